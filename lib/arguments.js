@@ -1,0 +1,253 @@
+'use strict'
+
+// Checks of arguments. Everything is checked before anything happens, and each error names
+// what was wrong, in Node's words and with Node's codes.
+
+const nodePath = require('node:path')
+const { fileURLToPath } = require('node:url')
+const { inspect } = require('node:util')
+
+/**
+ * @param {string} name what it is called: `The "path" argument`, `The "mode" option`
+ * @param {string} expected
+ * @param {unknown} actual
+ */
+function wrongType(name, expected, actual) {
+  return coded(new TypeError(`${name} must be ${expected}. Received ${describe(actual)}`), 'ERR_INVALID_ARG_TYPE')
+}
+
+/** @param {string} name @param {string} expected @param {unknown} actual */
+function outOfRange(name, expected, actual) {
+  return coded(new RangeError(`${name} is out of range. It must be ${expected}. Received ${inspect(actual)}`), 'ERR_OUT_OF_RANGE')
+}
+
+/** @param {string} message */
+function wrongValue(message) {
+  return coded(new TypeError(message), 'ERR_INVALID_ARG_VALUE')
+}
+
+/**
+ * @template {Error} E
+ * @param {E} error
+ * @param {string} code
+ * @returns {E & { code: string }}
+ */
+function coded(error, code) {
+  return Object.assign(error, { code })
+}
+
+/** @param {unknown} value */
+function describe(value) {
+  if (value === null || value === undefined) return String(value)
+  if (typeof value === 'function') return `function ${value.name}`
+  if (typeof value === 'object') {
+    const name = value.constructor?.name
+    return name ? `an instance of ${name}` : inspect(value, { depth: -1 })
+  }
+  return `type ${typeof value} (${inspect(value).slice(0, 40)})`
+}
+
+/**
+ * A path as users give it.
+ *
+ * @param {unknown} value
+ * @param {string} [name]
+ * @returns {string}
+ */
+function toPath(value, name = 'path') {
+  if (value instanceof URL) {
+    if (value.protocol !== 'file:') {
+      throw wrongValue(`The "${name}" argument must be a file: URL. Received ${inspect(value.href)}`)
+    }
+    value = fileURLToPath(value)
+  }
+  if (typeof value !== 'string') throw wrongType(`The "${name}" argument`, 'of type string or an instance of URL', value)
+  if (value === '') throw wrongValue(`The "${name}" argument must not be empty`)
+  if (value.includes('\0')) {
+    throw wrongValue(`The "${name}" argument must be a string without null bytes. Received ${inspect(value)}`)
+  }
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(value)) {
+    throw wrongValue(
+      `The "${name}" argument must be a path, not a URL in a string. Received ${inspect(value)}` +
+        (/^file:/i.test(value) ? '. Pass new URL(…) instead' : ''),
+    )
+  }
+  return value
+}
+
+/**
+ * The absolute form of a path, as of now. It is not normalised: in `link/../file` the
+ * system follows the link first.
+ *
+ * @param {string} path
+ */
+function toAbsolute(path) {
+  if (process.platform === 'win32') {
+    const ending = /[\\/]$/.test(path) ? '\\' : ''
+    const resolved = nodePath.resolve(path)
+    return resolved.endsWith('\\') ? resolved : resolved + ending
+  }
+  return nodePath.isAbsolute(path) ? path : `${process.cwd()}/${path}`
+}
+
+/**
+ * The bytes to write: a view of the caller's memory, or of the encoded string.
+ *
+ * @param {unknown} data
+ * @param {BufferEncoding} encoding
+ * @returns {Uint8Array}
+ */
+function toBytes(data, encoding) {
+  if (typeof data === 'string') return Buffer.from(data, encoding)
+  if (!ArrayBuffer.isView(data)) {
+    throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
+  }
+  if (data.byteLength === 0 && isDetached(data.buffer)) {
+    throw wrongValue('The "data" argument must not be a view of a detached ArrayBuffer: its bytes have been transferred elsewhere')
+  }
+  return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** @param {ArrayBufferLike} buffer */
+function isDetached(buffer) {
+  try {
+    new Uint8Array(buffer)
+    return false
+  } catch {
+    // The one reason for which this throws.
+    return true
+  }
+}
+
+/**
+ * Reads an options object: every value is checked, and a name that is not known is
+ * refused, so that a misspelt option cannot be ignored in silence.
+ *
+ * @template {Record<string, (value: any, name: string) => any>} C
+ * @param {unknown} options
+ * @param {C} checks by name of option
+ * @param {string} caller the function whose options they are
+ * @returns {{ [K in keyof C]?: ReturnType<C[K]> }} those that are set
+ */
+function readOptions(options, checks, caller) {
+  if (options === undefined) return NO_OPTIONS
+  if (options === null || typeof options !== 'object' || Array.isArray(options)) {
+    throw wrongType('The "options" argument', 'of type object', options)
+  }
+  /** @type {Record<string, unknown>} */
+  const read = {}
+  for (const [name, value] of Object.entries(options)) {
+    const check = Object.hasOwn(checks, name) ? checks[name] : undefined
+    if (check === undefined) throw wrongValue(unknownOption(name, Object.keys(checks), caller))
+    if (value !== undefined) read[name] = check(value, `The "${name}" option`)
+  }
+  return /** @type {any} */ (read)
+}
+
+/** @type {any} */
+const NO_OPTIONS = Object.freeze({})
+
+/** @param {string} name @param {string[]} known @param {string} caller */
+function unknownOption(name, known, caller) {
+  const similar = known.find((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()) <= 2)
+  return `Unknown option "${name}" for ${caller}. ` + (similar ? `Did you mean "${similar}"?` : `It knows ${known.join(', ')}.`)
+}
+
+/**
+ * The number of letters to change, add or take away.
+ *
+ * @param {string} a @param {string} b
+ */
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1]
+      next[j] = Math.min(/** @type {number} */ (row[j - 1]) + (same ? 0 : 1), /** @type {number} */ (row[j]) + 1, /** @type {number} */ (next[j - 1]) + 1)
+    }
+    row = next
+  }
+  return /** @type {number} */ (row[b.length])
+}
+
+/** @param {unknown} value @param {string} name */
+function boolean(value, name) {
+  if (typeof value !== 'boolean') throw wrongType(name, 'of type boolean', value)
+  return value
+}
+
+/**
+ * @param {number} least
+ * @param {number} most
+ */
+function integer(least, most) {
+  /** @param {unknown} value @param {string} name */
+  return (value, name) => {
+    if (typeof value !== 'number') throw wrongType(name, 'of type number', value)
+    if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value)
+    if (value < least || value > most) throw outOfRange(name, `>= ${least} && <= ${most}`, value)
+    return value
+  }
+}
+
+/**
+ * A time in milliseconds.
+ *
+ * @param {number} most
+ */
+function milliseconds(most) {
+  /** @param {unknown} value @param {string} name */
+  return (value, name) => {
+    if (typeof value !== 'number') throw wrongType(name, 'of type number', value)
+    if (!(value >= 0 && value <= most)) throw outOfRange(name, `>= 0 && <= ${most} (milliseconds)`, value)
+    return value
+  }
+}
+
+/**
+ * @template {string} V
+ * @param {V[]} values
+ */
+function oneOf(...values) {
+  /** @param {unknown} value @param {string} name @returns {V} */
+  return (value, name) => {
+    if (typeof value !== 'string') throw wrongType(name, 'of type string', value)
+    const found = values.find((candidate) => candidate === value)
+    if (found === undefined) {
+      throw wrongValue(`${name} must be one of ${values.map((known) => `'${known}'`).join(', ')}. Received ${inspect(value)}`)
+    }
+    return found
+  }
+}
+
+/** @param {unknown} value @param {string} name @returns {BufferEncoding} */
+function encoding(value, name) {
+  if (typeof value !== 'string') throw wrongType(name, 'of type string', value)
+  if (!Buffer.isEncoding(value)) throw wrongValue(`${name} is not an encoding that Node knows. Received ${inspect(value)}`)
+  return value
+}
+
+/** @param {unknown} value @param {string} name @returns {AbortSignal} */
+function abortSignal(value, name) {
+  if (typeof value !== 'object' || value === null || !('aborted' in value) || !(value instanceof EventTarget)) {
+    throw wrongType(name, 'an instance of AbortSignal', value)
+  }
+  return /** @type {AbortSignal} */ (value)
+}
+
+module.exports = {
+  abortSignal,
+  boolean,
+  encoding,
+  integer,
+  milliseconds,
+  oneOf,
+  outOfRange,
+  readOptions,
+  toAbsolute,
+  toBytes,
+  toPath,
+  wrongType,
+  wrongValue,
+}

@@ -1,0 +1,98 @@
+'use strict'
+
+const native = require('./binding.js')
+const { readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
+const { failed } = require('./errors.js')
+const { observer } = require('./logger.js')
+const port = require('./port.js')
+const writeOptions = require('./write-options.js')
+
+const OPERATION = 'atomic write'
+
+const { signal: _signal, ...syncChecks } = writeOptions.checks
+const { encoding: _encoding, ...jsonChecks } = { ...writeOptions.checks, indent }
+
+/** @type {typeof import('../index.js').atomicWrite} */
+async function atomicWrite(path, data, options) {
+  const read = readOptions(options, writeOptions.checks, 'atomicWrite')
+  const target = toPath(path)
+  const bytes = toBytes(data, read.encoding ?? 'utf8')
+  try {
+    await write(target, bytes, read)
+  } catch (error) {
+    throw failed(target, OPERATION, error, read.signal)
+  }
+}
+
+/** @type {typeof import('../index.js').atomicWriteJson} */
+async function atomicWriteJson(path, value, options) {
+  const { indent, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson')
+  const target = toPath(path)
+  const text = JSON.stringify(value, null, indent)
+  if (text === undefined) throw wrongType('The "value" argument', 'a value that has a JSON text', value)
+  try {
+    await write(target, Buffer.from(text), read)
+  } catch (error) {
+    throw failed(target, OPERATION, error, read.signal)
+  }
+}
+
+/** @type {typeof import('../index.js').atomicWriteSync} */
+function atomicWriteSync(path, data, options) {
+  const read = readOptions(options, syncChecks, 'atomicWriteSync')
+  const target = toPath(path)
+  const bytes = toBytes(data, read.encoding ?? 'utf8')
+  const observe = observer(read.logger, target)
+  /** @type {import('./binding.js').Message[]} */
+  let messages
+  try {
+    messages = native.writeSync(toAbsolute(target), bytes, writeOptions.toNative(read), observe !== undefined)
+  } catch (error) {
+    throw failed(target, OPERATION, error)
+  }
+  for (const { event, error } of messages) {
+    if (event) observe?.(event)
+    if (error) throw failed(target, OPERATION, error)
+  }
+}
+
+/**
+ * @param {string} target
+ * @param {Uint8Array} bytes
+ * @param {{ [K in keyof typeof writeOptions.checks]?: ReturnType<typeof writeOptions.checks[K]> }} options
+ */
+async function write(target, bytes, options) {
+  const { signal } = options
+  const path = toAbsolute(target)
+  const observe = observer(options.logger, target)
+  const settings = writeOptions.toNative(options)
+  const control = signal && new native.Control()
+  const outcome = () =>
+    port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control), bytes, observe)
+  if (!signal || !control) return outcome()
+  if (signal.aborted) throw CANCELLED
+  const cancel = () => control.cancel()
+  signal.addEventListener('abort', cancel, { once: true })
+  try {
+    return await outcome()
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
+
+const CANCELLED = { kind: 'cancelled' }
+
+/** @param {unknown} value @param {string} name */
+function indent(value, name) {
+  if (typeof value === 'number') {
+    if (Number.isInteger(value) && value >= 0 && value <= 10) return value
+    throw wrongValue(`${name} must be a number of spaces from 0 to 10. Received ${value}`)
+  }
+  if (typeof value !== 'string') throw wrongType(name, 'of type number or string', value)
+  if (value.length > 10 || /[^ \t\n\r]/.test(value)) {
+    throw wrongValue(`${name} must be at most 10 characters of white space, or the text would not be JSON`)
+  }
+  return value
+}
+
+module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync }

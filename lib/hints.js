@@ -1,0 +1,39 @@
+'use strict'
+
+// What a user can do about an error.
+
+/** @type {Record<string, string>} */
+const HINTS = {
+  EACCES: 'The process needs write and search permission on the folder that holds the file.',
+  EDQUOT: 'The disk quota is used up. The file has its old content; free some space and write again.',
+  EFBIG: 'The file would be larger than the process or the file system allows (see `ulimit -f`).',
+  EINVAL: 'The path may name a device, a pipe or a socket. Only a regular file can be replaced.',
+  EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again.',
+  EISDIR: 'The path names a folder. Give the path of a file.',
+  ELOOP: 'Symbolic links lead in a circle, or through more than 40 of them.',
+  EMFILE: 'The process has too many files open (see `ulimit -n`).',
+  ENAMETOOLONG: 'The name of the file, or of a folder above it, is too long for the file system.',
+  ENFILE: 'The system has too many files open.',
+  ENOENT: 'A folder in the path does not exist. Create it, or pass `makeDirs: true`.',
+  ENOSPC: 'The disk is full. The file has its old content; free some space and write again.',
+  ENOTDIR: 'Something in the path that should be a folder is a file.',
+  EPERM: 'The system does not allow this here, even though permission bits may look right (an immutable file, a sticky folder, or on Windows a file that another program has open).',
+  EROFS: 'The file system is mounted read-only.',
+  EXDEV: 'The file and its folder are on different file systems.',
+}
+
+/**
+ * @param {import('./binding.js').NativeError} error
+ * @returns {string | undefined}
+ */
+function hintFor(error) {
+  if (error.committed) {
+    return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
+  }
+  if (error.code === 'EBUSY' && error.syscall === 'rename') {
+    return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
+  }
+  return HINTS[error.code]
+}
+
+module.exports = { hintFor }

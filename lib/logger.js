@@ -1,0 +1,88 @@
+'use strict'
+
+// What is logged, in which words.
+
+const { AsyncResource } = require('node:async_hooks')
+const { wrongType } = require('./arguments.js')
+
+/** @typedef {import('../index.js').Logger} Logger */
+/** @typedef {import('./binding.js').NativeEvent} NativeEvent */
+
+/** @type {Logger | null} */
+let globalLogger = null
+
+/** @type {typeof import('../index.js').setLogger} */
+function setLogger(logger) {
+  globalLogger = check(logger, 'The "logger" argument')
+}
+
+/**
+ * @param {unknown} value
+ * @param {string} name
+ * @returns {Logger | null}
+ */
+function check(value, name) {
+  if (value === null) return null
+  const methods = /** @type {Record<string, unknown>} */ (value)
+  const isLogger =
+    typeof value === 'object' && ['debug', 'warn', 'error'].every((method) => typeof methods[method] === 'function')
+  if (!isLogger) throw wrongType(name, 'an object with the methods debug, warn and error, or null', value)
+  return /** @type {Logger} */ (/** @type {unknown} */ (value))
+}
+
+/**
+ * What takes the events of one write to the logger; `undefined` without a logger.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {string} targetPath
+ * @returns {((event: NativeEvent) => void) | undefined}
+ */
+function observer(own, targetPath) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return undefined
+  // Events arrive in the middle of nowhere; the logger is called in the context of the
+  // call that they belong to (AsyncLocalStorage).
+  const context = new AsyncResource('holdfast')
+  return (event) => {
+    try {
+      context.runInAsyncScope(entry, undefined, logger, targetPath, event)
+    } catch {
+      // A logger that throws does not disturb the write: SPEC of `setLogger`.
+    }
+  }
+}
+
+/**
+ * @param {Logger} logger
+ * @param {string} targetPath
+ * @param {NativeEvent} event
+ */
+function entry(logger, targetPath, event) {
+  const { tempPath, size, duration } = event
+  switch (event.name) {
+    case 'starting':
+      return logger.debug({ targetPath, tempPath, size, operation: 'atomicWrite' }, 'Starting atomic write')
+    case 'written':
+      return logger.debug({ tempPath, size, duration, operation: 'writeFile' }, 'Temp file written')
+    case 'renamed':
+      return logger.debug({ tempPath, targetPath, duration, operation: 'rename' }, 'Temp file renamed to target')
+    case 'completed':
+      return logger.debug({ targetPath, size, totalDuration: duration }, 'Atomic write completed successfully')
+    case 'failed':
+      return logger.error(
+        { targetPath, tempPath, errorCode: event.code, errorMessage: event.message, operation: 'atomicWrite' },
+        'Atomic write failed',
+      )
+    case 'cleanedUp':
+      return logger.debug({ tempPath, operation: 'cleanup' }, 'Temp file cleaned up')
+    case 'cleanupFailed':
+      return logger.warn({ tempPath, cleanupErrorCode: event.code }, 'Failed to clean up temp file')
+    case 'retrying':
+      return logger.warn(
+        { targetPath, attempt: event.attempt, delay: duration, errorCode: event.code },
+        'Retrying atomic write',
+      )
+  }
+}
+
+module.exports = { check, observer, setLogger }

@@ -1,0 +1,73 @@
+'use strict'
+
+// The JavaScript end of the way to holdfast's threads: it numbers operations, keeps what
+// they need alive, and settles their promises.
+
+const { isMainThread } = require('node:worker_threads')
+const native = require('./binding.js')
+
+/**
+ * @typedef {object} Operation
+ * @property {(value: undefined) => void} resolve
+ * @property {(error: import('./binding.js').NativeError) => void} reject
+ * @property {((event: import('./binding.js').NativeEvent) => void) | undefined} observe
+ * @property {unknown} memory what the threads use: kept until the operation is over
+ */
+
+// How long the end of the process waits for writes that have begun. They take
+// milliseconds; a disk that hangs must not hang the exit.
+const PATIENCE = 1000
+
+/** @type {Map<number, Operation>} */
+const pending = new Map()
+/** @type {import('./binding.js').Port | undefined} */
+let port
+let last = 0
+
+function open() {
+  const opened = new native.Port(onMessages)
+  // A write that is cut off by the end of the process does no harm, but leaves its temp
+  // file behind. Worker threads end without the process and need no such care.
+  if (isMainThread) process.on('exit', () => opened.finish(PATIENCE))
+  return opened
+}
+
+/**
+ * Starts an operation and settles with its outcome: resolves, or rejects with the plain
+ * fields of an error.
+ *
+ * @param {(port: import('./binding.js').Port, id: number) => void} start
+ * @param {unknown} memory what must not be collected meanwhile
+ * @param {Operation['observe']} [observe] takes what there is to log
+ * @returns {Promise<undefined>}
+ */
+function run(start, memory, observe) {
+  return new Promise((resolve, reject) => {
+    const opened = (port ??= open())
+    const id = ++last
+    start(opened, id)
+    // Nothing can have been delivered yet: that happens on this thread.
+    if (pending.size === 0) opened.hold()
+    pending.set(id, { resolve, reject, observe, memory })
+  })
+}
+
+/** @param {Array<number | import('./binding.js').Message>} messages */
+function onMessages(messages) {
+  for (const message of messages) {
+    if (typeof message === 'number') {
+      pending.get(message)?.resolve(undefined)
+      pending.delete(message)
+      continue
+    }
+    const operation = pending.get(message.id)
+    if (message.event) operation?.observe?.(message.event)
+    if (message.error) {
+      operation?.reject(message.error)
+      pending.delete(message.id)
+    }
+  }
+  if (pending.size === 0) port?.release()
+}
+
+module.exports = { run }

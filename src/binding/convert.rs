@@ -1,0 +1,184 @@
+//! Core types as JavaScript objects.
+
+use std::time::Duration;
+
+use napi::Either;
+use napi_derive::napi;
+
+use crate::error::{Error, ErrorKind};
+use crate::write::{Durability, Event, Options, Owner};
+
+/// What the port delivers: the number of an operation that succeeded, or more.
+pub(super) type Message = Either<f64, Report>;
+
+/// A message that is more than 'done'.
+#[napi(object, js_name = "Message")]
+pub struct Report {
+    /// The operation it belongs to.
+    pub id: f64,
+    /// Set when the operation has failed.
+    pub error: Option<NativeError>,
+    /// Set when something is to be logged.
+    pub event: Option<NativeEvent>,
+}
+
+/// An error as plain fields. The facade makes the `SessionFileError`, so that its stack
+/// shows the caller.
+#[napi(object)]
+pub struct NativeError {
+    /// `'system'`, `'cancelled'` or `'internal'`.
+    pub kind: String,
+    /// The errno name, or one of ours.
+    pub code: String,
+    /// The cause's message, in Node's form.
+    pub message: String,
+    pub syscall: Option<String>,
+    pub path: Option<String>,
+    pub dest: Option<String>,
+    pub attempts: u32,
+    /// The error is one that may pass, and no attempt was left.
+    pub exhausted: bool,
+    pub committed: bool,
+}
+
+impl From<Error> for NativeError {
+    fn from(error: Error) -> NativeError {
+        let code = error.kind.code().to_owned();
+        let message = error.kind.to_string();
+        let (kind, failure) = match error.kind {
+            ErrorKind::System(failure) => ("system", Some(failure)),
+            ErrorKind::Cancelled => ("cancelled", None),
+            ErrorKind::Internal(_) => ("internal", None),
+        };
+        let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+        let (syscall, path, dest) = match failure {
+            Some(failure) => {
+                (Some(failure.syscall.to_owned()), failure.path.map(text), failure.dest.map(text))
+            }
+            None => (None, None, None),
+        };
+        NativeError {
+            kind: kind.to_owned(),
+            code,
+            message,
+            syscall,
+            path,
+            dest,
+            attempts: error.attempts,
+            exhausted: error.exhausted,
+            committed: error.committed,
+        }
+    }
+}
+
+/// One entry for the log; the fields that an entry has depend on its name.
+#[napi(object)]
+pub struct NativeEvent {
+    pub name: String,
+    pub temp_path: Option<String>,
+    pub size: Option<f64>,
+    /// Milliseconds.
+    pub duration: Option<f64>,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    pub attempt: Option<u32>,
+}
+
+impl From<Event> for NativeEvent {
+    fn from(event: Event) -> NativeEvent {
+        let mut native = NativeEvent {
+            name: String::new(),
+            temp_path: None,
+            size: None,
+            duration: None,
+            code: None,
+            message: None,
+            attempt: None,
+        };
+        let milliseconds = |duration: Duration| Some(duration.as_secs_f64() * 1000.0);
+        let (name, temp_path) = match event {
+            Event::Starting { temp_path, size } => {
+                native.size = Some(size as f64);
+                ("starting", Some(temp_path))
+            }
+            Event::Written { temp_path, size, duration } => {
+                native.size = Some(size as f64);
+                native.duration = milliseconds(duration);
+                ("written", Some(temp_path))
+            }
+            Event::Renamed { temp_path, duration } => {
+                native.duration = milliseconds(duration);
+                ("renamed", Some(temp_path))
+            }
+            Event::Completed { size, duration } => {
+                native.size = Some(size as f64);
+                native.duration = milliseconds(duration);
+                ("completed", None)
+            }
+            Event::Failed { temp_path, code, message } => {
+                native.code = Some(code.to_owned());
+                native.message = Some(message);
+                ("failed", Some(temp_path))
+            }
+            Event::CleanedUp { temp_path } => ("cleanedUp", Some(temp_path)),
+            Event::CleanupFailed { temp_path, code } => {
+                native.code = Some(code.to_owned());
+                ("cleanupFailed", Some(temp_path))
+            }
+            Event::Retrying { attempt, delay, code } => {
+                native.attempt = Some(attempt);
+                native.duration = milliseconds(delay);
+                native.code = Some(code.to_owned());
+                ("retrying", None)
+            }
+        };
+        native.name = name.to_owned();
+        native.temp_path = temp_path.map(|path| path.to_string_lossy().into_owned());
+        native
+    }
+}
+
+/// How to write. What is left out has the default of the public contract; the facade has
+/// checked the rest.
+#[napi(object)]
+#[derive(Default)]
+pub struct WriteOptions {
+    /// 0 none, 1 file, 2 full.
+    pub durability: Option<u32>,
+    pub mode: Option<u32>,
+    /// `false`: the file belongs to the process, whoever owned the one before.
+    pub keep_owner: Option<bool>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub follow_symlinks: Option<bool>,
+    pub make_dirs: Option<bool>,
+    /// Attempts in all.
+    pub retries: Option<u32>,
+    /// Milliseconds.
+    pub retry_delay: Option<f64>,
+}
+
+impl From<WriteOptions> for Options {
+    fn from(given: WriteOptions) -> Options {
+        let default = Options::default();
+        Options {
+            durability: match given.durability {
+                Some(0) => Durability::None,
+                Some(1) => Durability::File,
+                _ => Durability::Full,
+            },
+            mode: given.mode,
+            owner: match (given.uid, given.gid, given.keep_owner) {
+                (Some(uid), Some(gid), _) => Owner::Set { uid, gid },
+                (_, _, Some(false)) => Owner::Process,
+                _ => Owner::Keep,
+            },
+            follow_symlinks: given.follow_symlinks.unwrap_or(default.follow_symlinks),
+            make_dirs: given.make_dirs.unwrap_or(default.make_dirs),
+            attempts: given.retries.unwrap_or(default.attempts),
+            retry_delay: given.retry_delay.map_or(default.retry_delay, |milliseconds| {
+                Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(default.retry_delay)
+            }),
+        }
+    }
+}

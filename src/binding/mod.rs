@@ -1,0 +1,9 @@
+//! What JavaScript sees: values in, values out, nothing else. The contract that users
+//! read is `index.d.ts`; these functions are called by `lib/` only.
+
+// napi's macro wants what it exports to be `pub`, though Rust code never sees it.
+#![allow(unreachable_pub)]
+
+mod convert;
+mod port;
+mod write;

@@ -1,0 +1,174 @@
+//! The connection between one JavaScript environment (the main thread, or a worker
+//! thread) and holdfast's threads.
+//!
+//! The one file of the binding with `unsafe` code. It speaks to Node-API directly,
+//! because the life of the threadsafe function has to be tied exactly to that of its
+//! environment: nothing may be called or kept in memory beyond its end.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Function, JsValue, ToNapiValue};
+use napi::{Env, Error, Result, Status, sys};
+use napi_derive::napi;
+
+use super::convert::Message;
+use crate::io::{Completions, WaitFor};
+
+/// The messages on their way to one environment.
+pub(super) type Outcomes = Completions<Message>;
+
+/// One per environment.
+#[napi]
+pub struct Port {
+    pub(super) outcomes: Arc<Outcomes>,
+    function: Wake,
+}
+
+/// The threadsafe function that wakes the environment.
+#[derive(Clone, Copy)]
+struct Wake(sys::napi_threadsafe_function);
+
+// SAFETY: a threadsafe function may be called on any thread, and `Outcomes` calls it only
+// until it is closed, which happens before the environment frees it.
+unsafe impl Send for Wake {}
+
+#[napi]
+impl Port {
+    /// `onMessages` is called with everything that has happened since it was last called:
+    /// for an operation that succeeded its number, and an object for anything else.
+    #[napi(constructor)]
+    pub fn new(
+        env: Env,
+        #[napi(ts_arg_type = "(messages: Array<number | Message>) => void")] on_messages: Function<
+            '_,
+        >,
+    ) -> Result<Port> {
+        let outcomes = Arc::new(Outcomes::default());
+        let context = Arc::into_raw(Arc::clone(&outcomes)).cast_mut().cast::<c_void>();
+        let name = "holdfast";
+        let mut text = ptr::null_mut();
+        let mut function = ptr::null_mut();
+        // SAFETY: the environment and the callback are alive during this call, which is
+        // made on the environment's thread. The context is a counted reference that
+        // `free_outcomes` gives back after the last wake-up.
+        unsafe {
+            let length = name.len() as isize;
+            check(sys::napi_create_string_utf8(
+                env.raw(),
+                name.as_ptr().cast(),
+                length,
+                &mut text,
+            ))?;
+            check(sys::napi_create_threadsafe_function(
+                env.raw(),
+                on_messages.raw(),
+                ptr::null_mut(),
+                text,
+                0,
+                1,
+                context,
+                Some(free_outcomes),
+                context,
+                Some(deliver),
+                &mut function,
+            ))?;
+            // Hooks run in the reverse order of their registration, so this one comes
+            // before the one that frees the function, and the environment's memory is
+            // freed after all hooks. It is a plain hook that waits, not an asynchronous
+            // one: those need the event loop to go on, with the very function that is
+            // being closed as the only thing that could wake it.
+            check(sys::napi_add_env_cleanup_hook(env.raw(), Some(end_of_environment), context))?;
+            check(sys::napi_unref_threadsafe_function(env.raw(), function))?;
+        }
+        let function = Wake(function);
+        outcomes.set_waker(Box::new(move || function.call()));
+        Ok(Port { outcomes, function })
+    }
+
+    /// Keeps the event loop alive.
+    #[napi]
+    pub fn hold(&self, env: Env) -> Result<()> {
+        // SAFETY: called on the environment's thread, and the function lives as long as
+        // the environment.
+        check(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.function.0) })
+    }
+
+    /// Lets the event loop end.
+    #[napi]
+    pub fn release(&self, env: Env) -> Result<()> {
+        // SAFETY: as in `hold`.
+        check(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.function.0) })
+    }
+
+    /// For the end of the process: drops what has not started and waits for what has, at
+    /// most so many milliseconds, so that no temp files are left lying about.
+    #[napi]
+    pub fn finish(&self, milliseconds: u32) {
+        let limit = Duration::from_millis(milliseconds.into());
+        self.outcomes.close(WaitFor::Everyone(limit));
+    }
+}
+
+impl Wake {
+    /// By method, so that closures capture the `Send` whole and not the pointer in it.
+    fn call(self) {
+        // SAFETY: see `Send` above. The answer is of no interest: the queue is unbounded,
+        // and a function that is closing has nobody left to wake.
+        unsafe {
+            sys::napi_call_threadsafe_function(
+                self.0,
+                ptr::null_mut(),
+                sys::ThreadsafeFunctionCallMode::nonblocking,
+            );
+        }
+    }
+}
+
+/// Runs on the JavaScript thread when it has been woken.
+unsafe extern "C" fn deliver(
+    env: sys::napi_env,
+    callback: sys::napi_value,
+    context: *mut c_void,
+    _data: *mut c_void,
+) {
+    // Node calls once more without an environment when it is ending.
+    if env.is_null() || callback.is_null() {
+        return;
+    }
+    // SAFETY: the context is kept alive until `free_outcomes`.
+    let outcomes = unsafe { &*context.cast_const().cast::<Outcomes>() };
+    let messages = outcomes.take();
+    // SAFETY: both values belong to this environment and this call. If an exception is
+    // pending afterwards Node reports it as uncaught, as it does for any callback.
+    unsafe {
+        let mut nobody = ptr::null_mut();
+        if let Ok(messages) = Vec::<Message>::to_napi_value(env, messages)
+            && sys::napi_get_undefined(env, &mut nobody) == sys::Status::napi_ok
+        {
+            sys::napi_call_function(env, nobody, callback, 1, &messages, ptr::null_mut());
+        }
+    }
+}
+
+/// Runs when the environment ends, while its memory is still there: a worker thread that
+/// is terminated frees its Buffers right after this.
+unsafe extern "C" fn end_of_environment(context: *mut c_void) {
+    // SAFETY: the context is kept alive until `free_outcomes`, which runs later.
+    let outcomes = unsafe { &*context.cast_const().cast::<Outcomes>() };
+    outcomes.close(WaitFor::Borrowers);
+}
+
+unsafe extern "C" fn free_outcomes(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
+    // SAFETY: the counted reference that `Port::new` gave away; nobody uses it after this.
+    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Outcomes>()) });
+}
+
+fn check(status: sys::napi_status) -> Result<()> {
+    match status {
+        sys::Status::napi_ok => Ok(()),
+        status => Err(Error::from_status(Status::from(status))),
+    }
+}

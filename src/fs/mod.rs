@@ -1,0 +1,173 @@
+//! The seam between holdfast and the operating system's files.
+//!
+//! Everything that holdfast does to a disk goes through [`FileSystem`]. It is used
+//! as a type parameter, so the real one ([`os::Os`]) costs nothing, and tests put
+//! [`sim::SimFs`] in its place: a disk that numbers every operation, fails any of
+//! them, and lists what a power cut may leave behind.
+//!
+//! Files are named by an open folder and a name in it wherever the system can do
+//! that, so that nothing that happens to the path above the folder meanwhile (a
+//! rename, a planted symbolic link) can lead an operation elsewhere.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::payload::Chunk;
+
+pub mod os;
+pub mod sim;
+
+/// Which file this is, whatever it is called at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// The device, or volume, it lives on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u128,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link (on Windows, a junction too).
+    Link,
+    /// A device, a pipe, a socket.
+    Other,
+}
+
+/// What the system knows about a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Which file it is.
+    pub id: FileId,
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its permission bits, set-user-id, set-group-id and sticky included (`0o7777`).
+    pub mode: u32,
+    /// Its owner. 0 where the system has no such number.
+    pub uid: u32,
+    /// Its group. 0 where the system has no such number.
+    pub gid: u32,
+}
+
+/// What a folder is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FolderUse {
+    /// To name files in it.
+    Names,
+    /// To name files in it and to sync it. A folder that the process may not list
+    /// is still opened; [`FileSystem::sync_folder`] then takes the longer way.
+    NamesAndSync,
+}
+
+/// The operations holdfast needs of a file system.
+///
+/// Every method is one operation of the underlying system, or the nearest to it, and
+/// fails with that operation's error. `EINTR` is passed up; [`uninterrupted`]
+/// continues it.
+pub trait FileSystem: Send + Sync + 'static {
+    /// An open folder.
+    type Folder: Send + Sync;
+    /// An open regular file.
+    type File: Send + Sync;
+
+    /// The user on whose behalf the process acts; `None` where the system has no such
+    /// number.
+    fn effective_user(&self) -> Option<u32> {
+        None
+    }
+
+    /// Opens the folder at `path`, symbolic links followed.
+    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Self::Folder>;
+
+    /// What is known about an open folder.
+    fn folder_metadata(&self, folder: &Self::Folder) -> io::Result<Metadata>;
+
+    /// Makes the folder at `path`. Its parent must exist, and it must not.
+    fn make_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes the folder at `path`, which must be empty.
+    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+
+    /// What `name` stands for. A symbolic link is not followed.
+    fn metadata(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Metadata>;
+
+    /// Where the symbolic link `name` points, as it is written there.
+    fn read_link(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<PathBuf>;
+
+    /// Makes a new file and opens it for writing and reading. Fails with `EEXIST` if
+    /// the name is taken by anything, a dangling symbolic link included. The umask
+    /// and the folder's default ACL apply to `mode`.
+    fn create_new(&self, folder: &Self::Folder, name: &OsStr, mode: u32) -> io::Result<Self::File>;
+
+    /// Takes the advisory lock that tells a live temp file from an orphan, without
+    /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
+    /// closed or the process dies. A file system without such locks answers `Ok(true)`:
+    /// there the age of a temp file alone decides.
+    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+
+    /// What is known about an open file.
+    fn file_metadata(&self, file: &Self::File) -> io::Result<Metadata>;
+
+    /// Appends bytes at the file's position and says how many were taken.
+    fn write(&self, file: &Self::File, chunk: Chunk<'_>) -> io::Result<usize>;
+
+    /// Reads bytes from `offset` and says how many there were; 0 at the end.
+    fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Sets owner and group; `None` leaves one as it is.
+    fn set_owner(&self, file: &Self::File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
+
+    /// Sets the permission bits exactly.
+    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
+
+    /// Makes the system report the write errors that it would otherwise report only
+    /// when the file is closed (network file systems, quotas), without syncing.
+    fn report_write_errors(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Waits until the file's bytes and size are on the disk. After a failure the file
+    /// must not be synced again: the system may have dropped what it could not write,
+    /// and a second call that succeeds says nothing.
+    fn sync_file(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
+    /// taking the place of what was called `to`.
+    fn rename(
+        &self,
+        folder: &Self::Folder,
+        file: &Self::File,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()>;
+
+    /// Waits until the names in the folder are on the disk. `file`, any open file of
+    /// that folder, serves where the folder itself cannot be synced because the
+    /// process may not list it.
+    fn sync_folder(&self, folder: &Self::Folder, file: Option<&Self::File>) -> io::Result<()>;
+
+    /// Removes a file's name.
+    fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
+}
+
+/// How often an operation that keeps answering `EINTR` is continued before its error
+/// is believed. A signal interrupts once; a system that answers so for ever must not
+/// hang a thread.
+const INTERRUPTIONS: usize = 1000;
+
+/// Runs an operation, continuing it at once when a signal interrupts it.
+pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..INTERRUPTIONS {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            outcome => return outcome,
+        }
+    }
+    operation()
+}

@@ -1,0 +1,13 @@
+//! The real file system, one file per platform with the same names in each.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::{File, Folder, Os};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::{File, Folder, Os};
+#[cfg(windows)]
+pub(crate) use windows::{code_of_raw, raw_of_code};

@@ -1,0 +1,248 @@
+//! Linux and macOS.
+//!
+//! Names are resolved relative to an open folder (`openat`, `renameat`…), so each
+//! operation looks up one component only, and nothing that happens to the path above
+//! the folder can lead it elsewhere.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+
+use crate::errno::Code;
+use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata};
+use crate::payload::Chunk;
+
+/// The operating system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Os;
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    descriptor: OwnedFd,
+    /// Opened for reading, so that it can be synced; otherwise it only names files.
+    readable: bool,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct File {
+    descriptor: OwnedFd,
+}
+
+/// A folder descriptor that only names files needs no read permission on the folder.
+#[cfg(target_os = "linux")]
+const NAMES_ONLY: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const NAMES_ONLY: OFlags = OFlags::RDONLY;
+
+impl FileSystem for Os {
+    type Folder = Folder;
+    type File = File;
+
+    fn effective_user(&self) -> Option<u32> {
+        Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Folder> {
+        let open = |access: OFlags| {
+            rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        if purpose == FolderUse::NamesAndSync {
+            match open(OFlags::RDONLY) {
+                Ok(descriptor) => return Ok(Folder { descriptor, readable: true }),
+                Err(rustix::io::Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Folder { descriptor: open(NAMES_ONLY)?, readable: false })
+    }
+
+    fn folder_metadata(&self, folder: &Folder) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&folder.descriptor)?))
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o777))?)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rmdir(path)?)
+    }
+
+    fn metadata(&self, folder: &Folder, name: &OsStr) -> io::Result<Metadata> {
+        let stat = rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(metadata_of(&stat))
+    }
+
+    fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&folder.descriptor, name, Vec::new())?;
+        Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
+    }
+
+    fn create_new(&self, folder: &Folder, name: &OsStr, mode: u32) -> io::Result<File> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, raw_mode(mode))?;
+        Ok(File { descriptor })
+    }
+
+    fn try_lock(&self, file: &File) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // Some network and FUSE file systems have no locks. Nobody can take one
+            // there, so there is nothing to be told by it.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn file_metadata(&self, file: &File) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&file.descriptor)?))
+    }
+
+    fn write(&self, file: &File, chunk: Chunk<'_>) -> io::Result<usize> {
+        let (address, length) = match chunk {
+            Chunk::Slice(bytes) => (bytes.as_ptr(), bytes.len()),
+            Chunk::Memory { address, length } => {
+                (std::ptr::with_exposed_provenance::<u8>(address), length)
+            }
+        };
+        // SAFETY: the descriptor is open for as long as `file` is borrowed. `write` only
+        // reads the memory, in the kernel, which answers EFAULT for addresses that are
+        // not mapped; no reference to memory that may be gone is ever made.
+        let written = unsafe { libc::write(file.descriptor.as_raw_fd(), address.cast(), length) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(&file.descriptor, buffer, offset)?)
+    }
+
+    fn set_owner(&self, file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        Ok(rustix::fs::fchown(&file.descriptor, uid, gid)?)
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&file.descriptor, raw_mode(mode))?)
+    }
+
+    fn report_write_errors(&self, file: &File) -> io::Result<()> {
+        // Closing any descriptor of a file flushes it on the file systems that delay
+        // errors until then. Closing a duplicate keeps the file open and its lock held
+        // (flock belongs to the open file, not to the descriptor).
+        let duplicate = rustix::io::fcntl_dupfd_cloexec(&file.descriptor, 0)?;
+        close(duplicate)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        sync(file.descriptor.as_fd())
+    }
+
+    fn rename(&self, folder: &Folder, _file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&folder.descriptor, from, &folder.descriptor, to)?)
+    }
+
+    fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
+        if folder.readable {
+            return sync(folder.descriptor.as_fd());
+        }
+        match file {
+            #[cfg(target_os = "linux")]
+            Some(file) => sync_whole_file_system(file),
+            _ => Err(Code::EACCES.error()),
+        }
+    }
+
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&folder.descriptor, name, AtFlags::empty())?)
+    }
+}
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fsync(descriptor)?)
+}
+
+/// `fsync` on macOS leaves the bytes in the drive's cache. `F_FULLFSYNC` empties it;
+/// file systems that do not know it get the next best, as in libuv.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    const F_BARRIERFSYNC: libc::c_int = 85;
+    for command in [libc::F_FULLFSYNC, F_BARRIERFSYNC] {
+        // SAFETY: the descriptor is open while it is borrowed, and these commands take
+        // no argument.
+        if unsafe { libc::fcntl(descriptor.as_raw_fd(), command) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // Only 'this file system does not know the command' leads on: after a real
+        // failure a weaker sync that succeeds would say nothing.
+        if !matches!(Code::of(&error), Some(Code::ENOTSUP | Code::EINVAL | Code::ENOSYS))
+            && error.raw_os_error() != Some(libc::ENOTTY)
+        {
+            return Err(error);
+        }
+    }
+    Ok(rustix::fs::fsync(descriptor)?)
+}
+
+/// A folder that the process may write to but not list cannot be opened for syncing.
+/// Syncing the file system that holds it makes its names durable too.
+#[cfg(target_os = "linux")]
+fn sync_whole_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(&file.descriptor)?)
+}
+
+/// Closes a descriptor and says what the system says of it. An interrupted close has
+/// closed it all the same.
+fn close(descriptor: OwnedFd) -> io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    let raw = descriptor.into_raw_fd();
+    // SAFETY: the descriptor was owned and has been given up just now, so nobody else
+    // closes it or uses it afterwards.
+    if unsafe { libc::close(raw) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn raw_mode(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn raw_mode(mode: u32) -> Mode {
+    // The permission bits always fit; the type has 16 bits on macOS.
+    Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
+}
+
+// The fields' types differ between the Unixes; the casts keep every bit.
+#[allow(clippy::unnecessary_cast)]
+fn metadata_of(stat: &Stat) -> Metadata {
+    let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Folder,
+        FileType::Symlink => FileKind::Link,
+        _ => FileKind::Other,
+    };
+    Metadata {
+        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u128 },
+        kind,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    }
+}

@@ -1,0 +1,381 @@
+//! Windows.
+//!
+//! Names are resolved relative to an open folder, as on the other systems: the kernel's
+//! own calls (`NtCreateFile`, `NtSetInformationFile`) take a folder's handle as the
+//! place a name is in. So nothing that happens to the path above the folder can lead an
+//! operation elsewhere, no path is too long, and no name is taken for a device.
+//!
+//! What a folder's handle does to others: it is opened with every sharing right, so they
+//! may list, rename and remove the folder meanwhile (a removal by the oldest protocol
+//! is complete when the handle is closed). What is above it cannot be renamed while
+//! something below is open; that is so with every open file on Windows.
+//!
+//! A file's handle has the right to delete, because a rename needs it. A program that
+//! opens the file without sharing deletion and writing gets a sharing violation until
+//! the handle is closed, so a [`File`] should be closed soon after its rename.
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::windows::fs::OpenOptionsExt;
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use windows_sys::Wdk::Storage::FileSystem::{
+    FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, IO_REPARSE_TAG_LX_BLK,
+    IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO, IO_REPARSE_TAG_LX_SYMLINK,
+};
+use windows_sys::Win32::Foundation::*;
+use windows_sys::Win32::Storage::FileSystem::*;
+use windows_sys::Win32::System::SystemServices::{
+    IO_REPARSE_TAG_AF_UNIX, IO_REPARSE_TAG_MOUNT_POINT, IO_REPARSE_TAG_SYMLINK,
+};
+
+use crate::errno::Code;
+use crate::fs::{FileKind, FileSystem, FolderUse, Metadata};
+use crate::payload::Chunk;
+use crate::temp;
+
+mod codes;
+mod native;
+
+pub(crate) use codes::{code_of_raw, raw_of_code};
+use native::{Disposition, Name, Opening, Replacing, is, is_unknown};
+
+/// The operating system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Os;
+
+/// An open folder.
+#[derive(Debug)]
+pub struct Folder {
+    handle: OwnedHandle,
+    /// Opened with a right to change the folder, without which it cannot be flushed.
+    flushable: bool,
+    /// The path that it was opened by.
+    path: PathBuf,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct File {
+    handle: OwnedHandle,
+    /// How much has been written. The position that Windows keeps is of no use: a read
+    /// from a given offset moves it.
+    position: AtomicU64,
+}
+
+/// Where the byte lies that a lock on a temp file is taken on: far behind any content,
+/// because a lock on Windows keeps others from reading and writing what it covers.
+const LOCKED_BYTE: u64 = 1 << 62;
+
+/// The permission bit that Windows has an equivalent for: without it a file is read-only.
+const OWNER_MAY_WRITE: u32 = 0o200;
+
+/// Sees what a name stands for; always granted, whatever others do with the file.
+const LOOK: Opening =
+    Opening { access: FILE_READ_ATTRIBUTES, disposition: FILE_OPEN, options: 0, attributes: 0 };
+
+impl Folder {
+    /// Where the folder is now.
+    fn path(&self) -> PathBuf {
+        // Some drivers for virtual disks cannot say.
+        native::final_path(self.handle.as_handle()).unwrap_or_else(|_| self.path.clone())
+    }
+}
+
+impl FileSystem for Os {
+    type Folder = Folder;
+    type File = File;
+
+    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Folder> {
+        let open = |access: FILE_ACCESS_RIGHTS| {
+            OpenOptions::new()
+                .access_mode(access)
+                .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
+                .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
+                .open(path)
+        };
+        // A folder can be flushed with either of these (MS-SMB2, 3.3.5.11). The second is
+        // all that a user has in the root folder of the system's disk.
+        let rights: &[FILE_ACCESS_RIGHTS] = match purpose {
+            FolderUse::Names => &[],
+            FolderUse::NamesAndSync => &[FILE_ADD_FILE, FILE_ADD_SUBDIRECTORY],
+        };
+        let flushable = rights.iter().find_map(|access| open(*access).ok());
+        let (file, flushable) = match flushable {
+            Some(file) => (file, true),
+            None => (open(0)?, false),
+        };
+        let handle = OwnedHandle::from(file);
+        let is_folder =
+            native::general(handle.as_handle())?.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
+        if !is_folder {
+            return Err(Code::ENOTDIR.error());
+        }
+        Ok(Folder { handle, flushable, path: path.to_owned() })
+    }
+
+    fn folder_metadata(&self, folder: &Folder) -> io::Result<Metadata> {
+        metadata_of(folder.handle.as_handle())
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            // So say the root of a drive, and network drives of any folder.
+            Err(error) if is(&error, ERROR_ACCESS_DENIED) && path.is_dir() => {
+                Err(Code::EEXIST.error())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn metadata(&self, folder: &Folder, name: &OsStr) -> io::Result<Metadata> {
+        let file = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &LOOK)?;
+        metadata_of(file.as_handle())
+    }
+
+    fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
+        Name::new(name)?;
+        std::fs::read_link(folder.path().join(name))
+    }
+
+    fn create_new(&self, folder: &Folder, name: &OsStr, mode: u32) -> io::Result<File> {
+        let opening = Opening {
+            access: GENERIC_READ | GENERIC_WRITE | DELETE,
+            disposition: FILE_CREATE,
+            options: FILE_NON_DIRECTORY_FILE,
+            // This handle may write all the same.
+            attributes: with_mode(FILE_ATTRIBUTE_NORMAL, mode),
+        };
+        let handle = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &opening)?;
+        Ok(File { handle, position: AtomicU64::new(0) })
+    }
+
+    fn try_lock(&self, file: &File) -> io::Result<bool> {
+        match native::lock(file.handle.as_handle(), LOCKED_BYTE) {
+            Ok(()) => Ok(true),
+            Err(error) if is(&error, ERROR_LOCK_VIOLATION) => Ok(false),
+            // Some network and virtual file systems have no locks, or none so far out.
+            // Nobody can take one there, so there is nothing to be told by it.
+            Err(error) if is_unknown(&error) || is(&error, ERROR_INVALID_LOCK_RANGE) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn file_metadata(&self, file: &File) -> io::Result<Metadata> {
+        metadata_of(file.handle.as_handle())
+    }
+
+    fn write(&self, file: &File, chunk: Chunk<'_>) -> io::Result<usize> {
+        let (address, length) = match chunk {
+            Chunk::Slice(bytes) => (bytes.as_ptr(), bytes.len()),
+            Chunk::Memory { address, length } => {
+                (std::ptr::with_exposed_provenance::<u8>(address), length)
+            }
+        };
+        let position = file.position.load(Ordering::Relaxed);
+        let written = native::write(file.handle.as_handle(), address, length, position)?;
+        file.position.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        native::read(file.handle.as_handle(), buffer, offset)
+    }
+
+    /// Does nothing: an owner on Windows is no number.
+    fn set_owner(&self, _file: &File, _uid: Option<u32>, _gid: Option<u32>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the file read-only if its owner may not write it; nothing else of the bits
+    /// has a meaning here, as in Node.
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        let handle = file.handle.as_handle();
+        let current = native::get::<FILE_BASIC_INFO>(handle)?.FileAttributes;
+        let wanted = with_mode(current, mode);
+        if wanted == current { Ok(()) } else { set_attributes(handle, wanted) }
+    }
+
+    /// Does nothing. Closing a handle reports no errors on Windows: what a write could
+    /// not do, the write itself or a flush says. Only a flush would make a network file
+    /// system tell more, and that is the sync which this is to do without.
+    fn report_write_errors(&self, _file: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        native::flush(file.handle.as_handle())
+    }
+
+    fn rename(&self, folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        replace(folder, file, from, to).map_err(|error| {
+            // A folder in the way is 'access denied' to Windows, as is a file that
+            // somebody has open, which passes. A folder, or a link to one, does not.
+            let in_the_way = [ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS]
+                .iter()
+                .any(|number| is(&error, *number));
+            if in_the_way && is_folder(folder, to) { Code::EISDIR.error() } else { error }
+        })
+    }
+
+    /// Flushes the folder, and where that may not be enough a file in it.
+    ///
+    /// What is documented: flushing a folder that was opened with the right to add to it
+    /// writes its metadata to stable storage, and ensures that the directory structure
+    /// is persisted (MS-FSA 2.1.5.7, MS-SMB2 3.3.5.11). Flushing a file commits all
+    /// pending metadata changes of the file (`NtFlushBuffersFileEx`), and a rename is one.
+    /// NTFS and ReFS log a rename and replay it in order; either flush writes the log.
+    /// But FAT, as Microsoft publishes it (fastfat, flush.c), does nothing when a folder
+    /// is flushed and answers success; there flushing a file writes its folders too.
+    fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
+        let handle = folder.handle.as_handle();
+        if folder.flushable {
+            match native::flush(handle) {
+                Ok(()) if native::has_journal(handle) => return Ok(()),
+                Ok(()) => {}
+                Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match file {
+            Some(file) => native::flush(file.handle.as_handle()),
+            None => native::flush(passing_file(handle)?.as_handle()),
+        }
+    }
+
+    fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
+        let name = Name::new(name)?;
+        let open = |access: FILE_ACCESS_RIGHTS| {
+            let opening = Opening {
+                access,
+                disposition: FILE_OPEN,
+                options: FILE_NON_DIRECTORY_FILE,
+                attributes: 0,
+            };
+            native::open_at(folder.handle.as_handle(), &name, &opening)
+        };
+        // The name is gone at once, whoever has the file open, read-only or not.
+        let as_posix = FILE_DISPOSITION_INFO_EX {
+            Flags: FILE_DISPOSITION_FLAG_DELETE
+                | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
+                | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+        };
+        let file = open(DELETE)?;
+        match native::set(file.as_handle(), &as_posix) {
+            Err(error) if is_unknown(&error) => {}
+            outcome => return outcome,
+        }
+        drop(file);
+        // The old way: the name goes when the last one closes the file.
+        let file = open(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES)?;
+        let handle = file.as_handle();
+        let attributes = native::get::<FILE_BASIC_INFO>(handle)?.FileAttributes;
+        let writable = with_mode(attributes, OWNER_MAY_WRITE);
+        if writable != attributes {
+            set_attributes(handle, writable)?;
+        }
+        native::set(handle, &Disposition { delete: 1 }).inspect_err(|_| {
+            if writable != attributes {
+                // If this fails too, the error that is reported is still the first one.
+                let _ = set_attributes(handle, attributes);
+            }
+        })
+    }
+}
+
+/// Renames in the best way that the system and the file system know.
+fn replace(folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    let (handle, place) = (file.handle.as_handle(), folder.handle.as_handle());
+    let name = Name::new(to)?;
+    for replacing in [Replacing::Any, Replacing::Writable, Replacing::Closed] {
+        match native::rename_at(handle, place, &name, replacing) {
+            Err(error) if is_unknown(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    // A network redirector that takes no folder's handle.
+    let path = folder.path();
+    native::move_file(&path.join(from), &path.join(to))
+}
+
+/// Whether a name stands for a folder, or a link to one.
+fn is_folder(folder: &Folder, name: &OsStr) -> bool {
+    let attributes = || {
+        let file = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &LOOK)?;
+        io::Result::Ok(native::general(file.as_handle())?.dwFileAttributes)
+    };
+    attributes().is_ok_and(|attributes| attributes & FILE_ATTRIBUTE_DIRECTORY != 0)
+}
+
+/// A file in the folder that is gone when it is closed. After a power cut it looks like
+/// any other orphan.
+fn passing_file(folder: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+    let opening = Opening {
+        access: GENERIC_WRITE | DELETE,
+        disposition: FILE_CREATE,
+        options: FILE_NON_DIRECTORY_FILE | FILE_DELETE_ON_CLOSE,
+        attributes: FILE_ATTRIBUTE_NORMAL,
+    };
+    native::open_at(folder, &Name::new(&temp::new_name(OsStr::new("sync")))?, &opening)
+}
+
+/// File attributes with the read-only one as these permission bits want it.
+fn with_mode(attributes: FILE_FLAGS_AND_ATTRIBUTES, mode: u32) -> FILE_FLAGS_AND_ATTRIBUTES {
+    // 'Normal' says that there are no others; it is dropped when there are.
+    let others = attributes & !(FILE_ATTRIBUTE_READONLY | FILE_ATTRIBUTE_NORMAL);
+    match (mode & OWNER_MAY_WRITE == 0, others) {
+        (true, others) => others | FILE_ATTRIBUTE_READONLY,
+        (false, 0) => FILE_ATTRIBUTE_NORMAL,
+        (false, others) => others,
+    }
+}
+
+fn set_attributes(file: BorrowedHandle<'_>, attributes: u32) -> io::Result<()> {
+    // A time of zero is left as it is.
+    native::set(file, &FILE_BASIC_INFO { FileAttributes: attributes, ..FILE_BASIC_INFO::default() })
+}
+
+fn metadata_of(file: BorrowedHandle<'_>) -> io::Result<Metadata> {
+    let general = native::general(file)?;
+    let attributes = general.dwFileAttributes;
+    let has = |attribute: u32| attributes & attribute != 0;
+    let tag = match has(FILE_ATTRIBUTE_REPARSE_POINT) {
+        true => native::get::<FILE_ATTRIBUTE_TAG_INFO>(file)?.ReparseTag,
+        false => 0,
+    };
+    let kind = match tag {
+        IO_REPARSE_TAG_SYMLINK | IO_REPARSE_TAG_MOUNT_POINT => FileKind::Link,
+        tag if is_special(tag) => FileKind::Other,
+        // All other tags (cloud files, deduplication, packaged programs…) are the file
+        // system's own affair, and their files are files.
+        _ if has(FILE_ATTRIBUTE_DIRECTORY) => FileKind::Folder,
+        _ => FileKind::File,
+    };
+    Ok(Metadata {
+        id: native::id_of(file, &general)?,
+        kind,
+        size: native::wide(general.nFileSizeHigh, general.nFileSizeLow),
+        mode: if has(FILE_ATTRIBUTE_READONLY) { 0o444 } else { 0o666 },
+        uid: 0,
+        gid: 0,
+    })
+}
+
+/// Whether a reparse tag marks a socket, or something that only the Windows Subsystem for
+/// Linux can open: its symbolic links, pipes and devices.
+fn is_special(tag: u32) -> bool {
+    let linux = [
+        IO_REPARSE_TAG_LX_SYMLINK,
+        IO_REPARSE_TAG_LX_FIFO,
+        IO_REPARSE_TAG_LX_CHR,
+        IO_REPARSE_TAG_LX_BLK,
+    ];
+    tag == IO_REPARSE_TAG_AF_UNIX || linux.contains(&tag.cast_signed())
+}

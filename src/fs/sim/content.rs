@@ -1,0 +1,182 @@
+//! The bytes of one file: those in memory, those on the disk, and what a power cut may
+//! make of the difference.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes that several states of the disk share.
+pub(super) type Bytes = Arc<Vec<u8>>;
+
+/// The content of one file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Content {
+    /// What every process reads.
+    cached: Bytes,
+    /// What is surely on the disk.
+    durable: Bytes,
+    /// Where the system failed to write `cached` and forgot about it: a sync skips these
+    /// bytes and succeeds. Writing them again is the only cure.
+    doubtful: Vec<Range<usize>>,
+}
+
+/// What a power cut may make of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub(super) bytes: Bytes,
+    pub(super) description: String,
+}
+
+impl Content {
+    /// Bytes that are on the disk.
+    pub(super) fn settled(bytes: Bytes) -> Content {
+        Content { cached: Arc::clone(&bytes), durable: bytes, doubtful: Vec::new() }
+    }
+
+    pub(super) fn cached(&self) -> &Bytes {
+        &self.cached
+    }
+
+    pub(super) fn durable(&self) -> &Bytes {
+        &self.durable
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.cached.len()
+    }
+
+    /// Puts bytes at a position; a gap before it reads as zeros.
+    pub(super) fn write(&mut self, position: usize, bytes: &[u8]) {
+        let end = position + bytes.len();
+        let cached = Arc::make_mut(&mut self.cached);
+        if cached.len() < end {
+            cached.resize(end, 0);
+        }
+        if let Some(place) = cached.get_mut(position..end) {
+            place.copy_from_slice(bytes);
+        }
+        self.doubtful = self
+            .doubtful
+            .iter()
+            .flat_map(|range| {
+                [range.start..range.end.min(position), range.start.max(end)..range.end]
+            })
+            .filter(|range| !range.is_empty())
+            .collect();
+    }
+
+    /// What the disk holds once everything has been written to it that the system still
+    /// knows it has to write.
+    pub(super) fn written_back(&self) -> Bytes {
+        if self.doubtful.is_empty() {
+            return Arc::clone(&self.cached);
+        }
+        let mut bytes = Vec::clone(&self.cached);
+        for range in &self.doubtful {
+            for index in range.clone() {
+                if let Some(byte) = bytes.get_mut(index) {
+                    *byte = self.durable.get(index).copied().unwrap_or_default();
+                }
+            }
+        }
+        Arc::new(bytes)
+    }
+
+    /// A sync that succeeds. Says whether there was anything to write.
+    pub(super) fn sync(&mut self) -> bool {
+        let bytes = self.written_back();
+        if same(&bytes, &self.durable) {
+            return false;
+        }
+        self.durable = bytes;
+        true
+    }
+
+    /// A sync that fails: what could not be written counts as written from now on.
+    pub(super) fn sync_failed(&mut self) {
+        self.doubtful = differences(&self.durable, &self.cached);
+    }
+
+    /// Everything becomes durable, by decree.
+    pub(super) fn settle(&mut self) {
+        self.durable = Arc::clone(&self.cached);
+        self.doubtful.clear();
+    }
+
+    /// What a power cut may leave, each once, if `base` is what is surely on the disk.
+    /// The first is `base`; the second, if there is one, is the newest content in full.
+    pub(super) fn variants(&self, base: &Bytes) -> Vec<Variant> {
+        let mut variants = vec![Variant {
+            bytes: Arc::clone(base),
+            description: format!("as on the disk, {} bytes", base.len()),
+        }];
+        if same(base, &self.cached) {
+            return variants;
+        }
+        variants.push(Variant {
+            bytes: Arc::clone(&self.cached),
+            description: format!("new in full, {} bytes", self.cached.len()),
+        });
+        let mut offer = |bytes: Vec<u8>, description: String| {
+            if variants.iter().all(|variant| *variant.bytes != bytes) {
+                variants.push(Variant { bytes: Arc::new(bytes), description });
+            }
+        };
+
+        let new = self.cached.as_slice();
+        let kept = base.len().min(new.len());
+        let middle = kept + (new.len() - kept) / 2;
+        for length in [kept, middle, new.len().saturating_sub(1)] {
+            if (kept..new.len()).contains(&length) {
+                let bytes = new.get(..length).unwrap_or_default().to_vec();
+                offer(bytes, format!("cut to {length} of {} bytes", new.len()));
+            }
+        }
+        for range in [kept..new.len(), middle..new.len(), kept..middle] {
+            let mut bytes = new.to_vec();
+            if let Some(part) = bytes.get_mut(range.clone()) {
+                part.fill(0);
+            }
+            offer(bytes, format!("zeros at {range:?} of {} bytes", new.len()));
+        }
+
+        // What stood there before is either replaced or not, byte by byte; zeros cannot
+        // come from anywhere.
+        let old = base.get(..kept).unwrap_or_default();
+        let changed = differences(old, new.get(..kept).unwrap_or_default());
+        if let (Some(first), Some(last)) = (changed.first(), changed.last()) {
+            let middle = first.start + (last.end - first.start) / 2;
+            for range in [0..kept, middle..kept, 0..middle] {
+                let mut bytes = new.to_vec();
+                if let (Some(part), Some(old)) =
+                    (bytes.get_mut(range.clone()), old.get(range.clone()))
+                {
+                    part.copy_from_slice(old);
+                }
+                offer(bytes, format!("not overwritten at {range:?}"));
+            }
+        }
+        variants
+    }
+}
+
+fn same(one: &Bytes, other: &Bytes) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+/// Where two contents differ; a byte that only one of them has differs.
+fn differences(one: &[u8], other: &[u8]) -> Vec<Range<usize>> {
+    let common = one.len().min(other.len());
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut add = |range: Range<usize>| match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    };
+    for (index, _) in one.iter().zip(other).enumerate().filter(|(_, (a, b))| a != b) {
+        add(index..index + 1);
+    }
+    let longest = one.len().max(other.len());
+    if common < longest {
+        add(common..longest);
+    }
+    ranges
+}

@@ -1,0 +1,478 @@
+//! The states that a power cut may leave.
+//!
+//! They are built in two steps. An [`Outline`] fixes the names, and says for each file
+//! which attributes and contents it may have there. Then every outline is filled in with
+//! every choice of those.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use super::SimFs;
+use super::content::{Content, Variant};
+use super::disk::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
+
+/// What is taken for granted about the order in which a disk is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Model {
+    /// What POSIX promises: nothing but what a sync of that very file or folder has
+    /// confirmed. What is not yet synced reaches the disk in any order, or never.
+    StrictPosix,
+    /// What ext4, xfs and btrfs do: changes of names, sizes and attributes go through one
+    /// log, of which a power cut leaves a beginning; a sync commits the log up to the
+    /// last change that touches what it was asked for. Contents are as loose as in the
+    /// other model, except those whose write-back was awaited: they are there as soon as
+    /// the log has got past that point.
+    OrderedMetadata,
+}
+
+impl Model {
+    /// Both models.
+    pub const ALL: &'static [Model] = &[Model::StrictPosix, Model::OrderedMetadata];
+}
+
+/// One state that a power cut may leave.
+#[derive(Clone, Debug)]
+pub struct CrashState {
+    /// The disk after the restart: everything on it is durable, nobody has it open, it
+    /// has no faults, and its count of operations starts anew. Files keep their numbers.
+    pub fs: SimFs,
+    /// How it came about, for people.
+    pub description: String,
+}
+
+/// The states that a power cut may leave; see [`SimFs::crash_states`].
+#[derive(Clone, Debug)]
+pub struct CrashStates {
+    /// The states, no two of them alike.
+    pub states: Vec<CrashState>,
+    /// Whether these are all that the model allows. If not, there were more than asked
+    /// for, and a selection was made.
+    pub complete: bool,
+}
+
+impl IntoIterator for CrashStates {
+    type Item = CrashState;
+    type IntoIter = std::vec::IntoIter<CrashState>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.states.into_iter()
+    }
+}
+
+/// Names that a power cut may leave, and what is not decided by them.
+struct Outline {
+    /// The names in each folder that can be reached from the root.
+    folders: BTreeMap<Inode, Names>,
+    open: Vec<Undecided>,
+    description: String,
+}
+
+/// A node that is there in an outline.
+struct Undecided {
+    inode: Inode,
+    attributes: Vec<Attributes>,
+    /// Empty for what is not a file.
+    contents: Arc<Vec<Variant>>,
+}
+
+/// The variants of a file's content by its number and what is on the disk of it.
+type Contents = HashMap<(Inode, usize), Arc<Vec<Variant>>>;
+
+/// Numbers that look random and are the same every time (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut number = self.0;
+        number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        number ^ (number >> 31)
+    }
+
+    /// A number below `limit`, which is not 0.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.roll() % limit.max(1) as u64).unwrap_or_default()
+    }
+}
+
+/// Lists the states, at most about `most` of them.
+pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> CrashStates {
+    let most = most.max(1);
+    let mut dice = Dice(seed);
+    let mut complete = true;
+    let outlines = match model {
+        Model::StrictPosix => strict_outlines(disk, most, &mut dice, &mut complete),
+        Model::OrderedMetadata => ordered_outlines(disk, most, &mut dice, &mut complete),
+    };
+    // Outlines with little to decide leave their share to the others.
+    let mut left = most;
+    let mut outlines_left = outlines.len();
+    let mut order: Vec<&Outline> = outlines.iter().collect();
+    order.sort_by_key(|outline| outline.open.iter().map(Undecided::choices).sum::<usize>());
+    let mut states = Vec::new();
+    let mut known = HashSet::new();
+    for outline in order {
+        let share = (left / outlines_left.max(1)).max(1);
+        outlines_left -= 1;
+        let counts: Vec<usize> = outline.open.iter().map(Undecided::choices).collect();
+        let (choices, all) = choices(&counts, share, &mut dice);
+        complete &= all;
+        left = left.saturating_sub(choices.len());
+        for choice in choices {
+            let (nodes, description) = outline.fill_in(disk, &choice);
+            if known.insert(fingerprint(&nodes)) {
+                let fs = SimFs::from_disk(disk.with_nodes(nodes));
+                states.push(CrashState { fs, description });
+            }
+        }
+    }
+    CrashStates { states, complete }
+}
+
+/// Any subset of the changes of names that no folder sync has confirmed.
+fn strict_outlines(disk: &Disk, most: usize, dice: &mut Dice, complete: &mut bool) -> Vec<Outline> {
+    let pending: Vec<usize> = (0..disk.records.len())
+        .filter(|index| {
+            disk.records
+                .get(*index)
+                .is_some_and(|record| !record.durable && record.change.folder().is_some())
+        })
+        .collect();
+    let (subsets, all) = choices(&vec![2; pending.len()], most, dice);
+    *complete &= all;
+
+    let mut outlines = Vec::new();
+    let mut known = HashSet::new();
+    let mut contents = Contents::new();
+    for subset in subsets {
+        let left_out: HashSet<usize> = pending
+            .iter()
+            .zip(&subset)
+            .filter(|(_, applied)| **applied == 0)
+            .map(|(index, _)| *index)
+            .collect();
+        let applied: Vec<&Change> = disk
+            .records
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| !left_out.contains(index))
+            .map(|(_, record)| &record.change)
+            .collect();
+        for order in [Order::AsMade, Order::FirstRenameWins] {
+            let Some(folders) = names_after(disk, &applied, order) else { continue };
+            if known.insert(fingerprint(&folders)) {
+                let names = left_out
+                    .iter()
+                    .filter_map(|index| disk.records.get(*index))
+                    .map(|record| disk.describe(&record.change))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                let open = undecided(disk, &folders, &mut contents, strict_attributes, |_| None);
+                outlines.push(Outline {
+                    folders,
+                    open,
+                    description: match (names.as_str(), order) {
+                        ("", Order::AsMade) => "all names as they were".to_owned(),
+                        (_, Order::AsMade) => format!("without {names}"),
+                        (_, Order::FirstRenameWins) => {
+                            format!("without {names}, renames in another order")
+                        }
+                    },
+                });
+            }
+        }
+    }
+    outlines
+}
+
+/// Any beginning of the log that has what the syncs have committed.
+fn ordered_outlines(
+    disk: &Disk,
+    most: usize,
+    dice: &mut Dice,
+    complete: &mut bool,
+) -> Vec<Outline> {
+    let shortest = disk.committed;
+    let longest = disk.records.len();
+    let mut lengths: BTreeSet<usize> = (shortest..=longest).collect();
+    if lengths.len() > most {
+        *complete = false;
+        lengths = BTreeSet::from([shortest, longest]);
+        lengths.extend((0..most).map(|_| shortest + dice.below(longest - shortest)));
+    }
+    let mut contents = Contents::new();
+    let mut outlines = Vec::new();
+    for length in lengths {
+        let applied: Vec<&Change> =
+            disk.records.iter().take(length).map(|record| &record.change).collect();
+        let Some(folders) = names_after(disk, &applied, Order::AsMade) else { continue };
+        let attributes = |node: &Node, inode: Inode, _: &Disk| {
+            let last = applied.iter().rev().find_map(|change| match change {
+                Change::Attributes { inode: of, attributes } if *of == inode => Some(*attributes),
+                _ => None,
+            });
+            vec![last.unwrap_or(node.settled)]
+        };
+        let written_back = |inode: Inode| {
+            disk.records.iter().take(length).rev().find_map(|record| match &record.change {
+                // A sync that came later has overtaken a durable one.
+                Change::WrittenBack { inode: of, bytes } if *of == inode && !record.durable => {
+                    Some(Arc::clone(bytes))
+                }
+                _ => None,
+            })
+        };
+        let open = undecided(disk, &folders, &mut contents, attributes, written_back);
+        let last = disk
+            .records
+            .get(length.wrapping_sub(1))
+            .map_or_else(|| "nothing new".to_owned(), |record| disk.describe(&record.change));
+        let description = format!("the log up to: {last}");
+        outlines.push(Outline { folders, open, description });
+    }
+    outlines
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    AsMade,
+    /// Of several renames to one name, the one made first is the last to reach the disk.
+    FirstRenameWins,
+}
+
+/// The names in the folders that can be reached once these changes are made to what is
+/// settled, or nothing if the order makes no difference.
+fn names_after(disk: &Disk, applied: &[&Change], order: Order) -> Option<BTreeMap<Inode, Names>> {
+    let mut all: BTreeMap<Inode, Names> = disk
+        .nodes
+        .iter()
+        .filter_map(|(inode, node)| match &node.body {
+            Body::Folder { settled, .. } => Some((*inode, settled.clone())),
+            Body::File(_) | Body::Link(_) => None,
+        })
+        .collect();
+    let mut winners: HashMap<(Inode, &std::ffi::OsStr), Inode> = HashMap::new();
+    let mut differs = order == Order::AsMade;
+    for change in applied {
+        let Some(names) = change.folder().and_then(|folder| all.get_mut(&folder)) else {
+            continue;
+        };
+        change.apply(names);
+        if let (Order::FirstRenameWins, Change::Rename { folder, to, inode, .. }) = (order, change)
+        {
+            let winner = *winners.entry((*folder, to)).or_insert(*inode);
+            if winner != *inode {
+                differs = true;
+                names.insert(to.clone(), winner);
+            }
+        }
+    }
+    if !differs {
+        return None;
+    }
+    let mut reachable = BTreeMap::new();
+    let mut ahead = vec![ROOT];
+    while let Some(folder) = ahead.pop() {
+        if let Some(names) = all.remove(&folder) {
+            ahead.extend(names.values());
+            reachable.insert(folder, names);
+        }
+    }
+    Some(reachable)
+}
+
+/// Every value since the last one that a sync has confirmed.
+fn strict_attributes(node: &Node, inode: Inode, disk: &Disk) -> Vec<Attributes> {
+    let mut candidates = vec![node.settled];
+    for record in &disk.records {
+        if let Change::Attributes { inode: of, attributes } = record.change
+            && of == inode
+        {
+            if record.durable {
+                candidates.clear();
+            }
+            if !candidates.contains(&attributes) {
+                candidates.push(attributes);
+            }
+        }
+    }
+    candidates
+}
+
+/// What is left to decide for the nodes that these names lead to.
+fn undecided(
+    disk: &Disk,
+    folders: &BTreeMap<Inode, Names>,
+    contents: &mut Contents,
+    attributes: impl Fn(&Node, Inode, &Disk) -> Vec<Attributes>,
+    written_back: impl Fn(Inode) -> Option<super::content::Bytes>,
+) -> Vec<Undecided> {
+    let mut inodes: Vec<Inode> =
+        folders.values().flat_map(|names| names.values()).copied().chain([ROOT]).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    inodes
+        .into_iter()
+        .filter_map(|inode| {
+            let node = disk.nodes.get(&inode)?;
+            let contents = match &node.body {
+                Body::File(content) => {
+                    let base = written_back(inode).unwrap_or_else(|| Arc::clone(content.durable()));
+                    let key = (inode, Arc::as_ptr(&base) as usize);
+                    let variants =
+                        contents.entry(key).or_insert_with(|| Arc::new(content.variants(&base)));
+                    Arc::clone(variants)
+                }
+                Body::Folder { .. } | Body::Link(_) => Arc::new(Vec::new()),
+            };
+            Some(Undecided { inode, attributes: attributes(node, inode, disk), contents })
+        })
+        .collect()
+}
+
+impl Undecided {
+    fn choices(&self) -> usize {
+        self.attributes.len().max(1) * self.contents.len().max(1)
+    }
+
+    fn choose(&self, choice: usize) -> (Option<Attributes>, Option<&Variant>) {
+        let contents = self.contents.len().max(1);
+        (self.attributes.get(choice / contents).copied(), self.contents.get(choice % contents))
+    }
+}
+
+impl Outline {
+    /// The disk's nodes under these names with these choices.
+    fn fill_in(&self, disk: &Disk, choice: &[usize]) -> (BTreeMap<Inode, Node>, String) {
+        let mut nodes = BTreeMap::new();
+        let mut description = self.description.clone();
+        for (open, choice) in self.open.iter().zip(choice) {
+            let Some(node) = disk.nodes.get(&open.inode) else { continue };
+            let (attributes, content) = open.choose(*choice);
+            let attributes = attributes.unwrap_or(node.settled);
+            let body = match (&node.body, content) {
+                (Body::Folder { .. }, _) => {
+                    let names = self.folders.get(&open.inode).cloned().unwrap_or_default();
+                    Body::Folder { names: names.clone(), settled: names }
+                }
+                (Body::File(_), Some(variant)) => {
+                    Body::File(Content::settled(Arc::clone(&variant.bytes)))
+                }
+                (body, _) => body.clone(),
+            };
+            if open.choices() > 1 {
+                let path = disk.path_of(open.inode);
+                let content = content.map_or("", |variant| variant.description.as_str());
+                let mode = attributes.mode;
+                description += &format!("; {}: {content}, mode {mode:o}", path.display());
+            }
+            let node = Node { place: None, attributes, settled: attributes, body };
+            nodes.insert(open.inode, node);
+        }
+        for (folder, names) in &self.folders {
+            for (name, inode) in names {
+                if let Some(node) = nodes.get_mut(inode) {
+                    node.place = Some((*folder, name.clone()));
+                }
+            }
+        }
+        (nodes, description)
+    }
+}
+
+/// All combinations of one choice each, or, when there are more than `most`, those in
+/// which almost everything is at its first or almost everything at its last choice, and
+/// a random selection of the others. Says whether these are all.
+fn choices(counts: &[usize], most: usize, dice: &mut Dice) -> (Vec<Vec<usize>>, bool) {
+    let total = counts
+        .iter()
+        .try_fold(1_usize, |total, count| total.checked_mul((*count).max(1)))
+        .filter(|total| *total <= most);
+    if let Some(total) = total {
+        let all = (0..total)
+            .map(|mut rest| {
+                counts
+                    .iter()
+                    .map(|count| {
+                        let choice = rest % (*count).max(1);
+                        rest /= (*count).max(1);
+                        choice
+                    })
+                    .collect()
+            })
+            .collect();
+        return (all, true);
+    }
+
+    let first: Vec<usize> = vec![0; counts.len()];
+    let last: Vec<usize> = counts.iter().map(|count| count.saturating_sub(1)).collect();
+    let mut found = vec![first.clone(), last.clone()];
+    let mut known: HashSet<Vec<usize>> = found.iter().cloned().collect();
+    // Ever more deviations from both corners, up to half of what is asked for.
+    let mut from = 0;
+    while from < found.len() && found.len() < most.div_ceil(2) {
+        let Some(corner) = found.get(from).cloned() else { break };
+        from += 1;
+        for (axis, count) in counts.iter().enumerate() {
+            for value in 0..*count {
+                let mut next = corner.clone();
+                if let Some(place) = next.get_mut(axis) {
+                    *place = value;
+                }
+                if found.len() < most.div_ceil(2) && known.insert(next.clone()) {
+                    found.push(next);
+                }
+            }
+        }
+    }
+    // There are more than `most` combinations, so this ends; the bound on the number of
+    // throws keeps it short when nearly all are known.
+    for _ in 0..most.saturating_mul(8) {
+        if found.len() >= most {
+            break;
+        }
+        let next: Vec<usize> = counts.iter().map(|count| dice.below(*count)).collect();
+        if known.insert(next.clone()) {
+            found.push(next);
+        }
+    }
+    found.truncate(most);
+    (found, false)
+}
+
+trait Fingerprint {
+    fn add_to(&self, hasher: &mut DefaultHasher);
+}
+
+/// Tells states apart; that two of them share it by chance is not to be expected.
+fn fingerprint(of: &impl Fingerprint) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.add_to(&mut hasher);
+    hasher.finish()
+}
+
+impl Fingerprint for BTreeMap<Inode, Names> {
+    fn add_to(&self, hasher: &mut DefaultHasher) {
+        self.hash(hasher);
+    }
+}
+
+impl Fingerprint for BTreeMap<Inode, Node> {
+    fn add_to(&self, hasher: &mut DefaultHasher) {
+        for (inode, node) in self {
+            (inode, node.attributes).hash(hasher);
+            match &node.body {
+                // Large contents are shared between the states, so their address will do.
+                Body::File(content) if content.len() > 4096 => {
+                    (content.len(), Arc::as_ptr(content.cached()) as usize).hash(hasher);
+                }
+                Body::File(content) => content.cached().hash(hasher),
+                Body::Folder { names, .. } => names.hash(hasher),
+                Body::Link(target) => target.hash(hasher),
+            }
+        }
+    }
+}

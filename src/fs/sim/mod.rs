@@ -1,0 +1,738 @@
+//! A simulated disk, for tests: one that can be unplugged at any moment.
+//!
+//! [`SimFs`] is a [`FileSystem`] in memory. Beside what processes see, it knows what
+//! the disk has surely got, and so can list every state in which a power cut might
+//! leave it. It numbers and logs every operation, and makes any of them go wrong.
+//!
+//! # A tour
+//!
+//! ```
+//! use std::ffi::OsStr;
+//! use holdfast::fs::sim::{Model, SimFs};
+//! use holdfast::fs::{FileSystem, FolderUse};
+//! use holdfast::payload::Chunk;
+//!
+//! // A disk with one file on it, durable.
+//! let fs = SimFs::new();
+//! fs.put_file("/box/note", b"old")?;
+//!
+//! // Replace it, but forget to sync.
+//! let folder = fs.open_folder("/box".as_ref(), FolderUse::NamesAndSync)?;
+//! let file = fs.create_new(&folder, OsStr::new("temp"), 0o644)?;
+//! fs.write(&file, Chunk::Slice(b"new"))?;
+//! fs.rename(&folder, &file, OsStr::new("temp"), OsStr::new("note"))?;
+//! assert_eq!(*fs.read_file("/box/note")?, b"new");
+//!
+//! // Every process reads the new bytes, but a power cut may leave the note empty.
+//! let left = fs.crash_states(Model::StrictPosix, 1000);
+//! assert!(left.into_iter().any(|state| state.fs.read_file("/box/note").unwrap().is_empty()));
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! # What is durable
+//!
+//! Three things reach the disk each on its own: the bytes of a file, its attributes
+//! (mode, owner), and the names in a folder.
+//!
+//! - [`sync_file`](FileSystem::sync_file) makes the bytes and the attributes of that
+//!   file durable; not its name.
+//! - [`sync_folder`](FileSystem::sync_folder) makes the names in that folder durable;
+//!   not what is in the files, and not the name of the folder itself in the one above.
+//! - Without a sync, bytes may be lost, cut short or replaced by zeros, in full or in
+//!   part; attributes may have any value they had since they were last durable; and of
+//!   the changes of names any may be missing, whatever came before or after it. One
+//!   rename is never done by halves, and takes the file to its new name even if the disk
+//!   never heard of the old one.
+//! - After a sync that *failed*, what it should have written counts as written: a later
+//!   sync succeeds and says nothing about it. Linux does so (Rebello et al., 'Can
+//!   Applications Recover from fsync Failures?', ATC 2020). Bytes that are written again
+//!   can be synced again. `EINTR` is not such a failure.
+//!
+//! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4, xfs and
+//! btrfs promise in addition, and what may be relied on where the file system is known:
+//! names, sizes and attributes change in order, in one log. There
+//! [`await_write_back`](SimFs::await_write_back) means something, too.
+//!
+//! # What goes wrong
+//!
+//! [`SimFs::inject`] takes a [`Fault`]: the Nth operation (of a kind, on a path) fails
+//! once or for ever, with any error, before or after it took effect, takes only a part
+//! of the bytes, is ignored without a word, is preceded by an act of somebody else, or
+//! finds the power gone. [`SimFs::set_free_space`] makes the disk small.
+//!
+//! # What is not modelled
+//!
+//! Several devices, hard links, access control lists beyond mode bits, sticky folders,
+//! time stamps, sectors (bytes are lost or kept in runs, not in sectors), write-back
+//! errors that show up without a sync, and renames from one folder to another. Symbolic
+//! links are made by tests only and are durable at once. [`Chunk::Memory`] is answered
+//! with `EFAULT`: there is no kernel here to read foreign memory.
+
+#![forbid(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::disk::{Body, Disk, HandleUse, Names};
+use self::faults::Effect;
+use crate::errno::Code;
+use crate::fs::{FileSystem, FolderUse, Metadata};
+use crate::payload::Chunk;
+
+mod content;
+mod crash;
+mod disk;
+mod faults;
+
+pub use self::crash::{CrashState, CrashStates, Model};
+pub use self::disk::Attributes;
+pub use self::faults::{Fault, OperationKind, Performed};
+
+/// A simulated disk. Clones are handles of the same disk.
+#[derive(Clone)]
+pub struct SimFs {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    disk: Disk,
+    faults: Vec<Fault>,
+    log: Vec<Performed>,
+    count: u64,
+    is_off: bool,
+}
+
+/// An open handle, closed when it is dropped.
+struct Handle {
+    fs: SimFs,
+    number: u64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.fs.lock().disk.close(self.number);
+    }
+}
+
+/// An open file of a [`SimFs`]; dropping it closes the file and frees its lock.
+pub struct SimFile(Handle);
+
+/// An open folder of a [`SimFs`].
+pub struct SimFolder(Handle);
+
+/// The lock of a file, held by somebody else until this is dropped.
+#[must_use = "dropping it frees the lock"]
+pub struct ForeignLock(#[allow(dead_code, reason = "dropping it closes the file")] Handle);
+
+impl fmt::Debug for SimFs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFile({})", self.0.number)
+    }
+}
+
+impl fmt::Debug for SimFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFolder({})", self.0.number)
+    }
+}
+
+impl fmt::Debug for ForeignLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ForeignLock")
+    }
+}
+
+impl Default for SimFs {
+    fn default() -> SimFs {
+        SimFs::new()
+    }
+}
+
+/// The disk: setting a scene, looking at it, unplugging it. Nothing here is counted as
+/// an operation, and nothing here is refused for lack of permission.
+impl SimFs {
+    /// An empty disk. Its one process has uid and gid 1000 and umask 022, and owns the
+    /// root folder.
+    pub fn new() -> SimFs {
+        SimFs::from_disk(Disk::new())
+    }
+
+    fn from_disk(disk: Disk) -> SimFs {
+        let shared = Shared { disk, faults: Vec::new(), log: Vec::new(), count: 0, is_off: false };
+        SimFs { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who the process is from now on. 0 is root, who may do anything.
+    pub fn set_user(&self, uid: u32, gid: u32) {
+        let process = &mut self.lock().disk.process;
+        process.uid = uid;
+        process.gid = gid;
+    }
+
+    /// The permission bits that new files and folders do not get.
+    pub fn set_umask(&self, umask: u32) {
+        self.lock().disk.process.umask = umask & 0o777;
+    }
+
+    /// How many more bytes the files on the disk may have, from now on; `None` for any
+    /// number. A write that does not fit is short, and the next one fails with `ENOSPC`.
+    /// A file gives its bytes back when its name is gone and nobody has it open.
+    pub fn set_free_space(&self, bytes: Option<u64>) {
+        self.lock().disk.set_free_space(bytes);
+    }
+
+    /// Puts a file there, durable, with the folders above it. An existing file gets this
+    /// content and keeps its attributes; new ones belong to the process and have mode
+    /// 0644.
+    ///
+    /// # Errors
+    ///
+    /// As the system would: something else has the name (`EEXIST`), or is in the way.
+    pub fn put_file(&self, path: impl AsRef<Path>, content: &[u8]) -> io::Result<()> {
+        self.lock().disk.put(path.as_ref(), None, Disk::file(content))
+    }
+
+    /// The same, with these attributes.
+    ///
+    /// # Errors
+    ///
+    /// See [`SimFs::put_file`].
+    pub fn put_file_with(
+        &self,
+        path: impl AsRef<Path>,
+        content: &[u8],
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        self.lock().disk.put(path.as_ref(), Some(attributes), Disk::file(content))
+    }
+
+    /// Puts a folder there, durable, with the folders above it, mode 0755 if it is new.
+    ///
+    /// # Errors
+    ///
+    /// See [`SimFs::put_file`].
+    pub fn put_folder(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let body = Body::Folder { names: Names::new(), settled: Names::new() };
+        self.lock().disk.put(path.as_ref(), None, body)
+    }
+
+    /// The same, with these attributes.
+    ///
+    /// # Errors
+    ///
+    /// See [`SimFs::put_file`].
+    pub fn put_folder_with(
+        &self,
+        path: impl AsRef<Path>,
+        attributes: Attributes,
+    ) -> io::Result<()> {
+        let body = Body::Folder { names: Names::new(), settled: Names::new() };
+        self.lock().disk.put(path.as_ref(), Some(attributes), body)
+    }
+
+    /// Puts a symbolic link there, durable, with the folders above it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SimFs::put_file`].
+    pub fn put_link(&self, path: impl AsRef<Path>, target: impl AsRef<Path>) -> io::Result<()> {
+        let body = Body::Link(target.as_ref().to_owned());
+        self.lock().disk.put(path.as_ref(), None, body)
+    }
+
+    /// Removes a file, a link or an empty folder, as another process would: what this
+    /// leaves on the disk is as uncertain as after [`FileSystem::remove`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTEMPTY`, and what may stop one on the way there.
+    pub fn take_away(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.lock().disk.take_away(path.as_ref())
+    }
+
+    /// Everything is durable from now on, as if the machine had been idle for long.
+    pub fn settle(&self) {
+        self.lock().disk.settle();
+    }
+
+    /// Holds the lock of a file as another process would, a sweeper for example. It does
+    /// not count among the open handles.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` when somebody holds it already, `ENOENT`.
+    pub fn hold_lock(&self, path: impl AsRef<Path>) -> io::Result<ForeignLock> {
+        let mut shared = self.lock();
+        let disk = &mut shared.disk;
+        let inode = disk.walk(None, path.as_ref(), true)?;
+        disk.content(inode)?;
+        if disk.is_locked(inode) {
+            return Err(Code::EAGAIN.error());
+        }
+        let number = disk.open(inode, HandleUse::Elsewhere);
+        disk.try_lock(number)?;
+        drop(shared);
+        Ok(ForeignLock(Handle { fs: self.clone(), number }))
+    }
+
+    /// Whether anybody holds the lock of a file.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may stop one on the way there.
+    pub fn is_locked(&self, path: impl AsRef<Path>) -> io::Result<bool> {
+        let disk = &self.lock().disk;
+        Ok(disk.is_locked(disk.walk(None, path.as_ref(), true)?))
+    }
+
+    /// The content of a file, as processes see it. Symbolic links are followed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `EISDIR`, and what may stop one on the way there.
+    pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Arc<Vec<u8>>> {
+        let disk = &self.lock().disk;
+        let inode = disk.walk(None, path.as_ref(), true)?;
+        Ok(Arc::clone(disk.content(inode)?.cached()))
+    }
+
+    /// The names in a folder, in order.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, `ENOTDIR`, and what may stop one on the way there.
+    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<OsString>> {
+        let disk = &self.lock().disk;
+        let inode = disk.walk(None, path.as_ref(), true)?;
+        Ok(disk.names(inode)?.keys().cloned().collect())
+    }
+
+    /// What is known about a file or folder. Symbolic links are followed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may stop one on the way there.
+    pub fn inspect(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
+        let disk = &self.lock().disk;
+        disk.metadata(disk.walk(None, path.as_ref(), true)?)
+    }
+
+    /// The path of everything on the disk, the root included, folders before what is in
+    /// them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.lock().disk.tree().into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// Everything on the disk, one line each, for people.
+    pub fn describe(&self) -> String {
+        let disk = &self.lock().disk;
+        let mut text = String::new();
+        for (path, inode) in disk.tree() {
+            let Some(node) = disk.nodes.get(&inode) else { continue };
+            let Attributes { mode, uid, gid } = node.attributes;
+            text += &format!("{inode:>4} {mode:04o} {uid}:{gid} {}", path.display());
+            match &node.body {
+                Body::File(content) => {
+                    let bytes = content.cached();
+                    let start = bytes.get(..bytes.len().min(32)).unwrap_or_default();
+                    text += &format!(" {} bytes \"{}\"", bytes.len(), start.escape_ascii());
+                }
+                Body::Folder { .. } => text += " folder",
+                Body::Link(target) => text += &format!(" -> {}", target.display()),
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// How many files and folders the process has open.
+    pub fn open_handles(&self) -> (usize, usize) {
+        self.lock().disk.open_handles()
+    }
+
+    /// Lets something go wrong from now on.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push(fault);
+    }
+
+    /// Nothing goes wrong any more; if the power was off, it is on again, with everything
+    /// that was still in memory.
+    pub fn repair(&self) {
+        let mut shared = self.lock();
+        shared.faults.clear();
+        shared.is_off = false;
+    }
+
+    /// How many operations there were.
+    pub fn count(&self) -> u64 {
+        self.lock().count
+    }
+
+    /// The operations there were. One that was interrupted by another thread's comes
+    /// after it.
+    pub fn log(&self) -> Vec<Performed> {
+        self.lock().log.clone()
+    }
+
+    /// The same, one line each, for people.
+    pub fn log_text(&self) -> String {
+        self.lock().log.iter().map(|performed| format!("{performed}\n")).collect()
+    }
+
+    /// The disk after the process was killed, with the power on: everything is as
+    /// processes see it now, and as uncertain as it is now, but nobody has anything open
+    /// or locked. It has no faults, and its count of operations starts anew. The original
+    /// is not affected, so this serves to copy a scene, too.
+    pub fn after_kill(&self) -> SimFs {
+        SimFs::from_disk(self.lock().disk.without_processes())
+    }
+
+    /// The states that a power cut at this moment may leave, each once; if there are many
+    /// more than `most`, a selection of about so many, the same one every time.
+    ///
+    /// The selection has the states with few deviations from 'nothing unsynced has reached
+    /// the disk' and from 'everything has', and random ones.
+    pub fn crash_states(&self, model: Model, most: usize) -> CrashStates {
+        self.crash_states_seeded(model, most, 0)
+    }
+
+    /// The same, with another random selection for each `seed`.
+    pub fn crash_states_seeded(&self, model: Model, most: usize, seed: u64) -> CrashStates {
+        let disk = self.lock().disk.clone();
+        crash::states(&disk, model, most, seed)
+    }
+}
+
+/// Operations that [`FileSystem`] does not have.
+impl SimFs {
+    /// Starts writing the bytes of a file to the disk and waits until they are there, as
+    /// `sync_file_range(WAIT_BEFORE | WRITE | WAIT_AFTER)` does. No name, size or mode
+    /// becomes durable by that. It promises nothing in [`Model::StrictPosix`].
+    ///
+    /// # Errors
+    ///
+    /// Only those that a fault injects. After a failure the bytes count as written.
+    pub fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::AwaitWriteBack,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            |disk, _| disk.await_write_back(number),
+            |disk| disk.sync_file_failed(number),
+        )
+    }
+
+    /// Makes everything on the disk durable, as `syncfs` does.
+    ///
+    /// # Errors
+    ///
+    /// Only those that a fault injects. After a failure everything counts as written.
+    pub fn sync_filesystem(&self) -> io::Result<()> {
+        self.operate(
+            OperationKind::SyncFilesystem,
+            |_| (PathBuf::from("/"), String::new()),
+            Some(()),
+            |disk, _| {
+                disk.sync_filesystem();
+                Ok(())
+            },
+            Disk::sync_filesystem_failed,
+        )
+    }
+}
+
+fn handle_path(disk: &Disk, handle: u64) -> PathBuf {
+    disk.inode_of(handle).map_or_else(|_| PathBuf::from("(closed)"), |inode| disk.path_of(inode))
+}
+
+fn no_damage(_: &mut Disk) {}
+
+impl SimFs {
+    /// Does one operation, or what the faults make of it.
+    ///
+    /// `subject` says what it is about, for faults that concern a path, and for the log.
+    /// `ignored` is the answer if it is silently left out, where it can be. `effect` is
+    /// told how many bytes it may take. `damage` is done when the operation is made to
+    /// fail.
+    fn operate<T>(
+        &self,
+        kind: OperationKind,
+        subject: impl FnOnce(&Disk) -> (PathBuf, String),
+        ignored: Option<T>,
+        effect: impl FnOnce(&mut Disk, usize) -> io::Result<T>,
+        damage: impl FnOnce(&mut Disk),
+    ) -> io::Result<T> {
+        let mut shared = self.lock();
+        let (path, detail) = subject(&shared.disk);
+        shared.count += 1;
+        let number = shared.count;
+        let mut verdict = None;
+        if !shared.is_off {
+            verdict = faults::judge(&mut shared.faults, kind, &path);
+        }
+        if let Some(Effect::Intrude(act)) = &verdict {
+            drop(shared);
+            act(self, &path);
+            shared = self.lock();
+        }
+        if matches!(verdict, Some(Effect::PowerOff)) {
+            shared.is_off = true;
+        }
+
+        let mut fault = verdict.as_ref().map_or_else(String::new, |effect| format!("{effect:?}"));
+        let outcome = match verdict {
+            Some(Effect::PowerOff) => Err(Code::EIO.error()),
+            _ if shared.is_off => {
+                fault = "the power is off".to_owned();
+                Err(Code::EIO.error())
+            }
+            Some(Effect::Fail(code)) => {
+                // An interrupted sync has not failed to write anything.
+                if code != Code::EINTR {
+                    damage(&mut shared.disk);
+                }
+                Err(code.error())
+            }
+            Some(Effect::FailAfter(code)) => match effect(&mut shared.disk, usize::MAX) {
+                // A handle that nobody gets is closed, which takes the lock.
+                Ok(lost) => {
+                    drop(shared);
+                    drop(lost);
+                    shared = self.lock();
+                    Err(code.error())
+                }
+                Err(error) => Err(error),
+            },
+            Some(Effect::Ignore) if ignored.is_some() => ignored.ok_or_else(|| Code::EIO.error()),
+            Some(Effect::ShortWrite(most)) => effect(&mut shared.disk, most),
+            Some(Effect::Ignore | Effect::Intrude(_)) | None => {
+                effect(&mut shared.disk, usize::MAX)
+            }
+        };
+        let error = outcome.as_ref().err().map(|error| {
+            Code::of(error).map_or_else(|| error.to_string(), |code| code.name().to_owned())
+        });
+        shared.log.push(Performed { number, kind, path, detail, error, fault });
+        outcome
+    }
+
+    /// An operation by path.
+    fn by_path<T>(
+        &self,
+        kind: OperationKind,
+        path: &Path,
+        ignored: Option<T>,
+        effect: impl FnOnce(&mut Disk) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let subject = |_: &Disk| (path.to_owned(), String::new());
+        self.operate(kind, subject, ignored, |disk, _| effect(disk), no_damage)
+    }
+
+    /// An operation on a name in a folder.
+    fn by_name<T>(
+        &self,
+        kind: OperationKind,
+        folder: &SimFolder,
+        name: &OsStr,
+        detail: String,
+        ignored: Option<T>,
+        effect: impl FnOnce(&mut Disk, disk::Inode) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let number = folder.0.number;
+        let subject = |disk: &Disk| (handle_path(disk, number).join(name), detail);
+        let effect = |disk: &mut Disk, _| {
+            let inode = disk.inode_of(number)?;
+            effect(disk, inode)
+        };
+        self.operate(kind, subject, ignored, effect, no_damage)
+    }
+
+    /// An operation on something open.
+    fn by_handle<T>(
+        &self,
+        kind: OperationKind,
+        handle: &Handle,
+        detail: String,
+        ignored: Option<T>,
+        effect: impl FnOnce(&mut Disk, u64) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let number = handle.number;
+        let subject = |disk: &Disk| (handle_path(disk, number), detail);
+        self.operate(kind, subject, ignored, |disk, _| effect(disk, number), no_damage)
+    }
+
+    fn handle(&self, number: u64) -> Handle {
+        Handle { fs: self.clone(), number }
+    }
+}
+
+impl FileSystem for SimFs {
+    type Folder = SimFolder;
+    type File = SimFile;
+
+    fn effective_user(&self) -> Option<u32> {
+        Some(self.lock().disk.process.uid)
+    }
+
+    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<SimFolder> {
+        let sync = purpose == FolderUse::NamesAndSync;
+        self.by_path(OperationKind::OpenFolder, path, None, |disk| {
+            disk.open_folder(path, sync).map(|number| SimFolder(self.handle(number)))
+        })
+    }
+
+    fn folder_metadata(&self, folder: &SimFolder) -> io::Result<Metadata> {
+        self.by_handle(
+            OperationKind::FolderMetadata,
+            &folder.0,
+            String::new(),
+            None,
+            |disk, handle| disk.metadata(disk.inode_of(handle)?),
+        )
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.by_path(OperationKind::MakeFolder, path, Some(()), |disk| disk.make_folder(path))
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.by_path(OperationKind::RemoveFolder, path, Some(()), |disk| disk.remove_folder(path))
+    }
+
+    fn metadata(&self, folder: &SimFolder, name: &OsStr) -> io::Result<Metadata> {
+        self.by_name(OperationKind::Metadata, folder, name, String::new(), None, |disk, folder| {
+            disk.metadata_of_name(folder, name)
+        })
+    }
+
+    fn read_link(&self, folder: &SimFolder, name: &OsStr) -> io::Result<PathBuf> {
+        self.by_name(OperationKind::ReadLink, folder, name, String::new(), None, |disk, folder| {
+            disk.read_link(folder, name)
+        })
+    }
+
+    fn create_new(&self, folder: &SimFolder, name: &OsStr, mode: u32) -> io::Result<SimFile> {
+        let detail = format!("mode {mode:o}");
+        self.by_name(OperationKind::CreateNew, folder, name, detail, None, |disk, folder| {
+            disk.create_new(folder, name, mode).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
+        self.by_handle(OperationKind::TryLock, &file.0, String::new(), Some(true), Disk::try_lock)
+    }
+
+    fn file_metadata(&self, file: &SimFile) -> io::Result<Metadata> {
+        self.by_handle(OperationKind::FileMetadata, &file.0, String::new(), None, |disk, handle| {
+            disk.metadata(disk.inode_of(handle)?)
+        })
+    }
+
+    fn write(&self, file: &SimFile, chunk: Chunk<'_>) -> io::Result<usize> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::Write,
+            |disk| (handle_path(disk, number), format!("{} bytes", chunk.len())),
+            Some(chunk.len()),
+            |disk, most| match chunk {
+                Chunk::Slice(bytes) => {
+                    let some = bytes.get(..most.min(bytes.len())).unwrap_or_default();
+                    disk.write(number, some)
+                }
+                Chunk::Memory { .. } => Err(Code::EFAULT.error()),
+            },
+            no_damage,
+        )
+    }
+
+    fn read(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let detail = format!("{} bytes at {offset}", buffer.len());
+        self.by_handle(OperationKind::Read, &file.0, detail, None, |disk, handle| {
+            disk.read(handle, buffer, offset)
+        })
+    }
+
+    fn set_owner(&self, file: &SimFile, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let detail = format!("uid {uid:?}, gid {gid:?}");
+        self.by_handle(OperationKind::SetOwner, &file.0, detail, Some(()), |disk, handle| {
+            disk.set_owner(handle, uid, gid)
+        })
+    }
+
+    fn set_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
+        let detail = format!("{mode:o}");
+        self.by_handle(OperationKind::SetMode, &file.0, detail, Some(()), |disk, handle| {
+            disk.set_mode(handle, mode)
+        })
+    }
+
+    fn report_write_errors(&self, file: &SimFile) -> io::Result<()> {
+        self.by_handle(
+            OperationKind::ReportWriteErrors,
+            &file.0,
+            String::new(),
+            Some(()),
+            |_, _| Ok(()),
+        )
+    }
+
+    fn sync_file(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::SyncFile,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            |disk, _| disk.sync_file(number),
+            |disk| disk.sync_file_failed(number),
+        )
+    }
+
+    fn rename(
+        &self,
+        folder: &SimFolder,
+        _file: &SimFile,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        let detail = format!("-> {}", to.display());
+        self.by_name(OperationKind::Rename, folder, from, detail, Some(()), |disk, folder| {
+            disk.rename(folder, from, to)
+        })
+    }
+
+    fn sync_folder(&self, folder: &SimFolder, file: Option<&SimFile>) -> io::Result<()> {
+        let number = folder.0.number;
+        self.operate(
+            OperationKind::SyncFolder,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            |disk, _| disk.sync_folder(number, file.is_some()),
+            |disk| disk.sync_folder_failed(number),
+        )
+    }
+
+    fn remove(&self, folder: &SimFolder, name: &OsStr) -> io::Result<()> {
+        self.by_name(
+            OperationKind::Remove,
+            folder,
+            name,
+            String::new(),
+            Some(()),
+            |disk, folder| disk.remove(folder, name),
+        )
+    }
+}

@@ -1,0 +1,28 @@
+//! The Rust core of holdfast: files that are replaced whole or not at all, and
+//! that are still there after a power cut.
+//!
+//! The way of one write, from the top:
+//!
+//! 1. `binding` turns JavaScript values into a [`write::Request`] and hands it to
+//!    [`io`], which runs it on one of holdfast's own threads.
+//! 2. [`write`] resolves the target, stages the bytes in a temp file beside it,
+//!    syncs, renames, syncs the folder, and retries what may pass.
+//! 3. [`fs`] is the only place that names the operating system's files. Behind its
+//!    trait stands either the real system or [`fs::sim`], a disk that tests can
+//!    unplug at any moment.
+//! 4. The outcome goes back through one completion queue ([`io::Completions`]) that
+//!    wakes JavaScript once for everything that has finished meanwhile.
+//!
+//! [`errno`] and [`error`] say what failed in the terms Node's users know, and
+//! [`temp`] knows how temp files are named.
+
+pub mod errno;
+pub mod error;
+pub mod fs;
+pub mod io;
+pub mod payload;
+pub mod temp;
+pub mod write;
+
+#[cfg(feature = "node")]
+mod binding;

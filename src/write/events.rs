@@ -1,0 +1,164 @@
+//! What a write tells a logger while it runs.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{AttemptError, Request};
+use crate::errno::Code;
+use crate::temp;
+
+/// One entry for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An attempt begins.
+    Starting {
+        /// Where its bytes will be staged.
+        temp_path: PathBuf,
+        /// How many bytes there are.
+        size: usize,
+    },
+    /// The temp file is complete, and synced where that was asked for.
+    Written {
+        /// Where it is.
+        temp_path: PathBuf,
+        /// How many bytes it has.
+        size: usize,
+        /// How long it took to make, fill and sync it.
+        duration: Duration,
+    },
+    /// The temp file has become the target.
+    Renamed {
+        /// What it was called.
+        temp_path: PathBuf,
+        /// How long the rename took.
+        duration: Duration,
+    },
+    /// The attempt succeeded.
+    Completed {
+        /// How many bytes were written.
+        size: usize,
+        /// How long the whole attempt took.
+        duration: Duration,
+    },
+    /// The attempt failed.
+    Failed {
+        /// Where its bytes were to be staged.
+        temp_path: PathBuf,
+        /// The error's name.
+        code: &'static str,
+        /// The error's message.
+        message: String,
+    },
+    /// The temp file of a failed attempt has been removed.
+    CleanedUp {
+        /// What it was called.
+        temp_path: PathBuf,
+    },
+    /// The temp file of a failed attempt is still there.
+    CleanupFailed {
+        /// What it is called.
+        temp_path: PathBuf,
+        /// Why it could not be removed.
+        code: &'static str,
+    },
+    /// Another attempt will be made.
+    Retrying {
+        /// Its number.
+        attempt: u32,
+        /// How long it waits.
+        delay: Duration,
+        /// The error that may pass.
+        code: &'static str,
+    },
+}
+
+/// Receives the events of one write, on the thread that runs it.
+pub trait Observer {
+    /// Takes one event. It must not fail.
+    fn event(&self, event: Event);
+}
+
+/// The log of one attempt. Without an observer nothing is built and nothing costs.
+pub(super) struct Log<'a> {
+    observer: Option<&'a dyn Observer>,
+    target: &'a Path,
+    size: usize,
+    begun: Instant,
+    temp_path: PathBuf,
+}
+
+impl<'a> Log<'a> {
+    pub(super) fn new(observer: Option<&'a dyn Observer>, request: &'a Request) -> Log<'a> {
+        Log {
+            observer,
+            target: &request.path,
+            size: request.payload.len(),
+            begun: Instant::now(),
+            temp_path: PathBuf::new(),
+        }
+    }
+
+    fn report(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = self.observer {
+            observer.event(event());
+        }
+    }
+
+    pub(super) fn starting(&mut self, folder: &Path, temp_name: &OsStr) {
+        self.staged_at(folder, temp_name);
+        self.report(|| Event::Starting { temp_path: self.temp_path.clone(), size: self.size });
+    }
+
+    /// Notes which temp file it has become, should the announced name have been taken.
+    pub(super) fn staged_at(&mut self, folder: &Path, temp_name: &OsStr) {
+        if self.observer.is_some() {
+            self.temp_path = folder.join(temp_name);
+        }
+    }
+
+    /// The target could not be found: the temp file is named as it would have been.
+    pub(super) fn failed_to_start(&mut self, error: &AttemptError) {
+        if self.observer.is_some() {
+            let folder = self.target.parent().unwrap_or(Path::new(""));
+            let basename = self.target.file_name().unwrap_or_default();
+            self.starting(folder, &temp::new_name(basename));
+        }
+        self.failed(error);
+    }
+
+    pub(super) fn written(&self) {
+        self.report(|| Event::Written {
+            temp_path: self.temp_path.clone(),
+            size: self.size,
+            duration: self.begun.elapsed(),
+        });
+    }
+
+    pub(super) fn renamed(&self, duration: Duration) {
+        self.report(|| Event::Renamed { temp_path: self.temp_path.clone(), duration });
+    }
+
+    pub(super) fn completed(&self) {
+        self.report(|| Event::Completed { size: self.size, duration: self.begun.elapsed() });
+    }
+
+    pub(super) fn failed(&self, error: &AttemptError) {
+        self.report(|| Event::Failed {
+            temp_path: self.temp_path.clone(),
+            code: error.kind.code(),
+            message: error.kind.to_string(),
+        });
+    }
+
+    pub(super) fn cleaned_up(&self, outcome: io::Result<()>) {
+        self.report(|| match outcome {
+            Ok(()) => Event::CleanedUp { temp_path: self.temp_path.clone() },
+            Err(error) => Event::CleanupFailed {
+                temp_path: self.temp_path.clone(),
+                code: Code::of(&error).map_or("UNKNOWN", Code::name),
+            },
+        });
+    }
+}

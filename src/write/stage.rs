@@ -1,0 +1,222 @@
+//! The temp file: made beside the target, filled, checked, given its owner and mode, and
+//! synced.
+
+use std::ffi::OsString;
+use std::io;
+
+use super::control::Control;
+use super::target::Target;
+use super::{AttemptError, Options, Owner, Request};
+use crate::errno::Code;
+use crate::error::Failure;
+use crate::fs::{FileSystem, Metadata, uninterrupted};
+use crate::temp;
+
+/// The most that one system call is given, so that a write that has been cancelled stops
+/// soon. (Linux takes at most 2 GiB at once.)
+const LARGEST_WRITE: usize = 16 << 20;
+
+/// How often a temp file is made anew because its name was taken or somebody swept it.
+const FRESH_STARTS: usize = 16;
+
+/// A temp file that belongs to this write: locked, so that no sweeper takes it for an
+/// orphan, and known to be the file that its name stands for.
+pub(super) struct Temp<F: FileSystem> {
+    pub(super) file: F::File,
+    pub(super) name: OsString,
+    pub(super) metadata: Metadata,
+}
+
+/// What the finished file is to look like.
+struct Attributes {
+    /// The exact permission bits; `None` leaves what the kernel made of 0644.
+    mode: Option<u32>,
+    /// Whether `mode` was asked for, and is not just that of the existing file.
+    mode_is_explicit: bool,
+    owner: Option<(u32, u32)>,
+}
+
+impl Attributes {
+    fn of(options: &Options, existing: Option<&Metadata>) -> Attributes {
+        Attributes {
+            mode: options.mode.or(existing.map(|file| file.mode)),
+            mode_is_explicit: options.mode.is_some(),
+            owner: match options.owner {
+                Owner::Keep => existing.map(|file| (file.uid, file.gid)),
+                Owner::Process => None,
+                Owner::Set { uid, gid } => Some((uid, gid)),
+            },
+        }
+    }
+
+    /// The mode to open a temp file with: never more than the final one may allow.
+    fn initial_mode(&self) -> u32 {
+        if self.mode.is_some() { 0o600 } else { 0o644 }
+    }
+}
+
+/// Makes the temp file, under a name that is announced first.
+pub(super) fn create<F: FileSystem>(
+    fs: &F,
+    target: &Target<F>,
+    options: &Options,
+    announced: OsString,
+) -> Result<Temp<F>, Failure> {
+    let mode = Attributes::of(options, target.existing.as_ref()).initial_mode();
+    let mut name = announced;
+    for _ in 0..FRESH_STARTS {
+        match uninterrupted(|| fs.create_new(&target.folder, &name, mode)) {
+            Ok(file) => match claim(fs, target, &file, &name) {
+                Ok(Some(metadata)) => return Ok(Temp { file, name, metadata }),
+                Ok(None) => {}
+                Err(failure) => {
+                    // Nobody has seen this file yet. If it cannot be removed it is an
+                    // orphan, which recovery knows; the first error is the one to tell.
+                    let _ = uninterrupted(|| fs.remove(&target.folder, &name));
+                    return Err(failure);
+                }
+            },
+            Err(error) if Code::of(&error) == Some(Code::EEXIST) => {}
+            Err(error) => return Err(Failure::at("open", target.shown(&name), error)),
+        }
+        name = temp::new_name(&target.name);
+    }
+    Err(Failure::at("open", target.shown(&name), Code::EEXIST.error()))
+}
+
+/// Locks a new temp file and makes sure that its name still stands for it: between the
+/// two a sweeper may have taken it for an orphan and removed it. `None` when the file is
+/// lost and another has to be made.
+fn claim<F: FileSystem>(
+    fs: &F,
+    target: &Target<F>,
+    file: &F::File,
+    name: &OsString,
+) -> Result<Option<Metadata>, Failure> {
+    let at = |syscall, error| Failure::at(syscall, target.shown(name), error);
+    if !uninterrupted(|| fs.try_lock(file)).map_err(|error| at("flock", error))? {
+        // A sweeper holds it at this moment and will remove it.
+        return Ok(None);
+    }
+    let own = uninterrupted(|| fs.file_metadata(file)).map_err(|error| at("fstat", error))?;
+    match uninterrupted(|| fs.metadata(&target.folder, name)) {
+        Ok(named) if named.id == own.id => Ok(Some(own)),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at("lstat", error)),
+    }
+}
+
+/// Fills the temp file and makes it what the target is to be, up to the rename.
+pub(super) fn fill<F: FileSystem>(
+    fs: &F,
+    target: &Target<F>,
+    temp: &Temp<F>,
+    request: &Request,
+    control: &Control,
+) -> Result<(), AttemptError> {
+    write_all(fs, temp, request, control)?;
+    check_size(fs, temp, request)?;
+    let attributes = Attributes::of(&request.options, target.existing.as_ref());
+    apply(fs, temp, &attributes)?;
+    if request.options.durability.syncs_file() {
+        // Not `fsync` again after a failure: see `FileSystem::sync_file`.
+        uninterrupted(|| fs.sync_file(&temp.file)).map_err(|error| Failure::new("fsync", error))?;
+    } else {
+        uninterrupted(|| fs.report_write_errors(&temp.file))
+            .map_err(|error| Failure::new("close", error))?;
+    }
+    Ok(())
+}
+
+fn write_all<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    request: &Request,
+    control: &Control,
+) -> Result<(), AttemptError> {
+    let mut done = 0;
+    while done < request.payload.len() {
+        control.check()?;
+        let chunk = request.payload.chunk(done..done.saturating_add(LARGEST_WRITE));
+        let written = uninterrupted(|| fs.write(&temp.file, chunk))
+            .map_err(|error| Failure::new("write", error))?;
+        if written == 0 {
+            // No error and no progress: trying on would never end.
+            return Err(Failure::new("write", Code::EIO.error()).into());
+        }
+        done += written;
+    }
+    Ok(())
+}
+
+/// The last check before anything depends on the bytes: a file system that lost some of
+/// them without saying so must not get the rename.
+fn check_size<F: FileSystem>(fs: &F, temp: &Temp<F>, request: &Request) -> Result<(), Failure> {
+    let size = uninterrupted(|| fs.file_metadata(&temp.file))
+        .map_err(|error| Failure::new("fstat", error))?
+        .size;
+    match usize::try_from(size) == Ok(request.payload.len()) {
+        true => Ok(()),
+        false => Err(Failure::new("fstat", Code::EIO.error())),
+    }
+}
+
+/// Sets owner and mode. The owner comes first: the kernel takes set-user-id and
+/// set-group-id away when it changes.
+fn apply<F: FileSystem>(fs: &F, temp: &Temp<F>, wanted: &Attributes) -> Result<(), Failure> {
+    let Metadata { mut uid, mut gid, mode: current, .. } = temp.metadata;
+    let mut owner_changed = false;
+    if let Some((wanted_uid, wanted_gid)) = wanted.owner
+        && (wanted_uid, wanted_gid) != (uid, gid)
+    {
+        // A process that may not give files away may still give one to another of its
+        // groups.
+        if set_owner(fs, temp, Some(wanted_uid), Some(wanted_gid))? {
+            (uid, gid) = (wanted_uid, wanted_gid);
+            owner_changed = true;
+        } else if wanted_gid != gid && set_owner(fs, temp, None, Some(wanted_gid))? {
+            gid = wanted_gid;
+            owner_changed = true;
+        }
+    }
+    let Some(mut mode) = wanted.mode else { return Ok(()) };
+    if !wanted.mode_is_explicit
+        && let Some((wanted_uid, wanted_gid)) = wanted.owner
+    {
+        // A program that ran as its owner must not start to run as somebody else.
+        const SET_USER_ID: u32 = 0o4000;
+        const SET_GROUP_ID: u32 = 0o2000;
+        if uid != wanted_uid {
+            mode &= !SET_USER_ID;
+        }
+        if gid != wanted_gid {
+            mode &= !SET_GROUP_ID;
+        }
+    }
+    if owner_changed || mode != current {
+        uninterrupted(|| fs.set_mode(&temp.file, mode))
+            .map_err(|error| Failure::new("fchmod", error))?;
+    }
+    Ok(())
+}
+
+/// Gives the file away as far as the process may. `Ok(false)` when it may not, which is
+/// no error: only root can, and not on every file system.
+fn set_owner<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+) -> Result<bool, Failure> {
+    match uninterrupted(|| fs.set_owner(&temp.file, uid, gid)) {
+        Ok(()) => Ok(true),
+        Err(error) if Code::of(&error) == Some(Code::EPERM) => Ok(false),
+        Err(error) => Err(Failure::new("fchown", error)),
+    }
+}
+
+/// Removes the temp file of an attempt that failed before its rename.
+pub(super) fn discard<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> io::Result<()> {
+    uninterrupted(|| fs.remove(&target.folder, &temp.name))
+}
