@@ -1,4 +1,5 @@
 /// <reference types="node" />
+/// <reference lib="esnext.disposable" />
 
 /**
  * What of an acknowledged write survives a power cut or a kernel crash. Each level also
@@ -184,6 +185,204 @@ export function atomicWriteSync(
  */
 export function atomicWriteJson(path: string | URL, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
 
+/** The options of {@link updateJsonFile}. */
+export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
+  /**
+   * What `update` gets when the file does not exist: a copy of it for each call. Without it
+   * the call rejects with `ENOENT`. A file that is empty or corrupt is never replaced by it.
+   */
+  defaultValue?: T | undefined
+  /**
+   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white
+   * space.
+   * @default none: everything on one line
+   */
+  indent?: number | string | undefined
+  /**
+   * Hold the file's write lock from before the read until after the write. Without it another
+   * process may change the file in between, and its change is lost.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue
+   * behind other calls of this process does not count.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Cancels the call while it waits and while its `update` runs: it rejects with an
+   * `AbortError`, and what `update` has changed so far is dropped. After that it has no effect.
+   */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Reads a JSON file, changes it, and writes it, while no other process can.
+ *
+ * **Promises.** Under the file's write lock: read, parse, `update`, {@link atomicWrite}. When
+ * the promise resolves, the change is in the file, as durable as `durability` says. Calls for
+ * one file in one thread run in the order in which they were made; those that wait together
+ * share one lock, one read and one write, and each still sees the file as the one before it
+ * left it. When `update` throws or rejects, so does the call, with the same error, and nothing
+ * of its change is kept. A file that cannot be parsed is left as it is, byte for byte. Inside
+ * {@link withLock} for the same file the update works under the lock that is held.
+ *
+ * **Does not promise.** Programs that do not take the lock are not kept out. If the text does
+ * not change, the file is not written again (but it is synced as asked).
+ *
+ * @param update Gets the parsed content, of its own for each call. Returns what is to be
+ *   written, or a promise of it; `undefined` means that the argument was changed in place. It
+ *   runs in the async context of the call (`AsyncLocalStorage`).
+ * @returns What was written: a copy of its own for each call.
+ * @throws {SessionFileError} `ENOENT` when the file does not exist and there is no
+ *   `defaultValue`, `EEMPTYJSON` when it is empty, `EBADJSON` when it is not JSON in UTF-8
+ *   (`line` and `column` say where), `ELOCKED` when the lock was not free in time, `EDEADLK`
+ *   when called from an update of the same file, or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { updateJsonFile } from 'holdfast'
+ *
+ * const session = await updateJsonFile(
+ *   'counter.json',
+ *   (data) => {
+ *     data.turns += 1
+ *   },
+ *   { defaultValue: { turns: 0 } },
+ * )
+ * console.log(session.turns)
+ * ```
+ */
+export function updateJsonFile<T = any>(
+  path: string | URL,
+  update: (data: T) => T | void | Promise<T | void>,
+  options?: UpdateJsonOptions<T>,
+): Promise<T>
+
+/** What a lock is for. */
+export type LockKind = 'write'
+
+/** Who holds a lock, as the holder has noted it. For people: nothing depends on it. */
+export interface LockHolder {
+  pid: number
+  hostname: string
+  since: Date
+  /** The beginning of the command line. */
+  command: string
+}
+
+/** A lock that is held. */
+export interface Lock {
+  readonly kind: LockKind
+  /** Would be aborted if the lock were lost. The kernel does not lose locks. */
+  readonly signal: AbortSignal
+  /** Gives the lock back. Calling it again does nothing more. */
+  release(): Promise<void>
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The options of {@link tryAcquireLock}. */
+export interface TryLockOptions {
+  /**
+   * Alone.
+   * @default 'write'
+   */
+  kind?: LockKind | undefined
+  /** Cancels the call: it rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
+/** The options of {@link withLock} and {@link acquireLock}. */
+export interface LockOptions extends TryLockOptions {
+  /**
+   * Milliseconds to wait, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+}
+
+/**
+ * Runs a function while this call, and no other in any process or thread, holds the lock of a
+ * file. The lock is given back when the function returns, throws, or its promise settles.
+ *
+ * **Promises.** Mutual exclusion among all that use holdfast's locks: calls, worker threads,
+ * processes. When a process dies, however it dies, the kernel frees its locks at once: there
+ * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
+ * served in their order. Waiting holds up neither the event loop nor Node's thread pool.
+ *
+ * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
+ * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
+ * deleted while processes are using it. The file itself need not exist; its folder must. Some
+ * network file systems have no locks (an error says so) or none between machines.
+ *
+ * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
+ * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
+ *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
+ *   or errno names when the lock file cannot be used.
+ * @example
+ * ```js
+ * import { atomicWrite, withLock } from 'holdfast'
+ *
+ * await withLock('session.json', async () => {
+ *   await atomicWrite('session.json', '{"turn":2}')
+ *   await atomicWrite('session.log', 'turn 2')
+ * })
+ * ```
+ */
+export function withLock<T>(
+  path: string | URL,
+  fn: (lock: Lock) => T | Promise<T>,
+  options?: LockOptions,
+): Promise<T>
+
+/**
+ * Takes the lock of a file until `release()` is called, the thread ends, or the process dies.
+ * {@link withLock} is easier to use rightly: this one cannot tell that it would wait for itself.
+ *
+ * @throws {SessionFileError} As {@link withLock}, but never `EDEADLK`.
+ * @example
+ * ```js
+ * import { acquireLock } from 'holdfast'
+ *
+ * const lock = await acquireLock('session.json', { timeout: 500 })
+ * try {
+ *   console.log('mine')
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
+
+/**
+ * Takes the lock of a file if it is free now; `null` when it is not.
+ *
+ * @example
+ * ```js
+ * import { tryAcquireLock } from 'holdfast'
+ *
+ * const lock = await tryAcquireLock('nightly-job')
+ * if (lock === null) console.log('somebody else is at it')
+ * else await lock.release()
+ * ```
+ */
+export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
+
+/**
+ * Whether somebody holds the lock of a file at this moment, and who. By the time you read the
+ * answer it may have changed: to do something about it, use {@link tryAcquireLock}.
+ *
+ * @example
+ * ```js
+ * import { isLocked } from 'holdfast'
+ *
+ * const { locked, holder } = await isLocked('session.json')
+ * console.log(locked ? `held by ${holder?.pid}` : 'free')
+ * ```
+ */
+export function isLocked(path: string | URL, options?: {}): Promise<{ locked: boolean; holder?: LockHolder }>
+
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
  * away. Without a logger logging costs nothing.
@@ -228,9 +427,12 @@ export class SessionFileError extends Error {
   name: string
   /** The file, as it was given to the call. */
   path: string
-  /** `'atomic write'`. */
+  /** `'atomic write'`, `'update JSON'`, `'lock'`. */
   operation: string
-  /** The errno name, as in Node's own errors: `'ENOSPC'`. */
+  /**
+   * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
+   * `'EBADJSON'`, `'EEMPTYJSON'`.
+   */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */
   errno: number | undefined
@@ -242,6 +444,12 @@ export class SessionFileError extends Error {
   committed: boolean
   /** What can be done about it, where that is known. For people. */
   hint: string | undefined
+  /** With `code` `'ELOCKED'`: who has the lock, where that is known. */
+  holder: LockHolder | undefined
+  /** With `code` `'EBADJSON'`: where the text stops being JSON, from 1. */
+  line: number | undefined
+  /** With `code` `'EBADJSON'`: where in the line, from 1, in bytes. */
+  column: number | undefined
   /** The last system error, in the form of Node's own errors. */
   cause?: unknown
 }

@@ -1,4 +1,15 @@
 // One implementation for both module systems, so that `instanceof` holds across them.
 import holdfast from './index.js'
 
-export const { atomicWrite, atomicWriteJson, atomicWriteSync, SessionFileError, setLogger } = holdfast
+export const {
+  acquireLock,
+  atomicWrite,
+  atomicWriteJson,
+  atomicWriteSync,
+  isLocked,
+  SessionFileError,
+  setLogger,
+  tryAcquireLock,
+  updateJsonFile,
+  withLock,
+} = holdfast

@@ -95,4 +95,4 @@ function indent(value, name) {
   return value
 }
 
-module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync }
+module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync, indent }

@@ -8,6 +8,8 @@ const { hintFor } = require('./hints.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
+/** @typedef {Partial<Pick<import('../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column'>>} Details */
+
 class SessionFileError extends Error {
   /**
    * @param {string} path
@@ -19,17 +21,10 @@ class SessionFileError extends Error {
     super(`Failed to ${operation} at ${path}: ${reason ?? 'unknown error'}`)
     this.path = path
     this.operation = operation
-    const system = /** @type {NodeJS.ErrnoException} */ (cause instanceof Error ? cause : {})
-    /** @type {string | undefined} */
-    this.code = system.code
-    /** @type {number | undefined} */
-    this.errno = system.errno
-    /** @type {string | undefined} */
-    this.syscall = system.syscall
     this.attempts = 1
     this.committed = false
-    /** @type {string | undefined} */
-    this.hint = undefined
+    const { code, errno, syscall } = /** @type {NodeJS.ErrnoException} */ (cause instanceof Error ? cause : {})
+    assign(this, { code, errno, syscall })
     // As the language does it: present only when there is one, and not enumerable.
     if (cause !== undefined) hide(this, 'cause', cause)
   }
@@ -44,6 +39,18 @@ class AbortError extends Error {
   }
 }
 hide(AbortError.prototype, 'name', 'AbortError')
+
+/**
+ * Sets those that are known, so that an error that is printed shows no blanks.
+ *
+ * @param {SessionFileError} error
+ * @param {{ [K in keyof Details]: Details[K] | undefined }} details
+ */
+function assign(error, details) {
+  for (const [name, value] of Object.entries(details)) {
+    if (value !== undefined) Object.assign(error, { [name]: value })
+  }
+}
 
 /** @param {object} object @param {string} key @param {unknown} value */
 function hide(object, key, value) {
@@ -64,7 +71,7 @@ function failed(path, operation, failure, signal) {
   if (failure instanceof Error) return new SessionFileError(path, operation, failure)
   const native = /** @type {NativeError} */ (failure)
   if (native.kind === 'cancelled') return new AbortError(signal?.reason)
-  const cause = systemError(native)
+  const cause = causeOf(native)
   const error = new SessionFileError(path, operation, cause)
   if (native.exhausted && native.attempts > 1) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)
@@ -72,28 +79,52 @@ function failed(path, operation, failure, signal) {
   }
   error.attempts = native.attempts
   error.committed = native.committed
-  error.hint = hintFor(native)
+  const holder = native.holder && toHolder(native.holder)
+  assign(error, { hint: hintFor(native), holder, line: native.line, column: native.column })
   return error
 }
 
 /**
- * The system's error, in the form that Node gives it.
+ * Who holds a lock, as users see it.
+ *
+ * @param {import('./binding.js').NativeHolder} holder
+ */
+function toHolder({ pid, hostname, since, command }) {
+  return { pid, hostname, since: new Date(since), command }
+}
+
+/**
+ * What happened, in one sentence.
  *
  * @param {NativeError} native
  */
-function systemError(native) {
-  const cause = /** @type {NodeJS.ErrnoException & { dest?: string }} */ (new Error(native.message))
+function messageOf(native) {
+  if (native.kind === 'system') return native.message
+  if (native.kind !== 'locked') return `${native.code}: ${native.message}`
+  const { path, waited, holder } = native
+  const tried = waited === undefined ? 'The lock is not free' : `Timed out after ${waited} ms`
+  const whose = native.inThisProcess || holder?.isThisProcess ? 'this process' : undefined
+  const who = holder
+    ? `${whose ?? `process ${holder.pid} on ${holder.hostname}`} since ${new Date(holder.since).toISOString()} (${holder.command})`
+    : (whose ?? 'another process')
+  return `ELOCKED: ${tried}: '${path}' is held by ${who}`
+}
+
+/**
+ * The error behind the error: the system's, in the form that Node gives it, or ours.
+ *
+ * @param {NativeError} native
+ */
+function causeOf(native) {
+  const message = messageOf(native)
+  const cause = /** @type {NodeJS.ErrnoException & { dest?: string }} */ (new Error(message))
   // It comes from another thread: the frames here would only tell of the delivery.
-  cause.stack = `Error: ${native.message}`
-  if (native.kind === 'system') {
-    cause.errno = errnoOf(native.code)
-    cause.code = native.code
-    if (native.syscall !== undefined) cause.syscall = native.syscall
-    if (native.path !== undefined) cause.path = native.path
-    if (native.dest !== undefined) cause.dest = native.dest
-  } else {
-    cause.code = native.code
-  }
+  cause.stack = `Error: ${message}`
+  if (native.kind === 'system' || native.kind === 'deadlock') cause.errno = errnoOf(native.code)
+  cause.code = native.code
+  if (native.syscall !== undefined) cause.syscall = native.syscall
+  if (native.path !== undefined) cause.path = native.path
+  if (native.dest !== undefined) cause.dest = native.dest
   return cause
 }
 
@@ -113,4 +144,4 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, failed }
+module.exports = { SessionFileError, AbortError, failed, toHolder }

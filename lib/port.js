@@ -8,7 +8,7 @@ const native = require('./binding.js')
 
 /**
  * @typedef {object} Operation
- * @property {(value: undefined) => void} resolve
+ * @property {(value: any) => void} resolve
  * @property {(error: import('./binding.js').NativeError) => void} reject
  * @property {((event: import('./binding.js').NativeEvent) => void) | undefined} observe
  * @property {unknown} memory what the threads use: kept until the operation is over
@@ -33,13 +33,14 @@ function open() {
 }
 
 /**
- * Starts an operation and settles with its outcome: resolves, or rejects with the plain
- * fields of an error.
+ * Starts an operation and settles with its outcome: resolves with its value, if it has one,
+ * or rejects with the plain fields of an error.
  *
+ * @template {import('./binding.js').NativeValue | void} T
  * @param {(port: import('./binding.js').Port, id: number) => void} start
- * @param {unknown} memory what must not be collected meanwhile
+ * @param {unknown} [memory] what must not be collected meanwhile
  * @param {Operation['observe']} [observe] takes what there is to log
- * @returns {Promise<undefined>}
+ * @returns {Promise<T>}
  */
 function run(start, memory, observe) {
   return new Promise((resolve, reject) => {
@@ -62,10 +63,9 @@ function onMessages(messages) {
     }
     const operation = pending.get(message.id)
     if (message.event) operation?.observe?.(message.event)
-    if (message.error) {
-      operation?.reject(message.error)
-      pending.delete(message.id)
-    }
+    if (message.error) operation?.reject(message.error)
+    if (message.value) operation?.resolve(message.value)
+    if (message.error || message.value) pending.delete(message.id)
   }
   if (pending.size === 0) port?.release()
 }

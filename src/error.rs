@@ -3,14 +3,20 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::errno::Code;
+use crate::lock::Holder;
 
 /// What the caller had asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// `atomicWrite` and its variants.
     AtomicWrite,
+    /// `updateJsonFile`.
+    UpdateJson,
+    /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
+    Lock,
 }
 
 impl Operation {
@@ -18,6 +24,8 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Operation::AtomicWrite => "atomic write",
+            Operation::UpdateJson => "update JSON",
+            Operation::Lock => "lock",
         }
     }
 }
@@ -44,6 +52,20 @@ impl Failure {
     /// The same, on a path.
     pub fn at(syscall: &'static str, path: impl AsRef<Path>, source: io::Error) -> Failure {
         Failure { path: Some(path.as_ref().to_owned()), ..Failure::new(syscall, source) }
+    }
+
+    /// The same failure again, for another caller that met it too.
+    pub fn duplicate(&self) -> Failure {
+        let source = match self.source.raw_os_error() {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        Failure { source, syscall: self.syscall, path: self.path.clone(), dest: self.dest.clone() }
+    }
+
+    /// The same failure, on a path.
+    pub fn on(self, path: impl AsRef<Path>) -> Failure {
+        Failure { path: Some(path.as_ref().to_owned()), ..self }
     }
 
     /// The code of the system's error, if it has a name.
@@ -81,6 +103,32 @@ impl std::error::Error for Failure {
     }
 }
 
+/// A lock that somebody else has.
+#[derive(Debug, thiserror::Error)]
+#[error("the lock {} is held", path.display())]
+pub struct Contention {
+    /// The lock file.
+    pub path: PathBuf,
+    /// How long it was waited for; `None` when it was only tried.
+    pub waited: Option<Duration>,
+    /// Who has it, where that is known.
+    pub holder: Option<Holder>,
+    /// Whether it is held in this process.
+    pub in_this_process: bool,
+}
+
+/// Where a text stops being JSON.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} at line {line} column {column}")]
+pub struct BadJson {
+    /// What is wrong there.
+    pub message: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, counted in bytes.
+    pub column: usize,
+}
+
 /// Why an operation did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ErrorKind {
@@ -90,6 +138,18 @@ pub enum ErrorKind {
     /// The caller cancelled.
     #[error("the operation was aborted")]
     Cancelled,
+    /// The lock was not free in time.
+    #[error("{0}")]
+    Locked(Box<Contention>),
+    /// Waiting for the lock would never end: the caller holds it.
+    #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
+    Deadlock(PathBuf),
+    /// The file has no content at all.
+    #[error("the file is empty, which is not JSON")]
+    EmptyJson,
+    /// The file is not JSON.
+    #[error("{0}")]
+    BadJson(#[from] BadJson),
     /// A defect in holdfast itself, caught before it could reach Node.
     #[error("internal error: {0}")]
     Internal(String),
@@ -101,6 +161,10 @@ impl ErrorKind {
         match self {
             ErrorKind::System(failure) => failure.code_name(),
             ErrorKind::Cancelled => "ABORT_ERR",
+            ErrorKind::Locked(_) => "ELOCKED",
+            ErrorKind::Deadlock(_) => "EDEADLK",
+            ErrorKind::EmptyJson => "EEMPTYJSON",
+            ErrorKind::BadJson(_) => "EBADJSON",
             ErrorKind::Internal(_) => "EINTERNAL",
         }
     }

@@ -20,7 +20,10 @@ pub mod errno;
 pub mod error;
 pub mod fs;
 pub mod io;
+pub mod json;
+pub mod lock;
 pub mod payload;
+pub mod target;
 pub mod temp;
 pub mod write;
 

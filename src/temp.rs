@@ -27,7 +27,7 @@ pub fn name_with(basename: &OsStr, random: u64) -> OsString {
 /// The longest beginning of `name` that has at most `limit` bytes and ends between
 /// characters.
 #[cfg(unix)]
-fn shorten(name: &OsStr, limit: usize) -> &OsStr {
+pub(crate) fn shorten(name: &OsStr, limit: usize) -> &OsStr {
     use std::os::unix::ffi::OsStrExt;
     let bytes = name.as_bytes();
     if bytes.len() <= limit {
@@ -48,7 +48,7 @@ fn shorten(name: &OsStr, limit: usize) -> &OsStr {
 /// The longest beginning of `name` that has at most `limit` bytes and ends between
 /// characters.
 #[cfg(not(unix))]
-fn shorten(name: &OsStr, limit: usize) -> std::borrow::Cow<'_, OsStr> {
+pub(crate) fn shorten(name: &OsStr, limit: usize) -> std::borrow::Cow<'_, OsStr> {
     if name.len() <= limit {
         return name.into();
     }

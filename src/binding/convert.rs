@@ -1,11 +1,13 @@
 //! Core types as JavaScript objects.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Either;
 use napi_derive::napi;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{BadJson, Error, ErrorKind};
+use crate::lock::Holder;
 use crate::write::{Durability, Event, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
@@ -20,13 +22,60 @@ pub struct Report {
     pub error: Option<NativeError>,
     /// Set when something is to be logged.
     pub event: Option<NativeEvent>,
+    /// Set when the operation has succeeded with a value.
+    pub value: Option<NativeValue>,
+}
+
+impl Report {
+    pub(super) fn failed(id: f64, error: Error) -> Report {
+        Report { id, error: Some(error.into()), event: None, value: None }
+    }
+
+    pub(super) fn happened(id: f64, event: Event) -> Report {
+        Report { id, error: None, event: Some(event.into()), value: None }
+    }
+
+    pub(super) fn succeeded(id: f64, value: NativeValue) -> Report {
+        Report { id, error: None, event: None, value: Some(value) }
+    }
+}
+
+/// What came of an operation; which fields there are depends on the operation.
+#[napi(object)]
+#[derive(Default)]
+pub struct NativeValue {
+    /// The number of a lock that is held now.
+    pub hold: Option<f64>,
+    pub locked: Option<bool>,
+    pub holder: Option<NativeHolder>,
+    /// The content of a file, if it exists.
+    pub text: Option<String>,
+}
+
+/// Who holds a lock.
+#[napi(object)]
+pub struct NativeHolder {
+    pub pid: u32,
+    pub hostname: String,
+    /// Milliseconds since 1970.
+    pub since: f64,
+    pub command: String,
+    pub is_this_process: bool,
+}
+
+impl From<Holder> for NativeHolder {
+    fn from(holder: Holder) -> NativeHolder {
+        let is_this_process = holder.is_this_process();
+        let Holder { pid, hostname, since, command } = holder;
+        NativeHolder { pid, hostname, since: since as f64, command, is_this_process }
+    }
 }
 
 /// An error as plain fields. The facade makes the `SessionFileError`, so that its stack
 /// shows the caller.
 #[napi(object)]
 pub struct NativeError {
-    /// `'system'`, `'cancelled'` or `'internal'`.
+    /// `'system'`, `'cancelled'`, `'locked'` or another.
     pub kind: String,
     /// The errno name, or one of ours.
     pub code: String,
@@ -39,35 +88,65 @@ pub struct NativeError {
     /// The error is one that may pass, and no attempt was left.
     pub exhausted: bool,
     pub committed: bool,
+    /// Of a lock that is held: how many milliseconds it was waited for, if at all,
+    pub waited: Option<f64>,
+    /// who has it, if that is known,
+    pub holder: Option<NativeHolder>,
+    /// and whether it is held in this process.
+    pub in_this_process: Option<bool>,
+    /// Of text that is not JSON: where.
+    pub line: Option<f64>,
+    pub column: Option<f64>,
 }
 
 impl From<Error> for NativeError {
     fn from(error: Error) -> NativeError {
-        let code = error.kind.code().to_owned();
-        let message = error.kind.to_string();
-        let (kind, failure) = match error.kind {
-            ErrorKind::System(failure) => ("system", Some(failure)),
-            ErrorKind::Cancelled => ("cancelled", None),
-            ErrorKind::Internal(_) => ("internal", None),
-        };
-        let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
-        let (syscall, path, dest) = match failure {
-            Some(failure) => {
-                (Some(failure.syscall.to_owned()), failure.path.map(text), failure.dest.map(text))
-            }
-            None => (None, None, None),
-        };
-        NativeError {
-            kind: kind.to_owned(),
-            code,
-            message,
-            syscall,
-            path,
-            dest,
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut native = NativeError {
+            kind: String::new(),
+            code: error.kind.code().to_owned(),
+            message: error.kind.to_string(),
+            syscall: None,
+            path: None,
+            dest: None,
             attempts: error.attempts,
             exhausted: error.exhausted,
             committed: error.committed,
-        }
+            waited: None,
+            holder: None,
+            in_this_process: None,
+            line: None,
+            column: None,
+        };
+        let kind = match error.kind {
+            ErrorKind::System(failure) => {
+                native.syscall = Some(failure.syscall.to_owned());
+                native.path = failure.path.map(text);
+                native.dest = failure.dest.map(text);
+                "system"
+            }
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Locked(contention) => {
+                native.path = Some(text(contention.path));
+                native.waited = contention.waited.map(|waited| waited.as_secs_f64() * 1000.0);
+                native.holder = contention.holder.map(NativeHolder::from);
+                native.in_this_process = Some(contention.in_this_process);
+                "locked"
+            }
+            ErrorKind::Deadlock(path) => {
+                native.path = Some(text(path));
+                "deadlock"
+            }
+            ErrorKind::EmptyJson => "json",
+            ErrorKind::BadJson(bad) => {
+                native.line = Some(bad.line as f64);
+                native.column = Some(bad.column as f64);
+                "json"
+            }
+            ErrorKind::Internal(_) => "internal",
+        };
+        native.kind = kind.to_owned();
+        native
     }
 }
 
@@ -180,5 +259,19 @@ impl From<WriteOptions> for Options {
                 Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(default.retry_delay)
             }),
         }
+    }
+}
+
+/// Where a text stops being JSON.
+#[napi(object)]
+pub struct NativeBadJson {
+    pub message: String,
+    pub line: f64,
+    pub column: f64,
+}
+
+impl From<BadJson> for NativeBadJson {
+    fn from(bad: BadJson) -> NativeBadJson {
+        NativeBadJson { message: bad.message, line: bad.line as f64, column: bad.column as f64 }
     }
 }

@@ -5,5 +5,8 @@
 #![allow(unreachable_pub)]
 
 mod convert;
+mod holds;
+mod json;
+mod lock;
 mod port;
 mod write;

@@ -6,24 +6,58 @@
 //! environment: nothing may be called or kept in memory beyond its end.
 
 use std::ffi::c_void;
+use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Function, JsValue, ToNapiValue};
-use napi::{Env, Error, Result, Status, sys};
+use napi::{Either, Env, Status, sys};
 use napi_derive::napi;
 
-use super::convert::Message;
+use super::convert::{Message, NativeValue, Report};
+use super::holds::Holds;
+use crate::error::{Error, ErrorKind, Operation};
 use crate::io::{Completions, WaitFor};
 
 /// The messages on their way to one environment.
 pub(super) type Outcomes = Completions<Message>;
 
+/// What belongs to one environment and ends with it.
+#[derive(Default)]
+pub(super) struct Environment {
+    pub(super) outcomes: Arc<Outcomes>,
+    pub(super) holds: Holds,
+}
+
+impl Environment {
+    /// Sends the outcome of an operation that has a value.
+    pub(super) fn answer(
+        &self,
+        id: f64,
+        operation: Operation,
+        path: &Path,
+        outcome: Result<NativeValue, ErrorKind>,
+    ) {
+        let failed = |kind| Error {
+            kind,
+            operation,
+            path: path.to_owned(),
+            attempts: 1,
+            exhausted: false,
+            committed: false,
+        };
+        self.outcomes.push(Either::B(match outcome {
+            Ok(value) => Report::succeeded(id, value),
+            Err(kind) => Report::failed(id, failed(kind)),
+        }));
+    }
+}
+
 /// One per environment.
 #[napi]
 pub struct Port {
-    pub(super) outcomes: Arc<Outcomes>,
+    pub(super) environment: Arc<Environment>,
     function: Wake,
 }
 
@@ -45,15 +79,15 @@ impl Port {
         #[napi(ts_arg_type = "(messages: Array<number | Message>) => void")] on_messages: Function<
             '_,
         >,
-    ) -> Result<Port> {
-        let outcomes = Arc::new(Outcomes::default());
-        let context = Arc::into_raw(Arc::clone(&outcomes)).cast_mut().cast::<c_void>();
+    ) -> napi::Result<Port> {
+        let environment = Arc::new(Environment::default());
+        let context = Arc::into_raw(Arc::clone(&environment)).cast_mut().cast::<c_void>();
         let name = "holdfast";
         let mut text = ptr::null_mut();
         let mut function = ptr::null_mut();
         // SAFETY: the environment and the callback are alive during this call, which is
         // made on the environment's thread. The context is a counted reference that
-        // `free_outcomes` gives back after the last wake-up.
+        // `free_environment` gives back after the last wake-up.
         unsafe {
             let length = name.len() as isize;
             check(sys::napi_create_string_utf8(
@@ -70,7 +104,7 @@ impl Port {
                 0,
                 1,
                 context,
-                Some(free_outcomes),
+                Some(free_environment),
                 context,
                 Some(deliver),
                 &mut function,
@@ -84,13 +118,13 @@ impl Port {
             check(sys::napi_unref_threadsafe_function(env.raw(), function))?;
         }
         let function = Wake(function);
-        outcomes.set_waker(Box::new(move || function.call()));
-        Ok(Port { outcomes, function })
+        environment.outcomes.set_waker(Box::new(move || function.call()));
+        Ok(Port { environment, function })
     }
 
     /// Keeps the event loop alive.
     #[napi]
-    pub fn hold(&self, env: Env) -> Result<()> {
+    pub fn hold(&self, env: Env) -> napi::Result<()> {
         // SAFETY: called on the environment's thread, and the function lives as long as
         // the environment.
         check(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.function.0) })
@@ -98,7 +132,7 @@ impl Port {
 
     /// Lets the event loop end.
     #[napi]
-    pub fn release(&self, env: Env) -> Result<()> {
+    pub fn release(&self, env: Env) -> napi::Result<()> {
         // SAFETY: as in `hold`.
         check(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.function.0) })
     }
@@ -108,7 +142,7 @@ impl Port {
     #[napi]
     pub fn finish(&self, milliseconds: u32) {
         let limit = Duration::from_millis(milliseconds.into());
-        self.outcomes.close(WaitFor::Everyone(limit));
+        self.environment.outcomes.close(WaitFor::Everyone(limit));
     }
 }
 
@@ -138,9 +172,9 @@ unsafe extern "C" fn deliver(
     if env.is_null() || callback.is_null() {
         return;
     }
-    // SAFETY: the context is kept alive until `free_outcomes`.
-    let outcomes = unsafe { &*context.cast_const().cast::<Outcomes>() };
-    let messages = outcomes.take();
+    // SAFETY: the context is kept alive until `free_environment`.
+    let environment = unsafe { &*context.cast_const().cast::<Environment>() };
+    let messages = environment.outcomes.take();
     // SAFETY: both values belong to this environment and this call. If an exception is
     // pending afterwards Node reports it as uncaught, as it does for any callback.
     unsafe {
@@ -154,21 +188,22 @@ unsafe extern "C" fn deliver(
 }
 
 /// Runs when the environment ends, while its memory is still there: a worker thread that
-/// is terminated frees its Buffers right after this.
+/// is terminated frees its Buffers right after this. Its locks are given back too.
 unsafe extern "C" fn end_of_environment(context: *mut c_void) {
-    // SAFETY: the context is kept alive until `free_outcomes`, which runs later.
-    let outcomes = unsafe { &*context.cast_const().cast::<Outcomes>() };
-    outcomes.close(WaitFor::Borrowers);
+    // SAFETY: the context is kept alive until `free_environment`, which runs later.
+    let environment = unsafe { &*context.cast_const().cast::<Environment>() };
+    environment.outcomes.close(WaitFor::Borrowers);
+    environment.holds.close();
 }
 
-unsafe extern "C" fn free_outcomes(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
+unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
     // SAFETY: the counted reference that `Port::new` gave away; nobody uses it after this.
-    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Outcomes>()) });
+    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Environment>()) });
 }
 
-fn check(status: sys::napi_status) -> Result<()> {
+fn check(status: sys::napi_status) -> napi::Result<()> {
     match status {
         sys::Status::napi_ok => Ok(()),
-        status => Err(Error::from_status(Status::from(status))),
+        status => Err(napi::Error::from_status(Status::from(status))),
     }
 }

@@ -8,11 +8,12 @@ use napi::Either;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
-use super::convert::{Message, NativeError, NativeEvent, Report, WriteOptions};
+use super::convert::{Message, Report, WriteOptions};
 use super::port::{Outcomes, Port};
 use crate::error::Error;
 use crate::fs::os::Os;
 use crate::io::{Started, pool};
+use crate::lock::Hold;
 use crate::payload::Payload;
 use crate::write::{self, Client, Event, Observer, Options, Request};
 
@@ -43,8 +44,10 @@ impl Control {
 
 #[napi]
 impl Port {
-    /// Starts a write. JavaScript keeps `data` alive until the outcome arrives.
+    /// Starts a write. JavaScript keeps `data` alive until the outcome arrives. The lock with
+    /// the number `hold`, if there is one, is given back when the write is over.
     #[napi]
+    #[allow(clippy::too_many_arguments)]
     pub fn write(
         &self,
         id: f64,
@@ -53,12 +56,15 @@ impl Port {
         options: Option<WriteOptions>,
         is_observed: bool,
         control: Option<&Control>,
+        hold: Option<u32>,
     ) {
         let payload = match data.len() {
             0..=LARGEST_COPY => Payload::Owned(data.to_vec()),
             _ => borrow(&data),
         };
-        let caller = Caller { id, outcomes: Arc::clone(&self.outcomes), is_observed };
+        let outcomes = Arc::clone(&self.environment.outcomes);
+        let hold = hold.and_then(|number| self.environment.holds.take(number));
+        let caller = Caller { id, outcomes, is_observed, hold };
         let control = control.map_or_else(Arc::default, |given| Arc::clone(&given.control));
         write::submit(pool(), Os, request(path, payload, options), control, caller);
     }
@@ -77,7 +83,7 @@ pub fn write_sync(
     let request = request(path, borrow(&data), options);
     let outcome = write::run(&Os, &request, &write::Control::default(), observer);
     let mut reports = log.0.into_inner();
-    reports.extend(outcome.err().map(|error| failed(0.0, error)));
+    reports.extend(outcome.err().map(|error| Report::failed(0.0, error)));
     reports
 }
 
@@ -90,19 +96,14 @@ fn borrow(data: &[u8]) -> Payload {
     Payload::Borrowed { address: data.as_ptr().expose_provenance(), length: data.len() }
 }
 
-fn failed(id: f64, error: Error) -> Report {
-    Report { id, error: Some(NativeError::from(error)), event: None }
-}
-
-fn happened(id: f64, event: Event) -> Report {
-    Report { id, error: None, event: Some(NativeEvent::from(event)) }
-}
 
 /// The JavaScript call that waits for a write.
 struct Caller {
     id: f64,
     outcomes: Arc<Outcomes>,
     is_observed: bool,
+    /// The lock under which the write is made.
+    hold: Option<Hold>,
 }
 
 impl Client for Caller {
@@ -116,17 +117,19 @@ impl Client for Caller {
         if self.is_observed { Some(self) } else { None }
     }
 
-    fn finish(&self, outcome: Result<(), Error>) {
+    fn finish(&mut self, outcome: Result<(), Error>) {
+        // Whoever is told of the outcome finds the lock free.
+        self.hold = None;
         self.outcomes.push(match outcome {
             Ok(()) => Either::A(self.id),
-            Err(error) => Either::B(failed(self.id, error)),
+            Err(error) => Either::B(Report::failed(self.id, error)),
         });
     }
 }
 
 impl Observer for Caller {
     fn event(&self, event: Event) {
-        self.outcomes.push(Either::B(happened(self.id, event)));
+        self.outcomes.push(Either::B(Report::happened(self.id, event)));
     }
 }
 
@@ -136,6 +139,6 @@ struct Log(RefCell<Vec<Report>>);
 
 impl Observer for Log {
     fn event(&self, event: Event) {
-        self.0.borrow_mut().push(happened(0.0, event));
+        self.0.borrow_mut().push(Report::happened(0.0, event));
     }
 }

@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::errno::Code;
 use crate::payload::Chunk;
 
 pub mod os;
@@ -107,6 +108,12 @@ pub trait FileSystem: Send + Sync + 'static {
     /// and the folder's default ACL apply to `mode`.
     fn create_new(&self, folder: &Self::Folder, name: &OsStr, mode: u32) -> io::Result<Self::File>;
 
+    /// Opens an existing regular file for reading. A symbolic link is not followed.
+    fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File> {
+        let _ = (folder, name);
+        Err(crate::errno::Code::ENOSYS.error())
+    }
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:
@@ -165,7 +172,7 @@ const INTERRUPTIONS: usize = 1000;
 pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..INTERRUPTIONS {
         match operation() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if Code::of(&error) == Some(Code::EINTR) => continue,
             outcome => return outcome,
         }
     }

@@ -6,6 +6,7 @@
 
 mod completions;
 mod pool;
+pub mod task;
 
 pub use completions::{Completions, Started, WaitFor, Waker};
 pub use pool::{Job, Pool, pool};

@@ -1,14 +1,12 @@
 //! A write on holdfast's threads: one job per attempt, and no thread held in between.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::{AttemptError, Control, Next, Observer, Request, after_failure, attempt};
-use crate::errno::Code;
-use crate::error::{Error, ErrorKind, Failure, Operation};
+use crate::error::{Error, Operation};
 use crate::fs::FileSystem;
-use crate::io::Pool;
+use crate::io::{Pool, task};
 use crate::payload::Payload;
 
 /// Whoever asked for a write and waits for its outcome.
@@ -24,7 +22,7 @@ pub trait Client: Send + 'static {
     fn observer(&self) -> Option<&dyn Observer>;
 
     /// Takes the outcome.
-    fn finish(&self, outcome: Result<(), Error>);
+    fn finish(&mut self, outcome: Result<(), Error>);
 }
 
 /// Runs a write on `pool` and reports its outcome to `client`, exactly once.
@@ -66,7 +64,7 @@ impl<F: FileSystem + Clone, C: Client> Write<F, C> {
         let outcome =
             catch_unwind(AssertUnwindSafe(|| attempt(&self.fs, request, &self.control, observer)))
                 .unwrap_or_else(|panic| {
-                    Err(AttemptError::from(ErrorKind::Internal(text_of(&*panic))))
+                    Err(AttemptError::from(task::internal(&*panic)))
                 });
         let next = outcome.map_err(|error| after_failure(request, self.number, error, observer));
         match next {
@@ -102,10 +100,9 @@ impl<C: Client> Reply<C> {
 impl<C: Client> Drop for Reply<C> {
     fn drop(&mut self) {
         if !self.is_answered {
-            let refused = Failure::new("pthread_create", Code::EAGAIN.error());
             let path = self.request.path.clone();
             self.answer(Err(Error {
-                kind: refused.into(),
+                kind: task::refused(),
                 operation: Operation::AtomicWrite,
                 path,
                 attempts: 0,
@@ -114,9 +111,4 @@ impl<C: Client> Drop for Reply<C> {
             }));
         }
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use crate::fs::{FileSystem, FolderUse, uninterrupted};
 /// Makes the folders above `path` that do not exist. Under [`Durability::Full`] each one
 /// is durable before this returns, those included that another thread of this process
 /// is making at the moment.
-pub(super) fn make_parents<F: FileSystem>(
+pub fn make_parents<F: FileSystem>(
     fs: &F,
     path: &Path,
     durability: Durability,

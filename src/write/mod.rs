@@ -17,9 +17,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
-use crate::fs::FileSystem;
+use crate::fs::{FileKind, FileSystem, FolderUse};
 use crate::payload::Payload;
+use crate::target::{self, Target};
 use crate::temp;
 
 mod control;
@@ -30,17 +32,16 @@ mod folders;
 mod publish;
 mod retry;
 mod stage;
-mod target;
 
 pub use control::Control;
 pub use dispatch::{Client, submit};
 pub use durability::Durability;
 pub use events::{Event, Observer};
+pub use folders::make_parents;
 pub use retry::{delay_before, is_retried};
 
 use events::Log;
 use stage::Temp;
-use target::Target;
 
 /// One write, as the caller asked for it.
 #[derive(Debug)]
@@ -190,10 +191,24 @@ fn find<F: FileSystem>(
     control: &Control,
 ) -> Result<Target<F>, AttemptError> {
     control.check()?;
-    if request.options.make_dirs {
-        folders::make_parents(fs, &request.path, request.options.durability)?;
+    let options = &request.options;
+    if options.make_dirs {
+        folders::make_parents(fs, &request.path, options.durability)?;
     }
-    Ok(target::resolve(fs, &request.path, &request.options)?)
+    let purpose = match options.durability.syncs_folder() {
+        true => FolderUse::NamesAndSync,
+        false => FolderUse::Names,
+    };
+    let target = target::resolve(fs, &request.path, options.follow_symlinks, purpose)?;
+    match target.existing.map(|existing| existing.kind) {
+        // Renaming a file over a device or a pipe would take it out of the system. Nobody
+        // means that. (A folder is left to the rename, which refuses it.)
+        Some(FileKind::Other) => {
+            let path = target.shown(&target.name);
+            Err(Failure::at("rename", path, Code::EINVAL.error()).into())
+        }
+        _ => Ok(target),
+    }
 }
 
 /// Everything that leaves the target untouched when it fails.

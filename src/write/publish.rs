@@ -4,9 +4,9 @@
 use super::AttemptError;
 use super::durability::Durability;
 use super::stage::Temp;
-use super::target::Target;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
+use crate::target::Target;
 
 /// Renames the temp file over the target. Until this succeeds the target is untouched.
 pub(super) fn rename<F: FileSystem>(

@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::io;
 
 use super::control::Control;
-use super::target::Target;
 use super::{AttemptError, Options, Owner, Request};
 use crate::errno::Code;
 use crate::error::Failure;
-use crate::fs::{FileSystem, Metadata, uninterrupted};
+use crate::fs::{FileKind, FileSystem, Metadata, uninterrupted};
+use crate::target::Target;
 use crate::temp;
 
 /// The most that one system call is given, so that a write that has been cancelled stops
@@ -38,6 +38,8 @@ struct Attributes {
 
 impl Attributes {
     fn of(options: &Options, existing: Option<&Metadata>) -> Attributes {
+        // A folder, or a link that is to be replaced, has nothing that a file could keep.
+        let existing = existing.filter(|existing| existing.kind == FileKind::File);
         Attributes {
             mode: options.mode.or(existing.map(|file| file.mode)),
             mode_is_explicit: options.mode.is_some(),

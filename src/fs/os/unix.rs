@@ -28,6 +28,13 @@ pub struct Folder {
     readable: bool,
 }
 
+impl Folder {
+    /// For the lock files in it, which `src/lock` opens itself.
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
 /// An open file.
 #[derive(Debug)]
 pub struct File {
@@ -88,6 +95,13 @@ impl FileSystem for Os {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, raw_mode(mode))?;
+        Ok(File { descriptor })
+    }
+
+    fn open(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        // NONBLOCK: should there be a pipe by now, opening it must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?;
         Ok(File { descriptor })
     }
 

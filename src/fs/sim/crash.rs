@@ -6,7 +6,9 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SimFs;
@@ -39,7 +41,33 @@ pub struct CrashState {
     /// has no faults, and its count of operations starts anew. Files keep their numbers.
     pub fs: SimFs,
     /// How it came about, for people.
-    pub description: String,
+    pub description: Description,
+}
+
+/// How a crash state came about, for people. The text is made when it is asked for.
+#[derive(Clone, Debug)]
+pub struct Description {
+    outline: Arc<Outline>,
+    choice: Vec<usize>,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.outline.description)?;
+        for (open, choice) in self.outline.open.iter().zip(&self.choice) {
+            if open.choices() > 1 {
+                write!(f, "; {}:", open.path.display())?;
+                let (attributes, content) = open.choose(*choice);
+                if let Some(variant) = content {
+                    write!(f, " {}", variant.description)?;
+                }
+                if let Some(Attributes { mode, uid, gid }) = attributes {
+                    write!(f, ", mode {mode:o}, owner {uid}:{gid}")?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The states that a power cut may leave; see [`SimFs::crash_states`].
@@ -62,6 +90,7 @@ impl IntoIterator for CrashStates {
 }
 
 /// Names that a power cut may leave, and what is not decided by them.
+#[derive(Debug)]
 struct Outline {
     /// The names in each folder that can be reached from the root.
     folders: BTreeMap<Inode, Names>,
@@ -70,8 +99,11 @@ struct Outline {
 }
 
 /// A node that is there in an outline.
+#[derive(Debug)]
 struct Undecided {
     inode: Inode,
+    /// What it was called at the moment of the power cut.
+    path: PathBuf,
     attributes: Vec<Attributes>,
     /// Empty for what is not a file.
     contents: Arc<Vec<Variant>>,
@@ -110,11 +142,11 @@ pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> Crash
     // Outlines with little to decide leave their share to the others.
     let mut left = most;
     let mut outlines_left = outlines.len();
-    let mut order: Vec<&Outline> = outlines.iter().collect();
-    order.sort_by_key(|outline| outline.open.iter().map(Undecided::choices).sum::<usize>());
+    let mut outlines: Vec<Arc<Outline>> = outlines.into_iter().map(Arc::new).collect();
+    outlines.sort_by_key(|outline| outline.open.iter().map(Undecided::choices).sum::<usize>());
     let mut states = Vec::new();
     let mut known = HashSet::new();
-    for outline in order {
+    for outline in outlines {
         let share = (left / outlines_left.max(1)).max(1);
         outlines_left -= 1;
         let counts: Vec<usize> = outline.open.iter().map(Undecided::choices).collect();
@@ -122,9 +154,10 @@ pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> Crash
         complete &= all;
         left = left.saturating_sub(choices.len());
         for choice in choices {
-            let (nodes, description) = outline.fill_in(disk, &choice);
+            let nodes = outline.fill_in(disk, &choice);
             if known.insert(fingerprint(&nodes)) {
                 let fs = SimFs::from_disk(disk.with_nodes(nodes));
+                let description = Description { outline: Arc::clone(&outline), choice };
                 states.push(CrashState { fs, description });
             }
         }
@@ -328,7 +361,8 @@ fn undecided(
                 }
                 Body::Folder { .. } | Body::Link(_) => Arc::new(Vec::new()),
             };
-            Some(Undecided { inode, attributes: attributes(node, inode, disk), contents })
+            let path = disk.path_of(inode);
+            Some(Undecided { inode, path, attributes: attributes(node, inode, disk), contents })
         })
         .collect()
 }
@@ -346,9 +380,8 @@ impl Undecided {
 
 impl Outline {
     /// The disk's nodes under these names with these choices.
-    fn fill_in(&self, disk: &Disk, choice: &[usize]) -> (BTreeMap<Inode, Node>, String) {
+    fn fill_in(&self, disk: &Disk, choice: &[usize]) -> BTreeMap<Inode, Node> {
         let mut nodes = BTreeMap::new();
-        let mut description = self.description.clone();
         for (open, choice) in self.open.iter().zip(choice) {
             let Some(node) = disk.nodes.get(&open.inode) else { continue };
             let (attributes, content) = open.choose(*choice);
@@ -363,12 +396,6 @@ impl Outline {
                 }
                 (body, _) => body.clone(),
             };
-            if open.choices() > 1 {
-                let path = disk.path_of(open.inode);
-                let content = content.map_or("", |variant| variant.description.as_str());
-                let mode = attributes.mode;
-                description += &format!("; {}: {content}, mode {mode:o}", path.display());
-            }
             let node = Node { place: None, attributes, settled: attributes, body };
             nodes.insert(open.inode, node);
         }
@@ -379,7 +406,7 @@ impl Outline {
                 }
             }
         }
-        (nodes, description)
+        nodes
     }
 }
 

@@ -87,7 +87,7 @@ mod crash;
 mod disk;
 mod faults;
 
-pub use self::crash::{CrashState, CrashStates, Model};
+pub use self::crash::{CrashState, CrashStates, Description, Model};
 pub use self::disk::Attributes;
 pub use self::faults::{Fault, OperationKind, Performed};
 
@@ -328,6 +328,16 @@ impl SimFs {
     pub fn inspect(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let disk = &self.lock().disk;
         disk.metadata(disk.walk(None, path.as_ref(), true)?)
+    }
+
+    /// The same; a symbolic link at the end of the path is not followed.
+    ///
+    /// # Errors
+    ///
+    /// See [`SimFs::inspect`].
+    pub fn inspect_name(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
+        let disk = &self.lock().disk;
+        disk.metadata(disk.walk(None, path.as_ref(), false)?)
     }
 
     /// The path of everything on the disk, the root included, folders before what is in

@@ -11,11 +11,10 @@ use crate::errno::Code;
 /// them, with these exceptions: `ERROR_NOACCESS` is a bad address (libuv: EACCES), and
 /// `ERROR_DIRECTORY` says that something is no folder (libuv: ENOENT, kept there for old
 /// callers). `ERROR_NETNAME_DELETED` and `ERROR_BROKEN_PIPE` have names in libuv that
-/// POSIX file operations do not have; here they get the nearest. Numbers that libuv
-/// leaves unknown are in the second half of a line, behind the bar.
+/// POSIX file operations do not have; here they get the nearest. The second list of a line
+/// has numbers that libuv leaves unknown.
 #[rustfmt::skip]
 const NAMES: &[(Code, &[WIN32_ERROR], &[WIN32_ERROR])] = &[
-    //           known to libuv                                    | not known to libuv
     (Code::E2BIG, &[ERROR_META_EXPANSION_TOO_LONG], &[]),
     (Code::EACCES, &[WSAEACCES, ERROR_ELEVATION_REQUIRED, ERROR_CANT_ACCESS_FILE], &[]),
     (Code::EAGAIN, &[WSAEWOULDBLOCK], &[]),

@@ -6,8 +6,8 @@
 //! operation elsewhere, no path is too long, and no name is taken for a device.
 //!
 //! What a folder's handle does to others: it is opened with every sharing right, so they
-//! may list, rename and remove the folder meanwhile (a removal by the oldest protocol
-//! is complete when the handle is closed). What is above it cannot be renamed while
+//! may list, rename and remove the folder meanwhile (before POSIX removals, in Windows
+//! 10, the name goes when the handle is closed). What is above it cannot be renamed while
 //! something below is open; that is so with every open file on Windows.
 //!
 //! A file's handle has the right to delete, because a rename needs it. A program that
@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, IO_REPARSE_TAG_LX_BLK,
-    IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO, IO_REPARSE_TAG_LX_SYMLINK,
+    FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_REPARSE_POINT,
+    IO_REPARSE_TAG_LX_BLK, IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO,
+    IO_REPARSE_TAG_LX_SYMLINK, NTCREATEFILE_CREATE_OPTIONS,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -73,9 +74,18 @@ const LOCKED_BYTE: u64 = 1 << 62;
 /// The permission bit that Windows has an equivalent for: without it a file is read-only.
 const OWNER_MAY_WRITE: u32 = 0o200;
 
-/// Sees what a name stands for; always granted, whatever others do with the file.
-const LOOK: Opening =
-    Opening { access: FILE_READ_ATTRIBUTES, disposition: FILE_OPEN, options: 0, attributes: 0 };
+/// Sees what a name stands for. It asks for so little that nobody who has the file open
+/// stands in its way.
+const LOOK: Opening = Opening {
+    access: FILE_READ_ATTRIBUTES,
+    disposition: FILE_OPEN,
+    options: FILE_OPEN_REPARSE_POINT,
+    attributes: 0,
+};
+
+/// What is opened is the file of that name itself: no link is followed, and no folder
+/// taken for a file.
+const FILE_ITSELF: NTCREATEFILE_CREATE_OPTIONS = FILE_NON_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT;
 
 impl Folder {
     /// Where the folder is now.
@@ -149,11 +159,35 @@ impl FileSystem for Os {
         let opening = Opening {
             access: GENERIC_READ | GENERIC_WRITE | DELETE,
             disposition: FILE_CREATE,
-            options: FILE_NON_DIRECTORY_FILE,
+            options: FILE_ITSELF,
             // This handle may write all the same.
             attributes: with_mode(FILE_ATTRIBUTE_NORMAL, mode),
         };
         let handle = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &opening)?;
+        Ok(File { handle, position: AtomicU64::new(0) })
+    }
+
+    fn open(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
+        let open = |options: NTCREATEFILE_CREATE_OPTIONS| {
+            let opening =
+                Opening { access: GENERIC_READ, disposition: FILE_OPEN, options, attributes: 0 };
+            native::open_at(folder, &name, &opening)
+        };
+        let mut handle = open(FILE_ITSELF)?;
+        let found = native::general(handle.as_handle())?;
+        if found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+            let known = metadata_of(handle.as_handle())?;
+            if known.kind != FileKind::File {
+                return Err(Code::ELOOP.error());
+            }
+            // The content of such a file (in a cloud, deduplicated…) is there only for
+            // those who let its driver follow the reparse point.
+            handle = open(FILE_NON_DIRECTORY_FILE)?;
+            if metadata_of(handle.as_handle())?.id != known.id {
+                return Err(Code::ELOOP.error());
+            }
+        }
         Ok(File { handle, position: AtomicU64::new(0) })
     }
 
@@ -253,12 +287,8 @@ impl FileSystem for Os {
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         let name = Name::new(name)?;
         let open = |access: FILE_ACCESS_RIGHTS| {
-            let opening = Opening {
-                access,
-                disposition: FILE_OPEN,
-                options: FILE_NON_DIRECTORY_FILE,
-                attributes: 0,
-            };
+            let opening =
+                Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
             native::open_at(folder.handle.as_handle(), &name, &opening)
         };
         // The name is gone at once, whoever has the file open, read-only or not.
@@ -320,7 +350,7 @@ fn passing_file(folder: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let opening = Opening {
         access: GENERIC_WRITE | DELETE,
         disposition: FILE_CREATE,
-        options: FILE_NON_DIRECTORY_FILE | FILE_DELETE_ON_CLOSE,
+        options: FILE_ITSELF | FILE_DELETE_ON_CLOSE,
         attributes: FILE_ATTRIBUTE_NORMAL,
     };
     native::open_at(folder, &Name::new(&temp::new_name(OsStr::new("sync")))?, &opening)

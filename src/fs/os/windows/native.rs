@@ -11,10 +11,10 @@ use std::ptr::{null, null_mut};
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_INFORMATION_CLASS, FILE_OPEN_REPARSE_POINT, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE,
-    FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT,
-    FileRenameInformation, FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION,
-    NTCREATEFILE_CREATE_OPTIONS, NtCreateFile, NtSetInformationFile,
+    FILE_INFORMATION_CLASS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE, FILE_RENAME_POSIX_SEMANTICS,
+    FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT, FileRenameInformation,
+    FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION, NTCREATEFILE_CREATE_OPTIONS,
+    NtCreateFile, NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -64,8 +64,9 @@ pub(super) struct Opening {
     pub(super) attributes: FILE_FLAGS_AND_ATTRIBUTES,
 }
 
-/// Opens or makes a file by its name in a folder. Links are not followed, and everybody
-/// else may do to the file what they like meanwhile.
+/// Opens or makes a file by its name in a folder. A link is followed unless the options
+/// hold `FILE_OPEN_REPARSE_POINT`. Everybody else may do to the file what they like
+/// meanwhile.
 pub(super) fn open_at(
     folder: BorrowedHandle<'_>,
     name: &Name,
@@ -100,7 +101,7 @@ pub(super) fn open_at(
             opening.attributes,
             FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
             opening.disposition,
-            opening.options | FILE_OPEN_REPARSE_POINT | FILE_SYNCHRONOUS_IO_NONALERT,
+            opening.options | FILE_SYNCHRONOUS_IO_NONALERT,
             null(),
             0,
         )
@@ -138,9 +139,7 @@ pub(super) fn rename_at(
     }
     let posix = FILE_RENAME_REPLACE_IF_EXISTS | FILE_RENAME_POSIX_SEMANTICS;
     let (class, flags): (FILE_INFORMATION_CLASS, u32) = match replacing {
-        Replacing::Any => {
-            (FileRenameInformationEx, posix | FILE_RENAME_IGNORE_READONLY_ATTRIBUTE)
-        }
+        Replacing::Any => (FileRenameInformationEx, posix | FILE_RENAME_IGNORE_READONLY_ATTRIBUTE),
         Replacing::Writable => (FileRenameInformationEx, posix),
         // A BOOLEAN here, in the first byte.
         Replacing::Closed => (FileRenameInformation, 1),
@@ -482,7 +481,8 @@ mod tests {
             options: 0,
             attributes: FILE_ATTRIBUTE_NORMAL,
         };
-        let file = open_at(folder.as_handle(), &Name::new(name.as_ref()).unwrap(), &opening).unwrap();
+        let file =
+            open_at(folder.as_handle(), &Name::new(name.as_ref()).unwrap(), &opening).unwrap();
         assert_eq!(write(file.as_handle(), name.as_ptr(), name.len(), 0).unwrap(), name.len());
         file
     }
@@ -513,7 +513,9 @@ mod tests {
         let path = final_path(folder.as_handle()).unwrap();
         move_file(&path.join("temp"), &path.join("target")).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"temp");
-        assert_eq!(final_path(file.as_handle()).unwrap(), path.join("target"));
+        let moved = fs::File::open(&target).unwrap();
+        let inode = |file: BorrowedHandle<'_>| id_of(file, &general(file).unwrap()).unwrap().inode;
+        assert_eq!(inode(moved.as_handle()), inode(file.as_handle()));
     }
 
     #[test]

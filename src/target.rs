@@ -1,9 +1,9 @@
-//! Which file is meant: the folder that holds it, its name there, and what is there now.
+//! Which file a path means: the folder that holds it, its name there, and what is there
+//! now. Writes and locks find their files here, so that they always mean the same one.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::Options;
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileKind, FileSystem, FolderUse, Metadata, uninterrupted};
@@ -13,60 +13,48 @@ const LINKS: usize = 40;
 
 /// The file that is to be replaced. Its folder is held open, so that everything that
 /// follows happens in this folder whatever becomes of the path that led to it.
-pub(super) struct Target<F: FileSystem> {
-    pub(super) folder: F::Folder,
-    pub(super) folder_path: PathBuf,
-    pub(super) name: OsString,
-    /// The regular file that is there now.
-    pub(super) existing: Option<Metadata>,
+pub struct Target<F: FileSystem> {
+    /// The folder.
+    pub folder: F::Folder,
+    /// Where it was found.
+    pub folder_path: PathBuf,
+    /// The file's name in it.
+    pub name: OsString,
+    /// What is there now. A symbolic link only where links are not followed.
+    pub existing: Option<Metadata>,
 }
 
 impl<F: FileSystem> Target<F> {
     /// The path of a name in the target's folder, for messages.
-    pub(super) fn shown(&self, name: &std::ffi::OsStr) -> PathBuf {
+    pub fn shown(&self, name: &std::ffi::OsStr) -> PathBuf {
         self.folder_path.join(name)
     }
 }
 
 /// Finds the target of `path`, following symbolic links if that is asked for. A link
 /// whose file does not exist leads to the place where the file will be.
-pub(super) fn resolve<F: FileSystem>(
+pub fn resolve<F: FileSystem>(
     fs: &F,
     path: &Path,
-    options: &Options,
+    follow_symlinks: bool,
+    purpose: FolderUse,
 ) -> Result<Target<F>, Failure> {
-    let purpose = match options.durability.syncs_folder() {
-        true => FolderUse::NamesAndSync,
-        false => FolderUse::Names,
-    };
     let mut path = path.to_owned();
     for _ in 0..=LINKS {
         let (folder_path, name) = split(&path)?;
         let folder = uninterrupted(|| fs.open_folder(&folder_path, purpose))
             .map_err(|error| Failure::at("open", &folder_path, error))?;
-        let found = match uninterrupted(|| fs.metadata(&folder, &name)) {
+        let existing = match uninterrupted(|| fs.metadata(&folder, &name)) {
             Ok(found) => Some(found),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => return Err(Failure::at("lstat", &path, error)),
         };
-        let existing = match found {
-            Some(link) if link.kind == FileKind::Link => {
-                if options.follow_symlinks {
-                    path = follow(fs, &folder, folder_path, &name, &link)?;
-                    continue;
-                }
-                None
+        match existing {
+            Some(link) if follow_symlinks && link.kind == FileKind::Link => {
+                path = follow(fs, &folder, folder_path, &name, &link)?;
             }
-            Some(other) if other.kind == FileKind::Other => {
-                // Renaming a file over a device or a pipe would take it out of the
-                // system. Nobody means that.
-                return Err(Failure::at("rename", &path, Code::EINVAL.error()));
-            }
-            // A folder is left to the rename, which refuses it.
-            Some(folder) if folder.kind == FileKind::Folder => None,
-            file => file,
-        };
-        return Ok(Target { folder, folder_path, name, existing });
+            existing => return Ok(Target { folder, folder_path, name, existing }),
+        }
     }
     Err(Failure::at("open", &path, Code::ELOOP.error()))
 }

@@ -1,0 +1,56 @@
+'use strict'
+
+// Which locks the code that is running holds, so that asking for one of them again is an
+// error and not an endless wait, and so that work inside a lock can use it.
+
+const { AsyncLocalStorage } = require('node:async_hooks')
+
+/**
+ * @typedef {object} Held
+ * @property {number | undefined} hold the native side's number; none where there is no lock
+ * @property {import('../index.js').LockKind} kind
+ * @property {boolean} isLive until it is given back
+ * @property {string | undefined} updates the JSON file whose update the code is part of
+ * @property {Promise<unknown>} last the last piece of work under this lock; they run one after another
+ */
+
+/** @type {AsyncLocalStorage<readonly Held[]>} */
+const storage = new AsyncLocalStorage()
+
+/** @type {readonly Held[]} */
+const NONE = []
+
+/** The locks that the caller holds. */
+function current() {
+  const all = storage.getStore()
+  return all === undefined ? NONE : all.filter((held) => held.isLive)
+}
+
+/**
+ * Runs a function as the holder of a lock.
+ *
+ * @template T
+ * @param {Held} held
+ * @param {() => T} fn
+ * @returns {T}
+ */
+function run(held, fn) {
+  return storage.run([...current(), held], fn)
+}
+
+/**
+ * @param {number | undefined} hold
+ * @param {import('../index.js').LockKind} kind
+ * @param {string} [updates]
+ * @returns {Held}
+ */
+function create(hold, kind, updates) {
+  return { hold, kind, isLive: true, updates, last: Promise.resolve() }
+}
+
+/** @param {readonly Held[]} all */
+function numbers(all) {
+  return all.flatMap((held) => held.hold ?? [])
+}
+
+module.exports = { create, current, numbers, run }

@@ -1,0 +1,368 @@
+'use strict'
+
+// Read-modify-write of JSON files. Calls for one file that come while another is under way
+// are combined: one lock, one read, their functions one after the other, one write.
+
+const { AsyncResource } = require('node:async_hooks')
+const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const { indent } = require('./atomic-write.js')
+const { failed } = require('./errors.js')
+const held = require('./held.js')
+const { PATIENCE, release, waitFor } = require('./lock.js')
+const native = require('./binding.js')
+const { observer } = require('./logger.js')
+const port = require('./port.js')
+const writeOptions = require('./write-options.js')
+
+const OPERATION = 'update JSON'
+
+// How long a batch goes on starting further updates, in milliseconds: then other processes
+// get their turn, and the event loop too.
+const LONGEST_BATCH = 20
+
+const { encoding: _encoding, ...checks } = {
+  ...writeOptions.checks,
+  indent,
+  lock: boolean,
+  timeout: milliseconds(Infinity),
+  defaultValue: /** @param {unknown} value */ (value) => value,
+}
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+
+/**
+ * @typedef {object} Call
+ * @property {string} target the path as it was given
+ * @property {Options} options
+ * @property {(data: any) => unknown} update
+ * @property {AsyncResource} context the caller's async context
+ * @property {(value: any) => void} resolve
+ * @property {(error: unknown) => void} reject
+ */
+
+/**
+ * @typedef {object} Queue
+ * @property {Call[]} calls those that have not been started, in their order
+ * @property {(() => void) | undefined} cancel ends the wait for the lock
+ */
+
+/** @type {Map<string, Queue>} */
+const queues = new Map()
+
+/** @type {typeof import('../index.js').updateJsonFile} */
+async function updateJsonFile(path, update, options) {
+  const read = readOptions(options, checks, 'updateJsonFile')
+  const target = toPath(path)
+  if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+  try {
+    const absolute = toAbsolute(target)
+    if (read.signal?.aborted) throw CANCELLED
+    const outer = await outerLock(absolute, read.lock !== false)
+    return await new Promise((resolve, reject) => {
+      const context = new AsyncResource('holdfast.updateJsonFile')
+      enqueue(absolute, { target, options: read, update, context, resolve, reject }, outer)
+    })
+  } catch (error) {
+    if (error instanceof Thrown) throw error.value
+    throw failed(target, OPERATION, error, read.signal)
+  }
+}
+
+/** What the caller's function threw: it is passed on as it is. */
+class Thrown {
+  /** @param {unknown} value */
+  constructor(value) {
+    this.value = value
+  }
+}
+
+const CANCELLED = { kind: 'cancelled' }
+
+/** @param {string} code @param {string} message @param {object} [more] */
+function failure(code, message, more) {
+  return { kind: 'json', code, message, attempts: 1, committed: false, ...more }
+}
+
+/**
+ * The lock of this file, if the caller holds it and can work under it.
+ *
+ * @param {string} path
+ * @param {boolean} locks whether the call wants a lock at all
+ */
+async function outerLock(path, locks) {
+  const inside = held.current()
+  if (inside.length === 0) return undefined
+  let outer = inside.find((candidate) => candidate.updates === path)
+  if (!outer && locks) {
+    /** @type {import('./binding.js').NativeValue} */
+    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
+    outer = inside.findLast((candidate) => candidate.hold === hold)
+  }
+  if (outer?.updates !== undefined) {
+    throw failure('EDEADLK', 'the caller is in an update of this file, which would wait for itself', { kind: 'deadlock' })
+  }
+  return outer
+}
+
+/**
+ * @param {string} path
+ * @param {Call} call
+ * @param {import('./held.js').Held | undefined} outer
+ */
+function enqueue(path, call, outer) {
+  if (outer) {
+    // Under a lock that is held there is nothing to wait for but the work before this.
+    const queue = { calls: [call], cancel: undefined }
+    outer.last = outer.last.then(() => runBatch(path, queue, outer))
+    return watch(call, queue)
+  }
+  let queue = queues.get(path)
+  if (queue) {
+    queue.calls.push(call)
+  } else {
+    queue = { calls: [call], cancel: undefined }
+    queues.set(path, queue)
+    drain(path, queue)
+  }
+  watch(call, queue)
+}
+
+/**
+ * Lets a call that has not been started be cancelled.
+ *
+ * @param {Call} call
+ * @param {Queue} queue
+ */
+function watch(call, queue) {
+  const { signal } = call.options
+  if (!signal) return
+  const cancel = () => {
+    const index = queue.calls.indexOf(call)
+    if (index < 0) return
+    queue.calls.splice(index, 1)
+    call.reject(CANCELLED)
+    if (queue.calls.length === 0) queue.cancel?.()
+  }
+  signal.addEventListener('abort', cancel, { once: true })
+  const { resolve, reject } = call
+  call.resolve = (value) => (signal.removeEventListener('abort', cancel), resolve(value))
+  call.reject = (error) => (signal.removeEventListener('abort', cancel), reject(error))
+}
+
+/** @param {string} path @param {Queue} queue */
+async function drain(path, queue) {
+  while (queue.calls.length > 0) await runBatch(path, queue)
+  queues.delete(path)
+}
+
+/**
+ * Runs one batch: as many calls from the head of the queue as can share a write. Never
+ * rejects: everything that goes wrong goes to the calls.
+ *
+ * @param {string} path
+ * @param {Queue} queue
+ * @param {import('./held.js').Held} [outer] the lock to work under, if it is held already
+ */
+async function runBatch(path, queue, outer) {
+  const options = queue.calls[0]?.options
+  if (!options) return
+  const settings = writeOptions.toNative(options)
+  /** @type {import('./binding.js').NativeValue} */
+  let begun
+  try {
+    const timeout = outer || options.lock === false ? undefined : (options.timeout ?? PATIENCE)
+    const controller = new AbortController()
+    queue.cancel = () => controller.abort()
+    begun = await waitFor(controller.signal, (opened, id) => opened.beginJsonUpdate(id, path, settings, timeout, []))
+  } catch (error) {
+    for (const call of takeBatch(queue, options)) call.reject(error)
+    return
+  } finally {
+    queue.cancel = undefined
+  }
+  const own = begun.hold === undefined ? undefined : held.create(begun.hold, 'write')
+  /** @type {Batch} */
+  const batch = { path, text: begun.text, done: [] }
+  try {
+    await runUpdates(batch, queue, options, own ?? outer)
+    if (batch.done.length > 0) await commit(batch, begun.text, settings, own)
+  } catch (error) {
+    for (const { call } of batch.done) call.reject(error)
+    batch.done.length = 0
+  } finally {
+    if (own?.isLive) await release(own)
+  }
+  for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
+}
+
+/**
+ * Takes the calls from the queue that can share one write with these options.
+ *
+ * @param {Queue} queue
+ * @param {Options} options
+ */
+function takeBatch(queue, options) {
+  const end = queue.calls.findIndex((call) => !canShare(call.options, options))
+  return queue.calls.splice(0, end < 0 ? queue.calls.length : end)
+}
+
+const SHARED = /** @type {const} */ ([
+  'durability', 'mode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'logger', 'indent', 'lock', 'timeout',
+])
+
+/** @param {Options} a @param {Options} b */
+function canShare(a, b) {
+  if (a === b) return true
+  const [own, other] = [a.chown || undefined, b.chown || undefined]
+  return (
+    SHARED.every((name) => a[name] === b[name]) &&
+    (a.chown === false) === (b.chown === false) && own?.uid === other?.uid && own?.gid === other?.gid
+  )
+}
+
+/**
+ * @typedef {object} Batch
+ * @property {string} path
+ * @property {string | undefined} text the file's text as it would be now; none if there is no file
+ * @property {{ call: Call, text: string }[]} done calls whose change is in the text
+ */
+
+/**
+ * Runs the functions of the calls that can share a write, each on a fresh parse of what the
+ * one before it made.
+ *
+ * @param {Batch} batch
+ * @param {Queue} queue
+ * @param {Options} options
+ * @param {import('./held.js').Held | undefined} lock
+ */
+async function runUpdates(batch, queue, options, lock) {
+  const begun = performance.now()
+  while (queue.calls[0] && canShare(queue.calls[0].options, options)) {
+    const call = /** @type {Call} */ (queue.calls.shift())
+    try {
+      const text = await runUpdate(call, batch, lock)
+      batch.text = text
+      batch.done.push({ call, text })
+    } catch (error) {
+      call.reject(error)
+      if (error instanceof Unreadable) {
+        // What is on the disk is the same for all of them.
+        for (const other of takeBatch(queue, options)) other.reject(error)
+      }
+    }
+    if (performance.now() - begun >= LONGEST_BATCH) return
+  }
+}
+
+/**
+ * Runs the function of one call and says what it made of the text. A function that fails
+ * leaves no trace: its changes were made to values that nobody else sees.
+ *
+ * @param {Call} call
+ * @param {Batch} batch
+ * @param {import('./held.js').Held | undefined} lock
+ * @returns {Promise<string>}
+ */
+async function runUpdate(call, batch, lock) {
+  const data = parse(batch, call.options.defaultValue)
+  const inside = held.create(lock?.hold, 'write', batch.path)
+  try {
+    const made = call.context.runInAsyncScope(() => held.run(inside, () => call.update(data)))
+    const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
+    const text = JSON.stringify(result === undefined ? data : result, null, call.options.indent)
+    if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', result)
+    return text
+  } catch (error) {
+    throw error === CANCELLED ? error : new Thrown(error)
+  } finally {
+    inside.isLive = false
+  }
+}
+
+/** A file that holds no JSON. It has the plain fields of an error. */
+class Unreadable {
+  kind = 'json'
+  attempts = 1
+  committed = false
+  exhausted = false
+
+  /** @param {string} code @param {string} message @param {{ line: number, column: number }} [place] */
+  constructor(code, message, place) {
+    this.code = code
+    this.message = message
+    this.line = place?.line
+    this.column = place?.column
+  }
+}
+
+/** @param {Batch} batch @param {unknown} defaultValue */
+function parse({ path, text }, defaultValue) {
+  if (text === undefined) {
+    if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
+    throw failure('ENOENT', `ENOENT: no such file or directory, open '${path}'`, { kind: 'system', syscall: 'open', path })
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    if (text.trim() === '') throw new Unreadable('EEMPTYJSON', 'the file is empty, which is not JSON')
+    const bad = native.locateJsonError(text)
+    const message = bad ? `${bad.message} at line ${bad.line} column ${bad.column}` : String(error)
+    throw new Unreadable('EBADJSON', message, bad ?? undefined)
+  }
+}
+
+/** @param {unknown} value @returns {value is PromiseLike<unknown>} */
+function isThenable(value) {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+/**
+ * What a promise becomes, unless the caller cancels first: then nobody waits for it.
+ *
+ * @param {PromiseLike<unknown>} promise
+ * @param {AbortSignal | undefined} signal
+ */
+async function orCancelled(promise, signal) {
+  if (!signal) return promise
+  /** @type {() => void} */
+  let cancel = () => {}
+  const cancelled = new Promise((_, reject) => {
+    cancel = () => reject(CANCELLED)
+  })
+  signal.addEventListener('abort', cancel, { once: true })
+  if (signal.aborted) cancel()
+  try {
+    return await Promise.race([promise, cancelled])
+  } finally {
+    signal.removeEventListener('abort', cancel)
+  }
+}
+
+/**
+ * Writes what has changed and gives the lock back, in one trip.
+ *
+ * @param {Batch} batch
+ * @param {string | undefined} before
+ * @param {import('./binding.js').WriteOptions | undefined} settings
+ * @param {import('./held.js').Held | undefined} own
+ */
+async function commit({ path, text, done }, before, settings, own) {
+  const hold = own?.hold
+  // From here on the native side gives it back.
+  if (own) own.isLive = false
+  if (text === before) {
+    await port.run((opened, id) => opened.syncUnchanged(id, path, settings, hold))
+    return
+  }
+  const last = /** @type {{ call: Call }} */ (done.at(-1)).call
+  const observe = observer(last.options.logger, last.target)
+  const bytes = Buffer.from(/** @type {string} */ (text))
+  await port.run(
+    (opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, undefined, hold),
+    bytes,
+    observe,
+  )
+}
+
+module.exports = { updateJsonFile }

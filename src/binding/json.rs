@@ -1,0 +1,97 @@
+//! `updateJsonFile`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::Either;
+use napi_derive::napi;
+
+use super::convert::{self, NativeValue, WriteOptions};
+use super::lock::LockWaiter;
+use super::port::Port;
+use crate::error::{ErrorKind, Operation};
+use crate::fs::os::Os;
+use crate::io::{pool, task};
+use crate::json::{self, Begin, Begun};
+use crate::lock::{Kind, Request};
+use crate::write::Options;
+
+#[napi]
+impl Port {
+    /// Locks, unless `timeout` is missing, and reads. Of the options those count that say
+    /// which file is meant.
+    #[napi]
+    pub fn begin_json_update(
+        &self,
+        id: f64,
+        path: String,
+        options: Option<WriteOptions>,
+        timeout: Option<f64>,
+        inside: Vec<u32>,
+    ) -> Option<LockWaiter> {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let options = options.map_or_else(Options::default, Options::from);
+        let begin = Begin {
+            path: path.clone(),
+            follow_symlinks: options.follow_symlinks,
+            make_dirs: options.make_dirs.then_some(options.durability),
+            lock: timeout.map(|timeout| Request {
+                path: path.clone(),
+                kind: Kind::Write,
+                timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+                inside: environment.holds.keys(&inside),
+                before: None,
+            }),
+        };
+        let answer = move |begun: Result<Begun, ErrorKind>| {
+            let value = match begun {
+                Ok((Some(hold), text)) => match environment.holds.keep(hold) {
+                    Some(number) => Ok(NativeValue {
+                        hold: Some(number.into()),
+                        text,
+                        ..NativeValue::default()
+                    }),
+                    None => return,
+                },
+                Ok((None, text)) => Ok(NativeValue { text, ..NativeValue::default() }),
+                Err(kind) => Err(kind),
+            };
+            environment.answer(id, Operation::UpdateJson, &path, value);
+        };
+        json::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
+    }
+
+    /// Makes a file that stays as it is as durable as asked, and gives the lock back.
+    #[napi]
+    pub fn sync_unchanged(
+        &self,
+        id: f64,
+        path: String,
+        options: Option<WriteOptions>,
+        hold: Option<u32>,
+    ) {
+        let environment = Arc::clone(&self.environment);
+        let hold = hold.and_then(|number| environment.holds.take(number));
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let options = options.map_or_else(Options::default, Options::from);
+        let sync = move || {
+            let synced =
+                json::sync_unchanged(&Os, &place, options.follow_symlinks, options.durability);
+            drop(hold);
+            Ok(synced?)
+        };
+        task::run(pool(), sync, move |outcome| match outcome {
+            Ok(()) => environment.outcomes.push(Either::A(id)),
+            Err(kind) => environment.answer(id, Operation::UpdateJson, &path, Err(kind)),
+        });
+    }
+}
+
+/// Where a text stops being JSON; nothing if it does not.
+#[napi]
+pub fn locate_json_error(text: String) -> Option<convert::NativeBadJson> {
+    json::locate(&text).map(convert::NativeBadJson::from)
+}

@@ -1,0 +1,111 @@
+//! `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::Either;
+use napi_derive::napi;
+
+use super::convert::{NativeHolder, NativeValue};
+use super::port::Port;
+use crate::error::{ErrorKind, Operation};
+use crate::io::{pool, task};
+use crate::lock::{self, Hold, Kind, Request, Waiter};
+
+/// A call that waits for a lock.
+#[napi]
+pub struct LockWaiter {
+    pub(super) waiter: Arc<Waiter>,
+}
+
+#[napi]
+impl LockWaiter {
+    /// Ends the wait, unless it is over already. Its outcome tells.
+    #[napi]
+    pub fn cancel(&self) {
+        self.waiter.cancel();
+    }
+}
+
+#[napi]
+impl Port {
+    /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever.
+    /// `inside` has the numbers of the locks that the caller holds.
+    #[napi]
+    pub fn acquire_lock(
+        &self,
+        id: f64,
+        path: String,
+        is_write: bool,
+        timeout: f64,
+        inside: Vec<u32>,
+    ) -> LockWaiter {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let request = Request {
+            path: path.clone(),
+            kind: if is_write { Kind::Write } else { Kind::Read },
+            timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+            inside: environment.holds.keys(&inside),
+            before: None,
+        };
+        let reply = move |outcome: Result<Hold, ErrorKind>| {
+            let value = match outcome {
+                Ok(hold) => match environment.holds.keep(hold) {
+                    Some(number) => {
+                        Ok(NativeValue { hold: Some(number.into()), ..NativeValue::default() })
+                    }
+                    None => return,
+                },
+                Err(kind) => Err(kind),
+            };
+            environment.answer(id, Operation::Lock, &path, value);
+        };
+        LockWaiter { waiter: lock::acquire(pool(), request, Box::new(reply)) }
+    }
+
+    /// Gives a lock back.
+    #[napi]
+    pub fn release_lock(&self, id: f64, number: u32) {
+        let environment = Arc::clone(&self.environment);
+        let hold = environment.holds.take(number);
+        let release = move || {
+            drop(hold);
+            Ok(())
+        };
+        // If there is no thread for it, it has been given back on this one.
+        task::run(pool(), release, move |_| environment.outcomes.push(Either::A(id)));
+    }
+
+    /// Which of the locks `inside`, if any, is that of a file.
+    #[napi]
+    pub fn find_lock(&self, id: f64, path: String, inside: Vec<u32>) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let answer = Arc::clone(&environment);
+        let find = move || {
+            let number = environment.holds.find(&inside, &lock::key_of(&place)?);
+            Ok(NativeValue { hold: number.map(f64::from), ..NativeValue::default() })
+        };
+        task::run(pool(), find, move |value| answer.answer(id, Operation::Lock, &path, value));
+    }
+
+    /// Who has the lock of a file.
+    #[napi]
+    pub fn inspect_lock(&self, id: f64, path: String) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let inspect = move || {
+            let holder = lock::inspect(&place)?;
+            Ok(NativeValue {
+                locked: Some(holder.is_some()),
+                holder: holder.flatten().map(NativeHolder::from),
+                ..NativeValue::default()
+            })
+        };
+        task::run(pool(), inspect, move |value| environment.answer(id, Operation::Lock, &path, value));
+    }
+}

@@ -1,0 +1,216 @@
+//! Linux: open-file-description locks. macOS and the BSDs: `flock` on two files.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::Part;
+use crate::fs::os::Folder;
+use crate::lock::Kind;
+
+/// An open lock file.
+pub(super) struct LockFile {
+    main: OwnedFd,
+    #[cfg(not(target_os = "linux"))]
+    gate: OwnedFd,
+}
+
+impl LockFile {
+    /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
+    /// in its place could lead anywhere.
+    pub(super) fn open(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
+        LockFile::open_with(folder, name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    /// Opens the lock file for looking at it.
+    pub(super) fn open_existing(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
+        LockFile::open_with(folder, name, OFlags::RDONLY)
+    }
+
+    fn open_with(folder: &Folder, name: &OsStr, access: OFlags) -> io::Result<LockFile> {
+        let open = |name: &OsStr| {
+            // Without NONBLOCK a pipe in its place would make us wait for ever.
+            let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            rustix::io::retry_on_intr(|| {
+                rustix::fs::openat(folder.descriptor(), name, flags, Mode::from_raw_mode(0o666))
+            })
+        };
+        #[cfg(not(target_os = "linux"))]
+        let gate = {
+            let mut gate = name.to_owned();
+            gate.push(".gate");
+            open(&gate)?
+        };
+        Ok(LockFile {
+            main: open(name)?,
+            #[cfg(not(target_os = "linux"))]
+            gate,
+        })
+    }
+
+    /// Whether `name` still leads to this file.
+    pub(super) fn is_still_called(&self, folder: &Folder, name: &OsStr) -> io::Result<bool> {
+        let own = rustix::fs::fstat(&self.main)?;
+        match rustix::fs::statat(folder.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Replaces the note in the file.
+    pub(super) fn write_note(&self, note: &[u8]) -> io::Result<()> {
+        // Written first and cut afterwards: in between it is at worst a line with a tail.
+        if !note.is_empty() {
+            rustix::io::pwrite(&self.main, note, 0)?;
+        }
+        Ok(rustix::fs::ftruncate(&self.main, note.len() as u64)?)
+    }
+
+    /// Reads the note in the file.
+    pub(super) fn read_note(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::pread(&self.main, buffer, 0)?)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl LockFile {
+    /// Takes a lock if it is free.
+    pub(super) fn try_lock(&self, part: Part, kind: Kind) -> io::Result<bool> {
+        match self.control(libc::F_OFD_SETLK, &mut range(part, lock_type(kind))) {
+            Ok(()) => Ok(true),
+            Err(error) if is_taken(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a lock, waiting for it.
+    pub(super) fn lock(&self, part: Part, kind: Kind) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLKW, &mut range(part, lock_type(kind)))
+    }
+
+    /// Gives a lock back.
+    pub(super) fn unlock(&self, part: Part) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_UNLCK))
+    }
+
+    /// Turns an exclusive lock into a shared one in one step.
+    pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_RDLCK))
+    }
+
+    /// Whether somebody has a lock that would make this one wait.
+    pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
+        let mut range = range(part, lock_type(kind));
+        self.control(libc::F_OFD_GETLK, &mut range)?;
+        Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+    }
+
+    fn control(&self, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
+        loop {
+            // SAFETY: the descriptor is open while `self` lives, and these commands take a
+            // `flock` that they may write to.
+            if unsafe { libc::fcntl(self.main.as_raw_fd(), command, range as *mut libc::flock) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn lock_type(kind: Kind) -> libc::c_int {
+    match kind {
+        Kind::Read => libc::F_RDLCK,
+        Kind::Write => libc::F_WRLCK,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn range(part: Part, lock_type: libc::c_int) -> libc::flock {
+    // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
+    // for these commands.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = lock_type as libc::c_short;
+    range.l_whence = libc::SEEK_SET as libc::c_short;
+    range.l_start = part.offset();
+    range.l_len = 1;
+    range
+}
+
+#[cfg(target_os = "linux")]
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES))
+}
+
+#[cfg(not(target_os = "linux"))]
+impl LockFile {
+    fn file(&self, part: Part) -> &OwnedFd {
+        match part {
+            Part::Gate => &self.gate,
+            Part::Main => &self.main,
+        }
+    }
+
+    fn flock(&self, part: Part, operation: libc::c_int) -> io::Result<()> {
+        loop {
+            // SAFETY: the descriptor is open while `self` lives.
+            if unsafe { libc::flock(self.file(part).as_raw_fd(), operation) } == 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Takes a lock if it is free.
+    pub(super) fn try_lock(&self, part: Part, kind: Kind) -> io::Result<bool> {
+        match self.flock(part, operation(kind) | libc::LOCK_NB) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a lock, waiting for it.
+    pub(super) fn lock(&self, part: Part, kind: Kind) -> io::Result<()> {
+        self.flock(part, operation(kind))
+    }
+
+    /// Gives a lock back.
+    pub(super) fn unlock(&self, part: Part) -> io::Result<()> {
+        self.flock(part, libc::LOCK_UN)
+    }
+
+    /// Turns an exclusive lock into a shared one. `flock` may let somebody in between; the
+    /// gate is held by whoever waits, so that can only be another reader or one writer, and
+    /// this then waits for it.
+    pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
+        self.flock(part, libc::LOCK_SH)
+    }
+
+    /// Whether somebody has a lock that would make this one wait. There is no way to ask
+    /// but to try.
+    pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
+        let is_free = self.try_lock(part, kind)?;
+        if is_free {
+            self.unlock(part)?;
+        }
+        Ok(!is_free)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn operation(kind: Kind) -> libc::c_int {
+    match kind {
+        Kind::Read => libc::LOCK_SH,
+        Kind::Write => libc::LOCK_EX,
+    }
+}
