@@ -63,9 +63,7 @@ impl<F: FileSystem + Clone, C: Client> Write<F, C> {
         let request = &self.reply.request;
         let outcome =
             catch_unwind(AssertUnwindSafe(|| attempt(&self.fs, request, &self.control, observer)))
-                .unwrap_or_else(|panic| {
-                    Err(AttemptError::from(task::internal(&*panic)))
-                });
+                .unwrap_or_else(|panic| Err(AttemptError::from(task::internal(&*panic))));
         let next = outcome.map_err(|error| after_failure(request, self.number, error, observer));
         match next {
             Ok(()) => self.reply.answer(Ok(())),

@@ -48,6 +48,9 @@ fn make<F: FileSystem>(fs: &F, folder: &Path) -> Result<bool, Failure> {
     match uninterrupted(|| fs.make_folder(folder)) {
         Ok(()) => Ok(true),
         Err(error) if Code::of(&error) == Some(Code::EEXIST) => Ok(false),
+        // What counts is that it is there: a network file system may have made it and
+        // report an error all the same.
+        Err(_) if uninterrupted(|| fs.open_folder(folder, FolderUse::Names)).is_ok() => Ok(false),
         Err(error) => Err(Failure::at("mkdir", folder, error)),
     }
 }
@@ -65,11 +68,15 @@ fn make_durable<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
                 .map_err(|error| Failure::at("fsync", parent, error))
         });
     if synced.is_err() && is_new {
-        // If this fails too, the error that is reported is still the first one.
-        let _ = uninterrupted(|| fs.remove_folder(folder));
+        // The error that is reported is the first one, whatever comes of this. But it is
+        // worth more than one try: a folder that stays looks durable to the next write.
+        let _ = (0..REMOVALS).any(|_| uninterrupted(|| fs.remove_folder(folder)).is_ok());
     }
     synced
 }
+
+/// How often the removal of a folder is tried.
+const REMOVALS: usize = 3;
 
 /// Devices on which some thread is making folders durably. A thread that finds a folder
 /// there already waits for its turn, because the folder may be one that is not durable

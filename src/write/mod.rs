@@ -177,7 +177,9 @@ pub fn attempt<F: FileSystem>(
     log.staged_at(&target.folder_path, &temp.name);
     fill_and_rename(fs, request, control, &target, &temp, &log).inspect_err(|error| {
         log.failed(error);
-        log.cleaned_up(stage::discard(fs, &target, &temp));
+        if !error.committed {
+            log.cleaned_up(stage::discard(fs, &target, &temp));
+        }
     })?;
     publish::make_durable(fs, &target, &temp, request.options.durability)
         .inspect_err(|error| log.failed(error))?;
@@ -211,7 +213,7 @@ fn find<F: FileSystem>(
     }
 }
 
-/// Everything that leaves the target untouched when it fails.
+/// Everything up to the rename.
 fn fill_and_rename<F: FileSystem>(
     fs: &F,
     request: &Request,

@@ -1,6 +1,9 @@
 //! The rename that makes the staged file the target, and the sync that makes the rename
 //! last.
 
+use std::ffi::OsStr;
+use std::io;
+
 use super::AttemptError;
 use super::durability::Durability;
 use super::stage::Temp;
@@ -13,23 +16,42 @@ pub(super) fn rename<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
-) -> Result<(), Failure> {
+) -> Result<(), AttemptError> {
     let renamed = uninterrupted(|| fs.rename(&target.folder, &temp.file, &temp.name, &target.name));
-    match renamed {
-        Ok(()) => Ok(()),
-        // A network file system may do the rename and then report an error, because the
-        // server's answer was lost and the request was sent again.
-        Err(_) if is_in_place(fs, target, temp) => Ok(()),
-        Err(error) => Err(Failure {
-            dest: Some(target.shown(&target.name)),
-            ..Failure::at("rename", target.shown(&temp.name), error)
-        }),
-    }
+    let Err(error) = renamed else { return Ok(()) };
+    // A network file system may do the rename and then report an error, because the server's
+    // answer was lost and the request was sent again. So it is looked at what is there.
+    let committed = match look(fs, target, temp, &target.name) {
+        Found::Ours => return Ok(()),
+        Found::Nothing | Found::SomethingElse => false,
+        // The target cannot be looked at. If the temp file's name is gone, the rename is what
+        // took it; but this is not enough to call it a success.
+        Found::CannotTell => look(fs, target, temp, &temp.name) == Found::Nothing,
+    };
+    let failure = Failure {
+        dest: Some(target.shown(&target.name)),
+        ..Failure::at("rename", target.shown(&temp.name), error)
+    };
+    Err(AttemptError { kind: failure.into(), committed })
 }
 
-fn is_in_place<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> bool {
-    uninterrupted(|| fs.metadata(&target.folder, &target.name))
-        .is_ok_and(|named| named.id == temp.metadata.id)
+#[derive(PartialEq, Eq)]
+enum Found {
+    /// The file that was staged.
+    Ours,
+    SomethingElse,
+    Nothing,
+    CannotTell,
+}
+
+/// What a name in the target's folder stands for.
+fn look<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>, name: &OsStr) -> Found {
+    match uninterrupted(|| fs.metadata(&target.folder, name)) {
+        Ok(named) if named.id == temp.metadata.id => Found::Ours,
+        Ok(_) => Found::SomethingElse,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+        Err(_) => Found::CannotTell,
+    }
 }
 
 /// Makes the rename as durable as was asked for. A failure comes after the fact: the new

@@ -66,11 +66,12 @@ pub(super) fn create<F: FileSystem>(
 ) -> Result<Temp<F>, Failure> {
     let mode = Attributes::of(options, target.existing.as_ref()).initial_mode();
     let mut name = announced;
+    let mut reason = Code::EEXIST.error();
     for _ in 0..FRESH_STARTS {
-        match uninterrupted(|| fs.create_new(&target.folder, &name, mode)) {
+        match fs.create_new(&target.folder, &name, mode) {
             Ok(file) => match claim(fs, target, &file, &name) {
                 Ok(Some(metadata)) => return Ok(Temp { file, name, metadata }),
-                Ok(None) => {}
+                Ok(None) => reason = Code::EBUSY.error(),
                 Err(failure) => {
                     // Nobody has seen this file yet. If it cannot be removed it is an
                     // orphan, which recovery knows; the first error is the one to tell.
@@ -78,12 +79,22 @@ pub(super) fn create<F: FileSystem>(
                     return Err(failure);
                 }
             },
-            Err(error) if Code::of(&error) == Some(Code::EEXIST) => {}
-            Err(error) => return Err(Failure::at("open", target.shown(&name), error)),
+            Err(error) => {
+                let code = Code::of(&error);
+                if code != Some(Code::EEXIST) {
+                    // A network file system may have made it all the same. For the same
+                    // reason an interrupted call is not continued with this name.
+                    let _ = uninterrupted(|| fs.remove(&target.folder, &name));
+                }
+                if !matches!(code, Some(Code::EEXIST | Code::EINTR)) {
+                    return Err(Failure::at("open", target.shown(&name), error));
+                }
+                reason = error;
+            }
         }
         name = temp::new_name(&target.name);
     }
-    Err(Failure::at("open", target.shown(&name), Code::EEXIST.error()))
+    Err(Failure::at("open", target.shown(&name), reason))
 }
 
 /// Locks a new temp file and makes sure that its name still stands for it: between the
@@ -97,7 +108,8 @@ fn claim<F: FileSystem>(
 ) -> Result<Option<Metadata>, Failure> {
     let at = |syscall, error| Failure::at(syscall, target.shown(name), error);
     if !uninterrupted(|| fs.try_lock(file)).map_err(|error| at("flock", error))? {
-        // A sweeper holds it at this moment and will remove it.
+        // A sweeper holds it at this moment. It may remove it or leave it; nobody needs it.
+        let _ = uninterrupted(|| fs.remove(&target.folder, name));
         return Ok(None);
     }
     let own = uninterrupted(|| fs.file_metadata(file)).map_err(|error| at("fstat", error))?;
