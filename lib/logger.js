@@ -77,6 +77,8 @@ function entry(logger, targetPath, event) {
       return logger.debug({ tempPath, operation: 'cleanup' }, 'Temp file cleaned up')
     case 'cleanupFailed':
       return logger.warn({ tempPath, cleanupErrorCode: event.code }, 'Failed to clean up temp file')
+    case 'merged':
+      return logger.debug({ targetPath, size }, 'Write merged into a newer one')
     case 'retrying':
       return logger.warn(
         { targetPath, attempt: event.attempt, delay: duration, errorCode: event.code },

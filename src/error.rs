@@ -15,6 +15,16 @@ pub enum Operation {
     AtomicWrite,
     /// `updateJsonFile`.
     UpdateJson,
+    /// `createBackup`.
+    CreateBackup,
+    /// `restoreBackup`.
+    RestoreBackup,
+    /// `listBackups`.
+    ListBackups,
+    /// `cleanupBackups`.
+    CleanupBackups,
+    /// `AtomicOperations.readFile`.
+    ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
 }
@@ -25,6 +35,11 @@ impl Operation {
         match self {
             Operation::AtomicWrite => "atomic write",
             Operation::UpdateJson => "update JSON",
+            Operation::CreateBackup => "create backup",
+            Operation::RestoreBackup => "restore backup",
+            Operation::ListBackups => "list backups",
+            Operation::CleanupBackups => "clean up backups",
+            Operation::ReadFile => "read file",
             Operation::Lock => "lock",
         }
     }
@@ -104,7 +119,7 @@ impl std::error::Error for Failure {
 }
 
 /// A lock that somebody else has.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the lock {} is held", path.display())]
 pub struct Contention {
     /// The lock file.
@@ -127,6 +142,16 @@ pub struct BadJson {
     pub line: usize,
     /// The column, from 1, counted in bytes.
     pub column: usize,
+}
+
+impl From<&serde_json::Error> for BadJson {
+    fn from(error: &serde_json::Error) -> BadJson {
+        let (line, column) = (error.line(), error.column());
+        let place = format!(" at line {line} column {column}");
+        let message = error.to_string();
+        let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+        BadJson { message, line, column }
+    }
 }
 
 /// Why an operation did not do what it was asked.
@@ -188,4 +213,25 @@ pub struct Error {
     /// Whether the new content is in place all the same: it is visible, but may not
     /// survive a power cut.
     pub committed: bool,
+}
+
+impl Error {
+    /// The same error, for another call that it happened to as well.
+    pub fn duplicate_for(&self, path: &Path) -> Error {
+        Error { kind: self.kind.duplicate(), path: path.to_owned(), ..*self }
+    }
+}
+
+impl ErrorKind {
+    fn duplicate(&self) -> ErrorKind {
+        match self {
+            ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
+            ErrorKind::Cancelled => ErrorKind::Cancelled,
+            ErrorKind::Locked(contention) => ErrorKind::Locked(contention.clone()),
+            ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
+            ErrorKind::EmptyJson => ErrorKind::EmptyJson,
+            ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
+            ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
+        }
+    }
 }

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::de::IgnoredAny;
 
-use crate::errno::Code;
 use crate::error::{BadJson, ErrorKind, Failure};
 use crate::fs::os::Os;
-use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
-use crate::io::{Pool, task};
+use crate::fs::{FileSystem, FolderUse, uninterrupted};
+use crate::io::{Pool, blocking, task};
 use crate::lock::{self, Hold, Waiter};
 use crate::target;
 use crate::write::{Durability, make_parents};
@@ -28,23 +27,19 @@ pub fn read<F: FileSystem>(
     path: &Path,
     follow_symlinks: bool,
 ) -> Result<Option<String>, ErrorKind> {
+    read_bytes(fs, path, follow_symlinks)?.map(text).transpose()
+}
+
+/// Reads a file as a whole. `None` when there is none.
+pub fn read_bytes<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    follow_symlinks: bool,
+) -> Result<Option<Vec<u8>>, Failure> {
     let target = target::resolve(fs, path, follow_symlinks, FolderUse::Names)?;
-    let shown = target.shown(&target.name);
-    let failed = |syscall, error| Failure::at(syscall, &shown, error);
-    match target.existing.map(|existing| existing.kind) {
-        None => return Ok(None),
-        Some(FileKind::File) => {}
-        Some(FileKind::Folder) => return Err(failed("open", Code::EISDIR.error()).into()),
-        Some(FileKind::Link) => return Err(failed("open", Code::ELOOP.error()).into()),
-        Some(FileKind::Other) => return Err(failed("open", Code::EINVAL.error()).into()),
-    }
-    let file = match uninterrupted(|| fs.open(&target.folder, &target.name)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("open", error).into()),
-    };
-    let bytes = read_all(fs, &file).map_err(|error| failed("read", error))?;
-    text(bytes).map(Some)
+    let Some(file) = target.open(fs)? else { return Ok(None) };
+    let bytes = read_all(fs, &file);
+    bytes.map(Some).map_err(|error| Failure::at("read", target.shown(&target.name), error))
 }
 
 /// Reads to the end, however long the file is meanwhile.
@@ -88,14 +83,7 @@ fn text(mut bytes: Vec<u8>) -> Result<String, ErrorKind> {
 
 /// Where a text stops being JSON. `None` if it does not.
 pub fn locate(text: &str) -> Option<BadJson> {
-    let error = serde_json::from_str::<IgnoredAny>(text).err()?;
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let message = error.to_string();
-    Some(BadJson {
-        message: message.strip_suffix(&place).unwrap_or(&message).to_owned(),
-        line: error.line(),
-        column: error.column(),
-    })
+    serde_json::from_str::<IgnoredAny>(text).err().as_ref().map(BadJson::from)
 }
 
 /// The first trip of an update.
@@ -155,9 +143,10 @@ pub fn sync_unchanged<F: FileSystem>(
     let shown = target.shown(&target.name);
     let file = uninterrupted(|| fs.open(&target.folder, &target.name))
         .map_err(|error| Failure::at("open", &shown, error))?;
-    uninterrupted(|| fs.sync_file(&file)).map_err(|error| Failure::at("fsync", &shown, error))?;
+    uninterrupted(|| blocking(|| fs.sync_file(&file)))
+        .map_err(|error| Failure::at("fsync", &shown, error))?;
     if durability == Durability::Full {
-        uninterrupted(|| fs.sync_folder(&target.folder, Some(&file)))
+        uninterrupted(|| blocking(|| fs.sync_folder(&target.folder, Some(&file))))
             .map_err(|error| Failure::at("fsync", &target.folder_path, error))?;
     }
     Ok(())

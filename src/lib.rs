@@ -16,6 +16,7 @@
 //! [`errno`] and [`error`] say what failed in the terms Node's users know, and
 //! [`temp`] knows how temp files are named.
 
+pub mod backup;
 pub mod errno;
 pub mod error;
 pub mod fs;

@@ -29,6 +29,25 @@ impl<F: FileSystem> Target<F> {
     pub fn shown(&self, name: &std::ffi::OsStr) -> PathBuf {
         self.folder_path.join(name)
     }
+
+    /// Opens the file for reading. `None` when there is none; an error when it is anything
+    /// but a regular file.
+    pub fn open(&self, fs: &F) -> Result<Option<F::File>, Failure> {
+        let failed = |error| Failure::at("open", self.shown(&self.name), error);
+        match self.existing.map(|existing| existing.kind) {
+            None => return Ok(None),
+            Some(FileKind::File) => {}
+            Some(FileKind::Folder) => return Err(failed(Code::EISDIR.error())),
+            Some(FileKind::Link) => return Err(failed(Code::ELOOP.error())),
+            Some(FileKind::Other) => return Err(failed(Code::EINVAL.error())),
+        }
+        match uninterrupted(|| fs.open(&self.folder, &self.name)) {
+            Ok(file) => Ok(Some(file)),
+            // Removed since it was looked at.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
 }
 
 /// Finds the target of `path`, following symbolic links if that is asked for. A link

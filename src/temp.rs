@@ -24,6 +24,19 @@ pub fn name_with(basename: &OsStr, random: u64) -> OsString {
     name
 }
 
+/// Whether a file of this name is a temp file, by the look of it.
+pub fn is_temp_name(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let Some((front, random)) = name
+        .strip_prefix(b".")
+        .and_then(|name| name.strip_suffix(SUFFIX.as_bytes()))
+        .and_then(|name| name.split_at_checked(name.len().checked_sub(16)?))
+    else {
+        return false;
+    };
+    front.ends_with(b".") && random.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The longest beginning of `name` that has at most `limit` bytes and ends between
 /// characters.
 #[cfg(unix)]

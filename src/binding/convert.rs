@@ -6,9 +6,10 @@ use std::time::Duration;
 use napi::Either;
 use napi_derive::napi;
 
+use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
-use crate::write::{Durability, Event, Options, Owner};
+use crate::write::{Durability, Event, Format, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
 pub(super) type Message = Either<f64, Report>;
@@ -50,6 +51,41 @@ pub struct NativeValue {
     pub holder: Option<NativeHolder>,
     /// The content of a file, if it exists.
     pub text: Option<String>,
+    /// The number of a stream that is open now.
+    pub stream: Option<f64>,
+    /// Milliseconds since 1970.
+    pub time: Option<f64>,
+    pub backups: Option<Vec<NativeBackup>>,
+    pub candidates: Option<Vec<NativeCandidate>>,
+    pub names: Option<Vec<String>>,
+}
+
+/// A backup that is there.
+#[napi(object)]
+pub struct NativeBackup {
+    /// Milliseconds since 1970.
+    pub time: f64,
+    pub size: f64,
+}
+
+impl From<Backup> for NativeBackup {
+    fn from(Backup { time, size }: Backup) -> NativeBackup {
+        NativeBackup { time: time as f64, size: size as f64 }
+    }
+}
+
+/// A file that may be asked to be removed.
+#[napi(object)]
+pub struct NativeCandidate {
+    pub name: String,
+    /// When it was made, if it has the name of a backup: milliseconds since 1970.
+    pub time: Option<f64>,
+}
+
+impl From<(String, Option<u64>)> for NativeCandidate {
+    fn from((name, time): (String, Option<u64>)) -> NativeCandidate {
+        NativeCandidate { name, time: time.map(|time| time as f64) }
+    }
 }
 
 /// Who holds a lock.
@@ -204,6 +240,10 @@ impl From<Event> for NativeEvent {
                 native.code = Some(code.to_owned());
                 ("cleanupFailed", Some(temp_path))
             }
+            Event::Merged { size } => {
+                native.size = Some(size as f64);
+                ("merged", None)
+            }
             Event::Retrying { attempt, delay, code } => {
                 native.attempt = Some(attempt);
                 native.duration = milliseconds(delay);
@@ -235,6 +275,8 @@ pub struct WriteOptions {
     pub retries: Option<u32>,
     /// Milliseconds.
     pub retry_delay: Option<f64>,
+    /// Whether the bytes must be JSON.
+    pub is_json: Option<bool>,
 }
 
 impl From<WriteOptions> for Options {
@@ -258,6 +300,7 @@ impl From<WriteOptions> for Options {
             retry_delay: given.retry_delay.map_or(default.retry_delay, |milliseconds| {
                 Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(default.retry_delay)
             }),
+            validate: (given.is_json == Some(true)).then_some(Format::Json),
         }
     }
 }

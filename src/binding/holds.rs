@@ -51,13 +51,20 @@ impl Holds {
     /// The number, among these, of the lock with this key.
     pub(super) fn find(&self, numbers: &[u32], key: &Key) -> Option<u32> {
         let state = self.lock();
-        numbers.iter().copied().find(|number| state.held.get(number).is_some_and(|hold| hold.key() == key))
+        numbers
+            .iter()
+            .copied()
+            .find(|number| state.held.get(number).is_some_and(|hold| hold.key() == key))
     }
 
     /// Which locks these are, as far as they are still held.
     pub(super) fn keys(&self, numbers: &[u32]) -> Vec<Key> {
         let state = self.lock();
-        numbers.iter().filter_map(|number| state.held.get(number)).map(|hold| hold.key().clone()).collect()
+        numbers
+            .iter()
+            .filter_map(|number| state.held.get(number))
+            .map(|hold| hold.key().clone())
+            .collect()
     }
 
     /// Gives everything back, now and from now on.

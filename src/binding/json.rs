@@ -90,6 +90,27 @@ impl Port {
     }
 }
 
+#[napi]
+impl Port {
+    /// Reads a file as text, if there is one. What is not UTF-8 is replaced, as Node does.
+    #[napi]
+    pub fn read_text(&self, id: f64, path: String) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let read = move || {
+            let bytes = json::read_bytes(&Os, &place, true)?;
+            let text = bytes.map(|bytes| match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+            });
+            Ok(NativeValue { text, ..NativeValue::default() })
+        };
+        let operation = Operation::ReadFile;
+        task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
+    }
+}
+
 /// Where a text stops being JSON; nothing if it does not.
 #[napi]
 pub fn locate_json_error(text: String) -> Option<convert::NativeBadJson> {

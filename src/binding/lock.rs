@@ -7,11 +7,13 @@ use std::time::Duration;
 use napi::Either;
 use napi_derive::napi;
 
-use super::convert::{NativeHolder, NativeValue};
+use super::convert::{NativeHolder, NativeValue, WriteOptions};
 use super::port::Port;
 use crate::error::{ErrorKind, Operation};
+use crate::fs::os::Os;
 use crate::io::{pool, task};
 use crate::lock::{self, Hold, Kind, Request, Waiter};
+use crate::write::{Options, make_parents};
 
 /// A call that waits for a lock.
 #[napi]
@@ -31,7 +33,8 @@ impl LockWaiter {
 #[napi]
 impl Port {
     /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever.
-    /// `inside` has the numbers of the locks that the caller holds.
+    /// `inside` has the numbers of the locks that the caller holds. `options` says whether to
+    /// make missing folders first.
     #[napi]
     pub fn acquire_lock(
         &self,
@@ -40,15 +43,21 @@ impl Port {
         is_write: bool,
         timeout: f64,
         inside: Vec<u32>,
+        options: Option<WriteOptions>,
     ) -> LockWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
+        let options = options.map_or_else(Options::default, Options::from);
+        let place = path.clone();
+        let before = options.make_dirs.then(|| -> lock::Before {
+            Box::new(move || make_parents(&Os, &place, options.durability))
+        });
         let request = Request {
             path: path.clone(),
             kind: if is_write { Kind::Write } else { Kind::Read },
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: environment.holds.keys(&inside),
-            before: None,
+            before,
         };
         let reply = move |outcome: Result<Hold, ErrorKind>| {
             let value = match outcome {
@@ -106,6 +115,8 @@ impl Port {
                 ..NativeValue::default()
             })
         };
-        task::run(pool(), inspect, move |value| environment.answer(id, Operation::Lock, &path, value));
+        task::run(pool(), inspect, move |value| {
+            environment.answer(id, Operation::Lock, &path, value)
+        });
     }
 }

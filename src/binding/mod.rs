@@ -4,9 +4,11 @@
 // napi's macro wants what it exports to be `pub`, though Rust code never sees it.
 #![allow(unreachable_pub)]
 
+mod backup;
 mod convert;
 mod holds;
 mod json;
 mod lock;
 mod port;
+mod streams;
 mod write;

@@ -17,8 +17,10 @@ use napi_derive::napi;
 
 use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
+use super::streams::Streams;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::io::{Completions, WaitFor};
+use crate::write::is_retried;
 
 /// The messages on their way to one environment.
 pub(super) type Outcomes = Completions<Message>;
@@ -28,6 +30,7 @@ pub(super) type Outcomes = Completions<Message>;
 pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) holds: Holds,
+    pub(super) streams: Streams,
 }
 
 impl Environment {
@@ -39,12 +42,12 @@ impl Environment {
         path: &Path,
         outcome: Result<NativeValue, ErrorKind>,
     ) {
-        let failed = |kind| Error {
+        let failed = |kind: ErrorKind| Error {
+            exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
             kind,
             operation,
             path: path.to_owned(),
             attempts: 1,
-            exhausted: false,
             committed: false,
         };
         self.outcomes.push(Either::B(match outcome {
@@ -143,6 +146,7 @@ impl Port {
     pub fn finish(&self, milliseconds: u32) {
         let limit = Duration::from_millis(milliseconds.into());
         self.environment.outcomes.close(WaitFor::Everyone(limit));
+        self.environment.streams.close();
     }
 }
 
@@ -193,6 +197,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     // SAFETY: the context is kept alive until `free_environment`, which runs later.
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
     environment.outcomes.close(WaitFor::Borrowers);
+    environment.streams.close();
     environment.holds.close();
 }
 

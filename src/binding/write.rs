@@ -2,7 +2,8 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use napi::Either;
 use napi::bindgen_prelude::BufferSlice;
@@ -10,10 +11,10 @@ use napi_derive::napi;
 
 use super::convert::{Message, Report, WriteOptions};
 use super::port::{Outcomes, Port};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{Started, pool};
-use crate::lock::Hold;
+use crate::io::{Started, pool, task};
+use crate::lock::{self, Hold, Kind};
 use crate::payload::Payload;
 use crate::write::{self, Client, Event, Observer, Options, Request};
 
@@ -25,7 +26,7 @@ const LARGEST_COPY: usize = 1 << 20;
 #[napi]
 #[derive(Default)]
 pub struct Control {
-    control: Arc<write::Control>,
+    pub(super) control: Arc<write::Control>,
 }
 
 #[napi]
@@ -58,15 +59,15 @@ impl Port {
         control: Option<&Control>,
         hold: Option<u32>,
     ) {
-        let payload = match data.len() {
-            0..=LARGEST_COPY => Payload::Owned(data.to_vec()),
-            _ => borrow(&data),
-        };
         let outcomes = Arc::clone(&self.environment.outcomes);
         let hold = hold.and_then(|number| self.environment.holds.take(number));
-        let caller = Caller { id, outcomes, is_observed, hold };
-        let control = control.map_or_else(Arc::default, |given| Arc::clone(&given.control));
-        write::submit(pool(), Os, request(path, payload, options), control, caller);
+        let request = request(path, payload(&data), options);
+        // What was read under a lock has to be written as it is, not as somebody else's, and
+        // what is to be checked has to be checked for each call.
+        let can_merge = hold.is_none() && request.options.validate.is_none();
+        let caller = Caller { id, outcomes, is_observed, hold, started: None };
+        let control = control.map(|given| Arc::clone(&given.control));
+        write::engine().submit(request, control, can_merge, Box::new(caller));
     }
 }
 
@@ -78,10 +79,77 @@ pub fn write_sync(
     options: Option<WriteOptions>,
     is_observed: bool,
 ) -> Vec<Report> {
+    write_now(&data, request(path, borrow(&data), options), is_observed, |_| Ok(None))
+}
+
+#[napi]
+impl Port {
+    /// The same under the file's lock: that of `inside`, if it is among these, or else one
+    /// that is waited for on the calling thread, for so many milliseconds.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn write_sync_locked(
+        &self,
+        path: String,
+        #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
+        options: Option<WriteOptions>,
+        is_observed: bool,
+        inside: Vec<u32>,
+        timeout: f64,
+    ) -> Vec<Report> {
+        let holds = &self.environment.holds;
+        let take_lock = |request: &Request| {
+            let Request { path, options, .. } = request;
+            if options.make_dirs {
+                write::make_parents(&Os, path, options.durability)?;
+            }
+            if holds.find(&inside, &lock::key_of(path)?).is_some() {
+                return Ok(None);
+            }
+            let wanted = lock::Request {
+                path: path.clone(),
+                kind: Kind::Write,
+                timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+                inside: holds.keys(&inside),
+                before: None,
+            };
+            let (give, take) = mpsc::channel();
+            let reply = move |outcome| {
+                // Whoever is to take it waits two lines below.
+                let _ = give.send(outcome);
+            };
+            lock::acquire(pool(), wanted, Box::new(reply));
+            take.recv().unwrap_or_else(|_| Err(task::refused())).map(Some)
+        };
+        write_now(&data, request(path, borrow(&data), options), is_observed, take_lock)
+    }
+}
+
+fn write_now(
+    data: &[u8],
+    mut request: Request,
+    is_observed: bool,
+    take_lock: impl FnOnce(&Request) -> Result<Option<Hold>, ErrorKind>,
+) -> Vec<Report> {
     let log = Log::default();
     let observer: Option<&dyn Observer> = if is_observed { Some(&log) } else { None };
-    let request = request(path, borrow(&data), options);
-    let outcome = write::run(&Os, &request, &write::Control::default(), observer);
+    // On this thread the memory is JavaScript's to lend. What does not pass must not stand
+    // for those that wait, so it is looked at before the write takes their place.
+    let checked = match request.options.validate.take() {
+        Some(format) => write::validate_bytes(data, format),
+        None => Ok(()),
+    };
+    let outcome = match checked.and_then(|()| take_lock(&request)) {
+        Ok(_hold) => write::engine().write_now(request, observer),
+        Err(kind) => Err(Error {
+            kind,
+            operation: Operation::AtomicWrite,
+            path: request.path,
+            attempts: 1,
+            exhausted: false,
+            committed: false,
+        }),
+    };
     let mut reports = log.0.into_inner();
     reports.extend(outcome.err().map(|error| Report::failed(0.0, error)));
     reports
@@ -92,10 +160,17 @@ fn request(path: String, payload: Payload, options: Option<WriteOptions>) -> Req
     Request { path: PathBuf::from(path), payload, options }
 }
 
+/// The bytes for a write on another thread.
+pub(super) fn payload(data: &[u8]) -> Payload {
+    match data.len() {
+        0..=LARGEST_COPY => Payload::Owned(data.to_vec()),
+        _ => borrow(data),
+    }
+}
+
 fn borrow(data: &[u8]) -> Payload {
     Payload::Borrowed { address: data.as_ptr().expose_provenance(), length: data.len() }
 }
-
 
 /// The JavaScript call that waits for a write.
 struct Caller {
@@ -104,13 +179,17 @@ struct Caller {
     is_observed: bool,
     /// The lock under which the write is made.
     hold: Option<Hold>,
+    started: Option<Started<Message>>,
 }
 
 impl Client for Caller {
-    type Started = Started<Message>;
+    fn start(&mut self, borrows_memory: bool) -> bool {
+        self.started = self.outcomes.start(borrows_memory);
+        self.started.is_some()
+    }
 
-    fn start(&self, borrows_memory: bool) -> Option<Started<Message>> {
-        self.outcomes.start(borrows_memory)
+    fn stop(&mut self) {
+        self.started = None;
     }
 
     fn observer(&self) -> Option<&dyn Observer> {

@@ -9,9 +9,10 @@
 //! that, so that nothing that happens to the path above the folder meanwhile (a
 //! rename, a planted symbolic link) can lead an operation elsewhere.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::errno::Code;
 use crate::payload::Chunk;
@@ -97,8 +98,16 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Removes the folder at `path`, which must be empty.
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
 
+    /// The names in a folder, in no particular order, without those for itself and its
+    /// parent.
+    fn names(&self, folder: &Self::Folder) -> io::Result<Vec<OsString>>;
+
     /// What `name` stands for. A symbolic link is not followed.
     fn metadata(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Metadata>;
+
+    /// When the content of what `name` stands for was last changed. A symbolic link is not
+    /// followed.
+    fn modified(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<SystemTime>;
 
     /// Where the symbolic link `name` points, as it is written there.
     fn read_link(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<PathBuf>;
@@ -109,10 +118,7 @@ pub trait FileSystem: Send + Sync + 'static {
     fn create_new(&self, folder: &Self::Folder, name: &OsStr, mode: u32) -> io::Result<Self::File>;
 
     /// Opens an existing regular file for reading. A symbolic link is not followed.
-    fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File> {
-        let _ = (folder, name);
-        Err(crate::errno::Code::ENOSYS.error())
-    }
+    fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
@@ -128,6 +134,24 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Reads bytes from `offset` and says how many there were; 0 at the end.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Gives `into`, which is new and empty, the whole content of `source` in one step, by
+    /// sharing the place on the disk (a reflink). `Ok(false)`, with nothing done, where the
+    /// file system cannot do that.
+    fn clone_content(&self, source: &Self::File, into: &Self::File) -> io::Result<bool>;
+
+    /// Appends bytes of `source`, from `offset` on and at most `most` of them, at the
+    /// position of `into`, without their passing through this process, and says how many
+    /// they were. `Ok(None)`, with nothing done, where the system cannot do that. `Some(0)`
+    /// does not mean that the end is reached: some file systems cannot copy what they can
+    /// read.
+    fn copy(
+        &self,
+        source: &Self::File,
+        offset: u64,
+        into: &Self::File,
+        most: usize,
+    ) -> io::Result<Option<usize>>;
 
     /// Sets owner and group; `None` leaves one as it is.
     fn set_owner(&self, file: &Self::File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
@@ -147,6 +171,18 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
     /// taking the place of what was called `to`.
     fn rename(
+        &self,
+        folder: &Self::Folder,
+        file: &Self::File,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()>;
+
+    /// Gives `file`, now called `from`, the name `to` in the same folder, and fails with
+    /// `EEXIST` if that is taken by anything. Where the system cannot do it in one step, the
+    /// file has both names for a moment, and keeps both if the process or the system dies in
+    /// it, or if the old one cannot be taken away.
+    fn rename_new(
         &self,
         folder: &Self::Folder,
         file: &Self::File,

@@ -9,4 +9,4 @@ mod pool;
 pub mod task;
 
 pub use completions::{Completions, Started, WaitFor, Waker};
-pub use pool::{Job, Pool, pool};
+pub use pool::{Job, Pool, blocking, pool};

@@ -1,5 +1,13 @@
 //! The worker threads: started on demand, gone when idle, never in the way of exit.
+//!
+//! How many run at once follows the load and the disk. Work that only uses the processor is
+//! done by as many threads as there are cores: more would fight over the same folders. A
+//! thread that is about to wait for a disk says so ([`blocking`]) and another takes its place,
+//! so that many syncs wait together and the disk can serve them as one. And where threads are
+//! held up without having said so (a network file system that does not answer), another is
+//! added each time nothing has moved for a while.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -14,6 +22,9 @@ pub type Job = Box<dyn FnOnce() + Send>;
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// How long nothing moves before another thread is added.
+const STALL: Duration = Duration::from_millis(2);
+
 /// Jobs use little stack. What is not touched costs no memory.
 const STACK: usize = 512 * 1024;
 
@@ -22,8 +33,44 @@ pub fn pool() -> &'static Pool {
     static POOL: OnceLock<Pool> = OnceLock::new();
     POOL.get_or_init(|| {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Pool::new((4 * cores).clamp(8, 64))
+        Pool::new(cores.max(2), (4 * cores).clamp(8, 64))
     })
+}
+
+/// Does something that mostly waits for a disk. Meanwhile another thread takes the place of
+/// this one.
+pub fn blocking<T>(wait: impl FnOnce() -> T) -> T {
+    let aside = StepAside::new(CURRENT.with_borrow(Clone::clone));
+    let outcome = wait();
+    drop(aside);
+    outcome
+}
+
+thread_local! {
+    /// The pool that the thread belongs to.
+    static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
+
+struct StepAside(Option<Arc<Shared>>);
+
+impl StepAside {
+    fn new(shared: Option<Arc<Shared>>) -> StepAside {
+        if let Some(shared) = &shared {
+            let mut state = shared.lock();
+            state.active -= 1;
+            // Whatever it answers, the threads that there are do the work.
+            let _ = Shared::see_to_it(shared, &mut state);
+        }
+        StepAside(shared)
+    }
+}
+
+impl Drop for StepAside {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.lock().active += 1;
+        }
+    }
 }
 
 /// Threads that run jobs, in the order of their submission.
@@ -35,6 +82,7 @@ pub struct Pool {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    most_active: usize,
     most_threads: usize,
 }
 
@@ -45,7 +93,14 @@ struct State {
     /// Numbers the delayed jobs, so that those due at one time run in order.
     submitted: u64,
     threads: usize,
+    /// Threads that run a job and do not wait for a disk.
+    active: usize,
+    /// Threads that wait for a job.
     idle: usize,
+    /// The number of jobs that have been begun: whether anything moves.
+    begun: u64,
+    /// One of the idle threads watches whether anything moves.
+    is_watched: bool,
     /// A thread has been started and has not looked for work yet. One at a time is
     /// enough: it starts the next if there is still more to do.
     starting: bool,
@@ -58,12 +113,13 @@ struct Delayed {
 }
 
 impl Pool {
-    /// A pool that grows to `most_threads` under load.
-    pub fn new(most_threads: usize) -> Pool {
+    /// A pool in which up to `most_active` threads compute, and up to `most_threads` wait.
+    pub fn new(most_active: usize, most_threads: usize) -> Pool {
         Pool {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
+                most_active: most_active.max(1),
                 most_threads: most_threads.max(1),
             }),
         }
@@ -77,7 +133,8 @@ impl Pool {
     pub fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.ready.push_back(job);
-        self.see_to_it(state)
+        let outcome = Shared::see_to_it(&self.shared, &mut state);
+        self.drop_jobs_on_failure(state, outcome)
     }
 
     /// Runs a job after a delay, during which it holds no thread.
@@ -93,27 +150,24 @@ impl Pool {
         state.submitted += 1;
         let number = state.submitted;
         state.delayed.push(Reverse(Delayed { due: Instant::now() + delay, number, job }));
-        self.see_to_it(state)
+        let outcome = Shared::see_to_it(&self.shared, &mut state);
+        self.drop_jobs_on_failure(state, outcome)
     }
 
-    /// Makes sure that some thread takes notice of a job that was just added.
-    fn see_to_it(&self, mut state: MutexGuard<'_, State>) -> io::Result<()> {
-        if state.idle > 0 {
-            drop(state);
-            self.shared.changed.notify_one();
-            return Ok(());
-        }
-        if !Shared::wants_a_thread(&state, self.shared.most_threads) {
-            return Ok(());
-        }
-        Shared::start_thread(&self.shared, &mut state).or_else(|error| {
-            if state.threads > 0 {
-                return Ok(());
-            }
-            state.ready.clear();
-            state.delayed.clear();
-            Err(error)
-        })
+    fn drop_jobs_on_failure(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        outcome: io::Result<()>,
+    ) -> io::Result<()> {
+        let refused = match outcome {
+            Err(error) if state.threads == 0 => error,
+            _ => return Ok(()),
+        };
+        let jobs = (std::mem::take(&mut state.ready), std::mem::take(&mut state.delayed));
+        // Not under the lock: a job that is dropped may have something to say.
+        drop(state);
+        drop(jobs);
+        Err(refused)
     }
 }
 
@@ -123,12 +177,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wants_a_thread(state: &State, most_threads: usize) -> bool {
-        let is_work = !state.ready.is_empty() || !state.delayed.is_empty();
-        is_work && state.idle == 0 && !state.starting && state.threads < most_threads
-    }
-
-    fn start_thread(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
+    /// Makes sure that some thread takes notice of what there is to do.
+    fn see_to_it(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
+        if state.ready.is_empty() && state.delayed.is_empty() {
+            return Ok(());
+        }
+        if state.idle > 0 {
+            // With all cores busy nobody is called, but somebody has to watch.
+            if state.active < shared.most_active || !state.is_watched {
+                shared.changed.notify_one();
+            }
+            return Ok(());
+        }
+        if state.starting || state.threads >= shared.most_threads {
+            return Ok(());
+        }
         let own = Arc::clone(shared);
         thread::Builder::new()
             .name("holdfast-io".to_owned())
@@ -141,20 +204,22 @@ impl Shared {
 
     /// What a thread does.
     fn work(self: Arc<Shared>) {
+        CURRENT.set(Some(Arc::clone(&self)));
         let mut state = self.lock();
         state.starting = false;
         loop {
             let job;
             (state, job) = self.next(state);
             let Some(job) = job else { break };
-            if Shared::wants_a_thread(&state, self.most_threads) {
-                // If the system refuses, the threads that there are do the work.
-                let _ = Shared::start_thread(&self, &mut state);
-            }
+            state.active += 1;
+            state.begun += 1;
+            // If the system refuses another thread, those that there are do the work.
+            let _ = Shared::see_to_it(&self, &mut state);
             drop(state);
             // A job reports its own panics; this keeps the thread.
             let _ = catch_unwind(AssertUnwindSafe(job));
             state = self.lock();
+            state.active -= 1;
         }
         state.threads -= 1;
     }
@@ -173,8 +238,22 @@ impl Shared {
                     state.ready.push_back(delayed.job);
                 }
             }
-            if let Some(job) = state.ready.pop_front() {
+            if state.active < self.most_active
+                && let Some(job) = state.ready.pop_front()
+            {
                 return (state, Some(job));
+            }
+            if !state.ready.is_empty() && !state.is_watched {
+                let begun = state.begun;
+                state.is_watched = true;
+                state = self.wait(state, STALL);
+                state.is_watched = false;
+                if state.begun == begun
+                    && let Some(job) = state.ready.pop_front()
+                {
+                    return (state, Some(job));
+                }
+                continue;
             }
             let next_due = state.delayed.peek().map(|Reverse(first)| first.due);
             let wake_up = match next_due {
@@ -183,13 +262,20 @@ impl Shared {
                 None if now < tired => tired,
                 _ => return (state, None),
             };
-            state.idle += 1;
-            (state, _) = self
-                .changed
-                .wait_timeout(state, wake_up - now)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
+            state = self.wait(state, wake_up - now);
         }
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        longest: Duration,
+    ) -> MutexGuard<'a, State> {
+        state.idle += 1;
+        let (mut state, _) =
+            self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        state
     }
 }
 

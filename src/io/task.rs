@@ -1,7 +1,9 @@
 //! Work that has an outcome, and somebody who waits for it.
 
 use std::any::Any;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use super::Pool;
 use crate::errno::Code;
@@ -14,12 +16,53 @@ pub fn run<T: 'static>(
     work: impl FnOnce() -> Result<T, ErrorKind> + Send + 'static,
     answer: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
 ) {
-    let answer = Answer(Some(answer), std::marker::PhantomData);
+    let answer = Answer::new(answer);
     // A job that cannot be run is dropped, and the answer with it.
     let _ = pool.submit(Box::new(move || {
-        let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(&*panic)));
+        let outcome =
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(&*panic)));
         answer.give(outcome);
     }));
+}
+
+/// What came of one step of work that may take several.
+#[derive(Debug)]
+pub enum Step<T> {
+    /// It is over.
+    Done(T),
+    /// There is more to do after this time.
+    Again(Duration),
+}
+
+/// Runs steps on the pool until one says that it is over, and holds no thread in between. The
+/// step is dropped before `answer` is called.
+pub fn repeat<T: 'static>(
+    pool: &Pool,
+    step: impl FnMut() -> Step<T> + Send + 'static,
+    answer: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
+) {
+    let (own_pool, answer) = (pool.clone(), Answer::new(answer));
+    let _ = pool.submit(Box::new(move || repeat_here(&own_pool, step, answer)));
+}
+
+/// The same, with the first step on this thread.
+pub fn repeat_here<T: 'static, A: FnOnce(Result<T, ErrorKind>) + Send + 'static>(
+    pool: &Pool,
+    mut step: impl FnMut() -> Step<T> + Send + 'static,
+    answer: Answer<A, T>,
+) {
+    let outcome = match catch_unwind(AssertUnwindSafe(&mut step)) {
+        Ok(Step::Done(value)) => Ok(value),
+        Err(panic) => Err(internal(&*panic)),
+        Ok(Step::Again(delay)) => {
+            let own_pool = pool.clone();
+            let again = move || repeat_here(&own_pool, step, answer);
+            let _ = pool.submit_after(delay, Box::new(again));
+            return;
+        }
+    };
+    drop(step);
+    answer.give(outcome);
 }
 
 /// What a panic becomes.
@@ -34,10 +77,18 @@ pub fn refused() -> ErrorKind {
     Failure::new("pthread_create", Code::EAGAIN.error()).into()
 }
 
-struct Answer<A: FnOnce(Result<T, ErrorKind>), T>(Option<A>, std::marker::PhantomData<fn(T)>);
+/// An answer that is given exactly once: at the latest when it is dropped, because what
+/// should have given it could not be run.
+pub struct Answer<A: FnOnce(Result<T, ErrorKind>), T>(Option<A>, PhantomData<fn(T)>);
 
 impl<A: FnOnce(Result<T, ErrorKind>), T> Answer<A, T> {
-    fn give(mut self, outcome: Result<T, ErrorKind>) {
+    /// Hands the outcome to `answer`.
+    pub fn new(answer: A) -> Answer<A, T> {
+        Answer(Some(answer), PhantomData)
+    }
+
+    /// Gives it.
+    pub fn give(mut self, outcome: Result<T, ErrorKind>) {
         if let Some(answer) = self.0.take() {
             answer(outcome);
         }

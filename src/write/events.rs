@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{AttemptError, Request};
+use super::AttemptError;
 use crate::errno::Code;
 use crate::temp;
 
@@ -17,14 +17,14 @@ pub enum Event {
         /// Where its bytes will be staged.
         temp_path: PathBuf,
         /// How many bytes there are.
-        size: usize,
+        size: u64,
     },
     /// The temp file is complete, and synced where that was asked for.
     Written {
         /// Where it is.
         temp_path: PathBuf,
         /// How many bytes it has.
-        size: usize,
+        size: u64,
         /// How long it took to make, fill and sync it.
         duration: Duration,
     },
@@ -38,7 +38,7 @@ pub enum Event {
     /// The attempt succeeded.
     Completed {
         /// How many bytes were written.
-        size: usize,
+        size: u64,
         /// How long the whole attempt took.
         duration: Duration,
     },
@@ -63,6 +63,11 @@ pub enum Event {
         /// Why it could not be removed.
         code: &'static str,
     },
+    /// A newer write to the same file stands for this one.
+    Merged {
+        /// How many bytes it had.
+        size: u64,
+    },
     /// Another attempt will be made.
     Retrying {
         /// Its number.
@@ -84,20 +89,24 @@ pub trait Observer {
 pub(super) struct Log<'a> {
     observer: Option<&'a dyn Observer>,
     target: &'a Path,
-    size: usize,
+    size: u64,
     begun: Instant,
     temp_path: PathBuf,
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(observer: Option<&'a dyn Observer>, request: &'a Request) -> Log<'a> {
-        Log {
-            observer,
-            target: &request.path,
-            size: request.payload.len(),
-            begun: Instant::now(),
-            temp_path: PathBuf::new(),
-        }
+    pub(super) fn new(
+        observer: Option<&'a dyn Observer>,
+        target: &'a Path,
+        size: u64,
+        begun: Instant,
+    ) -> Log<'a> {
+        Log { observer, target, size, begun, temp_path: PathBuf::new() }
+    }
+
+    /// Notes how many bytes there are in fact.
+    pub(super) fn sized(&mut self, size: u64) {
+        self.size = size;
     }
 
     fn report(&self, event: impl FnOnce() -> Event) {

@@ -7,6 +7,7 @@ use super::Durability;
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, FolderUse, uninterrupted};
+use crate::io::blocking;
 
 /// Makes the folders above `path` that do not exist. Under [`Durability::Full`] each one
 /// is durable before this returns, those included that another thread of this process
@@ -64,7 +65,7 @@ fn make_durable<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
     let synced = uninterrupted(|| fs.open_folder(parent, FolderUse::NamesAndSync))
         .map_err(|error| Failure::at("open", parent, error))
         .and_then(|open| {
-            uninterrupted(|| fs.sync_folder(&open, None))
+            uninterrupted(|| blocking(|| fs.sync_folder(&open, None)))
                 .map_err(|error| Failure::at("fsync", parent, error))
         });
     if synced.is_err() && is_new {

@@ -11,10 +11,13 @@
 //! - Success is reported after the last sync that it stands for, and whatever fails
 //!   before the rename takes the temp file along with it.
 //!
-//! [`run`] makes all attempts of one write on the calling thread. [`attempt`] makes one,
-//! for callers that wait in between without holding a thread.
+//! [`run`] makes all attempts of one write on the calling thread. [`Engine`] makes them on
+//! holdfast's threads, each write in its turn, and holds no thread between attempts. A
+//! [`Stream`] takes the same steps as its bytes come, and [`crate::backup`] takes them with
+//! the bytes of another file.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::errno::Code;
@@ -25,23 +28,30 @@ use crate::target::{self, Target};
 use crate::temp;
 
 mod control;
-mod dispatch;
 mod durability;
+mod engine;
 mod events;
 mod folders;
+mod order;
 mod publish;
 mod retry;
 mod stage;
+mod stream;
+mod validate;
 
 pub use control::Control;
-pub use dispatch::{Client, submit};
 pub use durability::Durability;
+pub use engine::{Client, Engine, Lane, engine};
 pub use events::{Event, Observer};
 pub use folders::make_parents;
 pub use retry::{delay_before, is_retried};
+pub use stream::Stream;
+pub use validate::{Format, validate, validate_bytes};
+
+pub(crate) use stage::Original;
 
 use events::Log;
-use stage::Temp;
+use stage::{Source, Temp};
 
 /// One write, as the caller asked for it.
 #[derive(Debug)]
@@ -72,6 +82,8 @@ pub struct Options {
     pub attempts: u32,
     /// What the waits between attempts are computed from; see [`delay_before`].
     pub retry_delay: Duration,
+    /// What the bytes have to be, or nothing is written.
+    pub validate: Option<Format>,
 }
 
 impl Default for Options {
@@ -84,6 +96,17 @@ impl Default for Options {
             make_dirs: false,
             attempts: 3,
             retry_delay: Duration::from_millis(100),
+            validate: None,
+        }
+    }
+}
+
+impl Options {
+    /// What the target's folder is opened for.
+    fn folder_use(&self) -> FolderUse {
+        match self.durability.syncs_folder() {
+            true => FolderUse::NamesAndSync,
+            false => FolderUse::Names,
         }
     }
 }
@@ -148,7 +171,7 @@ pub fn run<F: FileSystem>(
 ) -> Result<(), Error> {
     let mut number = 1;
     loop {
-        let Err(error) = attempt(fs, request, control, observer) else { return Ok(()) };
+        let Err(error) = attempt(fs, request, control, observer, None) else { return Ok(()) };
         match after_failure(request, number, error, observer) {
             Next::Retry { attempt, delay } => {
                 std::thread::sleep(delay);
@@ -159,76 +182,158 @@ pub fn run<F: FileSystem>(
     }
 }
 
-/// Makes one attempt. Either the target has the new content, as durable as it was asked
-/// for, or the error says what went wrong and whether the content is in place.
+/// Makes one attempt, on the target that was `found` for it a moment ago, if it was. Either
+/// the target has the new content, as durable as it was asked for, or the error says what
+/// went wrong and whether the content is in place.
 pub fn attempt<F: FileSystem>(
     fs: &F,
     request: &Request,
     control: &Control,
     observer: Option<&dyn Observer>,
+    found: Option<Target<F>>,
 ) -> Result<(), AttemptError> {
-    let mut log = Log::new(observer, request);
-    let target = find(fs, request, control).inspect_err(|error| log.failed_to_start(error))?;
+    let source = Source::Payload(&request.payload);
+    let job = Job { path: &request.path, options: &request.options, source, name: Name::Target };
+    attempt_job(fs, &job, control, observer, found).map(drop)
+}
+
+/// Makes one attempt at a copy of a file, at `path`. Without `names` it replaces what is
+/// there; with them it gets the first of these names that nothing has, and the number of that
+/// name is returned.
+pub(crate) fn attempt_copy<F: FileSystem>(
+    fs: &F,
+    original: &Original<F>,
+    path: &Path,
+    names: Option<&dyn Fn(u64) -> OsString>,
+    options: &Options,
+    control: &Control,
+    observer: Option<&dyn Observer>,
+) -> Result<u64, AttemptError> {
+    let name = names.map_or(Name::Target, Name::Free);
+    let job = Job { path, options, source: Source::File(original), name };
+    attempt_job(fs, &job, control, observer, None)
+}
+
+/// One file to be made, whatever from.
+struct Job<'a, F: FileSystem> {
+    path: &'a Path,
+    options: &'a Options,
+    source: Source<'a, F>,
+    name: Name<'a>,
+}
+
+/// Which name the new file gets.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    /// That of the target, whose place it takes.
+    Target,
+    /// The first of these that nothing has.
+    Free(&'a dyn Fn(u64) -> OsString),
+}
+
+/// A temp file and what it is for.
+struct Draft<F: FileSystem> {
+    target: Target<F>,
+    temp: Temp<F>,
+}
+
+fn attempt_job<F: FileSystem>(
+    fs: &F,
+    job: &Job<'_, F>,
+    control: &Control,
+    observer: Option<&dyn Observer>,
+    found: Option<Target<F>>,
+) -> Result<u64, AttemptError> {
+    let mut log = Log::new(observer, job.path, job.source.size(), Instant::now());
+    let draft = begin(fs, job, control, found, &mut log)?;
+    let filled = stage::fill(fs, &draft.temp, &job.source, control)
+        .inspect_err(|error| abandon(fs, &draft, error, &log))?;
+    log.sized(filled);
+    finish(fs, &draft, job, filled, control, &log)
+}
+
+/// Finds the target and makes the temp file.
+fn begin<F: FileSystem>(
+    fs: &F,
+    job: &Job<'_, F>,
+    control: &Control,
+    found: Option<Target<F>>,
+    log: &mut Log<'_>,
+) -> Result<Draft<F>, AttemptError> {
+    let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
     let temp_name = temp::new_name(&target.name);
     log.starting(&target.folder_path, &temp_name);
-    let temp = stage::create(fs, &target, &request.options, temp_name)
+    let temp = stage::create(fs, &target, job.options, job.source.model(), temp_name)
         .map_err(AttemptError::from)
         .inspect_err(|error| log.failed(error))?;
     log.staged_at(&target.folder_path, &temp.name);
-    fill_and_rename(fs, request, control, &target, &temp, &log).inspect_err(|error| {
-        log.failed(error);
-        if !error.committed {
-            log.cleaned_up(stage::discard(fs, &target, &temp));
-        }
-    })?;
-    publish::make_durable(fs, &target, &temp, request.options.durability)
+    Ok(Draft { target, temp })
+}
+
+/// Brings a temp file that has all its bytes to its place, and says which of the free names
+/// it took, if it was to take one.
+fn finish<F: FileSystem>(
+    fs: &F,
+    draft: &Draft<F>,
+    job: &Job<'_, F>,
+    size: u64,
+    control: &Control,
+    log: &Log<'_>,
+) -> Result<u64, AttemptError> {
+    let Draft { target, temp } = draft;
+    let publish = || {
+        stage::complete(fs, target, temp, job.options, job.source.model(), size, control)?;
+        log.written();
+        control.check()?;
+        let begun = Instant::now();
+        let number = match job.name {
+            Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
+            Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
+        };
+        log.renamed(begun.elapsed());
+        Ok(number)
+    };
+    let number = publish().inspect_err(|error| abandon(fs, draft, error, log))?;
+    publish::make_durable(fs, target, temp, job.options.durability)
         .inspect_err(|error| log.failed(error))?;
     log.completed();
-    Ok(())
+    Ok(number)
+}
+
+/// Takes the temp file of a failed attempt away.
+fn abandon<F: FileSystem>(fs: &F, draft: &Draft<F>, error: &AttemptError, log: &Log<'_>) {
+    log.failed(error);
+    if !error.committed {
+        log.cleaned_up(stage::discard(fs, &draft.target, &draft.temp));
+    }
 }
 
 fn find<F: FileSystem>(
     fs: &F,
-    request: &Request,
+    job: &Job<'_, F>,
     control: &Control,
+    found: Option<Target<F>>,
 ) -> Result<Target<F>, AttemptError> {
     control.check()?;
-    let options = &request.options;
+    let options = job.options;
     if options.make_dirs {
-        folders::make_parents(fs, &request.path, options.durability)?;
+        folders::make_parents(fs, job.path, options.durability)?;
     }
-    let purpose = match options.durability.syncs_folder() {
-        true => FolderUse::NamesAndSync,
-        false => FolderUse::Names,
+    let target = match found {
+        Some(target) => target,
+        None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
-    let target = target::resolve(fs, &request.path, options.follow_symlinks, purpose)?;
-    match target.existing.map(|existing| existing.kind) {
+    match (job.name, target.existing.map(|existing| existing.kind)) {
+        // Whatever has that name, the new file does not come in its place.
+        (Name::Free(_), _) => Ok(Target { existing: None, ..target }),
         // Renaming a file over a device or a pipe would take it out of the system. Nobody
         // means that. (A folder is left to the rename, which refuses it.)
-        Some(FileKind::Other) => {
+        (Name::Target, Some(FileKind::Other)) => {
             let path = target.shown(&target.name);
             Err(Failure::at("rename", path, Code::EINVAL.error()).into())
         }
-        _ => Ok(target),
+        (Name::Target, _) => Ok(target),
     }
-}
-
-/// Everything up to the rename.
-fn fill_and_rename<F: FileSystem>(
-    fs: &F,
-    request: &Request,
-    control: &Control,
-    target: &Target<F>,
-    temp: &Temp<F>,
-    log: &Log<'_>,
-) -> Result<(), AttemptError> {
-    stage::fill(fs, target, temp, request, control)?;
-    log.written();
-    control.check()?;
-    let begun = Instant::now();
-    publish::rename(fs, target, temp)?;
-    log.renamed(begun.elapsed());
-    Ok(())
 }
 
 /// Decides what comes after attempt `number` has failed.
@@ -238,15 +343,28 @@ pub fn after_failure(
     error: AttemptError,
     observer: Option<&dyn Observer>,
 ) -> Next {
+    let Request { path, options, .. } = request;
+    after_failure_of(Operation::AtomicWrite, path, options, number, error, observer)
+}
+
+/// The same for any operation that writes.
+pub(crate) fn after_failure_of(
+    operation: Operation,
+    path: &Path,
+    options: &Options,
+    number: u32,
+    error: AttemptError,
+    observer: Option<&dyn Observer>,
+) -> Next {
     let passing = match &error.kind {
         ErrorKind::System(failure) if !error.committed && is_retried(failure) => Some(failure),
         _ => None,
     };
     if let Some(failure) = passing
-        && number < request.options.attempts
+        && number < options.attempts
     {
         let attempt = number + 1;
-        let delay = delay_before(attempt, request.options.retry_delay);
+        let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {
             observer.event(Event::Retrying { attempt, delay, code: failure.code_name() });
         }
@@ -255,8 +373,8 @@ pub fn after_failure(
     Next::GiveUp(Error {
         exhausted: passing.is_some(),
         kind: error.kind,
-        operation: Operation::AtomicWrite,
-        path: request.path.clone(),
+        operation,
+        path: path.to_owned(),
         attempts: number,
         committed: error.committed,
     })

@@ -1,14 +1,16 @@
 //! The rename that makes the staged file the target, and the sync that makes the rename
 //! last.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 
 use super::AttemptError;
 use super::durability::Durability;
 use super::stage::Temp;
+use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
+use crate::io::blocking;
 use crate::target::Target;
 
 /// Renames the temp file over the target. Until this succeeds the target is untouched.
@@ -33,6 +35,42 @@ pub(super) fn rename<F: FileSystem>(
         ..Failure::at("rename", target.shown(&temp.name), error)
     };
     Err(AttemptError { kind: failure.into(), committed })
+}
+
+/// How many names are tried before it is given up to find a free one.
+const NAMES: u64 = 10_000;
+
+/// Renames the temp file to the first of some names that nothing has, and says which it is.
+/// Nothing that is there is ever replaced.
+pub(super) fn rename_new<F: FileSystem>(
+    fs: &F,
+    target: &Target<F>,
+    temp: &Temp<F>,
+    names: &dyn Fn(u64) -> OsString,
+) -> Result<u64, AttemptError> {
+    let mut number = 0;
+    loop {
+        let name = names(number);
+        let renamed =
+            uninterrupted(|| fs.rename_new(&target.folder, &temp.file, &temp.name, &name));
+        let Err(error) = renamed else { return Ok(number) };
+        let is_taken = Code::of(&error) == Some(Code::EEXIST);
+        // As in `rename`: an error may be reported after the fact.
+        let committed = match look(fs, target, temp, &name) {
+            Found::Ours => return Ok(number),
+            Found::Nothing | Found::SomethingElse if is_taken && number < NAMES => {
+                number += 1;
+                continue;
+            }
+            Found::Nothing | Found::SomethingElse => false,
+            Found::CannotTell => look(fs, target, temp, &temp.name) == Found::Nothing,
+        };
+        let failure = Failure {
+            dest: Some(target.shown(&name)),
+            ..Failure::at("rename", target.shown(&temp.name), error)
+        };
+        return Err(AttemptError { kind: failure.into(), committed });
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -65,8 +103,10 @@ pub(super) fn make_durable<F: FileSystem>(
     if !durability.syncs_folder() {
         return Ok(());
     }
-    uninterrupted(|| fs.sync_folder(&target.folder, Some(&temp.file))).map_err(|error| {
-        let failure = Failure::at("fsync", &target.folder_path, error);
-        AttemptError { kind: failure.into(), committed: true }
-    })
+    uninterrupted(|| blocking(|| fs.sync_folder(&target.folder, Some(&temp.file)))).map_err(
+        |error| {
+            let failure = Failure::at("fsync", &target.folder_path, error);
+            AttemptError { kind: failure.into(), committed: true }
+        },
+    )
 }

@@ -1,20 +1,27 @@
 //! The temp file: made beside the target, filled, checked, given its owner and mode, and
 //! synced.
+//!
+//! What fills it is a [`Source`], or the pieces that a [`super::Stream`] is given.
 
 use std::ffi::OsString;
 use std::io;
 
 use super::control::Control;
-use super::{AttemptError, Options, Owner, Request};
+use super::{AttemptError, Options, Owner, validate};
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileKind, FileSystem, Metadata, uninterrupted};
+use crate::io::blocking;
+use crate::payload::{Chunk, Payload};
 use crate::target::Target;
 use crate::temp;
 
 /// The most that one system call is given, so that a write that has been cancelled stops
 /// soon. (Linux takes at most 2 GiB at once.)
 const LARGEST_WRITE: usize = 16 << 20;
+
+/// As much of a file as is held in memory when it is copied by hand.
+const COPIED_AT_ONCE: usize = 1 << 20;
 
 /// How often a temp file is made anew because its name was taken or somebody swept it.
 const FRESH_STARTS: usize = 16;
@@ -27,6 +34,43 @@ pub(super) struct Temp<F: FileSystem> {
     pub(super) metadata: Metadata,
 }
 
+/// Where the bytes of a file come from.
+pub(super) enum Source<'a, F: FileSystem> {
+    /// Memory.
+    Payload(&'a Payload),
+    /// Another file, from its beginning to its end.
+    File(&'a Original<F>),
+    /// What has been written piece by piece, and is there already.
+    Pieces,
+}
+
+/// An open file that is copied. Whatever its name stands for meanwhile, this is the file that
+/// was opened.
+pub(crate) struct Original<F: FileSystem> {
+    pub(crate) file: F::File,
+    /// As it was when it was opened.
+    pub(crate) metadata: Metadata,
+}
+
+impl<F: FileSystem> Source<'_, F> {
+    /// How many bytes there should be; a file may change until they have been copied.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Source::Payload(payload) => payload.len() as u64,
+            Source::File(original) => original.metadata.size,
+            Source::Pieces => 0,
+        }
+    }
+
+    /// Whose mode and owner the new file gets if it does not replace one.
+    pub(super) fn model(&self) -> Option<&Metadata> {
+        match self {
+            Source::Payload(_) | Source::Pieces => None,
+            Source::File(original) => Some(&original.metadata),
+        }
+    }
+}
+
 /// What the finished file is to look like.
 struct Attributes {
     /// The exact permission bits; `None` leaves what the kernel made of 0644.
@@ -37,9 +81,9 @@ struct Attributes {
 }
 
 impl Attributes {
-    fn of(options: &Options, existing: Option<&Metadata>) -> Attributes {
+    fn of(options: &Options, existing: Option<&Metadata>, model: Option<&Metadata>) -> Attributes {
         // A folder, or a link that is to be replaced, has nothing that a file could keep.
-        let existing = existing.filter(|existing| existing.kind == FileKind::File);
+        let existing = existing.filter(|existing| existing.kind == FileKind::File).or(model);
         Attributes {
             mode: options.mode.or(existing.map(|file| file.mode)),
             mode_is_explicit: options.mode.is_some(),
@@ -62,9 +106,10 @@ pub(super) fn create<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     options: &Options,
+    model: Option<&Metadata>,
     announced: OsString,
 ) -> Result<Temp<F>, Failure> {
-    let mode = Attributes::of(options, target.existing.as_ref()).initial_mode();
+    let mode = Attributes::of(options, target.existing.as_ref(), model).initial_mode();
     let mut name = announced;
     let mut reason = Code::EEXIST.error();
     for _ in 0..FRESH_STARTS {
@@ -121,21 +166,43 @@ fn claim<F: FileSystem>(
     }
 }
 
-/// Fills the temp file and makes it what the target is to be, up to the rename.
+/// Fills the temp file and says how many bytes it was given.
 pub(super) fn fill<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    source: &Source<'_, F>,
+    control: &Control,
+) -> Result<u64, AttemptError> {
+    match source {
+        Source::Payload(payload) => {
+            write_all(fs, temp, payload, control)?;
+            Ok(payload.len() as u64)
+        }
+        Source::File(original) => copy_all(fs, temp, &original.file, control),
+        Source::Pieces => Ok(0),
+    }
+}
+
+/// Makes the filled temp file what the target is to be, up to the rename.
+pub(super) fn complete<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
-    request: &Request,
+    options: &Options,
+    model: Option<&Metadata>,
+    size: u64,
     control: &Control,
 ) -> Result<(), AttemptError> {
-    write_all(fs, temp, request, control)?;
-    check_size(fs, temp, request)?;
-    let attributes = Attributes::of(&request.options, target.existing.as_ref());
+    check_size(fs, temp, size)?;
+    if let Some(format) = options.validate {
+        validate::validate(fs, &temp.file, format, control)?;
+    }
+    let attributes = Attributes::of(options, target.existing.as_ref(), model);
     apply(fs, temp, &attributes)?;
-    if request.options.durability.syncs_file() {
+    if options.durability.syncs_file() {
         // Not `fsync` again after a failure: see `FileSystem::sync_file`.
-        uninterrupted(|| fs.sync_file(&temp.file)).map_err(|error| Failure::new("fsync", error))?;
+        uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
+            .map_err(|error| Failure::new("fsync", error))?;
     } else {
         uninterrupted(|| fs.report_write_errors(&temp.file))
             .map_err(|error| Failure::new("close", error))?;
@@ -143,34 +210,85 @@ pub(super) fn fill<F: FileSystem>(
     Ok(())
 }
 
-fn write_all<F: FileSystem>(
+/// Appends bytes to the temp file.
+pub(super) fn write_all<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
-    request: &Request,
+    payload: &Payload,
     control: &Control,
 ) -> Result<(), AttemptError> {
     let mut done = 0;
-    while done < request.payload.len() {
+    while done < payload.len() {
         control.check()?;
-        let chunk = request.payload.chunk(done..done.saturating_add(LARGEST_WRITE));
-        let written = uninterrupted(|| fs.write(&temp.file, chunk))
-            .map_err(|error| Failure::new("write", error))?;
-        if written == 0 {
-            // No error and no progress: trying on would never end.
-            return Err(Failure::new("write", Code::EIO.error()).into());
-        }
-        done += written;
+        done += write_some(fs, temp, payload.chunk(done..done.saturating_add(LARGEST_WRITE)))?;
     }
     Ok(())
 }
 
+fn write_some<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    chunk: Chunk<'_>,
+) -> Result<usize, AttemptError> {
+    let written = uninterrupted(|| fs.write(&temp.file, chunk))
+        .map_err(|error| Failure::new("write", error))?;
+    match written {
+        // No error and no progress: trying on would never end.
+        0 => Err(Failure::new("write", Code::EIO.error()).into()),
+        written => Ok(written),
+    }
+}
+
+/// Copies a file as it is found, to its end, wherever that is by then: by sharing its place
+/// on the disk, or in the kernel, or by hand. Says how many bytes it was.
+fn copy_all<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    source: &F::File,
+    control: &Control,
+) -> Result<u64, AttemptError> {
+    control.check()?;
+    let cloned = uninterrupted(|| blocking(|| fs.clone_content(source, &temp.file)))
+        .map_err(|error| Failure::new("copyfile", error))?;
+    if cloned {
+        let clone = uninterrupted(|| fs.file_metadata(&temp.file))
+            .map_err(|error| Failure::new("fstat", error))?;
+        return Ok(clone.size);
+    }
+    let mut done: u64 = 0;
+    loop {
+        control.check()?;
+        match uninterrupted(|| blocking(|| fs.copy(source, done, &temp.file, LARGEST_WRITE))) {
+            Ok(Some(count)) if count > 0 => done += count as u64,
+            // The end, or what the kernel takes for it: reading tells.
+            Ok(_) => break,
+            Err(error) => return Err(Failure::new("copyfile", error).into()),
+        }
+    }
+    let mut buffer = vec![0; COPIED_AT_ONCE];
+    loop {
+        control.check()?;
+        let count = uninterrupted(|| fs.read(source, &mut buffer, done))
+            .map_err(|error| Failure::new("read", error))?;
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(done);
+        }
+        while !rest.is_empty() {
+            let written = write_some(fs, temp, Chunk::Slice(rest))?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        done += count as u64;
+    }
+}
+
 /// The last check before anything depends on the bytes: a file system that lost some of
 /// them without saying so must not get the rename.
-fn check_size<F: FileSystem>(fs: &F, temp: &Temp<F>, request: &Request) -> Result<(), Failure> {
-    let size = uninterrupted(|| fs.file_metadata(&temp.file))
+fn check_size<F: FileSystem>(fs: &F, temp: &Temp<F>, size: u64) -> Result<(), Failure> {
+    let found = uninterrupted(|| fs.file_metadata(&temp.file))
         .map_err(|error| Failure::new("fstat", error))?
         .size;
-    match usize::try_from(size) == Ok(request.payload.len()) {
+    match found == size {
         true => Ok(()),
         false => Err(Failure::new("fstat", Code::EIO.error())),
     }

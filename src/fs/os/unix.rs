@@ -4,13 +4,14 @@
 //! operation looks up one component only, and nothing that happens to the path above
 //! the folder can lead it elsewhere.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::errno::Code;
 use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata};
@@ -81,14 +82,40 @@ impl FileSystem for Os {
         Ok(rustix::fs::rmdir(path)?)
     }
 
+    fn names(&self, folder: &Folder) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&folder.descriptor)? {
+            let name = entry?.file_name().to_owned().into_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
     fn metadata(&self, folder: &Folder, name: &OsStr) -> io::Result<Metadata> {
         let stat = rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(metadata_of(&stat))
     }
 
+    // The fields' types differ between the Unixes.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    fn modified(&self, folder: &Folder, name: &OsStr) -> io::Result<SystemTime> {
+        let stat = rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
+        let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        // Before 1970 the seconds count backwards, and the fraction still forwards.
+        let time = match stat.st_mtime as i64 {
+            0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+            _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+        };
+        let time = time.and_then(|time| time.checked_add(fraction));
+        time.ok_or_else(|| Code::EOVERFLOW.error())
+    }
+
     fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
         let target = rustix::fs::readlinkat(&folder.descriptor, name, Vec::new())?;
-        Ok(std::ffi::OsString::from_vec(target.into_bytes()).into())
+        Ok(OsString::from_vec(target.into_bytes()).into())
     }
 
     fn create_new(&self, folder: &Folder, name: &OsStr, mode: u32) -> io::Result<File> {
@@ -139,6 +166,53 @@ impl FileSystem for Os {
         Ok(rustix::io::pread(&file.descriptor, buffer, offset)?)
     }
 
+    fn clone_content(&self, source: &File, into: &File) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        match rustix::fs::ioctl_ficlone(&into.descriptor, &source.descriptor) {
+            Ok(()) => return Ok(true),
+            Err(error @ rustix::io::Errno::INTR) => return Err(error.into()),
+            // It is an offer. Whatever stands in its way, an ordinary copy will meet it, too,
+            // or do without.
+            Err(_) => {}
+        }
+        let _ = (source, into);
+        Ok(false)
+    }
+
+    fn copy(
+        &self,
+        source: &File,
+        offset: u64,
+        into: &File,
+        most: usize,
+    ) -> io::Result<Option<usize>> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::io::Errno;
+            let (from, to) = (&source.descriptor, &into.descriptor);
+            let mut offset = offset;
+            match rustix::fs::copy_file_range(from, Some(&mut offset), to, None, most) {
+                Ok(count) => Ok(Some(count)),
+                // An old kernel, a file system or a sandbox that does not know it, or does
+                // not know it for these two files.
+                Err(
+                    Errno::NOSYS
+                    | Errno::OPNOTSUPP
+                    | Errno::INVAL
+                    | Errno::XDEV
+                    | Errno::PERM
+                    | Errno::BADF,
+                ) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (source, offset, into, most);
+            Ok(None)
+        }
+    }
+
     fn set_owner(&self, file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         Ok(rustix::fs::fchown(&file.descriptor, uid, gid)?)
@@ -162,6 +236,33 @@ impl FileSystem for Os {
 
     fn rename(&self, folder: &Folder, _file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&folder.descriptor, from, &folder.descriptor, to)?)
+    }
+
+    fn rename_new(
+        &self,
+        folder: &Folder,
+        _file: &File,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        let folder = &folder.descriptor;
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
+        {
+            use rustix::fs::RenameFlags;
+            use rustix::io::Errno;
+            match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+                // The kernel or the file system does not know it.
+                Err(error)
+                    if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
+                        .contains(&error) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        rustix::fs::linkat(folder, from, folder, to, AtFlags::empty())?;
+        // The file has its name. If the old one stays, it is a temp name like any other that
+        // is left behind, and recovery knows those.
+        let _ = rustix::fs::unlinkat(folder, from, AtFlags::empty());
+        Ok(())
     }
 
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {

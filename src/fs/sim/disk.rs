@@ -176,11 +176,25 @@ struct Handle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandleUse {
     File,
+    /// A file that was there and was opened for reading.
+    ReadOnly,
     Folder {
         sync: bool,
     },
     /// Another process, which is not counted among the open handles.
     Elsewhere,
+}
+
+/// How a disk can copy by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Copying {
+    /// Not at all.
+    #[default]
+    No,
+    /// Bytes from one file to another.
+    Bytes,
+    /// Whole files, by sharing their place.
+    Sharing,
 }
 
 /// The disk.
@@ -194,6 +208,7 @@ pub(super) struct Disk {
     pub(super) process: Process,
     /// How many bytes the files may have in all.
     limit: Option<u64>,
+    pub(super) copying: Copying,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// Which handle holds the lock of which file.
@@ -251,6 +266,7 @@ impl Disk {
             committed: 0,
             process,
             limit: None,
+            copying: Copying::No,
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
@@ -267,6 +283,7 @@ impl Disk {
             committed: 0,
             process: self.process,
             limit: self.limit,
+            copying: self.copying,
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),
@@ -491,7 +508,7 @@ impl Disk {
             self.handles.values().filter(|handle| wanted(handle.use_of)).count()
         };
         (
-            count(|use_of| use_of == HandleUse::File),
+            count(|use_of| matches!(use_of, HandleUse::File | HandleUse::ReadOnly)),
             count(|use_of| matches!(use_of, HandleUse::Folder { .. })),
         )
     }
@@ -597,6 +614,22 @@ impl Disk {
         Ok(self.open(inode, HandleUse::File))
     }
 
+    pub(super) fn open_file(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let inode = self.child(Some(self.process), folder, name)?;
+        match self.node(inode)?.body {
+            Body::File(_) => {}
+            Body::Folder { .. } => return Err(Code::EISDIR.error()),
+            Body::Link(_) => return Err(Code::ELOOP.error()),
+        }
+        self.check(Some(self.process), inode, READ)?;
+        Ok(self.open(inode, HandleUse::ReadOnly))
+    }
+
+    pub(super) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {
+        self.check(Some(self.process), folder, READ)?;
+        Ok(self.names(folder)?.keys().cloned().collect())
+    }
+
     pub(super) fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.walk_to_parent(Some(self.process), path)?;
         let body = Body::Folder { names: Names::new(), settled: Names::new() };
@@ -649,6 +682,16 @@ impl Disk {
         })
     }
 
+    /// As `rename`, where nothing has the name `to`.
+    pub(super) fn rename_new(&mut self, folder: Inode, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        check_name(to)?;
+        self.child(Some(self.process), folder, from)?;
+        if self.names(folder)?.contains_key(to) {
+            return Err(Code::EEXIST.error());
+        }
+        self.rename(folder, from, to)
+    }
+
     pub(super) fn remove(&mut self, folder: Inode, name: &OsStr) -> io::Result<()> {
         let who = Some(self.process);
         let inode = self.child(who, folder, name)?;
@@ -662,7 +705,10 @@ impl Disk {
     // ── Contents and attributes ───────────────────────────────────────────────────────
 
     pub(super) fn write(&mut self, handle: u64, bytes: &[u8]) -> io::Result<usize> {
-        let Handle { inode, position, .. } = *self.handle(handle)?;
+        let Handle { inode, position, use_of } = *self.handle(handle)?;
+        if use_of != HandleUse::File {
+            return Err(Code::EBADF.error());
+        }
         let size = self.content(inode)?.len();
         let free = usize::try_from(self.free_space()).unwrap_or(usize::MAX);
         let room = size.saturating_add(free).saturating_sub(position);
@@ -692,6 +738,37 @@ impl Disk {
             place.copy_from_slice(part);
         }
         Ok(count)
+    }
+
+    /// Copies bytes from one file to the position of another, as a write would.
+    pub(super) fn copy(
+        &mut self,
+        source: u64,
+        offset: u64,
+        into: u64,
+        most: usize,
+    ) -> io::Result<Option<usize>> {
+        if self.copying != Copying::Bytes {
+            return Ok(None);
+        }
+        let bytes = Arc::clone(self.content(self.inode_of(source)?)?.cached());
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = from.saturating_add(most).min(bytes.len());
+        self.write(into, bytes.get(from..end).unwrap_or_default()).map(Some)
+    }
+
+    /// Copies a whole file, if there is room for it: what is shared takes none on a real
+    /// disk, but this one does not know that two files are in one place.
+    pub(super) fn clone_content(&mut self, source: u64, into: u64) -> io::Result<bool> {
+        if self.copying != Copying::Sharing {
+            return Ok(false);
+        }
+        let bytes = Arc::clone(self.content(self.inode_of(source)?)?.cached());
+        if bytes.len() as u64 > self.free_space() {
+            return Ok(false);
+        }
+        self.write(into, &bytes)?;
+        Ok(true)
     }
 
     fn change_attributes(

@@ -31,19 +31,25 @@ kinds! {
     FolderMetadata = "folder metadata";
     MakeFolder = "make folder";
     RemoveFolder = "remove folder";
+    Names = "names";
     Metadata = "metadata";
+    Modified = "modified";
     ReadLink = "read link";
     CreateNew = "create new";
+    Open = "open";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";
     Read = "read";
+    CloneContent = "clone content";
+    Copy = "copy";
     SetOwner = "set owner";
     SetMode = "set mode";
     ReportWriteErrors = "report write errors";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
     Rename = "rename";
+    RenameNew = "rename new";
     SyncFolder = "sync folder";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
@@ -168,7 +174,7 @@ impl Fault {
         Fault::new(Effect::Ignore)
     }
 
-    /// A write takes at most so many bytes. Other operations are not affected.
+    /// A write or a copy takes at most so many bytes. Other operations are not affected.
     pub fn short_write(most: usize) -> Fault {
         Fault::new(Effect::ShortWrite(most))
     }
@@ -214,7 +220,8 @@ impl Fault {
     fn befalls(&mut self, kind: OperationKind, path: &Path) -> bool {
         if self.kind.is_some_and(|only| only != kind)
             || self.path.as_ref().is_some_and(|only| only != path)
-            || matches!(self.effect, Effect::ShortWrite(_)) && kind != OperationKind::Write
+            || matches!(self.effect, Effect::ShortWrite(_))
+                && !matches!(kind, OperationKind::Write | OperationKind::Copy)
         {
             return false;
         }

@@ -63,7 +63,7 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps, sectors (bytes are lost or kept in runs, not in sectors), write-back
+//! time stamps (everything was changed in 1970), sectors (bytes are lost or kept in runs, not in sectors), write-back
 //! errors that show up without a sync, and renames from one folder to another. Symbolic
 //! links are made by tests only and are durable at once. [`Chunk::Memory`] is answered
 //! with `EFAULT`: there is no kernel here to read foreign memory.
@@ -75,6 +75,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use self::disk::{Body, Disk, HandleUse, Names};
 use self::faults::Effect;
@@ -88,7 +89,7 @@ mod disk;
 mod faults;
 
 pub use self::crash::{CrashState, CrashStates, Description, Model};
-pub use self::disk::Attributes;
+pub use self::disk::{Attributes, Copying};
 pub use self::faults::{Fault, OperationKind, Performed};
 
 /// A simulated disk. Clones are handles of the same disk.
@@ -192,6 +193,11 @@ impl SimFs {
     /// A file gives its bytes back when its name is gone and nobody has it open.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().disk.set_free_space(bytes);
+    }
+
+    /// How the disk can copy by itself, from now on. At first it cannot.
+    pub fn set_copying(&self, copying: Copying) {
+        self.lock().disk.copying = copying;
     }
 
     /// Puts a file there, durable, with the folders above it. An existing file gets this
@@ -623,9 +629,23 @@ impl FileSystem for SimFs {
         self.by_path(OperationKind::RemoveFolder, path, Some(()), |disk| disk.remove_folder(path))
     }
 
+    fn names(&self, folder: &SimFolder) -> io::Result<Vec<OsString>> {
+        let number = &folder.0;
+        self.by_handle(OperationKind::Names, number, String::new(), None, |disk, handle| {
+            disk.list(disk.inode_of(handle)?)
+        })
+    }
+
     fn metadata(&self, folder: &SimFolder, name: &OsStr) -> io::Result<Metadata> {
         self.by_name(OperationKind::Metadata, folder, name, String::new(), None, |disk, folder| {
             disk.metadata_of_name(folder, name)
+        })
+    }
+
+    fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
+        self.by_name(OperationKind::Modified, folder, name, String::new(), None, |disk, folder| {
+            disk.metadata_of_name(folder, name)?;
+            Ok(SystemTime::UNIX_EPOCH)
         })
     }
 
@@ -639,6 +659,12 @@ impl FileSystem for SimFs {
         let detail = format!("mode {mode:o}");
         self.by_name(OperationKind::CreateNew, folder, name, detail, None, |disk, folder| {
             disk.create_new(folder, name, mode).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        self.by_name(OperationKind::Open, folder, name, String::new(), None, |disk, folder| {
+            disk.open_file(folder, name).map(|number| SimFile(self.handle(number)))
         })
     }
 
@@ -674,6 +700,30 @@ impl FileSystem for SimFs {
         self.by_handle(OperationKind::Read, &file.0, detail, None, |disk, handle| {
             disk.read(handle, buffer, offset)
         })
+    }
+
+    fn clone_content(&self, source: &SimFile, into: &SimFile) -> io::Result<bool> {
+        let (from, detail) = (source.0.number, format!("of {}", source.0.number));
+        self.by_handle(OperationKind::CloneContent, &into.0, detail, None, |disk, into| {
+            disk.clone_content(from, into)
+        })
+    }
+
+    fn copy(
+        &self,
+        source: &SimFile,
+        offset: u64,
+        into: &SimFile,
+        most: usize,
+    ) -> io::Result<Option<usize>> {
+        let (from, number) = (source.0.number, into.0.number);
+        self.operate(
+            OperationKind::Copy,
+            |disk| (handle_path(disk, number), format!("{most} bytes of {from} at {offset}")),
+            None,
+            |disk, limit| disk.copy(from, offset, number, most.min(limit)),
+            no_damage,
+        )
     }
 
     fn set_owner(&self, file: &SimFile, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
@@ -721,6 +771,19 @@ impl FileSystem for SimFs {
         let detail = format!("-> {}", to.display());
         self.by_name(OperationKind::Rename, folder, from, detail, Some(()), |disk, folder| {
             disk.rename(folder, from, to)
+        })
+    }
+
+    fn rename_new(
+        &self,
+        folder: &SimFolder,
+        _file: &SimFile,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        let detail = format!("-> {}", to.display());
+        self.by_name(OperationKind::RenameNew, folder, from, detail, Some(()), |disk, folder| {
+            disk.rename_new(folder, from, to)
         })
     }
 

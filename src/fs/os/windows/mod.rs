@@ -14,18 +14,20 @@
 //! opens the file without sharing deletion and writing gets a sharing violation until
 //! the handle is closed, so a [`File`] should be closed soon after its rename.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_REPARSE_POINT,
-    IO_REPARSE_TAG_LX_BLK, IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO,
-    IO_REPARSE_TAG_LX_SYMLINK, NTCREATEFILE_CREATE_OPTIONS,
+    FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_IF,
+    FILE_OPEN_REPARSE_POINT, IO_REPARSE_TAG_LX_BLK, IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO,
+    IO_REPARSE_TAG_LX_SYMLINK, NTCREATEFILE_CREATE_DISPOSITION,
+    NTCREATEFILE_CREATE_OPTIONS,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -93,6 +95,57 @@ impl Folder {
         // Some drivers for virtual disks cannot say.
         native::final_path(self.handle.as_handle()).unwrap_or_else(|_| self.path.clone())
     }
+
+    /// Opens a lock file, making it if there is none, for `src/lock`. It is refused if
+    /// there is a link, a folder or anything else but a file.
+    pub(crate) fn open_lock_file(&self, name: &OsStr) -> io::Result<std::fs::File> {
+        self.open_itself(name, FILE_OPEN_IF, GENERIC_READ | GENERIC_WRITE)
+    }
+
+    /// Opens a lock file that is there, for looking at it.
+    pub(crate) fn open_existing_lock_file(&self, name: &OsStr) -> io::Result<std::fs::File> {
+        self.open_itself(name, FILE_OPEN, GENERIC_READ)
+    }
+
+    fn open_itself(
+        &self,
+        name: &OsStr,
+        disposition: NTCREATEFILE_CREATE_DISPOSITION,
+        access: FILE_ACCESS_RIGHTS,
+    ) -> io::Result<std::fs::File> {
+        let opening = Opening {
+            access,
+            disposition,
+            options: FILE_ITSELF,
+            attributes: FILE_ATTRIBUTE_NORMAL,
+        };
+        let folder = self.handle.as_handle();
+        let handle = native::open_at(folder, &Name::new(name)?, &opening).map_err(|error| {
+            // A link to a folder is itself a folder to Windows.
+            let is_link = || Os.metadata(self, name).is_ok_and(|it| it.kind == FileKind::Link);
+            let is_folder = Code::of(&error) == Some(Code::EISDIR);
+            if is_folder && is_link() { Code::ELOOP.error() } else { error }
+        })?;
+        match metadata_of(handle.as_handle())?.kind {
+            FileKind::File => Ok(handle.into()),
+            FileKind::Folder => Err(Code::EISDIR.error()),
+            FileKind::Link | FileKind::Other => Err(Code::ELOOP.error()),
+        }
+    }
+
+    /// Whether a name in the folder leads to this open file.
+    pub(crate) fn leads_to(&self, name: &OsStr, file: BorrowedHandle<'_>) -> io::Result<bool> {
+        match Os.metadata(self, name) {
+            Ok(named) => Ok(named.id == metadata_of(file)?.id),
+            // In the second case the name goes when the last one closes the file.
+            Err(error)
+                if is(&error, ERROR_FILE_NOT_FOUND) || is(&error, ERROR_DELETE_PENDING) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl FileSystem for Os {
@@ -145,9 +198,30 @@ impl FileSystem for Os {
         std::fs::remove_dir(path)
     }
 
+    fn names(&self, folder: &Folder) -> io::Result<Vec<OsString>> {
+        let handle = folder.handle.as_handle();
+        // A handle remembers how far it has been listed, so each listing has its own.
+        match native::reopen_folder(handle, FILE_LIST_DIRECTORY)
+            .and_then(|own| native::names(own.as_handle()))
+        {
+            Err(error) if is_unknown(&error) => {}
+            outcome => return outcome,
+        }
+        // Some network and virtual file systems open nothing without a name, or know only
+        // the oldest way to list.
+        std::fs::read_dir(folder.path())?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
     fn metadata(&self, folder: &Folder, name: &OsStr) -> io::Result<Metadata> {
         let file = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &LOOK)?;
         metadata_of(file.as_handle())
+    }
+
+    fn modified(&self, folder: &Folder, name: &OsStr) -> io::Result<SystemTime> {
+        let file = native::open_at(folder.handle.as_handle(), &Name::new(name)?, &LOOK)?;
+        let written = native::general(file.as_handle())?.ftLastWriteTime;
+        time_of(native::wide(written.dwHighDateTime, written.dwLowDateTime))
+            .ok_or_else(|| Code::EOVERFLOW.error())
     }
 
     fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
@@ -223,6 +297,23 @@ impl FileSystem for Os {
         native::read(file.handle.as_handle(), buffer, offset)
     }
 
+    /// Never: NTFS cannot do it. ReFS can, for ranges that fit its clusters and files of
+    /// like settings; an ordinary copy serves there too.
+    fn clone_content(&self, _source: &File, _into: &File) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Never: Windows copies whole files by their paths, not parts of open ones.
+    fn copy(
+        &self,
+        _source: &File,
+        _offset: u64,
+        _into: &File,
+        _most: usize,
+    ) -> io::Result<Option<usize>> {
+        Ok(None)
+    }
+
     /// Does nothing: an owner on Windows is no number.
     fn set_owner(&self, _file: &File, _uid: Option<u32>, _gid: Option<u32>) -> io::Result<()> {
         Ok(())
@@ -249,7 +340,8 @@ impl FileSystem for Os {
     }
 
     fn rename(&self, folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        replace(folder, file, from, to).map_err(|error| {
+        let ways = [Replacing::Any, Replacing::Writable, Replacing::Closed];
+        rename_by(&ways, folder, file, from, to).map_err(|error| {
             // A folder in the way is 'access denied' to Windows, as is a file that
             // somebody has open, which passes. A folder, or a link to one, does not.
             let in_the_way = [ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS]
@@ -257,6 +349,16 @@ impl FileSystem for Os {
                 .any(|number| is(&error, *number));
             if in_the_way && is_folder(folder, to) { Code::EISDIR.error() } else { error }
         })
+    }
+
+    fn rename_new(
+        &self,
+        folder: &Folder,
+        file: &File,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        rename_by(&[Replacing::Nothing], folder, file, from, to)
     }
 
     /// Flushes the folder, and where that may not be enough a file in it.
@@ -320,19 +422,27 @@ impl FileSystem for Os {
     }
 }
 
-/// Renames in the best way that the system and the file system know.
-fn replace(folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
+/// Renames in the first of these ways that the system and the file system know. They agree
+/// on whether a file that has the name already is replaced.
+fn rename_by(
+    ways: &[Replacing],
+    folder: &Folder,
+    file: &File,
+    from: &OsStr,
+    to: &OsStr,
+) -> io::Result<()> {
     let (handle, place) = (file.handle.as_handle(), folder.handle.as_handle());
     let name = Name::new(to)?;
-    for replacing in [Replacing::Any, Replacing::Writable, Replacing::Closed] {
-        match native::rename_at(handle, place, &name, replacing) {
+    for replacing in ways {
+        match native::rename_at(handle, place, &name, *replacing) {
             Err(error) if is_unknown(&error) => {}
             outcome => return outcome,
         }
     }
     // A network redirector that takes no folder's handle.
     let path = folder.path();
-    native::move_file(&path.join(from), &path.join(to))
+    let replaces = !ways.contains(&Replacing::Nothing);
+    native::move_file(&path.join(from), &path.join(to), replaces)
 }
 
 /// Whether a name stands for a folder, or a link to one.
@@ -396,6 +506,16 @@ fn metadata_of(file: BorrowedHandle<'_>) -> io::Result<Metadata> {
         uid: 0,
         gid: 0,
     })
+}
+
+/// The time that Windows counts in tenths of microseconds since 1601.
+fn time_of(ticks: u64) -> Option<SystemTime> {
+    const TICKS_A_SECOND: u64 = 10_000_000;
+    const FROM_1601_TO_1970: Duration = Duration::from_secs(11_644_473_600);
+    let fraction = u32::try_from(ticks % TICKS_A_SECOND).ok()? * 100;
+    SystemTime::UNIX_EPOCH
+        .checked_sub(FROM_1601_TO_1970)?
+        .checked_add(Duration::new(ticks / TICKS_A_SECOND, fraction))
 }
 
 /// Whether a reparse tag marks a socket, or something that only the Windows Subsystem for

@@ -1,9 +1,9 @@
 //! The system calls, each behind a function that is safe to call.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of};
 use std::os::windows::ffi::{OsStrExt, OsStringExt};
 use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::ptr::{null, null_mut};
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_INFORMATION_CLASS, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE, FILE_RENAME_POSIX_SEMANTICS,
+    FILE_DIRECTORY_FILE, FILE_INFORMATION_CLASS, FILE_OPEN, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE, FILE_RENAME_POSIX_SEMANTICS,
     FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT, FileRenameInformation,
     FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION, NTCREATEFILE_CREATE_OPTIONS,
     NtCreateFile, NtSetInformationFile,
@@ -111,8 +111,70 @@ pub(super) fn open_at(
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
+/// Opens a folder once more, wherever it is now.
+pub(super) fn reopen_folder(
+    folder: BorrowedHandle<'_>,
+    access: FILE_ACCESS_RIGHTS,
+) -> io::Result<OwnedHandle> {
+    let itself = Name { units: Vec::new() };
+    let opening =
+        Opening { access, disposition: FILE_OPEN, options: FILE_DIRECTORY_FILE, attributes: 0 };
+    open_at(folder, &itself, &opening)
+}
+
+/// The names in a folder, from where its handle has been listed to before.
+pub(super) fn names(folder: BorrowedHandle<'_>) -> io::Result<Vec<OsString>> {
+    // Aligned as the structures in it are. Network redirectors take no larger one.
+    let mut room = vec![0_u64; (64 << 10) / size_of::<u64>()];
+    let bytes = room.len() * size_of::<u64>();
+    let mut names = Vec::new();
+    loop {
+        // SAFETY: `room` has as many bytes as the call is told.
+        let outcome = check(unsafe {
+            GetFileInformationByHandleEx(
+                folder.as_raw_handle(),
+                FileFullDirectoryInfo,
+                room.as_mut_ptr().cast(),
+                bytes as u32,
+            )
+        });
+        match outcome {
+            // The second is what an empty folder without '.' and '..' answers.
+            Err(error) if is(&error, ERROR_NO_MORE_FILES) || is(&error, ERROR_FILE_NOT_FOUND) => {
+                return Ok(names);
+            }
+            outcome => outcome?,
+        }
+        // SAFETY: these are the bytes of `room`, which are numbers of any value.
+        let entries = unsafe { std::slice::from_raw_parts(room.as_ptr().cast::<u8>(), bytes) };
+        let listed = names_in(entries).ok_or_else(|| error_of(ERROR_INVALID_DATA))?;
+        names.extend(listed.into_iter().filter(|name| name != "." && name != ".."));
+    }
+}
+
+/// The names in a chain of `FILE_FULL_DIR_INFO`. `None` if it leads out of the buffer.
+fn names_in(mut entries: &[u8]) -> Option<Vec<OsString>> {
+    let number = |entry: &[u8], at: usize| {
+        let bytes = entry.get(at..)?.first_chunk()?;
+        usize::try_from(u32::from_ne_bytes(*bytes)).ok()
+    };
+    let mut names = Vec::new();
+    loop {
+        let length = number(entries, offset_of!(FILE_FULL_DIR_INFO, FileNameLength))?;
+        let name = entries.get(offset_of!(FILE_FULL_DIR_INFO, FileName)..)?.get(..length)?;
+        let units = name.chunks_exact(size_of::<u16>());
+        let units: Vec<u16> =
+            units.filter_map(|unit| Some(u16::from_ne_bytes(*unit.first_chunk()?))).collect();
+        names.push(OsString::from_wide(&units));
+        match number(entries, offset_of!(FILE_FULL_DIR_INFO, NextEntryOffset))? {
+            0 => return Some(names),
+            next => entries = entries.get(next..)?,
+        }
+    }
+}
+
 /// How a rename treats what has the name already.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replacing {
     /// As POSIX does, read-only or not (Windows 10 1809 and later, NTFS).
     Any,
@@ -120,6 +182,8 @@ pub(super) enum Replacing {
     Writable,
     /// Only if nobody has it open (every Windows and file system).
     Closed,
+    /// Not at all (every Windows and file system).
+    Nothing,
 }
 
 /// Gives an open file a name in a folder.
@@ -143,6 +207,7 @@ pub(super) fn rename_at(
         Replacing::Writable => (FileRenameInformationEx, posix),
         // A BOOLEAN here, in the first byte.
         Replacing::Closed => (FileRenameInformation, 1),
+        Replacing::Nothing => (FileRenameInformation, 0),
     };
     let mut rename = Rename {
         flags,
@@ -169,9 +234,10 @@ pub(super) fn rename_at(
 }
 
 /// Renames by paths, in one step.
-pub(super) fn move_file(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn move_file(from: &Path, to: &Path, replaces: bool) -> io::Result<()> {
     let (from, to) = (terminated(from), terminated(to));
-    let flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    let replacing = if replaces { MOVEFILE_REPLACE_EXISTING } else { 0 };
+    let flags = replacing | MOVEFILE_WRITE_THROUGH;
     // SAFETY: both strings end with a zero and outlive the call.
     check(unsafe { MoveFileExW(from.as_ptr(), to.as_ptr(), flags) })
 }
@@ -322,7 +388,7 @@ pub(super) fn final_path(file: BorrowedHandle<'_>) -> io::Result<PathBuf> {
         if let Some(path) = units.get(..length)
             && length < units.len()
         {
-            return Ok(std::ffi::OsString::from_wide(path).into());
+            return Ok(OsString::from_wide(path).into());
         }
         // Too small: the length that is needed, its terminating zero included.
         units.resize(length.max(units.len() * 2), 0);
@@ -511,11 +577,43 @@ mod tests {
         let folder = folder(place.path());
         let file = make(&folder, "temp");
         let path = final_path(folder.as_handle()).unwrap();
-        move_file(&path.join("temp"), &path.join("target")).unwrap();
+        let refused = move_file(&path.join("temp"), &path.join("target"), false).unwrap_err();
+        assert_eq!(Code::of(&refused), Some(Code::EEXIST));
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+        move_file(&path.join("temp"), &path.join("target"), true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"temp");
         let moved = fs::File::open(&target).unwrap();
         let inode = |file: BorrowedHandle<'_>| id_of(file, &general(file).unwrap()).unwrap().inode;
         assert_eq!(inode(moved.as_handle()), inode(file.as_handle()));
+    }
+
+    #[test]
+    fn a_folder_is_listed_by_its_handle() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("file"), "").unwrap();
+        let folder = folder(place.path());
+        let own = reopen_folder(folder.as_handle(), FILE_LIST_DIRECTORY).unwrap();
+        assert_eq!(names(own.as_handle()).unwrap(), ["file"]);
+        assert!(names(own.as_handle()).unwrap().is_empty(), "listed to the end");
+    }
+
+    #[test]
+    fn a_broken_listing_is_not_read_beyond_its_end() {
+        let room = offset_of!(FILE_FULL_DIR_INFO, FileName);
+        let entry = |next: u32, length: u32| {
+            let mut entry = vec![0; room];
+            entry[..4].copy_from_slice(&next.to_ne_bytes());
+            let at = offset_of!(FILE_FULL_DIR_INFO, FileNameLength);
+            entry[at..at + 4].copy_from_slice(&length.to_ne_bytes());
+            entry.extend([b'a', 0, b'b', 0]);
+            entry
+        };
+        assert_eq!(names_in(&entry(0, 4)).unwrap(), ["ab"]);
+        let two = [entry(room as u32 + 4, 2), entry(0, 4)].concat();
+        assert_eq!(names_in(&two).unwrap(), ["a", "ab"]);
+        for broken in [entry(0, 6), entry(1 << 20, 4), entry(u32::MAX, 4), Vec::new()] {
+            assert_eq!(names_in(&broken), None);
+        }
     }
 
     #[test]

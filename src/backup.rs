@@ -1,0 +1,371 @@
+//! Backups: a file copied aside, and back.
+//!
+//! Both directions are atomic writes whose bytes come from another file. A backup is called
+//! `<name>.<milliseconds since 1970>.backup` and never takes the place of anything: a name
+//! that is taken moves on by a millisecond. What is copied is the file that was opened, so a
+//! file that is replaced meanwhile is backed up as one version, in full; one that is changed
+//! in place may be caught in the middle.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::errno::Code;
+use crate::error::{Error, ErrorKind, Failure, Operation};
+use crate::fs::os::Os;
+use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
+use crate::io::task::{self, Step};
+use crate::io::Pool;
+use crate::lock::{self, Hold, Waiter};
+use crate::target;
+use crate::temp;
+use crate::write::{
+    AttemptError, Control, Durability, Next, Observer, Options, Original, after_failure_of,
+    attempt_copy, engine, make_parents,
+};
+
+/// What the name of a backup ends in.
+const SUFFIX: &str = ".backup";
+
+/// The latest time, in milliseconds since 1970, that JavaScript has dates for.
+const LATEST: u64 = 8_640_000_000_000_000;
+
+/// The name of a backup of the file called `basename`, made at a time in milliseconds since
+/// 1970.
+pub fn name_at(basename: &OsStr, time: u64) -> OsString {
+    let mut name = basename.to_owned();
+    name.push(format!(".{time}{SUFFIX}"));
+    name
+}
+
+/// When the backup with this name was made, in milliseconds since 1970. `None` if it is no
+/// name of a backup.
+pub fn time_of(name: &OsStr) -> Option<u64> {
+    let front = name.as_encoded_bytes().strip_suffix(SUFFIX.as_bytes())?;
+    let dot = front.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0)?;
+    digits(front.get(dot + 1..)?)
+}
+
+/// The same, for a backup of the file called `basename` only.
+fn time_of_backup(name: &OsStr, basename: &OsStr) -> Option<u64> {
+    let front = name.as_encoded_bytes().strip_suffix(SUFFIX.as_bytes())?;
+    digits(front.strip_prefix(basename.as_encoded_bytes())?.strip_prefix(b".")?)
+}
+
+fn digits(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    // `parse` would take a sign.
+    let time = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())??;
+    (time <= LATEST).then_some(time)
+}
+
+/// A backup to be made.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// The time for its name, in milliseconds since 1970.
+    pub time: u64,
+    /// How durable it is to be, what it has to be, and how often to try.
+    pub options: Options,
+    /// How many backups of the file are left, this one included; `None` for all.
+    pub keep: Option<usize>,
+}
+
+/// A backup to be brought back.
+#[derive(Clone, Debug)]
+pub struct Restore {
+    /// The backup, absolute.
+    pub backup: PathBuf,
+    /// The file whose place it takes, absolute.
+    pub target: PathBuf,
+    /// How to write.
+    pub options: Options,
+}
+
+/// A backup that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// When it was made, by its name: milliseconds since 1970.
+    pub time: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Makes one attempt at a backup, and says which time its name has.
+///
+/// # Durability
+///
+/// With `keep` a backup is always made as durable as can be before an older one is removed.
+pub fn create<F: FileSystem>(
+    fs: &F,
+    create: &Create,
+    control: &Control,
+    observer: Option<&dyn Observer>,
+) -> Result<u64, AttemptError> {
+    let Create { path, time, options, keep } = create;
+    let original = open(fs, path)?;
+    let durability = match keep {
+        Some(_) => Durability::Full,
+        None => options.durability,
+    };
+    // Beside the path as it was given; where a link leads is the file's own affair.
+    let options = Options { durability, follow_symlinks: false, ..options.clone() };
+    let basename = path.file_name().unwrap_or_default();
+    let names = |number: u64| name_at(basename, time + number);
+    let first = path.with_file_name(names(0));
+    let number = attempt_copy(fs, &original, &first, Some(&names), &options, control, observer)?;
+    let time = time + number;
+    if let Some(keep) = keep {
+        // The backup is there, and that is what was asked for. Older ones that cannot be
+        // removed do no harm.
+        let _ = prune(fs, path, *keep, time);
+    }
+    Ok(time)
+}
+
+/// Removes the oldest backups of a file until `keep` are left, but none as new as `newest`.
+fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> io::Result<()> {
+    let (Some(folder), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let folder = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))?;
+    let names = uninterrupted(|| fs.names(&folder))?;
+    let mut backups: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| time_of_backup(&name, basename).map(|time| (time, name)))
+        .filter(|(_, name)| is_file(fs, &folder, name))
+        .collect();
+    backups.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, name) in backups.into_iter().skip(keep).filter(|(time, _)| *time < newest) {
+        // Another process may be at it, too.
+        let _ = uninterrupted(|| fs.remove(&folder, &name));
+    }
+    Ok(())
+}
+
+fn is_file<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> bool {
+    uninterrupted(|| fs.metadata(folder, name)).is_ok_and(|found| found.kind == FileKind::File)
+}
+
+/// Makes one attempt to bring a backup back.
+pub fn restore<F: FileSystem>(
+    fs: &F,
+    restore: &Restore,
+    control: &Control,
+    observer: Option<&dyn Observer>,
+) -> Result<(), AttemptError> {
+    let Restore { backup, target, options } = restore;
+    let original = open(fs, backup)?;
+    attempt_copy(fs, &original, target, None, options, control, observer).map(drop)
+}
+
+/// Opens the file that is to be copied.
+fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
+    let target = target::resolve(fs, path, true, FolderUse::Names)?;
+    let shown = target.shown(&target.name);
+    let Some(file) = target.open(fs)? else {
+        return Err(Failure::at("open", shown, Code::ENOENT.error()));
+    };
+    let metadata = uninterrupted(|| fs.file_metadata(&file))
+        .map_err(|error| Failure::at("fstat", &shown, error))?;
+    match metadata.kind {
+        FileKind::File => Ok(Original { file, metadata }),
+        _ => Err(Failure::at("open", shown, Code::EINVAL.error())),
+    }
+}
+
+/// The backups of a file, which need not exist any more, the newest first.
+pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> {
+    // Nothing but the folder and the name is wanted of it.
+    let target = target::resolve(fs, path, false, FolderUse::Names)?;
+    let names = uninterrupted(|| fs.names(&target.folder))
+        .map_err(|error| Failure::at("scandir", &target.folder_path, error))?;
+    let mut backups = Vec::new();
+    for name in names {
+        let Some(time) = time_of_backup(&name, &target.name) else { continue };
+        match uninterrupted(|| fs.metadata(&target.folder, &name)) {
+            Ok(found) if found.kind == FileKind::File => {
+                backups.push(Backup { time, size: found.size });
+            }
+            Ok(_) => {}
+            // Removed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::at("lstat", target.shown(&name), error)),
+        }
+    }
+    backups.sort_unstable_by(|one, other| other.time.cmp(&one.time));
+    Ok(backups)
+}
+
+/// The names in a folder that may be asked to be removed: those of backups, or any, and with
+/// them the time that the name says. Names that are no text are left out.
+pub fn candidates<F: FileSystem>(
+    fs: &F,
+    folder: &Path,
+    any_name: bool,
+) -> Result<Vec<(String, Option<u64>)>, Failure> {
+    let open = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))
+        .map_err(|error| Failure::at("open", folder, error))?;
+    let names = uninterrupted(|| fs.names(&open))
+        .map_err(|error| Failure::at("scandir", folder, error))?;
+    Ok(names
+        .into_iter()
+        .filter_map(|name| {
+            let time = time_of(&name);
+            let is_wanted = if any_name { !is_ours(&name) } else { time.is_some() };
+            Some((name.into_string().ok()?, time)).filter(|_| is_wanted)
+        })
+        .collect())
+}
+
+/// Lock files are never removed: somebody may hold the lock. What becomes of temp files is
+/// for recovery to decide.
+fn is_ours(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    bytes.starts_with(b".") && bytes.ends_with(b".lock") || temp::is_temp_name(name)
+}
+
+/// Removes the regular files among these names in a folder, and says which they were. With
+/// `modified_until` only those whose content has not been changed since then.
+///
+/// # Errors
+///
+/// The first failure, after all have been tried. That one is gone already is none.
+pub fn remove<F: FileSystem>(
+    fs: &F,
+    folder: &Path,
+    names: Vec<String>,
+    modified_until: Option<SystemTime>,
+) -> Result<Vec<String>, Failure> {
+    let open = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))
+        .map_err(|error| Failure::at("open", folder, error))?;
+    let mut removed = Vec::new();
+    let mut first = None;
+    for name in names {
+        match remove_one(fs, &open, name.as_ref(), modified_until) {
+            Ok(true) => removed.push(name),
+            Ok(false) => {}
+            Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err((syscall, error)) => {
+                first = first.or(Some(Failure::at(syscall, folder.join(name), error)));
+            }
+        }
+    }
+    first.map_or(Ok(removed), Err)
+}
+
+fn remove_one<F: FileSystem>(
+    fs: &F,
+    folder: &F::Folder,
+    name: &OsStr,
+    modified_until: Option<SystemTime>,
+) -> Result<bool, (&'static str, io::Error)> {
+    let look = |error| ("lstat", error);
+    if uninterrupted(|| fs.metadata(folder, name)).map_err(look)?.kind != FileKind::File {
+        return Ok(false);
+    }
+    if let Some(until) = modified_until
+        && uninterrupted(|| fs.modified(folder, name)).map_err(look)? > until
+    {
+        return Ok(false);
+    }
+    uninterrupted(|| fs.remove(folder, name)).map_err(|error| ("unlink", error))?;
+    Ok(true)
+}
+
+/// Somebody who waits for a backup, or for its return.
+pub struct Client<G> {
+    /// Declares that an attempt starts, which lasts until the answer is dropped. `None` when
+    /// nobody is left to wait for it: then it is not made.
+    pub start: Box<dyn Fn() -> Option<G> + Send>,
+    /// Cancels it.
+    pub control: Arc<Control>,
+    /// Who is to be told of the steps, if anybody.
+    pub observer: Option<Box<dyn Observer + Send>>,
+}
+
+/// The attempts at something, one call each.
+fn attempts<T, G>(
+    operation: Operation,
+    path: PathBuf,
+    options: Options,
+    client: Client<G>,
+    attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
+) -> impl FnMut() -> Step<Result<T, Error>> {
+    let mut number = 1;
+    move || {
+        let observer = client.observer.as_deref().map(|observer| observer as &dyn Observer);
+        let outcome = match (client.start)() {
+            Some(_started) => attempt(&client.control, observer),
+            None => Err(ErrorKind::Cancelled.into()),
+        };
+        let error = match outcome {
+            Ok(value) => return Step::Done(Ok(value)),
+            Err(error) => error,
+        };
+        match after_failure_of(operation, &path, &options, number, error, observer) {
+            Next::GiveUp(error) => Step::Done(Err(error)),
+            Next::Retry { attempt, delay } => {
+                number = attempt;
+                Step::Again(delay)
+            }
+        }
+    }
+}
+
+/// Makes a backup on `pool`; `answer` gets the time in its name.
+pub fn submit_create<G: 'static>(
+    pool: &Pool,
+    request: Create,
+    client: Client<G>,
+    answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
+) {
+    let (path, options) = (request.path.clone(), request.options.clone());
+    let step = attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
+        create(&Os, &request, control, observer)
+    });
+    task::repeat(pool, step, answer);
+}
+
+/// Brings a backup back, on `pool`: under a lock, if there is one to take first, and in its
+/// turn among the writes to the target. The returned waiter can be cancelled.
+pub fn submit_restore<G: 'static>(
+    pool: &Pool,
+    request: Restore,
+    lock: Option<lock::Request>,
+    client: Client<G>,
+    answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
+) -> Option<Arc<Waiter>> {
+    let Restore { target, options, .. } = request.clone();
+    let folders = options.make_dirs.then(|| (target.clone(), options.durability));
+    let answer = task::Answer::new(answer);
+    let own_pool = pool.clone();
+    let begin = move |hold: Option<Hold>, answer: task::Answer<_, _>| {
+        engine().in_turn(target.clone(), options.clone(), move |lane| {
+            let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
+                restore(&Os, &request, control, observer)
+            };
+            let mut step = attempts(Operation::RestoreBackup, target, options, client, attempt);
+            // Both are given back with the step, before anybody is told.
+            let under = (hold, lane);
+            let step = move || {
+                let _ = &under;
+                step()
+            };
+            task::repeat_here(&own_pool, step, answer);
+        });
+    };
+    let Some(wanted) = lock else {
+        begin(None, answer);
+        return None;
+    };
+    let before = folders.map(|(target, durability)| -> lock::Before {
+        Box::new(move || make_parents(&Os, &target, durability))
+    });
+    let reply = move |granted: Result<Hold, ErrorKind>| match granted {
+        Ok(hold) => begin(Some(hold), answer),
+        Err(kind) => answer.give(Err(kind)),
+    };
+    Some(lock::acquire(pool, lock::Request { before, ..wanted }, Box::new(reply)))
+}

@@ -1,0 +1,468 @@
+//! Writes on holdfast's threads, each in its turn.
+//!
+//! An attempt is one job; between attempts no thread is held. Writes to one file follow each
+//! other in the order of the calls ([`super::order`]); of those that wait together only the
+//! newest is written, and answers for all.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+
+use super::order::{self, Key, Merge, Order};
+use super::{
+    AttemptError, Control, Event, Next, Observer, Options, Request, after_failure, attempt,
+};
+use crate::error::{Error, ErrorKind, Operation};
+use crate::fs::os::Os;
+use crate::fs::{FileSystem, uninterrupted};
+use crate::io::{Pool, pool, task};
+use crate::payload::Payload;
+use crate::target::{self, Target};
+
+/// Whoever asked for a write and waits for its outcome.
+pub trait Client: Send {
+    /// Declares that an attempt starts. `false` when the client is gone and its memory with
+    /// it: then its data is not written.
+    fn start(&mut self, borrows_memory: bool) -> bool;
+
+    /// Declares that the attempt is over.
+    fn stop(&mut self);
+
+    /// Who is to be told of the steps, if anybody.
+    fn observer(&self) -> Option<&dyn Observer>;
+
+    /// Takes the outcome.
+    fn finish(&mut self, outcome: Result<(), Error>);
+}
+
+/// The engine of this process, shared by all its JavaScript environments.
+pub fn engine() -> &'static Engine<Os> {
+    static ENGINE: OnceLock<Engine<Os>> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(Os, pool().clone()))
+}
+
+/// Runs writes on a file system.
+pub struct Engine<F: FileSystem + Clone> {
+    shared: Arc<Shared<F>>,
+}
+
+struct Shared<F: FileSystem + Clone> {
+    fs: F,
+    pool: Pool,
+    order: Mutex<Order<Item<F>>>,
+    /// Writes between two attempts. Their lanes stay busy.
+    paused: Mutex<HashMap<Key, Running<F>>>,
+    /// A job will look after lanes that are held up.
+    looks_after: AtomicBool,
+}
+
+/// What waits in a lane.
+enum Item<F: FileSystem + Clone> {
+    Write(Write),
+    /// Something else that takes its turn, and has the lane until it drops it.
+    Turn(Box<dyn FnOnce(Lane<F>) + Send>),
+}
+
+impl<F: FileSystem + Clone> Merge for Item<F> {
+    fn merges_into(&self, newer: &Item<F>) -> bool {
+        match (self, newer) {
+            // Where the key ignores case the names may still differ.
+            (Item::Write(older), Item::Write(newer)) => {
+                older.can_merge
+                    && newer.can_merge
+                    && older.request.options == newer.request.options
+                    && older.request.path.file_name() == newer.request.path.file_name()
+            }
+            _ => false,
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(self, Item::Write(_))
+    }
+}
+
+impl<F: FileSystem + Clone> Clone for Engine<F> {
+    fn clone(&self) -> Engine<F> {
+        Engine { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<F: FileSystem + Clone> Engine<F> {
+    /// An engine of its own: the writes of different engines know nothing of each other.
+    pub fn new(fs: F, pool: Pool) -> Engine<F> {
+        Engine {
+            shared: Arc::new(Shared {
+                fs,
+                pool,
+                order: Mutex::default(),
+                paused: Mutex::default(),
+                looks_after: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Runs a write in its turn and reports its outcome to `client`, exactly once. With a
+    /// `control` it can be cancelled. One that cannot, and `can_merge`, may be replaced by a
+    /// newer one with equal options, whose outcome is then its own.
+    pub fn submit(
+        &self,
+        request: Request,
+        control: Option<Arc<Control>>,
+        can_merge: bool,
+        client: Box<dyn Client>,
+    ) {
+        let path = request.path.clone();
+        let options = request.options.clone();
+        let write = Write {
+            can_merge: can_merge && control.is_none(),
+            control: control.clone().unwrap_or_default(),
+            reply: Reply { client, path: path.clone(), is_answered: false },
+            request,
+        };
+        self.arrive(path.clone(), options, Item::Write(write));
+        if let Some(control) = control {
+            let engine = self.clone();
+            control.on_cancel(Box::new(move || engine.wake(&path)));
+        }
+    }
+
+    /// Calls `turn` when all that was asked for before, for the file at `path`, is done. What
+    /// is asked for later waits until the lane is dropped.
+    pub fn in_turn(
+        &self,
+        path: PathBuf,
+        options: Options,
+        turn: impl FnOnce(Lane<F>) + Send + 'static,
+    ) {
+        self.arrive(path, options, Item::Turn(Box::new(turn)));
+    }
+
+    /// Runs a write on the calling thread. It takes the place of those that wait for the same
+    /// file, and comes after what is under way there: nothing older lands after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::run`].
+    pub fn write_now(
+        &self,
+        mut request: Request,
+        observer: Option<&dyn Observer>,
+    ) -> Result<(), Error> {
+        let (key, _) = self.find(&request.path, &request.options);
+        let (give, take) = mpsc::channel();
+        let turn = Item::Turn(Box::new(move |lane| {
+            // Whoever is to take it waits a few lines below.
+            let _ = give.send(lane);
+        }));
+        let superseded = self.order().supersede(&key, turn);
+        let mut superseded: Vec<_> = superseded.into_iter().filter_map(Item::into_write).collect();
+        let paused = lock(&self.shared.paused).remove(&key);
+        if let Some(paused) = paused {
+            superseded.splice(0..0, paused.into_writes());
+        }
+        self.go_on(&key);
+        let lane = take.recv();
+        // It answers for them, so it has to be as durable as they were to be.
+        let levels = superseded.iter().map(|write| write.request.options.durability);
+        request.options.durability = levels.fold(request.options.durability, Ord::max);
+        let outcome = super::run(&self.shared.fs, &request, &Control::default(), observer);
+        for write in superseded {
+            write.merged();
+            write.answer_like(&outcome);
+        }
+        drop(lane);
+        outcome
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order<Item<F>>> {
+        lock(&self.shared.order)
+    }
+
+    fn arrive(&self, path: PathBuf, options: Options, item: Item<F>) {
+        if self.order().arrive(&path, item) {
+            self.run_on_a_thread(move |engine| engine.place(&path, &options));
+        }
+    }
+
+    fn run_on_a_thread(&self, job: impl FnOnce(&Engine<F>) + Send + 'static) {
+        let engine = self.clone();
+        let _ = self.shared.pool.submit(Box::new(move || job(&engine)));
+    }
+
+    /// Finds the lane of the calls that have arrived for a path, and starts what may start.
+    fn place(&self, path: &Path, options: &Options) {
+        let (key, target) = self.find(path, options);
+        let mut order = self.order();
+        order.place(path, &key);
+        let group = order.start(&key);
+        let released = order.released();
+        let is_anything_held_up = order.is_anything_held_up();
+        drop(order);
+        for key in released {
+            self.run_on_a_thread(move |engine| engine.go_on(&key));
+        }
+        if is_anything_held_up {
+            self.look_after_later();
+        }
+        if let Some(group) = group {
+            self.launch(key, group, target.map(|target| (target, options.clone())));
+        }
+    }
+
+    /// Which lane a path leads to, and the target if it was found.
+    fn find(&self, path: &Path, options: &Options) -> (Key, Option<Target<F>>) {
+        let fs = &self.shared.fs;
+        let purpose = options.folder_use();
+        let found = target::resolve(fs, path, options.follow_symlinks, purpose).ok();
+        let key = found.and_then(|target| {
+            let folder = uninterrupted(|| fs.folder_metadata(&target.folder)).ok()?;
+            Some((order::key(folder.id, &target.name), Some(target)))
+        });
+        key.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None))
+    }
+
+    /// Starts what comes next in a lane, if anything may.
+    fn go_on(&self, key: &Key) {
+        let group = self.order().start(key);
+        if let Some(group) = group {
+            self.launch(key.clone(), group, None);
+        }
+    }
+
+    /// Runs what a lane has started, on this thread.
+    fn launch(&self, key: Key, group: Vec<Item<F>>, found: Option<(Target<F>, Options)>) {
+        let lane = Lane { engine: self.clone(), key };
+        let mut writes = Vec::new();
+        for item in group {
+            match item {
+                Item::Write(write) => writes.push(write),
+                // A turn is never merged, so it is alone.
+                Item::Turn(turn) => return turn(lane),
+            }
+        }
+        let Some(lead) = writes.pop() else { return };
+        writes.iter().for_each(|write| write.merged());
+        // What was found for one path and one use of the folder serves only that.
+        let found = found.filter(|(_, options)| *options == lead.request.options);
+        let found = found.map(|(target, _)| target);
+        Running { lane, number: 1, lead, absorbed: writes, found }.run();
+    }
+
+    /// Lanes that wait for a call that cannot find its file go on without it after a while.
+    fn look_after_later(&self) {
+        if self.shared.looks_after.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let engine = self.clone();
+        let look = move || {
+            engine.shared.looks_after.store(false, Ordering::SeqCst);
+            let mut order = engine.order();
+            let released = order.released();
+            let is_anything_held_up = order.is_anything_held_up();
+            drop(order);
+            released.iter().for_each(|key| engine.go_on(key));
+            if is_anything_held_up {
+                engine.look_after_later();
+            }
+        };
+        let _ = self.shared.pool.submit_after(order::PATIENCE, Box::new(look));
+    }
+
+    /// Lets a write that has been cancelled notice it, where it is waiting.
+    fn wake(&self, path: &Path) {
+        let path = path.to_owned();
+        self.run_on_a_thread(move |engine| {
+            let is_cancelled =
+                |item: &Item<F>| matches!(item, Item::Write(write) if write.control.is_cancelled());
+            let cancelled = engine.order().take_if(&path, is_cancelled);
+            for mut write in cancelled.into_iter().filter_map(Item::into_write) {
+                write.reply.answer(Err(write.reply.error(ErrorKind::Cancelled)));
+            }
+            let paused = {
+                let mut paused = lock(&engine.shared.paused);
+                let key = paused.iter().find(|(_, running)| running.lead.control.is_cancelled());
+                let key = key.map(|(key, _)| key.clone());
+                key.and_then(|key| paused.remove(&key))
+            };
+            if let Some(running) = paused {
+                running.run();
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks can panic and leave a state half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The turn of whoever has it. When it is dropped, the next in the lane begins.
+pub struct Lane<F: FileSystem + Clone> {
+    engine: Engine<F>,
+    key: Key,
+}
+
+impl<F: FileSystem + Clone> Drop for Lane<F> {
+    fn drop(&mut self) {
+        let mut order = self.engine.order();
+        order.finish(&self.key);
+        let group = order.start(&self.key);
+        drop(order);
+        if let Some(group) = group {
+            // At the back of the queue, so that other files get their turn too.
+            let key = self.key.clone();
+            self.engine.run_on_a_thread(move |engine| engine.launch(key, group, None));
+        }
+    }
+}
+
+/// One write, with whoever waits for it.
+struct Write {
+    request: Request,
+    control: Arc<Control>,
+    can_merge: bool,
+    reply: Reply,
+}
+
+impl<F: FileSystem + Clone> Item<F> {
+    fn into_write(self) -> Option<Write> {
+        match self {
+            Item::Write(write) => Some(write),
+            Item::Turn(_) => None,
+        }
+    }
+}
+
+impl Write {
+    fn borrows_memory(&self) -> bool {
+        matches!(self.request.payload, Payload::Borrowed { .. })
+    }
+
+    /// Tells its observer that a newer write stands for it.
+    fn merged(&self) {
+        if let Some(observer) = self.reply.client.observer() {
+            observer.event(Event::Merged { size: self.request.payload.len() as u64 });
+        }
+    }
+
+    fn answer_like(mut self, outcome: &Result<(), Error>) {
+        self.reply.answer(match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error.duplicate_for(&self.request.path)),
+        });
+    }
+}
+
+/// A write under way.
+struct Running<F: FileSystem + Clone> {
+    lane: Lane<F>,
+    number: u32,
+    lead: Write,
+    /// Older ones, for which it stands.
+    absorbed: Vec<Write>,
+    /// The target, if it has been found just now.
+    found: Option<Target<F>>,
+}
+
+impl<F: FileSystem + Clone> Running<F> {
+    /// Makes one attempt.
+    fn run(mut self) {
+        // A worker thread that has ended takes its data along, but not that of others.
+        while !self.lead.reply.client.start(self.lead.borrows_memory()) {
+            self.lead.reply.is_answered = true;
+            self.found = None;
+            let Some(next) = self.absorbed.pop() else { return };
+            self.lead = next;
+        }
+        let engine = self.lane.engine.clone();
+        let found = self.found.take();
+        let observer = self.lead.reply.client.observer();
+        let (request, control) = (&self.lead.request, &self.lead.control);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            attempt(&engine.shared.fs, request, control, observer, found)
+        }))
+        .unwrap_or_else(|panic| Err(AttemptError::from(task::internal(&*panic))));
+        let next = outcome.map_err(|error| after_failure(request, self.number, error, observer));
+        self.lead.reply.client.stop();
+        match next {
+            Ok(()) => self.finish(Ok(())),
+            Err(Next::GiveUp(error)) => self.finish(Err(error)),
+            Err(Next::Retry { attempt, delay }) => {
+                self.number = attempt;
+                self.pause(delay);
+            }
+        }
+    }
+
+    fn finish(mut self, outcome: Result<(), Error>) {
+        for write in std::mem::take(&mut self.absorbed) {
+            write.answer_like(&outcome);
+        }
+        self.lead.reply.answer(outcome);
+    }
+
+    /// Waits for the next attempt without holding a thread.
+    fn pause(self, delay: Duration) {
+        let engine = self.lane.engine.clone();
+        let (key, number) = (self.lane.key.clone(), self.number);
+        let is_cancelled = self.lead.control.is_cancelled();
+        lock(&engine.shared.paused).insert(key.clone(), self);
+        let pool = engine.shared.pool.clone();
+        let resume = move || {
+            let mut paused = lock(&engine.shared.paused);
+            // It may have been woken before, and be another one by now.
+            let is_it = paused.get(&key).is_some_and(|running| running.number == number);
+            let running = is_it.then(|| paused.remove(&key)).flatten();
+            drop(paused);
+            if let Some(running) = running {
+                running.run();
+            }
+        };
+        let delay = if is_cancelled { Duration::ZERO } else { delay };
+        let _ = pool.submit_after(delay, Box::new(resume));
+    }
+
+    fn into_writes(self) -> Vec<Write> {
+        let Running { lead, mut absorbed, .. } = self;
+        absorbed.push(lead);
+        absorbed
+    }
+}
+
+/// Answers in any case: a write that is dropped unrun, because the system refuses to start a
+/// thread, must not leave anybody waiting.
+struct Reply {
+    client: Box<dyn Client>,
+    path: PathBuf,
+    is_answered: bool,
+}
+
+impl Reply {
+    fn answer(&mut self, outcome: Result<(), Error>) {
+        self.is_answered = true;
+        self.client.finish(outcome);
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error {
+            kind,
+            operation: Operation::AtomicWrite,
+            path: self.path.clone(),
+            attempts: 0,
+            exhausted: false,
+            committed: false,
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.answer(Err(self.error(task::refused())));
+        }
+    }
+}

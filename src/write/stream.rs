@@ -1,0 +1,115 @@
+//! A write whose bytes come one after another.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::events::Log;
+use super::stage::{self, Source};
+use super::{AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, finish};
+use crate::fs::{FileSystem, uninterrupted};
+use crate::payload::Payload;
+
+/// A temp file that is being filled. It becomes the target by [`Stream::commit`]; however else
+/// it ends, it is removed.
+pub struct Stream<F: FileSystem> {
+    fs: F,
+    path: PathBuf,
+    options: Options,
+    /// `None` once it is over.
+    draft: Option<Draft<F>>,
+    size: u64,
+    begun: Instant,
+}
+
+impl<F: FileSystem> Stream<F> {
+    /// Makes the temp file.
+    ///
+    /// # Errors
+    ///
+    /// As for a write, up to its first byte.
+    pub fn open(
+        fs: F,
+        path: PathBuf,
+        options: Options,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+    ) -> Result<Stream<F>, AttemptError> {
+        let mut stream = Stream { fs, path, options, draft: None, size: 0, begun: Instant::now() };
+        let mut log = Log::new(observer, &stream.path, 0, stream.begun);
+        stream.draft = Some(begin(&stream.fs, &stream.job(), control, None, &mut log)?);
+        Ok(stream)
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. The stream is over then, and its temp file gone.
+    pub fn write(
+        &mut self,
+        payload: &Payload,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+    ) -> Result<(), AttemptError> {
+        let Some(draft) = &self.draft else { return Ok(()) };
+        match stage::write_all(&self.fs, &draft.temp, payload, control) {
+            Ok(()) => self.size += payload.len() as u64,
+            Err(error) => {
+                self.end(observer, |stream, draft, log| abandon(&stream.fs, draft, &error, log));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what has been written the target.
+    ///
+    /// # Errors
+    ///
+    /// As for a write, from its last byte on.
+    pub fn commit(
+        mut self,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+    ) -> Result<(), AttemptError> {
+        let committed = self.end(observer, |stream, draft, log| {
+            let target = &mut draft.target;
+            // Much time may have passed: what is there now is what is replaced.
+            target.existing =
+                uninterrupted(|| stream.fs.metadata(&target.folder, &target.name)).ok();
+            finish(&stream.fs, draft, &stream.job(), stream.size, control, log).map(drop)
+        });
+        committed.unwrap_or(Ok(()))
+    }
+
+    /// Ends without a trace.
+    pub fn discard(mut self, observer: Option<&dyn Observer>) {
+        self.end(observer, Stream::remove);
+    }
+
+    fn remove(&self, draft: &mut Draft<F>, log: &Log<'_>) {
+        log.cleaned_up(stage::discard(&self.fs, &draft.target, &draft.temp));
+    }
+
+    fn job(&self) -> Job<'_, F> {
+        Job { path: &self.path, options: &self.options, source: Source::Pieces, name: Name::Target }
+    }
+
+    /// Does the last thing with the temp file.
+    fn end<T>(
+        &mut self,
+        observer: Option<&dyn Observer>,
+        last: impl FnOnce(&Stream<F>, &mut Draft<F>, &Log<'_>) -> T,
+    ) -> Option<T> {
+        let mut draft = self.draft.take()?;
+        let mut log = Log::new(observer, &self.path, self.size, self.begun);
+        log.staged_at(&draft.target.folder_path, &draft.temp.name);
+        Some(last(self, &mut draft, &log))
+    }
+}
+
+impl<F: FileSystem> Drop for Stream<F> {
+    fn drop(&mut self) {
+        self.end(None, Stream::remove);
+    }
+}

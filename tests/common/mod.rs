@@ -1,0 +1,452 @@
+//! Scenes of atomic writes on a simulated disk, and what must be true of what is left.
+
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast::error::Error;
+use holdfast::fs::sim::{Attributes, Fault, Model, OperationKind, SimFs};
+use holdfast::fs::{FileKind, Metadata};
+use holdfast::payload::Payload;
+use holdfast::write::{Control, Durability, Options, Owner, Request, run};
+
+pub(crate) const OLD: &[u8] = b"old content, longer than the new one";
+pub(crate) const NEW: &[u8] = b"new content";
+
+/// More crash states than any moment of these scenes has.
+pub(crate) const MOST: usize = 20_000;
+
+pub(crate) const DURABILITIES: [Durability; 3] =
+    [Durability::None, Durability::File, Durability::Full];
+
+/// One write, and the disk it starts from.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) name: &'static str,
+    /// The path as the caller gives it.
+    pub(crate) path: &'static str,
+    /// The name that is replaced.
+    pub(crate) target: &'static str,
+    pub(crate) new: Vec<u8>,
+    pub(crate) options: Options,
+    /// What the new file must have.
+    pub(crate) attributes: Attributes,
+    /// The most bytes that the disk takes in one write.
+    pub(crate) short: Option<usize>,
+    pub(crate) set: fn(&SimFs),
+}
+
+const OWN: Attributes = Attributes { mode: 0o644, uid: 1000, gid: 1000 };
+
+impl Scene {
+    fn new(name: &'static str, set: fn(&SimFs)) -> Scene {
+        let options = Options { retry_delay: Duration::ZERO, ..Options::default() };
+        Scene {
+            name,
+            path: "/dir/note",
+            target: "/dir/note",
+            new: NEW.to_vec(),
+            options,
+            attributes: OWN,
+            short: None,
+            set,
+        }
+    }
+
+    /// The disk before the write. Beside what the scene is about there is a bystander.
+    pub(crate) fn disk(&self) -> SimFs {
+        let fs = SimFs::new();
+        fs.put_file("/dir/bystander", b"not yours").unwrap();
+        (self.set)(&fs);
+        fs
+    }
+
+    pub(crate) fn request(&self, durability: Durability) -> Request {
+        Request {
+            path: self.path.into(),
+            payload: Payload::Owned(self.new.clone()),
+            options: Options { durability, ..self.options.clone() },
+        }
+    }
+
+    /// Makes the disk take short writes only, where the scene says so. Faults that are to
+    /// befall writes must have been injected before.
+    pub(crate) fn shorten_writes(&self, fs: &SimFs) {
+        if let Some(most) = self.short {
+            fs.inject(Fault::short_write(most).for_ever());
+        }
+    }
+
+    /// The scene of one run that nothing disturbs: the disk after it.
+    pub(crate) fn undisturbed(&self, durability: Durability) -> SimFs {
+        let fs = self.disk();
+        self.shorten_writes(&fs);
+        write(&fs, &self.request(durability)).unwrap();
+        fs
+    }
+}
+
+pub(crate) fn write(fs: &SimFs, request: &Request) -> Result<(), Error> {
+    run(fs, request, &Control::default(), None)
+}
+
+/// Puts somebody else's file where the new one is to be.
+fn foreign(fs: &SimFs, mode: u32) {
+    let attributes = Attributes { mode, uid: 2000, gid: 2001 };
+    fs.put_file_with("/dir/note", OLD, attributes).unwrap();
+}
+
+/// Every scene.
+pub(crate) fn scenes() -> Vec<Scene> {
+    let empty = |_: &SimFs| {};
+    let existing = |fs: &SimFs| fs.put_file("/dir/note", OLD).unwrap();
+    let make_dirs =
+        |scene: Scene| Scene { options: Options { make_dirs: true, ..scene.options }, ..scene };
+    let mut scenes = vec![
+        Scene::new("a new file", empty),
+        Scene {
+            attributes: Attributes { mode: 0o600, ..OWN },
+            ..Scene::new("a new file under a strict umask", |fs| fs.set_umask(0o077))
+        },
+        Scene::new("an existing file", existing),
+        Scene {
+            attributes: Attributes { mode: 0o600, uid: 2000, gid: 2001 },
+            ..Scene::new("somebody's private file, written by root", |fs| {
+                fs.set_user(0, 0);
+                foreign(fs, 0o600);
+            })
+        },
+        Scene {
+            attributes: Attributes { mode: 0o600, ..OWN },
+            ..Scene::new("somebody's private file, written by another", |fs| {
+                foreign(fs, 0o600);
+            })
+        },
+        Scene {
+            attributes: Attributes { mode: 0o6755, uid: 2000, gid: 2001 },
+            ..Scene::new("a program that runs as its owner, written by root", |fs| {
+                fs.set_user(0, 0);
+                foreign(fs, 0o6755);
+            })
+        },
+        Scene {
+            attributes: Attributes { mode: 0o755, ..OWN },
+            ..Scene::new("a program that runs as its owner, written by another", |fs| {
+                foreign(fs, 0o6755);
+            })
+        },
+    ];
+    let private = Scene::new("an existing file that becomes private", existing);
+    scenes.push(Scene {
+        options: Options { mode: Some(0o400), ..private.options },
+        attributes: Attributes { mode: 0o400, ..OWN },
+        ..private
+    });
+    let open = Scene::new("a new file for everybody", empty);
+    scenes.push(Scene {
+        options: Options { mode: Some(0o666), ..open.options },
+        attributes: Attributes { mode: 0o666, ..OWN },
+        ..open
+    });
+    let given = Scene::new("a new file given to somebody", |fs| fs.set_user(0, 0));
+    scenes.push(Scene {
+        options: Options { owner: Owner::Set { uid: 2000, gid: 2001 }, ..given.options },
+        attributes: Attributes { mode: 0o644, uid: 2000, gid: 2001 },
+        ..given
+    });
+    scenes.push(Scene {
+        path: "/links/note",
+        ..Scene::new("through a link to another folder", |fs| {
+            fs.put_file("/dir/note", OLD).unwrap();
+            fs.put_link("/links/note", "../dir/note").unwrap();
+        })
+    });
+    scenes.push(Scene {
+        path: "/links/first",
+        ..Scene::new("through two links, the last one dangling", |fs| {
+            fs.put_link("/links/first", "second").unwrap();
+            fs.put_link("/links/second", "/dir/note").unwrap();
+        })
+    });
+    scenes.push(Scene {
+        path: "/linked/note",
+        ..Scene::new("in a folder behind a link", |fs| {
+            fs.put_file("/dir/note", OLD).unwrap();
+            fs.put_link("/linked", "dir").unwrap();
+        })
+    });
+    let replaced = Scene::new("in place of a link", |fs| {
+        fs.put_link("/dir/note", "bystander").unwrap();
+    });
+    scenes.push(Scene {
+        options: Options { follow_symlinks: false, ..replaced.options },
+        ..replaced
+    });
+    for (name, path) in [
+        ("with one new folder", "/a/note"),
+        ("with two new folders", "/a/b/note"),
+        ("with three new folders", "/a/b/c/note"),
+        ("with a new folder in an old one", "/dir/a/note"),
+        ("with all folders there", "/dir/note"),
+    ] {
+        scenes.push(make_dirs(Scene { path, target: path, ..Scene::new(name, empty) }));
+    }
+    scenes.push(Scene { new: Vec::new(), ..Scene::new("a new empty file", empty) });
+    scenes.push(Scene { new: Vec::new(), ..Scene::new("an existing file made empty", existing) });
+    scenes.push(Scene {
+        short: Some(3),
+        ..Scene::new("a new file on a disk that takes little at once", empty)
+    });
+    scenes.push(Scene {
+        short: Some(4),
+        ..Scene::new("an existing file on a disk that takes little at once", existing)
+    });
+    scenes
+}
+
+pub(crate) fn scene(name: &str) -> Scene {
+    scenes().into_iter().find(|scene| scene.name == name).unwrap()
+}
+
+/// What a name stands for, in full.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) metadata: Metadata,
+    pub(crate) content: Option<Arc<Vec<u8>>>,
+}
+
+/// What is at `path`, which may be nothing.
+pub(crate) fn look(fs: &SimFs, path: impl AsRef<Path>) -> Option<Seen> {
+    let metadata = fs.inspect_name(&path).ok()?;
+    let content = match metadata.kind {
+        FileKind::File => Some(fs.read_file(&path).unwrap()),
+        _ => None,
+    };
+    Some(Seen { metadata, content })
+}
+
+/// What the target turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    /// What was there before, down to the file's number; nothing if there was none.
+    Old,
+    /// The new bytes in full, with the mode and the owner that they must have.
+    New,
+}
+
+/// The promises of one write, checked against any disk that it may leave.
+pub(crate) struct Promise<'a> {
+    scene: &'a Scene,
+    old: Option<Seen>,
+    before: Vec<(PathBuf, Option<Seen>)>,
+    after: BTreeSet<PathBuf>,
+}
+
+impl<'a> Promise<'a> {
+    pub(crate) fn new(scene: &'a Scene) -> Promise<'a> {
+        let disk = scene.disk();
+        let old = look(&disk, scene.target);
+        let before = disk
+            .paths()
+            .into_iter()
+            .filter(|path| path != Path::new(scene.target))
+            .map(|path| {
+                let seen = look(&disk, &path);
+                (path, seen)
+            })
+            .collect();
+        let after = scene.undisturbed(Durability::Full).paths().into_iter().collect();
+        Promise { scene, old, before, after }
+    }
+
+    /// Old or new, or a complaint.
+    pub(crate) fn version(&self, fs: &SimFs) -> Result<Version, String> {
+        let seen = look(fs, self.scene.target);
+        if seen == self.old {
+            return Ok(Version::Old);
+        }
+        let Some(seen) = seen else { return Err("the target is gone".to_owned()) };
+        let Metadata { mode, uid, gid, .. } = seen.metadata;
+        let attributes = Attributes { mode, uid, gid };
+        if seen.content.as_deref() != Some(&self.scene.new) {
+            return Err("the target is neither the old file nor the new one".to_owned());
+        }
+        if attributes != self.scene.attributes {
+            return Err(format!("the new file has {attributes:?}"));
+        }
+        Ok(Version::New)
+    }
+
+    /// The temp files, after making sure that there is nothing else that should not be
+    /// there, and that everything else is as it was.
+    pub(crate) fn temps(&self, fs: &SimFs) -> Result<Vec<PathBuf>, String> {
+        for (path, before) in &self.before {
+            if look(fs, path) != *before {
+                return Err(format!("{} has changed", path.display()));
+            }
+        }
+        let is_known = |path: &PathBuf| {
+            self.after.contains(path) || self.before.iter().any(|(before, _)| before == path)
+        };
+        let extra: Vec<PathBuf> = fs.paths().into_iter().filter(|path| !is_known(path)).collect();
+        extra.iter().try_for_each(|path| self.check_temp(fs, path))?;
+        Ok(extra)
+    }
+
+    /// A temp file has its proper name, and lets nobody do what the final one forbids.
+    fn check_temp(&self, fs: &SimFs, path: &Path) -> Result<(), String> {
+        let target = Path::new(self.scene.target);
+        let basename = target.file_name().unwrap().to_str().unwrap();
+        let middle = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_prefix(&format!(".{basename}.")))
+            .and_then(|name| name.strip_suffix(".tmp"));
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        if path.parent() != target.parent()
+            || !middle.is_some_and(|hex| hex.len() == 16 && hex.chars().all(is_hex))
+        {
+            return Err(format!("what is {}?", path.display()));
+        }
+        let Metadata { mode, uid, gid, .. } = fs.inspect_name(path).unwrap();
+        let wanted = self.scene.attributes;
+        if mode & !(wanted.mode | 0o600) != 0 {
+            return Err(format!("{} is too open: {mode:o}", path.display()));
+        }
+        if mode & 0o6000 != 0 && (uid, gid) != (wanted.uid, wanted.gid) {
+            return Err(format!("{} runs as somebody else", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Checks every state that a power cut may leave now, and says which versions of the
+    /// target are among them and how many states there are.
+    pub(crate) fn after_power_cut(
+        &self,
+        fs: &SimFs,
+        model: Model,
+    ) -> Result<(BTreeSet<Version>, usize), String> {
+        let states = fs.crash_states(model, MOST);
+        let count = states.states.len();
+        if !states.complete {
+            return Err("there are more crash states than are looked at".to_owned());
+        }
+        let mut versions = BTreeSet::new();
+        for state in states {
+            let complain = |complaint: String| {
+                format!("{complaint}\n{model:?}: {}\n{}", state.description, state.fs.describe())
+            };
+            versions.insert(self.version(&state.fs).map_err(complain)?);
+            // Folders that were there are there; new ones may be lost with all in them.
+            self.temps(&state.fs).map_err(complain)?;
+        }
+        Ok((versions, count))
+    }
+}
+
+/// What a walk over the crash states of one scene found.
+#[derive(Default)]
+pub(crate) struct Walked {
+    pub(crate) moments: usize,
+    pub(crate) states: usize,
+    pub(crate) violations: Vec<String>,
+}
+
+impl Walked {
+    pub(crate) fn add(&mut self, other: Walked) {
+        self.moments += other.moments;
+        self.states += other.states;
+        self.violations.extend(other.violations);
+    }
+
+    /// Fails the test if anything was violated.
+    pub(crate) fn assert_kept(&self) {
+        if let Some(first) = self.violations.first() {
+            panic!("{} violations, the first one:\n{first}", self.violations.len());
+        }
+    }
+}
+
+/// Takes the power away before every operation of a write, and after the last one, and
+/// checks what is left, in memory and in every crash state of the given models.
+///
+/// `prepare` may spoil the disk; `run` makes the write.
+pub(crate) fn walk(
+    scene: &Scene,
+    durability: Durability,
+    models: &[Model],
+    prepare: &dyn Fn(&SimFs),
+    run: &dyn Fn(&SimFs, &Request) -> Result<(), Error>,
+) -> Walked {
+    let promise = Promise::new(scene);
+    let mut walked = Walked::default();
+    for moment in 1.. {
+        let fs = scene.disk();
+        // The first fault that befalls an operation wins, and this one must not be lost.
+        fs.inject(Fault::power_off().at(moment));
+        prepare(&fs);
+        scene.shorten_writes(&fs);
+        let outcome = run(&fs, &scene.request(durability));
+        let is_over = fs.count() < moment;
+        walked.moments += 1;
+
+        let mut complain = |complaint: String| {
+            walked.violations.push(format!(
+                "{} ({durability:?}), power off before operation {moment}: {complaint}\n\
+                 the call: {outcome:?}\nin memory:\n{}\n{}",
+                scene.name,
+                fs.describe(),
+                fs.log_text()
+            ));
+        };
+        if is_over && outcome.is_err() {
+            complain("an undisturbed write failed".to_owned());
+        }
+        match promise.version(&fs) {
+            Err(complaint) => complain(complaint),
+            Ok(Version::Old) if outcome.is_ok() => complain("success, but nothing new".to_owned()),
+            Ok(Version::New) if outcome.as_ref().is_err_and(|error| !error.committed) => {
+                complain("an error, but the new file is there".to_owned());
+            }
+            Ok(_) => {}
+        }
+        match promise.temps(&fs) {
+            Ok(temps) if temps.len() > 1 => complain(format!("too many temp files: {temps:?}")),
+            Ok(temps) if is_over && !temps.is_empty() => complain(format!("left: {temps:?}")),
+            Ok(_) => {}
+            Err(complaint) => complain(complaint),
+        }
+        if fs.open_handles() != (0, 0) {
+            complain(format!("open handles: {:?}", fs.open_handles()));
+        }
+        // Nothing is promised about power cuts without a sync.
+        if durability != Durability::None {
+            for model in models {
+                match promise.after_power_cut(&fs, *model) {
+                    Ok((versions, count)) => {
+                        walked.states += count;
+                        if outcome.is_ok()
+                            && durability == Durability::Full
+                            && versions != BTreeSet::from([Version::New])
+                        {
+                            complain(format!("acknowledged, but {model:?} may lose it"));
+                        }
+                    }
+                    Err(complaint) => complain(complaint),
+                }
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    walked
+}
+
+/// How often operations of this kind were asked for.
+pub(crate) fn count_of(fs: &SimFs, kind: OperationKind) -> usize {
+    fs.log().iter().filter(|performed| performed.kind == kind).count()
+}

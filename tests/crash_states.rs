@@ -1,0 +1,374 @@
+//! Atomic writes on a disk that is unplugged at every moment: whatever a power cut may
+//! leave, the target is the old file or the new one.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use holdfast::fs::sim::{Fault, Model, OperationKind, SimFile, SimFolder, SimFs};
+use holdfast::fs::{FileSystem, FolderUse, Metadata};
+use holdfast::payload::Chunk;
+use holdfast::write::{Control, Durability, run};
+
+use common::{DURABILITIES, Promise, Scene, Version, Walked, scene, scenes, walk, write};
+
+fn walk_all(durability: Durability) -> Walked {
+    let mut walked = Walked::default();
+    for scene in scenes() {
+        walked.add(walk(&scene, durability, Model::ALL, &|_| {}, &write));
+    }
+    println!(
+        "{durability:?}: power off at {} moments, {} crash states",
+        walked.moments, walked.states
+    );
+    walked
+}
+
+#[test]
+fn a_process_that_dies_leaves_the_old_file_or_the_new_one_and_one_temp_at_most() {
+    walk_all(Durability::None).assert_kept();
+}
+
+#[test]
+fn a_power_cut_leaves_the_old_file_or_the_new_one_when_the_file_is_synced() {
+    walk_all(Durability::File).assert_kept();
+}
+
+#[test]
+fn a_power_cut_leaves_the_new_file_once_a_full_write_was_acknowledged() {
+    walk_all(Durability::Full).assert_kept();
+}
+
+#[test]
+fn a_file_that_takes_several_writes_by_its_size_is_never_torn() {
+    let large: Vec<u8> = (0..(16 << 20) + 3).map(|n: u32| (n >> 8) as u8 | 1).collect();
+    for name in ["a new file", "an existing file"] {
+        let scene = Scene { new: large.clone(), ..scene(name) };
+        let walked = walk(&scene, Durability::Full, Model::ALL, &|_| {}, &write);
+        println!("{name}, 16 MiB: {} crash states", walked.states);
+        walked.assert_kept();
+    }
+}
+
+#[test]
+fn an_acknowledged_write_is_not_undone_by_the_next_one() {
+    let first = scene("a new file");
+    let second = Scene { new: b"newer content".to_vec(), ..first.clone() };
+    let mut states = 0;
+    for moment in 1.. {
+        let fs = first.disk();
+        write(&fs, &first.request(Durability::Full)).unwrap();
+        let before = fs.count();
+        fs.inject(Fault::power_off().at(moment));
+        let outcome = write(&fs, &second.request(Durability::Full));
+        for model in Model::ALL {
+            for state in fs.crash_states(*model, common::MOST) {
+                states += 1;
+                let content = state.fs.read_file(first.target).unwrap();
+                let is_known = *content == second.new || *content == first.new && outcome.is_err();
+                assert!(is_known, "{moment} {}\n{}", state.description, fs.log_text());
+            }
+        }
+        if fs.count() - before < moment {
+            break;
+        }
+    }
+    println!("a second write: {states} crash states");
+}
+
+#[test]
+fn whatever_a_crash_leaves_can_be_written_again() {
+    let mut states = 0;
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        let operations = scene.undisturbed(Durability::Full).count();
+        for moment in 1..=operations + 1 {
+            let fs = scene.disk();
+            fs.inject(Fault::power_off().at(moment));
+            let _ = write(&fs, &scene.request(Durability::Full));
+            let killed = fs.after_kill();
+            let cut = Model::ALL.iter().flat_map(|model| fs.crash_states(*model, common::MOST));
+            for left in cut.map(|state| state.fs).chain([killed]) {
+                states += 1;
+                let temps = promise.temps(&left).unwrap();
+                write(&left, &scene.request(Durability::Full)).unwrap();
+                assert_eq!(promise.version(&left), Ok(Version::New));
+                assert_eq!(promise.temps(&left), Ok(temps), "an orphan stays for recovery");
+                // What the killed process did not sync must not spoil what is synced now.
+                for model in Model::ALL {
+                    if scene.options.make_dirs && *model == Model::StrictPosix {
+                        // See the next test.
+                        continue;
+                    }
+                    let (versions, _) = promise.after_power_cut(&left, *model).unwrap();
+                    let is_new = versions.iter().all(|version| *version == Version::New);
+                    assert!(is_new, "{}: {model:?}\n{}", scene.name, left.log_text());
+                }
+            }
+        }
+    }
+    println!("written again after {states} crashes");
+}
+
+/// A folder that is there when a write begins is taken for durable. Where metadata is
+/// ordered, the sync of the file makes it so. POSIX alone does not promise that: if another
+/// process made the folder and died, or did not care, nobody has synced its name.
+#[test]
+fn a_folder_that_a_killed_process_made_is_as_durable_as_the_file_system_keeps_order() {
+    let scene = scene("with one new folder");
+    let promise = Promise::new(&scene);
+    let fs = scene.disk();
+    fs.make_folder("/a".as_ref()).unwrap();
+    let killed = fs.after_kill();
+    write(&killed, &scene.request(Durability::Full)).unwrap();
+    let versions = |model| promise.after_power_cut(&killed, model).unwrap().0;
+    assert_eq!(versions(Model::OrderedMetadata), BTreeSet::from([Version::New]));
+    let either = BTreeSet::from([Version::Old, Version::New]);
+    assert_eq!(versions(Model::StrictPosix), either);
+}
+
+// ── The same walk finds what it is there to find ──────────────────────────────────────────
+
+/// The scenes whose promise a mutation breaks.
+fn broken(durability: Durability, models: &[Model], prepare: &dyn Fn(&SimFs)) -> Vec<&'static str> {
+    scenes()
+        .iter()
+        .filter(|scene| !walk(scene, durability, models, prepare, &write).violations.is_empty())
+        .map(|scene| scene.name)
+        .collect()
+}
+
+fn all_names() -> Vec<&'static str> {
+    scenes().iter().map(|scene| scene.name).collect()
+}
+
+#[test]
+fn leaving_out_the_sync_of_the_file_is_noticed_everywhere() {
+    let leave_out = |fs: &SimFs| {
+        fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
+    };
+    for durability in [Durability::File, Durability::Full] {
+        for model in Model::ALL {
+            // An empty file has no bytes to lose, and a mode only if it was changed after
+            // the creation and may reach the disk after the rename.
+            let has_to_sync = |name: &&str| match *name {
+                "a new empty file" => false,
+                "an existing file made empty" => *model == Model::StrictPosix,
+                _ => true,
+            };
+            let broken = broken(durability, &[*model], &leave_out);
+            let expected: Vec<&str> = all_names().into_iter().filter(has_to_sync).collect();
+            assert_eq!(broken, expected, "{durability:?} {model:?}");
+        }
+    }
+}
+
+#[test]
+fn leaving_out_the_sync_of_the_folder_is_noticed_everywhere() {
+    for model in Model::ALL {
+        let mut found = Vec::new();
+        for scene in scenes() {
+            let folder = Path::new(scene.target).parent().unwrap();
+            let leave_out = |fs: &SimFs| {
+                fs.inject(Fault::ignore().of(OperationKind::SyncFolder).on(folder).for_ever());
+            };
+            let walked = walk(&scene, Durability::Full, &[*model], &leave_out, &write);
+            if !walked.violations.is_empty() {
+                found.push(scene.name);
+            }
+        }
+        assert_eq!(found, all_names(), "{model:?}");
+    }
+}
+
+#[test]
+fn leaving_out_the_sync_of_any_new_folders_parent_is_noticed() {
+    for (name, parents) in [
+        ("with one new folder", ["/"].as_slice()),
+        ("with two new folders", &["/", "/a"]),
+        ("with three new folders", &["/", "/a", "/a/b"]),
+        ("with a new folder in an old one", &["/dir"]),
+    ] {
+        for parent in parents {
+            let leave_out = |fs: &SimFs| {
+                fs.inject(Fault::ignore().of(OperationKind::SyncFolder).on(parent).for_ever());
+            };
+            let strict = [Model::StrictPosix];
+            let walked = walk(&scene(name), Durability::Full, &strict, &leave_out, &write);
+            assert!(!walked.violations.is_empty(), "{name}, sync of {parent} left out");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_loses_bytes_without_a_word_does_not_get_the_rename() {
+    for scene in scenes().into_iter().filter(|scene| !scene.new.is_empty()) {
+        for durability in DURABILITIES {
+            let fs = scene.disk();
+            fs.inject(Fault::ignore().of(OperationKind::Write).for_ever());
+            let before = common::look(&fs, scene.target);
+            let error = write(&fs, &scene.request(durability)).unwrap_err();
+            assert!(!error.committed, "{}", scene.name);
+            assert!(common::look(&fs, scene.target) == before, "{}", scene.name);
+        }
+    }
+}
+
+#[test]
+fn leaving_out_mode_or_owner_is_noticed() {
+    for (kind, name) in [
+        (OperationKind::SetMode, "an existing file that becomes private"),
+        (OperationKind::SetMode, "a program that runs as its owner, written by root"),
+        (OperationKind::SetOwner, "somebody's private file, written by root"),
+        (OperationKind::SetOwner, "a new file given to somebody"),
+    ] {
+        let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
+        for durability in DURABILITIES {
+            let walked = walk(&scene(name), durability, Model::ALL, &leave_out, &write);
+            assert!(!walked.violations.is_empty(), "{name}, without {}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn renaming_before_the_sync_of_the_file_is_noticed() {
+    let write =
+        |fs: &SimFs, request: &_| run(&SyncsLate(fs.clone()), request, &Control::default(), None);
+    for durability in [Durability::File, Durability::Full] {
+        for model in Model::ALL {
+            let walked = walk(&scene("an existing file"), durability, &[*model], &|_| {}, &write);
+            assert!(!walked.violations.is_empty(), "{durability:?} {model:?}");
+        }
+    }
+}
+
+/// A disk for an engine that syncs the file after the rename instead of before it.
+struct SyncsLate(SimFs);
+
+impl FileSystem for SyncsLate {
+    type Folder = SimFolder;
+    type File = SimFile;
+
+    fn sync_file(&self, _file: &SimFile) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        folder: &SimFolder,
+        file: &SimFile,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        self.0.rename(folder, file, from, to)?;
+        self.0.sync_file(file)
+    }
+
+    fn effective_user(&self) -> Option<u32> {
+        self.0.effective_user()
+    }
+
+    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<SimFolder> {
+        self.0.open_folder(path, purpose)
+    }
+
+    fn folder_metadata(&self, folder: &SimFolder) -> io::Result<Metadata> {
+        self.0.folder_metadata(folder)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.make_folder(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> io::Result<()> {
+        self.0.remove_folder(path)
+    }
+
+    fn names(&self, folder: &SimFolder) -> io::Result<Vec<OsString>> {
+        self.0.names(folder)
+    }
+
+    fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
+        self.0.modified(folder, name)
+    }
+
+    fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        self.0.open(folder, name)
+    }
+
+    fn clone_content(&self, source: &SimFile, into: &SimFile) -> io::Result<bool> {
+        self.0.clone_content(source, into)
+    }
+
+    fn copy(
+        &self,
+        source: &SimFile,
+        offset: u64,
+        into: &SimFile,
+        most: usize,
+    ) -> io::Result<Option<usize>> {
+        self.0.copy(source, offset, into, most)
+    }
+
+    fn rename_new(
+        &self,
+        folder: &SimFolder,
+        file: &SimFile,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        self.0.rename_new(folder, file, from, to)
+    }
+
+    fn metadata(&self, folder: &SimFolder, name: &OsStr) -> io::Result<Metadata> {
+        self.0.metadata(folder, name)
+    }
+
+    fn read_link(&self, folder: &SimFolder, name: &OsStr) -> io::Result<PathBuf> {
+        self.0.read_link(folder, name)
+    }
+
+    fn create_new(&self, folder: &SimFolder, name: &OsStr, mode: u32) -> io::Result<SimFile> {
+        self.0.create_new(folder, name, mode)
+    }
+
+    fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
+        self.0.try_lock(file)
+    }
+
+    fn file_metadata(&self, file: &SimFile) -> io::Result<Metadata> {
+        self.0.file_metadata(file)
+    }
+
+    fn write(&self, file: &SimFile, chunk: Chunk<'_>) -> io::Result<usize> {
+        self.0.write(file, chunk)
+    }
+
+    fn read(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read(file, buffer, offset)
+    }
+
+    fn set_owner(&self, file: &SimFile, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        self.0.set_owner(file, uid, gid)
+    }
+
+    fn set_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
+        self.0.set_mode(file, mode)
+    }
+
+    fn report_write_errors(&self, file: &SimFile) -> io::Result<()> {
+        self.0.report_write_errors(file)
+    }
+
+    fn sync_folder(&self, folder: &SimFolder, file: Option<&SimFile>) -> io::Result<()> {
+        self.0.sync_folder(folder, file)
+    }
+
+    fn remove(&self, folder: &SimFolder, name: &OsStr) -> io::Result<()> {
+        self.0.remove(folder, name)
+    }
+}

@@ -1,0 +1,672 @@
+//! Atomic writes on a disk on which something goes wrong: every operation, once and for
+//! ever, with every kind of error. What the call reports is always so.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use holdfast::errno::Code;
+use holdfast::error::{Error, ErrorKind};
+use holdfast::fs::sim::{Fault, ForeignLock, Model, OperationKind, SimFs};
+use holdfast::write::Durability;
+
+use common::{DURABILITIES, OLD, Promise, Scene, Version, count_of, scene, scenes, write};
+
+/// What is retried, as the specification lists it.
+const RETRIED: [Code; 12] = [
+    Code::ENOSPC,
+    Code::EDQUOT,
+    Code::EAGAIN,
+    Code::EBUSY,
+    Code::EIO,
+    Code::EMFILE,
+    Code::ENFILE,
+    Code::ENOMEM,
+    Code::ETIMEDOUT,
+    Code::ENETDOWN,
+    Code::ENETUNREACH,
+    Code::ESTALE,
+];
+
+fn code(error: &Error) -> Option<Code> {
+    match &error.kind {
+        ErrorKind::System(failure) => failure.code(),
+        _ => None,
+    }
+}
+
+/// What runs under faults have shown.
+#[derive(Default)]
+struct Tally {
+    runs: usize,
+    succeeded: usize,
+    committed: usize,
+    states: usize,
+    complaints: Vec<String>,
+}
+
+impl Tally {
+    fn report(&self, what: &str) {
+        println!(
+            "{what}: {} runs, {} succeeded, {} failed after the rename, {} crash states",
+            self.runs, self.succeeded, self.committed, self.states
+        );
+        if let Some(first) = self.complaints.first() {
+            panic!("{} complaints, the first one:\n{first}", self.complaints.len());
+        }
+    }
+}
+
+/// Whether the crash states of a write that left the old file are looked at. There are
+/// many when several attempts left their temp files half removed, and they are the same
+/// whatever the error was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PowerCuts {
+    Always,
+    AfterSuccess,
+}
+
+/// Runs a scene under faults and checks that the outcome is so.
+fn check(
+    tally: &mut Tally,
+    promise: &Promise<'_>,
+    scene: &Scene,
+    durability: Durability,
+    faults: &[Fault],
+) -> (SimFs, Result<(), Error>) {
+    check_with(PowerCuts::Always, tally, promise, scene, durability, faults)
+}
+
+fn check_with(
+    power_cuts: PowerCuts,
+    tally: &mut Tally,
+    promise: &Promise<'_>,
+    scene: &Scene,
+    durability: Durability,
+    faults: &[Fault],
+) -> (SimFs, Result<(), Error>) {
+    let fs = scene.disk();
+    for fault in faults {
+        fs.inject(fault.clone());
+    }
+    scene.shorten_writes(&fs);
+    let outcome = write(&fs, &scene.request(durability));
+    tally.runs += 1;
+
+    let mut complaints: Vec<String> = Vec::new();
+    let expected = match &outcome {
+        Ok(()) => {
+            tally.succeeded += 1;
+            Version::New
+        }
+        Err(error) if error.committed => {
+            tally.committed += 1;
+            Version::New
+        }
+        Err(_) => Version::Old,
+    };
+    match promise.version(&fs) {
+        Ok(version) if version == expected => {}
+        Ok(version) => complaints.push(format!("the target is {version:?}, not {expected:?}")),
+        Err(complaint) => complaints.push(complaint),
+    }
+    match promise.temps(&fs) {
+        Ok(temps) => complaints.extend(
+            temps
+                .iter()
+                .filter(|temp| !may_be_left(&fs, temp))
+                .map(|temp| format!("{} is left", temp.display())),
+        ),
+        Err(complaint) => complaints.push(complaint),
+    }
+    if fs.open_handles() != (0, 0) {
+        complaints.push(format!("open handles: {:?}", fs.open_handles()));
+    }
+    complaints.extend(synced_again(&fs));
+
+    let possible = match (&outcome, durability) {
+        (_, Durability::None) if expected == Version::New => None,
+        (Err(_), _) if power_cuts == PowerCuts::AfterSuccess => None,
+        (Ok(()), Durability::Full) => Some(BTreeSet::from([Version::New])),
+        (_, _) if expected == Version::Old => Some(BTreeSet::from([Version::Old])),
+        _ => Some(BTreeSet::from([Version::Old, Version::New])),
+    };
+    if let Some(possible) = possible {
+        for model in Model::ALL {
+            match promise.after_power_cut(&fs, *model) {
+                Ok((versions, count)) => {
+                    tally.states += count;
+                    if !versions.is_subset(&possible) {
+                        complaints.push(format!("{model:?} may leave {versions:?}"));
+                    }
+                }
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
+    }
+    tally.complaints.extend(complaints.into_iter().map(|complaint| {
+        format!(
+            "{} ({durability:?}): {complaint}\nfaults: {faults:?}\nthe call: {outcome:?}\n\
+             in memory:\n{}\n{}",
+            scene.name,
+            fs.describe(),
+            last_lines(&fs.log_text(), 80)
+        )
+    }));
+    (fs, outcome)
+}
+
+fn last_lines(text: &str, most: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(most)..].join("\n")
+}
+
+/// A temp file may be left only if removing it failed, and it was tried.
+fn may_be_left(fs: &SimFs, temp: &Path) -> bool {
+    fs.log().iter().any(|performed| {
+        performed.kind == OperationKind::Remove
+            && performed.path == temp
+            && performed.error.is_some()
+    })
+}
+
+/// A file or folder whose sync has failed must not be synced again: success would say
+/// nothing. A folder may, for what was changed in it since.
+fn synced_again(fs: &SimFs) -> Option<String> {
+    let mut failed = HashSet::new();
+    for performed in fs.log() {
+        if performed.kind == OperationKind::SyncFile {
+            if failed.contains(&performed.path) {
+                return Some(format!("{} is synced again", performed.path.display()));
+            }
+            if performed.error.is_some_and(|error| error != "EINTR") {
+                failed.insert(performed.path);
+            }
+        }
+    }
+    None
+}
+
+/// How many operations a scene takes when nothing goes wrong.
+fn operations(scene: &Scene, durability: Durability) -> u64 {
+    scene.undisturbed(durability).count()
+}
+
+type Spread = fn(Fault) -> Fault;
+
+/// Once; for ever, but only operations of that kind; for ever.
+const SPREADS: [Spread; 3] = [|fault| fault, Fault::for_ever_alike, Fault::for_ever];
+
+// ── Every operation fails ─────────────────────────────────────────────────────────────────
+
+fn fail_every_operation(with: Code, power_cuts: PowerCuts) -> Tally {
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for number in 1..=operations(&scene, durability) {
+                for spread in SPREADS {
+                    let fault = spread(Fault::fail(with).at(number));
+                    let faults = [fault];
+                    let (_, outcome) =
+                        check_with(power_cuts, &mut tally, &promise, &scene, durability, &faults);
+                    if let Err(error) = outcome {
+                        let attempts = attempts_expected(&error);
+                        if error.attempts != attempts {
+                            let made = error.attempts;
+                            tally.complaints.push(format!(
+                                "{}: {made} attempts, not {attempts}: {error:?}",
+                                scene.name
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    tally
+}
+
+/// One attempt when the error is not one that may pass, or came after the rename; all of
+/// them otherwise, for a fault that lasts.
+fn attempts_expected(error: &Error) -> u32 {
+    let passes = code(error).is_some_and(|code| RETRIED.contains(&code));
+    if passes && !error.committed { 3 } else { 1 }
+}
+
+#[test]
+fn any_operation_finds_the_disk_full() {
+    fail_every_operation(Code::ENOSPC, PowerCuts::AfterSuccess).report("ENOSPC");
+}
+
+#[test]
+fn any_operation_meets_an_input_output_error() {
+    fail_every_operation(Code::EIO, PowerCuts::Always).report("EIO");
+}
+
+#[test]
+fn any_operation_exceeds_the_quota() {
+    fail_every_operation(Code::EDQUOT, PowerCuts::AfterSuccess).report("EDQUOT");
+}
+
+#[test]
+fn any_operation_is_not_permitted() {
+    fail_every_operation(Code::EACCES, PowerCuts::Always).report("EACCES");
+}
+
+#[test]
+fn any_operation_is_interrupted_and_one_that_always_is_ends_all_the_same() {
+    let tally = fail_every_operation(Code::EINTR, PowerCuts::Always);
+    tally.report("EINTR");
+    // One interruption of anything is nobody's business.
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for number in 1..=operations(&scene, durability) {
+                let fault = Fault::fail(Code::EINTR).at(number);
+                let (fs, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
+                outcome.unwrap();
+                assert_eq!(count_of(&fs, OperationKind::CreateNew), {
+                    let created = fs.log().into_iter().filter(|performed| {
+                        performed.kind == OperationKind::CreateNew && performed.error.is_some()
+                    });
+                    1 + created.count()
+                });
+            }
+        }
+    }
+    tally.report("one EINTR");
+}
+
+#[test]
+fn any_two_operations_fail() {
+    let mut tally = Tally::default();
+    for name in ["an existing file", "with two new folders", "a new file given to somebody"] {
+        let scene = scene(name);
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            let first_attempt = operations(&scene, durability);
+            for first in 1..=first_attempt {
+                // The second one may come in what follows the first, two attempts on.
+                for second in first + 1..=first + 2 * first_attempt + 4 {
+                    for (one, other) in [
+                        (Code::EIO, Code::EIO),
+                        (Code::ENOSPC, Code::EACCES),
+                        (Code::EACCES, Code::EINTR),
+                    ] {
+                        let faults = [Fault::fail(one).at(first), Fault::fail(other).at(second)];
+                        let _ = check(&mut tally, &promise, &scene, durability, &faults);
+                    }
+                }
+            }
+        }
+    }
+    tally.report("two faults");
+}
+
+#[test]
+fn any_operation_takes_effect_and_reports_an_error() {
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for number in 1..=operations(&scene, durability) {
+                for code in [Code::EIO, Code::EINTR, Code::EACCES, Code::ETIMEDOUT] {
+                    let fault = Fault::fail_after(code).at(number);
+                    let _ = check(&mut tally, &promise, &scene, durability, &[fault]);
+                }
+            }
+        }
+    }
+    tally.report("errors after the effect");
+}
+
+#[test]
+fn a_rename_that_took_place_but_reports_an_error_counts_as_done() {
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for code in [Code::EIO, Code::EINTR, Code::ETIMEDOUT, Code::ENOENT, Code::EACCES] {
+                for spread in [SPREADS[0], SPREADS[1]] {
+                    let fault = spread(Fault::fail_after(code).of(OperationKind::Rename));
+                    let (_, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
+                    assert!(outcome.is_ok(), "{}: {outcome:?}", scene.name);
+                }
+            }
+        }
+    }
+    tally.report("renames that report an error");
+}
+
+#[test]
+fn a_rename_that_took_place_is_never_denied_whatever_fails_next() {
+    let scene = scene("an existing file");
+    let promise = Promise::new(&scene);
+    let mut tally = Tally::default();
+    for durability in DURABILITIES {
+        for first in [Code::EIO, Code::EACCES] {
+            for second in [Code::EIO, Code::EACCES] {
+                for after in 1..=4 {
+                    let rename = position_of(&scene, durability, OperationKind::Rename);
+                    let faults = [
+                        Fault::fail_after(first).at(rename),
+                        Fault::fail(second).at(rename + after),
+                    ];
+                    let _ = check(&mut tally, &promise, &scene, durability, &faults);
+                }
+            }
+        }
+    }
+    tally.report("a rename that reports an error, and another error");
+}
+
+/// The number of the first operation of a kind when nothing goes wrong.
+fn position_of(scene: &Scene, durability: Durability, kind: OperationKind) -> u64 {
+    let log = scene.undisturbed(durability).log();
+    log.into_iter().find(|performed| performed.kind == kind).unwrap().number
+}
+
+#[test]
+fn any_write_takes_a_part_only() {
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for most in 1..=scene.new.len() {
+                for number in 1..=scene.new.len().div_ceil(most) as u64 {
+                    for spread in SPREADS {
+                        let fault = spread(Fault::short_write(most).at(number));
+                        let (_, outcome) =
+                            check(&mut tally, &promise, &scene, durability, &[fault]);
+                        assert!(outcome.is_ok(), "{}: {outcome:?}", scene.name);
+                    }
+                }
+            }
+        }
+    }
+    tally.report("short writes");
+}
+
+#[test]
+fn a_disk_that_takes_nothing_without_an_error_does_not_hang_the_write() {
+    let mut tally = Tally::default();
+    for scene in scenes().into_iter().filter(|scene| !scene.new.is_empty()) {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            let fault = Fault::short_write(0).for_ever();
+            let (_, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
+            assert!(!outcome.unwrap_err().committed);
+        }
+    }
+    tally.report("writes of nothing");
+}
+
+// ── A disk that fills up ──────────────────────────────────────────────────────────────────
+
+#[test]
+fn keeps_the_old_file_when_the_disk_fills_up_at_any_byte() {
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for free in 0..=scene.new.len() {
+                let fs = scene.disk();
+                scene.shorten_writes(&fs);
+                fs.set_free_space(Some(free as u64));
+                let outcome = write(&fs, &scene.request(durability));
+                let at = format!("{} ({durability:?}), {free} bytes free", scene.name);
+                if free == scene.new.len() {
+                    assert!(outcome.is_ok(), "{at}: {outcome:?}");
+                    assert_eq!(promise.version(&fs), Ok(Version::New), "{at}");
+                } else {
+                    let error = outcome.unwrap_err();
+                    assert_eq!(code(&error), Some(Code::ENOSPC), "{at}");
+                    assert_eq!((error.attempts, error.committed), (3, false), "{at}");
+                    assert_eq!(promise.version(&fs), Ok(Version::Old), "{at}");
+                }
+                assert_eq!(promise.temps(&fs), Ok(Vec::new()), "{at}");
+                assert_eq!(fs.open_handles(), (0, 0), "{at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn succeeds_when_space_is_freed_between_attempts() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    fs.set_free_space(Some(4));
+    fs.inject(Fault::intrude(|fs, _| fs.set_free_space(Some(100))).of(OperationKind::Remove));
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+    assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
+}
+
+// ── What is retried ───────────────────────────────────────────────────────────────────────
+
+#[test]
+fn retries_the_errors_that_may_pass_and_no_others() {
+    let scene = scene("an existing file");
+    let promise = Promise::new(&scene);
+    let mut tally = Tally::default();
+    for kind in [
+        OperationKind::OpenFolder,
+        OperationKind::CreateNew,
+        OperationKind::Write,
+        OperationKind::FileMetadata,
+        OperationKind::SyncFile,
+        OperationKind::Rename,
+    ] {
+        for with in Code::ALL {
+            let fault = Fault::fail(*with).of(kind);
+            let lasting = fault.clone().for_ever();
+            let (_, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[lasting]);
+            let error = outcome.unwrap_err();
+            let at = format!("{} fails with {}", kind.name(), with.name());
+            let expected = if RETRIED.contains(with) { 3 } else { 1 };
+            assert_eq!((error.attempts, error.committed), (expected, false), "{at}");
+            assert_eq!(code(&error), Some(*with), "{at}");
+
+            let (fs, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
+            let passes = RETRIED.contains(with)
+                || *with == Code::EINTR
+                // A taken name is not the end.
+                || kind == OperationKind::CreateNew && *with == Code::EEXIST;
+            assert_eq!(outcome.is_ok(), passes, "{at}: {outcome:?}");
+            if RETRIED.contains(with) && kind != OperationKind::OpenFolder {
+                assert_eq!(count_of(&fs, OperationKind::CreateNew), 2, "{at}");
+            }
+        }
+    }
+    tally.report("every code there is");
+}
+
+#[test]
+fn a_failed_sync_of_the_folder_is_reported_at_once_and_not_repeated() {
+    let scene = scene("an existing file");
+    let promise = Promise::new(&scene);
+    let mut tally = Tally::default();
+    for with in Code::ALL.iter().filter(|code| **code != Code::EINTR) {
+        let fault = Fault::fail(*with).of(OperationKind::SyncFolder);
+        let (fs, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
+        let error = outcome.unwrap_err();
+        assert_eq!((error.attempts, error.committed), (1, true), "{}", with.name());
+        assert_eq!(count_of(&fs, OperationKind::SyncFolder), 1);
+        assert_eq!(count_of(&fs, OperationKind::CreateNew), 1);
+    }
+    tally.report("failed syncs of the folder");
+}
+
+#[test]
+fn makes_as_many_attempts_as_it_was_allowed() {
+    for attempts in 1..=5 {
+        let mut scene = scene("a new file");
+        scene.options.attempts = attempts;
+        let fs = scene.disk();
+        fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFile).for_ever());
+        let error = write(&fs, &scene.request(Durability::File)).unwrap_err();
+        assert_eq!(error.attempts, attempts);
+        assert_eq!(count_of(&fs, OperationKind::SyncFile), attempts as usize);
+        assert!(fs.list("/dir").unwrap().iter().eq(["bystander"]));
+    }
+}
+
+#[test]
+fn an_owner_that_cannot_be_kept_is_no_error() {
+    for name in ["somebody's private file, written by root", "a new file given to somebody"] {
+        let scene = scene(name);
+        let fs = scene.disk();
+        fs.inject(Fault::fail(Code::EPERM).of(OperationKind::SetOwner).for_ever());
+        write(&fs, &scene.request(Durability::Full)).unwrap();
+        assert_eq!(*fs.read_file(scene.target).unwrap(), scene.new);
+        assert_eq!(fs.inspect(scene.target).unwrap().mode, scene.attributes.mode);
+        assert_eq!(fs.inspect(scene.target).unwrap().uid, 0);
+    }
+}
+
+// ── Somebody else ─────────────────────────────────────────────────────────────────────────
+
+/// What a sweeper holds, to be let go of in the end.
+type Held = Arc<Mutex<Vec<ForeignLock>>>;
+
+#[test]
+fn the_temp_file_is_locked_from_its_first_byte_until_it_is_the_target() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let seen: Arc<Mutex<BTreeMap<PathBuf, bool>>> = Arc::default();
+    for kind in [
+        OperationKind::Write,
+        OperationKind::SetMode,
+        OperationKind::SyncFile,
+        OperationKind::Rename,
+        OperationKind::SyncFolder,
+    ] {
+        let seen = Arc::clone(&seen);
+        let look = move |fs: &SimFs, path: &Path| {
+            let file =
+                if kind == OperationKind::SyncFolder { path.join("note") } else { path.into() };
+            let locked = fs.is_locked(file).unwrap();
+            seen.lock().unwrap().insert(kind.name().into(), locked);
+        };
+        fs.inject(Fault::intrude(look).of(kind));
+    }
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() >= 4, "{seen:?}");
+    assert!(seen.values().all(|locked| *locked), "{seen:?}");
+    assert!(!fs.is_locked(scene.target).unwrap());
+}
+
+#[test]
+fn a_sweeper_that_comes_before_the_lock_costs_a_new_start() {
+    let scene = scene("an existing file");
+    for durability in DURABILITIES {
+        let fs = scene.disk();
+        let held = Held::default();
+        let holds = Arc::clone(&held);
+        let sweep = move |fs: &SimFs, path: &Path| {
+            holds.lock().unwrap().push(fs.hold_lock(path).unwrap());
+            fs.take_away(path).unwrap();
+        };
+        fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock));
+        write(&fs, &scene.request(durability)).unwrap();
+        assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+        assert_eq!(Promise::new(&scene).temps(&fs), Ok(Vec::new()));
+        assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
+        assert_eq!(fs.open_handles(), (0, 0));
+    }
+}
+
+#[test]
+fn a_sweeper_that_removes_the_name_and_is_gone_costs_a_new_start() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let sweep = |fs: &SimFs, path: &Path| fs.take_away(path).unwrap();
+    fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock));
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+    assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
+}
+
+#[test]
+fn a_sweeper_that_only_looks_leaves_no_orphan_behind() {
+    // One that holds the lock for a moment, finds the file too young and lets it be.
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let held = Held::default();
+    let holds = Arc::clone(&held);
+    let look = move |fs: &SimFs, path: &Path| {
+        holds.lock().unwrap().push(fs.hold_lock(path).unwrap());
+    };
+    fs.inject(Fault::intrude(look).of(OperationKind::TryLock));
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+    assert_eq!(Promise::new(&scene).temps(&fs), Ok(Vec::new()), "{}", fs.log_text());
+}
+
+#[test]
+fn sweepers_that_always_hold_the_lock_do_not_hang_the_write() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let held = Held::default();
+    let holds = Arc::clone(&held);
+    let sweep = move |fs: &SimFs, path: &Path| {
+        holds.lock().unwrap().push(fs.hold_lock(path).unwrap());
+        fs.take_away(path).unwrap();
+    };
+    fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock).for_ever());
+    let error = write(&fs, &scene.request(Durability::Full)).unwrap_err();
+    assert!(!error.committed);
+    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::Old));
+    assert_eq!(fs.open_handles(), (0, 0));
+}
+
+#[test]
+fn the_outcome_is_so_when_somebody_removes_the_temp_file_at_any_moment() {
+    let mut tally = Tally::default();
+    for scene in scenes() {
+        let promise = Promise::new(&scene);
+        for durability in DURABILITIES {
+            for number in 1..=operations(&scene, durability) {
+                let vandal = |fs: &SimFs, _: &Path| {
+                    let is_temp = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
+                    for temp in fs.paths().into_iter().filter(is_temp) {
+                        fs.take_away(temp).unwrap();
+                    }
+                };
+                let fault = Fault::intrude(vandal).at(number);
+                let _ = check(&mut tally, &promise, &scene, durability, &[fault]);
+            }
+        }
+    }
+    tally.report("a vandal");
+}
+
+#[test]
+fn refuses_a_folder_that_takes_the_targets_name_meanwhile() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let swap = |fs: &SimFs, _: &Path| {
+        fs.take_away("/dir/note").unwrap();
+        fs.put_folder("/dir/note").unwrap();
+    };
+    fs.inject(Fault::intrude(swap).of(OperationKind::Rename));
+    let error = write(&fs, &scene.request(Durability::Full)).unwrap_err();
+    assert_eq!((code(&error), error.attempts), (Some(Code::EISDIR), 1));
+    assert_eq!(fs.list("/dir").unwrap(), ["bystander", "note"]);
+}
+
+#[test]
+fn an_existing_file_keeps_its_bytes_while_the_write_is_under_way() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    let look = |fs: &SimFs, _: &Path| assert_eq!(*fs.read_file("/dir/note").unwrap(), OLD);
+    let renames = operations(&scene, Durability::Full);
+    for number in 1..renames {
+        fs.inject(Fault::intrude(look).at(number));
+    }
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+}

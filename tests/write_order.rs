@@ -1,0 +1,315 @@
+//! Writes to one file take effect in the order of the calls, whatever threads run them,
+//! however the path is spelt, and whatever else happens to them meanwhile.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use holdfast::errno::Code;
+use holdfast::error::{Error, ErrorKind};
+use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
+use holdfast::io::Pool;
+use holdfast::payload::Payload;
+use holdfast::write::{Client, Control, Durability, Engine, Observer, Options, Request};
+
+/// A small generator of pseudo-random numbers: the same run for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// What is known about one file while writes to it are under way.
+#[derive(Default)]
+struct Witness {
+    /// The newest content that anybody has seen.
+    seen: u64,
+    complaints: Vec<String>,
+}
+
+struct World {
+    fs: SimFs,
+    engine: Engine<SimFs>,
+    witnesses: Mutex<HashMap<&'static str, Witness>>,
+    pending: Mutex<usize>,
+    settled: Condvar,
+    succeeded: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+/// The spellings of each file: by its own path, through a link to it, through a link to
+/// its folder.
+const FILES: [(&str, [&str; 3]); 3] = [
+    ("/dir/one", ["/dir/one", "/links/one", "/linked/one"]),
+    ("/dir/two", ["/dir/two", "/links/second", "/linked/two"]),
+    ("/else/three", ["/else/three", "/links/three", "/dir/../else/three"]),
+];
+
+fn world(threads: usize) -> Arc<World> {
+    let fs = SimFs::new();
+    for (file, _) in FILES {
+        fs.put_file(file, b"0").unwrap();
+    }
+    fs.put_link("/links/one", "/dir/one").unwrap();
+    fs.put_link("/links/second", "../dir/two").unwrap();
+    fs.put_link("/links/three", "/else/three").unwrap();
+    fs.put_link("/linked", "/dir").unwrap();
+    let engine = Engine::new(fs.clone(), Pool::new(threads, threads));
+    Arc::new(World {
+        fs,
+        engine,
+        witnesses: Mutex::default(),
+        pending: Mutex::new(0),
+        settled: Condvar::new(),
+        succeeded: AtomicUsize::new(0),
+        failed: AtomicUsize::new(0),
+    })
+}
+
+impl World {
+    fn content(&self, file: &str) -> u64 {
+        String::from_utf8(self.fs.read_file(file).unwrap().to_vec()).unwrap().parse().unwrap()
+    }
+
+    /// Looks at a file and complains if it holds something older than `least`, or than what
+    /// was there before.
+    fn look(&self, file: &'static str, least: u64, why: &str) {
+        // Looked at under the lock, or two who look would overtake each other.
+        let mut witnesses = self.witnesses.lock().unwrap();
+        let now = self.content(file);
+        let witness = witnesses.entry(file).or_default();
+        if now < witness.seen {
+            witness
+                .complaints
+                .push(format!("{file} went back from {} to {now} ({why})", witness.seen));
+        }
+        if now < least {
+            witness
+                .complaints
+                .push(format!("{file} holds {now} after {least} was acknowledged ({why})"));
+        }
+        witness.seen = witness.seen.max(now);
+    }
+
+    fn wait(&self) {
+        let pending = self.pending.lock().unwrap();
+        let waited =
+            self.settled.wait_timeout_while(pending, Duration::from_secs(120), |left| *left > 0);
+        assert_eq!(*waited.unwrap().0, 0, "some calls were never answered");
+    }
+
+    fn complaints(&self) -> Vec<String> {
+        self.witnesses
+            .lock()
+            .unwrap()
+            .values()
+            .flat_map(|witness| witness.complaints.clone())
+            .collect()
+    }
+}
+
+struct Caller {
+    world: Arc<World>,
+    file: &'static str,
+    number: u64,
+    answers: usize,
+    is_gone: bool,
+}
+
+impl Client for Caller {
+    fn start(&mut self, _: bool) -> bool {
+        if self.is_gone {
+            // Nobody waits for it any more; it counts as answered.
+            self.answers += 1;
+            *self.world.pending.lock().unwrap() -= 1;
+            self.world.settled.notify_all();
+        }
+        !self.is_gone
+    }
+
+    fn stop(&mut self) {}
+
+    fn observer(&self) -> Option<&dyn Observer> {
+        None
+    }
+
+    fn finish(&mut self, outcome: Result<(), Error>) {
+        self.answers += 1;
+        assert_eq!(self.answers, 1, "answered twice");
+        match outcome {
+            Ok(()) => {
+                self.world.succeeded.fetch_add(1, Ordering::SeqCst);
+                self.world.look(self.file, self.number, "acknowledged");
+            }
+            Err(error) => {
+                assert!(
+                    matches!(error.kind, ErrorKind::System(_) | ErrorKind::Cancelled),
+                    "{error}"
+                );
+                self.world.failed.fetch_add(1, Ordering::SeqCst);
+                self.world.look(self.file, 0, "refused");
+            }
+        }
+        *self.world.pending.lock().unwrap() -= 1;
+        self.world.settled.notify_all();
+    }
+}
+
+fn options(random: &mut Random) -> Options {
+    Options {
+        // Mostly alike, so that many merge.
+        durability: match random.below(20) {
+            0 => Durability::File,
+            1 => Durability::None,
+            _ => Durability::Full,
+        },
+        attempts: 2,
+        retry_delay: Duration::from_micros(random.below(300)),
+        ..Options::default()
+    }
+}
+
+fn request(path: &str, number: u64, options: Options) -> Request {
+    let payload = Payload::Owned(number.to_string().into_bytes());
+    Request { path: PathBuf::from(path), payload, options }
+}
+
+/// Makes `calls` random calls and checks the order.
+fn run(world: &Arc<World>, calls: u64, seed: u64, with_faults: bool) {
+    let mut random = Random(seed);
+    for number in 1..=calls {
+        let (file, spellings) = FILES[random.below(3) as usize];
+        let path = spellings[random.below(3) as usize];
+        let options = options(&mut random);
+        if with_faults && random.below(50) == 0 {
+            let code = [Code::EIO, Code::ENOSPC, Code::EACCES][random.below(3) as usize];
+            let kind = [OperationKind::Rename, OperationKind::SyncFile, OperationKind::SyncFolder]
+                [random.below(3) as usize];
+            world.fs.inject(Fault::fail(code).of(kind));
+        }
+        match random.below(200) {
+            0 => {
+                // A synchronous write, as in an exit handler.
+                let written = world.engine.write_now(request(path, number, options), None);
+                if written.is_ok() {
+                    world.look(file, number, "written synchronously");
+                }
+            }
+            choice => {
+                *world.pending.lock().unwrap() += 1;
+                let control = (choice < 6).then(Arc::<Control>::default);
+                let caller = Caller {
+                    world: Arc::clone(world),
+                    file,
+                    number,
+                    answers: 0,
+                    is_gone: choice == 7,
+                };
+                let request = request(path, number, options);
+                world.engine.submit(request, control.clone(), choice != 8, Box::new(caller));
+                if let Some(control) = control.filter(|_| choice < 3) {
+                    control.cancel();
+                }
+            }
+        }
+        if random.below(2000) == 0 {
+            world.wait();
+        }
+    }
+    world.wait();
+    let complaints = world.complaints();
+    assert!(
+        complaints.is_empty(),
+        "{} complaints: {:#?}",
+        complaints.len(),
+        &complaints[..complaints.len().min(5)]
+    );
+    assert_eq!(world.fs.open_handles(), (0, 0));
+    println!(
+        "{calls} calls: {} acknowledged, {} refused, {} renames",
+        world.succeeded.load(Ordering::SeqCst),
+        world.failed.load(Ordering::SeqCst),
+        world.fs.log().iter().filter(|done| done.kind == OperationKind::Rename).count(),
+    );
+}
+
+#[test]
+fn nothing_older_ever_replaces_what_was_acknowledged() {
+    for (threads, seed) in [(1, 7), (2, 99), (8, 1234), (32, 5)] {
+        let world = world(threads);
+        run(&world, 12_500, seed, false);
+        // The last call wins, when none fails.
+        let newest = world.witnesses.lock().unwrap().values().map(|witness| witness.seen).max();
+        assert!(newest.is_some_and(|newest| newest > 12_400));
+    }
+}
+
+#[test]
+fn nothing_older_ever_replaces_what_was_acknowledged_although_writes_fail() {
+    for (threads, seed) in [(1, 8), (2, 98), (8, 4321), (32, 6)] {
+        run(&world(threads), 12_500, seed, true);
+    }
+}
+
+#[test]
+fn writes_that_wait_together_are_merged_and_all_acknowledged() {
+    let world = world(4);
+    *world.pending.lock().unwrap() = 300;
+    for number in 1..=300 {
+        submit(&world, "/dir/one", number);
+    }
+    world.wait();
+    assert_eq!(world.complaints(), Vec::<String>::new());
+    assert_eq!(world.succeeded.load(Ordering::SeqCst), 300);
+    assert_eq!(world.content("/dir/one"), 300);
+    let renames = world.fs.log().iter().filter(|done| done.kind == OperationKind::Rename).count();
+    assert!(renames < 300, "{renames} renames");
+}
+
+#[test]
+fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
+    let world = world(2);
+    // Somebody has the lane, so that all the others wait.
+    let (give, take) = std::sync::mpsc::channel();
+    let keep = move |lane| give.send(lane).unwrap();
+    world.engine.in_turn(PathBuf::from("/dir/one"), Options::default(), keep);
+    let lane = take.recv().unwrap();
+    *world.pending.lock().unwrap() = 50;
+    for number in 1..=50 {
+        submit(&world, "/dir/one", number);
+    }
+    // The lane is free long after the synchronous write has taken its place in it.
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(lane);
+    });
+    let weak = Options { durability: Durability::None, ..Options::default() };
+    world.engine.write_now(request("/dir/one", 51, weak), None).unwrap();
+    release.join().unwrap();
+    world.wait();
+    assert_eq!(world.complaints(), Vec::<String>::new());
+    assert_eq!(world.succeeded.load(Ordering::SeqCst), 50);
+    // One write, and what was acknowledged as fully durable is there after a power cut.
+    let renames = world.fs.log().iter().filter(|done| done.kind == OperationKind::Rename).count();
+    assert_eq!(renames, 1);
+    for state in world.fs.crash_states(Model::StrictPosix, 10_000) {
+        assert_eq!(state.fs.read_file("/dir/one").unwrap().as_slice(), b"51");
+    }
+}
+
+/// A plain write that can be merged.
+fn submit(world: &Arc<World>, file: &'static str, number: u64) {
+    let world = Arc::clone(world);
+    let engine = world.engine.clone();
+    let caller = Caller { world, file, number, answers: 0, is_gone: false };
+    engine.submit(request(file, number, Options::default()), None, true, Box::new(caller));
+}
