@@ -1,6 +1,8 @@
 /// <reference types="node" />
 /// <reference lib="esnext.disposable" />
 
+import type { Writable } from 'node:stream'
+
 /**
  * What of an acknowledged write survives a power cut or a kernel crash. Each level also
  * gives what the ones before it give.
@@ -71,14 +73,34 @@ export interface WriteOptionsBase {
    */
   followSymlinks?: boolean | undefined
   /**
+   * `'json'`: the bytes must be one JSON text in UTF-8, just what `JSON.parse` takes (so no byte
+   * order mark), or nothing is written and the call fails with `EBADJSON` (`line` and `column`
+   * say where) or `EEMPTYJSON`. They are read back from the temp file before it takes the place
+   * of the file. Such calls are not merged with others.
+   * @default no check
+   */
+  validate?: 'json' | undefined
+  /**
    * Receives this call's log entries; `null` for none.
    * @default the one given to {@link setLogger}
    */
   logger?: Logger | null | undefined
 }
 
+/** The option of what replaces a file without having read it. */
+export interface LockedWriteOption {
+  /**
+   * Hold the file's write lock (see {@link withLock}) meanwhile, and wait for it up to 10 000 ms
+   * (`ELOCKED`). Inside {@link withLock} for the same file the lock that is held is used; inside
+   * an update of the same file the call fails with `EDEADLK`. Without it locks are neither taken
+   * nor heeded.
+   * @default false
+   */
+  lock?: boolean | undefined
+}
+
 /** The options of {@link atomicWrite}. */
-export interface AtomicWriteOptions extends WriteOptionsBase {
+export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption {
   /**
    * How a string is encoded. Without a meaning for other data.
    * @default 'utf8'
@@ -93,7 +115,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase {
 }
 
 /** The options of {@link atomicWriteSync}. */
-export interface AtomicWriteSyncOptions extends WriteOptionsBase {
+export interface AtomicWriteSyncOptions extends WriteOptionsBase, LockedWriteOption {
   /**
    * How a string is encoded. Without a meaning for other data.
    * @default 'utf8'
@@ -102,7 +124,7 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase {
 }
 
 /** The options of {@link atomicWriteJson}. */
-export interface AtomicWriteJsonOptions extends WriteOptionsBase {
+export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOption {
   /**
    * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white
    * space.
@@ -184,6 +206,248 @@ export function atomicWriteSync(
  * ```
  */
 export function atomicWriteJson(path: string | URL, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
+
+/** The options of {@link createAtomicWriteStream}. */
+export interface AtomicWriteStreamOptions extends Omit<WriteOptionsBase, 'retries' | 'retryDelay'>, LockedWriteOption {
+  /**
+   * How strings are encoded that are written without an encoding of their own.
+   * @default 'utf8'
+   */
+  encoding?: BufferEncoding | undefined
+  /**
+   * How many bytes wait in memory before `write()` returns `false`, from 1 to 1073741824.
+   * @default that of Node's streams
+   */
+  highWaterMark?: number | undefined
+  /**
+   * Destroys the stream with an `AbortError`; nothing is left. Once the file has been replaced
+   * it has no effect.
+   */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * A stream whose bytes replace the content of a file, once they are all there.
+ *
+ * **Promises.** The bytes go to a temp file beside the file as they come, with back-pressure.
+ * After `end()`, and before `'finish'`, they are synced and take the place of the file, as
+ * {@link atomicWrite} does it. A stream that is destroyed, aborted or fails before that leaves
+ * the file as it was and no temp file; so does one that is open when the process ends normally
+ * or its worker thread ends. With `lock: true` the lock is held from the beginning to the end.
+ *
+ * **Does not promise.** Nothing is tried again. A process that is killed leaves the temp file.
+ * Buffers must not be changed until their chunk has been taken. The errors with which the stream
+ * is destroyed are those of {@link atomicWrite}.
+ *
+ * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @throws {RangeError} When a number is out of range.
+ * @example
+ * ```js
+ * import { Readable } from 'node:stream'
+ * import { pipeline } from 'node:stream/promises'
+ * import { createAtomicWriteStream } from 'holdfast'
+ *
+ * await pipeline(Readable.from(['line 1\n', 'line 2\n']), createAtomicWriteStream('report.txt'))
+ * ```
+ */
+export function createAtomicWriteStream(path: string | URL, options?: AtomicWriteStreamOptions): Writable
+
+/** The options of {@link createBackup}. */
+export interface CreateBackupOptions
+  extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
+  /**
+   * How many backups of this file to leave, the new one included: an integer from 1 to 1000000.
+   * Older ones are removed after the new one is fully durable, whatever `durability` says; none
+   * that is newer is, and so never the newest that passes `validate`. That one cannot be removed
+   * is no error.
+   * @default all
+   */
+  keep?: number | undefined
+  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
+  signal?: AbortSignal | undefined
+}
+
+/** The options of {@link restoreBackup}. */
+export interface RestoreBackupOptions extends WriteOptionsBase {
+  /**
+   * Hold the target's write lock meanwhile. Inside {@link withLock} for the target the restore
+   * works under the lock that is held, in turn with updates there.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
+  signal?: AbortSignal | undefined
+}
+
+/** A backup of a file. */
+export interface Backup {
+  /** Where it is. */
+  path: string
+  /** When it was made, by its name. */
+  createdAt: Date
+  /** Its size in bytes. */
+  size: number
+}
+
+/**
+ * Copies a file aside, to `<path>.<milliseconds since 1970>.backup`.
+ *
+ * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
+ * permission bits and (as far as the process may) the owner of the file. It never takes the
+ * place of anything: if the name is taken it moves on by a millisecond. A file that is replaced
+ * meanwhile by a rename, as everything here does it, is backed up as one version in full. With
+ * `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
+ * of two files, they are shared.
+ *
+ * **Does not promise.** A file that somebody changes in place meanwhile may be caught half
+ * changed. No lock is taken. Extended attributes and ACLs are not copied, and holes in the file
+ * may be filled.
+ *
+ * @param path The file. A symbolic link is followed to what is copied, and the backup is made
+ *   beside the link.
+ * @returns The path of the backup.
+ * @throws {SessionFileError} `ENOENT` when there is no file, `EBADJSON` or `EEMPTYJSON` when it
+ *   does not pass `validate`, or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * console.log(await createBackup('state.json', { validate: 'json', keep: 5 }))
+ * ```
+ */
+export function createBackup(path: string | URL, options?: CreateBackupOptions): Promise<string>
+
+/**
+ * Replaces a file by a backup of it, or by any other file.
+ *
+ * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock:
+ * whoever reads the target, at any moment and after any crash, finds what was there or the
+ * backup, whole. The target keeps its permission bits and owner; a target that does not exist
+ * gets those of the backup. The backup stays.
+ *
+ * **Does not promise.** What {@link createBackup} does not.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no backup, `EBADJSON` or `EEMPTYJSON` when it
+ *   does not pass `validate`, `ELOCKED` when the lock was not free in time, `EDEADLK` inside an
+ *   update of the target, or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, restoreBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{"level":1}')
+ * const backup = await createBackup('state.json')
+ * await atomicWrite('state.json', '{"level":2}')
+ * await restoreBackup(backup, 'state.json')
+ * ```
+ */
+export function restoreBackup(
+  backupPath: string | URL,
+  targetPath: string | URL,
+  options?: RestoreBackupOptions,
+): Promise<void>
+
+/**
+ * The backups of a file that {@link createBackup} has made, the newest first. The file itself
+ * need not exist any more; its folder must.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, listBackups, restoreBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * await createBackup('state.json')
+ * const [newest] = await listBackups('state.json')
+ * if (newest) await restoreBackup(newest.path, 'state.json')
+ * ```
+ */
+export function listBackups(path: string | URL): Promise<Backup[]>
+
+/**
+ * Removes old backups from a folder: regular files that have the name of a backup
+ * (`….<digits>.backup`), which `pattern` matches. Their age is that which the name says.
+ *
+ * **Does not promise.** The removals are not synced: after a power cut some may be there again.
+ *
+ * @param dir The folder. What is in folders below it is left alone.
+ * @param pattern Is tried on each name, from its beginning.
+ * @param maxAge Milliseconds, from 0 to Infinity: what is at least as old is removed. By default 7
+ *   days (604800000).
+ * @param options With `anyName` the name need not be that of a backup, and the age is the time
+ *   since the file was last changed. Lock files and temp files of holdfast are not removed.
+ * @returns The names of the files that were removed.
+ * @throws {SessionFileError} With the first thing that went wrong, after everything that could be
+ *   removed has been.
+ * @example
+ * ```js
+ * import { cleanupBackups } from 'holdfast'
+ *
+ * const removed = await cleanupBackups('.', /^state\.json\./, 24 * 60 * 60 * 1000)
+ * console.log(removed.length)
+ * ```
+ */
+export function cleanupBackups(
+  dir: string | URL,
+  pattern: RegExp,
+  maxAge?: number,
+  options?: { anyName?: boolean | undefined },
+): Promise<string[]>
+
+/**
+ * The same functions by the names that Vectra has for them, with its rules for trying again:
+ * `retries` attempts in all (by default 3), of which attempt n waits
+ * `retryDelay * 2 ** (n - 2)` milliseconds (by default 100, 200…). When they have all failed,
+ * the message says so: `…failed after 3 attempts: …`. Errors that do not pass (`EACCES`,
+ * `EISDIR`, `ENOTDIR`, `EINVAL`, corrupt JSON and all others that are not listed at
+ * {@link WriteOptionsBase.retries}) fail at once.
+ *
+ * @example
+ * ```js
+ * import { AtomicOperations } from 'holdfast'
+ *
+ * await AtomicOperations.writeFile('index.json', '{"count":0}', { retries: 5, retryDelay: 200 })
+ * await AtomicOperations.updateJsonFile('index.json', (data) => {
+ *   data.count++
+ *   return data
+ * })
+ * const backup = await AtomicOperations.createBackup('index.json')
+ * await AtomicOperations.restoreBackup(backup, 'index.json')
+ * console.log(await AtomicOperations.readFile('index.json'))
+ * ```
+ */
+export class AtomicOperations {
+  /** {@link atomicWrite}. */
+  static writeFile: typeof atomicWrite
+  /**
+   * The content of a file as text in UTF-8; other bytes become U+FFFD, as in `fs.readFile`.
+   *
+   * @throws {SessionFileError} With the errno name: `ENOENT`, `EACCES`, `EISDIR`…
+   */
+  static readFile(
+    path: string | URL,
+    options?: { retries?: number | undefined; retryDelay?: number | undefined },
+  ): Promise<string>
+  /**
+   * {@link updateJsonFile}, but what `updater` throws is retried as well, and the last of it is
+   * the `cause` of the error.
+   */
+  static updateJsonFile<T = any>(
+    path: string | URL,
+    updater: (data: T) => T | void | Promise<T | void>,
+    options?: UpdateJsonOptions<T>,
+  ): Promise<T>
+  /** {@link createBackup}. */
+  static createBackup: typeof createBackup
+  /** {@link restoreBackup}. */
+  static restoreBackup: typeof restoreBackup
+  /** {@link cleanupBackups}. */
+  static cleanupBackups: typeof cleanupBackups
+}
 
 /** The options of {@link updateJsonFile}. */
 export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
@@ -427,7 +691,10 @@ export class SessionFileError extends Error {
   name: string
   /** The file, as it was given to the call. */
   path: string
-  /** `'atomic write'`, `'update JSON'`, `'lock'`. */
+  /**
+   * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
+   * `'list backups'`, `'clean up backups'`, `'read file'`.
+   */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,

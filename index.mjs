@@ -3,10 +3,16 @@ import holdfast from './index.js'
 
 export const {
   acquireLock,
+  AtomicOperations,
   atomicWrite,
   atomicWriteJson,
   atomicWriteSync,
+  cleanupBackups,
+  createAtomicWriteStream,
+  createBackup,
   isLocked,
+  listBackups,
+  restoreBackup,
   SessionFileError,
   setLogger,
   tryAcquireLock,

@@ -102,19 +102,24 @@ function toBytes(data, encoding) {
   if (!ArrayBuffer.isView(data)) {
     throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
   }
-  if (data.byteLength === 0 && isDetached(data.buffer)) {
-    throw wrongValue('The "data" argument must not be a view of a detached ArrayBuffer: its bytes have been transferred elsewhere')
+  if (isDetached(data)) {
+    throw wrongValue('The "data" argument must not be a view of memory that is gone: its ArrayBuffer is detached or has become too short')
   }
   return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 }
 
-/** @param {ArrayBufferLike} buffer */
-function isDetached(buffer) {
+/**
+ * Whether the bytes of a view are gone: transferred away, or cut off by a resize. It would
+ * look like an empty one.
+ *
+ * @param {ArrayBufferView} view
+ */
+function isDetached(view) {
   try {
-    new Uint8Array(buffer)
+    if (view.byteLength === 0 && !(view instanceof DataView)) Uint8Array.prototype.keys.call(view)
     return false
   } catch {
-    // The one reason for which this throws.
+    // The one reason for which this throws, and for a DataView its length.
     return true
   }
 }

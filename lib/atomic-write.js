@@ -1,20 +1,26 @@
 'use strict'
 
+const { onAbort } = require('./abort.js')
 const native = require('./binding.js')
-const { readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
+const { boolean, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
 const { failed } = require('./errors.js')
+const held = require('./held.js')
+const { IN_UPDATE, PATIENCE, underLock } = require('./lock.js')
 const { observer } = require('./logger.js')
 const port = require('./port.js')
 const writeOptions = require('./write-options.js')
 
 const OPERATION = 'atomic write'
 
-const { signal: _signal, ...syncChecks } = writeOptions.checks
-const { encoding: _encoding, ...jsonChecks } = { ...writeOptions.checks, indent }
+const checks = { ...writeOptions.checks, lock: boolean }
+const { signal: _signal, ...syncChecks } = checks
+const { encoding: _encoding, ...jsonChecks } = { ...checks, indent }
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
 
 /** @type {typeof import('../index.js').atomicWrite} */
 async function atomicWrite(path, data, options) {
-  const read = readOptions(options, writeOptions.checks, 'atomicWrite')
+  const read = readOptions(options, checks, 'atomicWrite')
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
   try {
@@ -46,7 +52,11 @@ function atomicWriteSync(path, data, options) {
   /** @type {import('./binding.js').Message[]} */
   let messages
   try {
-    messages = native.writeSync(toAbsolute(target), bytes, writeOptions.toNative(read), observe !== undefined)
+    const path = toAbsolute(target)
+    const settings = writeOptions.toNative(read)
+    messages = read.lock
+      ? writeLocked(path, bytes, settings, observe !== undefined)
+      : native.writeSync(path, bytes, settings, observe !== undefined)
   } catch (error) {
     throw failed(target, OPERATION, error)
   }
@@ -57,9 +67,23 @@ function atomicWriteSync(path, data, options) {
 }
 
 /**
+ * Writes on this thread, under the lock of the file.
+ *
+ * @param {string} path
+ * @param {Uint8Array} bytes
+ * @param {import('./binding.js').WriteOptions | undefined} settings
+ * @param {boolean} isObserved
+ */
+function writeLocked(path, bytes, settings, isObserved) {
+  const inside = held.current()
+  if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), PATIENCE)
+}
+
+/**
  * @param {string} target
  * @param {Uint8Array} bytes
- * @param {{ [K in keyof typeof writeOptions.checks]?: ReturnType<typeof writeOptions.checks[K]> }} options
+ * @param {Options} options
  */
 async function write(target, bytes, options) {
   const { signal } = options
@@ -67,16 +91,17 @@ async function write(target, bytes, options) {
   const observe = observer(options.logger, target)
   const settings = writeOptions.toNative(options)
   const control = signal && new native.Control()
-  const outcome = () =>
-    port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control), bytes, observe)
+  /** @param {number} [hold] */
+  const writeUnder = (hold) =>
+    port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+  const outcome = () => (options.lock ? underLock(path, options, settings, writeUnder) : writeUnder())
   if (!signal || !control) return outcome()
   if (signal.aborted) throw CANCELLED
-  const cancel = () => control.cancel()
-  signal.addEventListener('abort', cancel, { once: true })
+  const stop = onAbort(signal, () => control.cancel())
   try {
     return await outcome()
   } finally {
-    signal.removeEventListener('abort', cancel)
+    stop()
   }
 }
 

@@ -17,8 +17,7 @@ class SessionFileError extends Error {
    * @param {unknown} [cause]
    */
   constructor(path, operation, cause) {
-    const reason = cause instanceof Error ? cause.message : cause === undefined ? undefined : String(cause)
-    super(`Failed to ${operation} at ${path}: ${reason ?? 'unknown error'}`)
+    super(`Failed to ${operation} at ${path}: ${textOf(cause)}`)
     this.path = path
     this.operation = operation
     this.attempts = 1
@@ -39,6 +38,18 @@ class AbortError extends Error {
   }
 }
 hide(AbortError.prototype, 'name', 'AbortError')
+
+/** @param {unknown} cause */
+function textOf(cause) {
+  if (cause === undefined) return 'unknown error'
+  if (cause instanceof Error) return cause.message
+  try {
+    return String(cause)
+  } catch {
+    // An object that has no text of its own.
+    return 'unknown error'
+  }
+}
 
 /**
  * Sets those that are known, so that an error that is printed shows no blanks.
@@ -69,13 +80,14 @@ function hide(object, key, value) {
  */
 function failed(path, operation, failure, signal) {
   if (failure instanceof Error) return new SessionFileError(path, operation, failure)
-  const native = /** @type {NativeError} */ (failure)
+  const native = /** @type {NativeError & { value?: unknown }} */ (failure)
   if (native.kind === 'cancelled') return new AbortError(signal?.reason)
-  const cause = causeOf(native)
+  // What a caller's function threw may be anything.
+  const cause = native.kind === 'thrown' ? native.value : causeOf(native)
   const error = new SessionFileError(path, operation, cause)
   if (native.exhausted && native.attempts > 1) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)
-    error.message = `Failed to ${operation} at ${path}: ${title} failed after ${native.attempts} attempts: ${cause.message}`
+    error.message = `Failed to ${operation} at ${path}: ${title} failed after ${native.attempts} attempts: ${cause instanceof Error ? cause.message : String(cause)}`
   }
   error.attempts = native.attempts
   error.committed = native.committed

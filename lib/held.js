@@ -48,9 +48,36 @@ function create(hold, kind, updates) {
   return { hold, kind, isLive: true, updates, last: Promise.resolve() }
 }
 
+/**
+ * Takes a place behind what was started under these locks before, until it is known which of
+ * them the work is for. A lock is not given back before the places under it are left.
+ *
+ * @param {readonly Held[]} all
+ */
+function reserve(all) {
+  const places = all.map((held) => {
+    const before = held.last
+    let leave = () => {}
+    /** @type {Promise<void>} */
+    const left = new Promise((resolve) => {
+      leave = resolve
+    })
+    held.last = before.then(() => left)
+    return { held, before, leave }
+  })
+  return {
+    /** Settles when it is the turn of the work. @param {Held} held */
+    turn: (held) => places.find((place) => place.held === held)?.before,
+    /** @param {Held} [but] */
+    leave(but) {
+      for (const place of places) if (place.held !== but) place.leave()
+    },
+  }
+}
+
 /** @param {readonly Held[]} all */
 function numbers(all) {
   return all.flatMap((held) => held.hold ?? [])
 }
 
-module.exports = { create, current, numbers, run }
+module.exports = { create, current, numbers, reserve, run }

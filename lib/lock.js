@@ -1,5 +1,6 @@
 'use strict'
 
+const { onAbort } = require('./abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
@@ -115,25 +116,108 @@ async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, i
 }
 
 /**
+ * Does a piece of work under the lock of a file that the caller holds, in the order of the
+ * calls under that lock; or something else if it holds none.
+ *
+ * @template T
+ * @param {string} path
+ * @param {boolean} locks whether the work wants a lock at all
+ * @param {(outer: import('./held.js').Held) => Promise<T>} work
+ * @param {() => Promise<T>} otherwise
+ * @returns {Promise<T>}
+ */
+async function underHeld(path, locks, work, otherwise) {
+  const inside = held.current()
+  if (inside.length === 0) return otherwise()
+  const places = held.reserve(inside)
+  try {
+    const outer = await findOuter(path, inside, locks)
+    if (!outer) {
+      places.leave()
+      return await otherwise()
+    }
+    places.leave(outer)
+    await places.turn(outer)
+    return await work(outer)
+  } finally {
+    places.leave()
+  }
+}
+
+/**
+ * Which of the locks that the caller holds is that of this file, if any.
+ *
+ * @param {string} path
+ * @param {readonly import('./held.js').Held[]} inside
+ * @param {boolean} locks
+ */
+async function findOuter(path, inside, locks) {
+  let outer = inside.find((candidate) => candidate.updates === path)
+  if (!outer && locks) {
+    /** @type {import('./binding.js').NativeValue} */
+    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
+    outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
+  }
+  if (outer?.updates !== undefined) throw IN_UPDATE
+  return outer
+}
+
+/** What is asked for in the middle of an update of the same file would wait for itself. */
+const IN_UPDATE = {
+  kind: 'deadlock',
+  code: 'EDEADLK',
+  message: 'the caller is in an update of this file, which would wait for itself',
+  attempts: 1,
+  committed: false,
+}
+
+/**
+ * Does a piece of work that can give a lock back: under a lock that the caller holds, or one
+ * that is taken for it.
+ *
+ * @template T
+ * @param {string} path
+ * @param {{ signal?: AbortSignal }} options
+ * @param {import('./binding.js').WriteOptions | undefined} settings
+ * @param {(hold: number | undefined) => Promise<T>} work gets the number of the lock that it has to
+ *   give back, whatever comes of it
+ * @returns {Promise<T>}
+ */
+function underLock(path, { signal }, settings, work) {
+  return underHeld(path, true, () => work(undefined), async () => {
+    const { hold } = await waitFor(signal, (opened, id) =>
+      opened.acquireLock(id, path, true, PATIENCE, [], settings),
+    )
+    return work(hold)
+  })
+}
+
+/**
  * Runs an operation that waits for a lock, and can be cancelled while it does.
  *
  * @param {AbortSignal | undefined} signal
  * @param {(port: import('./binding.js').Port, id: number) => import('./binding.js').LockWaiter | null} start
+ * @param {import('./binding.js').Control} [control] cancels it when it does not wait any more
+ * @param {(event: import('./binding.js').NativeEvent) => void} [observe]
  * @returns {Promise<import('./binding.js').NativeValue>}
  */
-async function waitFor(signal, start) {
+async function waitFor(signal, start, control, observe) {
   if (signal?.aborted) throw { kind: 'cancelled' }
   /** @type {import('./binding.js').LockWaiter | null} */
   let waiter = null
-  const cancel = () => waiter?.cancel()
-  signal?.addEventListener('abort', cancel, { once: true })
+  const stop = onAbort(signal, () => {
+    control?.cancel()
+    waiter?.cancel()
+  })
   try {
     return await port.run((opened, id) => {
       waiter = start(opened, id)
-    })
+    }, undefined, observe)
   } finally {
-    signal?.removeEventListener('abort', cancel)
+    stop()
   }
 }
 
-module.exports = { PATIENCE, acquire, acquireLock, isLocked, release, tryAcquireLock, waitFor, withLock }
+module.exports = {
+  IN_UPDATE, PATIENCE, acquire, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+}

@@ -24,7 +24,12 @@ const pending = new Map()
 let port
 let last = 0
 
+/** The port of this thread. */
 function open() {
+  return (port ??= connect())
+}
+
+function connect() {
   const opened = new native.Port(onMessages)
   // A write that is cut off by the end of the process does no harm, but leaves its temp
   // file behind. Worker threads end without the process and need no such care.
@@ -44,7 +49,7 @@ function open() {
  */
 function run(start, memory, observe) {
   return new Promise((resolve, reject) => {
-    const opened = (port ??= open())
+    const opened = open()
     const id = ++last
     start(opened, id)
     // Nothing can have been delivered yet: that happens on this thread.
@@ -70,4 +75,4 @@ function onMessages(messages) {
   if (pending.size === 0) port?.release()
 }
 
-module.exports = { run }
+module.exports = { open, run }

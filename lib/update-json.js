@@ -4,11 +4,12 @@
 // are combined: one lock, one read, their functions one after the other, one write.
 
 const { AsyncResource } = require('node:async_hooks')
+const { onAbort } = require('./abort.js')
 const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const { indent } = require('./atomic-write.js')
 const { failed } = require('./errors.js')
 const held = require('./held.js')
-const { PATIENCE, release, waitFor } = require('./lock.js')
+const { PATIENCE, release, underHeld, waitFor } = require('./lock.js')
 const native = require('./binding.js')
 const { observer } = require('./logger.js')
 const port = require('./port.js')
@@ -38,6 +39,7 @@ const { encoding: _encoding, ...checks } = {
  * @property {AsyncResource} context the caller's async context
  * @property {(value: any) => void} resolve
  * @property {(error: unknown) => void} reject
+ * @property {Queue} queue where it waits
  */
 
 /**
@@ -57,15 +59,32 @@ async function updateJsonFile(path, update, options) {
   try {
     const absolute = toAbsolute(target)
     if (read.signal?.aborted) throw CANCELLED
-    const outer = await outerLock(absolute, read.lock !== false)
-    return await new Promise((resolve, reject) => {
-      const context = new AsyncResource('holdfast.updateJsonFile')
-      enqueue(absolute, { target, options: read, update, context, resolve, reject }, outer)
-    })
+    return await perform(absolute, target, update, read)
   } catch (error) {
     if (error instanceof Thrown) throw error.value
     throw failed(target, OPERATION, error, read.signal)
   }
+}
+
+/**
+ * @param {string} path
+ * @param {string} target
+ * @param {(data: any) => unknown} update
+ * @param {Options} options
+ * @returns {Promise<any>}
+ */
+function perform(path, target, update, options) {
+  return new Promise((resolve, reject) => {
+    const context = new AsyncResource('holdfast.updateJsonFile')
+    /** @type {Call} */
+    const call = { target, options, update, context, resolve, reject, queue: { calls: [], cancel: undefined } }
+    call.queue.calls.push(call)
+    watch(call)
+    // Under a lock that is held there is nothing to wait for but the work before this.
+    /** @param {import('./held.js').Held} outer */
+    const alone = (outer) => runBatch(path, call.queue, outer)
+    underHeld(path, options.lock !== false, alone, async () => enqueue(path, call)).catch(reject)
+  })
 }
 
 /** What the caller's function threw: it is passed on as it is. */
@@ -83,70 +102,39 @@ function failure(code, message, more) {
   return { kind: 'json', code, message, attempts: 1, committed: false, ...more }
 }
 
-/**
- * The lock of this file, if the caller holds it and can work under it.
- *
- * @param {string} path
- * @param {boolean} locks whether the call wants a lock at all
- */
-async function outerLock(path, locks) {
-  const inside = held.current()
-  if (inside.length === 0) return undefined
-  let outer = inside.find((candidate) => candidate.updates === path)
-  if (!outer && locks) {
-    /** @type {import('./binding.js').NativeValue} */
-    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
-    outer = inside.findLast((candidate) => candidate.hold === hold)
-  }
-  if (outer?.updates !== undefined) {
-    throw failure('EDEADLK', 'the caller is in an update of this file, which would wait for itself', { kind: 'deadlock' })
-  }
-  return outer
-}
-
-/**
- * @param {string} path
- * @param {Call} call
- * @param {import('./held.js').Held | undefined} outer
- */
-function enqueue(path, call, outer) {
-  if (outer) {
-    // Under a lock that is held there is nothing to wait for but the work before this.
-    const queue = { calls: [call], cancel: undefined }
-    outer.last = outer.last.then(() => runBatch(path, queue, outer))
-    return watch(call, queue)
-  }
-  let queue = queues.get(path)
+/** @param {string} path @param {Call} call */
+function enqueue(path, call) {
+  // It may have been cancelled while it was looked up whether its lock is held.
+  if (call.queue.calls.length === 0) return
+  const queue = queues.get(path)
   if (queue) {
+    call.queue = queue
     queue.calls.push(call)
   } else {
-    queue = { calls: [call], cancel: undefined }
-    queues.set(path, queue)
-    drain(path, queue)
+    queues.set(path, call.queue)
+    drain(path, call.queue)
   }
-  watch(call, queue)
 }
 
 /**
  * Lets a call that has not been started be cancelled.
  *
  * @param {Call} call
- * @param {Queue} queue
  */
-function watch(call, queue) {
+function watch(call) {
   const { signal } = call.options
   if (!signal) return
-  const cancel = () => {
+  const stop = onAbort(signal, () => {
+    const { queue } = call
     const index = queue.calls.indexOf(call)
     if (index < 0) return
     queue.calls.splice(index, 1)
     call.reject(CANCELLED)
     if (queue.calls.length === 0) queue.cancel?.()
-  }
-  signal.addEventListener('abort', cancel, { once: true })
+  })
   const { resolve, reject } = call
-  call.resolve = (value) => (signal.removeEventListener('abort', cancel), resolve(value))
-  call.reject = (error) => (signal.removeEventListener('abort', cancel), reject(error))
+  call.resolve = (value) => (stop(), resolve(value))
+  call.reject = (error) => (stop(), reject(error))
 }
 
 /** @param {string} path @param {Queue} queue */
@@ -207,7 +195,8 @@ function takeBatch(queue, options) {
 }
 
 const SHARED = /** @type {const} */ ([
-  'durability', 'mode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'logger', 'indent', 'lock', 'timeout',
+  'durability', 'mode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'validate', 'logger', 'indent',
+  'lock', 'timeout',
 ])
 
 /** @param {Options} a @param {Options} b */
@@ -325,17 +314,15 @@ function isThenable(value) {
  */
 async function orCancelled(promise, signal) {
   if (!signal) return promise
-  /** @type {() => void} */
-  let cancel = () => {}
+  if (signal.aborted) throw CANCELLED
+  let stop = () => {}
   const cancelled = new Promise((_, reject) => {
-    cancel = () => reject(CANCELLED)
+    stop = onAbort(signal, () => reject(CANCELLED))
   })
-  signal.addEventListener('abort', cancel, { once: true })
-  if (signal.aborted) cancel()
   try {
     return await Promise.race([promise, cancelled])
   } finally {
-    signal.removeEventListener('abort', cancel)
+    stop()
   }
 }
 
@@ -365,4 +352,4 @@ async function commit({ path, text, done }, before, settings, own) {
   )
 }
 
-module.exports = { updateJsonFile }
+module.exports = { OPERATION, Thrown, checks, perform, updateJsonFile }

@@ -19,6 +19,7 @@ const checks = {
   signal: abortSignal,
   makeDirs: boolean,
   followSymlinks: boolean,
+  validate: oneOf('json'),
   logger: logger.check,
 }
 
@@ -27,7 +28,9 @@ const ownerChecks = { uid: integer(0, LARGEST_ID), gid: integer(0, LARGEST_ID) }
 /** @param {unknown} value @param {string} name */
 function owner(value, name) {
   if (value === false) return false
-  if (typeof value !== 'object' || value === null) throw wrongType(name, 'an object with uid and gid, or false', value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw wrongType(name, 'an object with uid and gid, or false', value)
+  }
   const { uid, gid } = readOptions(value, ownerChecks, 'chown')
   if (uid === undefined || gid === undefined) throw wrongType(name, 'an object with both uid and gid, or false', value)
   return { uid, gid }
@@ -42,10 +45,11 @@ const LEVELS = { none: 0, file: 1, full: 2 }
  * @returns {import('./binding.js').WriteOptions | undefined}
  */
 function toNative(options) {
-  const { durability, mode, chown, retries, retryDelay, makeDirs, followSymlinks } = options
+  const { durability, mode, chown, retries, retryDelay, makeDirs, followSymlinks, validate } = options
   const isDefault =
     durability === undefined && mode === undefined && chown === undefined && retries === undefined &&
-    retryDelay === undefined && makeDirs === undefined && followSymlinks === undefined
+    retryDelay === undefined && makeDirs === undefined && followSymlinks === undefined &&
+    validate === undefined
   if (isDefault) return undefined
   return {
     ...(durability !== undefined && { durability: LEVELS[durability] }),
@@ -56,6 +60,7 @@ function toNative(options) {
     ...(retryDelay !== undefined && { retryDelay }),
     ...(makeDirs !== undefined && { makeDirs }),
     ...(followSymlinks !== undefined && { followSymlinks }),
+    ...(validate !== undefined && { isJson: true }),
   }
 }
 

@@ -16,8 +16,8 @@ use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
 use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
-use crate::io::task::{self, Step};
 use crate::io::Pool;
+use crate::io::task::{self, Step};
 use crate::lock::{self, Hold, Waiter};
 use crate::target;
 use crate::temp;
@@ -194,7 +194,7 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
             Err(error) => return Err(Failure::at("lstat", target.shown(&name), error)),
         }
     }
-    backups.sort_unstable_by(|one, other| other.time.cmp(&one.time));
+    backups.sort_unstable_by_key(|backup| std::cmp::Reverse(backup.time));
     Ok(backups)
 }
 
@@ -207,8 +207,8 @@ pub fn candidates<F: FileSystem>(
 ) -> Result<Vec<(String, Option<u64>)>, Failure> {
     let open = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))
         .map_err(|error| Failure::at("open", folder, error))?;
-    let names = uninterrupted(|| fs.names(&open))
-        .map_err(|error| Failure::at("scandir", folder, error))?;
+    let names =
+        uninterrupted(|| fs.names(&open)).map_err(|error| Failure::at("scandir", folder, error))?;
     Ok(names
         .into_iter()
         .filter_map(|name| {
@@ -322,9 +322,10 @@ pub fn submit_create<G: 'static>(
     answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
-    let step = attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
-        create(&Os, &request, control, observer)
-    });
+    let step =
+        attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
+            create(&Os, &request, control, observer)
+        });
     task::repeat(pool, step, answer);
 }
 

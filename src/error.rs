@@ -150,7 +150,8 @@ impl From<&serde_json::Error> for BadJson {
         let place = format!(" at line {line} column {column}");
         let message = error.to_string();
         let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
-        BadJson { message, line, column }
+        // A line break that should not be there is counted to the line after it, at 0.
+        BadJson { message, line, column: column.max(1) }
     }
 }
 

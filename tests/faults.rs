@@ -1,6 +1,13 @@
 //! Atomic writes on a disk on which something goes wrong: every operation, once and for
 //! ever, with every kind of error. What the call reports is always so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -202,8 +209,12 @@ const SPREADS: [Spread; 3] = [|fault| fault, Fault::for_ever_alike, Fault::for_e
 // ── Every operation fails ─────────────────────────────────────────────────────────────────
 
 fn fail_every_operation(with: Code, power_cuts: PowerCuts) -> Tally {
+    fail_every_operation_of(scenes(), with, power_cuts)
+}
+
+fn fail_every_operation_of(scenes: Vec<Scene>, with: Code, power_cuts: PowerCuts) -> Tally {
     let mut tally = Tally::default();
-    for scene in scenes() {
+    for scene in scenes {
         let promise = Promise::new(&scene);
         for durability in DURABILITIES {
             for number in 1..=operations(&scene, durability) {
@@ -243,7 +254,10 @@ fn any_operation_finds_the_disk_full() {
 
 #[test]
 fn any_operation_meets_an_input_output_error() {
-    fail_every_operation(Code::EIO, PowerCuts::Always).report("EIO");
+    fail_every_operation(Code::EIO, PowerCuts::AfterSuccess).report("EIO");
+    let some = ["an existing file", "with two new folders", "a new empty file"].map(scene);
+    let tally = fail_every_operation_of(some.into(), Code::EIO, PowerCuts::Always);
+    tally.report("EIO and a power cut");
 }
 
 #[test]
@@ -305,6 +319,27 @@ fn any_two_operations_fail() {
         }
     }
     tally.report("two faults");
+}
+
+#[test]
+fn a_folder_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
+    let sync_fails = || Fault::fail(Code::EIO).of(OperationKind::SyncFolder).on("/");
+    let mut tally = Tally::default();
+    for name in ["with one new folder", "with two new folders", "with three new folders"] {
+        let scene = scene(name);
+        let promise = Promise::new(&scene);
+        for faults in [
+            vec![sync_fails()],
+            // Nor can it be removed.
+            vec![sync_fails(), Fault::fail(Code::EIO).of(OperationKind::RemoveFolder).for_ever()],
+            vec![sync_fails(), Fault::fail(Code::EBUSY).of(OperationKind::RemoveFolder).for_ever()],
+            // It is there, although making it seemed to fail.
+            vec![Fault::fail_after(Code::EIO).of(OperationKind::MakeFolder), sync_fails()],
+        ] {
+            let _ = check(&mut tally, &promise, &scene, Durability::Full, &faults);
+        }
+    }
+    tally.report("folders that are not durable");
 }
 
 #[test]
@@ -516,14 +551,31 @@ fn makes_as_many_attempts_as_it_was_allowed() {
 
 #[test]
 fn an_owner_that_cannot_be_kept_is_no_error() {
-    for name in ["somebody's private file, written by root", "a new file given to somebody"] {
-        let scene = scene(name);
+    let scene = scene("somebody's private file, written by root");
+    let fs = scene.disk();
+    fs.inject(Fault::fail(Code::EPERM).of(OperationKind::SetOwner).for_ever());
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    assert_eq!(*fs.read_file(scene.target).unwrap(), scene.new);
+    assert_eq!(fs.inspect(scene.target).unwrap().mode, scene.attributes.mode);
+    assert_eq!(fs.inspect(scene.target).unwrap().uid, 0);
+}
+
+#[test]
+fn an_owner_that_was_asked_for_and_cannot_be_set_is_an_error_for_root_only() {
+    let scene = scene("a new file given to somebody");
+    for (user, outcome) in [(0, Some(Code::EPERM)), (1000, None)] {
         let fs = scene.disk();
+        fs.set_user(user, user);
         fs.inject(Fault::fail(Code::EPERM).of(OperationKind::SetOwner).for_ever());
-        write(&fs, &scene.request(Durability::Full)).unwrap();
-        assert_eq!(*fs.read_file(scene.target).unwrap(), scene.new);
-        assert_eq!(fs.inspect(scene.target).unwrap().mode, scene.attributes.mode);
-        assert_eq!(fs.inspect(scene.target).unwrap().uid, 0);
+        let error = write(&fs, &scene.request(Durability::Full)).err();
+        assert_eq!(error.as_ref().and_then(code), outcome);
+        assert_eq!(
+            fs.inspect(scene.target).ok().map(|file| file.uid),
+            match outcome {
+                Some(_) => None,
+                None => Some(user),
+            }
+        );
     }
 }
 

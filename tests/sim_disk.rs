@@ -1,6 +1,13 @@
 //! The simulated disk itself: what it keeps, what it may lose, and that the classic
 //! mistakes of programs that write files are visible in it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on has failed"
+)]
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,7 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use holdfast::errno::Code;
 use holdfast::fs::sim::{
-    Attributes, CrashStates, Fault, Model, OperationKind, SimFile, SimFolder, SimFs,
+    Attributes, Copying, CrashStates, Fault, Model, OperationKind, SimFile, SimFolder, SimFs,
 };
 use holdfast::fs::{FileKind, FileSystem, FolderUse};
 use holdfast::payload::Chunk;
@@ -462,16 +469,20 @@ fn a_sync_after_a_failed_one_says_nothing() {
 }
 
 #[test]
-fn an_interrupted_sync_can_be_continued() {
+fn an_interrupted_or_refused_sync_can_be_made_good() {
     for model in Model::ALL {
-        let fs = SimFs::new();
-        let folder = open(&fs, "/");
-        let file = create(&fs, &folder, "note", b"abcd");
-        fs.inject(Fault::fail(Code::EINTR).of(OperationKind::SyncFile));
-        assert_eq!(code(fs.sync_file(&file)), Code::EINTR);
-        fs.sync_file(&file).unwrap();
-        fs.sync_folder(&folder, None).unwrap();
-        assert_eq!(contents(&fs, *model, "/note"), BTreeSet::from([some(b"abcd")]));
+        for with in [Code::EINTR, Code::EACCES, Code::EINVAL] {
+            let fs = SimFs::new();
+            let folder = open(&fs, "/");
+            let file = create(&fs, &folder, "note", b"abcd");
+            fs.inject(Fault::fail(with).of(OperationKind::SyncFile));
+            fs.inject(Fault::fail(with).of(OperationKind::SyncFolder));
+            assert_eq!(code(fs.sync_file(&file)), with);
+            assert_eq!(code(fs.sync_folder(&folder, None)), with);
+            fs.sync_file(&file).unwrap();
+            fs.sync_folder(&folder, None).unwrap();
+            assert_eq!(contents(&fs, *model, "/note"), BTreeSet::from([some(b"abcd")]));
+        }
     }
 }
 
@@ -860,6 +871,61 @@ fn bytes_are_read_from_anywhere_and_foreign_memory_is_not() {
     assert_eq!(fs.read(&file, &mut buffer, u64::MAX).unwrap(), 0);
     let foreign = Chunk::Memory { address: 1, length: 1 };
     assert_eq!(code(fs.write(&file, foreign)), Code::EFAULT);
+}
+
+#[test]
+fn an_existing_file_is_opened_for_reading_only() {
+    let fs = with_note();
+    fs.put_link("/box/link", "note").unwrap();
+    fs.put_file_with("/box/secret", b"", Attributes { mode: 0o600, uid: 5, gid: 5 }).unwrap();
+    let folder = open(&fs, "/box");
+    assert_eq!(fs.names(&folder).unwrap(), ["link", "note", "secret"]);
+    let file = fs.open(&folder, name("note")).unwrap();
+    let mut buffer = [0; 3];
+    assert_eq!(fs.read(&file, &mut buffer, 0).unwrap(), 3);
+    assert_eq!(code(fs.write(&file, Chunk::Slice(b"x"))), Code::EBADF);
+    assert_eq!(code(fs.open(&folder, name("link"))), Code::ELOOP);
+    assert_eq!(code(fs.open(&folder, name("secret"))), Code::EACCES);
+    assert_eq!(fs.open_handles(), (1, 1));
+}
+
+#[test]
+fn a_rename_to_a_new_name_takes_no_name_away() {
+    let fs = with_note();
+    let folder = open(&fs, "/box");
+    let file = create(&fs, &folder, "temp", b"new");
+    fs.sync_file(&file).unwrap();
+    fs.sync_folder(&folder, None).unwrap();
+    let to = |called| fs.rename_new(&folder, &file, name("temp"), name(called));
+    assert_eq!(code(to("note")), Code::EEXIST);
+    to("other").unwrap();
+    assert_eq!(code(to("third")), Code::ENOENT);
+    for model in Model::ALL {
+        let expected = [["note", "other"], ["note", "temp"]];
+        let expected = expected.map(|names| names.map(str::to_owned).to_vec());
+        assert_eq!(listings(&fs, *model, "/box"), BTreeSet::from(expected));
+    }
+}
+
+#[test]
+fn a_copy_by_the_disk_is_as_loose_as_a_write() {
+    let fs = with_note();
+    let folder = open(&fs, "/box");
+    let (note, copy) = (fs.open(&folder, name("note")).unwrap(), create(&fs, &folder, "a", b""));
+    assert_eq!(fs.copy(&note, 0, &copy, 9).unwrap(), None);
+    assert!(!fs.clone_content(&note, &copy).unwrap());
+    fs.set_copying(Copying::Bytes);
+    assert_eq!(fs.copy(&note, 1, &copy, 9).unwrap(), Some(2));
+    fs.set_copying(Copying::Sharing);
+    let clone = create(&fs, &folder, "b", b"");
+    assert!(fs.clone_content(&note, &clone).unwrap());
+    assert_eq!(*fs.read_file("/box/a").unwrap(), b"ld");
+    assert_eq!(*fs.read_file("/box/b").unwrap(), b"old");
+    fs.sync_folder(&folder, None).unwrap();
+    for model in Model::ALL {
+        assert!(contents(&fs, *model, "/box/a").contains(&some(b"")));
+        assert!(contents(&fs, *model, "/box/b").contains(&some(b"\0\0\0")));
+    }
 }
 
 // ── The list of crash states ──────────────────────────────────────────────────────────────

@@ -151,9 +151,7 @@ impl Port {
             let (path, control) = (call.path.clone(), &call.control);
             let stream = Stream::open(Os, path, options, control, call.observer())?;
             match call.environment.streams.keep(number, stream) {
-                true => {
-                    Ok(NativeValue { stream: Some(number.into()), ..NativeValue::default() })
-                }
+                true => Ok(NativeValue { stream: Some(number.into()), ..NativeValue::default() }),
                 false => Err(ErrorKind::Cancelled.into()),
             }
         });
@@ -210,9 +208,9 @@ impl Port {
             let started = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| started.is_some());
             let outcome = match stream {
-                Some(stream) => stream
-                    .commit(&call.control, call.observer())
-                    .map(|()| NativeValue::default()),
+                Some(stream) => {
+                    stream.commit(&call.control, call.observer()).map(|()| NativeValue::default())
+                }
                 None => Err(ErrorKind::Cancelled.into()),
             };
             // Whoever is told of the outcome finds the lock free.

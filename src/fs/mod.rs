@@ -195,6 +195,10 @@ pub trait FileSystem: Send + Sync + 'static {
     /// process may not list it.
     fn sync_folder(&self, folder: &Self::Folder, file: Option<&Self::File>) -> io::Result<()>;
 
+    /// Waits until all of the file system that holds the folder is on the disk: the way to
+    /// make names durable in a folder that the process may not list, by another one there.
+    fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
+
     /// Removes a file's name.
     fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
 }

@@ -69,7 +69,8 @@ fn command() -> &'static str {
     use std::sync::OnceLock;
     static COMMAND: OnceLock<String> = OnceLock::new();
     COMMAND.get_or_init(|| {
-        let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let words: Vec<_> =
+            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         words.join(" ").chars().take(LONGEST_COMMAND).collect()
     })
 }

@@ -187,7 +187,8 @@ pub fn key_of(path: &Path) -> Result<Key, Failure> {
 /// Calls that have not found their queue yet, by path as it was spelt. Finding it takes
 /// system calls, on whatever thread is free. Those that spell it alike go together, so that
 /// they cannot overtake each other on the way.
-static ARRIVING: LazyLock<Mutex<HashMap<PathBuf, Vec<Arc<Waiter>>>>> = LazyLock::new(Mutex::default);
+static ARRIVING: LazyLock<Mutex<HashMap<PathBuf, Vec<Arc<Waiter>>>>> =
+    LazyLock::new(Mutex::default);
 
 /// The locks that somebody in this process holds or wants.
 static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);

@@ -288,8 +288,12 @@ impl<F: FileSystem + Clone> Engine<F> {
                 let key = key.map(|(key, _)| key.clone());
                 key.and_then(|key| paused.remove(&key))
             };
-            if let Some(running) = paused {
-                running.run();
+            if let Some(mut running) = paused {
+                let error = Error {
+                    attempts: running.number - 1,
+                    ..running.lead.reply.error(ErrorKind::Cancelled)
+                };
+                running.lead.reply.answer(Err(error));
             }
         });
     }

@@ -1,12 +1,13 @@
 //! Missing parent folders.
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::Durability;
 use crate::errno::Code;
 use crate::error::Failure;
-use crate::fs::{FileSystem, FolderUse, uninterrupted};
+use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
 use crate::io::blocking;
 
 /// Makes the folders above `path` that do not exist. Under [`Durability::Full`] each one
@@ -18,6 +19,9 @@ pub fn make_parents<F: FileSystem>(
     durability: Durability,
 ) -> Result<(), Failure> {
     let Some(folder) = path.parent() else { return Ok(()) };
+    if durability == Durability::Full {
+        remove_doubtful(fs, folder)?;
+    }
     let mut missing = Vec::new();
     let mut existing = folder;
     let base = loop {
@@ -51,7 +55,7 @@ fn make<F: FileSystem>(fs: &F, folder: &Path) -> Result<bool, Failure> {
         Err(error) if Code::of(&error) == Some(Code::EEXIST) => Ok(false),
         // What counts is that it is there: a network file system may have made it and
         // report an error all the same.
-        Err(_) if uninterrupted(|| fs.open_folder(folder, FolderUse::Names)).is_ok() => Ok(false),
+        Err(_) if uninterrupted(|| fs.open_folder(folder, FolderUse::Names)).is_ok() => Ok(true),
         Err(error) => Err(Failure::at("mkdir", folder, error)),
     }
 }
@@ -62,22 +66,66 @@ fn make<F: FileSystem>(fs: &F, folder: &Path) -> Result<bool, Failure> {
 fn make_durable<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
     let is_new = make(fs, folder)?;
     let Some(parent) = folder.parent() else { return Ok(()) };
-    let synced = uninterrupted(|| fs.open_folder(parent, FolderUse::NamesAndSync))
-        .map_err(|error| Failure::at("open", parent, error))
-        .and_then(|open| {
-            uninterrupted(|| blocking(|| fs.sync_folder(&open, None)))
-                .map_err(|error| Failure::at("fsync", parent, error))
-        });
-    if synced.is_err() && is_new {
-        // The error that is reported is the first one, whatever comes of this. But it is
-        // worth more than one try: a folder that stays looks durable to the next write.
-        let _ = (0..REMOVALS).any(|_| uninterrupted(|| fs.remove_folder(folder)).is_ok());
+    let synced = sync_name(fs, parent, folder);
+    if synced.is_err() && is_new && uninterrupted(|| fs.remove_folder(folder)).is_err() {
+        // The error that is reported is the first one, whatever comes of this.
+        if let Ok(id) = id_of(fs, folder) {
+            lock(&DOUBTFUL).insert(id);
+        }
     }
     synced
 }
 
-/// How often the removal of a folder is tried.
-const REMOVALS: usize = 3;
+/// Folders that are there, but may not be after a power cut: their names could not be synced
+/// (and syncing them again would say nothing), and they could not be removed.
+static DOUBTFUL: LazyLock<Mutex<HashSet<FileId>>> = LazyLock::new(Mutex::default);
+
+/// Removes the folders from a path whose names are not durable, to be made anew. One that
+/// cannot be removed fails the write.
+fn remove_doubtful<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
+    if lock(&DOUBTFUL).is_empty() {
+        return Ok(());
+    }
+    for folder in folder.ancestors() {
+        let Ok(id) = id_of(fs, folder) else { continue };
+        if lock(&DOUBTFUL).contains(&id) {
+            uninterrupted(|| fs.remove_folder(folder))
+                .map_err(|_| Failure::at("fsync", folder, Code::EIO.error()))?;
+            lock(&DOUBTFUL).remove(&id);
+        }
+    }
+    Ok(())
+}
+
+fn id_of<F: FileSystem>(fs: &F, folder: &Path) -> std::io::Result<FileId> {
+    let folder = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))?;
+    uninterrupted(|| fs.folder_metadata(&folder)).map(|metadata| metadata.id)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks can panic and leave a state half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the name of a folder in its parent durable.
+fn sync_name<F: FileSystem>(fs: &F, parent: &Path, folder: &Path) -> Result<(), Failure> {
+    let open = |path: &Path| {
+        uninterrupted(|| fs.open_folder(path, FolderUse::NamesAndSync))
+            .map_err(|error| Failure::at("open", path, error))
+    };
+    let above = open(parent)?;
+    match uninterrupted(|| blocking(|| fs.sync_folder(&above, None))) {
+        Ok(()) => Ok(()),
+        // The parent may not be listed, and so not be opened for syncing. The new folder is
+        // on the same file system.
+        Err(error) if Code::of(&error) == Some(Code::EACCES) => {
+            let below = open(folder)?;
+            uninterrupted(|| blocking(|| fs.sync_file_system(&below)))
+                .map_err(|error| Failure::at("syncfs", folder, error))
+        }
+        Err(error) => Err(Failure::at("fsync", parent, error)),
+    }
+}
 
 /// Devices on which some thread is making folders durably. A thread that finds a folder
 /// there already waits for its turn, because the folder may be one that is not durable
@@ -91,9 +139,8 @@ struct Turn {
 
 impl Turn {
     fn on(device: u64) -> Turn {
-        let busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
         let mut busy = FREED
-            .wait_while(busy, |busy| busy.contains(&device))
+            .wait_while(lock(&BUSY), |busy| busy.contains(&device))
             .unwrap_or_else(PoisonError::into_inner);
         busy.push(device);
         Turn { device }
@@ -102,8 +149,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
-        busy.retain(|device| *device != self.device);
+        lock(&BUSY).retain(|device| *device != self.device);
         FREED.notify_all();
     }
 }

@@ -323,16 +323,22 @@ fn find<F: FileSystem>(
         Some(target) => target,
         None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
-    match (job.name, target.existing.map(|existing| existing.kind)) {
+    match job.name {
+        Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.
-        (Name::Free(_), _) => Ok(Target { existing: None, ..target }),
-        // Renaming a file over a device or a pipe would take it out of the system. Nobody
-        // means that. (A folder is left to the rename, which refuses it.)
-        (Name::Target, Some(FileKind::Other)) => {
-            let path = target.shown(&target.name);
-            Err(Failure::at("rename", path, Code::EINVAL.error()).into())
+        Name::Free(_) => return Ok(Target { existing: None, ..target }),
+    }
+    Ok(target)
+}
+
+/// Renaming a file over a device or a pipe would take it out of the system. Nobody means
+/// that. (A folder is left to the rename, which refuses it.)
+fn check_place<F: FileSystem>(target: &Target<F>) -> Result<(), Failure> {
+    match target.existing.map(|existing| existing.kind) {
+        Some(FileKind::Other) => {
+            Err(Failure::at("rename", target.shown(&target.name), Code::EINVAL.error()))
         }
-        (Name::Target, _) => Ok(target),
+        _ => Ok(()),
     }
 }
 

@@ -75,23 +75,27 @@ impl<F: FileSystem> Source<'_, F> {
 struct Attributes {
     /// The exact permission bits; `None` leaves what the kernel made of 0644.
     mode: Option<u32>,
-    /// Whether `mode` was asked for, and is not just that of the existing file.
-    mode_is_explicit: bool,
+    /// Whose bits these are, where they were not asked for but are those of another file.
+    mode_of: Option<(u32, u32)>,
     owner: Option<(u32, u32)>,
+    /// Whether an owner that cannot be set is an error.
+    needs_owner: bool,
 }
 
 impl Attributes {
     fn of(options: &Options, existing: Option<&Metadata>, model: Option<&Metadata>) -> Attributes {
         // A folder, or a link that is to be replaced, has nothing that a file could keep.
         let existing = existing.filter(|existing| existing.kind == FileKind::File).or(model);
+        let owner_of = |file: &Metadata| (file.uid, file.gid);
         Attributes {
             mode: options.mode.or(existing.map(|file| file.mode)),
-            mode_is_explicit: options.mode.is_some(),
+            mode_of: existing.filter(|_| options.mode.is_none()).map(owner_of),
             owner: match options.owner {
-                Owner::Keep => existing.map(|file| (file.uid, file.gid)),
+                Owner::Keep => existing.map(owner_of),
                 Owner::Process => None,
                 Owner::Set { uid, gid } => Some((uid, gid)),
             },
+            needs_owner: matches!(options.owner, Owner::Set { .. }),
         }
     }
 
@@ -304,25 +308,23 @@ fn apply<F: FileSystem>(fs: &F, temp: &Temp<F>, wanted: &Attributes) -> Result<(
     {
         // A process that may not give files away may still give one to another of its
         // groups.
-        if set_owner(fs, temp, Some(wanted_uid), Some(wanted_gid))? {
+        if set_owner(fs, temp, Some(wanted_uid), Some(wanted_gid), wanted.needs_owner)? {
             (uid, gid) = (wanted_uid, wanted_gid);
             owner_changed = true;
-        } else if wanted_gid != gid && set_owner(fs, temp, None, Some(wanted_gid))? {
+        } else if wanted_gid != gid && set_owner(fs, temp, None, Some(wanted_gid), false)? {
             gid = wanted_gid;
             owner_changed = true;
         }
     }
     let Some(mut mode) = wanted.mode else { return Ok(()) };
-    if !wanted.mode_is_explicit
-        && let Some((wanted_uid, wanted_gid)) = wanted.owner
-    {
+    if let Some((was_uid, was_gid)) = wanted.mode_of {
         // A program that ran as its owner must not start to run as somebody else.
         const SET_USER_ID: u32 = 0o4000;
         const SET_GROUP_ID: u32 = 0o2000;
-        if uid != wanted_uid {
+        if uid != was_uid {
             mode &= !SET_USER_ID;
         }
-        if gid != wanted_gid {
+        if gid != was_gid {
             mode &= !SET_GROUP_ID;
         }
     }
@@ -333,18 +335,25 @@ fn apply<F: FileSystem>(fs: &F, temp: &Temp<F>, wanted: &Attributes) -> Result<(
     Ok(())
 }
 
-/// Gives the file away as far as the process may. `Ok(false)` when it may not, which is
-/// no error: only root can, and not on every file system.
+/// Gives the file away as far as the process may. `Ok(false)` when it may not: only root can,
+/// and not on every file system, nor to users that its namespace does not know. For root
+/// that is an error when the owner was asked for.
 fn set_owner<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
     uid: Option<u32>,
     gid: Option<u32>,
+    is_needed: bool,
 ) -> Result<bool, Failure> {
+    let is_error = is_needed && fs.effective_user() == Some(0);
     match uninterrupted(|| fs.set_owner(&temp.file, uid, gid)) {
         Ok(()) => Ok(true),
-        Err(error) if Code::of(&error) == Some(Code::EPERM) => Ok(false),
-        Err(error) => Err(Failure::new("fchown", error)),
+        Err(error) => match Code::of(&error) {
+            Some(Code::EPERM | Code::EINVAL | Code::ENOSYS | Code::ENOTSUP) if !is_error => {
+                Ok(false)
+            }
+            _ => Err(Failure::new("fchown", error)),
+        },
     }
 }
 

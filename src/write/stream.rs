@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::events::Log;
 use super::stage::{self, Source};
-use super::{AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, finish};
+use super::{
+    AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place, finish,
+};
 use crate::fs::{FileSystem, uninterrupted};
 use crate::payload::Payload;
 
@@ -77,6 +79,9 @@ impl<F: FileSystem> Stream<F> {
             // Much time may have passed: what is there now is what is replaced.
             target.existing =
                 uninterrupted(|| stream.fs.metadata(&target.folder, &target.name)).ok();
+            check_place(target)
+                .map_err(AttemptError::from)
+                .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
             finish(&stream.fs, draft, &stream.job(), stream.size, control, log).map(drop)
         });
         committed.unwrap_or(Ok(()))

@@ -194,6 +194,21 @@ pub(crate) fn scenes() -> Vec<Scene> {
     ] {
         scenes.push(make_dirs(Scene { path, target: path, ..Scene::new(name, empty) }));
     }
+    // A folder that its users may not list cannot be opened to be synced.
+    let dark = |fs: &SimFs| {
+        let attributes = Attributes { mode: 0o333, uid: 1000, gid: 1000 };
+        fs.put_folder_with("/dark", attributes).unwrap();
+    };
+    scenes.push(Scene {
+        path: "/dark/note",
+        target: "/dark/note",
+        ..Scene::new("in a folder that cannot be listed", dark)
+    });
+    scenes.push(make_dirs(Scene {
+        path: "/dark/a/note",
+        target: "/dark/a/note",
+        ..Scene::new("with a new folder in one that cannot be listed", dark)
+    }));
     scenes.push(Scene { new: Vec::new(), ..Scene::new("a new empty file", empty) });
     scenes.push(Scene { new: Vec::new(), ..Scene::new("an existing file made empty", existing) });
     scenes.push(Scene {
@@ -220,7 +235,9 @@ pub(crate) struct Seen {
 
 /// What is at `path`, which may be nothing.
 pub(crate) fn look(fs: &SimFs, path: impl AsRef<Path>) -> Option<Seen> {
-    let metadata = fs.inspect_name(&path).ok()?;
+    let mut metadata = fs.inspect_name(&path).ok()?;
+    // Every simulated disk is a device of its own; files of two are compared here.
+    metadata.id.device = 0;
     let content = match metadata.kind {
         FileKind::File => Some(fs.read_file(&path).unwrap()),
         _ => None,

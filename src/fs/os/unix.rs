@@ -84,7 +84,10 @@ impl FileSystem for Os {
 
     fn names(&self, folder: &Folder) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&folder.descriptor)? {
+        // The folder's own descriptor may be one that only names files.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(&folder.descriptor, ".", flags, Mode::empty())?;
+        for entry in Dir::new(readable)? {
             let name = entry?.file_name().to_owned().into_bytes();
             if name != b"." && name != b".." {
                 names.push(OsString::from_vec(name));
@@ -274,6 +277,19 @@ impl FileSystem for Os {
             Some(file) => sync_whole_file_system(file),
             _ => Err(Code::EACCES.error()),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, folder: &Folder) -> io::Result<()> {
+        if !folder.readable {
+            return Err(Code::EACCES.error());
+        }
+        Ok(rustix::fs::syncfs(&folder.descriptor)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system(&self, _folder: &Folder) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
     }
 
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
@@ -23,8 +24,12 @@ pub(super) type Names = BTreeMap<OsString, Inode>;
 /// The root folder.
 pub(super) const ROOT: Inode = 2;
 
-/// The device that every simulated file is on.
-const DEVICE: u64 = 0x51;
+/// The number of a device: each simulated disk has one of its own, so that what the process
+/// remembers of one is not taken for known of another.
+fn new_device() -> u64 {
+    static DEVICES: AtomicU64 = AtomicU64::new(1);
+    DEVICES.fetch_add(1, Ordering::Relaxed)
+}
 
 /// How many symbolic links a path may lead through, as on Linux.
 const LINKS: usize = 40;
@@ -200,6 +205,7 @@ pub enum Copying {
 /// The disk.
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
+    device: u64,
     pub(super) nodes: BTreeMap<Inode, Node>,
     next_inode: Inode,
     pub(super) records: VecDeque<Record>,
@@ -260,6 +266,7 @@ impl Disk {
             body: Body::Folder { names: Names::new(), settled: Names::new() },
         };
         Disk {
+            device: new_device(),
             nodes: BTreeMap::from([(ROOT, root)]),
             next_inode: ROOT + 1,
             records: VecDeque::new(),
@@ -277,6 +284,7 @@ impl Disk {
     /// at work on it.
     pub(super) fn with_nodes(&self, nodes: BTreeMap<Inode, Node>) -> Disk {
         Disk {
+            device: self.device,
             nodes,
             next_inode: self.next_inode,
             records: VecDeque::new(),
@@ -446,7 +454,7 @@ impl Disk {
             }
         };
         Ok(Metadata {
-            id: FileId { device: DEVICE, inode: u128::from(inode) },
+            id: FileId { device: self.device, inode: u128::from(inode) },
             kind,
             size,
             mode: node.attributes.mode,
@@ -767,7 +775,9 @@ impl Disk {
         if bytes.len() as u64 > self.free_space() {
             return Ok(false);
         }
-        self.write(into, &bytes)?;
+        // From the beginning, wherever the file's position is; it stays there.
+        let into = self.inode_of(into)?;
+        self.content_mut(into)?.write(0, &bytes);
         Ok(true)
     }
 

@@ -155,8 +155,8 @@ impl Fault {
         Fault { effect, at: 1, kind: None, path: None, span: Span::Once, seen: 0, befell: None }
     }
 
-    /// The operation has no effect and reports `code`. A sync that fails so (with
-    /// anything but `EINTR`) also forgets what it did not write: see the module's page.
+    /// The operation has no effect and reports `code`. A sync that fails so (unless
+    /// it is interrupted or refused) also forgets what it did not write: see the module's page.
     pub fn fail(code: Code) -> Fault {
         Fault::new(Effect::Fail(code))
     }

@@ -46,7 +46,8 @@
 //! - After a sync that *failed*, what it should have written counts as written: a later
 //!   sync succeeds and says nothing about it. Linux does so (Rebello et al., 'Can
 //!   Applications Recover from fsync Failures?', ATC 2020). Bytes that are written again
-//!   can be synced again. `EINTR` is not such a failure.
+//!   can be synced again. An interruption (`EINTR`) or a refusal (`EACCES`, `EINVAL`…) is
+//!   not such a failure: nothing was tried.
 //!
 //! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4, xfs and
 //! btrfs promise in addition, and what may be relied on where the file system is known:
@@ -63,10 +64,12 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps (everything was changed in 1970), sectors (bytes are lost or kept in runs, not in sectors), write-back
-//! errors that show up without a sync, and renames from one folder to another. Symbolic
-//! links are made by tests only and are durable at once. [`Chunk::Memory`] is answered
-//! with `EFAULT`: there is no kernel here to read foreign memory.
+//! time stamps (everything was changed in 1970), sectors (bytes are lost or kept in runs,
+//! not in sectors), write-back errors that show up without a sync, a
+//! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
+//! folder to another. Symbolic links are made by tests only and are durable at once.
+//! [`Chunk::Memory`] is answered with `EFAULT`: there is no kernel here to read foreign
+//! memory.
 
 #![forbid(unsafe_code)]
 
@@ -477,6 +480,20 @@ fn handle_path(disk: &Disk, handle: u64) -> PathBuf {
 
 fn no_damage(_: &mut Disk) {}
 
+/// Whether a sync that fails so has not even tried to write anything.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::EINTR
+            | Code::EACCES
+            | Code::EPERM
+            | Code::EBADF
+            | Code::EINVAL
+            | Code::ENOSYS
+            | Code::ENOTSUP
+    )
+}
+
 impl SimFs {
     /// Does one operation, or what the faults make of it.
     ///
@@ -517,8 +534,7 @@ impl SimFs {
                 Err(Code::EIO.error())
             }
             Some(Effect::Fail(code)) => {
-                // An interrupted sync has not failed to write anything.
-                if code != Code::EINTR {
+                if !is_refusal(code) {
                     damage(&mut shared.disk);
                 }
                 Err(code.error())
@@ -796,6 +812,10 @@ impl FileSystem for SimFs {
             |disk, _| disk.sync_folder(number, file.is_some()),
             |disk| disk.sync_folder_failed(number),
         )
+    }
+
+    fn sync_file_system(&self, _folder: &SimFolder) -> io::Result<()> {
+        self.sync_filesystem()
     }
 
     fn remove(&self, folder: &SimFolder, name: &OsStr) -> io::Result<()> {

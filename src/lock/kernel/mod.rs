@@ -131,8 +131,7 @@ fn acquire(
     lock: impl Fn(&LockFile) -> io::Result<bool>,
 ) -> Result<Option<LockFile>, Failure> {
     for _ in 0..FRESH_STARTS {
-        let file =
-            LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
+        let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
             return Ok(None);
         }

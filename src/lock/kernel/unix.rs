@@ -112,7 +112,9 @@ impl LockFile {
         loop {
             // SAFETY: the descriptor is open while `self` lives, and these commands take a
             // `flock` that they may write to.
-            if unsafe { libc::fcntl(self.main.as_raw_fd(), command, range as *mut libc::flock) } == 0 {
+            if unsafe { libc::fcntl(self.main.as_raw_fd(), command, range as *mut libc::flock) }
+                == 0
+            {
                 return Ok(());
             }
             let error = io::Error::last_os_error();

@@ -26,8 +26,7 @@ use std::time::{Duration, SystemTime};
 use windows_sys::Wdk::Storage::FileSystem::{
     FILE_CREATE, FILE_DELETE_ON_CLOSE, FILE_NON_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_IF,
     FILE_OPEN_REPARSE_POINT, IO_REPARSE_TAG_LX_BLK, IO_REPARSE_TAG_LX_CHR, IO_REPARSE_TAG_LX_FIFO,
-    IO_REPARSE_TAG_LX_SYMLINK, NTCREATEFILE_CREATE_DISPOSITION,
-    NTCREATEFILE_CREATE_OPTIONS,
+    IO_REPARSE_TAG_LX_SYMLINK, NTCREATEFILE_CREATE_DISPOSITION, NTCREATEFILE_CREATE_OPTIONS,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -126,7 +125,8 @@ impl Folder {
             let is_folder = Code::of(&error) == Some(Code::EISDIR);
             if is_folder && is_link() { Code::ELOOP.error() } else { error }
         })?;
-        match metadata_of(handle.as_handle())?.kind {
+        let attributes = native::get::<FILE_BASIC_INFO>(handle.as_handle())?.FileAttributes;
+        match kind_of(handle.as_handle(), attributes)? {
             FileKind::File => Ok(handle.into()),
             FileKind::Folder => Err(Code::EISDIR.error()),
             FileKind::Link | FileKind::Other => Err(Code::ELOOP.error()),
@@ -135,12 +135,10 @@ impl Folder {
 
     /// Whether a name in the folder leads to this open file.
     pub(crate) fn leads_to(&self, name: &OsStr, file: BorrowedHandle<'_>) -> io::Result<bool> {
-        match Os.metadata(self, name) {
-            Ok(named) => Ok(named.id == metadata_of(file)?.id),
+        match native::open_at(self.handle.as_handle(), &Name::new(name)?, &LOOK) {
+            Ok(named) => Ok(native::id_of(named.as_handle())? == native::id_of(file)?),
             // In the second case the name goes when the last one closes the file.
-            Err(error)
-                if is(&error, ERROR_FILE_NOT_FOUND) || is(&error, ERROR_DELETE_PENDING) =>
-            {
+            Err(error) if is(&error, ERROR_FILE_NOT_FOUND) || is(&error, ERROR_DELETE_PENDING) => {
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -351,13 +349,7 @@ impl FileSystem for Os {
         })
     }
 
-    fn rename_new(
-        &self,
-        folder: &Folder,
-        file: &File,
-        from: &OsStr,
-        to: &OsStr,
-    ) -> io::Result<()> {
+    fn rename_new(&self, folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         rename_by(&[Replacing::Nothing], folder, file, from, to)
     }
 
@@ -384,6 +376,12 @@ impl FileSystem for Os {
             Some(file) => native::flush(file.handle.as_handle()),
             None => native::flush(passing_file(handle)?.as_handle()),
         }
+    }
+
+    /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
+    /// own where the folder cannot be flushed.
+    fn sync_file_system(&self, _folder: &Folder) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
     }
 
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
@@ -485,26 +483,34 @@ fn set_attributes(file: BorrowedHandle<'_>, attributes: u32) -> io::Result<()> {
 fn metadata_of(file: BorrowedHandle<'_>) -> io::Result<Metadata> {
     let general = native::general(file)?;
     let attributes = general.dwFileAttributes;
+    let is_read_only = attributes & FILE_ATTRIBUTE_READONLY != 0;
+    Ok(Metadata {
+        id: native::id_of(file)?,
+        kind: kind_of(file, attributes)?,
+        size: native::wide(general.nFileSizeHigh, general.nFileSizeLow),
+        mode: if is_read_only { 0o444 } else { 0o666 },
+        uid: 0,
+        gid: 0,
+    })
+}
+
+/// What kind of file this is. Its attributes are known already.
+fn kind_of(
+    file: BorrowedHandle<'_>,
+    attributes: FILE_FLAGS_AND_ATTRIBUTES,
+) -> io::Result<FileKind> {
     let has = |attribute: u32| attributes & attribute != 0;
     let tag = match has(FILE_ATTRIBUTE_REPARSE_POINT) {
         true => native::get::<FILE_ATTRIBUTE_TAG_INFO>(file)?.ReparseTag,
         false => 0,
     };
-    let kind = match tag {
+    Ok(match tag {
         IO_REPARSE_TAG_SYMLINK | IO_REPARSE_TAG_MOUNT_POINT => FileKind::Link,
         tag if is_special(tag) => FileKind::Other,
         // All other tags (cloud files, deduplication, packaged programs…) are the file
         // system's own affair, and their files are files.
         _ if has(FILE_ATTRIBUTE_DIRECTORY) => FileKind::Folder,
         _ => FileKind::File,
-    };
-    Ok(Metadata {
-        id: native::id_of(file, &general)?,
-        kind,
-        size: native::wide(general.nFileSizeHigh, general.nFileSizeLow),
-        mode: if has(FILE_ATTRIBUTE_READONLY) { 0o444 } else { 0o666 },
-        uid: 0,
-        gid: 0,
     })
 }
 

@@ -11,10 +11,10 @@ use std::ptr::{null, null_mut};
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_DIRECTORY_FILE, FILE_INFORMATION_CLASS, FILE_OPEN, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE, FILE_RENAME_POSIX_SEMANTICS,
-    FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT, FileRenameInformation,
-    FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION, NTCREATEFILE_CREATE_OPTIONS,
-    NtCreateFile, NtSetInformationFile,
+    FILE_DIRECTORY_FILE, FILE_INFORMATION_CLASS, FILE_OPEN, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE,
+    FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT,
+    FileRenameInformation, FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION,
+    NTCREATEFILE_CREATE_OPTIONS, NtCreateFile, NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -328,20 +328,20 @@ pub(super) fn general(file: BorrowedHandle<'_>) -> io::Result<BY_HANDLE_FILE_INF
     Ok(information)
 }
 
-/// Which file this is. `general` is what is known about it already.
-pub(super) fn id_of(
-    file: BorrowedHandle<'_>,
-    general: &BY_HANDLE_FILE_INFORMATION,
-) -> io::Result<FileId> {
+/// Which file this is.
+pub(super) fn id_of(file: BorrowedHandle<'_>) -> io::Result<FileId> {
     let id = match get::<FILE_ID_INFO>(file) {
         Ok(id) => FileId {
             device: id.VolumeSerialNumber,
             inode: u128::from_le_bytes(id.FileId.Identifier),
         },
-        Err(error) if is_unknown(&error) => FileId {
-            device: general.dwVolumeSerialNumber.into(),
-            inode: wide(general.nFileIndexHigh, general.nFileIndexLow).into(),
-        },
+        Err(error) if is_unknown(&error) => {
+            let general = general(file)?;
+            FileId {
+                device: general.dwVolumeSerialNumber.into(),
+                inode: wide(general.nFileIndexHigh, general.nFileIndexLow).into(),
+            }
+        }
         Err(error) => return Err(error),
     };
     // These stand for 'no number'. Taken at their word, all files would be one, and a
@@ -583,7 +583,7 @@ mod tests {
         move_file(&path.join("temp"), &path.join("target"), true).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"temp");
         let moved = fs::File::open(&target).unwrap();
-        let inode = |file: BorrowedHandle<'_>| id_of(file, &general(file).unwrap()).unwrap().inode;
+        let inode = |file: BorrowedHandle<'_>| id_of(file).unwrap().inode;
         assert_eq!(inode(moved.as_handle()), inode(file.as_handle()));
     }
 

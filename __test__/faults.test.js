@@ -1,0 +1,269 @@
+'use strict'
+
+// The system calls of a write fail, one after the other, in a real process: once and for ever,
+// with every error that a disk has to offer. Which calls there are is taken from a trace of a
+// write that succeeds, so that none is left out when the engine changes.
+//
+// What has to hold: resolved means that the new bytes are there, rejected that the old file is
+// there and nothing else, rejected with `committed` that the new bytes are there after all.
+
+const { describe, test } = require('node:test')
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { Program, content, fastFolder, hasSeen, sequenceOf, strace, temps, whyNot } = require('./system.js')
+
+const RETRIED = ['ENOSPC', 'EIO', 'EDQUOT']
+const ERRORS = [...RETRIED, 'EINTR', 'EACCES']
+const SIZE = 5000
+
+/** A child that writes one file, and what is known of that file. */
+class Bench {
+  static async open(t, shape) {
+    const bench = new Bench()
+    bench.t = t
+    bench.root = fastFolder(t)
+    bench.folder = path.join(bench.root, 'folder')
+    fs.mkdirSync(bench.folder)
+    bench.program = new Program(t, 'writer.js', { args: [fastFolder(t)] })
+    bench.shape = shapes[shape]
+    bench.path = path.join(bench.folder, 'target')
+    bench.written = 0
+    return bench
+  }
+
+  /** Puts things as they are to be before a write. */
+  prepare() {
+    const { path: asked, file = asked, options } = this.shape(this)
+    this.asked = asked
+    this.file = file
+    this.shapeOptions = options
+    this.old = read(file)
+    this.inode = this.old && fs.statSync(file).ino
+  }
+
+  /** Writes while these calls fail. */
+  async write(way, options, injections, tries = 3) {
+    this.prepare()
+    const { io, sync } = await this.program.ask({ do: 'threads', withSync: way === 'writeSync' })
+    this.fresh = { seed: ++this.written, size: SIZE }
+    const trace = await strace(this.t, way === 'write' ? io : [sync], injections)
+    const answer = await this.program.ask({ do: way, path: this.asked, ...this.fresh, options: { ...options, ...this.shapeOptions } })
+    const lines = await trace.done()
+    if (!hasSeen(lines, this.folder) && tries > 1) return this.write(way, options, injections, tries - 1)
+    return { ...answer, trace: lines }
+  }
+
+  /** The calls of a write that succeeds. */
+  async sequence(way, options) {
+    // The first one on a thread may do more than those after it.
+    await this.write(way, options, [])
+    const { done, error, trace } = await this.write(way, options, [])
+    assert.ok(done, error?.message)
+    const sequence = sequenceOf(trace, this.folder, options.durability)
+    assert.ok(sequence.created >= 0 && sequence.created < sequence.renamed && sequence.renamed <= sequence.settled, trace.join('\n'))
+    assert.equal(new Set(sequence.calls.map(({ thread }) => thread)).size, 1, 'an attempt is made on one thread')
+    return sequence
+  }
+
+  /** What is wrong with what is there, if an answer is to be believed. */
+  problems({ done, error, trace }) {
+    const problems = []
+    const found = read(this.file)
+    const fresh = content(this.fresh.seed, this.fresh.size)
+    const is = (bytes) => (bytes === undefined || found === undefined ? bytes === found : found.equals(bytes))
+    const expected = done || error.committed ? fresh : this.old
+    if (!is(expected)) problems.push(`the file is ${is(fresh) ? 'new' : is(this.old) ? 'old' : 'torn'}`)
+    if (expected === this.old && this.old && fs.statSync(this.file).ino !== this.inode) problems.push('the old bytes are in another file')
+    const folder = path.dirname(this.file)
+    const left = fs.existsSync(folder) ? temps(folder) : []
+    if (left.length > 0) problems.push(`left behind: ${left}`)
+    if (error && error.name !== 'SessionFileError') problems.push(`a ${error.name}`)
+    const failedSyncs = trace.filter((line) => / (?:fsync|fdatasync|sync_file_range|syncfs)\(|^(?:fsync|fdatasync|sync_file_range|syncfs)\(/.test(line))
+    const seen = new Set()
+    for (const line of failedSyncs) {
+      const file = /<([^>]*)>/.exec(line)?.[1]
+      if (seen.has(file)) problems.push(`synced again after a failed sync: ${file}`)
+      // What is only interrupted is continued.
+      if (line.includes(') = -1') && !line.includes('EINTR')) seen.add(file)
+    }
+    // So that the next case starts from something clean.
+    for (const name of left) fs.unlinkSync(path.join(folder, name))
+    return problems
+  }
+}
+
+function read(file) {
+  try {
+    return fs.readFileSync(file)
+  } catch {
+    return undefined
+  }
+}
+
+/** What is at the path before the write. */
+const shapes = {
+  /** A file with attributes that have to be carried over. */
+  existing({ path: file }) {
+    if (!fs.existsSync(file)) {
+      fs.writeFileSync(file, 'old')
+      fs.chmodSync(file, 0o640)
+      if (process.getuid() === 0) fs.chownSync(file, 7, 7)
+    }
+    return { path: file }
+  },
+  missing({ path: file }) {
+    fs.rmSync(file, { force: true })
+    return { path: file }
+  },
+  link({ path: file, folder }) {
+    const link = path.join(folder, 'link')
+    if (!fs.existsSync(link)) {
+      fs.writeFileSync(file, 'old')
+      fs.symlinkSync('target', link)
+    }
+    return { path: link, file }
+  },
+  folders({ folder }) {
+    const first = path.join(folder, 'first')
+    fs.rmSync(first, { recursive: true, force: true })
+    return { path: path.join(first, 'second/target'), options: { makeDirs: true } }
+  },
+}
+
+// The last write of an operation on holdfast's threads wakes JavaScript. It must not fail for
+// ever, or Node aborts; it does not mind being interrupted often.
+const OFTEN = 3000
+
+/**
+ * Fails each call of the sequence with each error, once or for ever, and calls `check` with
+ * what came of it and what the call is to the write. It gathers what is wrong.
+ */
+async function failEach(t, { shape, way, options, errors = ERRORS, times = ['once', 'for ever'], check }) {
+  const bench = await Bench.open(t, shape)
+  const sequence = await bench.sequence(way, options)
+  const { calls, created, renamed, settled } = sequence
+  const problems = []
+  let cases = 0
+  for (const [index, { name, number, line }] of calls.entries()) {
+    for (const time of times) {
+      // The later occurrences have been seen when it failed for ever from the first on.
+      for (const error of errors) {
+        let when = time === 'once' ? `${number}` : `${number}+`
+        if (way === 'write' && name === 'write' && time === 'for ever') {
+          if (error !== 'EINTR') continue
+          when = `${number}..${number + OFTEN}`
+        }
+        const outcome = await bench.write(way, options, [`${name}:error=${error}:when=${when}`])
+        cases++
+        const wrong = bench.problems(outcome)
+        if (!outcome.trace.some((line) => line.includes('(INJECTED)'))) wrong.push('nothing has failed')
+        const affected = time === 'once' ? [index] : calls.flatMap((call, other) => (other >= index && call.name === name ? [other] : []))
+        const matters = affected.some((other) => other >= created && other <= settled)
+        check?.(outcome, {
+          error, time, name, line, matters,
+          isFatal: matters || (time === 'for ever' && name !== 'close'),
+          isCommitted: affected[0] > renamed,
+          // A close that is interrupted has closed the file all the same.
+          isClosed: name === 'close' && error === 'EINTR',
+        }, (problem) => wrong.push(problem))
+        const came = outcome.done ? 'resolved' : JSON.stringify(outcome.error)
+        if (wrong.length > 0) problems.push(`${error} ${time} from ${line.replace(/^\d+ +/, '')}: ${wrong.join(', ')} (${came})`)
+      }
+    }
+  }
+  t.diagnostic(`${calls.length} calls, ${cases} faults: ${calls.map(({ name }) => name).join(' ')}`)
+  assert.deepEqual(problems, [])
+}
+
+/** What one attempt has to make of a fault. */
+function oneAttempt({ done, error }, { error: code, time, matters, isFatal, isCommitted, isClosed }, wrong) {
+  if (error && error.code !== code) wrong(`the code is ${error.code}`)
+  if (error && error.attempts !== 1) wrong(`${error.attempts} attempts`)
+  if (error && Boolean(error.committed) !== isCommitted) wrong(`committed is ${error.committed}`)
+  if (code === 'EINTR' && time === 'once') {
+    if (!done) wrong('an interruption is not continued')
+  } else if (done && (time === 'once' ? matters : isFatal) && !isClosed) {
+    wrong('the fault is not reported')
+  }
+}
+
+/** What three attempts have to make of it. */
+function threeAttempts({ done, error }, { error: code, time, matters, isFatal, isCommitted, isClosed }, wrong) {
+  const isRetried = RETRIED.includes(code) && !isCommitted
+  if (time === 'once' && (isRetried || code === 'EINTR') && !done) wrong('another attempt would have succeeded')
+  else if (time === 'once' && !isRetried && code !== 'EINTR' && done && matters) wrong('the fault is not reported')
+  else if (time === 'for ever' && isFatal && done && !isClosed) wrong('the fault is not reported')
+  if (error && error.code !== code) wrong(`the code is ${error.code}`)
+  if (error && error.attempts !== (isRetried ? 3 : 1)) wrong(`${error.attempts} attempts`)
+  if (error && Boolean(error.committed) !== isCommitted) wrong(`committed is ${error.committed}`)
+}
+
+describe('a system call that fails', { skip: whyNot.strace(), concurrency: 2 }, () => {
+  for (const durability of ['none', 'file', 'full']) {
+    test(`atomicWrite with '${durability}' tells the truth after one attempt`, (t) =>
+      failEach(t, { shape: 'existing', way: 'write', options: { durability, retries: 1 }, check: oneAttempt }))
+
+    test(`atomicWriteSync with '${durability}' makes three attempts and tells the truth`, (t) =>
+      failEach(t, { shape: 'existing', way: 'writeSync', options: { durability, retryDelay: 1 }, check: threeAttempts }))
+  }
+
+  test('atomicWrite gets through once there is an attempt without a fault', (t) =>
+    failEach(t, {
+      shape: 'existing',
+      way: 'write',
+      // One fault on each thread: holdfast has at most 64.
+      options: { durability: 'full', retries: 65, retryDelay: 1 },
+      errors: [...RETRIED, 'EINTR'],
+      times: ['once'],
+      check: ({ done }, { isCommitted }, wrong) => done || isCommitted || wrong('another attempt would have succeeded'),
+    }))
+
+  for (const [shape, title, check] of [
+    ['missing', 'a new file', oneAttempt],
+    ['link', 'the file behind a symbolic link', oneAttempt],
+    // A folder that is there already, or seems to be, is as good as one that was made.
+    ['folders', 'a file in new folders', undefined],
+  ]) {
+    test(`atomicWrite of ${title} tells the truth`, (t) =>
+      failEach(t, { shape, way: 'write', options: { durability: 'full', retries: 1 }, errors: ['ENOSPC', 'EIO', 'EINTR'], check }))
+  }
+})
+
+describe('a disk that fails twice or lies', { skip: whyNot.strace() }, () => {
+  test('the first error is reported when the temp file cannot be removed either', async (t) => {
+    const bench = await Bench.open(t, 'existing')
+    for (const way of ['write', 'writeSync']) {
+      for (const [name, number, code] of [['write', 1, 'ENOSPC'], ['fsync', 1, 'EIO'], ['renameat', 1, 'EACCES'], ['fchmod', 1, 'EIO']]) {
+        const outcome = await bench.write(way, { retries: 1 }, [`${name}:error=${code}:when=${number}`, 'unlinkat:error=EPERM:when=1+'])
+        assert.equal(outcome.error.code, code)
+        assert.equal(outcome.error.committed, false)
+        const left = temps(bench.folder)
+        assert.equal(left.length, 1)
+        // It is for recovery to find, and nobody holds its lock any more.
+        assert.deepEqual(bench.problems(outcome), [`left behind: ${left}`])
+      }
+    }
+  })
+
+  test('a disk that takes bytes and does not keep them gets no rename', async (t) => {
+    const bench = await Bench.open(t, 'existing')
+    for (const way of ['write', 'writeSync']) {
+      // strace answers in place of the system: nothing is written.
+      for (const taken of [1, SIZE - 1, SIZE]) {
+        const outcome = await bench.write(way, { retries: 1 }, [`write:retval=${taken}:when=1`])
+        assert.deepEqual([outcome.error?.code, outcome.error?.committed], ['EIO', false], `${taken} bytes taken`)
+        assert.deepEqual(bench.problems(outcome), [])
+      }
+    }
+  })
+
+  test('a disk that takes no bytes and gives no error does not hang the write', async (t) => {
+    const bench = await Bench.open(t, 'existing')
+    for (const [way, when] of [['write', '1'], ['writeSync', '1+']]) {
+      const outcome = await bench.write(way, { retryDelay: 1, retries: way === 'write' ? 1 : 3 }, [`write:retval=0:when=${when}`])
+      assert.equal(outcome.error.code, 'EIO')
+      assert.deepEqual(bench.problems(outcome), [])
+    }
+  })
+})

@@ -1,0 +1,227 @@
+'use strict'
+
+// What the specs share: folders that clean up after themselves, mounts, child programs, and
+// the reasons for which a test cannot run here.
+
+const assert = require('node:assert/strict')
+const { spawn, spawnSync } = require('node:child_process')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const holdfast = require('..')
+
+const root = path.join(__dirname, '..')
+
+/** A user other than root, and its group: nobody. */
+const NOBODY = { uid: 65534, gid: 65534 }
+
+/** No child program takes anywhere near this long: one that does hangs. */
+const HANGS = 60_000
+
+// Reasons to skip: `test(name, { skip: reason }, …)`; `false` when there is none.
+const notUnix = process.platform === 'win32' && 'Windows has no such files or permissions'
+const notLinux = process.platform !== 'linux' && 'it looks at Linux from outside'
+const notRoot = notUnix || (process.getuid?.() !== 0 && 'it needs root, to give files away and to act as another user')
+const noMount = notLinux || (notRoot && 'it needs root, to mount a small disk') || whyNoMount()
+const noStrace = notLinux || (spawnSync('strace', ['-f', 'true']).status !== 0 && 'strace is missing or not allowed here')
+
+function whyNoMount() {
+  const point = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-mount-'))
+  const { status } = spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', point])
+  if (status === 0) unmount(point)
+  fs.rmdirSync(point)
+  return status !== 0 && 'this root may not mount file systems'
+}
+
+/** Names of what was made and has to go, should a test be cut off before its clean-up. @type {Map<string, () => void>} */
+const leftovers = new Map()
+process.on('exit', () => {
+  for (const clean of [...leftovers.values()].reverse()) clean()
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+
+/**
+ * Has something cleaned up after the test, or at the latest when this process ends.
+ *
+ * @param {string} name
+ * @param {() => void} clean
+ * @param {import('node:test').TestContext} [t]
+ */
+function cleanUp(name, clean, t) {
+  const once = () => {
+    if (leftovers.delete(name)) clean()
+  }
+  leftovers.set(name, once)
+  t?.after(once)
+}
+
+/**
+ * A new empty folder, gone after the test. Everybody may look into it.
+ *
+ * @param {import('node:test').TestContext} [t] without it: gone at the end of the process
+ */
+function newFolder(t) {
+  const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-test-')))
+  fs.chmodSync(folder, 0o755)
+  cleanUp(folder, () => fs.rmSync(folder, { recursive: true, force: true }), t)
+  return folder
+}
+
+/** @param {string} point */
+function unmount(point) {
+  if (spawnSync('umount', [point]).status !== 0) spawnSync('umount', ['-l', point])
+}
+
+/**
+ * Mounts something at `point` until the test is over.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {string} point
+ * @param {...string} args those of mount(8) before the mount point
+ */
+function mount(t, point, ...args) {
+  const { status, stderr } = spawnSync('mount', [...args, point], { encoding: 'utf8' })
+  assert.equal(status, 0, stderr)
+  cleanUp(`${point} (mount)`, () => unmount(point), t)
+}
+
+/**
+ * A file system of its own in memory.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {string} options those of mount(8)
+ * @returns {string} its folder
+ */
+function tinyDisk(t, options = 'size=64k') {
+  const point = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-disk-')))
+  cleanUp(point, () => fs.rmdirSync(point))
+  mount(t, point, '-t', 'tmpfs', '-o', options, 'tmpfs')
+  // Hooks run in order: the folder can go once nothing is mounted on it.
+  t.after(() => leftovers.get(point)?.())
+  return point
+}
+
+/**
+ * A disk with no room left.
+ *
+ * @param {import('node:test').TestContext} t
+ * @returns {{ folder: string, filler: string }} its folder, and the file to remove to make room
+ */
+function fullDisk(t) {
+  const folder = tinyDisk(t, 'size=256k')
+  const filler = path.join(folder, 'filler')
+  assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20)), { code: 'ENOSPC' })
+  return { folder, filler }
+}
+
+/** What is in a folder, hidden files included. @param {string} folder */
+function names(folder) {
+  return fs.readdirSync(folder).sort()
+}
+
+/** The names of temp files in a folder. @param {string} folder */
+function temps(folder) {
+  return names(folder).filter((name) => name.endsWith('.tmp'))
+}
+
+/** @param {string} file */
+function modeOf(file) {
+  return fs.lstatSync(file).mode & 0o7777
+}
+
+/**
+ * The error with which a call fails.
+ *
+ * @param {() => unknown} call
+ * @returns {Promise<any>}
+ */
+async function failure(call) {
+  try {
+    await call()
+  } catch (error) {
+    return error
+  }
+  return assert.fail('the call should have failed')
+}
+
+/** A logger that keeps what it is told, in order. */
+function collector() {
+  /** @type {{ level: string, message: string, fields: any }[]} */
+  const entries = []
+  /** @param {string} level */
+  const take = (level) => (/** @type {object} */ fields, /** @type {string} */ message) =>
+    void entries.push({ level, message, fields })
+  return {
+    entries,
+    logger: { debug: take('debug'), warn: take('warn'), error: take('error') },
+    /** @param {string} message */
+    of: (message) => entries.filter((entry) => entry.message === message),
+  }
+}
+
+/** @type {string | undefined} */
+let copy
+
+/** The package where every user can read it, wherever this checkout is. */
+function readableByAll() {
+  if (copy === undefined) {
+    copy = newFolder()
+    fs.cpSync(path.join(root, 'lib'), path.join(copy, 'lib'), { recursive: true })
+    fs.copyFileSync(path.join(root, 'index.js'), path.join(copy, 'index.js'))
+    spawnSync('chmod', ['-R', 'a+rX', copy])
+  }
+  return copy
+}
+
+/**
+ * Runs an async function in a process of its own and returns what it returns. Only its
+ * source travels: it knows `tools` and nothing else of the spec.
+ *
+ * @param {(args: any, tools: any) => Promise<any>} program `tools` has `holdfast`, `fs`,
+ *   `path`, and `outcome(call)`, which tells in plain values how a call ended
+ * @param {object} [args] plain values for it
+ * @param {object} [options]
+ * @param {{ uid: number, gid: number }} [options.user]
+ * @param {string} [options.cwd]
+ * @param {string[]} [options.command] what to put before `node`: `['strace', '-f']`
+ * @returns {Promise<any>}
+ */
+function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
+  const source = `
+    'use strict'
+    const fs = require('node:fs')
+    const path = require('node:path')
+    const holdfast = require(${JSON.stringify(user ? readableByAll() : root)})
+    const plain = (error) => error && {
+      class: error.constructor.name, name: error.name, message: error.message, code: error.code, errno: error.errno,
+      syscall: error.syscall, path: error.path, attempts: error.attempts, committed: error.committed, hint: error.hint,
+      cause: error.cause && plain(error.cause),
+    }
+    const outcome = async (call) => {
+      try { await call() } catch (error) { return plain(error) }
+      return 'success'
+    }
+    const program = ${program}
+    program(${JSON.stringify(args)}, { holdfast, fs, path, outcome }).then((value) => {
+      fs.writeFileSync(3, JSON.stringify({ value }))
+    })`
+  const [file = process.execPath, ...rest] = [...command, process.execPath, '-e', source]
+  return new Promise((resolve, reject) => {
+    const child = spawn(file, rest, { ...user, cwd: cwd ?? '/', stdio: ['ignore', 'pipe', 'pipe', 'pipe'], timeout: HANGS, killSignal: 'SIGKILL' })
+    const said = ['', '', '', '']
+    for (const number of [1, 2, 3]) {
+      const stream = /** @type {import('node:stream').Readable} */ (child.stdio[number])
+      stream.setEncoding('utf8').on('data', (text) => (said[number] += text))
+    }
+    child.on('error', reject)
+    child.on('close', (code, signal) => {
+      if (code === 0 && said[3]) resolve(JSON.parse(said[3]).value)
+      else reject(new Error(`the child program ended with ${signal ?? code}: ${said[1]}${said[2]}`))
+    })
+  })
+}
+
+module.exports = {
+  NOBODY, cleanUp, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace,
+  notLinux, notRoot, notUnix, root, temps, tinyDisk,
+}

@@ -1,0 +1,250 @@
+'use strict'
+
+// The package as users get it: packed, installed in an empty folder, and loaded in every way.
+
+const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
+const fs = require('node:fs')
+const path = require('node:path')
+const { before, describe, test } = require('node:test')
+const { modeOf, names, newFolder, root } = require('./helpers.js')
+
+const isWindows = process.platform === 'win32'
+
+/** @param {string} command @param {string[]} args @param {string} cwd */
+function run(command, args, cwd) {
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    cwd, encoding: 'utf8', timeout: 120_000,
+    // A cache of its own: it would be no offline test if npm knew the package.
+    env: { ...process.env, npm_config_cache: path.join(base, 'cache'), npm_config_update_notifier: 'false', NODE_PATH: '' },
+    shell: isWindows && command === 'npm',
+  })
+  assert.equal(status, 0, `${command} ${args.join(' ')} failed:\n${error ?? ''}${stdout}${stderr}`)
+  return stdout
+}
+
+/** @param {string[]} args @param {string} cwd */
+const node = (args, cwd) => run(process.execPath, args, cwd)
+
+const base = newFolder()
+/** Where the package is installed. */
+const home = path.join(base, 'home')
+const installed = path.join(home, 'node_modules', 'holdfast')
+const noNpm = spawnSync('npm', ['--version'], { shell: isWindows }).status !== 0 && 'npm is missing'
+
+const contract = fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8')
+
+/** What the contract declares as values, each with its documentation. */
+const declared = Array.from(
+  contract.matchAll(/(?:\/\*\*((?:(?!\*\/)[^])*)\*\/\n)?^export (?:declare )?(?:abstract )?(?:function|class|const|let|var|enum|namespace) (\w+)/gm),
+  ([, documentation = '', name = '']) => ({ documentation, name }),
+)
+
+describe('the packed package', { skip: noNpm }, () => {
+  /** @type {{ path: string, mode: number }[]} */
+  let packed = []
+
+  before(() => {
+    const [{ filename, files }] = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', base], root))
+    packed = files
+    fs.mkdirSync(home)
+    fs.writeFileSync(path.join(home, 'package.json'), '{ "name": "home", "private": true }')
+    run('npm', ['install', '--offline', '--no-audit', '--no-fund', path.join(base, filename)], home)
+    // What a TypeScript user has beside it.
+    fs.mkdirSync(path.join(home, 'node_modules', '@types'))
+    fs.symlinkSync(path.join(root, 'node_modules', '@types', 'node'), path.join(home, 'node_modules', '@types', 'node'), 'junction')
+  })
+
+  test('installs alone, without other packages', () => {
+    assert.deepEqual(names(path.join(home, 'node_modules')).filter((name) => !name.startsWith('.')), ['@types', 'holdfast'])
+    assert.equal(fs.lstatSync(installed).isSymbolicLink(), false)
+  })
+
+  test('has only files that are meant to be in it', () => {
+    const files = packed.map(({ path: file }) => file)
+    const inLib = files.filter((file) => file.startsWith('lib/')).map((file) => file.slice('lib/'.length))
+    assert.ok(inLib.includes('binding.js') && inLib.includes('binding.d.ts'), `${inLib}`)
+    assert.equal(inLib.filter((file) => /^holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
+    const sources = inLib.filter((file) => !/^holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'binding.d.ts')
+    for (const file of sources) assert.match(file, /^[a-z-]+\.js$/)
+    // Each of them is there for a reason: it is loaded.
+    const loaded = JSON.parse(node(['-e', `
+      require('holdfast')
+      console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file))
+    for (const file of sources) assert.ok(loaded.includes(file), `nothing loads lib/${file}`)
+    assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
+      'CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
+    ])
+    for (const { path: file, mode } of packed) assert.equal(mode & 0o444, 0o444, `${file} is readable by all`)
+  })
+
+  test('runs nothing when it is installed, and needs no other package', () => {
+    const manifest = JSON.parse(fs.readFileSync(path.join(installed, 'package.json'), 'utf8'))
+    for (const script of ['preinstall', 'install', 'postinstall', 'preprepare', 'prepare', 'postprepare']) {
+      assert.equal(manifest.scripts?.[script], undefined, script)
+    }
+    assert.equal(manifest.gypfile, undefined)
+    assert.deepEqual(manifest.dependencies ?? {}, {})
+    assert.deepEqual(manifest.peerDependencies ?? {}, {})
+    assert.deepEqual(manifest.bundleDependencies ?? [], [])
+  })
+
+  test('names only entry points that are there, types first', () => {
+    const { exports, main, types } = JSON.parse(fs.readFileSync(path.join(installed, 'package.json'), 'utf8'))
+    const exists = (/** @type {string} */ file) => assert.ok(fs.existsSync(path.join(installed, file)), file)
+    /** @param {string | Record<string, any>} entry */
+    const visit = (entry) => {
+      if (typeof entry === 'string') return exists(entry)
+      if ('types' in entry) assert.equal(Object.keys(entry)[0], 'types')
+      for (const inner of Object.values(entry)) visit(inner)
+    }
+    visit(exports)
+    exists(main)
+    exists(types)
+  })
+
+  test('exports the same with import and require, and just what index.d.ts declares', () => {
+    assert.ok(declared.length >= 5, 'the declarations were not understood')
+    const expected = declared.map(({ name }) => name).sort()
+    fs.writeFileSync(path.join(home, 'exports.mjs'), `
+      import { createRequire } from 'node:module'
+      import * as esm from 'holdfast'
+      const cjs = createRequire(import.meta.url)('holdfast')
+      console.log(JSON.stringify({
+        esm: Object.keys(esm), cjs: Object.keys(cjs), same: Object.keys(cjs).filter((name) => esm[name] === cjs[name]),
+        kinds: Object.entries(cjs).map(([name, value]) => [name, typeof value, value.name]),
+      }))`)
+    const { esm, cjs, same, kinds } = JSON.parse(node(['exports.mjs'], home))
+    assert.deepEqual(esm.sort(), expected)
+    assert.deepEqual(cjs.sort(), expected)
+    assert.deepEqual(same.sort(), expected)
+    for (const [name, kind, ownName] of kinds) {
+      if (kind === 'function') assert.equal(ownName, name)
+    }
+  })
+
+  for (const [kind, file, load] of [
+    ['ESM', 'loaded.mjs', "import { atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError } from 'holdfast'\nimport fs from 'node:fs'"],
+    ['CJS', 'loaded.cjs', "const { atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError } = require('holdfast')\nconst fs = require('node:fs')"],
+    ['import() from CJS', 'dynamic.cjs', "const fs = require('node:fs')\nlet atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError"],
+  ]) {
+    test(`works as ${kind}`, () => {
+      const cwd = path.join(home, `run-${kind.replace(/\W/g, '')}`)
+      fs.mkdirSync(cwd)
+      fs.writeFileSync(path.join(cwd, `${file}`), `${load}
+        async function main() {
+          ${kind.startsWith('import()') ? "({ atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError } = await import('holdfast'))" : ''}
+          await atomicWrite('a', 'async')
+          atomicWriteSync('b', 'sync')
+          await atomicWriteJson('c', { json: true })
+          const error = await atomicWrite('missing/file', '').catch((error) => error)
+          if (!(error instanceof SessionFileError)) throw error
+          console.log(['a', 'b', 'c'].map((name) => fs.readFileSync(name, 'utf8')).join())
+        }
+        main()`)
+      assert.equal(node([`${file}`], cwd).trim(), 'async,sync,{"json":true}')
+      assert.deepEqual(names(cwd), ['a', 'b', 'c', `${file}`].sort())
+    })
+  }
+
+  test('hides what is inside, and shows package.json', () => {
+    node(['-e', `
+      const assert = require('node:assert')
+      assert.equal(require('holdfast/package.json').name, 'holdfast')
+      for (const inside of ['holdfast/lib/binding.js', 'holdfast/lib/errors', 'holdfast/index.js']) {
+        assert.throws(() => require(inside), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
+      }`], home)
+  })
+
+  describe('in TypeScript', () => {
+    const tsc = path.join(root, 'node_modules', 'typescript', 'bin', 'tsc')
+    const body = `
+      const options: AtomicWriteOptions = { durability: 'none', mode: 0o600, signal: new AbortController().signal }
+      const logger: Logger = { debug() {}, warn() {}, error() {} }
+      async function main(): Promise<void> {
+        setLogger(logger)
+        const nothing: void = await atomicWrite('a', 'typed', options)
+        atomicWriteSync(new URL('b', 'file://' + process.cwd() + '/'), new Uint8Array([116]))
+        await atomicWriteJson('c', { typed: true }, { indent: 2 })
+        try {
+          await atomicWrite('missing/file', '')
+        } catch (error) {
+          if (!(error instanceof SessionFileError)) throw error
+          const code: string | undefined = error.code
+          console.log(code, nothing)
+        }
+        // @ts-expect-error the types are real ones and not any
+        await atomicWrite('a', 'b', { durabilty: 'none' }).catch(() => {})
+        // @ts-expect-error
+        await atomicWrite('a', 1).catch(() => {})
+      }
+      main()
+    `
+    const named = "import { atomicWrite, atomicWriteSync, atomicWriteJson, setLogger, SessionFileError, type AtomicWriteOptions, type Logger } from 'holdfast'"
+    const strict = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noImplicitOverride: true, skipLibCheck: false, isolatedModules: true, target: 'es2022', outDir: 'out', rootDir: '.', types: ['node'] }
+
+    for (const { title, file, head, options, out } of [
+      { title: 'node16, as an ES module', file: 'main.mts', head: named, options: { module: 'node16', moduleResolution: 'node16', verbatimModuleSyntax: true }, out: 'main.mjs' },
+      { title: 'node16, as CommonJS with import', file: 'main.cts', head: named, options: { module: 'node16', moduleResolution: 'node16' }, out: 'main.cjs' },
+      {
+        title: 'node16, as CommonJS with import = require', file: 'require.cts', options: { module: 'node16', moduleResolution: 'node16', verbatimModuleSyntax: true }, out: 'require.cjs',
+        head: `
+          import holdfast = require('holdfast')
+          const { atomicWrite, atomicWriteSync, atomicWriteJson, setLogger, SessionFileError } = holdfast
+          type AtomicWriteOptions = holdfast.AtomicWriteOptions
+          type Logger = holdfast.Logger`,
+      },
+      { title: 'nodenext, as an ES module', file: 'main.mts', head: named, options: { module: 'nodenext', moduleResolution: 'nodenext' }, out: 'main.mjs' },
+      { title: 'bundler', file: 'main.ts', head: named, options: { module: 'esnext', moduleResolution: 'bundler' } },
+      { title: 'bundler, with the names of the module preserved', file: 'main.ts', head: named, options: { module: 'preserve', moduleResolution: 'bundler', verbatimModuleSyntax: true } },
+      { title: 'bundler, as a namespace', file: 'main.ts', head: `import * as holdfast from 'holdfast'\n${named}\nholdfast.setLogger(null)`, options: { module: 'esnext', moduleResolution: 'bundler' } },
+    ]) {
+      test(`compiles${out ? ' and runs' : ''}: ${title}`, () => {
+        const cwd = fs.mkdtempSync(path.join(home, 'ts-'))
+        fs.writeFileSync(path.join(cwd, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...strict, ...options }, files: [file] }))
+        fs.writeFileSync(path.join(cwd, file), `${head}\n${body}`)
+        node([tsc, '-p', '.'], cwd)
+        if (!out) return
+        assert.equal(node([path.join('out', out)], cwd).trim(), 'ENOENT undefined')
+        assert.deepEqual(names(cwd).filter((name) => name.length === 1), ['a', 'b', 'c'])
+      })
+    }
+
+    test('has no default export', () => {
+      const cwd = fs.mkdtempSync(path.join(home, 'ts-'))
+      const compilerOptions = { ...strict, module: 'node16', moduleResolution: 'node16', noEmit: true }
+      fs.writeFileSync(path.join(cwd, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['main.mts'] }))
+      fs.writeFileSync(path.join(cwd, 'main.mts'), "// @ts-expect-error there is none at run time either\nimport holdfast from 'holdfast'\nholdfast\n")
+      node([tsc, '-p', '.'], cwd)
+    })
+  })
+
+  describe('the examples of index.d.ts', () => {
+    /** What is in the folder after an example, where that is known. @type {Record<string, (cwd: string) => void>} */
+    const effects = {
+      atomicWrite(cwd) {
+        assert.equal(fs.readFileSync(path.join(cwd, 'session.json'), 'utf8'), '{"turn":1}')
+        assert.deepEqual(fs.readFileSync(path.join(cwd, 'cache.bin')), Buffer.alloc(64))
+        if (!isWindows) assert.equal(modeOf(path.join(cwd, 'cache.bin')), 0o600)
+      },
+      atomicWriteSync: (cwd) => assert.equal(fs.readFileSync(path.join(cwd, 'last-exit.json'), 'utf8'), '{"code":0}'),
+      atomicWriteJson: (cwd) => assert.equal(fs.readFileSync(path.join(cwd, 'settings.json'), 'utf8'), '{\n  "theme": "dark"\n}'),
+    }
+
+    for (const { name, documentation } of declared) {
+      const examples = Array.from(documentation.matchAll(/```js\n([^]*?)```/g), ([, code = '']) => code.replaceAll(/^ \* ?/gm, ''))
+
+      test(`${name} has one, and it runs`, () => {
+        assert.notEqual(examples.length, 0, `${name} has no example`)
+        for (const code of examples) {
+          assert.ok(code.includes(name), `it does not show ${name}:\n${code}`)
+          const cwd = fs.mkdtempSync(path.join(home, 'example-'))
+          fs.writeFileSync(path.join(cwd, 'example.mjs'), code)
+          node(['example.mjs'], cwd)
+          assert.deepEqual(names(cwd).filter((file) => file.endsWith('.tmp')), [])
+          effects[name]?.(cwd)
+        }
+      })
+    }
+  })
+})

@@ -1,0 +1,366 @@
+'use strict'
+
+// What the specs need of the machine: small disks, child processes, system calls that fail.
+// Everything that is made here is also taken away here, whatever becomes of the test.
+
+const { spawn, spawnSync } = require('node:child_process')
+const { createCipheriv, createHash } = require('node:crypto')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const readline = require('node:readline')
+
+/** Long enough for anything that is not hung; only ever a guard, never an expectation. */
+const PATIENCE = 60_000
+
+// What is left when the process ends, by a failed hook or a signal, is undone here.
+const toUndo = new Set()
+const stacks = new WeakMap()
+process.on('exit', () => {
+  for (const undo of [...toUndo].reverse()) undo()
+})
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
+
+/** Runs `undo` once, after the test or else at the end of the process, and after what was added later. */
+function cleanUp(t, undo) {
+  const once = () => {
+    if (toUndo.delete(once)) undo()
+  }
+  if (!stacks.has(t)) {
+    stacks.set(t, [])
+    t.after(() => {
+      for (const undo of stacks.get(t).reverse()) undo()
+    })
+  }
+  stacks.get(t).push(once)
+  toUndo.add(once)
+  return once
+}
+
+// -- What this machine can do ---------------------------------------------------------------
+
+const remember = (probe) => {
+  let answer
+  return () => (answer ??= { reason: probe() || false }).reason
+}
+
+const works = (command, args) => spawnSync(command, args, { stdio: 'ignore', timeout: PATIENCE }).status === 0
+
+/** Reasons to skip a test; `false` when there is none. */
+const whyNot = {
+  linux: remember(() => process.platform !== 'linux' && 'needs Linux'),
+  unix: remember(() => process.platform === 'win32' && 'needs a Unix'),
+  mount: remember(() => {
+    if (whyNot.linux()) return whyNot.linux()
+    if (process.getuid() !== 0) return 'needs root, to mount a small disk'
+    const at = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-probe-'))
+    try {
+      if (!works('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'none', at])) return 'may not mount file systems here'
+      return !works('umount', [at]) && 'may not unmount file systems here'
+    } finally {
+      fs.rmdirSync(at)
+    }
+  }),
+  ext4: remember(() => {
+    if (whyNot.mount()) return whyNot.mount()
+    if (!mkfs()) return 'needs mkfs.ext4 (e2fsprogs)'
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-probe-'))
+    try {
+      const { error, undo } = mountImage(folder, 1 << 20)
+      undo?.()
+      return error
+    } finally {
+      fs.rmSync(folder, { recursive: true })
+    }
+  }),
+  strace: remember(() => {
+    if (whyNot.linux()) return whyNot.linux()
+    if (!works('strace', ['-V'])) return 'needs strace'
+    // The way the tests use it: on a process that it has not started.
+    return !works('sh', ['-c', 'sleep 0.2 & exec strace -o /dev/null -p $!']) && 'may not trace processes here'
+  }),
+  prlimit: remember(() => whyNot.linux() || (!works('prlimit', ['--version']) && 'needs prlimit (util-linux)')),
+  flock: remember(() => whyNot.linux() || (!works('flock', ['--version']) && 'needs flock (util-linux)')),
+}
+
+// -- Folders and disks ----------------------------------------------------------------------
+
+/** An empty folder for one test, with all symbolic links in its path resolved. */
+function folder(t, parent = os.tmpdir()) {
+  const made = fs.realpathSync(fs.mkdtempSync(path.join(parent, 'holdfast-test-')))
+  cleanUp(t, () => fs.rmSync(made, { recursive: true, force: true }))
+  return made
+}
+
+/** Memory as a disk; where that cannot be had, an ordinary folder. */
+function fastFolder(t) {
+  try {
+    if (process.platform === 'linux') return folder(t, '/dev/shm')
+  } catch {
+    // No such place, or not for this user.
+  }
+  return folder(t)
+}
+
+/** A disk in memory, mounted with these options of tmpfs. */
+function tmpfs(t, options) {
+  const at = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-disk-')))
+  cleanUp(t, () => {
+    spawnSync('umount', ['-l', at], { stdio: 'ignore' })
+    fs.rmdirSync(at)
+  })
+  run('mount', ['-t', 'tmpfs', '-o', options, 'none', at])
+  return at
+}
+
+/** A fresh ext4 of so many bytes, in blocks of 1 KiB, without a journal that takes up most of it. */
+function ext4(t, bytes) {
+  const { at, error, undo } = mountImage(folder(t), bytes)
+  if (error) throw new Error(error)
+  cleanUp(t, undo)
+  return at
+}
+
+const mkfs = remember(() => ['/sbin/mkfs.ext4', '/usr/sbin/mkfs.ext4', '/usr/bin/mkfs.ext4'].find((file) => fs.existsSync(file)))
+
+function mountImage(folder, bytes) {
+  const image = path.join(folder, 'image')
+  const at = path.join(folder, 'disk')
+  fs.mkdirSync(at)
+  fs.writeFileSync(image, '')
+  fs.truncateSync(image, bytes)
+  if (!works(mkfs(), ['-q', '-F', '-b', '1024', '-m', '0', '-O', '^has_journal', image])) return { error: 'mkfs.ext4 does not work here' }
+  if (!works('mount', ['-o', 'loop', image, at])) return { error: 'may not mount loop devices here' }
+  return { at, undo: () => spawnSync('umount', ['-l', at], { stdio: 'ignore' }) }
+}
+
+function run(command, args) {
+  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8', timeout: PATIENCE })
+  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error ?? stderr}`)
+}
+
+/** A file that takes up all the room there is, and can give back some of it. */
+class Filler {
+  constructor(disk) {
+    this.file = path.join(disk, 'filler')
+    this.descriptor = fs.openSync(this.file, 'w')
+    this.block = fs.statfsSync(disk).bsize
+  }
+
+  /** Leaves exactly so many blocks for others. */
+  leave(blocks) {
+    const block = Buffer.alloc(this.block, 'f')
+    let size = fs.fstatSync(this.descriptor).size
+    for (;;) {
+      let written = 0
+      try {
+        written = fs.writeSync(this.descriptor, block, 0, block.length, size)
+      } catch (error) {
+        if (error.code !== 'ENOSPC') throw error
+      }
+      if (written < block.length) break
+      size += written
+    }
+    fs.ftruncateSync(this.descriptor, size - blocks * this.block)
+  }
+
+  close() {
+    fs.closeSync(this.descriptor)
+    fs.unlinkSync(this.file)
+  }
+}
+
+// -- Contents -------------------------------------------------------------------------------
+
+/** `size` bytes that no other seed has, and of which no two parts are alike. */
+function content(seed, size) {
+  const key = createHash('sha256').update(String(seed)).digest().subarray(0, 16)
+  return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size))
+}
+
+/** A maker of bytes that say what they are, so that whoever finds them can tell that they are whole. */
+function signer(seed, size) {
+  const body = content(seed, size)
+  const hash = createHash('sha1').update(body).digest('hex')
+  return (name) => Buffer.concat([Buffer.from(`${JSON.stringify({ name, size, hash })}\n`), body])
+}
+
+const signed = (name, size) => signer(name, size)(name)
+
+/** The name in bytes made by `signed`; throws unless they are whole. */
+function nameIn(bytes) {
+  const end = bytes.indexOf('\n')
+  if (end < 0) throw new Error(`torn: ${bytes.length} bytes and not one line`)
+  const { name, size, hash } = JSON.parse(bytes.subarray(0, end).toString())
+  const body = bytes.subarray(end + 1)
+  if (body.length !== size) throw new Error(`torn: ${body.length} bytes of ${size}`)
+  if (createHash('sha1').update(body).digest('hex') !== hash) throw new Error(`torn: not the bytes of ${name}`)
+  return name
+}
+
+const TEMP = /^\.(.*)\.[0-9a-f]{16}\.tmp$/s
+
+/** The names of the temp files in a folder, of all targets. */
+function temps(folder) {
+  return fs.readdirSync(folder).filter((name) => TEMP.test(name))
+}
+
+// -- Processes ------------------------------------------------------------------------------
+
+/** A program of `programs/` in a process of its own. It reads and writes lines of JSON. */
+class Program {
+  constructor(t, name, { args = [], nodeArgs = [], env = {}, under = [] } = {}) {
+    const command = [...under, process.execPath, ...nodeArgs, path.join(__dirname, 'programs', name), ...args]
+    this.child = spawn(command[0], command.slice(1), { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
+    this.pid = this.child.pid
+    this.errors = ''
+    this.child.stderr.on('data', (text) => (this.errors += text))
+    // Whoever is killed cannot read any more.
+    this.child.stdin.on('error', () => {})
+    this.lines = []
+    this.waiting = []
+    readline.createInterface({ input: this.child.stdout }).on('line', (line) => {
+      this.lines.push(JSON.parse(line))
+      this.waiting.shift()?.()
+    })
+    this.ended = new Promise((resolve, reject) => {
+      this.child.once('error', reject)
+      this.child.once('close', (code, signal) => resolve({ code, signal, errors: this.errors, lines: this.lines }))
+    })
+    this.ended.then(() => this.waiting.forEach((wake) => wake()), () => {})
+    this.end = cleanUp(t, () => this.child.kill('SIGKILL'))
+  }
+
+  /** The next line. */
+  async next() {
+    if (this.lines.length === 0) await guarded(new Promise((resolve) => this.waiting.push(resolve)), this)
+    if (this.lines.length === 0) {
+      const { code, signal } = await this.ended
+      throw new Error(`The program has ended, with ${signal ?? code}, and not answered. ${this.errors}`)
+    }
+    return this.lines.shift()
+  }
+
+  /** Sends a line and takes the next one as its answer. */
+  ask(question) {
+    this.tell(question)
+    return this.next()
+  }
+
+  tell(message) {
+    this.child.stdin.write(`${JSON.stringify(message)}\n`)
+  }
+
+  /** How it ended: the exit code, the signal, what it wrote. */
+  async outcome() {
+    const outcome = await guarded(this.ended, this)
+    this.end()
+    return outcome
+  }
+
+  kill(signal = 'SIGKILL') {
+    this.child.kill(signal)
+  }
+}
+
+async function guarded(promise, program) {
+  let timer
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(() => {
+      program.kill('SIGKILL')
+      reject(new Error(`The program hangs. ${program.errors}`))
+    }, PATIENCE)
+  })
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
+}
+
+/** The threads of a process that are holdfast's own, by number. */
+function ioThreads(pid) {
+  return fs.readdirSync(`/proc/${pid}/task`).filter((thread) => {
+    try {
+      return fs.readFileSync(`/proc/${pid}/task/${thread}/comm`, 'utf8').startsWith('holdfast-io')
+    } catch {
+      return false // It has ended meanwhile.
+    }
+  })
+}
+
+// -- System calls ---------------------------------------------------------------------------
+
+/**
+ * Whether a trace has seen anything of a write in `folder`. The write may have been made by a
+ * thread that did not exist yet when strace was attached; then it has to be made again.
+ */
+const hasSeen = (trace, folder) => trace.some((line) => line.includes(folder))
+
+/**
+ * Attaches strace to some threads, and to no others of their process. It resolves when it is
+ * attached; `done()` detaches it and gives what it saw, one call a line.
+ */
+async function strace(t, threads, injections = []) {
+  const log = path.join(folder(t), 'strace')
+  const args = ['-y', '-s', '16', '-o', log, '-e', 'trace=%file,%desc']
+  for (const injection of injections) args.push('-e', `inject=${injection}`)
+  for (const thread of threads) args.push('-p', String(thread))
+  const child = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const kill = cleanUp(t, () => child.kill('SIGKILL'))
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  let text = ''
+  let attached = 0
+  await new Promise((resolve, reject) => {
+    child.stderr.on('data', (chunk) => {
+      text += chunk
+      attached = text.match(/attached$/gm)?.length ?? 0
+      // A thread that has just ended is no loss; that nothing is traced would be.
+      const failed = text.match(/^strace: attach: /gm)?.length ?? 0
+      if (attached + failed >= threads.length) resolve()
+    })
+    child.once('error', reject)
+    child.once('close', () => reject(new Error(`strace did not attach: ${text}`)))
+  })
+  return {
+    async done() {
+      child.kill('SIGINT')
+      await ended
+      kill()
+      return fs.readFileSync(log, 'utf8').split('\n').filter(Boolean)
+    },
+  }
+}
+
+/**
+ * The system calls in a trace that have to do with `folder`: the thread that made each, its
+ * name, and the how manieth of its name on that thread it is, as strace counts them.
+ */
+function callsIn(trace, folder) {
+  const counts = new Map()
+  const calls = []
+  for (const line of trace) {
+    const [, thread = '', name] = /^(?:(\d+) +)?(\w+)\(/.exec(line) ?? []
+    if (name === undefined) continue
+    const number = (counts.get(`${thread} ${name}`) ?? 0) + 1
+    counts.set(`${thread} ${name}`, number)
+    if (line.includes(folder)) calls.push({ thread, name, number, line })
+  }
+  return calls
+}
+
+/** What each call of a write is to it, from the trace of one that succeeds. */
+function sequenceOf(trace, folder, durability) {
+  const calls = callsIn(trace, folder)
+  const last = (is) => calls.findLastIndex(({ name }) => is.test(name))
+  const renamed = last(/^rename/)
+  return {
+    calls,
+    /** The first call that cannot be made up for by doing it again elsewhere. */
+    created: calls.findIndex(({ line }) => line.includes('O_EXCL')),
+    /** From here on the new content is in place. */
+    renamed,
+    /** The last call that the promise stands for. */
+    settled: durability === 'full' ? last(/sync/) : renamed,
+  }
+}
+
+module.exports = {
+  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastFolder, folder, hasSeen, ioThreads, nameIn, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
+}

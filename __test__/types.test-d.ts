@@ -1,0 +1,190 @@
+// What the types accept and refuse. `npm run types` checks it; it is never run.
+
+import { Buffer } from 'node:buffer'
+import {
+  SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
+  type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type Logger, type WriteOptionsBase,
+} from '../index.js'
+import * as everything from '../index.js'
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
+/** Compiles only for `true`. */
+declare function expect<T extends true>(): T
+
+// @ts-expect-error there is no default export
+everything.default
+
+// Results.
+expect<Equal<ReturnType<typeof atomicWrite>, Promise<void>>>()
+expect<Equal<ReturnType<typeof atomicWriteJson>, Promise<void>>>()
+expect<Equal<ReturnType<typeof atomicWriteSync>, void>>()
+expect<Equal<ReturnType<typeof setLogger>, void>>()
+expect<Equal<Parameters<typeof atomicWriteJson>[1], unknown>>()
+
+// Paths.
+atomicWrite('file', 'text')
+atomicWrite(new URL('file:///file'), 'text')
+atomicWriteSync(new URL('file:///file'), 'text')
+atomicWriteJson(new URL('file:///file'), 'text')
+// @ts-expect-error a path cannot be bytes
+atomicWrite(Buffer.from('file'), 'text')
+// @ts-expect-error a descriptor is no path
+atomicWriteSync(1, 'text')
+// @ts-expect-error a path is needed
+atomicWriteJson(undefined, 'text')
+// @ts-expect-error a path is needed
+atomicWrite()
+// @ts-expect-error data is needed
+atomicWrite('file')
+// @ts-expect-error a value is needed
+atomicWriteJson('file')
+
+// Data.
+declare const views: [
+  Buffer, Uint8Array, Int8Array, Uint8ClampedArray, Uint16Array, Int16Array, Uint32Array, Int32Array, Float32Array, Float64Array, BigInt64Array,
+  BigUint64Array, DataView, NodeJS.ArrayBufferView, NodeJS.TypedArray,
+]
+for (const view of views) {
+  atomicWrite('file', view)
+  atomicWriteSync('file', view)
+}
+atomicWrite('file', new Uint8Array(new SharedArrayBuffer(8)))
+// @ts-expect-error wrap it in a view
+atomicWrite('file', new ArrayBuffer(8))
+// @ts-expect-error wrap it in a view
+atomicWriteSync('file', new SharedArrayBuffer(8))
+// @ts-expect-error numbers are no data
+atomicWrite('file', 1)
+// @ts-expect-error objects are for atomicWriteJson
+atomicWrite('file', { a: 1 })
+// @ts-expect-error null is no data
+atomicWriteSync('file', null)
+// @ts-expect-error an array of numbers is no data
+atomicWrite('file', [1, 2])
+atomicWriteJson('file', { a: [1, null, 'b'] })
+atomicWriteJson('file', null)
+
+// Every option, and undefined for each of them (also under exactOptionalPropertyTypes).
+const base = {
+  durability: 'full', mode: 0o600, chown: { uid: 0, gid: 0 }, retries: 3, retryDelay: 100, makeDirs: true, followSymlinks: false, logger: null,
+  validate: 'json',
+} satisfies Required<WriteOptionsBase>
+atomicWrite('file', 'text', { ...base, encoding: 'latin1', signal: new AbortController().signal })
+atomicWriteSync('file', 'text', { ...base, encoding: 'base64url' })
+atomicWriteJson('file', 'text', { ...base, indent: '\t', signal: AbortSignal.timeout(1) })
+atomicWriteJson('file', 'text', { indent: 2 })
+atomicWrite('file', 'text', {
+  durability: undefined, mode: undefined, chown: undefined, retries: undefined, retryDelay: undefined, makeDirs: undefined, followSymlinks: undefined,
+  logger: undefined, encoding: undefined, signal: undefined, validate: undefined, lock: undefined,
+})
+atomicWriteSync('file', 'text', { encoding: undefined })
+atomicWriteJson('file', 'text', { indent: undefined, signal: undefined })
+atomicWrite('file', 'text', undefined)
+atomicWrite('file', 'text', { chown: false })
+const readonly = { durability: 'none', chown: { uid: 1, gid: 2 } } as const
+atomicWrite('file', 'text', readonly)
+atomicWrite('file', 'text', Object.freeze({ mode: 0o600 }))
+
+expect<Equal<Durability, 'none' | 'file' | 'full'>>()
+expect<Equal<keyof typeof base, keyof WriteOptionsBase>>()
+expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'encoding' | 'lock' | 'signal'>>()
+expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'encoding' | 'lock'>>()
+expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'indent' | 'lock' | 'signal'>>()
+
+// @ts-expect-error misspelt
+atomicWrite('file', 'text', { durabilty: 'none' })
+// @ts-expect-error no such level
+atomicWrite('file', 'text', { durability: 'fsync' })
+// @ts-expect-error a string is no mode
+atomicWrite('file', 'text', { mode: '644' })
+// @ts-expect-error both are needed
+atomicWrite('file', 'text', { chown: { uid: 0 } })
+// @ts-expect-error false only
+atomicWrite('file', 'text', { chown: true })
+// @ts-expect-error no such owner
+atomicWriteSync('file', 'text', { chown: { uid: 0, gid: 0, name: 'root' } })
+// @ts-expect-error no such encoding
+atomicWrite('file', 'text', { encoding: 'utf-9' })
+// @ts-expect-error a string is no number
+atomicWrite('file', 'text', { retries: '3' })
+// @ts-expect-error null is not undefined
+atomicWrite('file', 'text', { retryDelay: null })
+// @ts-expect-error 1 is not true
+atomicWrite('file', 'text', { makeDirs: 1 })
+// @ts-expect-error the signal, not its controller
+atomicWrite('file', 'text', { signal: new AbortController() })
+// @ts-expect-error nothing can cancel a synchronous call
+atomicWriteSync('file', 'text', { signal: AbortSignal.abort() })
+// @ts-expect-error JSON is UTF-8
+atomicWriteJson('file', 'text', { encoding: 'latin1' })
+// @ts-expect-error indent is for JSON
+atomicWrite('file', 'text', { indent: 2 })
+// @ts-expect-error indent is for JSON
+atomicWriteSync('file', 'text', { indent: 2 })
+// @ts-expect-error an encoding is no options object
+atomicWrite('file', 'text', 'utf8')
+
+// Loggers.
+setLogger(null)
+setLogger(console)
+setLogger({ debug() {}, warn() {}, error() {} })
+setLogger({ debug: (fields, message) => console.log(fields, message.length), warn() {}, error() {}, trace() {} } as Logger & { trace(): void })
+/** pino's shape, as its types have it. */
+interface LogFn {
+  <T extends object>(fields: T, message?: string, ...args: unknown[]): void
+  (message: string, ...args: unknown[]): void
+}
+declare const pino: Record<'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal', LogFn> & { level: string }
+setLogger(pino)
+atomicWrite('file', 'text', { logger: pino })
+atomicWriteSync('file', 'text', { logger: console })
+// @ts-expect-error to take it away, say null
+setLogger()
+// @ts-expect-error to take it away, say null
+setLogger(undefined)
+// @ts-expect-error all three are needed
+setLogger({ debug() {} })
+// @ts-expect-error a function is no logger
+setLogger(console.log)
+// @ts-expect-error messages come second
+setLogger({ debug(message: string, fields: object) {}, warn() {}, error() {} })
+
+// Errors.
+const error = new SessionFileError('file', 'lock', new Error('why'))
+new SessionFileError('file', 'lock')
+const isError: Error = error
+isError.message
+expect<Equal<typeof error.code, string | undefined>>()
+expect<Equal<typeof error.errno, number | undefined>>()
+expect<Equal<typeof error.syscall, string | undefined>>()
+expect<Equal<typeof error.hint, string | undefined>>()
+expect<Equal<typeof error.path, string>>()
+expect<Equal<typeof error.operation, string>>()
+expect<Equal<typeof error.attempts, number>>()
+expect<Equal<typeof error.committed, boolean>>()
+expect<Equal<typeof error.cause, unknown>>()
+class Mine extends SessionFileError {
+  extra = 1
+}
+new Mine('file', 'lock').extra
+// @ts-expect-error it needs to know the operation
+new SessionFileError('file')
+// @ts-expect-error it is a class
+SessionFileError('file', 'lock')
+async function caught() {
+  try {
+    await atomicWrite('file', 'text')
+  } catch (error: unknown) {
+    if (error instanceof SessionFileError) {
+      const code: string | undefined = error.code
+      return code
+    }
+    // @ts-expect-error not known to be anything
+    return error.code
+  }
+}
+caught()
+
+// It stands in for what has the type of fs.promises.writeFile, as far as that goes.
+const writer: (file: string, data: string | Uint8Array) => Promise<void> = atomicWrite
+writer('file', 'text')

@@ -1,0 +1,27 @@
+'use strict'
+
+// The agent that is killed: it keeps several conversations going at once, and saves each after
+// every turn. `node agent.js <store> <folder> <id>=<bytes>…`
+
+const { loadOrBegin, openStore } = require('./plain-stores.js')
+const { tell, whenAsked } = require('./programs.js')
+const { addTurn } = require('./session.js')
+
+const [name, folder, ...sessions] = process.argv.slice(2)
+const store = openStore(name, folder)
+
+/** @param {string} id @param {number} bytes */
+async function converse(id, bytes) {
+  const session = await loadOrBegin(store, id, bytes)
+  for (;;) {
+    addTurn(session, { by: `agent ${process.pid}`, text: 'And one thing more.' })
+    await store.save(session)
+    tell('saved', id, session.turn)
+  }
+}
+
+whenAsked(() => process.exit())
+for (const session of sessions) {
+  const [id, bytes] = session.split('=')
+  converse(id, Number(bytes))
+}

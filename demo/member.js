@@ -1,0 +1,25 @@
+'use strict'
+
+// One of many that add turns to the same session. `node member.js <store> <folder> <id> <name>`
+
+const { openStore } = require('./plain-stores.js')
+const { tell, whenAsked } = require('./programs.js')
+
+const [name, folder, id, by] = process.argv.slice(2)
+
+let isAsked = false
+whenAsked(() => (isAsked = true))
+
+async function work() {
+  const store = openStore(name, folder)
+  for (let own = 1; !isAsked; own++) {
+    await store.append(id, () => {
+      tell('begun', own)
+      return { by, text: String(own) }
+    })
+    tell('saved', own)
+  }
+  process.exit()
+}
+
+work()

@@ -1,0 +1,99 @@
+'use strict'
+
+// The class `AtomicOperations` of Vectra: the same functions under its names, and with its
+// rules for trying again.
+
+const { setTimeout: wait } = require('node:timers/promises')
+const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const { atomicWrite } = require('./atomic-write.js')
+const { cleanupBackups, createBackup, restoreBackup } = require('./backup.js')
+const { failed } = require('./errors.js')
+const port = require('./port.js')
+const update = require('./update-json.js')
+
+const readChecks = { retries: integer(1, 1_000_000), retryDelay: milliseconds(2 ** 31 - 1) }
+
+const ATTEMPTS = 3
+const DELAY = 100
+
+class AtomicOperations {
+  static writeFile = atomicWrite
+  static createBackup = createBackup
+  static restoreBackup = restoreBackup
+  static cleanupBackups = cleanupBackups
+
+  /** @type {typeof import('../index.js').AtomicOperations.readFile} */
+  static async readFile(path, options) {
+    const read = readOptions(options, readChecks, 'AtomicOperations.readFile')
+    const target = toPath(path)
+    try {
+      const absolute = toAbsolute(target)
+      return await repeat(read, async () => {
+        /** @type {import('./binding.js').NativeValue} */
+        const { text } = await port.run((opened, id) => opened.readText(id, absolute))
+        if (text === undefined) throw missing(absolute)
+        return text
+      })
+    } catch (error) {
+      throw failed(target, 'read file', error)
+    }
+  }
+
+  /** @type {typeof import('../index.js').AtomicOperations.updateJsonFile} */
+  static async updateJsonFile(path, updater, options) {
+    const { retries, retryDelay, ...read } = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
+    const target = toPath(path)
+    if (typeof updater !== 'function') throw wrongType('The "updater" argument', 'of type function', updater)
+    try {
+      const absolute = toAbsolute(target)
+      return await repeat({ retries, retryDelay, signal: read.signal }, () =>
+        update.perform(absolute, target, updater, { ...read, retries: 1 }),
+      )
+    } catch (error) {
+      throw failed(target, update.OPERATION, error, read.signal)
+    }
+  }
+}
+
+/** @param {string} path */
+function missing(path) {
+  const message = `ENOENT: no such file or directory, open '${path}'`
+  return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false }
+}
+
+/**
+ * Tries something until it succeeds, no attempt is left, or it fails for a reason that does not
+ * pass. What a caller's function throws may always pass.
+ *
+ * @template T
+ * @param {{ retries?: number | undefined, retryDelay?: number | undefined, signal?: AbortSignal | undefined }} options
+ * @param {() => Promise<T>} attempt
+ * @returns {Promise<T>}
+ */
+async function repeat({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt) {
+  for (let number = 1; ; number++) {
+    if (signal?.aborted) throw { kind: 'cancelled' }
+    /** @type {any} */
+    let failure
+    try {
+      return await attempt()
+    } catch (error) {
+      failure = error instanceof update.Thrown ? thrown(error.value) : error
+    }
+    if (failure instanceof Error) throw failure
+    if (!failure.exhausted || number >= retries) throw { ...failure, attempts: number }
+    // An abort shows at the beginning of the next turn.
+    await wait(retryDelay * 2 ** (number - 1), undefined, signal && { signal }).catch(() => {})
+  }
+}
+
+/**
+ * What a caller's function threw, in the form in which the native side tells of failures.
+ *
+ * @param {unknown} value
+ */
+function thrown(value) {
+  return { kind: 'thrown', value, exhausted: true, committed: false }
+}
+
+module.exports = { AtomicOperations }

@@ -1,0 +1,128 @@
+'use strict'
+
+// Copies of files, aside and back.
+
+const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const native = require('./binding.js')
+const { failed } = require('./errors.js')
+const { PATIENCE, underHeld, waitFor } = require('./lock.js')
+const { observer } = require('./logger.js')
+const port = require('./port.js')
+const writeOptions = require('./write-options.js')
+
+const WEEK = 7 * 24 * 60 * 60 * 1000
+
+const { encoding: _encoding, ...restoreChecks } = { ...writeOptions.checks, lock: boolean, timeout: milliseconds(Infinity) }
+
+const { durability, retries, retryDelay, signal, validate, logger } = writeOptions.checks
+const createChecks = { durability, retries, retryDelay, signal, validate, logger, keep: integer(1, 1_000_000) }
+
+const cleanupChecks = { anyName: boolean }
+
+/** @type {typeof import('../index.js').createBackup} */
+async function createBackup(path, options) {
+  const { keep, ...read } = readOptions(options, createChecks, 'createBackup')
+  const source = toPath(path)
+  try {
+    const from = toAbsolute(source)
+    const settings = writeOptions.toNative(read)
+    const observe = observer(read.logger, source)
+    const control = new native.Control()
+    /** @param {import('./binding.js').Port} opened @param {number} id */
+    const start = (opened, id) => {
+      opened.createBackup(id, from, Date.now(), settings, keep, observe !== undefined, control)
+      return null
+    }
+    const { time } = await waitFor(read.signal, start, control, observe)
+    return nameOf(source, /** @type {number} */ (time))
+  } catch (error) {
+    throw failed(source, 'create backup', error, read.signal)
+  }
+}
+
+/** @param {string} path @param {number} time */
+function nameOf(path, time) {
+  return `${path}.${time}.backup`
+}
+
+/** @type {typeof import('../index.js').restoreBackup} */
+async function restoreBackup(backupPath, targetPath, options) {
+  const read = readOptions(options, restoreChecks, 'restoreBackup')
+  const backup = toPath(backupPath, 'backupPath')
+  const target = toPath(targetPath, 'targetPath')
+  try {
+    const [from, to] = [toAbsolute(backup), toAbsolute(target)]
+    const settings = writeOptions.toNative(read)
+    const observe = observer(read.logger, target)
+    const control = new native.Control()
+    /** @param {number} [timeout] */
+    const restore = (timeout) =>
+      waitFor(
+        read.signal,
+        (opened, id) => opened.restoreBackup(id, from, to, settings, timeout, observe !== undefined, control),
+        control,
+        observe,
+      )
+    if (read.lock === false) await restore()
+    else await underHeld(to, true, () => restore(), () => restore(read.timeout ?? PATIENCE))
+  } catch (error) {
+    throw failed(target, 'restore backup', error, read.signal)
+  }
+}
+
+/** @type {typeof import('../index.js').listBackups} */
+async function listBackups(path) {
+  const source = toPath(path)
+  try {
+    const absolute = toAbsolute(source)
+    /** @type {import('./binding.js').NativeValue} */
+    const { backups = [] } = await port.run((opened, id) => opened.listBackups(id, absolute))
+    return backups.map(({ time, size }) => ({ path: nameOf(source, time), createdAt: new Date(time), size }))
+  } catch (error) {
+    throw failed(source, 'list backups', error)
+  }
+}
+
+/** @type {typeof import('../index.js').cleanupBackups} */
+async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
+  const folder = toPath(dir, 'dir')
+  if (!(pattern instanceof RegExp)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
+  const age = milliseconds(Infinity)(maxAge, 'The "maxAge" argument')
+  const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')
+  try {
+    const absolute = toAbsolute(folder)
+    const limit = Date.now() - age
+    /** @type {import('./binding.js').NativeValue} */
+    const { candidates = [] } = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
+    const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
+    const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
+    // Nothing that has a time at all is that old.
+    if (chosen.length === 0 || limit < 0) return []
+    /** @type {import('./binding.js').NativeValue} */
+    const { names = [] } = await port.run((opened, id) =>
+      opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined),
+    )
+    return names
+  } catch (error) {
+    throw failed(folder, 'clean up backups', error)
+  }
+}
+
+/**
+ * A pattern with the flag g or y goes on where it found something the last time. Here each name
+ * is looked at from its beginning, and the pattern is left as it was.
+ *
+ * @param {RegExp} pattern
+ * @param {string} name
+ */
+function matches(pattern, name) {
+  const { lastIndex } = pattern
+  pattern.lastIndex = 0
+  try {
+    return pattern.test(name)
+  } finally {
+    pattern.lastIndex = lastIndex
+  }
+}
+
+module.exports = { cleanupBackups, createBackup, listBackups, restoreBackup }

@@ -1,0 +1,610 @@
+//! Backups, their return, and JSON updates on a disk that is unplugged at every moment and on
+//! which every operation fails: a target is what it was or what it was to be, a backup that
+//! has its name is whole, and what a call reports is so.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use holdfast::backup::{self, Create, Restore};
+use holdfast::errno::Code;
+use holdfast::error::ErrorKind;
+use holdfast::fs::sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
+use holdfast::json;
+use holdfast::payload::Payload;
+use holdfast::write::{AttemptError, Control, Durability, Format, Options, Request, run};
+
+use common::{MOST, Seen, look};
+
+const TEXT: &[u8] = b"{\"turn\": 7, \"text\": \"the one to keep\"}";
+const OLDER: &[u8] = b"{\"turn\": 1}";
+const FILE: &str = "/dir/note";
+const NOW: u64 = 1_700_000_000_000;
+const PRIVATE: Attributes = Attributes { mode: 0o600, uid: 1000, gid: 1000 };
+
+/// How an operation ended: whether it succeeded, and if not, whether it took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Committed,
+    Failed,
+}
+
+impl Outcome {
+    fn of<T>(outcome: &Result<T, AttemptError>) -> Outcome {
+        match outcome {
+            Ok(_) => Outcome::Done,
+            Err(error) if error.committed => Outcome::Committed,
+            Err(_) => Outcome::Failed,
+        }
+    }
+}
+
+/// One operation, the disk it starts from, and what must be true of the disk after it.
+struct Play {
+    name: String,
+    set: Box<dyn Fn() -> SimFs>,
+    run: Box<dyn Fn(&SimFs) -> Outcome>,
+    /// A complaint about a disk as it is left: in memory, or after a power cut.
+    check: Box<dyn Fn(&SimFs, Outcome, Left) -> Result<(), String>>,
+}
+
+/// How a disk was left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    InMemory,
+    Cut,
+}
+
+fn temps(fs: &SimFs) -> Vec<PathBuf> {
+    let is_temp = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
+    fs.paths().into_iter().filter(is_temp).collect()
+}
+
+impl Play {
+    /// What is wrong with the disk in memory and in all crash states.
+    fn complaints(&self, fs: &SimFs, outcome: Outcome, states: &mut usize) -> Vec<String> {
+        let mut complaints: Vec<String> =
+            (self.check)(fs, outcome, Left::InMemory).err().into_iter().collect();
+        if fs.open_handles() != (0, 0) {
+            complaints.push(format!("open handles: {:?}", fs.open_handles()));
+        }
+        for model in Model::ALL {
+            let cut = fs.crash_states(*model, MOST);
+            assert!(cut.complete, "{}: more crash states than are looked at", self.name);
+            for state in cut {
+                *states += 1;
+                if let Err(complaint) = (self.check)(&state.fs, outcome, Left::Cut) {
+                    let how = state.description;
+                    complaints
+                        .push(format!("{complaint}\n{model:?}: {how}\n{}", state.fs.describe()));
+                }
+            }
+        }
+        complaints
+    }
+
+    /// The complaints about a power cut at every moment.
+    fn cut_at_every_moment(&self, prepare: &dyn Fn(&SimFs)) -> (usize, Vec<String>) {
+        let (mut states, mut all) = (0, Vec::new());
+        for moment in 1.. {
+            let fs = (self.set)();
+            fs.inject(Fault::power_off().at(moment));
+            prepare(&fs);
+            let outcome = (self.run)(&fs);
+            let is_over = fs.count() < moment;
+            let mut complaints = self.complaints(&fs, outcome, &mut states);
+            if is_over && outcome != Outcome::Done {
+                complaints.push("an undisturbed run failed".to_owned());
+            }
+            if temps(&fs).len() > usize::from(!is_over) {
+                complaints.push(format!("left: {:?}", temps(&fs)));
+            }
+            all.extend(complaints.into_iter().map(|complaint| {
+                format!("{}, cut at {moment}: {complaint}\n{}", self.name, fs.log_text())
+            }));
+            if is_over {
+                return (states, all);
+            }
+        }
+        unreachable!()
+    }
+
+    /// The complaints about every operation that fails, once and for ever, before and after
+    /// it took effect.
+    fn every_fault(&self) -> (usize, Vec<String>) {
+        let (mut runs, mut all) = (0, Vec::new());
+        let undisturbed = (self.set)();
+        assert_eq!((self.run)(&undisturbed), Outcome::Done, "{}", self.name);
+        for number in 1..=undisturbed.count() {
+            for code in [Code::EIO, Code::ENOSPC, Code::EACCES, Code::EINTR] {
+                let once = Fault::fail(code).at(number);
+                let after = Fault::fail_after(code).at(number);
+                for fault in [once.clone(), once.clone().for_ever(), once.for_ever_alike(), after] {
+                    let fs = (self.set)();
+                    fs.inject(fault.clone());
+                    let outcome = (self.run)(&fs);
+                    runs += 1;
+                    let mut complaints = self.complaints(&fs, outcome, &mut 0);
+                    let failed_removal = fs
+                        .log()
+                        .iter()
+                        .any(|done| done.kind == OperationKind::Remove && done.error.is_some());
+                    if !temps(&fs).is_empty() && !failed_removal {
+                        complaints.push(format!("left: {:?}", temps(&fs)));
+                    }
+                    all.extend(complaints.into_iter().map(|complaint| {
+                        format!(
+                            "{}, {fault:?}: {outcome:?}, {complaint}\n{}",
+                            self.name,
+                            fs.log_text()
+                        )
+                    }));
+                }
+            }
+        }
+        (runs, all)
+    }
+}
+
+fn assert_none(complaints: Vec<String>) {
+    if let Some(first) = complaints.first() {
+        panic!("{} complaints, the first one:\n{first}", complaints.len());
+    }
+}
+
+fn options(durability: Durability) -> Options {
+    Options { durability, retry_delay: Duration::ZERO, ..Options::default() }
+}
+
+fn same(
+    fs: &SimFs,
+    path: impl AsRef<Path>,
+    before: &Option<Seen>,
+    what: &str,
+) -> Result<(), String> {
+    if look(fs, &path) == *before { Ok(()) } else { Err(format!("{what} has changed")) }
+}
+
+// ── Backups ───────────────────────────────────────────────────────────────────────────────
+
+fn name_of(time: u64) -> PathBuf {
+    PathBuf::from(format!("{FILE}.{time}.backup"))
+}
+
+fn backups(fs: &SimFs) -> BTreeSet<u64> {
+    // A copy that works, so that looking is not an operation on the disk that is looked at.
+    backup::list(&fs.after_kill(), Path::new(FILE))
+        .unwrap()
+        .into_iter()
+        .map(|backup| backup.time)
+        .collect()
+}
+
+/// The older backups: of each its time.
+fn create_play(
+    durability: Durability,
+    copying: Copying,
+    older: &'static [u64],
+    keep: Option<usize>,
+    validate: Option<Format>,
+) -> Play {
+    let set = move || {
+        let fs = SimFs::new();
+        fs.put_file_with(FILE, TEXT, PRIVATE).unwrap();
+        fs.put_file("/dir/note.txt.5.backup", b"not one of its own").unwrap();
+        for time in older {
+            fs.put_file(name_of(*time), OLDER).unwrap();
+        }
+        fs.set_copying(copying);
+        fs
+    };
+    let before = look(&set(), FILE);
+    let bystander = look(&set(), "/dir/note.txt.5.backup");
+    // The first name that is free.
+    let expected = (NOW..).find(|time| !older.contains(time)).unwrap();
+    let check = move |fs: &SimFs, outcome: Outcome, left: Left| {
+        same(fs, FILE, &before, "the file")?;
+        same(fs, "/dir/note.txt.5.backup", &bystander, "a bystander")?;
+        let found = backups(fs);
+        let is_synced = durability != Durability::None || keep.is_some();
+        if found.contains(&expected) && (left == Left::InMemory || is_synced) {
+            let seen = look(fs, name_of(expected)).unwrap();
+            if seen.content.as_deref().map(Vec::as_slice) != Some(TEXT) {
+                return Err("the backup is not whole".to_owned());
+            }
+            if seen.metadata.mode != 0o600 {
+                return Err(format!("the backup has mode {:o}", seen.metadata.mode));
+            }
+        }
+        if let Some(extra) = found.iter().find(|time| !older.contains(time) && **time != expected) {
+            return Err(format!("what is the backup {extra}?"));
+        }
+        let is_durable = durability == Durability::Full || keep.is_some();
+        let must_be_there = outcome == Outcome::Done && (left == Left::InMemory || is_durable);
+        if must_be_there && !found.contains(&expected) {
+            return Err("acknowledged, but not there".to_owned());
+        }
+        if outcome == Outcome::Failed && left == Left::InMemory && found.contains(&expected) {
+            return Err("refused, but there".to_owned());
+        }
+        // Older ones go only once the new one stays.
+        for time in older {
+            match look(fs, name_of(*time)) {
+                Some(seen) if seen.content.as_deref().map(Vec::as_slice) == Some(OLDER) => {}
+                Some(_) => return Err(format!("the older backup {time} has changed")),
+                None if keep.is_none() => return Err(format!("{time} is gone")),
+                None if *time > expected => return Err(format!("{time}, which is newer, is gone")),
+                None if !found.contains(&expected) => {
+                    return Err(format!("{time} is gone, and the new one is not there"));
+                }
+                None => {}
+            }
+        }
+        if let Some(keep) = keep
+            && found.len() < keep.min(older.len())
+        {
+            return Err(format!("only {} backups are left", found.len()));
+        }
+        Ok(())
+    };
+    Play {
+        name: format!("backup, {durability:?}, {copying:?}, older {older:?}, keep {keep:?}"),
+        set: Box::new(set),
+        run: Box::new(move |fs| {
+            let request = Create {
+                path: FILE.into(),
+                time: NOW,
+                options: Options { validate, ..options(durability) },
+                keep,
+            };
+            let outcome = backup::create(fs, &request, &Control::default(), None);
+            if let Ok(time) = outcome {
+                assert_eq!(time, expected);
+            }
+            Outcome::of(&outcome)
+        }),
+        check: Box::new(check),
+    }
+}
+
+fn create_plays() -> Vec<Play> {
+    let mut plays = Vec::new();
+    for durability in common::DURABILITIES {
+        for copying in [Copying::No, Copying::Bytes, Copying::Sharing] {
+            plays.push(create_play(durability, copying, &[], None, None));
+        }
+        plays.push(create_play(durability, Copying::No, &[NOW, NOW + 1], None, None));
+        plays.push(create_play(durability, Copying::No, &[3, 4], Some(1), Some(Format::Json)));
+        plays.push(create_play(durability, Copying::No, &[3, 4, NOW + 9], Some(2), None));
+    }
+    plays
+}
+
+#[test]
+fn a_power_cut_leaves_no_torn_backup_and_no_backup_is_lost_for_one_that_is_not_durable() {
+    let mut all = 0;
+    for play in create_plays() {
+        let (states, complaints) = play.cut_at_every_moment(&|_| {});
+        all += states;
+        assert_none(complaints);
+    }
+    println!("{all} crash states");
+}
+
+#[test]
+fn whatever_fails_a_backup_is_whole_or_not_there_and_the_call_says_which() {
+    let mut all = 0;
+    for play in create_plays() {
+        let (runs, complaints) = play.every_fault();
+        all += runs;
+        assert_none(complaints);
+    }
+    println!("{all} runs");
+}
+
+#[test]
+fn pruning_before_the_new_backup_is_durable_would_be_noticed() {
+    let play = create_play(Durability::Full, Copying::No, &[3, 4], Some(1), None);
+    let leave_out = |fs: &SimFs| {
+        fs.inject(Fault::ignore().of(OperationKind::SyncFolder).for_ever());
+    };
+    assert!(!play.cut_at_every_moment(&leave_out).1.is_empty());
+}
+
+#[test]
+fn leaving_out_the_sync_of_a_backup_would_be_noticed() {
+    let play = create_play(Durability::Full, Copying::Sharing, &[], None, None);
+    let leave_out = |fs: &SimFs| {
+        fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
+    };
+    assert!(!play.cut_at_every_moment(&leave_out).1.is_empty());
+}
+
+#[test]
+fn a_name_that_is_taken_at_the_last_moment_is_not_overwritten() {
+    let fs = SimFs::new();
+    fs.put_file(FILE, TEXT).unwrap();
+    let take = |fs: &SimFs, _: &Path| fs.put_file(name_of(NOW), b"somebody else's").unwrap();
+    fs.inject(Fault::intrude(take).of(OperationKind::RenameNew));
+    let request =
+        Create { path: FILE.into(), time: NOW, options: options(Durability::Full), keep: None };
+    let time = backup::create(&fs, &request, &Control::default(), None).unwrap();
+    assert_eq!(time, NOW + 1);
+    assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), b"somebody else's");
+    assert_eq!(*fs.read_file(name_of(NOW + 1)).unwrap(), TEXT);
+}
+
+#[test]
+fn a_file_that_is_replaced_while_it_is_copied_is_backed_up_as_it_was() {
+    for copying in [Copying::No, Copying::Bytes, Copying::Sharing] {
+        for kind in [OperationKind::Read, OperationKind::Copy, OperationKind::CloneContent] {
+            let fs = SimFs::new();
+            fs.put_file(FILE, TEXT).unwrap();
+            fs.set_copying(copying);
+            let replace = |fs: &SimFs, _: &Path| {
+                let payload = Payload::Owned(b"something else, and longer than before".to_vec());
+                let options = options(Durability::Full);
+                let request = Request { path: FILE.into(), payload, options };
+                run(fs, &request, &Control::default(), None).unwrap();
+            };
+            // With the first piece still to come, and with some of them done.
+            fs.inject(Fault::intrude(replace).of(kind).at(1));
+            fs.inject(Fault::intrude(replace).of(kind).at(2));
+            fs.inject(Fault::short_write(5).for_ever());
+            let request = Create {
+                path: FILE.into(),
+                time: NOW,
+                options: options(Durability::Full),
+                keep: None,
+            };
+            backup::create(&fs, &request, &Control::default(), None).unwrap();
+            assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), TEXT, "{copying:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_grows_or_shrinks_in_place_while_it_is_copied_is_no_error() {
+    for bytes in [b"{}".as_slice(), &[b' '; 100]] {
+        let fs = SimFs::new();
+        fs.put_file(FILE, TEXT).unwrap();
+        let change = move |fs: &SimFs, _: &Path| fs.put_file(FILE, bytes).unwrap();
+        fs.inject(Fault::intrude(change).of(OperationKind::Read));
+        let request =
+            Create { path: FILE.into(), time: NOW, options: options(Durability::Full), keep: None };
+        backup::create(&fs, &request, &Control::default(), None).unwrap();
+        assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), bytes);
+    }
+}
+
+// ── Restores ──────────────────────────────────────────────────────────────────────────────
+
+fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> Play {
+    let set = move || {
+        let fs = SimFs::new();
+        if is_there {
+            fs.put_file(FILE, OLDER).unwrap();
+        }
+        fs.put_file_with(name_of(NOW), TEXT, PRIVATE).unwrap();
+        fs.set_copying(copying);
+        fs
+    };
+    let old = look(&set(), FILE);
+    let source = look(&set(), name_of(NOW));
+    // Those of the target, or else of the backup.
+    let mode = if is_there { 0o644 } else { 0o600 };
+    let check = move |fs: &SimFs, outcome: Outcome, left: Left| {
+        same(fs, name_of(NOW), &source, "the backup")?;
+        let seen = look(fs, FILE);
+        let is_old = seen == old;
+        let is_new = seen.as_ref().is_some_and(|seen| {
+            seen.content.as_deref().map(Vec::as_slice) == Some(TEXT) && seen.metadata.mode == mode
+        });
+        let promises = left == Left::InMemory || durability != Durability::None;
+        if promises && !is_old && !is_new {
+            return Err("the target is neither what it was nor the backup".to_owned());
+        }
+        let acknowledged = left == Left::InMemory || durability == Durability::Full;
+        match outcome {
+            Outcome::Done if acknowledged && !is_new => Err("acknowledged, but old".to_owned()),
+            Outcome::Failed if promises && !is_old && left == Left::InMemory => {
+                Err("refused, but new".to_owned())
+            }
+            Outcome::Committed if left == Left::InMemory && !is_new => {
+                Err("said to be in place".to_owned())
+            }
+            _ => Ok(()),
+        }
+    };
+    Play {
+        name: format!("restore, {durability:?}, {copying:?}, target is there: {is_there}"),
+        set: Box::new(set),
+        run: Box::new(move |fs| {
+            let request = Restore {
+                backup: name_of(NOW),
+                target: FILE.into(),
+                options: Options { validate: Some(Format::Json), ..options(durability) },
+            };
+            Outcome::of(&backup::restore(fs, &request, &Control::default(), None))
+        }),
+        check: Box::new(check),
+    }
+}
+
+fn restore_plays() -> Vec<Play> {
+    let mut plays = Vec::new();
+    for durability in common::DURABILITIES {
+        for copying in [Copying::No, Copying::Bytes, Copying::Sharing] {
+            plays.extend([true, false].map(|is_there| restore_play(durability, copying, is_there)));
+        }
+    }
+    plays
+}
+
+#[test]
+fn a_power_cut_leaves_what_was_there_or_the_backup() {
+    let mut all = 0;
+    for play in restore_plays() {
+        let (states, complaints) = play.cut_at_every_moment(&|_| {});
+        all += states;
+        assert_none(complaints);
+    }
+    println!("{all} crash states");
+}
+
+#[test]
+fn whatever_fails_a_restore_leaves_what_was_there_or_the_backup_and_says_which() {
+    let mut all = 0;
+    for play in restore_plays() {
+        let (runs, complaints) = play.every_fault();
+        all += runs;
+        assert_none(complaints);
+    }
+    println!("{all} runs");
+}
+
+#[test]
+fn a_restore_that_copied_onto_the_target_would_be_noticed() {
+    let play = restore_play(Durability::Full, Copying::No, true);
+    let in_place = Play {
+        run: Box::new(|fs| {
+            let bytes = fs.read_file(name_of(NOW)).unwrap();
+            let (front, _) = bytes.split_at(bytes.len() / 2);
+            fs.put_file(FILE, front).unwrap();
+            fs.put_file(FILE, &bytes).unwrap();
+            Outcome::Done
+        }),
+        ..play
+    };
+    // It is the mode and the identity that give it away where the bytes do not: so the check
+    // is shown a half-copied target, too.
+    let fs = (in_place.set)();
+    fs.put_file(FILE, b"half").unwrap();
+    assert!((in_place.check)(&fs, Outcome::Failed, Left::InMemory).is_err());
+}
+
+#[test]
+fn a_corrupt_backup_is_not_restored_and_a_corrupt_file_not_backed_up() {
+    for bytes in [b"{\"turn\":".as_slice(), b"\"\xff\"", b"", b" \n", b"\xEF\xBB\xBF{}"] {
+        let fs = SimFs::new();
+        fs.put_file(FILE, OLDER).unwrap();
+        fs.put_file(name_of(NOW), bytes).unwrap();
+        let before = look(&fs, FILE);
+        let paths = fs.paths();
+        let options = Options { validate: Some(Format::Json), ..options(Durability::Full) };
+        let (backup, target) = (name_of(NOW), FILE.into());
+        let request = Restore { backup, target, options: options.clone() };
+        let error = backup::restore(&fs, &request, &Control::default(), None).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
+
+        let request = Create { path: name_of(NOW), time: NOW, options, keep: Some(1) };
+        let error = backup::create(&fs, &request, &Control::default(), None).unwrap_err();
+        assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
+        assert!(look(&fs, FILE) == before);
+        assert_eq!(fs.paths(), paths);
+    }
+}
+
+// ── JSON updates ──────────────────────────────────────────────────────────────────────────
+
+const UPDATED: &[u8] = b"{\"turn\":2}";
+
+/// The two trips of an update, with the function between them that JavaScript would call.
+fn update(fs: &SimFs, durability: Durability, text: &[u8]) -> Result<(), AttemptError> {
+    let read = json::read(fs, FILE.as_ref(), true)?;
+    if read.as_deref().map(str::as_bytes) == Some(text) {
+        return Ok(json::sync_unchanged(fs, FILE.as_ref(), true, durability)?);
+    }
+    assert!(read.is_none_or(|text| text.as_bytes() == OLDER), "it reads one version");
+    let options = Options { validate: Some(Format::Json), ..options(durability) };
+    let request = Request { path: FILE.into(), payload: Payload::Owned(text.to_vec()), options };
+    run(fs, &request, &Control::default(), None)
+        .map_err(|error| AttemptError { kind: error.kind, committed: error.committed })
+}
+
+fn update_play(durability: Durability, is_there: bool, changes: bool) -> Play {
+    let set = move || {
+        let fs = SimFs::new();
+        fs.put_file("/dir/bystander", b"not yours").unwrap();
+        if is_there {
+            fs.put_file_with(FILE, OLDER, PRIVATE).unwrap();
+        }
+        fs
+    };
+    let old = look(&set(), FILE);
+    let text = if changes { UPDATED } else { OLDER };
+    let check = move |fs: &SimFs, outcome: Outcome, left: Left| {
+        let seen = look(fs, FILE);
+        let is_old = seen == old;
+        let is_new = seen
+            .as_ref()
+            .is_some_and(|seen| seen.content.as_deref().map(Vec::as_slice) == Some(text));
+        let promises = left == Left::InMemory || durability != Durability::None;
+        if promises && !is_old && !is_new {
+            return Err("the file is neither what it was nor what it was to be".to_owned());
+        }
+        let acknowledged = left == Left::InMemory || durability == Durability::Full;
+        match outcome {
+            Outcome::Done if acknowledged && !is_new => Err("acknowledged, but lost".to_owned()),
+            Outcome::Failed if left == Left::InMemory && !is_old => {
+                Err("refused, but in place".to_owned())
+            }
+            _ => Ok(()),
+        }
+    };
+    Play {
+        name: format!("update, {durability:?}, file is there: {is_there}, changes: {changes}"),
+        set: Box::new(set),
+        run: Box::new(move |fs| Outcome::of(&update(fs, durability, text))),
+        check: Box::new(check),
+    }
+}
+
+fn update_plays() -> Vec<Play> {
+    let mut plays = Vec::new();
+    for durability in common::DURABILITIES {
+        for (is_there, changes) in [(true, true), (true, false), (false, true)] {
+            plays.push(update_play(durability, is_there, changes));
+        }
+    }
+    plays
+}
+
+#[test]
+fn a_power_cut_in_an_update_leaves_the_json_before_it_or_after_it() {
+    let mut all = 0;
+    for play in update_plays() {
+        let (states, complaints) = play.cut_at_every_moment(&|_| {});
+        all += states;
+        assert_none(complaints);
+    }
+    println!("{all} crash states");
+}
+
+#[test]
+fn whatever_fails_in_an_update_it_says_what_is_in_the_file() {
+    let mut all = 0;
+    for play in update_plays() {
+        let (runs, complaints) = play.every_fault();
+        all += runs;
+        assert_none(complaints);
+    }
+    println!("{all} runs");
+}
+
+/// What a killed process wrote and did not sync is not lost for those who find it unchanged.
+#[test]
+fn a_file_that_need_not_change_is_made_durable_all_the_same() {
+    let fs = SimFs::new();
+    fs.put_file(FILE, OLDER).unwrap();
+    update(&fs, Durability::None, UPDATED).unwrap();
+    update(&fs, Durability::Full, UPDATED).unwrap();
+    for model in Model::ALL {
+        for state in fs.crash_states(*model, MOST) {
+            assert_eq!(*state.fs.read_file(FILE).unwrap(), UPDATED, "{}", state.description);
+        }
+    }
+}
