@@ -26,13 +26,15 @@ async function createBackup(path, options) {
   try {
     const from = toAbsolute(source)
     const settings = writeOptions.toNative(read)
-    const observe = observer(read.logger, source)
+    const now = Date.now()
+    const observe = observer(read.logger, nameOf(source, now))
     const control = new native.Control()
     /** @param {import('./binding.js').Port} opened @param {number} id */
     const start = (opened, id) => {
-      opened.createBackup(id, from, Date.now(), settings, keep, observe !== undefined, control)
+      opened.createBackup(id, from, now, settings, keep, observe !== undefined, control)
       return null
     }
+    // The name may have been taken.
     const { time } = await waitFor(read.signal, start, control, observe)
     return nameOf(source, /** @type {number} */ (time))
   } catch (error) {

@@ -128,10 +128,17 @@ async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, i
  */
 async function underHeld(path, locks, work, otherwise) {
   const inside = held.current()
-  if (inside.length === 0) return otherwise()
+  const before = lookingUp.get(path)
+  if (inside.length === 0 && !before) return otherwise()
   const places = held.reserve(inside)
+  const found = findOuter(path, inside, locks)
+  // Whoever comes later, and has its answer sooner, waits for those before it.
+  const turn = Promise.allSettled([before, found])
+  lookingUp.set(path, turn)
   try {
-    const outer = await findOuter(path, inside, locks)
+    await turn
+    if (lookingUp.get(path) === turn) lookingUp.delete(path)
+    const outer = await found
     if (!outer) {
       places.leave()
       return await otherwise()
@@ -145,6 +152,13 @@ async function underHeld(path, locks, work, otherwise) {
 }
 
 /**
+ * Calls of which it is not known yet whether their lock is held, by the path as it was spelt.
+ *
+ * @type {Map<string, Promise<unknown>>}
+ */
+const lookingUp = new Map()
+
+/**
  * Which of the locks that the caller holds is that of this file, if any.
  *
  * @param {string} path
@@ -153,9 +167,10 @@ async function underHeld(path, locks, work, otherwise) {
  */
 async function findOuter(path, inside, locks) {
   let outer = inside.find((candidate) => candidate.updates === path)
-  if (!outer && locks) {
+  if (!outer && locks && inside.length > 0) {
+    // A path that leads nowhere leads to no lock that is held. What is done next will say why.
     /** @type {import('./binding.js').NativeValue} */
-    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
+    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside))).catch(() => ({}))
     outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
   }
   if (outer?.updates !== undefined) throw IN_UPDATE

@@ -6,6 +6,7 @@
 //! file that is replaced meanwhile is backed up as one version, in full; one that is changed
 //! in place may be caught in the middle.
 
+use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -194,7 +195,7 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
             Err(error) => return Err(Failure::at("lstat", target.shown(&name), error)),
         }
     }
-    backups.sort_unstable_by_key(|backup| std::cmp::Reverse(backup.time));
+    backups.sort_unstable_by_key(|backup| Reverse(backup.time));
     Ok(backups)
 }
 

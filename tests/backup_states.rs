@@ -2,6 +2,8 @@
 //! which every operation fails: a target is what it was or what it was to be, a backup that
 //! has its name is whole, and what a call reports is so.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use holdfast::error::ErrorKind;
 use holdfast::fs::sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 use holdfast::json;
 use holdfast::payload::Payload;
-use holdfast::write::{AttemptError, Control, Durability, Format, Options, Request, run};
+use holdfast::write::{AttemptError, Control, Durability, Format, Options, Request, Stream, run};
 
 use common::{MOST, Seen, look};
 
@@ -48,8 +50,10 @@ struct Play {
     set: Box<dyn Fn() -> SimFs>,
     run: Box<dyn Fn(&SimFs) -> Outcome>,
     /// A complaint about a disk as it is left: in memory, or after a power cut.
-    check: Box<dyn Fn(&SimFs, Outcome, Left) -> Result<(), String>>,
+    check: Box<Check>,
 }
+
+type Check = dyn Fn(&SimFs, Outcome, Left) -> Result<(), String>;
 
 /// How a disk was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -506,6 +510,74 @@ fn a_corrupt_backup_is_not_restored_and_a_corrupt_file_not_backed_up() {
         assert!(look(&fs, FILE) == before);
         assert_eq!(fs.paths(), paths);
     }
+}
+
+// ── Streams ───────────────────────────────────────────────────────────────────────────────
+
+/// The same checks as for a restore: the target is what it was, or all that was written.
+fn stream_play(durability: Durability, is_there: bool) -> Play {
+    let run = move |fs: &SimFs| {
+        let control = Control::default();
+        let options = Options {
+            mode: (!is_there).then_some(0o600),
+            validate: Some(Format::Json),
+            ..options(durability)
+        };
+        let (front, back) = TEXT.split_at(7);
+        let write = || {
+            let mut stream = Stream::open(fs.clone(), FILE.into(), options, &control, None)?;
+            for piece in [front, b"", back] {
+                stream.write(&Payload::Owned(piece.to_vec()), &control, None)?;
+            }
+            stream.commit(&control, None)
+        };
+        Outcome::of(&write())
+    };
+    Play {
+        name: format!("stream, {durability:?}, target is there: {is_there}"),
+        run: Box::new(run),
+        ..restore_play(durability, Copying::No, is_there)
+    }
+}
+
+#[test]
+fn a_stream_leaves_what_was_there_or_all_that_was_written_whatever_happens() {
+    let (mut all, mut runs) = (0, 0);
+    for durability in common::DURABILITIES {
+        for is_there in [true, false] {
+            let play = stream_play(durability, is_there);
+            let (states, complaints) = play.cut_at_every_moment(&|_| {});
+            assert_none(complaints);
+            let (faults, complaints) = play.every_fault();
+            assert_none(complaints);
+            (all, runs) = (all + states, runs + faults);
+        }
+    }
+    println!("{all} crash states, {runs} runs");
+}
+
+#[test]
+fn a_stream_that_is_dropped_leaves_nothing() {
+    let fs = SimFs::new();
+    fs.put_file(FILE, OLDER).unwrap();
+    let (before, paths) = (look(&fs, FILE), fs.paths());
+    let control = Control::default();
+    let open = || {
+        let options = options(Durability::Full);
+        Stream::open(fs.clone(), FILE.into(), options, &control, None).unwrap()
+    };
+    let mut stream = open();
+    stream.write(&Payload::Owned(TEXT.to_vec()), &control, None).unwrap();
+    drop(stream);
+    open().discard(None);
+    control.cancel();
+    assert!(matches!(
+        Stream::open(fs.clone(), FILE.into(), options(Durability::Full), &control, None),
+        Err(AttemptError { kind: ErrorKind::Cancelled, committed: false })
+    ));
+    assert!(look(&fs, FILE) == before);
+    assert_eq!(fs.paths(), paths);
+    assert_eq!(fs.open_handles(), (0, 0));
 }
 
 // ── JSON updates ──────────────────────────────────────────────────────────────────────────

@@ -262,3 +262,54 @@ fn renaming_before_the_sync_of_the_file_is_noticed() {
         assert!(!walked.violations.iter().any(is_about_the_end), "{model:?}");
     }
 }
+
+// ── The shorter way, where metadata is kept in order ──────────────────────────────────────
+
+/// Lets the engine believe that the disk keeps its metadata in order.
+fn ordered(fs: &SimFs) {
+    fs.set_keeps_order(true);
+}
+
+#[test]
+fn one_sync_after_the_rename_is_enough_where_metadata_is_kept_in_order() {
+    let mut walked = Walked::default();
+    for scene in scenes() {
+        let models = [Model::OrderedMetadata];
+        walked.add(walk(&scene, Durability::Full, &models, &ordered, &write));
+    }
+    assert!(walked.violations.is_empty(), "{}", walked.violations[0]);
+    println!("one sync: power off at {} moments, {} crash states", walked.moments, walked.states);
+}
+
+#[test]
+fn one_sync_after_the_rename_waits_once_and_syncs_no_folder() {
+    let scene = scene("an existing file");
+    let fs = scene.disk();
+    ordered(&fs);
+    write(&fs, &scene.request(Durability::Full)).unwrap();
+    let kinds = [OperationKind::AwaitWriteBack, OperationKind::SyncFile, OperationKind::SyncFolder];
+    let counts = kinds.map(|kind| fs.log().iter().filter(|done| done.kind == kind).count());
+    assert_eq!(counts, [1, 1, 0]);
+}
+
+#[test]
+fn one_sync_after_the_rename_would_not_do_where_posix_is_all_that_is_promised() {
+    let broken = broken(Durability::Full, &[Model::StrictPosix], &ordered);
+    assert!(broken.contains(&"an existing file"), "{broken:?}");
+    assert!(broken.contains(&"a new file"), "{broken:?}");
+}
+
+#[test]
+fn leaving_out_either_step_of_the_shorter_way_is_noticed() {
+    for kind in [OperationKind::AwaitWriteBack, OperationKind::SyncFile] {
+        let leave_out = |fs: &SimFs| {
+            ordered(fs);
+            fs.inject(Fault::ignore().of(kind).for_ever());
+        };
+        let broken = broken(Durability::Full, &[Model::OrderedMetadata], &leave_out);
+        // Without bytes there is nothing to write back.
+        let needs_it = |name: &&str| kind == OperationKind::SyncFile || !name.contains("empty");
+        let expected: Vec<&str> = all_names().into_iter().filter(needs_it).collect();
+        assert_eq!(broken, expected, "{kind:?}");
+    }
+}

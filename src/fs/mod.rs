@@ -168,6 +168,15 @@ pub trait FileSystem: Send + Sync + 'static {
     /// and a second call that succeeds says nothing.
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;
 
+    /// Whether the file system keeps the changes of names, sizes and attributes in the order in
+    /// which they were made, so that a power cut takes the last ones first.
+    fn keeps_order(&self, file: &Self::File, device: u64) -> bool;
+
+    /// Waits until the file's bytes are on the device. They are not found there after a power
+    /// cut unless the file's size is too, which only a sync, or where
+    /// [`FileSystem::keeps_order`] that of a later change, makes sure of.
+    fn await_write_back(&self, file: &Self::File) -> io::Result<()>;
+
     /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
     /// taking the place of what was called `to`.
     fn rename(

@@ -1,4 +1,6 @@
-//! What of a write survives a power cut.
+//! What of a write survives a power cut, and what has to be done for that.
+
+use crate::fs::FileSystem;
 
 /// The three levels, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,10 +15,33 @@ pub enum Durability {
     Full,
 }
 
+/// What is done for it before the rename and after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syncs {
+    /// Nothing.
+    None,
+    /// The file is synced before.
+    FileBefore,
+    /// The textbook sequence: the file is synced before, the folder after. It holds on every
+    /// file system, and waits for the journal twice.
+    FileThenFolder,
+    /// The file's bytes are on the device before, and one sync of the file after makes it, its
+    /// size, its attributes and its new name durable together. It waits for the journal once.
+    /// It holds where the rename cannot overtake the changes of the file's size and
+    /// attributes: a power cut before the sync leaves none of them, or those up to some
+    /// moment in order, and with the rename always all that came before it.
+    BytesThenFile,
+}
+
 impl Durability {
-    /// Whether the file is synced before it is renamed.
-    pub(super) fn syncs_file(self) -> bool {
-        self >= Durability::File
+    /// How it is reached for a file on this file system.
+    pub(super) fn syncs<F: FileSystem>(self, fs: &F, file: &F::File, device: u64) -> Syncs {
+        match self {
+            Durability::None => Syncs::None,
+            Durability::File => Syncs::FileBefore,
+            Durability::Full if fs.keeps_order(file, device) => Syncs::BytesThenFile,
+            Durability::Full => Syncs::FileThenFolder,
+        }
     }
 
     /// Whether the folder is synced after the rename.

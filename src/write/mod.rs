@@ -281,8 +281,9 @@ fn finish<F: FileSystem>(
     log: &Log<'_>,
 ) -> Result<u64, AttemptError> {
     let Draft { target, temp } = draft;
+    let syncs = job.options.durability.syncs(fs, &temp.file, temp.metadata.id.device);
     let publish = || {
-        stage::complete(fs, target, temp, job.options, job.source.model(), size, control)?;
+        stage::complete(fs, target, temp, job.options, job.source.model(), size, syncs, control)?;
         log.written();
         control.check()?;
         let begun = Instant::now();
@@ -294,8 +295,7 @@ fn finish<F: FileSystem>(
         Ok(number)
     };
     let number = publish().inspect_err(|error| abandon(fs, draft, error, log))?;
-    publish::make_durable(fs, target, temp, job.options.durability)
-        .inspect_err(|error| log.failed(error))?;
+    publish::make_durable(fs, target, temp, syncs).inspect_err(|error| log.failed(error))?;
     log.completed();
     Ok(number)
 }

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 
 use super::AttemptError;
-use super::durability::Durability;
+use super::durability::Syncs;
 use super::stage::Temp;
 use crate::errno::Code;
 use crate::error::Failure;
@@ -98,15 +98,21 @@ pub(super) fn make_durable<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
-    durability: Durability,
+    syncs: Syncs,
 ) -> Result<(), AttemptError> {
-    if !durability.syncs_folder() {
-        return Ok(());
-    }
-    uninterrupted(|| blocking(|| fs.sync_folder(&target.folder, Some(&temp.file)))).map_err(
-        |error| {
-            let failure = Failure::at("fsync", &target.folder_path, error);
-            AttemptError { kind: failure.into(), committed: true }
-        },
-    )
+    let (synced, path) = match syncs {
+        Syncs::None | Syncs::FileBefore => return Ok(()),
+        Syncs::FileThenFolder => {
+            let sync = || blocking(|| fs.sync_folder(&target.folder, Some(&temp.file)));
+            (uninterrupted(sync), target.folder_path.clone())
+        }
+        Syncs::BytesThenFile => {
+            let sync = || blocking(|| fs.sync_file(&temp.file));
+            (uninterrupted(sync), target.shown(&target.name))
+        }
+    };
+    synced.map_err(|error| {
+        let failure = Failure::at("fsync", path, error);
+        AttemptError { kind: failure.into(), committed: true }
+    })
 }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 
 use super::control::Control;
+use super::durability::Syncs;
 use super::{AttemptError, Options, Owner, validate};
 use crate::errno::Code;
 use crate::error::Failure;
@@ -188,6 +189,7 @@ pub(super) fn fill<F: FileSystem>(
 }
 
 /// Makes the filled temp file what the target is to be, up to the rename.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn complete<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
@@ -195,6 +197,7 @@ pub(super) fn complete<F: FileSystem>(
     options: &Options,
     model: Option<&Metadata>,
     size: u64,
+    syncs: Syncs,
     control: &Control,
 ) -> Result<(), AttemptError> {
     check_size(fs, temp, size)?;
@@ -203,15 +206,18 @@ pub(super) fn complete<F: FileSystem>(
     }
     let attributes = Attributes::of(options, target.existing.as_ref(), model);
     apply(fs, temp, &attributes)?;
-    if options.durability.syncs_file() {
-        // Not `fsync` again after a failure: see `FileSystem::sync_file`.
-        uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
-            .map_err(|error| Failure::new("fsync", error))?;
-    } else {
-        uninterrupted(|| fs.report_write_errors(&temp.file))
-            .map_err(|error| Failure::new("close", error))?;
-    }
-    Ok(())
+    // None of these is done again for this file after a failure: see `FileSystem::sync_file`.
+    let done = match syncs {
+        Syncs::None => uninterrupted(|| fs.report_write_errors(&temp.file))
+            .map_err(|error| Failure::new("close", error)),
+        Syncs::FileBefore | Syncs::FileThenFolder => {
+            uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
+                .map_err(|error| Failure::new("fsync", error))
+        }
+        Syncs::BytesThenFile => uninterrupted(|| blocking(|| fs.await_write_back(&temp.file)))
+            .map_err(|error| Failure::new("sync_file_range", error)),
+    };
+    Ok(done?)
 }
 
 /// Appends bytes to the temp file.

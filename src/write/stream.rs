@@ -1,5 +1,6 @@
 //! A write whose bytes come one after another.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,8 +9,10 @@ use super::stage::{self, Source};
 use super::{
     AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place, finish,
 };
+use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
 use crate::payload::Payload;
+use crate::target::Target;
 
 /// A temp file that is being filled. It becomes the target by [`Stream::commit`]; however else
 /// it ends, it is removed.
@@ -75,16 +78,24 @@ impl<F: FileSystem> Stream<F> {
         observer: Option<&dyn Observer>,
     ) -> Result<(), AttemptError> {
         let committed = self.end(observer, |stream, draft, log| {
-            let target = &mut draft.target;
-            // Much time may have passed: what is there now is what is replaced.
-            target.existing =
-                uninterrupted(|| stream.fs.metadata(&target.folder, &target.name)).ok();
-            check_place(target)
-                .map_err(AttemptError::from)
+            stream
+                .look_again(&mut draft.target)
                 .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
             finish(&stream.fs, draft, &stream.job(), stream.size, control, log).map(drop)
         });
         committed.unwrap_or(Ok(()))
+    }
+
+    /// Much time may have passed: what is there now is what is replaced.
+    fn look_again(&self, target: &mut Target<F>) -> Result<(), AttemptError> {
+        target.existing = match uninterrupted(|| self.fs.metadata(&target.folder, &target.name)) {
+            Ok(found) => Some(found),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(Failure::at("lstat", target.shown(&target.name), error).into());
+            }
+        };
+        Ok(check_place(target)?)
     }
 
     /// Ends without a trace.

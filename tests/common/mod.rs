@@ -36,6 +36,8 @@ pub(crate) struct Scene {
     pub(crate) attributes: Attributes,
     /// The most bytes that the disk takes in one write.
     pub(crate) short: Option<usize>,
+    /// Whether the disk says that it keeps metadata in order.
+    pub(crate) keeps_order: bool,
     pub(crate) set: fn(&SimFs),
 }
 
@@ -52,6 +54,7 @@ impl Scene {
             options,
             attributes: OWN,
             short: None,
+            keeps_order: false,
             set,
         }
     }
@@ -61,6 +64,7 @@ impl Scene {
         let fs = SimFs::new();
         fs.put_file("/dir/bystander", b"not yours").unwrap();
         (self.set)(&fs);
+        fs.set_keeps_order(self.keeps_order);
         fs
     }
 

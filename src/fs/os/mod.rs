@@ -1,5 +1,8 @@
 //! The real file system, one file per platform with the same names in each.
 
+#[cfg(target_os = "linux")]
+mod journal;
+
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]

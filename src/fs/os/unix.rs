@@ -237,6 +237,34 @@ impl FileSystem for Os {
         sync(file.descriptor.as_fd())
     }
 
+    #[cfg(target_os = "linux")]
+    fn keeps_order(&self, file: &File, device: u64) -> bool {
+        super::journal::keeps_order(file.descriptor.as_fd(), device)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
+        false
+    }
+
+    #[cfg(target_os = "linux")]
+    fn await_write_back(&self, file: &File) -> io::Result<()> {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers
+        // only. A length of 0 means up to the end.
+        match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, all) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn await_write_back(&self, _file: &File) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
     fn rename(&self, folder: &Folder, _file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::renameat(&folder.descriptor, from, &folder.descriptor, to)?)
     }

@@ -215,6 +215,8 @@ pub(super) struct Disk {
     /// How many bytes the files may have in all.
     limit: Option<u64>,
     pub(super) copying: Copying,
+    /// Whether it says that it keeps metadata in order.
+    pub(super) keeps_order: bool,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// Which handle holds the lock of which file.
@@ -274,6 +276,7 @@ impl Disk {
             process,
             limit: None,
             copying: Copying::No,
+            keeps_order: false,
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
@@ -292,6 +295,7 @@ impl Disk {
             process: self.process,
             limit: self.limit,
             copying: self.copying,
+            keeps_order: self.keeps_order,
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),

@@ -52,7 +52,7 @@
 //! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4, xfs and
 //! btrfs promise in addition, and what may be relied on where the file system is known:
 //! names, sizes and attributes change in order, in one log. There
-//! [`await_write_back`](SimFs::await_write_back) means something, too.
+//! [`await_write_back`](FileSystem::await_write_back) means something, too.
 //!
 //! # What goes wrong
 //!
@@ -196,6 +196,12 @@ impl SimFs {
     /// A file gives its bytes back when its name is gone and nobody has it open.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().disk.set_free_space(bytes);
+    }
+
+    /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
+    /// of the [`Model`] that its crash states are taken from.
+    pub fn set_keeps_order(&self, keeps_order: bool) {
+        self.lock().disk.keeps_order = keeps_order;
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -437,24 +443,6 @@ impl SimFs {
 
 /// Operations that [`FileSystem`] does not have.
 impl SimFs {
-    /// Starts writing the bytes of a file to the disk and waits until they are there, as
-    /// `sync_file_range(WAIT_BEFORE | WRITE | WAIT_AFTER)` does. No name, size or mode
-    /// becomes durable by that. It promises nothing in [`Model::StrictPosix`].
-    ///
-    /// # Errors
-    ///
-    /// Only those that a fault injects. After a failure the bytes count as written.
-    pub fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::AwaitWriteBack,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.await_write_back(number),
-            |disk| disk.sync_file_failed(number),
-        )
-    }
-
     /// Makes everything on the disk durable, as `syncfs` does.
     ///
     /// # Errors
@@ -811,6 +799,21 @@ impl FileSystem for SimFs {
             Some(()),
             |disk, _| disk.sync_folder(number, file.is_some()),
             |disk| disk.sync_folder_failed(number),
+        )
+    }
+
+    fn keeps_order(&self, _file: &SimFile, _device: u64) -> bool {
+        self.lock().disk.keeps_order
+    }
+
+    fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::AwaitWriteBack,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            |disk, _| disk.await_write_back(number),
+            |disk| disk.sync_file_failed(number),
         )
     }
 

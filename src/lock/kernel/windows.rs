@@ -135,6 +135,7 @@ fn is_taken(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -250,21 +251,27 @@ mod tests {
     #[test]
     fn no_writer_gets_in_while_a_lock_is_downgraded() {
         let (_place, folder) = place();
-        for _ in 0..50 {
+        for _ in 0..100 {
             let holder = open(&folder);
             assert!(holder.try_lock(Part::Main, Kind::Write).unwrap());
+            let is_over = AtomicBool::new(false);
+            let (tell, told) = mpsc::channel();
             std::thread::scope(|scope| {
-                let (tell, told) = mpsc::channel();
-                let folder = &folder;
-                scope.spawn(move || {
+                let (folder, is_over) = (&folder, &is_over);
+                let writer = scope.spawn(move || {
                     let file = open(folder);
-                    file.lock(Part::Main, Kind::Write).unwrap();
-                    tell.send(()).unwrap();
+                    while !is_over.load(Ordering::SeqCst) {
+                        if file.try_lock(Part::Main, Kind::Write).unwrap() {
+                            return true;
+                        }
+                        let _ = tell.send(());
+                    }
+                    false
                 });
-                holder.downgrade(Part::Main).unwrap();
-                assert!(told.recv_timeout(Duration::from_millis(2)).is_err());
-                holder.unlock(Part::Main).unwrap();
                 told.recv().unwrap();
+                holder.downgrade(Part::Main).unwrap();
+                is_over.store(true, Ordering::SeqCst);
+                assert!(!writer.join().unwrap());
             });
         }
     }

@@ -337,6 +337,16 @@ impl FileSystem for Os {
         native::flush(file.handle.as_handle())
     }
 
+    /// No: NTFS and ReFS log changes of metadata, but nobody has tried this with power cuts.
+    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
+        false
+    }
+
+    /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
+    fn await_write_back(&self, _file: &File) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
     fn rename(&self, folder: &Folder, file: &File, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let ways = [Replacing::Any, Replacing::Writable, Replacing::Closed];
         rename_by(&ways, folder, file, from, to).map_err(|error| {
