@@ -3,8 +3,8 @@
 //! There is one [`Queue`] for each lock that somebody in this process holds or wants. The
 //! waiter at its head asks the kernel, first without waiting. When another process has the
 //! lock, one thread waits for it in the kernel, on behalf of whoever is at the head when it
-//! arrives. Waiters that give up just stop waiting: a lock that arrives for nobody is given
-//! back at once.
+//! arrives. Waiters that give up just stop waiting: the thread leaves the gate open for others,
+//! and a lock that arrives for nobody is given back at once.
 //!
 //! Each turn asks the kernel anew, also when the lock passes between two calls of this
 //! process, so that a process with many calls does not keep others out.
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::kernel::{self, KernelLock};
+use super::kernel::{self, KernelLock, KernelWait};
 use super::{Holder, Kind, name};
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::{Folder, Os};
@@ -314,6 +314,9 @@ struct State {
     readers: usize,
     /// Whether somebody is asking the kernel.
     asking: Asking,
+    /// Threads that wait in the kernel, one at most for either kind. Those that nobody is
+    /// waiting for any more stay until they have the lock, and give it back.
+    waits: Vec<Arc<KernelWait>>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -322,8 +325,8 @@ enum Asking {
     Nobody,
     /// Somebody asks, and will have an answer in a moment.
     Once,
-    /// A thread waits until the lock is free.
-    Waiting,
+    /// A thread waits until the lock is free for this kind.
+    Waiting(Kind),
 }
 
 impl State {
@@ -349,6 +352,10 @@ impl State {
         Vec::from(triers)
     }
 
+    fn wait_for(&self, kind: Kind) -> Option<&Arc<KernelWait>> {
+        self.waits.iter().find(|wait| wait.kind() == kind)
+    }
+
     fn remove(&mut self, waiter: &Arc<Waiter>) {
         self.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
     }
@@ -370,10 +377,20 @@ impl Queue {
             let mut state = self.lock();
             match state.asking {
                 Asking::Once => return,
-                Asking::Waiting => {
+                Asking::Waiting(kind) => {
                     let triers = state.take_triers();
+                    // Those whom it was for may have given up.
+                    let is_for_nobody = state.head().is_none_or(|head| head.kind != kind);
+                    if is_for_nobody {
+                        state.asking = Asking::Nobody;
+                        state.wait_for(kind).iter().for_each(|wait| wait.stand_aside());
+                    }
                     drop(state);
-                    return self.refuse_triers(triers);
+                    self.refuse_triers(triers);
+                    if is_for_nobody {
+                        continue;
+                    }
+                    return;
                 }
                 Asking::Nobody => {}
             }
@@ -396,18 +413,17 @@ impl Queue {
                     let mut state = self.lock();
                     state.asking = Asking::Nobody;
                     let triers = state.take_triers();
-                    if let Some(next) = state.head() {
-                        state.asking = match self.wait_on_a_thread(next.kind) {
-                            Ok(()) => Asking::Waiting,
+                    if let Some(next) = state.head().cloned() {
+                        match self.wait_in_kernel(&mut state, next.kind) {
+                            Ok(()) => state.asking = Asking::Waiting(next.kind),
                             Err(error) => {
-                                let head = Arc::clone(next);
-                                state.remove(&head);
+                                state.remove(&next);
                                 drop(state);
                                 self.refuse_triers(triers);
-                                head.settle(Err(Failure::new("pthread_create", error).into()));
+                                next.settle(Err(Failure::new("pthread_create", error).into()));
                                 continue;
                             }
-                        };
+                        }
                     }
                     drop(state);
                     self.refuse_triers(triers);
@@ -417,25 +433,41 @@ impl Queue {
         }
     }
 
-    fn wait_on_a_thread(self: &Arc<Queue>, kind: Kind) -> std::io::Result<()> {
-        let queue = Arc::clone(self);
-        std::thread::Builder::new()
-            .name("holdfast-lock".to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || {
-                match KernelLock::wait(&queue.folder, &queue.name, kind) {
-                    Ok(lock) => queue.arrived(lock, kind),
-                    Err(failure) => {
-                        let head = queue.lock().head().cloned();
-                        match head {
-                            Some(head) => queue.failed(&head, failure),
-                            None => queue.lock().asking = Asking::Nobody,
-                        }
-                    }
-                }
+    /// Waits for the lock on a thread of its own, or on one that is waiting for it already.
+    fn wait_in_kernel(self: &Arc<Queue>, state: &mut State, kind: Kind) -> std::io::Result<()> {
+        if let Some(wait) = state.wait_for(kind) {
+            wait.step_back_in();
+            return Ok(());
+        }
+        let wait = Arc::new(KernelWait::new(kind));
+        let (queue, own) = (Arc::clone(self), Arc::clone(&wait));
+        std::thread::Builder::new().name("holdfast-lock".to_owned()).stack_size(256 * 1024).spawn(
+            move || {
+                let outcome = own.wait(&queue.folder, &queue.name);
+                queue.waited(&own, outcome);
                 queue.pump();
-            })
-            .map(drop)
+            },
+        )?;
+        state.waits.push(wait);
+        Ok(())
+    }
+
+    /// Takes what a wait in the kernel has come to.
+    fn waited(self: &Arc<Queue>, wait: &Arc<KernelWait>, outcome: Result<KernelLock, Failure>) {
+        let mut state = self.lock();
+        state.waits.retain(|other| !Arc::ptr_eq(other, wait));
+        let is_wanted = state.asking == Asking::Waiting(wait.kind());
+        let head = state.head().cloned();
+        if is_wanted && (outcome.is_err() || head.is_none()) {
+            state.asking = Asking::Nobody;
+        }
+        drop(state);
+        match (outcome, head) {
+            (Ok(lock), _) if is_wanted => self.arrived(lock, wait.kind()),
+            (Err(failure), Some(head)) if is_wanted => self.failed(&head, failure),
+            // For nobody: a lock is given back.
+            (outcome, _) => drop(outcome),
+        }
     }
 
     /// Hands out a lock that the kernel has given.
@@ -474,12 +506,12 @@ impl Queue {
         }
         drop(state);
         let kernel = Arc::new(kernel);
-        for waiter in served {
-            waiter.settle(Ok(Hold {
-                queue: Arc::clone(self),
-                kernel: Some(Arc::clone(&kernel)),
-                kind: head.kind,
-            }));
+        let hold = |kernel| Hold { queue: Arc::clone(self), kernel: Some(kernel), kind: head.kind };
+        let holds: Vec<Hold> = served.iter().map(|_| hold(Arc::clone(&kernel))).collect();
+        // From here on the lock is theirs alone: it is free when they have dropped it.
+        drop(kernel);
+        for (waiter, hold) in served.into_iter().zip(holds) {
+            waiter.settle(Ok(hold));
         }
     }
 
@@ -517,6 +549,7 @@ impl Queue {
         let mut queues = lock(&QUEUES);
         let mut state = self.lock();
         let is_idle = state.asking == Asking::Nobody
+            && state.waits.is_empty()
             && !state.has_writer
             && state.readers == 0
             && state.head().is_none();

@@ -10,6 +10,8 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Kind;
 use super::holder::{Holder, LONGEST_LINE};
@@ -48,12 +50,16 @@ impl Part {
 /// What the system call is named in errors.
 const LOCK: &str = if cfg!(windows) { "LockFileEx" } else { "fcntl" };
 
+/// Whether one thread can unlock a part of a file while another waits for a part of it. On
+/// Windows calls on one handle follow each other.
+const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
+
 /// How often a lock file that is replaced under our hands is opened again.
 const FRESH_STARTS: usize = 100;
 
 /// A lock that this process has. Dropping it gives the lock back.
 pub(super) struct KernelLock {
-    file: LockFile,
+    file: Arc<LockFile>,
     has_note: bool,
 }
 
@@ -75,20 +81,7 @@ impl KernelLock {
         .map(|file| file.map(|file| KernelLock::new(file, kind)))
     }
 
-    /// Takes the lock, waiting for it on this thread for as long as it takes.
-    pub(super) fn wait(folder: &Folder, name: &OsStr, kind: Kind) -> Result<KernelLock, Failure> {
-        let file = acquire(folder, name, |file| {
-            file.lock(Part::Gate, kind)?;
-            let waited = file.lock(Part::Main, kind);
-            file.unlock(Part::Gate)?;
-            waited.map(|()| true)
-        })?;
-        // Waiting never says 'not now'.
-        file.map(|file| KernelLock::new(file, kind))
-            .ok_or_else(|| Failure::new(LOCK, Code::EAGAIN.error()))
-    }
-
-    fn new(file: LockFile, kind: Kind) -> KernelLock {
+    fn new(file: Arc<LockFile>, kind: Kind) -> KernelLock {
         let mut lock = KernelLock { file, has_note: false };
         if kind == Kind::Write {
             lock.leave_note();
@@ -123,15 +116,81 @@ impl Drop for KernelLock {
     }
 }
 
+/// A wait for the lock in the kernel. It cannot be ended from outside, but it can be made to
+/// stand in nobody's way.
+pub(super) struct KernelWait {
+    kind: Kind,
+    /// Whether the lock is still wanted. While it is not, the gate is left open.
+    is_wanted: AtomicBool,
+    /// The lock file at which it waits.
+    file: Mutex<Option<Arc<LockFile>>>,
+}
+
+impl KernelWait {
+    pub(super) fn new(kind: Kind) -> KernelWait {
+        KernelWait { kind, is_wanted: AtomicBool::new(true), file: Mutex::new(None) }
+    }
+
+    /// What it waits for.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Waits on this thread for as long as it takes.
+    pub(super) fn wait(&self, folder: &Folder, name: &OsStr) -> Result<KernelLock, Failure> {
+        let file = acquire(folder, name, |file| {
+            *self.file() = Some(Arc::clone(file));
+            file.lock(Part::Gate, self.kind)?;
+            // Whoever gave up the wait meanwhile opens the gate after saying so. If that was
+            // before it was taken here, it is opened here.
+            if !self.is_wanted.load(Ordering::SeqCst) {
+                file.unlock(Part::Gate)?;
+            }
+            let waited = file.lock(Part::Main, self.kind);
+            file.unlock(Part::Gate)?;
+            waited.map(|()| true)
+        });
+        *self.file() = None;
+        // Waiting never says 'not now'.
+        file?
+            .map(|file| KernelLock::new(file, self.kind))
+            .ok_or_else(|| Failure::new(LOCK, Code::EAGAIN.error()))
+    }
+
+    /// Nobody wants the lock for the time being: those of other processes who come later must
+    /// not queue up behind nobody.
+    pub(super) fn stand_aside(&self) {
+        self.is_wanted.store(false, Ordering::SeqCst);
+        if CAN_UNLOCK_WHILE_WAITING && let Some(file) = &*self.file() {
+            // Should it fail, they wait a little longer.
+            let _ = file.unlock(Part::Gate);
+        }
+    }
+
+    /// The lock is wanted after all.
+    pub(super) fn step_back_in(&self) {
+        self.is_wanted.store(true, Ordering::SeqCst);
+        if CAN_UNLOCK_WHILE_WAITING && let Some(file) = &*self.file() {
+            // Without the gate the wait is as safe, and only less sure of its turn.
+            let _ = file.try_lock(Part::Gate, self.kind);
+        }
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<Arc<LockFile>>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Opens the lock file, locks it by `lock`, and makes sure that the name still leads to
 /// it: somebody may have removed it meanwhile, and then others lock another file.
 fn acquire(
     folder: &Folder,
     name: &OsStr,
-    lock: impl Fn(&LockFile) -> io::Result<bool>,
-) -> Result<Option<LockFile>, Failure> {
+    lock: impl Fn(&Arc<LockFile>) -> io::Result<bool>,
+) -> Result<Option<Arc<LockFile>>, Failure> {
     for _ in 0..FRESH_STARTS {
         let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
+        let file = Arc::new(file);
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
             return Ok(None);
         }
