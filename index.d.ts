@@ -232,8 +232,8 @@ export interface AtomicWriteStreamOptions extends Omit<WriteOptionsBase, 'retrie
  * **Promises.** The bytes go to a temp file beside the file as they come, with back-pressure.
  * After `end()`, and before `'finish'`, they are synced and take the place of the file, as
  * {@link atomicWrite} does it. A stream that is destroyed, aborted or fails before that leaves
- * the file as it was and no temp file; so does one that is open when the process ends normally
- * or its worker thread ends. With `lock: true` the lock is held from the beginning to the end.
+ * the file as it was and, once it has emitted `'close'`, no temp file; so does one that is open
+ * when the process ends normally or its worker thread ends. With `lock: true` the lock is held from the beginning to the end.
  *
  * **Does not promise.** Nothing is tried again. A process that is killed leaves the temp file.
  * Buffers must not be changed until their chunk has been taken. The errors with which the stream

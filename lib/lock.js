@@ -168,14 +168,18 @@ const lookingUp = new Map()
 async function findOuter(path, inside, locks) {
   let outer = inside.find((candidate) => candidate.updates === path)
   if (!outer && locks && inside.length > 0) {
+    /** @type {Promise<import('./binding.js').NativeValue>} */
+    const finding = port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
     // A path that leads nowhere leads to no lock that is held. What is done next will say why.
-    /** @type {import('./binding.js').NativeValue} */
-    const { hold } = await port.run((opened, id) => opened.findLock(id, path, held.numbers(inside))).catch(() => ({}))
+    const { hold } = await finding.catch(() => NOTHING)
     outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
   }
   if (outer?.updates !== undefined) throw IN_UPDATE
   return outer
 }
+
+/** @type {import('./binding.js').NativeValue} */
+const NOTHING = {}
 
 /** What is asked for in the middle of an update of the same file would wait for itself. */
 const IN_UPDATE = {

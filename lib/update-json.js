@@ -26,7 +26,13 @@ const { encoding: _encoding, ...checks } = {
   indent,
   lock: boolean,
   timeout: milliseconds(Infinity),
-  defaultValue: /** @param {unknown} value */ (value) => value,
+  defaultValue: jsonValue,
+}
+
+/** @param {unknown} value @param {string} name */
+function jsonValue(value, name) {
+  if (JSON.stringify(value) === undefined) throw wrongType(name, 'a value that has a JSON text', value)
+  return value
 }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
@@ -106,13 +112,16 @@ function failure(code, message, more) {
 function enqueue(path, call) {
   // It may have been cancelled while it was looked up whether its lock is held.
   if (call.queue.calls.length === 0) return
-  const queue = queues.get(path)
+  // Those without a lock have a queue of their own: they have nothing to wait for, and whoever
+  // holds the lock may be waiting for them.
+  const key = `${call.options.lock === false ? 'unlocked' : 'locked'}:${path}`
+  const queue = queues.get(key)
   if (queue) {
     call.queue = queue
     queue.calls.push(call)
   } else {
-    queues.set(path, call.queue)
-    drain(path, call.queue)
+    queues.set(key, call.queue)
+    drain(key, path, call.queue)
   }
 }
 
@@ -137,10 +146,10 @@ function watch(call) {
   call.reject = (error) => (stop(), reject(error))
 }
 
-/** @param {string} path @param {Queue} queue */
-async function drain(path, queue) {
+/** @param {string} key @param {string} path @param {Queue} queue */
+async function drain(key, path, queue) {
   while (queue.calls.length > 0) await runBatch(path, queue)
-  queues.delete(path)
+  queues.delete(key)
 }
 
 /**
@@ -163,6 +172,8 @@ async function runBatch(path, queue, outer) {
     queue.cancel = () => controller.abort()
     begun = await waitFor(controller.signal, (opened, id) => opened.beginJsonUpdate(id, path, settings, timeout, []))
   } catch (error) {
+    // When the wait was cancelled, those for whom it was are gone, and any others came later.
+    if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
     for (const call of takeBatch(queue, options)) call.reject(error)
     return
   } finally {
@@ -170,16 +181,18 @@ async function runBatch(path, queue, outer) {
   }
   const own = begun.hold === undefined ? undefined : held.create(begun.hold, 'write')
   /** @type {Batch} */
-  const batch = { path, text: begun.text, done: [] }
+  const batch = { path, text: begun.text, done: [], failed: [] }
   try {
     await runUpdates(batch, queue, options, own ?? outer)
     if (batch.done.length > 0) await commit(batch, begun.text, settings, own)
   } catch (error) {
-    for (const { call } of batch.done) call.reject(error)
+    for (const { call } of batch.done) batch.failed.push({ call, error })
     batch.done.length = 0
   } finally {
     if (own?.isLive) await release(own)
   }
+  // Whoever hears of the outcome finds the lock free.
+  for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
 }
 
@@ -214,6 +227,7 @@ function canShare(a, b) {
  * @property {string} path
  * @property {string | undefined} text the file's text as it would be now; none if there is no file
  * @property {{ call: Call, text: string }[]} done calls whose change is in the text
+ * @property {{ call: Call, error: unknown }[]} failed calls that have left no trace
  */
 
 /**
@@ -234,10 +248,12 @@ async function runUpdates(batch, queue, options, lock) {
       batch.text = text
       batch.done.push({ call, text })
     } catch (error) {
-      call.reject(error)
+      // Who cancels does not wait for the rest of the batch.
+      if (error === CANCELLED) call.reject(error)
+      else batch.failed.push({ call, error })
       if (error instanceof Unreadable) {
         // What is on the disk is the same for all of them.
-        for (const other of takeBatch(queue, options)) other.reject(error)
+        for (const other of takeBatch(queue, options)) batch.failed.push({ call: other, error })
       }
     }
     if (performance.now() - begun >= LONGEST_BATCH) return
@@ -259,11 +275,12 @@ async function runUpdate(call, batch, lock) {
   try {
     const made = call.context.runInAsyncScope(() => held.run(inside, () => call.update(data)))
     const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
+    if (call.options.signal?.aborted) throw CANCELLED
     const text = JSON.stringify(result === undefined ? data : result, null, call.options.indent)
     if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', result)
     return text
   } catch (error) {
-    throw error === CANCELLED ? error : new Thrown(error)
+    throw error === CANCELLED || call.options.signal?.aborted ? CANCELLED : new Thrown(error)
   } finally {
     inside.isLive = false
   }

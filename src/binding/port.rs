@@ -6,7 +6,7 @@
 //! environment: nothing may be called or kept in memory beyond its end.
 
 use std::ffi::c_void;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use napi_derive::napi;
 use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
 use super::streams::Streams;
-use crate::error::{Error, ErrorKind, Operation};
+use crate::errno::Code;
+use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::io::{Completions, WaitFor};
 use crate::write::is_retried;
 
@@ -54,6 +55,48 @@ impl Environment {
             Ok(value) => Report::succeeded(id, value),
             Err(kind) => Report::failed(id, failed(kind)),
         }));
+    }
+}
+
+impl Environment {
+    /// Makes a JavaScript value of a message. One that JavaScript cannot take, because its text
+    /// is longer than strings can be, becomes an error, so that its caller does not wait for
+    /// ever; and the lock that came with it, of which nobody will know, is given back.
+    ///
+    /// # Safety
+    ///
+    /// `env` is that of the calling thread, in a call from JavaScript.
+    unsafe fn convert(&self, env: sys::napi_env, message: Message) -> Option<Converted> {
+        let lost = match &message {
+            Either::B(Report { id, value: Some(value), .. }) => Some((*id, value.hold)),
+            _ => None,
+        };
+        // SAFETY: as the caller promises.
+        if let Ok(value) = unsafe { Message::to_napi_value(env, message) } {
+            return Some(Converted(value));
+        }
+        let (id, hold) = lost?;
+        drop(hold.and_then(|number| self.holds.take(number as u32)));
+        let too_long = Error {
+            kind: Failure::new("read", Code::EFBIG.error()).into(),
+            operation: Operation::UpdateJson,
+            path: PathBuf::new(),
+            attempts: 1,
+            exhausted: false,
+            committed: false,
+        };
+        let report = Message::B(Report::failed(id, too_long));
+        // SAFETY: as the caller promises.
+        unsafe { Message::to_napi_value(env, report) }.ok().map(Converted)
+    }
+}
+
+/// A value that JavaScript has already.
+struct Converted(sys::napi_value);
+
+impl ToNapiValue for Converted {
+    unsafe fn to_napi_value(_: sys::napi_env, value: Converted) -> napi::Result<sys::napi_value> {
+        Ok(value.0)
     }
 }
 
@@ -183,7 +226,8 @@ unsafe extern "C" fn deliver(
     // pending afterwards Node reports it as uncaught, as it does for any callback.
     unsafe {
         let mut nobody = ptr::null_mut();
-        if let Ok(messages) = Vec::<Message>::to_napi_value(env, messages)
+        let messages = messages.into_iter().filter_map(|message| environment.convert(env, message));
+        if let Ok(messages) = Vec::<Converted>::to_napi_value(env, messages.collect())
             && sys::napi_get_undefined(env, &mut nobody) == sys::Status::napi_ok
         {
             sys::napi_call_function(env, nobody, callback, 1, &messages, ptr::null_mut());

@@ -149,7 +149,8 @@ impl Pool {
         let mut state = self.shared.lock();
         state.submitted += 1;
         let number = state.submitted;
-        state.delayed.push(Reverse(Delayed { due: Instant::now() + delay, number, job }));
+        let due = due_in(delay);
+        state.delayed.push(Reverse(Delayed { due, number, job }));
         let outcome = Shared::see_to_it(&self.shared, &mut state);
         self.drop_jobs_on_failure(state, outcome)
     }
@@ -277,6 +278,12 @@ impl Shared {
         state.idle -= 1;
         state
     }
+}
+
+/// When a delay is over. One beyond what the clock can count is as good as for ever.
+fn due_in(delay: Duration) -> Instant {
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+    Instant::now() + delay.min(FOR_EVER)
 }
 
 impl PartialEq for Delayed {
