@@ -11,7 +11,7 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { Program, content, fastFolder, hasSeen, sequenceOf, strace, temps, whyNot } = require('./system.js')
+const { Program, content, fastFolder, hasSeen, ordinaryDisk, sequenceOf, strace, temps, whyNot } = require('./system.js')
 
 const RETRIED = ['ENOSPC', 'EIO', 'EDQUOT']
 const ERRORS = [...RETRIED, 'EINTR', 'EACCES']
@@ -19,10 +19,10 @@ const SIZE = 5000
 
 /** A child that writes one file, and what is known of that file. */
 class Bench {
-  static async open(t, shape) {
+  static async open(t, shape, disk = fastFolder) {
     const bench = new Bench()
     bench.t = t
-    bench.root = fastFolder(t)
+    bench.root = disk(t)
     bench.folder = path.join(bench.root, 'folder')
     fs.mkdirSync(bench.folder)
     bench.program = new Program(t, 'writer.js', { args: [fastFolder(t)] })
@@ -45,6 +45,7 @@ class Bench {
   /** Writes while these calls fail. */
   async write(way, options, injections, tries = 3) {
     this.prepare()
+    this.durability = options.durability ?? 'full'
     const { io, sync } = await this.program.ask({ do: 'threads', withSync: way === 'writeSync' })
     this.fresh = { seed: ++this.written, size: SIZE }
     const trace = await strace(this.t, way === 'write' ? io : [sync], injections)
@@ -79,18 +80,37 @@ class Bench {
     const left = fs.existsSync(folder) ? temps(folder) : []
     if (left.length > 0) problems.push(`left behind: ${left}`)
     if (error && error.name !== 'SessionFileError') problems.push(`a ${error.name}`)
-    const failedSyncs = trace.filter((line) => / (?:fsync|fdatasync|sync_file_range|syncfs)\(|^(?:fsync|fdatasync|sync_file_range|syncfs)\(/.test(line))
-    const seen = new Set()
-    for (const line of failedSyncs) {
-      const file = /<([^>]*)>/.exec(line)?.[1]
-      if (seen.has(file)) problems.push(`synced again after a failed sync: ${file}`)
-      // What is only interrupted is continued.
-      if (line.includes(') = -1') && !line.includes('EINTR')) seen.add(file)
-    }
+    problems.push(...wrongSyncs(trace, done ? this.durability : 'none'))
     // So that the next case starts from something clean.
     for (const name of left) fs.unlinkSync(path.join(folder, name))
     return problems
   }
+}
+
+const SYNC = /^(?:\d+ +)?(?:fsync|fdatasync|sync_file_range|syncfs)\((?:\d+<([^>]*)>)?.* = (-1 (\w+)|0)/
+
+/** What is wrong with the order of the syncs in a trace, for a write that was acknowledged. */
+function wrongSyncs(trace, durability) {
+  const wrong = []
+  const failed = new Set()
+  let before = false
+  let after = false
+  let isRenamed = false
+  for (const line of trace) {
+    // Each attempt is on its own.
+    if (line.includes('O_EXCL')) before = after = isRenamed = false
+    if (/^(?:\d+ +)?rename.* = 0/.test(line)) isRenamed = true
+    const [, file, result, error] = SYNC.exec(line) ?? []
+    if (result === undefined) continue
+    if (failed.has(file)) wrong.push(`synced again after a failed sync: ${file}`)
+    // What is only interrupted is continued.
+    if (error && error !== 'EINTR') failed.add(file)
+    if (result === '0' && isRenamed) after = true
+    if (result === '0' && !isRenamed) before = true
+  }
+  if (durability !== 'none' && !before) wrong.push('renamed before it was synced')
+  if (durability === 'full' && !after) wrong.push('not synced after the rename')
+  return wrong
 }
 
 function read(file) {
@@ -135,12 +155,15 @@ const shapes = {
 // ever, or Node aborts; it does not mind being interrupted often.
 const OFTEN = 3000
 
+// Calls that only ask which way is the better one. Without an answer the safe one is taken.
+const QUESTIONS = new Set(['fstatfs', 'statfs'])
+
 /**
  * Fails each call of the sequence with each error, once or for ever, and calls `check` with
  * what came of it and what the call is to the write. It gathers what is wrong.
  */
-async function failEach(t, { shape, way, options, errors = ERRORS, times = ['once', 'for ever'], check }) {
-  const bench = await Bench.open(t, shape)
+async function failEach(t, { shape, disk, way, options, errors = ERRORS, times = ['once', 'for ever'], check }) {
+  const bench = await Bench.open(t, shape, disk)
   const sequence = await bench.sequence(way, options)
   const { calls, created, renamed, settled } = sequence
   const problems = []
@@ -159,10 +182,11 @@ async function failEach(t, { shape, way, options, errors = ERRORS, times = ['onc
         const wrong = bench.problems(outcome)
         if (!outcome.trace.some((line) => line.includes('(INJECTED)'))) wrong.push('nothing has failed')
         const affected = time === 'once' ? [index] : calls.flatMap((call, other) => (other >= index && call.name === name ? [other] : []))
-        const matters = affected.some((other) => other >= created && other <= settled)
+        const isQuestion = QUESTIONS.has(name)
+        const matters = !isQuestion && affected.some((other) => other >= created && other <= settled)
         check?.(outcome, {
           error, time, name, line, matters,
-          isFatal: matters || (time === 'for ever' && name !== 'close'),
+          isFatal: matters || (time === 'for ever' && name !== 'close' && !isQuestion),
           isCommitted: affected[0] > renamed,
           // A close that is interrupted has closed the file all the same.
           isClosed: name === 'close' && error === 'EINTR',
@@ -206,6 +230,12 @@ describe('a system call that fails', { skip: whyNot.strace(), concurrency: 2 }, 
 
     test(`atomicWriteSync with '${durability}' makes three attempts and tells the truth`, (t) =>
       failEach(t, { shape: 'existing', way: 'writeSync', options: { durability, retryDelay: 1 }, check: threeAttempts }))
+  }
+
+  // File systems that a disk has get other calls than one in memory.
+  for (const durability of ['file', 'full']) {
+    test(`atomicWrite with '${durability}' tells the truth on a disk`, (t) =>
+      failEach(t, { shape: 'existing', disk: ordinaryDisk, way: 'write', options: { durability, retries: 1 }, errors: ['EIO', 'EINTR'], check: oneAttempt }))
   }
 
   test('atomicWrite gets through once there is an attempt without a fault', (t) =>

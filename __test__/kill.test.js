@@ -11,7 +11,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
 const { atomicWrite } = require('../index.js')
-const { Program, TEMP, content, fastFolder, folder: diskFolder, hasSeen, nameIn, sequenceOf, strace, temps, whyNot } = require('./system.js')
+const { Program, TEMP, content, fastFolder, hasSeen, nameIn, ordinaryDisk, sequenceOf, strace, temps, whyNot } = require('./system.js')
 
 const KILLED = { code: null, signal: 'SIGKILL' }
 
@@ -33,16 +33,16 @@ function checkTemps(folder, { most, targets, mode }) {
 
 describe('SIGKILL at a system call', { skip: whyNot.strace(), concurrency: 2 }, () => {
   const KiB = 1024
-  for (const { title, durability, size, mode, umask = 0o022, final = mode } of [
+  for (const { title, durability, size, mode, umask = 0o022, final = mode, disk = fastFolder } of [
     { title: 'over a private file', durability: 'none', size: 4 * KiB, mode: 0o640 },
-    { title: 'over a private file', durability: 'file', size: 4 * KiB, mode: 0o600 },
     { title: 'over a private file', durability: 'full', size: 4 * KiB, mode: 0o640 },
+    { title: 'over a private file on a disk', durability: 'full', size: 4 * KiB, mode: 0o640, disk: ordinaryDisk },
     { title: 'of a new file under a strict umask', durability: 'full', size: 4 * KiB, umask: 0o077, final: 0o600 },
     // Referenced, not copied, and given to the system in several calls.
     { title: 'over a public file, in pieces', durability: 'full', size: 40 * KiB * KiB, mode: 0o666 },
   ]) {
     test(`a write ${title} (${size} bytes, '${durability}')`, async (t) => {
-      const folder = fastFolder(t)
+      const folder = disk(t)
       const target = path.join(folder, 'target')
       const old = mode === undefined ? undefined : content('old', 700)
       const fresh = content(1, size)
@@ -109,7 +109,7 @@ describe('SIGKILL at a system call', { skip: whyNot.strace(), concurrency: 2 }, 
 describe('SIGKILL at any moment', { skip: whyNot.unix(), concurrency: 2 }, () => {
   for (const { kills, writers, durability, way, disk } of [
     { kills: 40, writers: 1, durability: 'none', way: 'async', disk: fastFolder },
-    { kills: 30, writers: 1, durability: 'full', way: 'async', disk: diskFolder },
+    { kills: 30, writers: 1, durability: 'full', way: 'async', disk: ordinaryDisk },
     { kills: 30, writers: 1, durability: 'file', way: 'sync', disk: fastFolder },
     { kills: 20, writers: 20, durability: 'full', way: 'async', disk: fastFolder },
   ]) {

@@ -158,8 +158,7 @@ describe('createAtomicWriteStream', () => {
     assert.equal(entries[3]?.fields.size, 5)
     entries.length = 0
     const stream = open(file, { logger })
-    stream.write('x')
-    await until(() => entries.length > 0)
+    await new Promise((resolve) => stream.write('x', resolve))
     stream.destroy()
     await end(stream)
     assert.deepEqual(entries.map(({ message }) => message), ['Starting atomic write', 'Temp file cleaned up'])
@@ -231,15 +230,19 @@ describe('a stream that does not come to its end', () => {
       await wait(10)
       throw new RangeError('no more')
     }
-    const error = await failure(() => pipeline(Readable.from(source()), open(file)))
+    // A pipeline that fails does not wait until its streams are closed.
+    const failing = open(file)
+    const error = await failure(() => pipeline(Readable.from(source()), failing))
     assert.ok(error instanceof RangeError)
+    await end(failing)
     assertUntouched()
-    const source2 = new PassThrough()
-    const copying = pipeline(source2, open(file))
+    const [source2, cut] = [new PassThrough(), open(file)]
+    const copying = pipeline(source2, cut)
     source2.write('half')
     await wait(10)
     source2.destroy()
     assert.equal((await failure(() => copying)).code, 'ERR_STREAM_PREMATURE_CLOSE')
+    await end(cut)
     assertUntouched()
   })
 
@@ -261,9 +264,11 @@ describe('a stream that does not come to its end', () => {
       assertUntouched()
     }
     const controller = new AbortController()
-    const copying = pipeline(new PassThrough(), open(file), { signal: controller.signal })
+    const aborted = open(file)
+    const copying = pipeline(new PassThrough(), aborted, { signal: controller.signal })
     controller.abort()
     assert.equal((await failure(() => copying)).name, 'AbortError')
+    await end(aborted)
     assertUntouched()
   })
 
@@ -307,7 +312,9 @@ describe('a stream that does not come to its end', () => {
     const file = path.join(folder, 'file')
     fs.truncateSync(filler, fs.statSync(filler).size - 64 * 1024)
     fs.writeFileSync(file, 'old')
-    const error = await failure(() => pipeline(Readable.from([Buffer.alloc(40_000), Buffer.alloc(100_000)]), open(file)))
+    const stream = open(file)
+    const error = await failure(() => pipeline(Readable.from([Buffer.alloc(40_000), Buffer.alloc(100_000)]), stream))
+    await end(stream)
     assert.deepEqual([error.code, error.syscall, error.committed], ['ENOSPC', 'write', false])
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
     assert.deepEqual(names(folder), ['file', 'filler'])

@@ -11,7 +11,7 @@ const path = require('node:path')
 const readline = require('node:readline')
 
 /** Long enough for anything that is not hung; only ever a guard, never an expectation. */
-const PATIENCE = 60_000
+const PATIENCE = 180_000
 
 // What is left when the process ends, by a failed hook or a signal, is undone here.
 const toUndo = new Set()
@@ -113,23 +113,26 @@ function tmpfs(t, options) {
   return at
 }
 
-/** A fresh ext4 of so many bytes, in blocks of 1 KiB, without a journal that takes up most of it. */
-function ext4(t, bytes) {
-  const { at, error, undo } = mountImage(folder(t), bytes)
+/** A fresh ext4 of so many bytes, in blocks of 1 KiB. A journal takes up at least 1 MiB of it. */
+function ext4(t, bytes, { journal = false } = {}) {
+  const { at, error, undo } = mountImage(folder(t), bytes, journal)
   if (error) throw new Error(error)
   cleanUp(t, undo)
   return at
 }
 
+/** A disk as computers have them: a fresh ext4 where that can be had, or else what is there. */
+const ordinaryDisk = (t) => (whyNot.ext4() ? folder(t) : folder(t, ext4(t, 64 << 20, { journal: true })))
+
 const mkfs = remember(() => ['/sbin/mkfs.ext4', '/usr/sbin/mkfs.ext4', '/usr/bin/mkfs.ext4'].find((file) => fs.existsSync(file)))
 
-function mountImage(folder, bytes) {
+function mountImage(folder, bytes, journal) {
   const image = path.join(folder, 'image')
   const at = path.join(folder, 'disk')
   fs.mkdirSync(at)
   fs.writeFileSync(image, '')
   fs.truncateSync(image, bytes)
-  if (!works(mkfs(), ['-q', '-F', '-b', '1024', '-m', '0', '-O', '^has_journal', image])) return { error: 'mkfs.ext4 does not work here' }
+  if (!works(mkfs(), ['-q', '-F', '-b', '1024', '-m', '0', '-O', journal ? 'has_journal' : '^has_journal', image])) return { error: 'mkfs.ext4 does not work here' }
   if (!works('mount', ['-o', 'loop', image, at])) return { error: 'may not mount loop devices here' }
   return { at, undo: () => spawnSync('umount', ['-l', at], { stdio: 'ignore' }) }
 }
@@ -362,5 +365,5 @@ function sequenceOf(trace, folder, durability) {
 }
 
 module.exports = {
-  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastFolder, folder, hasSeen, ioThreads, nameIn, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
+  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastFolder, folder, hasSeen, ioThreads, nameIn, ordinaryDisk, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
 }

@@ -155,6 +155,7 @@ const NO_OPTIONS = Object.freeze({})
 /** @param {string} name @param {string[]} known @param {string} caller */
 function unknownOption(name, known, caller) {
   const similar = known.find((candidate) => distance(name.toLowerCase(), candidate.toLowerCase()) <= 2)
+  if (known.length === 0) return `Unknown option "${name}" for ${caller}.`
   return `Unknown option "${name}" for ${caller}. ` + (similar ? `Did you mean "${similar}"?` : `It knows ${known.join(', ')}.`)
 }
 

@@ -18,8 +18,8 @@ const OPERATION = 'atomic write'
 const { retries: _retries, retryDelay: _retryDelay, ...writeChecks } = writeOptions.checks
 const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30) }
 
-// Chunks that wait together are handed over as one, up to this size: from here on a chunk is
-// not copied any more (see `LARGEST_COPY` in src/binding/write.rs).
+// Chunks that wait together are handed over as one, up to this size: putting them together
+// copies them, and that saves less the larger they are.
 const LARGEST_BATCH = 1024 * 1024
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */

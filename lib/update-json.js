@@ -248,8 +248,9 @@ async function runUpdates(batch, queue, options, lock) {
       batch.text = text
       batch.done.push({ call, text })
     } catch (error) {
-      // Who cancels does not wait for the rest of the batch.
-      if (error === CANCELLED) call.reject(error)
+      // Who cancels does not wait for the rest of the batch, if there is any.
+      const isLast = batch.done.length === 0 && !(queue.calls[0] && canShare(queue.calls[0].options, options))
+      if (error === CANCELLED && !isLast) call.reject(error)
       else batch.failed.push({ call, error })
       if (error instanceof Unreadable) {
         // What is on the disk is the same for all of them.
@@ -331,7 +332,10 @@ function isThenable(value) {
  */
 async function orCancelled(promise, signal) {
   if (!signal) return promise
-  if (signal.aborted) throw CANCELLED
+  if (signal.aborted) {
+    Promise.resolve(promise).catch(() => {})
+    throw CANCELLED
+  }
   let stop = () => {}
   const cancelled = new Promise((_, reject) => {
     stop = onAbort(signal, () => reject(CANCELLED))

@@ -287,20 +287,29 @@ fn witness(path: &Path, rounds: u32) -> u32 {
     };
     let mut wrong = 0;
     for _ in 0..rounds {
-        if rand::random_range(0..3) == 0 {
-            let _hold = hold(path, W);
-            wrong += look();
+        let kind = if rand::random_range(0..3) == 0 { W } else { R };
+        // Now and then one gives up, before or after it waits in the kernel.
+        let timeout = match rand::random_range(0..8) {
+            0 => NOW,
+            1 => Some(Duration::from_micros(rand::random_range(0..1000))),
+            _ => FOR_EVER,
+        };
+        let call = acquire(path, kind, timeout);
+        if rand::random_range(0..8) == 0 {
+            pause();
+            call.waiter.cancel();
+        }
+        let Ok(_hold) = call.outcome() else { continue };
+        wrong += look();
+        if kind == W {
             let number: [u8; 4] = rand::random();
             file.write_all_at(&number, 0).unwrap();
             pause();
             file.write_all_at(&number, 4).unwrap();
-            wrong += look();
         } else {
-            let _hold = hold(path, R);
-            wrong += look();
             pause();
-            wrong += look();
         }
+        wrong += look();
     }
     wrong
 }
@@ -590,21 +599,33 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
 
 #[test]
 fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
+    // By those of its own process,
     let (_folder, file) = place();
+    let writer = hold(&file, W);
+    let reader = acquire(&file, R, FOR_EVER);
+    let later = acquire(&file, W, FOR_EVER);
+    drop(writer);
+    let read = reader.hold();
+    assert!(!later.is_answered());
+    drop(read);
+    drop(later.hold());
+
+    // nor of any other.
     let (mut peer, mut third) = (Peer::start(), Peer::start());
     let writer = hold(&file, W);
     peer.ask("reader", R, FOR_EVER, &file);
     until_waiting(&file, 1);
-    let own = acquire(&file, R, FOR_EVER);
-    let next = acquire(&file, W, FOR_EVER);
     third.ask("writer", W, FOR_EVER, &file);
     until_waiting(&file, 2);
+    let own = acquire(&file, W, FOR_EVER);
     drop(writer);
     assert_eq!(peer.outcome("reader"), "held");
+    assert!(!own.is_answered());
     peer.release("reader");
-    drop(own.hold());
-    drop(next.hold());
     assert_eq!(third.outcome("writer"), "held");
+    assert!(!own.is_answered());
+    third.release("writer");
+    drop(own.hold());
 }
 
 #[test]
@@ -619,6 +640,12 @@ fn readers_that_keep_coming_do_not_starve_a_writer() {
     }
     for _ in 0..20 {
         drop(hold(&file, W));
+        // Nor one that has given up before, and left a wait in the kernel behind.
+        for _ in 0..3 {
+            let leaver = acquire(&file, W, FOR_EVER);
+            pause();
+            leaver.waiter.cancel();
+        }
     }
     for peer in &mut peers {
         peer.tell("stop");

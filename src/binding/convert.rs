@@ -164,7 +164,7 @@ impl From<Error> for NativeError {
             ErrorKind::Cancelled => "cancelled",
             ErrorKind::Locked(contention) => {
                 native.path = Some(text(contention.path));
-                native.waited = contention.waited.map(|waited| waited.as_secs_f64() * 1000.0);
+                native.waited = contention.waited.map(milliseconds);
                 native.holder = contention.holder.map(NativeHolder::from);
                 native.in_this_process = Some(contention.in_this_process);
                 "locked"
@@ -210,7 +210,6 @@ impl From<Event> for NativeEvent {
             message: None,
             attempt: None,
         };
-        let milliseconds = |duration: Duration| Some(duration.as_secs_f64() * 1000.0);
         let (name, temp_path) = match event {
             Event::Starting { temp_path, size } => {
                 native.size = Some(size as f64);
@@ -218,16 +217,16 @@ impl From<Event> for NativeEvent {
             }
             Event::Written { temp_path, size, duration } => {
                 native.size = Some(size as f64);
-                native.duration = milliseconds(duration);
+                native.duration = Some(milliseconds(duration));
                 ("written", Some(temp_path))
             }
             Event::Renamed { temp_path, duration } => {
-                native.duration = milliseconds(duration);
+                native.duration = Some(milliseconds(duration));
                 ("renamed", Some(temp_path))
             }
             Event::Completed { size, duration } => {
                 native.size = Some(size as f64);
-                native.duration = milliseconds(duration);
+                native.duration = Some(milliseconds(duration));
                 ("completed", None)
             }
             Event::Failed { temp_path, code, message } => {
@@ -246,7 +245,7 @@ impl From<Event> for NativeEvent {
             }
             Event::Retrying { attempt, delay, code } => {
                 native.attempt = Some(attempt);
-                native.duration = milliseconds(delay);
+                native.duration = Some(milliseconds(delay));
                 native.code = Some(code.to_owned());
                 ("retrying", None)
             }
@@ -317,4 +316,9 @@ impl From<BadJson> for NativeBadJson {
     fn from(bad: BadJson) -> NativeBadJson {
         NativeBadJson { message: bad.message, line: bad.line as f64, column: bad.column as f64 }
     }
+}
+
+/// A time as JavaScript counts it. Whole milliseconds stay whole.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e6
 }

@@ -20,7 +20,7 @@ use crate::write::{self, Client, Event, Observer, Options, Request};
 
 /// Data up to this size is copied when the call is made, larger data is referenced: from
 /// here on the copy costs more than the bookkeeping, and memory begins to matter.
-const LARGEST_COPY: usize = 1 << 20;
+const LARGEST_COPY: usize = 1 << 16;
 
 /// Cancels a write.
 #[napi]

@@ -25,6 +25,9 @@ pub struct Holder {
 /// As much of the command line as is kept.
 const LONGEST_COMMAND: usize = 200;
 
+/// The latest time, in milliseconds since 1970, that JavaScript has dates for.
+const LATEST: u64 = 8_640_000_000_000_000;
+
 /// As much of a lock file as is read.
 pub(super) const LONGEST_LINE: usize = 4096;
 
@@ -59,7 +62,7 @@ impl Holder {
         Some(Holder {
             pid: value.get("pid")?.as_u64()?.try_into().ok()?,
             hostname: value.get("hostname")?.as_str()?.to_owned(),
-            since: value.get("since")?.as_u64()?,
+            since: value.get("since")?.as_u64().filter(|since| *since <= LATEST)?,
             command: value.get("command")?.as_str()?.to_owned(),
         })
     }

@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -210,7 +210,13 @@ impl Place {
     fn find(path: &Path) -> Result<Place, Failure> {
         // A folder may be named with a separator at the end; it is locked as a whole,
         // through a file beside it like any other.
-        let target = target::resolve(&Os, without_end(path), true, FolderUse::Names)?;
+        let path = match path.components().next_back() {
+            // Only the system knows what it is called.
+            Some(Component::ParentDir) => &std::fs::canonicalize(path)
+                .map_err(|error| Failure::at("realpath", path, error))?,
+            _ => without_end(path),
+        };
+        let target = target::resolve(&Os, path, true, FolderUse::Names)?;
         let folder = uninterrupted(|| Os.folder_metadata(&target.folder))
             .map_err(|error| Failure::at("fstat", &target.folder_path, error))?;
         let name = name::of(&target.name);

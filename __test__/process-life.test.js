@@ -1,0 +1,179 @@
+'use strict'
+
+// A process, or a thread of it, ends in the middle of writes, or takes the memory away that is
+// being written: it never crashes and never hangs, and the target is one file or the other.
+
+const { describe, test } = require('node:test')
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { Program, fastFolder, folder: diskFolder, hasSeen, nameIn, strace, temps, tmpfs, whyNot } = require('./system.js')
+
+const HUGE = 256 << 20
+
+/** Plays a scene of programs/life.js to its end. */
+async function play(t, scene, { folder = fastFolder(t), args = [], nodeArgs = [], code = 0 } = {}) {
+  const target = path.join(folder, 'target')
+  const hasRoom = !fs.existsSync(target) && scene !== 'pendingRetry' && scene !== 'terminatedBetweenAttempts'
+  if (hasRoom) fs.writeFileSync(target, 'old 0')
+  const program = new Program(t, 'life.js', { args: [scene, folder, ...args], nodeArgs })
+  const outcome = await program.outcome()
+  assert.deepEqual({ code: outcome.code, signal: outcome.signal }, { code, signal: null }, outcome.errors)
+  assert.doesNotMatch(outcome.errors, /panicked|FATAL ERROR/)
+  return { folder, target, says: outcome.lines.at(-1), errors: outcome.errors }
+}
+
+/** The file that a huge write was to replace is what it was, or all new. */
+function checkTarget({ target }, size = HUGE) {
+  const found = fs.readFileSync(target)
+  assert.ok(found.equals(Buffer.from('old 0')) || found.equals(Buffer.alloc(size, 'new')), `${found.length} bytes, neither old nor new`)
+  return found.length === size ? 'new' : 'old'
+}
+
+/** At its end a process waits for its writes, but not for ever: on a slow disk a temp file may stay. */
+function reportTemps(t, { folder }, most) {
+  const left = temps(folder)
+  assert.ok(left.length <= most, `${left}`)
+  if (left.length > 0) t.diagnostic(`the disk took longer than the exit waits, and ${left.length} temp files are left`)
+}
+
+describe('pending writes', { concurrency: 2 }, () => {
+  test('a large one keeps the process alive until it is done', async (t) => {
+    assert.deepEqual((await play(t, 'pendingLarge')).says, { isThere: true })
+  })
+
+  test('many keep the process alive until they are all done', async (t) => {
+    assert.deepEqual((await play(t, 'pendingMany', { folder: diskFolder(t) })).says, { last: 'content 499', files: 51 })
+  })
+
+  test('one that waits for its next attempt keeps the process alive', { skip: whyNot.mount() }, async (t) => {
+    const folder = tmpfs(t, 'nr_inodes=1')
+    assert.deepEqual((await play(t, 'pendingRetry', { folder })).says, { code: 'ENOSPC', attempts: 3 })
+  })
+
+  test('nothing keeps the process alive after the last write, its idle threads included', { skip: whyNot.linux() }, async (t) => {
+    const { says } = await play(t, 'idle')
+    assert.equal(says.isThere, true)
+    assert.ok(says.threads > 0, 'it has not waited until they have ended')
+  })
+
+  test('loading holdfast starts no threads and keeps nothing alive', { skip: whyNot.linux() }, async (t) => {
+    assert.deepEqual((await play(t, 'required')).says, { threads: 0 })
+  })
+})
+
+describe('a process that ends in mid-write', { concurrency: 2 }, () => {
+  for (const [scene, how, code] of [
+    ['exits', 'process.exit()', 7],
+    ['throws', 'an uncaught exception', 1],
+    ['rejects', 'an unhandled rejection', 1],
+  ]) {
+    test(`by ${how} leaves a whole file and no temp file`, async (t) => {
+      const played = await play(t, scene, { code })
+      const which = checkTarget(played)
+      reportTemps(t, played, which === 'new' ? 0 : 1)
+    })
+  }
+
+  test('by process.exit() with thousands of writes under way leaves whole files and no temp file', async (t) => {
+    const { folder } = await play(t, 'exitsWithMany', { code: 7 })
+    assert.deepEqual(temps(folder), [])
+    const files = fs.readdirSync(folder).filter((name) => name.startsWith('file-'))
+    assert.ok(files.length > 0)
+    for (const name of files) nameIn(fs.readFileSync(path.join(folder, name)))
+  })
+
+  test('by process.exit() while its worker threads write leaves whole files', async (t) => {
+    const played = await play(t, 'exitsWithWorkers', { code: 7 })
+    reportTemps(t, played, 8)
+    for (const name of fs.readdirSync(played.folder)) if (name.startsWith('shared-')) nameIn(fs.readFileSync(path.join(played.folder, name)))
+  })
+
+  for (const how of ['return', 'exit', 'throw', 'pending return', 'pending exit', 'pending throw']) {
+    test(`saves by atomicWriteSync in its exit handler (${how})`, async (t) => {
+      const code = how.includes('exit') ? 5 : how.includes('throw') ? 1 : 0
+      const played = await play(t, 'savesAtExit', { args: [how], code })
+      for (const durability of ['none', 'full']) {
+        assert.equal(fs.readFileSync(path.join(played.folder, `saved-${durability}`), 'utf8'), `${how} ${code}`)
+      }
+      const which = checkTarget(played, HUGE / 2)
+      if (how === 'pending return') assert.equal(which, 'new')
+      reportTemps(t, played, 2)
+      for (const name of fs.readdirSync(played.folder)) if (name.startsWith('file-')) nameIn(fs.readFileSync(path.join(played.folder, name)))
+    })
+  }
+})
+
+describe('a worker thread that ends in mid-write', { concurrency: 2 }, () => {
+  test('by terminate(), with a referenced Buffer of 256 MiB, does no harm', async (t) => {
+    const { says } = await play(t, 'terminated')
+    assert.ok(says.largest > 0, 'it was in mid-write')
+  })
+
+  test('by terminate() before the system has read its Buffer keeps the Buffer until then', { skip: whyNot.strace() }, async (t) => {
+    for (let tries = 1; ; tries++) {
+      const folder = fastFolder(t)
+      fs.writeFileSync(path.join(folder, 'target'), 'old 0')
+      const program = new Program(t, 'life.js', { args: ['terminatedSlowly', folder] })
+      const { io } = await program.next()
+      const trace = await strace(t, io, ['write:delay_enter=300000'])
+      program.tell('begin')
+      const { code, signal, errors, lines } = await program.outcome()
+      const calls = await trace.done()
+      assert.deepEqual({ code, signal }, { code: 0, signal: null }, errors)
+      assert.deepEqual(lines, [{ reused: 20, isWhole: true }])
+      assert.deepEqual(calls.filter((line) => line.includes('EFAULT')), [], 'the memory was gone')
+      // A thread that did not exist yet was not slowed down.
+      if (hasSeen(calls, folder)) return
+      assert.ok(tries < 3, 'the write has been seen')
+    }
+  })
+
+  test('by terminate() between two attempts makes no further attempt', { skip: whyNot.mount() }, async (t) => {
+    const folder = tmpfs(t, 'nr_inodes=1')
+    assert.deepEqual((await play(t, 'terminatedBetweenAttempts', { folder })).says, { files: [] })
+  })
+
+  test('by terminate(), waiting among writes of other threads to the same file, spoils none of those', async (t) => {
+    assert.deepEqual((await play(t, 'terminatedAmongOthers')).says, { files: ['target'] })
+  })
+
+  test('by process.exit() in the worker ends the worker only', async (t) => {
+    assert.deepEqual((await play(t, 'workerExits')).says, { code: 3 })
+  })
+
+  test('fifty that start and end while they write leave whole files', async (t) => {
+    const { says } = await play(t, 'fifty')
+    assert.equal(says.files, 5)
+    t.diagnostic(`exit codes: ${JSON.stringify(says.codes)}`)
+    assert.equal((says.codes[0] ?? 0) + (says.codes[1] ?? 0), 150)
+  })
+
+  test('eight that load holdfast at the same moment all write', async (t) => {
+    assert.deepEqual((await play(t, 'loadedByMany')).says, { done: true })
+  })
+
+  test('the last that has holdfast loaded leaves its threads in peace', { skip: whyNot.linux() }, async (t) => {
+    assert.deepEqual((await play(t, 'outlived')).says, { done: true })
+  })
+})
+
+describe('the memory of a write', { concurrency: 2 }, () => {
+  test('may be transferred, freed or resized in mid-write: the write settles and nothing crashes', async (t) => {
+    const { says } = await play(t, 'taken', { nodeArgs: ['--expose-gc'] })
+    t.diagnostic(JSON.stringify(says))
+    assert.deepEqual(Object.keys(says), ['clone', 'worker', 'resize'])
+  })
+
+  test('may change in mid-write: the bytes are old or new ones of it', async (t) => {
+    assert.deepEqual((await play(t, 'changed')).says, { size: HUGE / 2, others: 0 })
+  })
+
+  test('is not collected while it is being written, though nobody else knows it', async (t) => {
+    assert.deepEqual((await play(t, 'forgotten', { nodeArgs: ['--expose-gc'] })).says, { wrong: 0 })
+  })
+
+  test('may come from another realm', async (t) => {
+    assert.deepEqual((await play(t, 'contexts')).says, ['new', 'another,realm', 'ENOTDIR'])
+  })
+})

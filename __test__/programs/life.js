@@ -1,0 +1,388 @@
+'use strict'
+
+// Scenes from the life of a process. argv[2] names the scene, argv[3] the folder it plays in.
+// What a scene finds out it prints, as a line of JSON. Its workers run this file too.
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const path = require('node:path')
+const { once } = require('node:events')
+const { setImmediate, setTimeout } = require('node:timers/promises')
+const vm = require('node:vm')
+const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
+const { ioThreads, nameIn, signed, temps } = require('../system.js')
+
+const load = () => require('../../index.js')
+const { scene, folder } = isMainThread ? { scene: process.argv[2], folder: process.argv[3] } : workerData
+const target = path.join(folder, 'target')
+
+const MiB = 1 << 20
+/** Large enough to be caught in the middle of its write. */
+const HUGE = 256 * MiB
+/** Large enough to be referenced, not copied. */
+const LARGE = 32 * MiB
+
+const say = (fact) => fs.writeSync(1, `${JSON.stringify(fact)}\n`)
+
+/** Quick to make and to compare, and none of what other memory is filled with. */
+const filled = (text, size = HUGE) => Buffer.alloc(size, text)
+const pressure = (size = HUGE) => filled(Buffer.from([0xee]), size)
+
+/** Waits until a write has put some of its bytes into its temp file. */
+async function underWay() {
+  while (!temps(folder).some((name) => sizeOf(path.join(folder, name)) > 0)) await setTimeout(1)
+}
+
+function sizeOf(file) {
+  try {
+    return fs.statSync(file).size
+  } catch {
+    return 0 // It has just been renamed.
+  }
+}
+
+/** Is what is there one of these? */
+function isOneOf(...contents) {
+  const found = fs.readFileSync(target)
+  return contents.some((content) => found.equals(Buffer.from(content)))
+}
+
+const worker = (scene, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scene, folder, ...data } })
+
+/** The error's code, or 'resolved'. */
+const outcome = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
+
+/** Whether this thread, or process, can still do what it is for. */
+async function stillWorks() {
+  const file = path.join(folder, 'afterwards')
+  await load().atomicWrite(file, 'well')
+  assert.equal(fs.readFileSync(file, 'utf8'), 'well')
+  fs.unlinkSync(file)
+}
+
+/** Waits for the end of the writes of threads that have ended themselves. */
+async function settled() {
+  while (temps(folder).length > 0) await setTimeout(5)
+}
+
+/** Ways to take a Buffer's memory away. */
+const takings = {
+  clone: (bytes) => void structuredClone(bytes.buffer, { transfer: [bytes.buffer] }),
+  worker: async (bytes) => {
+    const other = worker('swallows')
+    other.postMessage(bytes.buffer, [bytes.buffer])
+    await once(other, 'exit')
+  },
+  resize: (bytes) => bytes.buffer.resize(0),
+}
+
+const scenes = {
+  // -- What keeps a process alive -----------------------------------------------------------
+
+  pendingLarge() {
+    load().atomicWrite(target, filled('new', LARGE))
+    process.on('exit', () => say({ isThere: isOneOf(filled('new', LARGE)) }))
+  },
+
+  pendingMany() {
+    const { atomicWrite } = load()
+    for (let i = 0; i < 500; i++) atomicWrite(path.join(folder, `file-${i % 50}`), `content ${i}`)
+    process.on('exit', () => say({ last: fs.readFileSync(path.join(folder, 'file-49'), 'utf8'), files: fs.readdirSync(folder).length }))
+  },
+
+  pendingRetry() {
+    // There is no room, and nothing else to do than to wait for the next attempt.
+    load().atomicWrite(target, 'new', { retries: 3, retryDelay: 50 }).catch(({ code, attempts }) => say({ code, attempts }))
+  },
+
+  idle() {
+    load().atomicWrite(target, 'new')
+    // Threads that wait for work wait for seconds: if the process ends before them it has not
+    // waited for them.
+    process.on('exit', () => say({ threads: ioThreads(process.pid).length, isThere: isOneOf('new') }))
+  },
+
+  required() {
+    load()
+    process.on('exit', () => say({ threads: ioThreads(process.pid).length }))
+  },
+
+  // -- Ends in mid-write --------------------------------------------------------------------
+
+  async exits() {
+    load().atomicWrite(target, filled('new')).catch(() => {})
+    await underWay()
+    process.exit(7)
+  },
+
+  async exitsWithMany() {
+    for (let i = 0; i < 3000; i++) load().atomicWrite(path.join(folder, `file-${i % 60}`), signed(`${i}`, 100 + i)).catch(() => {})
+    while (fs.readdirSync(folder).length < 20) await setImmediate()
+    process.exit(7)
+  },
+
+  async throws() {
+    load().atomicWrite(target, filled('new')).catch(() => {})
+    await underWay()
+    process.nextTick(() => {
+      throw new Error('nobody catches this')
+    })
+  },
+
+  async rejects() {
+    load().atomicWrite(target, filled('new')).catch(() => {})
+    await underWay()
+    Promise.reject(new Error('nobody catches this'))
+  },
+
+  async exitsWithWorkers() {
+    const workers = Array.from({ length: 8 }, (_, number) => worker('writesForEver', { number }))
+    await Promise.all(workers.map((each) => once(each, 'message')))
+    process.exit(7)
+  },
+
+  // -- Threads that end in mid-write --------------------------------------------------------
+
+  async terminated() {
+    let largest = 0
+    for (let round = 1; round <= 3; round++) {
+      const thread = worker('writesHuge', { text: `round ${round}` })
+      await underWay()
+      largest = Math.max(largest, ...temps(folder).map((name) => sizeOf(path.join(folder, name))))
+      await thread.terminate()
+      // Whoever still read the thread's memory would find this there, or nothing at all.
+      pressure()
+      await settled()
+      assert.ok(isOneOf(`old ${round - 1}`, filled(`round ${round}`)), `round ${round}: torn`)
+      fs.writeFileSync(target, `old ${round}`)
+    }
+    await stillWorks()
+    say({ largest })
+  },
+
+  async terminatedSlowly() {
+    const { atomicWrite } = load()
+    for (let before; before !== (before = fs.readdirSync('/proc/self/task').join()); ) {
+      await Promise.all([1, 2].map((name) => atomicWrite(path.join(folder, `warm-${name}`), 'warm', { durability: 'none' })))
+      await setTimeout(5)
+    }
+    say({ io: ioThreads(process.pid) })
+    // From now on the threads wait before each write, so that the memory can go before it is read.
+    await once(process.stdin, 'data')
+    process.stdin.destroy()
+    const thread = worker('writesHuge', { text: 'new', size: LARGE })
+    while (temps(folder).length === 0) await setTimeout(1)
+    await setTimeout(50)
+    await thread.terminate()
+    const reused = Array.from({ length: 20 }, () => pressure(LARGE))
+    await settled()
+    say({ reused: reused.length, isWhole: isOneOf('old 0', filled('new', LARGE)) })
+  },
+
+  async terminatedBetweenAttempts() {
+    for (let round = 0; round < 5; round++) {
+      const thread = worker('retriesHuge')
+      await once(thread, 'message')
+      await thread.terminate()
+      pressure(LARGE)
+    }
+    // Until the attempts would have been made.
+    await setTimeout(400)
+    say({ files: fs.readdirSync(folder) })
+  },
+
+  async terminatedAmongOthers() {
+    const { atomicWrite } = load()
+    for (let round = 0; round < 3; round++) {
+      const first = outcome(atomicWrite(target, filled('first', 4 * LARGE)))
+      await underWay()
+      // It waits behind the first; its memory goes before its turn comes.
+      const thread = worker('writesHuge', { text: 'second', size: LARGE, waits: true })
+      await once(thread, 'message')
+      const third = outcome(atomicWrite(target, filled('third', 2 * MiB)))
+      await thread.terminate()
+      pressure(LARGE)
+      assert.deepEqual([await first, await third], ['resolved', 'resolved'])
+      assert.ok(isOneOf(filled('third', 2 * MiB)))
+    }
+    await settled()
+    say({ files: fs.readdirSync(folder) })
+  },
+
+  async workerExits() {
+    const thread = worker('writesHuge', { text: 'new', exits: 3 })
+    const [code] = await once(thread, 'exit')
+    pressure()
+    await settled()
+    assert.ok(isOneOf('old 0', filled('new')))
+    await stillWorks()
+    say({ code })
+  },
+
+  async fifty() {
+    const codes = {}
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(Array.from({ length: 50 }, async (_, number) => {
+        const thread = worker('writesForEver', { number, name: `${round}-${number}`, writes: number % 3 === 0 ? 5 : Infinity })
+        const exit = once(thread, 'exit')
+        if (number % 3 === 1) await once(thread, 'message')
+        if (number % 3 !== 0) await Promise.race([exit, setTimeout(number * 10).then(() => thread.terminate())])
+        const [code] = await exit
+        codes[code] = (codes[code] ?? 0) + 1
+      }))
+    }
+    await settled()
+    const files = fs.readdirSync(folder).filter((name) => name.startsWith('shared-'))
+    for (const name of files) nameIn(fs.readFileSync(path.join(folder, name)))
+    await stillWorks()
+    say({ codes, files: files.length })
+  },
+
+  // -- Memory that goes in mid-write --------------------------------------------------------
+
+  async taken() {
+    const { atomicWrite } = load()
+    const outcomes = {}
+    for (const [name, take] of Object.entries(takings)) {
+      for (let round = 0; round < 2; round++) {
+        const before = fs.readFileSync(target)
+        const bytes = new Uint8Array(name === 'resize' ? new ArrayBuffer(4 * LARGE, { maxByteLength: 4 * LARGE }) : new ArrayBuffer(4 * LARGE)).fill(0x61)
+        const result = outcome(atomicWrite(target, bytes))
+        await Promise.race([underWay(), result])
+        await take(bytes)
+        globalThis.gc()
+        if (round === 0) pressure(4 * LARGE)
+        const came = await result
+        outcomes[name] = [...new Set([...(outcomes[name] ?? []), came])]
+        // Which bytes these are is not promised; but it is one file or the other.
+        if (came === 'resolved') assert.equal(fs.statSync(target).size, 4 * LARGE)
+        else assert.ok(isOneOf(before))
+        assert.deepEqual(temps(folder), [])
+        fs.writeFileSync(target, 'old again')
+        await stillWorks()
+      }
+    }
+    say(outcomes)
+  },
+
+  async changed() {
+    const { atomicWrite } = load()
+    const bytes = filled('a', 4 * LARGE)
+    const result = atomicWrite(target, bytes)
+    await underWay()
+    bytes.fill('b')
+    await result
+    const found = fs.readFileSync(target)
+    let others = 0
+    for (let i = 0; i < found.length; i++) if (found[i] !== 0x61 && found[i] !== 0x62) others++
+    say({ size: found.length, others })
+  },
+
+  async forgotten() {
+    const { atomicWrite } = load()
+    const writes = []
+    for (let i = 0; i < 60; i++) {
+      // Nobody but holdfast knows these Buffers.
+      writes.push(atomicWrite(path.join(folder, `file-${i}`), filled(`content ${i} `, 3 * MiB)))
+      globalThis.gc()
+      filled(Buffer.from([0xee]), 3 * MiB)
+    }
+    await Promise.all(writes)
+    const wrong = writes.filter((_, i) => !fs.readFileSync(path.join(folder, `file-${i}`)).equals(filled(`content ${i} `, 3 * MiB)))
+    say({ wrong: wrong.length })
+  },
+
+  // -- Exit handlers ------------------------------------------------------------------------
+
+  async savesAtExit() {
+    const { atomicWrite, atomicWriteSync } = load()
+    const how = process.argv[4]
+    process.on('exit', (code) => {
+      for (const durability of ['none', 'full']) atomicWriteSync(path.join(folder, `saved-${durability}`), `${how} ${code}`, { durability })
+      // No one will ever know what becomes of this; it must do no harm.
+      atomicWrite(path.join(folder, 'too-late'), 'data')
+    })
+    if (how.includes('pending')) {
+      for (let i = 0; i < 200; i++) atomicWrite(path.join(folder, `file-${i}`), signed(`${i}`, 3000)).catch(() => {})
+      atomicWrite(target, filled('new', 4 * LARGE)).catch(() => {})
+      await underWay()
+    }
+    if (how.includes('exit')) process.exit(5)
+    if (how.includes('throw')) throw new Error('nobody catches this')
+  },
+
+  // -- Environments -------------------------------------------------------------------------
+
+  async contexts() {
+    const context = { require, target, Buffer: undefined }
+    const result = await vm.runInNewContext(`
+      const { atomicWrite, atomicWriteJson } = require('../../index.js')
+      ;(async () => {
+        const seen = []
+        await atomicWrite(target, new Uint8Array([110, 101, 119]), { durability: 'none' })
+        seen.push(require('node:fs').readFileSync(target, 'utf8'))
+        await atomicWriteJson(target, { of: ['another', 'realm'] }, { indent: 1 })
+        seen.push(JSON.parse(require('node:fs').readFileSync(target, 'utf8')).of.join())
+        await atomicWrite(target + '/below', 'new').catch((error) => seen.push(error.code))
+        return seen
+      })()
+    `, context)
+    say([...result])
+  },
+
+  async loadedByMany() {
+    // Nobody has loaded it before, and they all do at once.
+    for (let round = 0; round < 3; round++) {
+      const threads = Array.from({ length: 8 }, (_, number) => worker('writesForEver', { number, writes: 3, name: `${round}-${number}` }))
+      const codes = await Promise.all(threads.map((thread) => once(thread, 'exit')))
+      assert.ok(codes.every(([code]) => code === 0), codes.join())
+    }
+    await stillWorks()
+    say({ done: true })
+  },
+
+  async outlived() {
+    // The last thread that has loaded the addon ends, and with it Node may unload the addon;
+    // threads of holdfast are still there, at work or waiting for some.
+    for (let round = 0; round < 15; round++) {
+      const thread = worker('writesForEver', { number: round, name: `${round}`, writes: round % 2 ? 3 : Infinity })
+      await (round % 2 ? once(thread, 'exit') : once(thread, 'message').then(() => thread.terminate()))
+    }
+    while (ioThreads(process.pid).length > 0) await setTimeout(100)
+    await settled()
+    await once(worker('writesForEver', { number: 0, name: 'after', writes: 3 }), 'exit')
+    say({ done: true })
+  },
+
+  // -- What workers do ----------------------------------------------------------------------
+
+  async writesHuge({ text, size = HUGE, exits, waits }) {
+    const write = load().atomicWrite(target, filled(text, size))
+    if (waits) return parentPort.postMessage('asked')
+    if (exits !== undefined) {
+      await underWay()
+      process.exit(exits)
+    }
+    await write
+  },
+
+  async retriesHuge() {
+    const logger = { debug() {}, error() {}, warn: () => parentPort.postMessage('failed once') }
+    await load().atomicWrite(target, filled('new', LARGE), { retries: 5, retryDelay: 100, logger })
+  },
+
+  async writesForEver({ number, name = 'name', writes = Infinity }) {
+    const { atomicWrite } = load()
+    for (let i = 0; i < writes; i++) {
+      const size = [100, 9000, 2 * MiB][(i + number) % 3]
+      await atomicWrite(path.join(folder, `shared-${(i + number) % 5}`), signed(`${name}-${i}`, size), { durability: i % 2 ? 'none' : 'full' })
+      if (i === 0) parentPort.postMessage('written')
+    }
+  },
+
+  swallows() {
+    parentPort.once('message', () => process.exit())
+  },
+}
+
+scenes[scene](workerData ?? {})

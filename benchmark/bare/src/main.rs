@@ -1,0 +1,55 @@
+//! The bare system calls, one measurement per run, the result as one line of JSON:
+//!
+//! | command | measures |
+//! | --- | --- |
+//! | `one-by-one` | atomic writes one after the other on this thread |
+//! | `batch` | all files at once with as few syncs as can be |
+//! | `trip` | an empty trip to a thread and back |
+//! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
+//! | `fill` | nothing: makes empty files |
+//!
+//! Arguments are `name=value`, see [`arguments`]. A further measurement is a further
+//! module and a further line in `main`.
+
+mod arguments;
+mod batch;
+mod fill;
+mod one_by_one;
+mod payload;
+mod replace;
+mod settle;
+mod trip;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+/// What a command ends with: its line of JSON, or what went wrong.
+type Outcome = Result<String, Box<dyn std::error::Error>>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(json) => {
+            println!("{json}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words)?;
+    match command.as_str() {
+        "one-by-one" => one_by_one::run(&arguments),
+        "batch" => batch::run(&arguments),
+        "trip" => trip::run(&arguments),
+        "settle" => settle::run(&arguments),
+        "fill" => fill::run(&arguments),
+        other => Err(format!("there is no command {other:?}").into()),
+    }
+}

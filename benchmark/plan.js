@@ -1,0 +1,46 @@
+'use strict'
+
+/** @typedef {ReturnType<typeof planFor>} Plan */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/**
+ * How much of everything, so that the whole takes minutes: on the disk with the slow flush
+ * a peer's synced write takes a hundred times as long as on tmpfs.
+ *
+ * @param {string} disk
+ * @param {boolean} quick
+ */
+function planFor(disk, quick) {
+  const slow = disk === 'flush5ms'
+  /** @type {(counts: Record<number, number>) => Record<number, number>} */
+  const pick = (counts) => (quick ? { 1: counts[1] ?? 1, 100: counts[100] ?? 1 } : counts)
+  return {
+    quick,
+    slow,
+    /** @type {import('./rounds.js').Pace} */
+    pace: quick
+      ? { rounds: 5, atLeast: 1, seconds: 0.8 }
+      : { rounds: 15, atLeast: 3, seconds: slow ? 12 : 6 },
+    sizes: quick ? [KIB] : [KIB, 100 * KIB, 10 * MIB],
+    /** Files, by size. */
+    oneByOne: slow ? { [KIB]: 20, [100 * KIB]: 10, [10 * MIB]: 3 } : { [KIB]: 200, [100 * KIB]: 50, [10 * MIB]: 4 },
+    atOnce: { [KIB]: quick && slow ? 200 : 500, [100 * KIB]: 100, [10 * MIB]: 8 },
+    onePath: quick && slow ? 100 : 300,
+    /** How many are pending, and how many writes are made in all. */
+    pending: slow ? pick({ 1: 20, 10: 60, 100: 300, 1000: 1000 }) : pick({ 1: 100, 10: 300, 100: 600, 1000: 2000 }),
+    /** Other files in the folder. */
+    folders: quick ? [10, 50000] : [10, 1000, 50000],
+    processes: 8,
+    /** How long all processes together increment in one round. */
+    incrementSeconds: quick ? 0.3 : 0.6,
+    /** Increments at once in one process. */
+    calls: quick ? (slow ? 50 : 200) : 2000,
+  }
+}
+
+/** Before the first round: enough to compile the code and start the threads. */
+const WARM_UP = 50
+
+module.exports = { planFor, WARM_UP, KIB, MIB }

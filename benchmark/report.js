@@ -1,0 +1,91 @@
+'use strict'
+
+const { INCREMENT_REFERENCE, REFERENCE } = require('./contestants.js')
+const { isMet } = require('./goals.js')
+
+const GUARANTEES = /** @type {const} */ ({
+  none: 'nothing synced',
+  file: 'file synced',
+  full: 'file and folder synced',
+})
+
+/**
+ * @param {import('./suite.js').Table} table
+ * @param {string} place
+ * @returns {string}
+ */
+function tableText({ title, unit, rows }, place) {
+  const lines = [['', unit, 'quartiles', 'rounds', '']]
+  let group = ''
+  for (const row of rows) {
+    if (row.guarantee && row.guarantee !== group) {
+      group = row.guarantee
+      lines.push([`  ${GUARANTEES[/** @type {keyof typeof GUARANTEES} */ (group)]}`, '', '', '', ''])
+    }
+    lines.push([`${row.guarantee ? '    ' : '  '}${row.name}`, ...cellsOf(row, rows)])
+  }
+  return `\n${place}${place && ': '}${title}\n${columns(lines)}`
+}
+
+/**
+ * @param {import('./rounds.js').Row} row
+ * @param {import('./rounds.js').Row[]} rows
+ */
+function cellsOf(row, rows) {
+  if (row.failed) return ['', '', '', `WRONG: ${row.failed}`]
+  const { median = NaN, low = NaN, high = NaN, rounds = 0 } = row
+  const reference = referenceOf(row, rows)
+  const ratio = reference?.median ? `${number(reference.median / median)} × ${reference.name}` : ''
+  return [number(median), `${number(low)} – ${number(high)}`, String(rounds), [ratio, row.remark].filter(Boolean).join('; ')]
+}
+
+/**
+ * Whom to compare with: the named peer of the same or, for `'full'`, the nearest guarantee.
+ *
+ * @param {import('./rounds.js').Row} row
+ * @param {import('./rounds.js').Row[]} rows
+ */
+function referenceOf({ name, guarantee }, rows) {
+  const wanted = guarantee ? REFERENCE[/** @type {keyof typeof REFERENCE} */ (guarantee)] : INCREMENT_REFERENCE
+  return name === wanted ? undefined : rows.find((row) => row.name === wanted)
+}
+
+/** @param {import('./goals.js').Goal[]} goals */
+function goalsText(goals) {
+  const lines = [['', 'place', 'goal', 'measured', '']]
+  for (const goal of goals) {
+    const met = isMet(goal)
+    const sign = goal.sense === 'at least' ? '≥' : '≤'
+    lines.push([
+      `  ${goal.title}`,
+      goal.place,
+      `${sign} ${goal.goal}`,
+      goal.measured === undefined ? '–' : number(goal.measured),
+      met === undefined ? 'not measured' : met ? 'met' : 'MISSED',
+    ])
+  }
+  return `\nGoals\n${columns(lines)}`
+}
+
+/** Three digits that count. @param {number} value */
+function number(value) {
+  if (Number.isNaN(value)) return '–'
+  const size = Math.abs(value)
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2)
+}
+
+/** The first column and the last to the left, those between to the right. @param {string[][]} lines */
+function columns(lines) {
+  const widths = (lines[0] ?? []).map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)))
+  return lines
+    .map((line) => line.map((cell, column) => pad(cell, widths[column] ?? 0, column === 0 || column === line.length - 1)).join('  '))
+    .map((line) => line.trimEnd())
+    .join('\n')
+}
+
+/** @param {string} cell @param {number} width @param {boolean} left */
+function pad(cell, width, left) {
+  return left ? cell.padEnd(width) : cell.padStart(width)
+}
+
+module.exports = { tableText, goalsText, number }

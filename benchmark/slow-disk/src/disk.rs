@@ -1,0 +1,178 @@
+//! The file system: a folder with one file of a fixed size.
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::delay::Delay;
+
+const NAME: &str = "disk";
+const DISK: INodeNo = INodeNo(2);
+/// How long the kernel may keep what it was told: nothing changes but through it.
+const ALWAYS: Duration = Duration::from_secs(1 << 20);
+
+/// The one file, `disk`.
+#[derive(Debug)]
+pub struct Disk {
+    /// Zeroes that were never touched take no memory.
+    bytes: Mutex<Vec<u8>>,
+    size: usize,
+    flush: Delay,
+}
+
+impl Disk {
+    /// A disk of `size` zero bytes whose fsync takes `delay`.
+    pub fn new(size: usize, delay: Duration) -> Disk {
+        Disk { bytes: Mutex::new(vec![0; size]), size, flush: Delay::new(delay) }
+    }
+
+    fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
+        let (kind, perm, size) = match inode {
+            INodeNo::ROOT => (FileType::Directory, 0o755, 0),
+            DISK => (FileType::RegularFile, 0o600, self.size as u64),
+            _ => return None,
+        };
+        Some(FileAttr {
+            ino: inode,
+            size,
+            blocks: size / 512,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: 4096,
+            flags: 0,
+        })
+    }
+
+    fn reply_attributes(&self, inode: INodeNo, reply: ReplyAttr) {
+        match self.attributes(inode) {
+            Some(attributes) => reply.attr(&ALWAYS, &attributes),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+}
+
+impl Filesystem for Disk {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Writes stay in the page cache until the device is flushed, as in the cache of
+        // a disk. Where the kernel cannot do that each write comes here at once.
+        let _ = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
+        let _ = config.set_max_write(1 << 20);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.attributes(DISK) {
+            Some(attributes) if parent == INodeNo::ROOT && name == NAME => {
+                reply.entry(&ALWAYS, &attributes, Generation(0));
+            }
+            _ => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.reply_attributes(inode, reply);
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        // The kernel hands down the times of what it has cached. They are not kept.
+        self.reply_attributes(inode, reply);
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Ok(bytes) = self.bytes.lock() else { return reply.error(Errno::EIO) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let end = start.saturating_add(size as usize).min(bytes.len());
+        reply.data(&bytes[start..end]);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let Ok(mut bytes) = self.bytes.lock() else { return reply.error(Errno::EIO) };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match bytes.get_mut(start..start.saturating_add(data.len())) {
+            Some(place) => {
+                place.copy_from_slice(data);
+                reply.written(data.len() as u32);
+            }
+            None => reply.error(Errno::ENOSPC),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.flush.answer(reply);
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        if offset == 0 {
+            let _ = reply.add(DISK, 1, FileType::RegularFile, NAME);
+        }
+        reply.ok();
+    }
+}
