@@ -27,7 +27,7 @@ function step(title, command, args) {
   console.log(`  (${((Date.now() - begun) / 1000).toFixed(1)} s)`)
 }
 
-if (!existsSync(join(root, 'node_modules', '@napi-rs', 'cli'))) step('Install', 'npm', ['ci'])
+if (!existsSync(join(root, 'node_modules', '@napi-rs', 'cli'))) step('Install', 'npm', ['install'])
 
 step('Format', 'cargo', ['fmt', '--check'])
 step('Lint', 'cargo', ['clippy', '--all-targets', '--quiet', '--', '-D', 'warnings'])

@@ -691,7 +691,8 @@ fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
     assert!(!is_free(&file, W));
     drop(holds);
     peer.release("reader");
-    assert!(is_free(&file, W));
+    // What the leaver had asked for may arrive just now, for nobody.
+    drop(hold(&file, W));
 
     // And the other way round: a writer behind a reader that has given up is alone.
     peer.acquire("writer", W, &file);
