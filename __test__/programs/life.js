@@ -60,6 +60,17 @@ async function stillWorks() {
   fs.unlinkSync(file)
 }
 
+/** Names holdfast's threads, and waits until somebody has made them slow. */
+async function slowedDown() {
+  for (let before; before !== (before = fs.readdirSync('/proc/self/task').join()); ) {
+    await Promise.all([1, 2].map((name) => load().atomicWrite(path.join(folder, `warm-${name}`), 'warm', { durability: 'none' })))
+    await setTimeout(5)
+  }
+  say({ io: ioThreads(process.pid) })
+  await once(process.stdin, 'data')
+  process.stdin.destroy()
+}
+
 /** Waits for the end of the writes of threads that have ended themselves. */
 async function settled() {
   while (temps(folder).length > 0) await setTimeout(5)
@@ -115,6 +126,13 @@ const scenes = {
     process.exit(7)
   },
 
+  async exitsSlowly() {
+    await slowedDown()
+    load().atomicWrite(target, 'new').catch(() => {})
+    while (temps(folder).length === 0) await setTimeout(1)
+    process.exit(7)
+  },
+
   async exitsWithMany() {
     for (let i = 0; i < 3000; i++) load().atomicWrite(path.join(folder, `file-${i % 60}`), signed(`${i}`, 100 + i)).catch(() => {})
     while (fs.readdirSync(folder).length < 20) await setImmediate()
@@ -161,18 +179,10 @@ const scenes = {
   },
 
   async terminatedSlowly() {
-    const { atomicWrite } = load()
-    for (let before; before !== (before = fs.readdirSync('/proc/self/task').join()); ) {
-      await Promise.all([1, 2].map((name) => atomicWrite(path.join(folder, `warm-${name}`), 'warm', { durability: 'none' })))
-      await setTimeout(5)
-    }
-    say({ io: ioThreads(process.pid) })
-    // From now on the threads wait before each write, so that the memory can go before it is read.
-    await once(process.stdin, 'data')
-    process.stdin.destroy()
+    await slowedDown()
     const thread = worker('writesHuge', { text: 'new', size: LARGE })
     while (temps(folder).length === 0) await setTimeout(1)
-    await setTimeout(50)
+    // The temp file is there, and its first write still to come.
     await thread.terminate()
     const reused = Array.from({ length: 20 }, () => pressure(LARGE))
     await settled()

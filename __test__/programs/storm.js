@@ -29,6 +29,15 @@ const places = Object.entries(kinds).flatMap(([name, { count, at, ...kind }]) =>
 let state = 1
 const random = (below) => (state = (state * 48271) % 0x7fffffff) % below
 
+/** The same file by another path. */
+function spelt(file, way) {
+  const name = path.basename(file)
+  if (way === 1) return `${folder}/./${name}`
+  if (way === 2) return `${folder}/folder-0/../${name}`
+  if (way === 3) return path.join(folder, 'link', name)
+  return file
+}
+
 const wrong = []
 const complain = (text) => wrong.length < 10 && wrong.push(text)
 
@@ -53,7 +62,7 @@ async function storm(round) {
       continue
     }
     if (place.name === 'cancelled') options.signal = cancelledSoon()
-    const promise = atomicWrite(place.file, bytes, options)
+    const promise = atomicWrite(place.name === 'good' ? spelt(place.file, random(12)) : place.file, bytes, options)
     promise.then(
       () => {
         call.outcome = 'resolved'
@@ -108,6 +117,7 @@ function checkFiles() {
 async function main() {
   for (const { name, file } of places) if (name === 'folder') fs.mkdirSync(file)
   fs.writeFileSync(path.join(folder, 'file'), '')
+  fs.symlinkSync('.', path.join(folder, 'link'))
   let threads = 0
   const isLinux = process.platform === 'linux'
   const watch = setInterval(() => (threads = Math.max(threads, isLinux ? ioThreads(process.pid).length : 0)), 20)
