@@ -108,6 +108,8 @@ function wrongSyncs(trace, durability) {
     if (result === '0' && isRenamed) after = true
     if (result === '0' && !isRenamed) before = true
   }
+  // A later attempt may have been made on a thread that is not traced.
+  if (!isRenamed) return wrong
   if (durability !== 'none' && !before) wrong.push('renamed before it was synced')
   if (durability === 'full' && !after) wrong.push('not synced after the rename')
   return wrong
