@@ -146,8 +146,12 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
  * bits and owner stay. A process that is killed leaves at most one temp file,
  * `.<name>.<16 hex digits>.tmp`, for each write that was running.
  *
- * **Does not promise.** Writes to one file at the same time take effect one after the other,
- * but in no particular order. Other hard links of the file keep the old content. Extended
+ * Writes to one file take effect in the order of the calls, also those of other worker threads.
+ * Of those that wait behind another only the newest is written, if their options are equal and
+ * none has a `signal` or `validate`; all are answered when it is as durable as they asked, and a
+ * failure is that of all.
+ *
+ * **Does not promise.** Other hard links of the file keep the old content. Extended
  * attributes, ACLs and the time of creation are those of a new file. Nothing is locked: for
  * read-modify-write this is not enough. Disks and network file systems that report a sync as
  * done before it is done cannot be helped.
