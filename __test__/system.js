@@ -301,7 +301,7 @@ const hasSeen = (trace, folder) => trace.some((line) => line.includes(folder))
  * attached; `done()` detaches it and gives what it saw, one call a line.
  */
 async function strace(t, threads, injections = []) {
-  const log = path.join(folder(t), 'strace')
+  const log = path.join(fastFolder(t), 'strace')
   const args = ['-y', '-s', '16', '-o', log, '-e', 'trace=%file,%desc']
   for (const injection of injections) args.push('-e', `inject=${injection}`)
   for (const thread of threads) args.push('-p', String(thread))
