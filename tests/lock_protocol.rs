@@ -598,6 +598,67 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
 }
 
 #[test]
+fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
+    // By those of its own process,
+    let (_folder, file) = place();
+    let writer = hold(&file, W);
+    let reader = acquire(&file, R, FOR_EVER);
+    let later = acquire(&file, W, FOR_EVER);
+    drop(writer);
+    let read = reader.hold();
+    assert!(!later.is_answered());
+    drop(read);
+    drop(later.hold());
+
+    // nor of any other.
+    let (mut peer, mut third) = (Peer::start(), Peer::start());
+    let writer = hold(&file, W);
+    peer.ask("reader", R, FOR_EVER, &file);
+    until_waiting(&file, 1);
+    third.ask("writer", W, FOR_EVER, &file);
+    until_waiting(&file, 2);
+    let own = acquire(&file, W, FOR_EVER);
+    drop(writer);
+    assert_eq!(peer.outcome("reader"), "held");
+    assert!(!own.is_answered());
+    peer.release("reader");
+    assert_eq!(third.outcome("writer"), "held");
+    assert!(!own.is_answered());
+    third.release("writer");
+    drop(own.hold());
+}
+
+#[test]
+fn readers_that_keep_coming_do_not_starve_a_writer() {
+    let (_folder, file) = place();
+    let mut peers = [Peer::start(), Peer::start()];
+    for peer in &mut peers {
+        for name in ["one", "two"] {
+            peer.tell(&format!("overlap {name} {}", file.display()));
+            assert_eq!(peer.outcome(name), "reading");
+        }
+    }
+    for _ in 0..20 {
+        drop(hold(&file, W));
+        // Nor one that has given up before, and left a wait in the kernel behind.
+        for _ in 0..3 {
+            let leaver = acquire(&file, W, FOR_EVER);
+            pause();
+            leaver.waiter.cancel();
+        }
+    }
+    for peer in &mut peers {
+        peer.tell("stop");
+    }
+    for peer in &mut peers {
+        for name in ["one", "two"] {
+            assert!(peer.outcome(name).parse::<u32>().unwrap() > 0, "they did keep coming");
+        }
+    }
+    assert!(is_free(&file, W));
+}
+
+#[test]
 fn a_writer_that_has_given_up_does_not_keep_readers_from_readers() {
     let (_folder, file) = place();
     let (mut peer, mut third) = (Peer::start(), Peer::start());
@@ -762,11 +823,14 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
     };
     let main = (1_u64 << 62) + 1;
     let gate = 1_u64 << 62;
+    let first_place = (1_u64 << 62) + (1_u64 << 32) + 1;
     let expected = [
         // The one who waits has the gate, and waits for main, which we have.
         format!("OFDLCK ADVISORY WRITE {gate} {gate}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
+        // Its place in the line is for those who come later.
+        format!("OFDLCK ADVISORY WRITE {first_place} {first_place}"),
     ];
     // The list may have gaps while locks of others come and go.
     let found = (0..500).map(|_| look()).find(|found| *found == expected);
