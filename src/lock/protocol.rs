@@ -283,10 +283,10 @@ impl Wait {
     /// nobody. What to unlock at once; `can_unlock` says whether the gate can be, while the
     /// thread waits for main.
     pub fn stand_aside(&mut self, can_unlock: bool) -> Vec<Part> {
+        self.is_wanted = false;
         if self.is_done() {
             return Vec::new();
         }
-        self.is_wanted = false;
         self.is_first = false;
         let gate = self.has_gate && can_unlock;
         self.has_gate &= !gate;

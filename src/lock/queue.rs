@@ -70,9 +70,19 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // The kernel first: whoever comes next asks it.
-        self.kernel = None;
-        self.queue.lock().turns.released(self.kind);
+        let last = self.kernel.take().and_then(Arc::into_inner);
+        let mut state = self.queue.lock();
+        if let Some(kernel) = last {
+            if state.turns.goes_on_after(self.kind) {
+                return self.queue.hand_over(state, kernel, self.kind);
+            }
+            // The kernel first: whoever comes next asks it.
+            drop(state);
+            drop(kernel);
+            state = self.queue.lock();
+        }
+        state.turns.released(self.kind);
+        drop(state);
         self.queue.pump();
     }
 }
@@ -352,19 +362,53 @@ impl Queue {
                 Next::StandAside(_) => {}
                 Next::Ask(kind) => match KernelLock::try_acquire(&self.folder, &self.name, kind) {
                     Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
-                    Ok(None) => self.not_now(),
+                    Ok(None) => self.not_now(self.lock(), None),
                     Err(failure) => self.failed(self.lock(), failure),
                 },
             }
         }
     }
 
-    /// Another process has the lock, or comes first.
-    fn not_now(self: &Arc<Queue>) {
+    /// Gives a lock back, on behalf of whoever comes next in this process. He has his place
+    /// in the line first, so that other processes and this one take turns.
+    fn hand_over(
+        self: &Arc<Queue>,
+        mut state: MutexGuard<'_, State>,
+        kernel: KernelLock,
+        released: Kind,
+    ) {
+        state.turns.released(released);
         let mut refused = Vec::new();
-        let mut state = self.lock();
+        let Next::Ask(kind) = state.turns.next(&mut refused) else {
+            drop(state);
+            drop(kernel);
+            self.refuse(&mut refused);
+            return self.pump();
+        };
+        if state.waits.iter().any(|(_, wait)| wait.kind() == kind) {
+            // Somebody is there already, and only has to be told.
+            self.not_now(state, None);
+            drop(kernel);
+            return self.pump();
+        }
+        drop(state);
+        let begun = KernelWait::begin(&self.folder, &self.name, kind);
+        drop(kernel);
+        let passed = begun.and_then(|wait| Ok((wait.pass(&self.folder, &self.name)?, wait)));
+        match passed {
+            Ok((Some(lock), _)) => self.arrived(self.lock(), lock, kind),
+            Ok((None, wait)) => self.not_now(self.lock(), Some(wait)),
+            Err(failure) => self.failed(self.lock(), failure),
+        }
+        self.pump();
+    }
+
+    /// Another process has the lock, or comes first. Waits in the kernel for whoever is at the
+    /// head, with a wait that has begun if there is one.
+    fn not_now(self: &Arc<Queue>, mut state: MutexGuard<'_, State>, begun: Option<KernelWait>) {
+        let mut refused = Vec::new();
         if let Some(kind) = state.turns.not_now(&mut refused) {
-            match self.wait_in_kernel(&mut state, kind) {
+            match self.wait_in_kernel(&mut state, kind, begun) {
                 Ok(number) => {
                     state.turns.wait(number, kind);
                     drop(state);
@@ -379,14 +423,25 @@ impl Queue {
 
     /// Waits for the lock on a thread of its own, or on one that is waiting for it already.
     /// Says which wait it is.
-    fn wait_in_kernel(self: &Arc<Queue>, state: &mut State, kind: Kind) -> Result<u64, Failure> {
-        for (number, wait) in &state.waits {
-            if wait.kind() == kind && wait.step_in()? {
-                return Ok(*number);
+    fn wait_in_kernel(
+        self: &Arc<Queue>,
+        state: &mut State,
+        kind: Kind,
+        begun: Option<KernelWait>,
+    ) -> Result<u64, Failure> {
+        let wait = match begun {
+            Some(wait) if wait.kind() == kind => wait,
+            _ => {
+                for (number, wait) in &state.waits {
+                    if wait.kind() == kind && wait.step_in()? {
+                        return Ok(*number);
+                    }
+                }
+                // It has its place in the line before its thread is awake.
+                KernelWait::begin(&self.folder, &self.name, kind)?
             }
-        }
-        // From here on it has its place in the line, before its thread is awake.
-        let wait = Arc::new(KernelWait::begin(&self.folder, &self.name, kind)?);
+        };
+        let wait = Arc::new(wait);
         state.last_wait += 1;
         let number = state.last_wait;
         let (queue, own) = (Arc::clone(self), Arc::clone(&wait));
@@ -413,10 +468,7 @@ impl Queue {
         match outcome {
             Ok(Some(lock)) if is_wanted => self.arrived(state, lock, kind),
             Err(failure) if is_wanted => self.failed(state, failure),
-            Ok(None) if is_wanted => {
-                drop(state);
-                self.not_now();
-            }
+            Ok(None) if is_wanted => self.not_now(state, None),
             outcome => {
                 // Giving a lock back takes system calls.
                 drop(state);

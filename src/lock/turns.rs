@@ -105,6 +105,15 @@ impl<W: Waits> Turns<W> {
             && self.head().is_none()
     }
 
+    /// Whether, once this has been given back, there is somebody who comes next and waits.
+    pub fn goes_on_after(&mut self, kind: Kind) -> bool {
+        let left = if kind == Kind::Read { self.readers.saturating_sub(1) } else { 0 };
+        let is_asking = self.asking != Asking::Nobody;
+        self.head().is_some_and(|head| {
+            !is_asking && !head.only_tries() && (head.kind() == Kind::Read || left == 0)
+        })
+    }
+
     /// What is to be done now. To be asked whenever something has changed, until it says
     /// nothing. `refused` gets those who do not wait, and for whom 'not now' is the answer.
     pub fn next(&mut self, refused: &mut Vec<W>) -> Next {
@@ -196,8 +205,7 @@ impl<W: Waits> Turns<W> {
         self.waiting.pop_front()
     }
 
-    /// One of those who were granted the lock has given it back. The kernel is told when the
-    /// last one has, and before this.
+    /// One of those who were granted the lock has given it back.
     pub fn released(&mut self, kind: Kind) {
         match kind {
             Kind::Write => self.has_writer = false,

@@ -124,6 +124,8 @@ struct WaitState {
     wait: protocol::Wait,
     /// The lock file at which it waits.
     file: Option<Arc<LockFile>>,
+    /// What it has asked for and not got yet.
+    wants: Option<(Part, Kind)>,
 }
 
 impl KernelWait {
@@ -131,8 +133,11 @@ impl KernelWait {
     /// [`KernelWait::wait`].
     pub(super) fn begin(folder: &Folder, name: &OsStr, kind: Kind) -> Result<KernelWait, Failure> {
         let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
-        let state =
-            WaitState { wait: protocol::Wait::new(kind, HAS_LINE), file: Some(Arc::new(file)) };
+        let state = WaitState {
+            wait: protocol::Wait::new(kind, HAS_LINE),
+            file: Some(Arc::new(file)),
+            wants: None,
+        };
         let wait = KernelWait { kind, state: Mutex::new(state) };
         wait.step_in()?;
         Ok(wait)
@@ -150,6 +155,7 @@ impl KernelWait {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
                 state.wait.restart();
+                state.wants = None;
                 state.file = Some(Arc::clone(file));
             }
             drop(state);
@@ -159,11 +165,47 @@ impl KernelWait {
         Ok(outcome?.map(|file| KernelLock::new(file, self.kind)))
     }
 
+    /// Goes as far as it can without waiting: all the way, if the lock is free and nobody comes
+    /// first.
+    pub(super) fn pass(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+    ) -> Result<Option<KernelLock>, Failure> {
+        let mut state = self.state();
+        let Some(file) = state.file.clone() else { return Ok(None) };
+        let mut answer = Answer::Nothing;
+        let has_main = loop {
+            answer = match state.wait.next(answer) {
+                Step::Done(has_main) => break has_main,
+                Step::Lock(part, kind) => match take(&file, Step::Try(part, kind)) {
+                    Ok(Answer::Locked(false)) => {
+                        state.wants = Some((part, kind));
+                        return Ok(None);
+                    }
+                    outcome => outcome.map(|_| Answer::Nothing),
+                },
+                step => take(&file, step),
+            }
+            .map_err(|error| Failure::new(LOCK, error))?;
+        };
+        // What is not called so any more is no lock. The thread sees to another.
+        state.file = None;
+        let is_called =
+            file.is_still_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        Ok((has_main && is_called).then(|| KernelLock::new(file, self.kind)))
+    }
+
     fn go_through(&self, file: &LockFile) -> io::Result<bool> {
         let mut answer = Answer::Nothing;
         let mut state = self.state();
+        let mut wants = state.wants.take();
         loop {
-            answer = match state.wait.next(answer) {
+            let step = match wants.take() {
+                Some((part, kind)) => Step::Lock(part, kind),
+                None => state.wait.next(answer),
+            };
+            answer = match step {
                 Step::Done(has_main) => return Ok(has_main),
                 Step::Lock(part, kind) => {
                     // Only now may others say what they want.
@@ -195,7 +237,7 @@ impl KernelWait {
     /// begins now.
     pub(super) fn step_in(&self) -> Result<bool, Failure> {
         let mut state = self.state();
-        let WaitState { wait, file: Some(file) } = &mut *state else { return Ok(false) };
+        let WaitState { wait, file: Some(file), .. } = &mut *state else { return Ok(false) };
         let Some(mut entering) = wait.step_in() else { return Ok(false) };
         carry_out(file, |answer| entering.next(wait, answer))
             .map_err(|error| Failure::new(LOCK, error))
