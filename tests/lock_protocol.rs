@@ -422,13 +422,13 @@ fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
     let path = file.clone();
     let reply = move |outcome: Result<Hold, ErrorKind>| {
         drop(outcome.unwrap());
-        tell.send(lock::inspect(&path).unwrap().is_some()).unwrap();
+        tell.send(lock::inspect(&path, W).unwrap().is_some()).unwrap();
     };
     lock::acquire(pool(), request(&file, W, FOR_EVER), Box::new(reply));
     assert!(!seen.recv_timeout(PATIENCE).unwrap(), "dropped where it is handed out");
     for _ in 0..300 {
         drop(hold(&file, W));
-        assert!(lock::inspect(&file).unwrap().is_none(), "dropped by another thread");
+        assert!(lock::inspect(&file, W).unwrap().is_none(), "dropped by another thread");
     }
 }
 
@@ -503,7 +503,7 @@ fn readers_share_and_a_writer_is_alone() {
     peer.ask("writer", W, NOW, &file);
     assert_eq!(peer.outcome("writer"), "ELOCKED");
     assert_eq!(readers[0].kind(), R);
-    assert_eq!(lock::inspect(&file).unwrap(), Some(None), "readers leave no note");
+    assert_eq!(lock::inspect(&file, W).unwrap(), Some(None), "readers leave no note");
     drop(readers);
     assert!(!is_free(&file, W), "the other process still reads");
     peer.release("reader");
@@ -514,7 +514,7 @@ fn readers_share_and_a_writer_is_alone() {
         assert_eq!(peer.outcome("other"), "ELOCKED");
     }
     drop(writer);
-    assert!(lock::inspect(&file).unwrap().is_none());
+    assert!(lock::inspect(&file, W).unwrap().is_none());
     peer.acquire("writer", W, &file);
     assert!(!is_free(&file, R));
     peer.release("writer");
@@ -848,7 +848,7 @@ fn the_note_of_a_holder_has_this_form() {
     assert_eq!(holder.pid, std::process::id());
     assert!(holder.is_this_process());
     assert_eq!(holder.to_line(), line);
-    assert_eq!(lock::inspect(&file).unwrap(), Some(Some(holder)));
+    assert_eq!(lock::inspect(&file, W).unwrap(), Some(Some(holder)));
     drop(held);
     assert_eq!(fs::read(lock_file(&file)).unwrap(), b"");
 

@@ -187,11 +187,11 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     waiter
 }
 
-/// Who has the lock of a file; the outer `None` when nobody has it.
-pub fn inspect(path: &Path) -> Result<Option<Option<Holder>>, Failure> {
+/// Who has the lock of a file so that somebody who asked for this kind would have to wait; the
+/// outer `None` when nobody has. Only writers are known by name.
+pub fn inspect(path: &Path, kind: Kind) -> Result<Option<Option<Holder>>, Failure> {
     let place = Place::find(path)?;
-    kernel::inspect(&place.folder, &place.name, Kind::Write)
-        .map_err(|failure| failure.on(&place.path))
+    kernel::inspect(&place.folder, &place.name, kind).map_err(|failure| failure.on(&place.path))
 }
 
 /// Which lock is that of a file.

@@ -320,8 +320,15 @@ pub(super) fn inspect(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::new("open", error)),
     };
-    if !file.is_locked(Part::Main, kind).map_err(|error| Failure::new(LOCK, error))? {
+    let in_lock = |error| Failure::new(LOCK, error);
+    if !file.is_locked(Part::Main, kind).map_err(in_lock)? {
         return Ok(None);
+    }
+    // Readers leave no note. One that is there is that of a writer who has died.
+    let by_writer =
+        kind == Kind::Read || file.is_locked(Part::Main, Kind::Read).map_err(in_lock)?;
+    if !by_writer {
+        return Ok(Some(None));
     }
     let mut line = vec![0; LONGEST_LINE];
     let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
