@@ -37,4 +37,4 @@ function open({ among, queue }) {
   }
 }
 
-module.exports = { open }
+module.exports = { open, RETRIES }
