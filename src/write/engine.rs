@@ -9,14 +9,14 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::durability::Syncs;
 use super::epoch::{Member, Outcome, commit_together, settle_together};
 use super::order::{self, Key, Merge, Order};
-use super::sharing::{Admission, Costs, Rounds};
+use super::sharing::{Admission, Costs, Duty, Rounds};
 use super::{
     AttemptError, Control, Durability, Event, Next, Observer, Options, Request, Staged,
     after_failure,
@@ -63,6 +63,9 @@ struct Shared<F: FileSystem + Clone> {
     paused: Mutex<HashMap<Key, Running<F>>>,
     /// A job will look after lanes that are held up.
     looks_after: AtomicBool,
+    /// How many writes are on their way to being staged and held up by nothing but the
+    /// processor.
+    coming: AtomicUsize,
     /// Who may have a temp file now.
     admission: Admission<Running<F>>,
     /// Writes that wait to be synced together, by device.
@@ -128,6 +131,7 @@ impl<F: FileSystem + Clone> Engine<F> {
                 order: Mutex::default(),
                 paused: Mutex::default(),
                 looks_after: AtomicBool::new(false),
+                coming: AtomicUsize::new(0),
                 admission,
                 epochs: Rounds::default(),
                 folder_syncs: Rounds::default(),
@@ -195,7 +199,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         if let Some(paused) = paused {
             superseded.splice(0..0, paused.into_writes());
         }
-        self.go_on(&key);
+        self.go_on(&key, None);
         let lane = take.recv();
         // It answers for them, so it has to be as durable as they were to be.
         let levels = superseded.iter().map(|write| write.request.options.durability);
@@ -215,7 +219,7 @@ impl<F: FileSystem + Clone> Engine<F> {
 
     fn arrive(&self, path: PathBuf, options: Options, item: Item<F>) {
         if self.order().arrive(&path, item) {
-            self.run_on_a_thread(move |engine| engine.place(&path, &options));
+            self.bring_on(move |engine, coming| engine.place(&path, &options, coming));
         }
     }
 
@@ -224,8 +228,18 @@ impl<F: FileSystem + Clone> Engine<F> {
         let _ = self.shared.pool.submit(Box::new(move || job(&engine)));
     }
 
+    /// The same for what is likely to stage a write.
+    fn bring_on(&self, job: impl FnOnce(&Engine<F>, Coming<F>) + Send + 'static) {
+        let coming = Coming::new(self);
+        self.run_on_a_thread(move |engine| job(engine, coming));
+    }
+
+    fn is_anybody_coming(&self) -> bool {
+        self.shared.coming.load(Ordering::SeqCst) > 0
+    }
+
     /// Finds the lane of the calls that have arrived for a path, and starts what may start.
-    fn place(&self, path: &Path, options: &Options) {
+    fn place(&self, path: &Path, options: &Options, coming: Coming<F>) {
         let (key, target) = self.find(path, options);
         let mut order = self.order();
         order.place(path, &key);
@@ -234,13 +248,14 @@ impl<F: FileSystem + Clone> Engine<F> {
         let is_anything_held_up = order.is_anything_held_up();
         drop(order);
         for key in released {
-            self.run_on_a_thread(move |engine| engine.go_on(&key));
+            self.bring_on(move |engine, coming| engine.go_on(&key, Some(coming)));
         }
         if is_anything_held_up {
             self.look_after_later();
         }
         if let Some(group) = group {
-            self.launch(key, group, target.map(|target| (target, options.clone())));
+            let found = target.map(|target| (target, options.clone()));
+            self.launch(key, group, found, Some(coming));
         }
     }
 
@@ -257,15 +272,21 @@ impl<F: FileSystem + Clone> Engine<F> {
     }
 
     /// Starts what comes next in a lane, if anything may.
-    fn go_on(&self, key: &Key) {
+    fn go_on(&self, key: &Key, coming: Option<Coming<F>>) {
         let group = self.order().start(key);
         if let Some(group) = group {
-            self.launch(key.clone(), group, None);
+            self.launch(key.clone(), group, None, coming);
         }
     }
 
     /// Runs what a lane has started, on this thread.
-    fn launch(&self, key: Key, group: Vec<Item<F>>, found: Option<(Target<F>, Options)>) {
+    fn launch(
+        &self,
+        key: Key,
+        group: Vec<Item<F>>,
+        found: Option<(Target<F>, Options)>,
+        coming: Option<Coming<F>>,
+    ) {
         let lane = Lane { engine: self.clone(), key };
         let mut writes = Vec::new();
         for item in group {
@@ -280,18 +301,18 @@ impl<F: FileSystem + Clone> Engine<F> {
         // What was found for one path and one use of the folder serves only that.
         let found = found.filter(|(_, options)| *options == lead.request.options);
         let found = found.map(|(target, _)| target);
-        let place = None;
-        Running {
+        let running = Running {
             lane,
             number: 1,
             lead,
             absorbed: writes,
             found,
-            place,
+            coming,
+            place: None,
             is_alone: false,
             is_in_place: false,
-        }
-        .run();
+        };
+        running.run();
     }
 
     /// Lanes that wait for a call that cannot find its file go on without it after a while.
@@ -306,7 +327,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             let released = order.released();
             let is_anything_held_up = order.is_anything_held_up();
             drop(order);
-            released.iter().for_each(|key| engine.go_on(key));
+            released.iter().for_each(|key| engine.go_on(key, None));
             if is_anything_held_up {
                 engine.look_after_later();
             }
@@ -343,11 +364,25 @@ impl<F: FileSystem + Clone> Engine<F> {
     }
 
     /// Syncs and publishes writes, and then those that have come meanwhile.
-    fn run_epochs(&self, device: u64, mut epoch: Vec<Waiting<F>>) {
+    fn run_epochs(&self, device: u64, mut duty: Duty<Waiting<F>>) {
+        let Shared { epochs, costs, pool, .. } = &*self.shared;
         loop {
-            self.run_epoch(device, epoch);
-            let Some(next) = self.shared.epochs.next(&device) else { return };
-            epoch = next;
+            duty = match duty {
+                Duty::Run(epoch) => {
+                    self.run_epoch(device, epoch);
+                    epochs.next(&device, || self.is_anybody_coming())
+                }
+                Duty::SeeToIt => {
+                    let engine = self.clone();
+                    let begin =
+                        move || engine.run_epochs(device, engine.shared.epochs.begin(&device));
+                    match pool.submit_after(costs.patience(device), Box::new(begin)) {
+                        Ok(()) => return,
+                        Err(_) => epochs.begin(&device),
+                    }
+                }
+                Duty::Nothing => return,
+            }
         }
     }
 
@@ -379,8 +414,8 @@ impl<F: FileSystem + Clone> Engine<F> {
 
     /// Syncs a folder for the writes that have arrived in it, and then for those that have
     /// come meanwhile.
-    fn sync_folder(&self, folder: FileId, mut writes: Vec<Waiting<F>>) {
-        loop {
+    fn sync_folder(&self, folder: FileId, mut duty: Duty<Waiting<F>>) {
+        while let Duty::Run(writes) = duty {
             let (writes_in_it, outcome) = together(writes, |members: Vec<Member<'_, F>>| {
                 settle_together(&self.shared.fs, members)
             });
@@ -391,8 +426,7 @@ impl<F: FileSystem + Clone> Engine<F> {
                     .for_each(|(running, outcome)| running.take(outcome)),
                 Err(text) => give_up(writes_in_it, &text),
             }
-            let Some(next) = self.shared.folder_syncs.next(&folder) else { return };
-            writes = next;
+            duty = self.shared.folder_syncs.next(&folder, || false);
         }
     }
 }
@@ -432,7 +466,9 @@ impl<F: FileSystem + Clone> Drop for Lane<F> {
         if let Some(group) = group {
             // At the back of the queue, so that other files get their turn too.
             let key = self.key.clone();
-            self.engine.run_on_a_thread(move |engine| engine.launch(key, group, None));
+            self.engine.bring_on(move |engine, coming| {
+                engine.launch(key, group, None, Some(coming));
+            });
         }
     }
 }
@@ -483,12 +519,30 @@ struct Running<F: FileSystem + Clone> {
     absorbed: Vec<Write>,
     /// The target, if it has been found just now.
     found: Option<Target<F>>,
+    /// It is about to be staged.
+    coming: Option<Coming<F>>,
     /// The permission to have a temp file, where there may be only so many.
     place: Option<Place<F>>,
     /// It has failed together with others and has to be made alone.
     is_alone: bool,
     /// Its content came to its place in an attempt that failed after that.
     is_in_place: bool,
+}
+
+/// Counts a write that is on its way to being staged.
+struct Coming<F: FileSystem + Clone>(Engine<F>);
+
+impl<F: FileSystem + Clone> Coming<F> {
+    fn new(engine: &Engine<F>) -> Coming<F> {
+        engine.shared.coming.fetch_add(1, Ordering::SeqCst);
+        Coming(engine.clone())
+    }
+}
+
+impl<F: FileSystem + Clone> Drop for Coming<F> {
+    fn drop(&mut self) {
+        self.0.shared.coming.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The permission to have a temp file on a device.
@@ -501,7 +555,10 @@ impl<F: FileSystem + Clone> Drop for Place<F> {
     fn drop(&mut self) {
         if let Some(mut next) = self.engine.shared.admission.leave(self.device) {
             next.place = Some(Place { engine: self.engine.clone(), device: self.device });
-            self.engine.run_on_a_thread(move |_| next.run());
+            self.engine.bring_on(move |_, coming| {
+                next.coming = Some(coming);
+                next.run();
+            });
         }
     }
 }
@@ -520,11 +577,11 @@ impl<F: FileSystem + Clone> Running<F> {
         if self.place.is_some() || self.lead.request.options.durability == Durability::None {
             return Some(self);
         }
-        let found = self.found.take();
+        let (found, coming) = (self.found.take(), self.coming.take());
         let engine = self.lane.engine.clone();
         let mut running = engine.shared.admission.enter(device, self)?;
         // What waits keeps no folder open.
-        running.found = found;
+        (running.found, running.coming) = (found, coming);
         running.place = Some(Place { engine, device });
         Some(running)
     }
@@ -550,7 +607,7 @@ impl<F: FileSystem + Clone> Running<F> {
     }
 
     /// Makes the second half in company, if there is any and that may help, or alone.
-    fn commit(self, staged: Staged<F>) {
+    fn commit(mut self, staged: Staged<F>) {
         let Request { options, payload, .. } = &self.lead.request;
         let device = staged.device();
         let engine = self.lane.engine.clone();
@@ -561,10 +618,12 @@ impl<F: FileSystem + Clone> Running<F> {
             return self.commit_alone(staged);
         }
         if staged.can_be_synced_with_others(options) {
-            if let Some(epoch) = engine.shared.epochs.join(device, (self, staged)) {
-                engine.run_epochs(device, epoch);
-            }
-            return;
+            let coming = self.coming.take();
+            let duty = engine.shared.epochs.join(device, (self, staged), || {
+                drop(coming);
+                !engine.is_anybody_coming()
+            });
+            return engine.run_epochs(device, duty);
         }
         match self.lane.key {
             Key::Name(folder, _) if staged.syncs(options) == Syncs::FileThenFolder => {
@@ -574,7 +633,8 @@ impl<F: FileSystem + Clone> Running<F> {
         }
     }
 
-    fn commit_alone(self, staged: Staged<F>) {
+    fn commit_alone(mut self, staged: Staged<F>) {
+        self.coming = None;
         let Shared { fs, costs, .. } = &*self.lane.engine.shared;
         let Write { request, control, reply, .. } = &self.lead;
         let (device, begun) = (staged.device(), Instant::now());
@@ -587,7 +647,8 @@ impl<F: FileSystem + Clone> Running<F> {
     }
 
     /// Syncs the file alone, and its folder together with others.
-    fn commit_in_folder(self, staged: Staged<F>, folder: FileId) {
+    fn commit_in_folder(mut self, staged: Staged<F>, folder: FileId) {
+        self.coming = None;
         let engine = self.lane.engine.clone();
         let Shared { fs, costs, .. } = &*engine.shared;
         let Write { request, control, reply, .. } = &self.lead;
@@ -596,9 +657,8 @@ impl<F: FileSystem + Clone> Running<F> {
         costs.alone_took(device, begun.elapsed());
         match published {
             Ok(staged) => {
-                if let Some(writes) = engine.shared.folder_syncs.join(folder, (self, staged)) {
-                    engine.sync_folder(folder, writes);
-                }
+                let duty = engine.shared.folder_syncs.join(folder, (self, staged), || true);
+                engine.sync_folder(folder, duty);
             }
             Err(error) => self.conclude(Err(error)),
         }
@@ -625,7 +685,7 @@ impl<F: FileSystem + Clone> Running<F> {
             .map_err(|error| error.in_place(self.is_in_place))
             .map_err(|error| after_failure(request, self.number, error, observer));
         self.lead.reply.client.stop();
-        self.place = None;
+        (self.place, self.coming) = (None, None);
         match next {
             Ok(()) => self.finish(Ok(())),
             Err(Next::GiveUp(error)) => self.finish(Err(error)),

@@ -7,42 +7,81 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Rounds of work that is cheaper for many than for one: whoever comes while a round is under
-/// way belongs to the next. So nobody ever waits for company: a lone one goes at once, and the
-/// slower the disk, the more go together.
+/// Rounds of work that is cheaper for many than for one. Whoever comes while a round is under
+/// way belongs to the next, so the slower the disk, the more go together. A lone one goes at
+/// once; where it is known that others are coming, the round waits for them a little.
 pub(super) struct Rounds<K, T> {
-    /// Those that wait for the next round, by what they share. There is an entry while a round
-    /// is under way.
-    waiting: Mutex<HashMap<K, Vec<T>>>,
+    rounds: Mutex<HashMap<K, Round<T>>>,
+}
+
+struct Round<T> {
+    /// Those that belong to the next one.
+    waiting: Vec<T>,
+    is_under_way: bool,
+}
+
+/// What whoever has come, or has ended a round, has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Duty<T> {
+    /// Run this round, and ask for the next one.
+    Run(Vec<T>),
+    /// See to it that [`Rounds::begin`] is called, should the others not come soon.
+    SeeToIt,
+    /// Nothing.
+    Nothing,
 }
 
 impl<K, T> Default for Rounds<K, T> {
     fn default() -> Rounds<K, T> {
-        Rounds { waiting: Mutex::default() }
+        Rounds { rounds: Mutex::default() }
     }
 }
 
 impl<K: Eq + Hash, T> Rounds<K, T> {
-    /// Comes along. If no round is under way the caller has to run one of its own, and then
-    /// those that [`Rounds::next`] gives.
-    pub(super) fn join(&self, key: K, item: T) -> Option<Vec<T>> {
-        let mut waiting = lock(&self.waiting);
-        if let Some(others) = waiting.get_mut(&key) {
-            others.push(item);
-            return None;
+    /// Comes along. `is_last` says, when this one is counted as here, whether nobody else is
+    /// coming.
+    pub(super) fn join(&self, key: K, item: T, is_last: impl FnOnce() -> bool) -> Duty<T> {
+        let mut rounds = lock(&self.rounds);
+        let is_last = is_last();
+        let round =
+            rounds.entry(key).or_insert_with(|| Round { waiting: vec![], is_under_way: false });
+        round.waiting.push(item);
+        match round.is_under_way {
+            true => Duty::Nothing,
+            false if is_last => round.begin(),
+            false if round.waiting.len() == 1 => Duty::SeeToIt,
+            false => Duty::Nothing,
         }
-        waiting.insert(key, Vec::new());
-        Some(vec![item])
     }
 
-    /// Those who have come while a round was under way. When there are none it is over.
-    pub(super) fn next(&self, key: &K) -> Option<Vec<T>> {
-        let mut waiting = lock(&self.waiting);
-        let others = waiting.get_mut(key).map(std::mem::take).filter(|others| !others.is_empty());
-        if others.is_none() {
-            waiting.remove(key);
+    /// Does not wait for others any longer.
+    pub(super) fn begin(&self, key: &K) -> Duty<T> {
+        match lock(&self.rounds).get_mut(key) {
+            Some(round) if !round.is_under_way => round.begin(),
+            _ => Duty::Nothing,
         }
-        others
+    }
+
+    /// Ends a round. The next consists of those who have come meanwhile.
+    pub(super) fn next(&self, key: &K, is_anybody_coming: impl FnOnce() -> bool) -> Duty<T> {
+        let mut rounds = lock(&self.rounds);
+        let Some(round) = rounds.get_mut(key) else { return Duty::Nothing };
+        round.is_under_way = false;
+        if round.waiting.is_empty() {
+            rounds.remove(key);
+            return Duty::Nothing;
+        }
+        match is_anybody_coming() {
+            true => Duty::SeeToIt,
+            false => round.begin(),
+        }
+    }
+}
+
+impl<T> Round<T> {
+    fn begin(&mut self) -> Duty<T> {
+        self.is_under_way = true;
+        Duty::Run(std::mem::take(&mut self.waiting))
     }
 }
 
@@ -126,6 +165,9 @@ const NEGLIGIBLE: Duration = Duration::from_micros(100);
 /// together as far as they can.
 const SIDE_BY_SIDE: u32 = 4;
 
+/// How long a sync waits for others at most.
+const LONGEST_PATIENCE: Duration = Duration::from_millis(20);
+
 /// The least time after which a dear sync of all counts half as much. Somebody else's unwritten
 /// data, for which it waits too, may have gone.
 const HALF_LIFE: Duration = Duration::from_secs(1);
@@ -146,6 +188,11 @@ impl Costs {
 
     fn of(&self, device: u64) -> Cost {
         lock(&self.0).get(&device).copied().unwrap_or_default()
+    }
+
+    /// How long a sync may wait for others who are coming: no longer than it takes itself.
+    pub(super) fn patience(&self, device: u64) -> Duration {
+        self.of(device).alone.unwrap_or(USUAL).min(LONGEST_PATIENCE)
     }
 
     /// Whether it makes sense at all to share syncs on a device.
@@ -185,15 +232,30 @@ mod tests {
     #[test]
     fn those_who_come_during_a_round_make_up_the_next() {
         let rounds = Rounds::default();
-        assert_eq!(rounds.join("disk", 1), Some(vec![1]));
-        assert_eq!(rounds.join("disk", 2), None);
-        assert_eq!(rounds.join("disk", 3), None);
-        assert_eq!(rounds.join("other disk", 4), Some(vec![4]));
-        assert_eq!(rounds.next(&"disk"), Some(vec![2, 3]));
-        assert_eq!(rounds.join("disk", 5), None);
-        assert_eq!(rounds.next(&"disk"), Some(vec![5]));
-        assert_eq!(rounds.next(&"disk"), None);
-        assert_eq!(rounds.join("disk", 6), Some(vec![6]));
+        let (alone, nobody) = (|| true, || false);
+        assert_eq!(rounds.join("disk", 1, alone), Duty::Run(vec![1]));
+        assert_eq!(rounds.join("disk", 2, alone), Duty::Nothing);
+        assert_eq!(rounds.join("disk", 3, alone), Duty::Nothing);
+        assert_eq!(rounds.join("other disk", 4, alone), Duty::Run(vec![4]));
+        assert_eq!(rounds.next(&"disk", nobody), Duty::Run(vec![2, 3]));
+        assert_eq!(rounds.join("disk", 5, alone), Duty::Nothing);
+        assert_eq!(rounds.next(&"disk", nobody), Duty::Run(vec![5]));
+        assert_eq!(rounds.next(&"disk", nobody), Duty::Nothing);
+        assert_eq!(rounds.join("disk", 6, alone), Duty::Run(vec![6]));
+    }
+
+    #[test]
+    fn a_round_waits_for_those_who_are_coming_until_they_are_here_or_it_has_waited_enough() {
+        let rounds = Rounds::default();
+        assert_eq!(rounds.join("disk", 1, || false), Duty::SeeToIt);
+        assert_eq!(rounds.join("disk", 2, || false), Duty::Nothing);
+        assert_eq!(rounds.join("disk", 3, || true), Duty::Run(vec![1, 2, 3]));
+        assert_eq!(rounds.begin(&"disk"), Duty::Nothing, "it is under way");
+        assert_eq!(rounds.join("disk", 4, || false), Duty::Nothing);
+        assert_eq!(rounds.next(&"disk", || true), Duty::SeeToIt);
+        assert_eq!(rounds.begin(&"disk"), Duty::Run(vec![4]));
+        assert_eq!(rounds.next(&"disk", || true), Duty::Nothing);
+        assert_eq!(rounds.begin(&"disk"), Duty::Nothing, "there is nobody");
     }
 
     #[test]
