@@ -215,6 +215,8 @@ pub(super) struct Disk {
     /// How many bytes the files may have in all.
     limit: Option<u64>,
     pub(super) copying: Copying,
+    /// Whether a sync of a file whose name is gone does nothing, as on btrfs.
+    pub(super) skips_nameless: bool,
     /// What it says of itself.
     pub(super) sync_rules: SyncRules,
     handles: BTreeMap<u64, Handle>,
@@ -276,6 +278,7 @@ impl Disk {
             process,
             limit: None,
             copying: Copying::No,
+            skips_nameless: false,
             sync_rules: SyncRules::default(),
             handles: BTreeMap::new(),
             next_handle: 1,
@@ -295,6 +298,7 @@ impl Disk {
             process: self.process,
             limit: self.limit,
             copying: self.copying,
+            skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
@@ -845,6 +849,10 @@ impl Disk {
 
     pub(super) fn sync_file(&mut self, handle: u64) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
+        let has_name = self.nodes.get(&inode).is_some_and(|node| node.place.is_some());
+        if self.skips_nameless && !has_name {
+            return Ok(());
+        }
         if self.content_mut(inode)?.sync() {
             // The new size came last, so that everything is before it.
             self.committed = self.records.len();

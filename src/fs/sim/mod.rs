@@ -204,6 +204,11 @@ impl SimFs {
         self.lock().disk.sync_rules.keeps_order = keeps_order;
     }
 
+    /// Makes a sync of a file whose name is gone, or leads to another file, do nothing.
+    pub fn set_skips_nameless(&self, skips_nameless: bool) {
+        self.lock().disk.skips_nameless = skips_nameless;
+    }
+
     /// Says whether the disk claims that a sync of all of it tells of every failure.
     pub fn set_syncs_whole(&self, syncs_whole: bool) {
         self.lock().disk.sync_rules.syncs_whole = syncs_whole;
