@@ -542,16 +542,68 @@ export interface LockHolder {
 /** A lock that is held. */
 export interface Lock {
   readonly kind: LockKind
-  /** Would be aborted if the lock were lost. The kernel does not lose locks. */
+  /**
+   * Aborted when the lock is lost, with a {@link SessionFileError} (`ECOMPROMISED`) as its reason.
+   * The kernel does not lose locks; with `protocol: 'proper-lockfile'` see {@link LockProtocol}.
+   */
   readonly signal: AbortSignal
-  /** Gives the lock back. Calling it again does nothing more. */
+  /**
+   * Gives the lock back. Calling it again does nothing more.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
   release(): Promise<void>
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/**
+ * How a lock is made known to others. **The two protocols do not exclude each other**: all
+ * programs that share a file must use the same one.
+ *
+ * - `'kernel'`: holdfast's own, by locks of the operating system.
+ * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
+ *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
+ *   thread of its own, so that a blocked event loop does not matter); one that is older than
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
+ *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
+ *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
+ *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
+ *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
+ *   polling, every 16 ms at most; who holds a lock is not known. Between
+ *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
+ *   the package itself is in `docs/formats.md`.
+ *
+ * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
+ * left that runs the package, stop them all once and start them again with `'kernel'`.
+ */
+export type LockProtocol = 'kernel' | 'proper-lockfile'
+
+/** The options of {@link isLocked}. */
+export interface LookOptions {
+  /**
+   * Of which protocol.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at
+   * which a lock is abandoned. All who share a file should have the same.
+   * @default 10000
+   */
+  stale?: number | undefined
+}
+
 /** The options of {@link tryAcquireLock}. */
-export interface TryLockOptions {
+export interface TryLockOptions extends LookOptions {
+  /**
+   * With `protocol: 'proper-lockfile'`: milliseconds between one refreshment of a lock that is
+   * held and the next, from 1000 to `stale / 2`.
+   * @default stale / 2
+   */
+  update?: number | undefined
   /**
    * Alone.
    * @default 'write'
@@ -586,7 +638,8 @@ export interface LockOptions extends TryLockOptions {
  *
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
- *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
+ *   `holder` say who has it), `ECOMPROMISED` when it was lost before the function had ended (only
+ *   with `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by `withLock`,
  *   or errno names when the lock file cannot be used.
  * @example
  * ```js
@@ -649,7 +702,7 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
  * console.log(locked ? `held by ${holder?.pid}` : 'free')
  * ```
  */
-export function isLocked(path: string | URL, options?: {}): Promise<{ locked: boolean; holder?: LockHolder }>
+export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
@@ -702,7 +755,7 @@ export class SessionFileError extends Error {
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EBADJSON'`, `'EEMPTYJSON'`.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */

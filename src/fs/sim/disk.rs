@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
@@ -217,6 +218,12 @@ pub(super) struct Disk {
     pub(super) copying: Copying,
     /// Whether it says that it keeps metadata in order.
     pub(super) keeps_order: bool,
+    /// Whether it can let two names change places.
+    pub(super) can_exchange: bool,
+    /// When what is new was made.
+    pub(super) clock: SystemTime,
+    /// When folders were last changed, where it was not in 1970.
+    times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// Which handle holds the lock of which file.
@@ -277,6 +284,9 @@ impl Disk {
             limit: None,
             copying: Copying::No,
             keeps_order: false,
+            can_exchange: true,
+            clock: SystemTime::UNIX_EPOCH,
+            times: BTreeMap::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
@@ -296,6 +306,9 @@ impl Disk {
             limit: self.limit,
             copying: self.copying,
             keeps_order: self.keeps_order,
+            can_exchange: self.can_exchange,
+            clock: self.clock,
+            times: self.times.clone(),
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),
@@ -645,8 +658,39 @@ impl Disk {
     pub(super) fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.walk_to_parent(Some(self.process), path)?;
         let body = Body::Folder { names: Names::new(), settled: Names::new() };
-        self.add_node(folder, &name, 0o777, body)?;
+        let inode = self.add_node(folder, &name, 0o777, body)?;
+        self.set_modified(inode, self.clock);
         Ok(())
+    }
+
+    pub(super) fn modified(&self, inode: Inode) -> SystemTime {
+        self.times.get(&inode).copied().unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    pub(super) fn set_modified(&mut self, inode: Inode, time: SystemTime) {
+        self.times.insert(inode, time);
+    }
+
+    /// Lets two names in a folder change places.
+    pub(super) fn exchange(
+        &mut self,
+        folder: Inode,
+        one: &OsStr,
+        other: &OsStr,
+    ) -> io::Result<bool> {
+        let who = Some(self.process);
+        let (first, second) = (self.child(who, folder, one)?, self.child(who, folder, other)?);
+        self.check(who, folder, WRITE | SEARCH)?;
+        if !self.can_exchange {
+            return Ok(false);
+        }
+        for (name, inode) in [(one, first), (other, second)] {
+            self.change_names(Change::Unlink { folder, name: name.to_owned(), inode })?;
+        }
+        for (name, inode) in [(other, first), (one, second)] {
+            self.change_names(Change::Link { folder, name: name.to_owned(), inode })?;
+        }
+        Ok(true)
     }
 
     pub(super) fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
