@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
@@ -222,6 +222,8 @@ pub(super) struct Disk {
     pub(super) can_exchange: bool,
     /// When what is new was made.
     pub(super) clock: SystemTime,
+    /// In what steps it counts time.
+    pub(super) step: Duration,
     /// When folders were last changed, where it was not in 1970.
     times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
@@ -286,6 +288,7 @@ impl Disk {
             keeps_order: false,
             can_exchange: true,
             clock: SystemTime::UNIX_EPOCH,
+            step: Duration::from_nanos(1),
             times: BTreeMap::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
@@ -308,6 +311,7 @@ impl Disk {
             keeps_order: self.keeps_order,
             can_exchange: self.can_exchange,
             clock: self.clock,
+            step: self.step,
             times: self.times.clone(),
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
@@ -667,8 +671,15 @@ impl Disk {
         self.times.get(&inode).copied().unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
+    pub(super) fn modified_of_name(&self, folder: Inode, name: &OsStr) -> io::Result<SystemTime> {
+        Ok(self.modified(self.child(Some(self.process), folder, name)?))
+    }
+
     pub(super) fn set_modified(&mut self, inode: Inode, time: SystemTime) {
-        self.times.insert(inode, time);
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let beyond = since.as_nanos() % self.step.as_nanos().max(1);
+        let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
+        self.times.insert(inode, time - beyond);
     }
 
     /// Lets two names in a folder change places.

@@ -79,7 +79,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use self::disk::{Body, Disk, HandleUse, Names};
 use self::faults::Effect;
@@ -207,6 +207,11 @@ impl SimFs {
     /// The time that new folders have, from now on; at first that of 1970.
     pub fn set_clock(&self, now: SystemTime) {
         self.lock().disk.clock = now;
+    }
+
+    /// In what steps the disk counts time, rounding down; at first nanoseconds.
+    pub fn set_time_step(&self, step: Duration) {
+        self.lock().disk.step = step;
     }
 
     /// Sets when a folder was last changed.
@@ -671,8 +676,7 @@ impl FileSystem for SimFs {
 
     fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
         self.by_name(OperationKind::Modified, folder, name, String::new(), None, |disk, folder| {
-            disk.metadata_of_name(folder, name)?;
-            Ok(SystemTime::UNIX_EPOCH)
+            disk.modified_of_name(folder, name)
         })
     }
 

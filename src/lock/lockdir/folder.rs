@@ -203,7 +203,7 @@ fn take_over<F: FileSystem>(
     let spare_path = place.parent_path.join(&spare);
     make(fs, &spare_path)?;
     let Some(own) = claim(fs, place, &spare_path, &spare, now)? else { return Ok(Attempt::Held) };
-    let outcome = exchange(fs, place, &spare, &own, stale_one, is_stale);
+    let outcome = exchange(fs, place, &spare, &own, stale_one, &is_stale);
     if !matches!(outcome, Ok(Exchange::Done | Exchange::Away)) {
         // Ours again, and of no use.
         if place.what_is_at(fs, &spare).is_ok_and(|id| id == Some(own.id)) {
@@ -217,6 +217,9 @@ fn take_over<F: FileSystem>(
             // Two steps, between which others may take the lock.
             drop(own);
             let path = place.path();
+            if !is_stale()? || place.what_is_at(fs, &place.name)? != Some(stale_one) {
+                return Ok(Attempt::Held);
+            }
             match remove(fs, &path) {
                 Err(failure) if failure.code() != Some(Code::ENOENT) => return Err(failure),
                 _ => {}
