@@ -704,6 +704,122 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
  */
 export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
 
+/** The options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /**
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for
+   * `i` from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once.
+   * There is no polling behind it in the kernel's protocol: the lock is had as soon as it is free.
+   * @default 10
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 100
+   */
+  minTimeout?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 1000
+   */
+  maxTimeout?: number | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which
+   * a lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * @default 30000
+   */
+  stale?: number | undefined
+  /**
+   * How the lock is made known to others. `'proper-lockfile'` is for sharing an index with
+   * programs that still use that package; it has no read locks, so readers exclude each other too.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+}
+
+/** A lock that a {@link LockManager} has handed out. */
+export interface ManagedLock {
+  readonly kind: 'read' | 'write'
+  /**
+   * Gives the lock back. Calling it again does nothing more.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
+  release(): Promise<void>
+  /**
+   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
+   * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   */
+  extend(milliseconds: number): Promise<void>
+  /** `release`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * The class of this name of Vectra's fork: one reader-writer lock for each index folder, on the
+ * file `.vectra.lock` in it, which stays there.
+ *
+ * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
+ * processes; nothing is left behind by a process that dies. A manager that has the write lock of
+ * a folder gets read locks of it at once; others are kept out until the last of them has been
+ * given back, too.
+ *
+ * **Does not promise.** It does not know which of its callers holds what: one that has a read
+ * lock and asks for the write lock waits for itself, and gets `ELOCKED`.
+ *
+ * @example
+ * ```js
+ * import { LockManager } from 'holdfast'
+ *
+ * const manager = new LockManager()
+ * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
+ * try {
+ *   const reading = await manager.acquireReadLock('my-index')
+ *   await reading.release()
+ *   console.log(await manager.isWriteLocked('my-index'))
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export class LockManager {
+  /**
+   * Takes the lock of a folder for writing. The folder is made if it is missing.
+   *
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder`
+   *   say who has it), or errno names.
+   */
+  acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /**
+   * Takes the lock of a folder, which must exist, for reading.
+   *
+   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
+   */
+  acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for whatever. */
+  tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
+  /** Whether somebody, here or elsewhere, has the lock of a folder for writing at this moment. */
+  isWriteLocked(dir: string | URL, options?: LookOptions): Promise<boolean>
+  /** Gives back all that this manager has handed out. */
+  releaseAllLocks(): Promise<void>
+}
+
+/**
+ * A {@link LockManager} for all to share. It is one for each thread.
+ *
+ * @example
+ * ```js
+ * import { lockManager } from 'holdfast'
+ *
+ * const lock = await lockManager.tryAcquireWriteLock('my-index')
+ * if (lock) await lock.release()
+ * ```
+ */
+export const lockManager: LockManager
+
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
  * away. Without a logger logging costs nothing.

@@ -180,4 +180,4 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, failed, lossText, lostLock, toHolder }
+module.exports = { SessionFileError, AbortError, causeOf, failed, lossText, lostLock, toHolder }

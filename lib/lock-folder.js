@@ -87,6 +87,32 @@ class FolderHold {
     port.onLoss(this.#id, undefined)
   }
 
+  /**
+   * Takes a lock on this thread, if it is free.
+   *
+   * @param {string} target
+   * @param {import('./binding.js').LockNaming} naming
+   * @param {import('./binding.js').LockRules} rules
+   */
+  static takeNow(target, naming, rules) {
+    const folder = new FolderHold(target)
+    const id = port.nextId()
+    folder.watch(id)
+    try {
+      folder.taken(valueOf(port.open().acquireLockFolderNow(id, naming, rules)))
+      return folder
+    } catch (error) {
+      folder.unwatch()
+      throw error
+    }
+  }
+
+  releaseNow() {
+    this.unwatch()
+    const error = port.open().releaseLockFolderNow(this.number)
+    if (error) throw error
+  }
+
   async release() {
     this.unwatch()
     await port.run((opened, id) => opened.releaseLockFolder(id, this.number))
@@ -105,4 +131,30 @@ async function isHeld(naming, stale) {
   return locked === true
 }
 
-module.exports = { FolderHold, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, rulesOf, stale, update }
+/** @param {import('./binding.js').LockNaming} naming @param {number} stale */
+function isHeldNow(naming, stale) {
+  return valueOf(port.open().inspectLockFolderNow(naming, stale)).locked === true
+}
+
+/**
+ * Which lock it is: its key, and the file's real path if that must exist.
+ *
+ * @param {import('./binding.js').LockNaming} naming
+ * @returns {Promise<import('./binding.js').NativeValue>}
+ */
+function locate(naming) {
+  return port.run((opened, id) => opened.locateLockFolder(id, naming))
+}
+
+/** @param {import('./binding.js').LockNaming} naming */
+function locateNow(naming) {
+  return valueOf(port.open().locateLockFolderNow(naming))
+}
+
+/** @param {import('./binding.js').Message} message */
+function valueOf({ error, value }) {
+  if (!value) throw error
+  return value
+}
+
+module.exports = { FolderHold, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, isHeldNow, locate, locateNow, rulesOf, stale, update }

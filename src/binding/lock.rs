@@ -101,6 +101,19 @@ impl Port {
         task::run(pool(), find, move |value| answer.answer(id, Operation::Lock, &path, value));
     }
 
+    /// Whether somebody has the lock of a file for writing.
+    #[napi]
+    pub fn is_write_locked(&self, id: f64, path: String) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let look = move || {
+            let locked = Some(lock::is_write_locked(&place)?);
+            Ok(NativeValue { locked, ..NativeValue::default() })
+        };
+        task::run(pool(), look, move |value| environment.answer(id, Operation::Lock, &path, value));
+    }
+
     /// Who has the lock of a file.
     #[napi]
     pub fn inspect_lock(&self, id: f64, path: String) {

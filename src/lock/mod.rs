@@ -17,7 +17,9 @@ mod name;
 mod queue;
 
 pub use holder::Holder;
-pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
+pub use queue::{
+    Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, is_write_locked, key_of,
+};
 
 /// What a lock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -179,6 +179,15 @@ pub fn inspect(path: &Path) -> Result<Option<Option<Holder>>, Failure> {
         .map_err(|failure| failure.on(&place.path))
 }
 
+/// Whether somebody has the lock of a file for writing.
+pub fn is_write_locked(path: &Path) -> Result<bool, Failure> {
+    let place = Place::find(path)?;
+    // What would keep a reader out.
+    kernel::inspect(&place.folder, &place.name, Kind::Read)
+        .map(|holder| holder.is_some())
+        .map_err(|failure| failure.on(&place.path))
+}
+
 /// Which lock is that of a file.
 pub fn key_of(path: &Path) -> Result<Key, Failure> {
     Place::find(path).map(|place| place.key)
