@@ -70,7 +70,7 @@ class ManagedLock {
 
   /**
    * @param {Base} base
-   * @param {import('../index.js').LockKind | 'read'} kind
+   * @param {import('../index.js').LockKind} kind
    * @param {(lock: ManagedLock) => void} onRelease
    */
   constructor(base, kind, onRelease) {
@@ -153,7 +153,7 @@ class LockManager {
       const rules = rulesOf(read)
       if (rules) return await lockFolder.isHeld(naming, rules.stale)
       /** @type {import('./binding.js').NativeValue} */
-      const { locked } = await port.run((opened, id) => opened.isWriteLocked(id, file))
+      const { locked } = await port.run((opened, id) => opened.inspectLock(id, file, false))
       return locked === true
     } catch (error) {
       // Where there is no folder there is no lock.
@@ -217,7 +217,7 @@ class LockManager {
 
   /**
    * @param {Base} base
-   * @param {'read' | 'write'} kind
+   * @param {import('../index.js').LockKind} kind
    * @param {() => void} [onRelease]
    */
   #handOut(base, kind, onRelease) {
@@ -289,7 +289,7 @@ async function keyOf({ naming }, { protocol = 'kernel' }) {
 /**
  * @param {string} target
  * @param {Place} place
- * @param {'read' | 'write'} kind
+ * @param {import('../index.js').LockKind} kind
  * @param {Options} options
  * @param {number} timeout
  * @param {AbortSignal} [signal]
@@ -306,7 +306,7 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
   const { hold } = await lock.waitFor(signal, (opened, id) =>
     opened.acquireLock(id, file, kind === 'write', timeout, [], makeDirs ? { makeDirs, durability: 0 } : undefined),
   )
-  return held.create(/** @type {number} */ (hold), 'write')
+  return held.create(/** @type {number} */ (hold), kind)
 }
 
 const lockManager = new LockManager()

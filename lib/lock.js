@@ -11,15 +11,15 @@ const OPERATION = 'lock'
 const PATIENCE = 10_000
 
 const checks = {
-  kind: oneOf('write'),
+  kind: oneOf('write', 'read'),
   timeout: milliseconds(Infinity),
   signal: abortSignal,
   protocol: oneOf('kernel', lockFolder.PROTOCOL),
   stale: lockFolder.stale,
   update: lockFolder.update,
 }
-const lookChecks = { protocol: checks.protocol, stale: checks.stale }
 const { timeout: _timeout, ...tryChecks } = checks
+const lookChecks = { kind: checks.kind, protocol: checks.protocol, stale: checks.stale }
 
 /** @typedef {import('../index.js').Lock} PublicLock */
 
@@ -28,7 +28,8 @@ class Lock {
   #held
   /** @type {Promise<void> | undefined} */
   #released
-  #controller = new AbortController()
+  /** @type {AbortController | undefined} */
+  #controller
 
   /** @param {import('./held.js').Held} own */
   constructor(own) {
@@ -37,7 +38,7 @@ class Lock {
   }
 
   get signal() {
-    return this.#held.folder?.signal ?? this.#controller.signal
+    return this.#held.folder?.signal ?? (this.#controller ??= new AbortController()).signal
   }
 
   release() {
@@ -108,12 +109,13 @@ async function tryAcquireLock(path, options) {
 async function isLocked(path, options) {
   const read = readOptions(options, lookChecks, 'isLocked')
   const rules = lockFolder.rulesOf(read)
+  const { kind = 'write' } = read
   const target = toPath(path)
   try {
     const absolute = toAbsolute(target)
     if (rules) return { locked: await lockFolder.isHeld({ path: absolute }, rules.stale) }
     /** @type {import('./binding.js').NativeValue} */
-    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute))
+    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute, kind === 'write'))
     return { locked: locked === true, ...(holder && { holder: toHolder(holder) }) }
   } catch (error) {
     throw failed(target, OPERATION, error)
@@ -224,6 +226,7 @@ async function findOuter(path, inside, locks) {
     outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
   }
   if (outer?.updates !== undefined) throw IN_UPDATE
+  if (outer?.kind === 'read') throw FOR_READING
   return outer
 }
 
@@ -237,6 +240,12 @@ const IN_UPDATE = {
   message: 'the caller is in an update of this file, which would wait for itself',
   attempts: 1,
   committed: false,
+}
+
+/** A lock for reading does not become one for writing: two that wanted this would wait for each other. */
+const FOR_READING = {
+  ...IN_UPDATE,
+  message: 'the caller holds the lock of this file for reading, and a write would wait for that',
 }
 
 /**

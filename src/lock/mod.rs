@@ -14,12 +14,13 @@ pub mod holder;
 mod kernel;
 pub mod lockdir;
 mod name;
+pub mod protocol;
 mod queue;
+mod threads;
+pub mod turns;
 
 pub use holder::Holder;
-pub use queue::{
-    Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, is_write_locked, key_of,
-};
+pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
 
 /// What a lock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
