@@ -75,13 +75,18 @@ function rulesOf(options) {
  *
  * @param {unknown} file
  * @param {Options} options
- * @returns {{ naming: import('../lib/binding.js').LockNaming, file?: string }}
+ * @returns {{ naming: import('../lib/binding.js').LockNaming, own: import('../lib/binding.js').LockNaming, file?: string }}
+ *   `own` is the one of this name, wherever the lock folder is
  */
 function find(file, { realpath = true, lockfilePath }) {
   const folder = lockfilePath === undefined ? {} : { folder: lockfilePath }
-  if (realpath) return { naming: { path: toAbsolute(toPath(file, 'file')), mustExist: true, ...folder } }
+  if (realpath) {
+    const own = { path: toAbsolute(toPath(file, 'file')), mustExist: true }
+    return { naming: { ...own, ...folder }, own }
+  }
   const resolved = nodePath.resolve(toPath(file, 'file'))
-  return { naming: { path: resolved, followSymlinks: false, ...folder }, file: resolved }
+  const own = { path: resolved, followSymlinks: false }
+  return { naming: { ...own, ...folder }, own, file: resolved }
 }
 
 /**
@@ -208,7 +213,7 @@ async function lock(file, options) {
   const found = find(file, read)
   let real = found.file ?? found.naming.path
   try {
-    if (!found.file) real = (await locate(found.naming)).text ?? real
+    if (!found.file) real = (await locate(found.own)).text ?? real
     const hold = await persist(read.retries ?? { retries: 0 }, (timeout) => acquireFolder(file, found.naming, rules, timeout))
     return releaser(keep(hold, real, onCompromised), real)
   } catch (error) {
@@ -243,7 +248,7 @@ async function unlock(file, options) {
   const found = find(file, read)
   let real = found.file ?? found.naming.path
   try {
-    if (!found.file) real = (await locate(found.naming)).text ?? real
+    if (!found.file) real = (await locate(found.own)).text ?? real
   } catch (error) {
     throw translated(error, real)
   }
@@ -281,7 +286,7 @@ function lockSync(file, options) {
   const found = find(file, read)
   let real = found.file ?? found.naming.path
   try {
-    if (!found.file) real = locateNow(found.naming).text ?? real
+    if (!found.file) real = locateNow(found.own).text ?? real
     const own = keep(FolderHold.takeNow(file, found.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
     return () => {
       if (own.isReleased) throw alreadyReleased()
@@ -312,7 +317,7 @@ function unlockSync(file, options) {
   const found = find(file, read)
   let real = found.file ?? found.naming.path
   try {
-    if (!found.file) real = locateNow(found.naming).text ?? real
+    if (!found.file) real = locateNow(found.own).text ?? real
   } catch (error) {
     throw translated(error, real)
   }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::folder::{self, Attempt, Beat, Owned, Place, SETTLING};
 use super::heartbeat::{Beating, OnLoss};
 use super::{Key, Naming, Rules};
+use crate::errno::Code;
 use crate::error::{Contention, ErrorKind, Failure};
 #[cfg(unix)]
 use crate::fs::os::Farewell;
@@ -184,7 +185,17 @@ pub fn acquire_here(pool: &Pool, request: Request) -> Result<Hold, ErrorKind> {
 
 /// Whether somebody holds a lock.
 pub fn inspect(naming: &Naming, stale: Duration) -> Result<bool, Failure> {
-    folder::is_held(&Os, &Found::of(naming)?.place, stale, SystemTime::now())
+    match Found::of(naming) {
+        Ok(found) => folder::is_held(&Os, &found.place, stale, SystemTime::now()),
+        // There is nothing where the lock is said to be. That the file is missing is an error.
+        Err(failure) if naming.folder.is_some() && failure.syscall == "open" => {
+            match failure.code() {
+                Some(Code::ENOENT) => Ok(false),
+                _ => Err(failure),
+            }
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Which lock it is, and the file's real path, where that is asked for.
