@@ -5,6 +5,7 @@ const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/atomic-
 const { cleanupBackups, createBackup, listBackups, restoreBackup } = require('./lib/backup.js')
 const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
+const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { updateJsonFile } = require('./lib/update-json.js')
@@ -20,6 +21,8 @@ module.exports = {
   createBackup,
   isLocked,
   listBackups,
+  LockManager,
+  lockManager,
   restoreBackup,
   SessionFileError,
   setLogger,
