@@ -136,6 +136,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
+    /// Opens an existing regular file to lock, rename and sync it, and to write to it from its
+    /// beginning where the process may; where it may not, a write fails with `EBADF` or
+    /// `EACCES`. A symbolic link is not followed.
+    fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:

@@ -29,6 +29,7 @@ use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
 
+mod arrival;
 mod control;
 mod durability;
 mod engine;
@@ -43,6 +44,7 @@ mod stage;
 mod stream;
 mod validate;
 
+pub use arrival::{Hook, watch_folders};
 pub use control::Control;
 pub use durability::Durability;
 pub use engine::{Client, Engine, Lane, engine};
@@ -54,6 +56,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use validate::check_json;
 
 use durability::Syncs;
 use events::{Log, Notes};
@@ -479,6 +482,7 @@ fn find<F: FileSystem>(
         Some(target) => target,
         None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
+    arrival::folder(fs, &target);
     match job.name {
         Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.

@@ -129,6 +129,18 @@ impl FileSystem for Os {
         Ok(File { descriptor })
     }
 
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        use rustix::io::Errno;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(File { descriptor }),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+                self.open(folder, name)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {

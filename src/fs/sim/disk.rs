@@ -226,7 +226,7 @@ pub(super) struct Disk {
     pub(super) clock: SystemTime,
     /// In what steps it counts time.
     pub(super) step: Duration,
-    /// When folders were last changed, where it was not in 1970.
+    /// When files and folders were last changed, where it was not in 1970.
     times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
@@ -656,6 +656,17 @@ impl Disk {
         }
         self.check(Some(self.process), inode, READ)?;
         Ok(self.open(inode, HandleUse::ReadOnly))
+    }
+
+    pub(super) fn open_to_change(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if self.check(Some(self.process), inode, WRITE).is_ok()
+            && let Some(open) = self.handles.get_mut(&handle)
+        {
+            open.use_of = HandleUse::File;
+        }
+        Ok(handle)
     }
 
     pub(super) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {

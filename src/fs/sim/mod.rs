@@ -64,8 +64,8 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps (everything was changed in 1970, but for folders whose time was set, which a
-//! power cut does not undo), sectors (bytes are lost or kept in runs,
+//! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
+//! cut does not undo that), sectors (bytes are lost or kept in runs,
 //! not in sectors), write-back errors that show up without a sync, a
 //! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
@@ -214,18 +214,6 @@ impl SimFs {
         self.lock().disk.step = step;
     }
 
-    /// Sets when a folder was last changed.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT`, and what may stop one on the way there.
-    pub fn touch(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
-        let disk = &mut self.lock().disk;
-        let inode = disk.walk(None, path.as_ref(), true)?;
-        disk.set_modified(inode, time);
-        Ok(())
-    }
-
     /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
     /// of the [`Model`] that its crash states are taken from.
     pub fn set_keeps_order(&self, keeps_order: bool) {
@@ -240,6 +228,19 @@ impl SimFs {
     /// Says whether the disk claims that a sync of all of it tells of every failure.
     pub fn set_syncs_whole(&self, syncs_whole: bool) {
         self.lock().disk.sync_rules.syncs_whole = syncs_whole;
+    }
+
+    /// Says when a file or a folder was last changed. Without that it was in 1970; what happens
+    /// to it later does not change that.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may stop one on the way there.
+    pub fn set_modified(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
+        let disk = &mut self.lock().disk;
+        let inode = disk.walk(None, path.as_ref(), false)?;
+        disk.set_modified(inode, time);
+        Ok(())
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -706,6 +707,13 @@ impl FileSystem for SimFs {
     fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
         self.by_name(OperationKind::Open, folder, name, String::new(), None, |disk, folder| {
             disk.open_file(folder, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn open_to_change(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToChange;
+        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
+            disk.open_to_change(folder, name).map(|number| SimFile(self.handle(number)))
         })
     }
 
