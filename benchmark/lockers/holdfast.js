@@ -20,7 +20,7 @@ function open({ what, readers = 1 }) {
       latencies.taken(path)
       // The other one asks meanwhile.
       await pause(2)
-      latencies.leaving(path)
+      latencies.leaving()
       await lock.release()
     },
     read: (path) => Promise.all(Array.from({ length: readers }, () => withLock(path, () => {}, { kind: 'read', ...UNBOUNDED }))),

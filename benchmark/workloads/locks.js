@@ -9,9 +9,11 @@ const { spread } = require('../statistics.js')
 
 const name = 'locks'
 
+/** With the best retry options that were found, and with those of most of its users. */
 const PEER = 'proper-lockfile'
+const SLOW_PEER = 'proper-lockfile, polling every 100 to 1000 ms'
 const PROCESSES = 8
-/** Critical sections of each process in a round, and of the peer's, which takes its time. */
+/** Critical sections of each process in a round. */
 const SECTIONS = 200
 const READERS = 8
 
@@ -35,7 +37,7 @@ function newFile({ disk }) {
  * @param {object} entrant
  * @param {string} entrant.title
  * @param {string} entrant.module In `lockers/`.
- * @param {{ what: string, readers?: number }} entrant.options
+ * @param {{ what: string, readers?: number, retries?: string }} entrant.options
  * @param {number} entrant.processes
  * @param {number} entrant.each
  * @param {number} [entrant.rounds]
@@ -86,7 +88,10 @@ async function compare({ plan, disk }, entrants) {
  */
 async function handOver(context) {
   const turns = context.plan.quick ? 50 : 200
-  const latenciesOf = (/** @type {string} */ file) => fs.readFileSync(`${file}.latencies`, 'utf8').trim().split('\n').map(Number)
+  const latenciesOf = (/** @type {string} */ file) => {
+    const names = fs.readdirSync(path.dirname(file)).filter((name) => name.includes('.latencies'))
+    return names.flatMap((name) => fs.readFileSync(path.join(path.dirname(file), name), 'utf8').split('\n').map(Number))
+  }
   const pair = await Promise.all([0, 1].map(() => new Worker('lockers/holdfast.js', { what: 'handOver' })))
   await Promise.all(pair.map((worker) => worker.ready()))
   /** @type {{ bare: number[], holdfast: number[] }} */
@@ -98,7 +103,6 @@ async function handOver(context) {
         const { microseconds } = await bare('hand-over', { path: file, count: turns })
         if (round > 0) medians.bare.push(microseconds)
       } else {
-        fs.writeFileSync(`${file}.latencies`, '')
         await Promise.all(pair.map((worker) => worker.run({ path: file, count: turns, increment: 'oneByOne' })))
         if (round > 0) medians.holdfast.push(spread(latenciesOf(file)).median)
       }
@@ -138,6 +142,7 @@ async function measure(context) {
       rows: await compare(context, await entrants([
         { title: 'holdfast withLock', module: 'holdfast', options: { what: 'count' }, ...many },
         { title: PEER, module: PEER, options: { what: 'count' }, ...many, rounds: 3 },
+        { title: SLOW_PEER, module: PEER, options: { what: 'count', retries: 'slow' }, ...many, rounds: 1 },
       ])),
     },
     {
