@@ -578,9 +578,11 @@ export interface Lock {
  *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
  *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
  *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
- *   polling, every 16 ms at most; who holds a lock is not known. Between
- *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
- *   the package itself is in `docs/formats.md`.
+ *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
+ *   use holdfast a stale lock never gets two owners; what is left of that beside the package
+ *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
+ *   take the kernel's lock; beside programs that run the package, call them inside
+ *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
  * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
  * left that runs the package, stop them all once and start them again with `'kernel'`.

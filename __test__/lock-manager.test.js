@@ -288,12 +288,17 @@ test('many readers, in several processes, go together, and beside no writer', LI
   await (await lockManager.acquireWriteLock(folder, { retries: 0 })).release()
 })
 
-test('a lock that the package has made is not taken for one of the kernel', async (t) => {
+test('the lock of one protocol is not taken for one of the other', async (t) => {
   const folder = newFolder(t)
   fs.mkdirSync(path.join(folder, '.vectra.lock'))
   const error = await failure(() => lockManager.acquireWriteLock(folder))
   assert.equal(error.code, 'EISDIR')
   assert.match(String(error.hint), /proper-lockfile/)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  await (await lockManager.acquireWriteLock(folder)).release()
+  const other = await failure(() => lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' }))
+  assert.equal(other.code, 'ENOTDIR')
+  assert.match(String(other.hint), /kernel/)
 })
 
 test('wrong arguments are told before anything happens', async (t) => {

@@ -111,6 +111,7 @@ pub fn attempt<F: FileSystem>(
             return Ok(own.map_or(Attempt::Held, Attempt::Ours));
         }
         Err(failure) if failure.code() == Some(Code::EEXIST) => {}
+        Err(failure) if is_leaving(fs, place, &failure) => return Ok(Attempt::Held),
         Err(failure) => return Err(failure),
     }
     let folder = match uninterrupted(|| fs.open_folder(&path, FolderUse::NamesAndSync)) {
@@ -131,7 +132,9 @@ pub fn attempt<F: FileSystem>(
     }
     let id = uninterrupted(|| fs.folder_metadata(&folder));
     let id = id.map_err(|error| Failure::at("fstat", &path, error))?.id;
-    // From here on no other holdfast removes this folder or puts another in its place.
+    // From here on no other holdfast removes this folder or puts another in its place. One who
+    // runs the package may; what follows finds out about that, too, but not without disturbing
+    // him.
     if place.what_is_at(fs, &place.name)? != Some(id) || !is_stale()? {
         return Ok(Attempt::Held);
     }
@@ -149,6 +152,14 @@ fn is_stale(time: SystemTime, stale: Duration, now: SystemTime) -> bool {
 
 fn make<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
     uninterrupted(|| fs.make_folder(path)).map_err(|error| Failure::at("mkdir", path, error))
+}
+
+/// Whether a folder could not be made because one of its name has been removed, and will be gone
+/// when the last who has it open closes it. So it is on older versions of Windows.
+fn is_leaving<F: FileSystem>(fs: &F, place: &Place<F>, failure: &Failure) -> bool {
+    cfg!(windows)
+        && matches!(failure.code(), Some(Code::EPERM | Code::EACCES | Code::EBUSY))
+        && !matches!(place.what_is_at(fs, &place.name), Ok(None))
 }
 
 fn remove<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
@@ -226,7 +237,11 @@ fn take_over<F: FileSystem>(
             }
             match make(fs, &path) {
                 Ok(()) => {}
-                Err(failure) if failure.code() == Some(Code::EEXIST) => return Ok(Attempt::Held),
+                Err(failure)
+                    if failure.code() == Some(Code::EEXIST) || is_leaving(fs, place, &failure) =>
+                {
+                    return Ok(Attempt::Held);
+                }
                 Err(failure) => return Err(failure),
             }
             let own = claim(fs, place, &path, &place.name, now)?;
@@ -366,7 +381,12 @@ impl<F: FileSystem> Owned<F> {
         if let Some(lost) = self.check(fs, place)? {
             return Ok(Some(lost));
         }
-        match remove(fs, &place.path()) {
+        // On older versions of Windows its name is gone only when it is closed. Elsewhere it stays
+        // locked until then.
+        let folder = (!cfg!(windows)).then_some(self.folder);
+        let outcome = remove(fs, &place.path());
+        drop(folder);
+        match outcome {
             Ok(()) => Ok(None),
             Err(failure) if failure.code() == Some(Code::ENOENT) => {
                 Ok(Some(LostLock { path: place.path(), failure: Some(failure) }))
