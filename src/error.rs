@@ -27,6 +27,8 @@ pub enum Operation {
     ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
+    /// `recoverFromCrash`.
+    Recover,
 }
 
 impl Operation {
@@ -41,6 +43,7 @@ impl Operation {
             Operation::CleanupBackups => "clean up backups",
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
+            Operation::Recover => "recover",
         }
     }
 }
@@ -247,7 +250,8 @@ impl Error {
 }
 
 impl ErrorKind {
-    fn duplicate(&self) -> ErrorKind {
+    /// The same again, for another caller that met it too.
+    pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
             ErrorKind::Cancelled => ErrorKind::Cancelled,

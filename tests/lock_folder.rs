@@ -78,7 +78,7 @@ impl Scene {
 /// A lock folder of somebody who runs the package.
 fn foreign_folder(fs: &SimFs, time: SystemTime) {
     fs.put_folder(LOCK).unwrap();
-    fs.touch(LOCK, time).unwrap();
+    fs.set_modified(LOCK, time).unwrap();
 }
 
 fn place(fs: &SimFs) -> Place<SimFs> {
@@ -169,7 +169,7 @@ fn what_is_no_lock_is_left_alone() {
     // A folder with something in it.
     let fs = Scene { found: Found::Stale, can_exchange: true }.disk();
     fs.put_file("/dir/note.lock/precious", b"bytes").unwrap();
-    fs.touch(LOCK, at(1)).unwrap();
+    fs.set_modified(LOCK, at(1)).unwrap();
     let error = try_it(&fs, &place(&fs), now()).err().unwrap();
     assert_eq!(error.code(), Some(Code::ENOTEMPTY));
     assert_eq!(*fs.read_file("/dir/note.lock/precious").unwrap(), b"bytes");
@@ -207,7 +207,7 @@ fn it_is_kept_fresh_and_its_loss_is_noticed() {
             fs.take_away(LOCK).unwrap();
             foreign_folder(fs, now());
         }),
-        ("touched", |fs| fs.touch(LOCK, at(101)).unwrap()),
+        ("touched", |fs| fs.set_modified(LOCK, at(101)).unwrap()),
     ];
     for (what, lose) in lose {
         for is_release in [false, true] {
@@ -438,7 +438,7 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
                     }
                 }
                 Deed::Revives => {
-                    let _ = fs.touch(LOCK, now() - Duration::from_millis(7));
+                    let _ = fs.set_modified(LOCK, now() - Duration::from_millis(7));
                 }
                 Deed::GivesBack => {
                     let _ = fs.take_away(LOCK);

@@ -66,6 +66,10 @@ pub struct NativeValue {
     pub names: Option<Vec<String>>,
     /// Which lock it is, in this process.
     pub key: Option<String>,
+    /// What a recovery has done.
+    pub actions: Option<Vec<super::recovery::NativeAction>>,
+    /// A recovery has to change a file, and needs its lock for that.
+    pub needs_lock: Option<bool>,
 }
 
 /// A backup that is there.

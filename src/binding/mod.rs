@@ -13,5 +13,6 @@ mod json;
 mod lock;
 mod lock_folder;
 mod port;
+mod recovery;
 mod streams;
 mod write;

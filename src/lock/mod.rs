@@ -10,6 +10,7 @@
 //! [`lockdir`] is another protocol, for living together with programs that use the package
 //! `proper-lockfile`. The two know nothing of each other.
 
+mod brief;
 pub mod holder;
 mod kernel;
 pub mod lockdir;
@@ -19,6 +20,7 @@ mod queue;
 mod threads;
 pub mod turns;
 
+pub use brief::{Brief, try_lock};
 pub use holder::Holder;
 pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
 

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
-use crate::fs::{FileId, FileKind, Metadata};
+use crate::fs::{FileId, FileKind, Metadata, SyncRules};
 
 /// The number of a file, folder or link.
 pub(super) type Inode = u64;
@@ -216,15 +216,17 @@ pub(super) struct Disk {
     /// How many bytes the files may have in all.
     limit: Option<u64>,
     pub(super) copying: Copying,
-    /// Whether it says that it keeps metadata in order.
-    pub(super) keeps_order: bool,
+    /// Whether a sync of a file whose name is gone does nothing, as on btrfs.
+    pub(super) skips_nameless: bool,
+    /// What it says of itself.
+    pub(super) sync_rules: SyncRules,
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
     /// When what is new was made.
     pub(super) clock: SystemTime,
     /// In what steps it counts time.
     pub(super) step: Duration,
-    /// When folders were last changed, where it was not in 1970.
+    /// When files and folders were last changed, where it was not in 1970.
     times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
@@ -285,7 +287,8 @@ impl Disk {
             process,
             limit: None,
             copying: Copying::No,
-            keeps_order: false,
+            skips_nameless: false,
+            sync_rules: SyncRules::default(),
             can_exchange: true,
             clock: SystemTime::UNIX_EPOCH,
             step: Duration::from_nanos(1),
@@ -308,7 +311,8 @@ impl Disk {
             process: self.process,
             limit: self.limit,
             copying: self.copying,
-            keeps_order: self.keeps_order,
+            skips_nameless: self.skips_nameless,
+            sync_rules: self.sync_rules,
             can_exchange: self.can_exchange,
             clock: self.clock,
             step: self.step,
@@ -654,6 +658,17 @@ impl Disk {
         Ok(self.open(inode, HandleUse::ReadOnly))
     }
 
+    pub(super) fn open_to_change(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if self.check(Some(self.process), inode, WRITE).is_ok()
+            && let Some(open) = self.handles.get_mut(&handle)
+        {
+            open.use_of = HandleUse::File;
+        }
+        Ok(handle)
+    }
+
     pub(super) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {
         self.check(Some(self.process), folder, READ)?;
         Ok(self.names(folder)?.keys().cloned().collect())
@@ -900,6 +915,10 @@ impl Disk {
 
     pub(super) fn sync_file(&mut self, handle: u64) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
+        let has_name = self.nodes.get(&inode).is_some_and(|node| node.place.is_some());
+        if self.skips_nameless && !has_name {
+            return Ok(());
+        }
         if self.content_mut(inode)?.sync() {
             // The new size came last, so that everything is before it.
             self.committed = self.records.len();

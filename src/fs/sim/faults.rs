@@ -37,6 +37,7 @@ kinds! {
     ReadLink = "read link";
     CreateNew = "create new";
     Open = "open";
+    OpenToChange = "open to change";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";
@@ -46,6 +47,7 @@ kinds! {
     SetOwner = "set owner";
     SetMode = "set mode";
     ReportWriteErrors = "report write errors";
+    BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
     Rename = "rename";

@@ -64,8 +64,8 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps (everything was changed in 1970, but for folders whose time was set, which a
-//! power cut does not undo), sectors (bytes are lost or kept in runs,
+//! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
+//! cut does not undo that), sectors (bytes are lost or kept in runs,
 //! not in sectors), write-back errors that show up without a sync, a
 //! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
@@ -84,7 +84,7 @@ use std::time::{Duration, SystemTime};
 use self::disk::{Body, Disk, HandleUse, Names};
 use self::faults::Effect;
 use crate::errno::Code;
-use crate::fs::{FileSystem, FolderUse, Metadata};
+use crate::fs::{FileSystem, FolderUse, Metadata, SyncRules};
 use crate::payload::Chunk;
 
 mod content;
@@ -214,22 +214,33 @@ impl SimFs {
         self.lock().disk.step = step;
     }
 
-    /// Sets when a folder was last changed.
+    /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
+    /// of the [`Model`] that its crash states are taken from.
+    pub fn set_keeps_order(&self, keeps_order: bool) {
+        self.lock().disk.sync_rules.keeps_order = keeps_order;
+    }
+
+    /// Makes a sync of a file whose name is gone, or leads to another file, do nothing.
+    pub fn set_skips_nameless(&self, skips_nameless: bool) {
+        self.lock().disk.skips_nameless = skips_nameless;
+    }
+
+    /// Says whether the disk claims that a sync of all of it tells of every failure.
+    pub fn set_syncs_whole(&self, syncs_whole: bool) {
+        self.lock().disk.sync_rules.syncs_whole = syncs_whole;
+    }
+
+    /// Says when a file or a folder was last changed. Without that it was in 1970; what happens
+    /// to it later does not change that.
     ///
     /// # Errors
     ///
     /// `ENOENT`, and what may stop one on the way there.
-    pub fn touch(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
+    pub fn set_modified(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
         let disk = &mut self.lock().disk;
-        let inode = disk.walk(None, path.as_ref(), true)?;
+        let inode = disk.walk(None, path.as_ref(), false)?;
         disk.set_modified(inode, time);
         Ok(())
-    }
-
-    /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
-    /// of the [`Model`] that its crash states are taken from.
-    pub fn set_keeps_order(&self, keeps_order: bool) {
-        self.lock().disk.keeps_order = keeps_order;
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -699,6 +710,13 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn open_to_change(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToChange;
+        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
+            disk.open_to_change(folder, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
     fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
         self.by_handle(OperationKind::TryLock, &file.0, String::new(), Some(true), Disk::try_lock)
     }
@@ -829,8 +847,20 @@ impl FileSystem for SimFs {
         )
     }
 
-    fn keeps_order(&self, _file: &SimFile, _device: u64) -> bool {
-        self.lock().disk.keeps_order
+    fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {
+        self.lock().disk.sync_rules
+    }
+
+    fn begin_write_back(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::BeginWriteBack,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            // A disk may write at any time: it changes nothing that could be relied on.
+            |_, _| Ok(()),
+            |disk| disk.sync_file_failed(number),
+        )
     }
 
     fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
@@ -845,6 +875,10 @@ impl FileSystem for SimFs {
     }
 
     fn sync_file_system(&self, _folder: &SimFolder) -> io::Result<()> {
+        self.sync_filesystem()
+    }
+
+    fn sync_file_system_of(&self, _file: &SimFile) -> io::Result<()> {
         self.sync_filesystem()
     }
 

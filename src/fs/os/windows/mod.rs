@@ -263,6 +263,26 @@ impl FileSystem for Os {
         Ok(File { handle, position: AtomicU64::new(0) })
     }
 
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
+        let open = |access| {
+            let opening =
+                Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
+            native::open_at(folder, &name, &opening)
+        };
+        let handle = match open(GENERIC_READ | GENERIC_WRITE | DELETE) {
+            // It is read-only, or may not be written to.
+            Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
+                open(GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)?
+            }
+            outcome => outcome?,
+        };
+        if metadata_of(handle.as_handle())?.kind != FileKind::File {
+            return Err(Code::ELOOP.error());
+        }
+        Ok(File { handle, position: AtomicU64::new(0) })
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         match native::lock(file.handle.as_handle(), LOCKED_BYTE) {
             Ok(()) => Ok(true),
@@ -337,9 +357,11 @@ impl FileSystem for Os {
         native::flush(file.handle.as_handle())
     }
 
-    /// No: NTFS and ReFS log changes of metadata, but nobody has tried this with power cuts.
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
+    // with power cuts whether their order may be relied on.
+
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
@@ -391,6 +413,11 @@ impl FileSystem for Os {
     /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
     /// own where the folder cannot be flushed.
     fn sync_file_system(&self, _folder: &Folder) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    /// Never, for the same reason.
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
 
