@@ -734,9 +734,10 @@ export interface Lock {
  * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
  *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
  *   thread of its own, so that a blocked event loop does not matter); one that is older than
- *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
- *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
- *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
+ *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
+ *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
+ *   cut they stay until they are stale. A lock can be lost: when a
  *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
  *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
  *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
@@ -943,11 +944,12 @@ export interface LockManagerOptions {
 /** A lock that a {@link LockManager} has handed out. */
 export interface ManagedLock {
   readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
   /**
    * Gives the lock back. Calling it again does nothing more.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
-   *   with `protocol: 'proper-lockfile'`.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
    */
   release(): Promise<void>
   /**

@@ -3,6 +3,7 @@
 // The class LockManager, as Vectra's fork uses it.
 
 const assert = require('node:assert/strict')
+const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
@@ -271,6 +272,23 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
     })
   })
 }
+
+test('a lock that is lost aborts its signal, also for those who read under it', LIMITS, async (t) => {
+  const folder = newFolder(t)
+  const options = /** @type {const} */ ({ protocol: 'proper-lockfile', stale: 2000 })
+  const write = await lockManager.acquireWriteLock(folder, options)
+  const read = await lockManager.acquireReadLock(folder, options)
+  assert.equal((await new LockManager().acquireWriteLock(newFolder(t))).signal.aborted, false)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  const alive = setInterval(() => {}, 1000)
+  if (!read.signal.aborted) await once(read.signal, 'abort')
+  clearInterval(alive)
+  assert.equal(write.signal.reason.code, 'ECOMPROMISED')
+  await assert.rejects(write.extend(1000), { code: 'ECOMPROMISED' })
+  // The last of them gives it back.
+  await write.release()
+  await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
+})
 
 test('many readers, in several processes, go together, and beside no writer', LIMITS, async (t) => {
   const folder = newFolder(t)
