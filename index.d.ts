@@ -734,15 +734,18 @@ export interface Lock {
  * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
  *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
  *   thread of its own, so that a blocked event loop does not matter); one that is older than
- *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
- *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
- *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
+ *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
+ *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
+ *   cut they stay until they are stale. A lock can be lost: when a
  *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
  *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
  *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
- *   polling, every 16 ms at most; who holds a lock is not known. Between
- *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
- *   the package itself is in `docs/formats.md`.
+ *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
+ *   use holdfast a stale lock never gets two owners; what is left of that beside the package
+ *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
+ *   take the kernel's lock; beside programs that run the package, call them inside
+ *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
  * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
  * left that runs the package, stop them all once and start them again with `'kernel'`.
@@ -941,11 +944,12 @@ export interface LockManagerOptions {
 /** A lock that a {@link LockManager} has handed out. */
 export interface ManagedLock {
   readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
   /**
    * Gives the lock back. Calling it again does nothing more.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
-   *   with `protocol: 'proper-lockfile'`.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
    */
   release(): Promise<void>
   /**

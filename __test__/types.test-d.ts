@@ -232,6 +232,27 @@ async function locks() {
   everything.tryAcquireLock('file', { timeout: 5 })
   // @ts-expect-error it does not wait
   everything.isLocked('file', { timeout: 5 })
+  // The other protocol.
+  await everything.withLock('file', () => {}, { protocol: 'proper-lockfile', stale: 5000, update: 1000, timeout: 5 })
+  await everything.isLocked('file', { protocol: 'proper-lockfile', stale: 5000 })
+  expect<Equal<everything.LockProtocol, 'kernel' | 'proper-lockfile'>>()
+  // @ts-expect-error no such protocol
+  everything.acquireLock('file', { protocol: 'flock' })
+  // @ts-expect-error nothing is refreshed by looking
+  everything.isLocked('file', { protocol: 'proper-lockfile', update: 1000 })
+
+  // LockManager.
+  const manager: everything.LockManager = everything.lockManager
+  await using managed = await new everything.LockManager().acquireWriteLock(new URL('file:///dir'), { retries: 3, minTimeout: 1, maxTimeout: 2, stale: 2000, protocol: 'kernel' })
+  expect<Equal<typeof managed, everything.ManagedLock>>()
+  expect<Equal<typeof managed.kind, everything.LockKind>>()
+  await managed.extend(1000)
+  expect<Equal<Awaited<ReturnType<typeof manager.tryAcquireWriteLock>>, everything.ManagedLock | null>>()
+  const isHeld: boolean = await manager.isWriteLocked('dir', { protocol: 'proper-lockfile' })
+  await manager.releaseAllLocks()
+  // @ts-expect-error no such option
+  manager.acquireReadLock('dir', { timeout: 5 })
+  isHeld
   // @ts-expect-error it is as it was taken
   lock.kind = 'write'
   return [value, other]
