@@ -47,6 +47,7 @@ kinds! {
     SetOwner = "set owner";
     SetMode = "set mode";
     ReportWriteErrors = "report write errors";
+    BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
     Rename = "rename";
@@ -54,6 +55,10 @@ kinds! {
     SyncFolder = "sync folder";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
+    FolderModified = "folder modified";
+    SetFolderModified = "set folder modified";
+    TryLockFolder = "try lock folder";
+    Exchange = "exchange";
 }
 
 /// An operation that was asked of the disk.

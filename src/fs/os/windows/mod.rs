@@ -357,9 +357,11 @@ impl FileSystem for Os {
         native::flush(file.handle.as_handle())
     }
 
-    /// No: NTFS and ReFS log changes of metadata, but nobody has tried this with power cuts.
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
+    // with power cuts whether their order may be relied on.
+
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
@@ -414,6 +416,11 @@ impl FileSystem for Os {
         Err(Code::ENOSYS.error())
     }
 
+    /// Never, for the same reason.
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         let name = Name::new(name)?;
         let open = |access: FILE_ACCESS_RIGHTS| {
@@ -447,6 +454,26 @@ impl FileSystem for Os {
                 let _ = set_attributes(handle, attributes);
             }
         })
+    }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        let written = native::general(folder.handle.as_handle())?.ftLastWriteTime;
+        time_of(native::wide(written.dwHighDateTime, written.dwLowDateTime))
+            .ok_or_else(|| Code::EOVERFLOW.error())
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let own = native::reopen_folder(folder.handle.as_handle(), FILE_WRITE_ATTRIBUTES)?;
+        std::fs::File::from(own).set_modified(time)
+    }
+
+    /// A folder has no bytes that could be locked.
+    fn try_lock_folder(&self, _folder: &Folder) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
     }
 }
 
