@@ -60,7 +60,8 @@ pub fn submit(
             return Ok(Outcome::Done(actions));
         }
         // Whatever else there is to say is said again.
-        let done = actions.into_iter().filter(|action| action.act == Act::Removed);
+        let is_done = |action: &Action| !matches!(action.act, Act::Left | Act::Failed);
+        let done = actions.into_iter().filter(is_done);
         Ok(Outcome::NeedsLock(done.collect()))
     };
     task::run(pool, work, answer);
