@@ -26,6 +26,7 @@ pub mod lock;
 pub mod payload;
 pub mod target;
 pub mod temp;
+pub mod transaction;
 pub mod write;
 
 #[cfg(feature = "node")]
