@@ -120,6 +120,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
+    /// The same, so that [`FileSystem::rename`] can take the file elsewhere.
+    fn open_to_rename(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File> {
+        self.open(folder, name)
+    }
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:
@@ -171,6 +176,12 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Whether the file system keeps the changes of names, sizes and attributes in the order in
     /// which they were made, so that a power cut takes the last ones first.
     fn keeps_order(&self, file: &Self::File, device: u64) -> bool;
+
+    /// Lets the system begin to write the file's bytes to the device, and does not wait. It is
+    /// a hint: where the system knows none, nothing is done.
+    fn start_write_back(&self, _file: &Self::File) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Waits until the file's bytes are on the device. They are not found there after a power
     /// cut unless the file's size is too, which only a sync, or where

@@ -38,7 +38,7 @@ impl Control {
     }
 
     /// Fails when the write has been cancelled.
-    pub(super) fn check(&self) -> Result<(), ErrorKind> {
+    pub(crate) fn check(&self) -> Result<(), ErrorKind> {
         match self.is_cancelled() {
             true => Err(ErrorKind::Cancelled),
             false => Ok(()),

@@ -36,6 +36,7 @@ mod order;
 mod publish;
 mod retry;
 mod stage;
+mod staged;
 mod stream;
 mod validate;
 
@@ -49,6 +50,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use staged::Staged;
 
 use events::Log;
 use stage::{Source, Temp};

@@ -248,6 +248,17 @@ impl FileSystem for Os {
     }
 
     #[cfg(target_os = "linux")]
+    fn start_write_back(&self, file: &File) -> io::Result<()> {
+        let descriptor = file.descriptor.as_raw_fd();
+        // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers
+        // only. A length of 0 means up to the end.
+        match unsafe { libc::sync_file_range(descriptor, 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
     fn await_write_back(&self, file: &File) -> io::Result<()> {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
