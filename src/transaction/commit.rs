@@ -84,9 +84,21 @@ pub fn commit<F: FileSystem>(
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
+    commit_as(fs, Id::new(), first, parts, options, control)
+}
+
+/// The same, under an id that nobody has had.
+pub fn commit_as<F: FileSystem>(
+    fs: &F,
+    id: Id,
+    first: &Path,
+    parts: &[Part],
+    options: &Options,
+    control: &Control,
+) -> Result<(), CommitError> {
     let mut draft = Draft {
         fs,
-        id: Id::new(),
+        id,
         places: Vec::new(),
         members: Vec::new(),
         syncs: options.durability != Durability::None,
@@ -303,7 +315,8 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         let Some(record) = &home.record else { return Ok(()) };
         let prepared = names::record(self.id, RecordKind::Prepared);
         let intent = names::record(self.id, RecordKind::Intent);
-        let decide = || -> Result<(), Failure> {
+        let mut is_decided = false;
+        let mut decide = || -> Result<(), Failure> {
             let renamed = uninterrupted(|| fs.rename(&home.folder, record, &prepared, &intent));
             if let Err(error) = renamed
                 // It may have been done all the same, as in `write::publish`.
@@ -312,26 +325,27 @@ impl<'a, F: FileSystem> Draft<'a, F> {
                 let (from, to) = (home.path.join(&prepared), home.path.join(&intent));
                 return Err(Failure { dest: Some(to), ..Failure::at("rename", from, error) });
             }
+            is_decided = true;
             if self.syncs {
                 home.sync(fs)?;
             }
             Ok(())
         };
         let decided = control.check().map_err(AttemptError::from).and_then(|()| Ok(decide()?));
-        decided.map_err(|error| self.undecide(error).into())
+        decided.map_err(|error| self.undecide(error, is_decided).into())
     }
 
     /// Takes the decision back, while no file has changed, and says what the caller is to be
-    /// told. What was made is removed once that is on the disk; where it cannot be brought there
+    /// told. `is_decided` says whether the intent has been seen. What was made is removed once that is on the disk; where it cannot be brought there
     /// it stays, so that an intent that turns up after a power cut finds what it needs.
-    fn undecide(&mut self, error: AttemptError) -> AttemptError {
+    fn undecide(&mut self, error: AttemptError, is_decided: bool) -> AttemptError {
         let fs = self.fs;
         let intent = names::record(self.id, RecordKind::Intent);
         let Some(home) = self.places.first() else { return error };
         match uninterrupted(|| fs.remove(&home.folder, &intent)) {
             Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
-                // Whoever finds it will do what it says.
-                return AttemptError { committed: true, ..error };
+                // Whoever finds it, if it is there, will do what it says.
+                return AttemptError { committed: is_decided, ..error };
             }
             _ => {}
         }
@@ -366,7 +380,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             let error = at(member.part, failure.into());
             if number == 0 {
                 let CommitError { error, path } = error;
-                return Err(CommitError { error: self.undecide(error), path });
+                return Err(CommitError { error: self.undecide(error, true), path });
             }
             failed = failed.or(Some(error));
         }

@@ -16,7 +16,7 @@ pub mod names;
 pub mod record;
 pub mod settle;
 
-pub use commit::{Change, CommitError, Part, commit};
+pub use commit::{Change, CommitError, Part, commit, commit_as};
 pub use settle::{
     Decision, Guard, Locks, Options, Outcome, Unfinished, Verdict, settle, settle_folder,
     unfinished,

@@ -151,7 +151,7 @@ pub fn settle<F: FileSystem>(
     report: &mut Vec<Decision>,
 ) -> Result<Outcome, Failure> {
     let place = Place::open(fs, folder)?;
-    Settling { fs, id, options, report }.in_folder(&place, true)
+    Settling { fs, id, options, report }.in_folder(&place, 2)
 }
 
 /// A folder.
@@ -293,8 +293,8 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         outcome
     }
 
-    /// Settles it from one of its folders.
-    fn in_folder(&mut self, place: &Place<F>, follows: bool) -> Result<Outcome, Failure> {
+    /// Settles it from one of its folders; the first one may be asked so often.
+    fn in_folder(&mut self, place: &Place<F>, follows: u8) -> Result<Outcome, Failure> {
         let fs = self.fs;
         let claimed = match claim(fs, place, self.id)? {
             Claim::Nothing => {
@@ -336,10 +336,10 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         place: &Place<F>,
         claimed: Claimed<F>,
         record: &Record,
-        follows: bool,
+        follows: u8,
     ) -> Result<Outcome, Failure> {
         let fs = self.fs;
-        let Some(path) = record.folders.first().filter(|_| follows) else {
+        let Some(path) = record.folders.first().filter(|_| follows > 0) else {
             let reason = "its record says that it belongs to another folder";
             return Ok(self.leave(claimed.path, Outcome::Stuck, reason));
         };
@@ -361,7 +361,12 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         // In this order: it may get its other name meanwhile.
         if has_record(RecordKind::Prepared)? || has_record(RecordKind::Intent)? {
             drop(claimed);
-            return self.in_folder(&home, false);
+            let outcome = self.in_folder(&home, 0)?;
+            // A record that is torn there does not lead back here.
+            return match outcome {
+                Outcome::Settled if !self.options.dry_run => self.in_folder(place, follows - 1),
+                outcome => Ok(outcome),
+            };
         }
         if home.metadata.id.inode != record.home {
             let reason = format!(
@@ -472,6 +477,11 @@ impl<F: FileSystem> Settling<'_, '_, F> {
                 guard => guard,
             },
         };
+        if !self.options.dry_run {
+            // A process that dies right after its decision leaves it in memory only. No file may
+            // change before it is on the disk.
+            home.sync(fs, Some(&claimed.file))?;
+        }
         let mut is_done = true;
         for (number, member) in record.members.iter().enumerate() {
             let Some(place) = places.get(member.folder) else { continue };

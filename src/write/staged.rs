@@ -35,8 +35,9 @@ impl<F: FileSystem> Staged<F> {
         let staged = Staged { temp };
         let fill = || {
             if staged.temp.name != name {
-                // Something has had the name, and it got that of an ordinary temp file.
-                let taken = Code::EEXIST.error();
+                // A signal came between, or something had the name: it got that of an ordinary
+                // temp file. The next attempt has another id.
+                let taken = Code::EAGAIN.error();
                 return Err(Failure::at("open", target.shown(&name), taken).into());
             }
             let source = Source::Payload(payload);
