@@ -224,7 +224,8 @@ impl Error {
 }
 
 impl ErrorKind {
-    fn duplicate(&self) -> ErrorKind {
+    /// The same again, for another caller that met it too.
+    pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
             ErrorKind::Cancelled => ErrorKind::Cancelled,

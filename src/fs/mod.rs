@@ -69,6 +69,17 @@ pub enum FolderUse {
     NamesAndSync,
 }
 
+/// What is known of the way in which a file system syncs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncRules {
+    /// It keeps the changes of names, sizes and attributes in the order in which they were
+    /// made, so that a power cut takes the last ones first.
+    pub keeps_order: bool,
+    /// A sync of the whole of it makes everything durable that was changed before, and
+    /// reports what it could not write.
+    pub syncs_whole: bool,
+}
+
 /// The operations holdfast needs of a file system.
 ///
 /// Every method is one operation of the underlying system, or the nearest to it, and
@@ -84,6 +95,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// number.
     fn effective_user(&self) -> Option<u32> {
         None
+    }
+
+    /// How many files the process may have open at once.
+    fn most_open_files(&self) -> u64 {
+        u64::MAX
     }
 
     /// Opens the folder at `path`, symbolic links followed.
@@ -173,9 +189,15 @@ pub trait FileSystem: Send + Sync + 'static {
     /// and a second call that succeeds says nothing.
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Whether the file system keeps the changes of names, sizes and attributes in the order in
-    /// which they were made, so that a power cut takes the last ones first.
-    fn keeps_order(&self, file: &Self::File, device: u64) -> bool;
+    /// What is known of the file system that holds a file on `device`. Where nothing is known
+    /// nothing is assumed.
+    fn sync_rules(&self, _file: &Self::File, _device: u64) -> SyncRules {
+        SyncRules::default()
+    }
+
+    /// Starts to bring the file's bytes to the device, and does not wait for them. Where the
+    /// system cannot do that nothing is done.
+    fn begin_write_back(&self, file: &Self::File) -> io::Result<()>;
 
     /// Lets the system begin to write the file's bytes to the device, and does not wait. It is
     /// a hint: where the system knows none, nothing is done.
@@ -185,7 +207,7 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Waits until the file's bytes are on the device. They are not found there after a power
     /// cut unless the file's size is too, which only a sync, or where
-    /// [`FileSystem::keeps_order`] that of a later change, makes sure of.
+    /// [`SyncRules::keeps_order`] that of a later change, makes sure of.
     fn await_write_back(&self, file: &Self::File) -> io::Result<()>;
 
     /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
@@ -218,6 +240,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Waits until all of the file system that holds the folder is on the disk: the way to
     /// make names durable in a folder that the process may not list, by another one there.
     fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
+
+    /// The same for the file system that holds an open file. Where
+    /// [`SyncRules::syncs_whole`], a failure to write anything that was changed since the
+    /// file was opened is reported.
+    fn sync_file_system_of(&self, file: &Self::File) -> io::Result<()>;
 
     /// Removes a file's name.
     fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::events::Log;
 use super::stage::{self, Source};
 use super::{
-    AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place, finish,
+    AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place,
+    commit, complete,
 };
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
@@ -81,7 +82,10 @@ impl<F: FileSystem> Stream<F> {
             stream
                 .look_again(&mut draft.target)
                 .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
-            finish(&stream.fs, draft, &stream.job(), stream.size, control, log).map(drop)
+            let job = stream.job();
+            complete(&stream.fs, draft, &job, stream.size, control)
+                .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
+            commit(&stream.fs, draft, &job, control, log).map(drop)
         });
         committed.unwrap_or(Ok(()))
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::errno::Code;
-use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata};
+use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, SyncRules};
 use crate::payload::Chunk;
 
 /// The operating system's files.
@@ -54,6 +54,11 @@ impl FileSystem for Os {
 
     fn effective_user(&self) -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn most_open_files(&self) -> u64 {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current.unwrap_or(u64::MAX)
     }
 
     fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Folder> {
@@ -238,13 +243,18 @@ impl FileSystem for Os {
     }
 
     #[cfg(target_os = "linux")]
-    fn keeps_order(&self, file: &File, device: u64) -> bool {
-        super::journal::keeps_order(file.descriptor.as_fd(), device)
+    fn sync_rules(&self, file: &File, device: u64) -> SyncRules {
+        super::sync_rules::sync_rules(file.descriptor.as_fd(), device)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_write_back(&self, file: &File) -> io::Result<()> {
+        sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]
@@ -263,12 +273,7 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers
-        // only. A length of 0 means up to the end.
-        match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, all) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        sync_file_range(file, all)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -331,6 +336,16 @@ impl FileSystem for Os {
         Err(Code::ENOSYS.error())
     }
 
+    #[cfg(target_os = "linux")]
+    fn sync_file_system_of(&self, file: &File) -> io::Result<()> {
+        sync_whole_file_system(file)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&folder.descriptor, name, AtFlags::empty())?)
     }
@@ -362,6 +377,16 @@ fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(rustix::fs::fsync(descriptor)?)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_range(file: &File, how: std::ffi::c_uint) -> io::Result<()> {
+    // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers only. A
+    // length of 0 means up to the end.
+    match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, how) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A folder that the process may write to but not list cannot be opened for syncing.

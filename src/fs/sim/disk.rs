@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
-use crate::fs::{FileId, FileKind, Metadata};
+use crate::fs::{FileId, FileKind, Metadata, SyncRules};
 
 /// The number of a file, folder or link.
 pub(super) type Inode = u64;
@@ -215,8 +215,8 @@ pub(super) struct Disk {
     /// How many bytes the files may have in all.
     limit: Option<u64>,
     pub(super) copying: Copying,
-    /// Whether it says that it keeps metadata in order.
-    pub(super) keeps_order: bool,
+    /// What it says of itself.
+    pub(super) sync_rules: SyncRules,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// Which handle holds the lock of which file.
@@ -276,7 +276,7 @@ impl Disk {
             process,
             limit: None,
             copying: Copying::No,
-            keeps_order: false,
+            sync_rules: SyncRules::default(),
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
@@ -295,7 +295,7 @@ impl Disk {
             process: self.process,
             limit: self.limit,
             copying: self.copying,
-            keeps_order: self.keeps_order,
+            sync_rules: self.sync_rules,
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),

@@ -46,6 +46,7 @@ kinds! {
     SetOwner = "set owner";
     SetMode = "set mode";
     ReportWriteErrors = "report write errors";
+    BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
     Rename = "rename";

@@ -83,7 +83,7 @@ use std::time::SystemTime;
 use self::disk::{Body, Disk, HandleUse, Names};
 use self::faults::Effect;
 use crate::errno::Code;
-use crate::fs::{FileSystem, FolderUse, Metadata};
+use crate::fs::{FileSystem, FolderUse, Metadata, SyncRules};
 use crate::payload::Chunk;
 
 mod content;
@@ -201,7 +201,12 @@ impl SimFs {
     /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
     /// of the [`Model`] that its crash states are taken from.
     pub fn set_keeps_order(&self, keeps_order: bool) {
-        self.lock().disk.keeps_order = keeps_order;
+        self.lock().disk.sync_rules.keeps_order = keeps_order;
+    }
+
+    /// Says whether the disk claims that a sync of all of it tells of every failure.
+    pub fn set_syncs_whole(&self, syncs_whole: bool) {
+        self.lock().disk.sync_rules.syncs_whole = syncs_whole;
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -802,8 +807,20 @@ impl FileSystem for SimFs {
         )
     }
 
-    fn keeps_order(&self, _file: &SimFile, _device: u64) -> bool {
-        self.lock().disk.keeps_order
+    fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {
+        self.lock().disk.sync_rules
+    }
+
+    fn begin_write_back(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::BeginWriteBack,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            // A disk may write at any time: it changes nothing that could be relied on.
+            |_, _| Ok(()),
+            |disk| disk.sync_file_failed(number),
+        )
     }
 
     fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
@@ -818,6 +835,10 @@ impl FileSystem for SimFs {
     }
 
     fn sync_file_system(&self, _folder: &SimFolder) -> io::Result<()> {
+        self.sync_filesystem()
+    }
+
+    fn sync_file_system_of(&self, _file: &SimFile) -> io::Result<()> {
         self.sync_filesystem()
     }
 

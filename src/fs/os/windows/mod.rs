@@ -337,9 +337,11 @@ impl FileSystem for Os {
         native::flush(file.handle.as_handle())
     }
 
-    /// No: NTFS and ReFS log changes of metadata, but nobody has tried this with power cuts.
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
+    // with power cuts whether their order may be relied on.
+
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
@@ -391,6 +393,11 @@ impl FileSystem for Os {
     /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
     /// own where the folder cannot be flushed.
     fn sync_file_system(&self, _folder: &Folder) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    /// Never, for the same reason.
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
 
