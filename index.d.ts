@@ -402,6 +402,168 @@ export function cleanupBackups(
   options?: { anyName?: boolean | undefined },
 ): Promise<string[]>
 
+/** The options of {@link recoverFromCrash}. */
+export interface RecoverOptions {
+  /**
+   * In a folder: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are dealt
+   * with as well. They may be a user's own files. For a file that is named they always are.
+   * @default false
+   */
+  legacy?: boolean | undefined
+  /**
+   * Whether a temp file may become a file that does not exist. The newest does whose text is one
+   * JSON object or array in full; with `false` it is removed.
+   * @default true for a file, false for a folder
+   */
+  promote?: boolean | undefined
+  /**
+   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count
+   * as an orphan. Programs other than holdfast do not lock theirs, and some network file systems
+   * do not show the locks of other machines: there the age is all that tells.
+   * @default 60000
+   */
+  minAge?: number | undefined
+  /**
+   * Deal with all folders below a folder, too. Symbolic links are not followed.
+   * @default false
+   */
+  recursive?: boolean | undefined
+  /**
+   * Only say what would be done.
+   * @default false
+   */
+  dryRun?: boolean | undefined
+  /**
+   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without it that holds
+   * for names that end in `.json`.
+   */
+  validate?: 'json' | undefined
+  /**
+   * Change a file only under its write lock. For a file that is named the lock is waited for (or
+   * used, inside {@link withLock} for that file); in a folder, files whose lock is held are left
+   * alone. Removing orphans needs no lock but theirs.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock of a file that is named, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Stops between two files: the call rejects with an `AbortError`, and what has been done stays
+   * done.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives this call's log entries, one for each action; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** What {@link recoverFromCrash} has decided about a file. */
+export interface RecoveryAction {
+  /** The file that it is about, as an absolute path. */
+  path: string
+  /**
+   * - `'removed'`: it was of no use to anybody, and is gone.
+   * - `'promoted'`: a temp file has become the file that it was written to be.
+   * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
+   *   corrupt.
+   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
+   * - `'failed'`: something should have been done, and `error` says why it was not.
+   */
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed'
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+  /** Of what was promoted, restored or set aside: what it is called now. */
+  to?: string | undefined
+  /**
+   * Of what failed: why. With `committed: true` it has taken the place of the file all the same,
+   * but may not survive a power cut.
+   */
+  error?: SessionFileError | undefined
+}
+
+/** What {@link recoverFromCrash} has done. */
+export interface RecoveryReport {
+  /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
+  actions: RecoveryAction[]
+  /** Whether none of them failed. */
+  complete: boolean
+}
+
+/**
+ * Puts in order what a crash has left of writes: beside one file, or in a folder.
+ *
+ * | what is left | the file | |
+ * | --- | --- | --- |
+ * | temp file | missing | the newest that is one whole JSON object or array becomes the file (`promote`); others are removed |
+ * | `.bak` | missing | it becomes the file |
+ * | temp file, `.bak` | there | they are stale, and removed; a `.bak` only after the file has been synced |
+ * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
+ *
+ * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
+ * `<file>.bak` only beside a file that is named, or with `legacy`. Nothing else is touched. What
+ * {@link createBackup} has made does not count: going back to it is for you to decide.
+ *
+ * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
+ * `minAge`; so this may run beside writers of this and other processes. Nothing is ever
+ * overwritten: what becomes a file gets its name only while nothing has it. What has become a
+ * file is fully durable when the promise resolves, and nothing good is removed before something
+ * as good is durable. It may be cut off at any moment, run again, and run by several processes at
+ * once. What goes wrong with one file is in the report, and the others are dealt with.
+ *
+ * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is
+ * taken for dead. While a corrupt file is replaced, there is no file of that name for a moment.
+ * Removals are not synced: after a power cut some orphans may be there again.
+ *
+ * @param pathOrDir A file, which need not exist, or a folder. A symbolic link leads to what is
+ *   behind it.
+ * @throws {SessionFileError} When the path cannot be looked at at all (`ENOENT` when the folder
+ *   does not exist), `ELOCKED` when the lock of the file was not free in time, `EDEADLK` inside an
+ *   update of the file.
+ * @example
+ * ```js
+ * import { recoverFromCrash } from 'holdfast'
+ *
+ * const { actions } = await recoverFromCrash('session.json')
+ * for (const { action, path, reason } of actions) console.log(action, path, reason)
+ *
+ * await recoverFromCrash('.', { dryRun: true })
+ * ```
+ */
+export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptions): Promise<RecoveryReport>
+
+/** What {@link setDefaults} sets. */
+export interface Defaults {
+  /**
+   * `'onFirstWrite'`: when the process first writes to a file in a folder, orphaned temp files
+   * (unlocked, and older than a minute) are removed from that folder, in the background. Only
+   * those are that {@link recoverFromCrash} could make no use of: beside a file that is there and
+   * not corrupt, or no whole JSON object or array themselves. The write neither waits for it nor
+   * hears of it. A folder counts as written to once its writes begin, for the rest of the process.
+   * @default 'off'
+   */
+  cleanup?: 'off' | 'onFirstWrite' | undefined
+}
+
+/**
+ * Sets what holds for all calls in this process, its worker threads included. What is left out
+ * stays as it is.
+ *
+ * @throws {TypeError} When a value is of the wrong type or an option is not known.
+ * @example
+ * ```js
+ * import { setDefaults } from 'holdfast'
+ *
+ * setDefaults({ cleanup: 'onFirstWrite' })
+ * ```
+ */
+export function setDefaults(defaults: Defaults): void
+
 /**
  * The same functions by the names that Vectra has for them, with its rules for trying again:
  * `retries` attempts in all (by default 3), of which attempt n waits
@@ -697,7 +859,7 @@ export class SessionFileError extends Error {
   path: string
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`.
+   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`.
    */
   operation: string
   /**

@@ -3,9 +3,11 @@
 const { AtomicOperations } = require('./lib/atomic-operations.js')
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/atomic-write.js')
 const { cleanupBackups, createBackup, listBackups, restoreBackup } = require('./lib/backup.js')
+const { setDefaults } = require('./lib/defaults.js')
 const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
 const { setLogger } = require('./lib/logger.js')
+const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { updateJsonFile } = require('./lib/update-json.js')
 
@@ -20,8 +22,10 @@ module.exports = {
   createBackup,
   isLocked,
   listBackups,
+  recoverFromCrash,
   restoreBackup,
   SessionFileError,
+  setDefaults,
   setLogger,
   tryAcquireLock,
   updateJsonFile,

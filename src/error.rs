@@ -27,6 +27,8 @@ pub enum Operation {
     ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
+    /// `recoverFromCrash`.
+    Recover,
 }
 
 impl Operation {
@@ -41,6 +43,7 @@ impl Operation {
             Operation::CleanupBackups => "clean up backups",
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
+            Operation::Recover => "recover",
         }
     }
 }

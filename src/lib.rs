@@ -24,6 +24,7 @@ pub mod io;
 pub mod json;
 pub mod lock;
 pub mod payload;
+pub mod recovery;
 pub mod target;
 pub mod temp;
 pub mod transaction;

@@ -58,6 +58,10 @@ pub struct NativeValue {
     pub backups: Option<Vec<NativeBackup>>,
     pub candidates: Option<Vec<NativeCandidate>>,
     pub names: Option<Vec<String>>,
+    /// What a recovery has done.
+    pub actions: Option<Vec<super::recovery::NativeAction>>,
+    /// A recovery has to change a file, and needs its lock for that.
+    pub needs_lock: Option<bool>,
 }
 
 /// A backup that is there.

@@ -12,5 +12,6 @@ mod holds;
 mod json;
 mod lock;
 mod port;
+mod recovery;
 mod streams;
 mod write;

@@ -136,10 +136,10 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
-    /// The same, so that [`FileSystem::rename`] can take the file elsewhere.
-    fn open_to_rename(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File> {
-        self.open(folder, name)
-    }
+    /// Opens an existing regular file to lock, rename and sync it, and to write to it from its
+    /// beginning where the process may; where it may not, a write fails with `EBADF` or
+    /// `EACCES`. A symbolic link is not followed.
+    fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
@@ -198,12 +198,6 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Starts to bring the file's bytes to the device, and does not wait for them. Where the
     /// system cannot do that nothing is done.
     fn begin_write_back(&self, file: &Self::File) -> io::Result<()>;
-
-    /// Lets the system begin to write the file's bytes to the device, and does not wait. It is
-    /// a hint: where the system knows none, nothing is done.
-    fn start_write_back(&self, _file: &Self::File) -> io::Result<()> {
-        Ok(())
-    }
 
     /// Waits until the file's bytes are on the device. They are not found there after a power
     /// cut unless the file's size is too, which only a sync, or where

@@ -7,11 +7,13 @@
 //! in the kernel for each lock. [`holder`] is the note in the lock file that tells people
 //! who has it; nothing depends on it.
 
+mod brief;
 pub mod holder;
 mod kernel;
 mod name;
 mod queue;
 
+pub use brief::{Brief, try_lock};
 pub use holder::Holder;
 pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
 

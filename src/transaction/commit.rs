@@ -25,7 +25,7 @@ use crate::fs::{FileId, FileKind, FileSystem, FolderUse, uninterrupted};
 use crate::io::blocking;
 use crate::payload::{Chunk, Payload};
 use crate::target::{self, Target};
-use crate::write::{AttemptError, Control, Durability, Options, Staged};
+use crate::write::{AttemptError, Control, Durability, Options, StagedFile};
 
 /// What is to become of a file.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ struct Draftee<'a, F: FileSystem> {
     /// The file as it is, and its content.
     before: Option<(F::File, Content)>,
     temp_name: OsString,
-    staged: Option<Staged<F>>,
+    staged: Option<StagedFile<F>>,
 }
 
 impl<'a, F: FileSystem> Draft<'a, F> {
@@ -269,13 +269,15 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         for member in &mut self.members {
             let Change::Write(payload) = &member.part.change else { continue };
             let name = member.temp_name.clone();
-            let staged = Staged::new(fs, &member.target, name, payload, options, control)
+            let staged = StagedFile::new(fs, &member.target, name, payload, options, control)
                 .map_err(|error| at(member.part, error))?;
-            if self.syncs {
-                // A hint; the sync will tell whether it can be written.
-                let _ = fs.start_write_back(staged.file());
-            }
+            let begun = match self.syncs {
+                true => uninterrupted(|| fs.begin_write_back(staged.file())),
+                false => Ok(()),
+            };
             member.staged = Some(staged);
+            begun
+                .map_err(|error| at(member.part, Failure::new("sync_file_range", error).into()))?;
         }
         Ok(())
     }
@@ -529,7 +531,7 @@ pub(super) fn put_aside<F: FileSystem>(
     aside: &OsStr,
 ) -> io::Result<()> {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let file = match uninterrupted(|| fs.open_to_rename(folder, name)) {
+    let file = match uninterrupted(|| fs.open_to_change(folder, name)) {
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(error),

@@ -218,7 +218,7 @@ fn claim<F: FileSystem>(fs: &F, place: &Place<F>, id: Id) -> Result<Claim<F>, Fa
             let name = names::record(id, kind);
             let path = place.path.join(&name);
             let failed = |syscall, error| Failure::at(syscall, &path, error);
-            let file = match uninterrupted(|| fs.open_to_rename(&place.folder, &name)) {
+            let file = match uninterrupted(|| fs.open_to_change(&place.folder, &name)) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed("open", error)),
@@ -565,7 +565,7 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         }
         let fs = self.fs;
         let to = if is_conflict { names::aside(name, self.id) } else { name.to_owned() };
-        let file = uninterrupted(|| fs.open_to_rename(&place.folder, from))
+        let file = uninterrupted(|| fs.open_to_change(&place.folder, from))
             .map_err(|error| Failure::at("open", place.path.join(from), error))?;
         let renamed = uninterrupted(|| match is_conflict {
             true => fs.rename_new(&place.folder, &file, from, &to),

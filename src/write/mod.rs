@@ -29,6 +29,7 @@ use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
 
+mod arrival;
 mod control;
 mod durability;
 mod engine;
@@ -40,10 +41,11 @@ mod publish;
 mod retry;
 mod sharing;
 mod stage;
-mod staged;
+mod staged_file;
 mod stream;
 mod validate;
 
+pub use arrival::{Hook, watch_folders};
 pub use control::Control;
 pub use durability::Durability;
 pub use engine::{Client, Engine, Lane, engine};
@@ -55,7 +57,8 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
-pub(crate) use staged::Staged;
+pub(crate) use staged_file::StagedFile;
+pub(crate) use validate::check_json;
 
 use durability::Syncs;
 use events::{Log, Notes};
@@ -480,6 +483,7 @@ fn find<F: FileSystem>(
         Some(target) => target,
         None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
+    arrival::folder(fs, &target);
     match job.name {
         Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.

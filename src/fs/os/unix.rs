@@ -140,6 +140,18 @@ impl FileSystem for Os {
         Ok(File { descriptor })
     }
 
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        use rustix::io::Errno;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(File { descriptor }),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+                self.open(folder, name)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
@@ -255,17 +267,6 @@ impl FileSystem for Os {
     #[cfg(not(target_os = "linux"))]
     fn begin_write_back(&self, _file: &File) -> io::Result<()> {
         Ok(())
-    }
-
-    #[cfg(target_os = "linux")]
-    fn start_write_back(&self, file: &File) -> io::Result<()> {
-        let descriptor = file.descriptor.as_raw_fd();
-        // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers
-        // only. A length of 0 means up to the end.
-        match unsafe { libc::sync_file_range(descriptor, 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
     }
 
     #[cfg(target_os = "linux")]

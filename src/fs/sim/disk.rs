@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
@@ -221,6 +222,8 @@ pub(super) struct Disk {
     next_handle: u64,
     /// Which handle holds the lock of which file.
     locks: BTreeMap<Inode, u64>,
+    /// When files were changed, where that was said.
+    modified: BTreeMap<Inode, SystemTime>,
 }
 
 enum Step {
@@ -280,6 +283,7 @@ impl Disk {
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
+            modified: BTreeMap::new(),
         }
     }
 
@@ -299,6 +303,7 @@ impl Disk {
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),
+            modified: self.modified.clone(),
         }
     }
 
@@ -471,6 +476,17 @@ impl Disk {
         self.metadata(self.child(Some(self.process), folder, name)?)
     }
 
+    pub(super) fn modified(&self, folder: Inode, name: &OsStr) -> io::Result<SystemTime> {
+        let inode = self.child(Some(self.process), folder, name)?;
+        Ok(self.modified.get(&inode).copied().unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
+    pub(super) fn set_modified(&mut self, path: &Path, time: SystemTime) -> io::Result<()> {
+        let inode = self.walk(None, path, false)?;
+        self.modified.insert(inode, time);
+        Ok(())
+    }
+
     pub(super) fn read_link(&self, folder: Inode, name: &OsStr) -> io::Result<PathBuf> {
         match &self.node(self.child(Some(self.process), folder, name)?)?.body {
             Body::Link(target) => Ok(target.clone()),
@@ -635,6 +651,17 @@ impl Disk {
         }
         self.check(Some(self.process), inode, READ)?;
         Ok(self.open(inode, HandleUse::ReadOnly))
+    }
+
+    pub(super) fn open_to_change(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if self.check(Some(self.process), inode, WRITE).is_ok()
+            && let Some(open) = self.handles.get_mut(&handle)
+        {
+            open.use_of = HandleUse::File;
+        }
+        Ok(handle)
     }
 
     pub(super) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {

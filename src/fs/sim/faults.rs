@@ -37,6 +37,7 @@ kinds! {
     ReadLink = "read link";
     CreateNew = "create new";
     Open = "open";
+    OpenToChange = "open to change";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";

@@ -64,7 +64,7 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps (everything was changed in 1970), sectors (bytes are lost or kept in runs,
+//! time stamps (everything was changed in 1970, or when a test said), sectors (bytes are lost or kept in runs,
 //! not in sectors), write-back errors that show up without a sync, a
 //! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
@@ -207,6 +207,16 @@ impl SimFs {
     /// Says whether the disk claims that a sync of all of it tells of every failure.
     pub fn set_syncs_whole(&self, syncs_whole: bool) {
         self.lock().disk.sync_rules.syncs_whole = syncs_whole;
+    }
+
+    /// Says when a file was last changed. Without that it was in 1970; what happens to the file
+    /// later does not change it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may stop one on the way there.
+    pub fn set_modified(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
+        self.lock().disk.set_modified(path.as_ref(), time)
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -653,8 +663,7 @@ impl FileSystem for SimFs {
 
     fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
         self.by_name(OperationKind::Modified, folder, name, String::new(), None, |disk, folder| {
-            disk.metadata_of_name(folder, name)?;
-            Ok(SystemTime::UNIX_EPOCH)
+            disk.modified(folder, name)
         })
     }
 
@@ -674,6 +683,13 @@ impl FileSystem for SimFs {
     fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
         self.by_name(OperationKind::Open, folder, name, String::new(), None, |disk, folder| {
             disk.open_file(folder, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn open_to_change(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToChange;
+        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
+            disk.open_to_change(folder, name).map(|number| SimFile(self.handle(number)))
         })
     }
 

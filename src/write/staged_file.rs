@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::io;
 
 use super::control::Control;
-use super::durability::Syncs;
 use super::stage::{self, Source, Temp};
 use super::{AttemptError, Options};
 use crate::errno::Code;
@@ -16,11 +15,11 @@ use crate::payload::Payload;
 use crate::target::Target;
 
 /// A temp file that has its bytes, its owner and its mode.
-pub(crate) struct Staged<F: FileSystem> {
+pub(crate) struct StagedFile<F: FileSystem> {
     temp: Temp<F>,
 }
 
-impl<F: FileSystem> Staged<F> {
+impl<F: FileSystem> StagedFile<F> {
     /// Makes it under this name, and does not sync it. What fails leaves nothing behind, as far
     /// as it can be removed.
     pub(crate) fn new(
@@ -30,9 +29,9 @@ impl<F: FileSystem> Staged<F> {
         payload: &Payload,
         options: &Options,
         control: &Control,
-    ) -> Result<Staged<F>, AttemptError> {
+    ) -> Result<StagedFile<F>, AttemptError> {
         let temp = stage::create(fs, target, options, None, name.clone())?;
-        let staged = Staged { temp };
+        let staged = StagedFile { temp };
         let fill = || {
             if staged.temp.name != name {
                 // A signal came between, or something had the name: it got that of an ordinary
@@ -42,8 +41,7 @@ impl<F: FileSystem> Staged<F> {
             }
             let source = Source::Payload(payload);
             let size = stage::fill(fs, &staged.temp, &source, control)?;
-            let (temp, none) = (&staged.temp, Syncs::None);
-            stage::complete(fs, target, temp, options, None, size, none, control)
+            stage::complete(fs, target, &staged.temp, options, None, size, control)
         };
         match fill() {
             Ok(()) => Ok(staged),
