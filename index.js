@@ -9,6 +9,7 @@ const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.
 const { setLogger } = require('./lib/logger.js')
 const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
+const { transaction } = require('./lib/transaction.js')
 const { updateJsonFile } = require('./lib/update-json.js')
 
 module.exports = {
@@ -27,6 +28,7 @@ module.exports = {
   SessionFileError,
   setDefaults,
   setLogger,
+  transaction,
   tryAcquireLock,
   updateJsonFile,
   withLock,

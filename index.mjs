@@ -17,6 +17,7 @@ export const {
   SessionFileError,
   setDefaults,
   setLogger,
+  transaction,
   tryAcquireLock,
   updateJsonFile,
   withLock,

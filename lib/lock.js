@@ -238,5 +238,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireLock, findOuter, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

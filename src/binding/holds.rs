@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::lock::{Hold, Key};
+use crate::lock::{Hold, Key, Kind};
 
 /// They are given back at the latest when the environment ends.
 #[derive(Default)]
@@ -64,6 +64,16 @@ impl Holds {
             .iter()
             .filter_map(|number| state.held.get(number))
             .map(|hold| hold.key().clone())
+            .collect()
+    }
+
+    /// Which locks these are and what they were taken for, as far as they are still held.
+    pub(super) fn kinds(&self, numbers: &[u32]) -> Vec<(Key, Kind)> {
+        let state = self.lock();
+        numbers
+            .iter()
+            .filter_map(|number| state.held.get(number))
+            .map(|hold| (hold.key().clone(), hold.kind()))
             .collect()
     }
 

@@ -14,4 +14,5 @@ mod lock;
 mod port;
 mod recovery;
 mod streams;
+mod transaction;
 mod write;

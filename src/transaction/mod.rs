@@ -9,13 +9,19 @@
 //! folders: each has the record ([`record`]). [`settle()`] rolls it forward if there is an
 //! intent, and back if there is none. A file that somebody else has changed in between is left
 //! as it is, and reported.
+//!
+//! [`begin()`] is the way there in a process: the locks of all the files, in one order that is
+//! the same for everybody, and what others have left unfinished. [`submit`] is the way back.
 
+pub mod begin;
 pub mod commit;
 mod content;
 pub mod names;
 pub mod record;
 pub mod settle;
+pub mod submit;
 
+pub use begin::{Begin, Begun, Waiting, begin};
 pub use commit::{Change, CommitError, Part, commit, commit_as};
 pub use settle::{
     Decision, Guard, Locks, Options, Outcome, Unfinished, Verdict, settle, settle_folder,

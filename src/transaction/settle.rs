@@ -52,6 +52,18 @@ pub enum Verdict {
     Left,
 }
 
+impl Verdict {
+    /// What users see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::RolledForward => "rolledForward",
+            Verdict::RolledBack => "rolledBack",
+            Verdict::Conflict => "conflict",
+            Verdict::Left => "left",
+        }
+    }
+}
+
 /// One decision, for the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
