@@ -210,14 +210,16 @@ struct Recoverer<'a> {
     seen: HashSet<(Contents, bool)>,
     seen_again: HashSet<(Contents, Contents, bool)>,
     /// Where not every recovery is cut off, but one of each kind: what kinds there were.
-    kinds: Option<HashSet<(Vec<(String, Kind)>, bool, bool)>>,
+    kinds: Option<HashSet<(Kinds, bool, bool)>>,
     tally: Tally,
 }
 
 /// As much of a file's bytes as a recovery looks at.
 type Kind = (bool, bool, bool);
 
-fn kinds(contents: &Contents) -> Vec<(String, Kind)> {
+type Kinds = Vec<(String, Kind)>;
+
+fn kinds(contents: &Contents) -> Kinds {
     let kind = |bytes: &[u8]| (bytes.is_empty(), is_json(bytes), is_whole(bytes));
     contents.iter().map(|(name, bytes)| (name.clone(), kind(bytes))).collect()
 }
