@@ -472,10 +472,14 @@ export interface RecoveryAction {
    * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
    *   corrupt.
    * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
+   *   removed it.
+   * - `'conflict'`: such a transaction names it, but somebody else has changed it since, so it was
+   *   left as it is. `to` has what it would have got.
    * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
    * - `'failed'`: something should have been done, and `error` says why it was not.
    */
-  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed'
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
   /** Why. For people: the wording is not part of the contract. */
   reason: string
   /** Of what was promoted, restored or set aside: what it is called now. */

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::record::Damage;
 use super::settle::{self, Decision, Guard, Outcome, Verdict, settle, unfinished};
 use crate::error::{ErrorKind, Failure, Unsettled};
 use crate::fs::FolderUse;
@@ -55,6 +54,8 @@ pub type Refusal = (ErrorKind, Option<PathBuf>);
 
 /// Takes the outcome; the error is that of a thread that could not be started.
 pub type Outcomes = Result<Result<Begun, Refusal>, ErrorKind>;
+
+type Reply = Box<dyn FnOnce(Outcomes) + Send>;
 
 /// Somebody who waits for a transaction to begin.
 #[derive(Default)]
@@ -109,7 +110,7 @@ pub fn begin(
     answer: impl FnOnce(Outcomes) + Send + 'static,
 ) -> Arc<Waiting> {
     let waiting = Arc::new(Waiting::default());
-    let boxed: Box<dyn FnOnce(Outcomes) + Send> = Box::new(answer);
+    let reply: Reply = Box::new(answer);
     let round = Round {
         pool: pool.clone(),
         paths: begin.paths,
@@ -123,7 +124,7 @@ pub fn begin(
         holds: Vec::new(),
         places: Vec::new(),
         settled: Vec::new(),
-        answer: Answer::new(boxed),
+        answer: Answer::new(reply),
     };
     round.on_a_thread(Round::start);
     waiting
@@ -145,7 +146,7 @@ struct Round {
     holds: Vec<Hold>,
     places: Vec<usize>,
     settled: Vec<Decision>,
-    answer: Answer<Box<dyn FnOnce(Outcomes) + Send>, Result<Begun, Refusal>>,
+    answer: Answer<Reply, Result<Begun, Refusal>>,
 }
 
 impl Round {
@@ -257,16 +258,7 @@ impl Round {
                 Err(failure) => return self.fail(failure.into(), None),
             };
             for transaction in found {
-                let concerns_us = match &transaction.record {
-                    Ok(record) => record
-                        .members
-                        .iter()
-                        .any(|member| member.folder == record.here && names.contains(&member.name)),
-                    // It may concern these files; nobody can tell.
-                    Err(Damage::Version(_)) => true,
-                    Err(_) => false,
-                };
-                if !concerns_us {
+                if !names.iter().any(|name| transaction.names(name)) {
                     continue;
                 }
                 match self.settle_one(folder, transaction.id) {

@@ -73,6 +73,8 @@ pub struct Decision {
     pub verdict: Verdict,
     /// Why, in a few words.
     pub reason: String,
+    /// In a conflict: where the content is that the transaction had for the file.
+    pub to: Option<PathBuf>,
 }
 
 /// What came of one transaction.
@@ -97,6 +99,21 @@ pub struct Unfinished {
     pub kind: RecordKind,
     /// The record.
     pub record: Result<Record, Damage>,
+}
+
+impl Unfinished {
+    /// Whether a file of this name, in the folder of the record, is one of its files; also when
+    /// nobody can tell, because a later version has made the record.
+    pub fn names(&self, name: &OsStr) -> bool {
+        match &self.record {
+            Ok(record) => record
+                .members
+                .iter()
+                .any(|member| member.folder == record.here && member.name == name),
+            Err(Damage::Version(_)) => true,
+            Err(_) => false,
+        }
+    }
 }
 
 /// The transactions that have a record in a folder; those that are under way are among them.
@@ -297,7 +314,7 @@ struct Settling<'a, 'b, F: FileSystem> {
 
 impl<F: FileSystem> Settling<'_, '_, F> {
     fn say(&mut self, path: impl Into<PathBuf>, verdict: Verdict, reason: impl Into<String>) {
-        self.report.push(Decision { path: path.into(), verdict, reason: reason.into() });
+        self.report.push(Decision { path: path.into(), verdict, reason: reason.into(), to: None });
     }
 
     fn leave(&mut self, path: PathBuf, outcome: Outcome, reason: impl Into<String>) -> Outcome {
@@ -557,7 +574,9 @@ impl<F: FileSystem> Settling<'_, '_, F> {
             self.say(path, Verdict::RolledForward, "the transaction was decided");
             self.rename(place, &temp_name, name, false)?;
         } else {
-            self.say(path, Verdict::Conflict, CHANGED);
+            let to = Some(place.path.join(names::aside(name, self.id)));
+            let (verdict, reason) = (Verdict::Conflict, CHANGED.to_owned());
+            self.report.push(Decision { path, verdict, reason, to });
             self.rename(place, &temp_name, name, true)?;
         }
         Ok(true)
