@@ -845,10 +845,13 @@ export function updateJsonFile<T = any>(
   options?: UpdateJsonOptions<T>,
 ): Promise<T>
 
-/** What a lock is for. */
-export type LockKind = 'write'
+/**
+ * What a lock is for: `'write'` alone, or `'read'` beside other readers and never beside a
+ * writer.
+ */
+export type LockKind = 'read' | 'write'
 
-/** Who holds a lock, as the holder has noted it. For people: nothing depends on it. */
+/** Who holds a lock for writing, as the holder has noted it. For people: nothing depends on it. */
 export interface LockHolder {
   pid: number
   hostname: string
@@ -860,18 +863,73 @@ export interface LockHolder {
 /** A lock that is held. */
 export interface Lock {
   readonly kind: LockKind
-  /** Would be aborted if the lock were lost. The kernel does not lose locks. */
+  /**
+   * Aborted when the lock is lost while it is held, with a {@link SessionFileError}
+   * (`ECOMPROMISED`) as its reason; see {@link LockProtocol}. The kernel does not lose locks, so
+   * for one of its own it never is: not by `release()` either, so that what listens to it hears
+   * of a loss and of nothing else.
+   */
   readonly signal: AbortSignal
-  /** Gives the lock back. Calling it again does nothing more. */
+  /**
+   * Gives the lock back. It is free when the promise resolves. Calling it again does nothing
+   * more, and what was begun under it by `updateJsonFile` and the like is finished first.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
   release(): Promise<void>
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** The options of {@link tryAcquireLock}. */
-export interface TryLockOptions {
+/**
+ * How a lock is made known to others. **The two protocols do not exclude each other**: all
+ * programs that share a file must use the same one.
+ *
+ * - `'kernel'`: holdfast's own, by locks of the operating system.
+ * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
+ *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
+ *   thread of its own, so that a blocked event loop does not matter); one that is older than
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
+ *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
+ *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
+ *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
+ *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
+ *   polling, every 16 ms at most; who holds a lock is not known. Between
+ *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
+ *   the package itself is in `docs/formats.md`.
+ *
+ * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
+ * left that runs the package, stop them all once and start them again with `'kernel'`.
+ */
+export type LockProtocol = 'kernel' | 'proper-lockfile'
+
+/** Which locks are meant. */
+export interface ProtocolOptions {
   /**
-   * Alone.
+   * Of which protocol.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at
+   * which a lock is abandoned. All who share a file should have the same.
+   * @default 10000
+   */
+  stale?: number | undefined
+}
+
+/** The options of {@link tryAcquireLock}. */
+export interface TryLockOptions extends ProtocolOptions {
+  /**
+   * With `protocol: 'proper-lockfile'`: milliseconds between one refreshment of a lock that is
+   * held and the next, from 1000 to `stale / 2`.
+   * @default stale / 2
+   */
+  update?: number | undefined
+  /**
+   * Alone, or beside other readers, which is possible only in the kernel's protocol.
    * @default 'write'
    */
   kind?: LockKind | undefined
@@ -890,12 +948,17 @@ export interface LockOptions extends TryLockOptions {
 
 /**
  * Runs a function while this call, and no other in any process or thread, holds the lock of a
- * file. The lock is given back when the function returns, throws, or its promise settles.
+ * file; with `kind: 'read'`, beside others that read and none that writes. The lock is given
+ * back when the function returns, throws, or its promise settles.
  *
  * **Promises.** Mutual exclusion among all that use holdfast's locks: calls, worker threads,
  * processes. When a process dies, however it dies, the kernel frees its locks at once: there
  * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
- * served in their order. Waiting holds up neither the event loop nor Node's thread pool.
+ * served in their order, readers that wait one after the other together. Processes take turns:
+ * on Linux, who waits is overtaken at most once by each other process, so that neither readers
+ * that keep coming starve a writer nor writers a reader; elsewhere that is left to the system,
+ * behind a gate at which all wait. Waiting holds up neither the event loop nor Node's thread
+ * pool.
  *
  * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
@@ -904,16 +967,28 @@ export interface LockOptions extends TryLockOptions {
  *
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
- *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
- *   or errno names when the lock file cannot be used.
+ *   `holder` say who has it), `ECOMPROMISED` when it was lost before the function had ended (only
+ *   with `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by
+ *   `withLock`, for reading or for writing, or errno names when the lock file cannot be used.
+ *   Inside a `withLock` for reading, what would write under the lock of the same file
+ *   (`updateJsonFile`, `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
+ * import { readFile } from 'node:fs/promises'
  *
  * await withLock('session.json', async () => {
  *   await atomicWrite('session.json', '{"turn":2}')
  *   await atomicWrite('session.log', 'turn 2')
  * })
+ *
+ * // Two files that belong together, as no writer has left them half done.
+ * const [session, log] = await withLock(
+ *   'session.json',
+ *   () => Promise.all([readFile('session.json', 'utf8'), readFile('session.log', 'utf8')]),
+ *   { kind: 'read' },
+ * )
+ * console.log(session, log)
  * ```
  */
 export function withLock<T>(
@@ -938,6 +1013,12 @@ export function withLock<T>(
  *   await lock.release()
  * }
  * ```
+ *
+ * In TypeScript 5.2 and later, and Node 24 and later, it is given back at the end of the block:
+ *
+ * ```ts
+ * await using lock = await acquireLock('session.json', { kind: 'read' })
+ * ```
  */
 export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
 
@@ -955,9 +1036,20 @@ export function acquireLock(path: string | URL, options?: LockOptions): Promise<
  */
 export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
 
+/** The options of {@link isLocked}. */
+export interface LookOptions extends ProtocolOptions {
+  /**
+   * Whom the lock would keep out: with `'write'` it is locked when anybody holds it, with
+   * `'read'` only when a writer does.
+   * @default 'write'
+   */
+  kind?: LockKind | undefined
+}
+
 /**
- * Whether somebody holds the lock of a file at this moment, and who. By the time you read the
- * answer it may have changed: to do something about it, use {@link tryAcquireLock}.
+ * Whether somebody holds the lock of a file at this moment, and who: `holder` is there when it
+ * is a writer, and is missing where the note of it could not be written. By the time you read
+ * the answer it may have changed: to do something about it, use {@link tryAcquireLock}.
  *
  * @example
  * ```js
@@ -967,7 +1059,123 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
  * console.log(locked ? `held by ${holder?.pid}` : 'free')
  * ```
  */
-export function isLocked(path: string | URL, options?: {}): Promise<{ locked: boolean; holder?: LockHolder }>
+export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
+
+/** The options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /**
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for
+   * `i` from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once.
+   * There is no polling behind it in the kernel's protocol: the lock is had as soon as it is free.
+   * @default 10
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 100
+   */
+  minTimeout?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 1000
+   */
+  maxTimeout?: number | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which
+   * a lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * @default 30000
+   */
+  stale?: number | undefined
+  /**
+   * How the lock is made known to others. `'proper-lockfile'` is for sharing an index with
+   * programs that still use that package; it has no read locks, so readers exclude each other too.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+}
+
+/** A lock that a {@link LockManager} has handed out. */
+export interface ManagedLock {
+  readonly kind: LockKind
+  /**
+   * Gives the lock back. Calling it again does nothing more.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
+  release(): Promise<void>
+  /**
+   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
+   * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   */
+  extend(milliseconds: number): Promise<void>
+  /** `release`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * The class of this name of Vectra's fork: one reader-writer lock for each index folder, on the
+ * file `.vectra.lock` in it, which stays there.
+ *
+ * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
+ * processes; nothing is left behind by a process that dies. A manager that has the write lock of
+ * a folder gets read locks of it at once; others are kept out until the last of them has been
+ * given back, too.
+ *
+ * **Does not promise.** It does not know which of its callers holds what: one that has a read
+ * lock and asks for the write lock waits for itself, and gets `ELOCKED`.
+ *
+ * @example
+ * ```js
+ * import { LockManager } from 'holdfast'
+ *
+ * const manager = new LockManager()
+ * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
+ * try {
+ *   const reading = await manager.acquireReadLock('my-index')
+ *   await reading.release()
+ *   console.log(await manager.isWriteLocked('my-index'))
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export class LockManager {
+  /**
+   * Takes the lock of a folder for writing. The folder is made if it is missing.
+   *
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder`
+   *   say who has it), or errno names.
+   */
+  acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /**
+   * Takes the lock of a folder, which must exist, for reading.
+   *
+   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
+   */
+  acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for whatever. */
+  tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
+  /** Whether somebody, here or elsewhere, has the lock of a folder for writing at this moment. */
+  isWriteLocked(dir: string | URL, options?: ProtocolOptions): Promise<boolean>
+  /** Gives back all that this manager has handed out. */
+  releaseAllLocks(): Promise<void>
+}
+
+/**
+ * A {@link LockManager} for all to share. It is one for each thread.
+ *
+ * @example
+ * ```js
+ * import { lockManager } from 'holdfast'
+ *
+ * const lock = await lockManager.tryAcquireWriteLock('my-index')
+ * if (lock) await lock.release()
+ * ```
+ */
+export const lockManager: LockManager
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
@@ -1020,7 +1228,7 @@ export class SessionFileError extends Error {
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EBADJSON'`, `'EEMPTYJSON'`.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */

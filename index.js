@@ -6,6 +6,7 @@ const { cleanupBackups, createBackup, listBackups, restoreBackup } = require('./
 const { setDefaults } = require('./lib/defaults.js')
 const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
+const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
 const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
@@ -23,6 +24,8 @@ module.exports = {
   createBackup,
   isLocked,
   listBackups,
+  LockManager,
+  lockManager,
   recoverFromCrash,
   restoreBackup,
   SessionFileError,

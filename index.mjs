@@ -12,6 +12,8 @@ export const {
   createBackup,
   isLocked,
   listBackups,
+  LockManager,
+  lockManager,
   recoverFromCrash,
   restoreBackup,
   SessionFileError,

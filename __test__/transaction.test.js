@@ -450,8 +450,8 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
   })
 
   for (const { durability, rounds, disks } of [
-    { durability: /** @type {const} */ ('none'), rounds: 25, disks: (t) => [fastFolder(t), folder(t)] },
-    { durability: /** @type {const} */ ('full'), rounds: 10, disks: twoDisks },
+    { durability: /** @type {const} */ ('none'), rounds: 10, disks: (t) => [fastFolder(t), folder(t)] },
+    { durability: /** @type {const} */ ('full'), rounds: 8, disks: twoDisks },
   ]) {
     test(`lose no money when they are killed ('${durability}')`, { skip: whyNot.unix() }, async (t) => {
       const folders = disks(t)

@@ -193,7 +193,7 @@ caught()
   recoverFromCrash(new URL('file:///file'), { minAge: 0, promote: false, legacy: true, recursive: true, dryRun: true, validate: 'json', lock: false, timeout: Infinity })
   recoverFromCrash('folder').then(({ actions, complete }) => {
     const all: boolean = complete
-    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed' | undefined = actions[0]?.action
+    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed' | undefined = actions[0]?.action
     const why: string | undefined = actions[0]?.reason ?? actions[0]?.to ?? actions[0]?.error?.code
     return [all, done, why]
   })
@@ -209,6 +209,57 @@ caught()
   setDefaults()
 }
 
+// Transactions.
+{
+  const { transaction } = everything
+  expect<Equal<ReturnType<typeof transaction>, Promise<void>>>()
+  const paths: readonly string[] = ['a', 'b']
+  transaction([...paths, new URL('file:///c')], async (tx) => {
+    const bytes: Buffer = await tx.read('a')
+    const text: string = await tx.read('a', 'utf8')
+    await tx.write('a', new Uint16Array(2))
+    await tx.write('a', text, { encoding: 'hex' })
+    const data = await tx.updateJson<{ n: number }>('b', (data) => ({ n: data.n + bytes.length }), { defaultValue: { n: 0 }, indent: 2 })
+    expect<Equal<typeof data, { n: number }>>()
+    await tx.updateJson('b', (data) => void data.anything)
+    await tx.remove(new URL('file:///c'))
+    // @ts-expect-error that is no JSON of this kind
+    await tx.updateJson<{ n: number }>('b', () => ({ m: 1 }))
+  }, { durability: 'none', mode: 0o600, chown: false, retries: 1, retryDelay: 0, timeout: Infinity, signal: new AbortController().signal, logger: null })
+  transaction(paths, () => {})
+  // @ts-expect-error there is nothing between all and nothing
+  transaction(paths, () => {}, { durability: 'file' })
+  // @ts-expect-error the folders have to be there
+  transaction(paths, () => {}, { makeDirs: true })
+  // @ts-expect-error files are named in a list
+  transaction('a', () => {})
+}
+
 // It stands in for what has the type of fs.promises.writeFile, as far as that goes.
 const writer: (file: string, data: string | Uint8Array) => Promise<void> = atomicWrite
 writer('file', 'text')
+
+// Locks.
+async function locks() {
+  const lock: everything.Lock = await everything.acquireLock('file', { kind: 'read', timeout: Infinity, signal: new AbortController().signal })
+  expect<Equal<typeof lock.kind, 'read' | 'write'>>()
+  expect<Equal<typeof lock.signal, AbortSignal>>()
+  expect<Equal<everything.LockKind, 'read' | 'write'>>()
+  await using other = await everything.acquireLock('file', { kind: undefined })
+  await using perhaps = await everything.tryAcquireLock(new URL('file:///file'), { kind: 'write' })
+  expect<Equal<typeof perhaps, everything.Lock | null>>()
+  const value: number = await everything.withLock('file', (held) => held.kind.length, { kind: 'read' })
+  const { locked, holder } = await everything.isLocked('file', { kind: 'read' })
+  expect<Equal<typeof locked, boolean>>()
+  holder?.since.getTime()
+  // @ts-expect-error there are two kinds
+  everything.acquireLock('file', { kind: 'shared' })
+  // @ts-expect-error it does not wait
+  everything.tryAcquireLock('file', { timeout: 5 })
+  // @ts-expect-error it does not wait
+  everything.isLocked('file', { timeout: 5 })
+  // @ts-expect-error it is as it was taken
+  lock.kind = 'write'
+  return [value, other]
+}
+locks()

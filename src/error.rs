@@ -148,6 +148,25 @@ pub struct Unsettled {
     pub reason: String,
 }
 
+/// A lock that was ours and is no longer.
+#[derive(Debug)]
+pub struct LostLock {
+    /// The lock folder.
+    pub path: PathBuf,
+    /// What the system said; `None` when somebody else has the lock.
+    pub failure: Option<Failure>,
+}
+
+impl fmt::Display for LostLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the lock {} was lost: ", self.path.display())?;
+        match &self.failure {
+            Some(failure) => write!(f, "{failure}"),
+            None => f.write_str("somebody else has taken it"),
+        }
+    }
+}
+
 /// Where a text stops being JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line} column {column}")]
@@ -186,6 +205,9 @@ pub enum ErrorKind {
     /// Waiting for the lock would never end: the caller holds it.
     #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
     Deadlock(PathBuf),
+    /// The lock was held, and has been lost.
+    #[error("{0}")]
+    Lost(Box<LostLock>),
     /// The file has no content at all.
     #[error("the file is empty, which is not JSON")]
     EmptyJson,
@@ -208,6 +230,7 @@ impl ErrorKind {
             ErrorKind::Cancelled => "ABORT_ERR",
             ErrorKind::Locked(_) => "ELOCKED",
             ErrorKind::Deadlock(_) => "EDEADLK",
+            ErrorKind::Lost(_) => "ECOMPROMISED",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
             ErrorKind::Unsettled(_) => "EUNSETTLED",
@@ -251,6 +274,7 @@ impl ErrorKind {
             ErrorKind::Cancelled => ErrorKind::Cancelled,
             ErrorKind::Locked(contention) => ErrorKind::Locked(contention.clone()),
             ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
+            ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
             ErrorKind::Unsettled(what) => ErrorKind::Unsettled(what.clone()),

@@ -57,6 +57,11 @@ impl Holds {
             .find(|number| state.held.get(number).is_some_and(|hold| hold.key() == key))
     }
 
+    /// What this lock was taken for, if it is still held.
+    pub(super) fn kind(&self, number: u32) -> Option<Kind> {
+        self.lock().held.get(&number).map(Hold::kind)
+    }
+
     /// Which locks these are, as far as they are still held.
     pub(super) fn keys(&self, numbers: &[u32]) -> Vec<Key> {
         let state = self.lock();

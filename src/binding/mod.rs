@@ -11,6 +11,7 @@ mod convert;
 mod holds;
 mod json;
 mod lock;
+mod lock_folder;
 mod port;
 mod recovery;
 mod streams;

@@ -155,7 +155,12 @@ impl<F: FileSystem + Clone> Engine<F> {
         let write = Write {
             can_merge: can_merge && control.is_none(),
             control: control.clone().unwrap_or_default(),
-            reply: Reply { client, path: path.clone(), is_answered: false },
+            reply: Reply {
+                client,
+                control: control.clone(),
+                path: path.clone(),
+                is_answered: false,
+            },
             request,
         };
         self.arrive(path.clone(), options, Item::Write(write));
@@ -748,6 +753,7 @@ fn give_up<F: FileSystem + Clone>(writes: Vec<Running<F>>, reason: &ErrorKind) {
 /// thread, must not leave anybody waiting.
 struct Reply {
     client: Box<dyn Client>,
+    control: Option<Arc<Control>>,
     path: PathBuf,
     is_answered: bool,
 }
@@ -755,6 +761,10 @@ struct Reply {
 impl Reply {
     fn answer(&mut self, outcome: Result<(), Error>) {
         self.is_answered = true;
+        // Whoever is told of the outcome finds a lock free that was kept for the write.
+        if let Some(control) = &self.control {
+            control.let_go();
+        }
         self.client.finish(outcome);
     }
 

@@ -456,6 +456,7 @@ fn publish<F: FileSystem>(
         Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
         Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
     };
+    control.let_go();
     log.renamed(begun.elapsed());
     Ok(number)
 }

@@ -55,6 +55,10 @@ kinds! {
     SyncFolder = "sync folder";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
+    FolderModified = "folder modified";
+    SetFolderModified = "set folder modified";
+    TryLockFolder = "try lock folder";
+    Exchange = "exchange";
 }
 
 /// An operation that was asked of the disk.

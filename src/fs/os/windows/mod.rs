@@ -455,6 +455,26 @@ impl FileSystem for Os {
             }
         })
     }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        let written = native::general(folder.handle.as_handle())?.ftLastWriteTime;
+        time_of(native::wide(written.dwHighDateTime, written.dwLowDateTime))
+            .ok_or_else(|| Code::EOVERFLOW.error())
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let own = native::reopen_folder(folder.handle.as_handle(), FILE_WRITE_ATTRIBUTES)?;
+        std::fs::File::from(own).set_modified(time)
+    }
+
+    /// A folder has no bytes that could be locked.
+    fn try_lock_folder(&self, _folder: &Folder) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// Renames in the first of these ways that the system and the file system know. They agree
