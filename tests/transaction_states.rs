@@ -12,19 +12,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast::errno::Code;
-use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
+use holdfast::error::Failure;
+use holdfast::fs::sim::{Attributes, Fault, Model, OperationKind, SimFs};
 use holdfast::fs::{FileSystem, FolderUse};
 use holdfast::payload::Payload;
 use holdfast::temp::is_temp_name;
 use holdfast::transaction::names::{self, Id, Name, RecordKind};
 use holdfast::transaction::record::Record;
-use holdfast::transaction::{self, Change, CommitError, Decision, Part, commit_as, settle_folder};
+use holdfast::transaction::{
+    self, Change, CommitError, Decision, Part, Verdict, commit_as, settle_folder,
+};
 use holdfast::write::{Control, Durability, Options, Request, run};
 
 /// So many crash states are looked at for one moment and model: all that there are, or else
 /// those with few deviations from 'nothing unsynced is on the disk' and 'all of it is', and
 /// random ones.
-const STATES: usize = 250;
+const STATES: usize = 150;
 
 const ID: Id = Id(0x0123_4567_89ab_cdef);
 
@@ -233,6 +236,8 @@ struct Walk<'a> {
     complaints: Vec<String>,
     /// One complaint is enough.
     stops_early: bool,
+    /// How many states of one moment are looked at.
+    most: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -247,6 +252,7 @@ impl<'a> Walk<'a> {
             counts: Counts::default(),
             complaints: Vec::new(),
             stops_early: false,
+            most: STATES,
         }
     }
 
@@ -258,7 +264,7 @@ impl<'a> Walk<'a> {
     /// Takes the power away now, and notes what may be left.
     fn cut(&mut self, fs: &SimFs, how: &str, acknowledged: Option<&Contents>, is_over: bool) {
         for model in Model::ALL {
-            let cut = fs.crash_states(*model, STATES);
+            let cut = fs.crash_states(*model, self.most);
             self.counts.selections += usize::from(!cut.complete);
             for state in cut {
                 self.counts.states += 1;
@@ -409,6 +415,7 @@ fn is_noticed(name: &str, prepare: &dyn Fn(&SimFs)) -> bool {
     let scene = scene(name);
     let mut walk = Walk::new(&scene);
     walk.stops_early = true;
+    walk.most = 60;
     walk.at_every_moment(prepare);
     !walk.complaints.is_empty()
 }
@@ -578,4 +585,167 @@ fn without_syncs_all_or_none_holds_when_the_process_is_killed() {
             }
         }
     }
+}
+
+// ── Others ────────────────────────────────────────────────────────────────────────────────
+
+/// The disk on which a process has died right after its decision.
+fn decided(scene: &Scene) -> SimFs {
+    let fs = scene.disk();
+    let renames = |fs: &SimFs| common::count_of(fs, OperationKind::Rename);
+    for moment in 1.. {
+        let fs = scene.disk();
+        fs.inject(Fault::power_off().at(moment));
+        let _ = scene.commit(&fs, Durability::Full);
+        // The second one has not been done.
+        if renames(&fs) == 2 {
+            return fs.after_kill();
+        }
+    }
+    fs
+}
+
+#[test]
+fn a_file_that_somebody_else_has_changed_is_reported_and_not_overwritten() {
+    let scene = scene("two folders");
+    for changed in ["/a/one", "/b/two"] {
+        let fs = decided(&scene);
+        fs.put_file(changed, b"theirs").unwrap();
+        let report = scene.recover(&fs).unwrap();
+        let conflict = report.iter().find(|said| said.verdict == Verdict::Conflict).unwrap();
+        assert_eq!(conflict.path, Path::new(changed));
+        assert_eq!(*fs.read_file(changed).unwrap(), b"theirs");
+        let (_, new) = scene.versions();
+        let aside = conflict.to.as_ref().unwrap();
+        assert_eq!(*fs.read_file(aside).unwrap(), new[Path::new(changed)]);
+        let other = if changed == "/a/one" { "/b/two" } else { "/a/one" };
+        assert_eq!(*fs.read_file(other).unwrap(), new[Path::new(other)]);
+        assert!(leftovers(&fs).is_empty());
+        assert!(scene.recover(&fs).unwrap().is_empty(), "there is nothing left to say");
+    }
+}
+
+#[test]
+fn a_conflict_survives_a_recovery_that_is_cut_off_anywhere() {
+    let scene = scene("two folders");
+    for moment in 1.. {
+        let fs = decided(&scene);
+        fs.put_file("/b/two", b"theirs").unwrap();
+        fs.inject(Fault::power_off().at(moment));
+        let _ = scene.recover(&fs);
+        let is_over = fs.count() < moment;
+        for model in Model::ALL {
+            for state in fs.crash_states(*model, STATES) {
+                scene.recover(&state.fs).unwrap();
+                let found = contents(&state.fs);
+                assert_eq!(found[Path::new("/b/two")], b"theirs");
+                assert_eq!(found[Path::new("/a/one")], b"ONE");
+                let aside = Path::new("/b").join(names::aside("two".as_ref(), ID));
+                assert_eq!(found[&aside], b"TWO", "{}", state.description);
+                assert!(leftovers(&state.fs).is_empty());
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_removed_and_made_anew_with_the_same_content_stays() {
+    let scene = scene("one is new, one is removed");
+    for moment in 1.. {
+        let fs = scene.disk();
+        fs.inject(Fault::power_off().at(moment));
+        let _ = scene.commit(&fs, Durability::Full);
+        let is_removed = fs.read_file("/a/old").is_err();
+        let killed = fs.after_kill();
+        if is_removed {
+            killed.put_file("/a/old", b"old").unwrap();
+            scene.recover(&killed).unwrap();
+            assert_eq!(*killed.read_file("/a/old").unwrap(), b"old", "killed at {moment}");
+        }
+        if fs.count() < moment {
+            assert!(is_removed);
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_is_under_way_is_left_alone() {
+    let scene = scene("two folders");
+    for moment in 1.. {
+        let fs = scene.disk();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let note = seen.clone();
+        let intruder = scene.clone();
+        fs.inject(
+            Fault::intrude(move |fs: &SimFs, _: &Path| {
+                let before = (contents(fs), leftovers(fs));
+                let dry = intruder.recover(fs);
+                let is_same = before == (contents(fs), leftovers(fs));
+                *note.lock().unwrap() = Some((is_same, dry.is_ok()));
+            })
+            .at(moment),
+        );
+        let outcome = scene.commit(&fs, Durability::Full);
+        let Some((is_same, is_ok)) = *seen.lock().unwrap() else { break };
+        assert!(is_ok, "recovery before operation {moment}");
+        // A record that is not locked yet may be swept; then the attempt fails, and nothing has
+        // changed.
+        let (old, new) = scene.versions();
+        match outcome {
+            Ok(()) => assert!(contents(&fs) == new, "before operation {moment}"),
+            Err(error) => {
+                assert!(!is_same && !error.error.committed, "before operation {moment}: {error:?}");
+                assert!(contents(&fs) == old);
+            }
+        }
+        assert!(leftovers(&fs).is_empty(), "{:?}", leftovers(&fs));
+    }
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_does_nothing() {
+    let scene = scene("two folders");
+    let fs = decided(&scene);
+    let before = (contents(&fs), leftovers(&fs));
+    let locks =
+        |_: &[PathBuf]| -> Result<Option<transaction::Guard>, Failure> { panic!("no locks") };
+    let mut report = Vec::new();
+    let options = transaction::Options { dry_run: true, locks: &locks };
+    settle_folder(&fs, "/b".as_ref(), options, &mut report).unwrap();
+    assert!(before == (contents(&fs), leftovers(&fs)));
+    let done: Vec<_> =
+        report.iter().map(|said| (said.path.to_str().unwrap(), said.verdict)).collect();
+    assert_eq!(done, [("/b/two", Verdict::RolledForward), ("/a/one", Verdict::RolledForward)]);
+}
+
+#[test]
+fn while_one_of_its_files_is_locked_nothing_is_done() {
+    let scene = scene("two folders");
+    let fs = decided(&scene);
+    let before = (contents(&fs), leftovers(&fs));
+    let locks = |_: &[PathBuf]| Ok(None);
+    let mut report = Vec::new();
+    let options = transaction::Options { dry_run: false, locks: &locks };
+    settle_folder(&fs, "/a".as_ref(), options, &mut report).unwrap();
+    assert!(before == (contents(&fs), leftovers(&fs)));
+    assert_eq!(report.iter().map(|said| said.verdict).collect::<Vec<_>>(), [Verdict::Left]);
+}
+
+#[test]
+fn in_a_shared_folder_the_record_of_a_stranger_is_not_followed() {
+    let scene = scene("two files in one folder");
+    let fs = decided(&scene);
+    let record = Path::new("/a").join(names::record(ID, RecordKind::Intent));
+    let bytes = fs.read_file(&record).unwrap();
+    fs.take_away(&record).unwrap();
+    fs.put_folder_with("/a", Attributes { mode: 0o1777, uid: 0, gid: 0 }).unwrap();
+    fs.put_file_with(&record, &bytes, Attributes { mode: 0o600, uid: 4242, gid: 4242 }).unwrap();
+    let before = contents(&fs);
+    let report = scene.recover(&fs).unwrap();
+    assert!(before == contents(&fs));
+    assert_eq!(report.iter().map(|said| said.verdict).collect::<Vec<_>>(), [Verdict::Left]);
 }

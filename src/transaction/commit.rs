@@ -454,7 +454,7 @@ impl<F: FileSystem> Place<F> {
         let name = names::record(id, RecordKind::Prepared);
         let failed =
             |syscall, error| AttemptError::from(Failure::at(syscall, self.path.join(&name), error));
-        let file = fs.create_new(&self.folder, &name, 0o600).map_err(|error| {
+        let file = fs.create_new(&self.folder, &name, 0o644).map_err(|error| {
             if Code::of(&error) != Some(Code::EEXIST) {
                 // It may be there all the same.
                 let _ = uninterrupted(|| fs.remove(&self.folder, &name));

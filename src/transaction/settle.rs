@@ -123,6 +123,11 @@ pub fn unfinished<F: FileSystem>(fs: &F, folder: &Path) -> Result<Vec<Unfinished
     for name in place.names(fs)? {
         let Some(Name::Record(id, kind)) = names::parse(&name) else { continue };
         let path = place.path.join(&name);
+        let metadata = uninterrupted(|| fs.metadata(&place.folder, &name));
+        if metadata.is_ok_and(|found| is_foreign(fs, &place.metadata, &found)) {
+            // Or anybody could keep everybody from their transactions in `/tmp`.
+            continue;
+        }
         let read = uninterrupted(|| fs.open(&place.folder, &name))
             .and_then(|file| read_record(fs, &file, id));
         match read {
@@ -247,14 +252,25 @@ fn claim<F: FileSystem>(fs: &F, place: &Place<F>, id: Id) -> Result<Claim<F>, Fa
             let name = names::record(id, kind);
             let path = place.path.join(&name);
             let failed = |syscall, error| Failure::at(syscall, &path, error);
+            match uninterrupted(|| fs.metadata(&place.folder, &name)) {
+                Ok(found)
+                    if found.kind != FileKind::File || is_foreign(fs, &place.metadata, &found) =>
+                {
+                    return Ok(Claim::Foreign(path));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("lstat", error)),
+            }
             let file = match uninterrupted(|| fs.open_to_change(&place.folder, &name)) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(failed("open", error)),
             };
-            let metadata = uninterrupted(|| fs.file_metadata(&file))
+            // It may have been exchanged since it was looked at.
+            let own = uninterrupted(|| fs.file_metadata(&file))
                 .map_err(|error| failed("fstat", error))?;
-            if metadata.kind != FileKind::File || is_foreign(fs, &place.metadata, &metadata) {
+            if is_foreign(fs, &place.metadata, &own) {
                 return Ok(Claim::Foreign(path));
             }
             if !uninterrupted(|| fs.try_lock(&file)).map_err(|error| failed("flock", error))? {
