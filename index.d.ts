@@ -514,7 +514,8 @@ export interface RecoveryReport {
  * {@link createBackup} has made does not count: going back to it is for you to decide.
  *
  * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
- * `minAge`; so this may run beside writers of this and other processes. Nothing is ever
+ * `minAge`; so this may run beside writers of this and other processes. In a folder that is shared
+ * like `/tmp` (sticky and writable by all) what other users left is left alone. Nothing is ever
  * overwritten: what becomes a file gets its name only while nothing has it. What has become a
  * file is fully durable when the promise resolves, and nothing good is removed before something
  * as good is durable. It may be cut off at any moment, run again, and run by several processes at

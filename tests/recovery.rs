@@ -328,6 +328,26 @@ fn what_is_found_after_the_lock_was_taken_decides() {
     assert_eq!(read(&fs, FILE), GOOD);
 }
 
+#[test]
+fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
+    let foreign = Attributes { mode: 0o666, uid: 2000, gid: 2000 };
+    for (folder, user, is_taken) in [
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 1000, false),
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 0, false),
+        (Attributes { mode: 0o1777, uid: 2000, gid: 0 }, 1000, true),
+        (Attributes { mode: 0o777, uid: 0, gid: 0 }, 1000, true),
+    ] {
+        for source in [TEMP, BACKUP, LEGACY] {
+            let fs = disk(&[(FILE, b"")]);
+            fs.put_folder_with("/dir", folder).unwrap();
+            fs.put_file_with(source, NEW, foreign).unwrap();
+            fs.set_user(user, user);
+            named(&fs);
+            assert_eq!(read(&fs, FILE) == NEW, is_taken, "{folder:?}, {user}");
+        }
+    }
+}
+
 // ── Folders ───────────────────────────────────────────────────────────────────────────────
 
 #[test]

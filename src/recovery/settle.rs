@@ -93,13 +93,33 @@ impl<F: FileSystem> Recovery<'_, F> {
             let which = (name.as_os_str(), *origin, *is_certain);
             let (set_aside, min_age) = (remains.set_aside, self.options.min_age);
             match orphan::claim(self.fs, place, which, set_aside, min_age, self.now) {
-                Claim::Orphan(orphan) => all.push(Left { orphan, text: None }),
+                Claim::Orphan(orphan) => match self.is_trusted(place, &orphan.metadata) {
+                    Ok(true) => all.push(Left { orphan, text: None }),
+                    Ok(false) => {
+                        let reason = "it is another user's, in a folder that is open to all";
+                        self.left(place.shown(name), reason);
+                    }
+                    Err(failure) => self.failed(place.shown(name), failure.into()),
+                },
                 Claim::Left(reason) => self.left(place.shown(name), reason),
                 Claim::Nothing => {}
                 Claim::Failed(failure) => self.failed(place.shown(name), failure.into()),
             }
         }
         all
+    }
+
+    /// In a shared folder like /tmp anybody may leave something beside a file, which must not
+    /// become that file: only what is the process's own, or belongs to the folder's owner, counts
+    /// there.
+    fn is_trusted(&self, place: &Place<F>, found: &Metadata) -> Result<bool, Failure> {
+        const SHARED: u32 = 0o1002;
+        if self.fs.effective_user().is_none_or(|user| user == found.uid) {
+            return Ok(true);
+        }
+        let around = uninterrupted(|| self.fs.folder_metadata(&place.folder))
+            .map_err(|error| Failure::at("fstat", &place.path, error))?;
+        Ok(around.mode & SHARED != SHARED || around.uid == found.uid)
     }
 
     /// Looks at the file.
