@@ -472,10 +472,14 @@ export interface RecoveryAction {
    * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
    *   corrupt.
    * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
+   *   removed it.
+   * - `'conflict'`: such a transaction names it, but somebody else has changed it since, so it was
+   *   left as it is. `to` has what it would have got.
    * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
    * - `'failed'`: something should have been done, and `error` says why it was not.
    */
-  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed'
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
   /** Why. For people: the wording is not part of the contract. */
   reason: string
   /** Of what was promoted, restored or set aside: what it is called now. */
@@ -564,6 +568,158 @@ export interface Defaults {
  * ```
  */
 export function setDefaults(defaults: Defaults): void
+
+/** The options of {@link transaction}. */
+export interface TransactionOptions {
+  /**
+   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds
+   * through a power cut. `'none'`: nothing is synced; all or nothing holds when the process is
+   * killed, but not through a power cut. (There is no `'file'`: what is decided has to be on the
+   * disk before the first file changes, and then there is little left to leave out.)
+   * @default 'full'
+   */
+  durability?: 'none' | 'full' | undefined
+  /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
+  mode?: number | undefined
+  /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
+  chown?: { uid: number; gid: number } | false | undefined
+  /**
+   * Attempts in all to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
+   * function is not called again.
+   * @default 3
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds before the second attempt, as in {@link WriteOptionsBase.retryDelay}.
+   * @default 100
+   */
+  retryDelay?: number | undefined
+  /**
+   * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed.
+   * Once it is decided it stands, and resolves.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Is told (`warn`) when an unfinished transaction was settled first; `null` for nobody.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/**
+ * What the function of a {@link transaction} works with. Nothing it does touches a file before
+ * the function has returned. Operations on one file take effect in the order of the calls. What
+ * has been started and not been waited for when the function returns is still part of the
+ * transaction. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
+ * the transaction does not name is a `TypeError`.
+ */
+export interface Transaction {
+  /**
+   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects
+   * with `ENOENT` when there is none. With an encoding it is a string.
+   */
+  read(path: string | URL, encoding: BufferEncoding): Promise<string>
+  read(path: string | URL): Promise<Buffer>
+  /** The file gets this content. The data is copied, so a buffer may be used again at once. */
+  write(
+    path: string | URL,
+    data: string | NodeJS.ArrayBufferView,
+    options?: {
+      /**
+       * For strings.
+       * @default 'utf8'
+       */
+      encoding?: BufferEncoding | undefined
+    },
+  ): Promise<void>
+  /**
+   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or
+   * returns something else, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and
+   * `EBADJSON`. What `update` throws is thrown as it is. Resolves to a value of the caller's own.
+   * Any operation on the same file within `update` rejects with `EDEADLK`.
+   */
+  updateJson<T = any>(
+    path: string | URL,
+    update: (data: T) => T | void | Promise<T | void>,
+    options?: {
+      /** What to start from when there is no file. */
+      defaultValue?: T | undefined
+      /**
+       * As for `JSON.stringify`.
+       * @default no indentation
+       */
+      indent?: number | string | undefined
+    },
+  ): Promise<T>
+  /** The file is removed. That there is none is no error. */
+  remove(path: string | URL): Promise<void>
+}
+
+/**
+ * Changes several files together: all of them or none, whatever happens. They may be in several
+ * folders and on several file systems.
+ *
+ * **Promises.** `fn` stages what is to change; when it has returned, everything new is written
+ * beside the files and synced, then a record of what is to be done is, and that decides: from
+ * there on the transaction is done. The files are renamed into their places. A throw in `fn`
+ * rolls back and is thrown as it is. After a crash at any point, a power cut included, the next
+ * transaction that names one of the files, or `recoverFromCrash` on one of the folders,
+ * completes what was decided, and takes everything else away. Write locks of all
+ * files are held from before `fn` to the end, and taken in one order that is the same
+ * everywhere: transactions on the same files never wait for each other in a circle. Whoever reads
+ * under read locks therefore sees all changes or none, and so does everybody after recovery. A
+ * file that somebody without a lock has changed between the crash and the recovery is left as it
+ * is; the new content it was to get is then beside it, as `<file>.conflict-<id>`.
+ *
+ * The changes take their place in the order of the writes of this process to the same files.
+ * Inside {@link withLock} on some or all of the files it works under the locks that are held.
+ *
+ * **Does not promise.** Who reads without locks may see some files changed and others not yet,
+ * for the moment that the renames take, or until recovery. Isolation holds among those who use
+ * the locks. Each file that is replaced or removed is read once, to know it again after a crash.
+ * The contents that are staged are held in memory. A call with more files than may be open at once
+ * fails with `EMFILE`. Folders and symbolic links are not made; a link leads to the file that
+ * is meant. Who holds the lock of one file and names others as well waits for those
+ * out of the order, and may meet somebody doing the opposite: then `timeout` ends it.
+ *
+ * An error with `committed: false` means that no file has changed. With `committed: true` the
+ * transaction is decided, but something kept it from being completed (a file that could not be
+ * renamed, a sync that failed): it stands, and recovery completes it.
+ *
+ * @param paths Every file that the transaction may read or change. The first one's folder has
+ *   the record that decides.
+ * @param fn Gets the transaction. What it returns is ignored.
+ * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
+ *   transaction or an update of one of the files or a read lock on it, `EUNSETTLED` when an
+ *   unfinished transaction on one of the files cannot be settled (its other folder is not
+ *   mounted; `error.cause.path` is its record), or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { atomicWriteJson, transaction } from 'holdfast'
+ *
+ * await atomicWriteJson('anna.json', { balance: 10 })
+ * await atomicWriteJson('ben.json', { balance: 0 })
+ * await transaction(['anna.json', 'ben.json', 'log.txt'], async (tx) => {
+ *   await tx.updateJson('anna.json', (account) => {
+ *     account.balance -= 5
+ *   })
+ *   await tx.updateJson('ben.json', (account) => {
+ *     account.balance += 5
+ *   })
+ *   await tx.write('log.txt', 'anna gave ben 5')
+ * })
+ * ```
+ */
+export function transaction(
+  paths: readonly (string | URL)[],
+  fn: (tx: Transaction) => unknown,
+  options?: TransactionOptions,
+): Promise<void>
 
 /**
  * The same functions by the names that Vectra has for them, with its rules for trying again:

@@ -10,6 +10,7 @@ const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
 const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
+const { transaction } = require('./lib/transaction.js')
 const { updateJsonFile } = require('./lib/update-json.js')
 
 module.exports = {
@@ -30,6 +31,7 @@ module.exports = {
   SessionFileError,
   setDefaults,
   setLogger,
+  transaction,
   tryAcquireLock,
   updateJsonFile,
   withLock,

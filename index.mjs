@@ -19,6 +19,7 @@ export const {
   SessionFileError,
   setDefaults,
   setLogger,
+  transaction,
   tryAcquireLock,
   updateJsonFile,
   withLock,

@@ -193,7 +193,7 @@ caught()
   recoverFromCrash(new URL('file:///file'), { minAge: 0, promote: false, legacy: true, recursive: true, dryRun: true, validate: 'json', lock: false, timeout: Infinity })
   recoverFromCrash('folder').then(({ actions, complete }) => {
     const all: boolean = complete
-    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed' | undefined = actions[0]?.action
+    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed' | undefined = actions[0]?.action
     const why: string | undefined = actions[0]?.reason ?? actions[0]?.to ?? actions[0]?.error?.code
     return [all, done, why]
   })
@@ -207,6 +207,32 @@ caught()
   setDefaults({ cleanup: true })
   // @ts-expect-error something has to be set
   setDefaults()
+}
+
+// Transactions.
+{
+  const { transaction } = everything
+  expect<Equal<ReturnType<typeof transaction>, Promise<void>>>()
+  const paths: readonly string[] = ['a', 'b']
+  transaction([...paths, new URL('file:///c')], async (tx) => {
+    const bytes: Buffer = await tx.read('a')
+    const text: string = await tx.read('a', 'utf8')
+    await tx.write('a', new Uint16Array(2))
+    await tx.write('a', text, { encoding: 'hex' })
+    const data = await tx.updateJson<{ n: number }>('b', (data) => ({ n: data.n + bytes.length }), { defaultValue: { n: 0 }, indent: 2 })
+    expect<Equal<typeof data, { n: number }>>()
+    await tx.updateJson('b', (data) => void data.anything)
+    await tx.remove(new URL('file:///c'))
+    // @ts-expect-error that is no JSON of this kind
+    await tx.updateJson<{ n: number }>('b', () => ({ m: 1 }))
+  }, { durability: 'none', mode: 0o600, chown: false, retries: 1, retryDelay: 0, timeout: Infinity, signal: new AbortController().signal, logger: null })
+  transaction(paths, () => {})
+  // @ts-expect-error there is nothing between all and nothing
+  transaction(paths, () => {}, { durability: 'file' })
+  // @ts-expect-error the folders have to be there
+  transaction(paths, () => {}, { makeDirs: true })
+  // @ts-expect-error files are named in a list
+  transaction('a', () => {})
 }
 
 // It stands in for what has the type of fs.promises.writeFile, as far as that goes.

@@ -296,5 +296,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, findOuter, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

@@ -108,4 +108,23 @@ function recovered(own, actions) {
   }
 }
 
-module.exports = { check, observer, recovered, setLogger }
+/**
+ * Logs what became of the files of a transaction that had not been finished.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {import('./binding.js').NativeDecision[]} decisions
+ */
+function settled(own, decisions) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return
+  for (const { path, verdict, reason } of decisions) {
+    const message = verdict === 'conflict' ? 'Unfinished transaction: changed file left as it is' : 'Unfinished transaction settled'
+    try {
+      logger.warn({ targetPath: path, action: verdict, reason, operation: 'transaction' }, message)
+    } catch {
+      // A logger that throws disturbs nothing: SPEC of `setLogger`.
+    }
+  }
+}
+
+module.exports = { check, observer, recovered, setLogger, settled }

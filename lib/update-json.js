@@ -303,7 +303,7 @@ class Unreadable {
   }
 }
 
-/** @param {Batch} batch @param {unknown} defaultValue */
+/** @param {Pick<Batch, 'path' | 'text'>} file @param {unknown} defaultValue */
 function parse({ path, text }, defaultValue) {
   if (text === undefined) {
     if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
@@ -373,4 +373,4 @@ async function commit({ path, text, done }, before, settings, own) {
   )
 }
 
-module.exports = { OPERATION, Thrown, checks, perform, updateJsonFile }
+module.exports = { CANCELLED, OPERATION, Thrown, checks, jsonValue, orCancelled, parse, perform, updateJsonFile }

@@ -29,6 +29,8 @@ pub enum Operation {
     Lock,
     /// `recoverFromCrash`.
     Recover,
+    /// `transaction`.
+    Transaction,
 }
 
 impl Operation {
@@ -44,6 +46,7 @@ impl Operation {
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
             Operation::Recover => "recover",
+            Operation::Transaction => "transaction",
         }
     }
 }
@@ -135,6 +138,16 @@ pub struct Contention {
     pub in_this_process: bool,
 }
 
+/// A transaction that was not finished and cannot be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("an unfinished transaction concerns the file and cannot be settled: {reason}, '{}'", path.display())]
+pub struct Unsettled {
+    /// Its record.
+    pub path: PathBuf,
+    /// Why it cannot be settled.
+    pub reason: String,
+}
+
 /// A lock that was ours and is no longer.
 #[derive(Debug)]
 pub struct LostLock {
@@ -201,6 +214,9 @@ pub enum ErrorKind {
     /// The file is not JSON.
     #[error("{0}")]
     BadJson(#[from] BadJson),
+    /// Something has to be finished first, and cannot be.
+    #[error("{0}")]
+    Unsettled(#[from] Unsettled),
     /// A defect in holdfast itself, caught before it could reach Node.
     #[error("internal error: {0}")]
     Internal(String),
@@ -217,6 +233,7 @@ impl ErrorKind {
             ErrorKind::Lost(_) => "ECOMPROMISED",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
+            ErrorKind::Unsettled(_) => "EUNSETTLED",
             ErrorKind::Internal(_) => "EINTERNAL",
         }
     }
@@ -260,6 +277,7 @@ impl ErrorKind {
             ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
+            ErrorKind::Unsettled(what) => ErrorKind::Unsettled(what.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
         }
     }

@@ -27,6 +27,7 @@ pub mod payload;
 pub mod recovery;
 pub mod target;
 pub mod temp;
+pub mod transaction;
 pub mod write;
 
 #[cfg(feature = "node")]

@@ -35,6 +35,7 @@ mod linux {
     use holdfast::json;
     use holdfast::payload::Payload;
     use holdfast::recovery::{self, Act};
+    use holdfast::transaction::{self, Change, Part, names};
     use holdfast::write::{self, Control, Durability, Options, Request, Stream};
 
     /// What the process that is to be killed does, and where.
@@ -102,6 +103,17 @@ mod linux {
                 let backup = folder.join("state.json.1.backup");
                 let restore = Restore { backup, target: file, options };
                 backup::restore(&Os, &restore, &control, None).unwrap();
+            }
+            "transaction" => {
+                let change = |name: &str, change| Part { path: folder.join(name), change };
+                let write = || Change::Write(Payload::Owned(NEW.as_bytes().to_vec()));
+                let parts = [
+                    change("state.json", write()),
+                    change("gone.json", Change::Remove),
+                    change("other/far.json", write()),
+                    change("other/made.json", write()),
+                ];
+                transaction::commit(&Os, &file, &parts, &options, &control).unwrap();
             }
             "recover" => drop(recover(&file).unwrap()),
             "sweep" => drop(recover(&folder).unwrap()),
@@ -221,7 +233,10 @@ mod linux {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {
                 let name = entry.file_name().into_string().unwrap();
-                files.insert(name, fs::read_to_string(entry.path()).unwrap());
+                files.insert(
+                    name,
+                    String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned(),
+                );
             }
         }
         files
@@ -332,6 +347,20 @@ mod linux {
                 }
             }
         }
+        let disk = |number: usize| disks[number % disks.len()];
+        for (durability, home, other) in
+            [("none", disk(0), disk(0)), ("full", disk(0), disk(1)), ("full", disk(1), disk(0))]
+        {
+            let (killed, left) = walk_transaction(durability, home, other);
+            kills += killed;
+            leftovers += left;
+            println!(
+                "transaction {durability} on {} and {}, and its recovery: {killed} kills, {left} \
+                 times something left",
+                home.display(),
+                other.display()
+            );
+        }
         println!("{kills} kills in all, {leftovers} temp files left and recovered");
         assert!(kills > 300, "{kills}");
     }
@@ -386,6 +415,103 @@ mod linux {
             if !is_killed {
                 return (last - 1, leftovers);
             }
+        }
+        unreachable!()
+    }
+
+    /// Two folders on two disks, the second one in the first by a link.
+    struct Folders {
+        home: tempfile::TempDir,
+        other: tempfile::TempDir,
+    }
+
+    impl Folders {
+        fn new(home: &Path, other: &Path) -> Folders {
+            let folders = Folders {
+                home: tempfile::tempdir_in(home).unwrap(),
+                other: tempfile::tempdir_in(other).unwrap(),
+            };
+            let (home, other) = (folders.home.path(), folders.other.path());
+            std::os::unix::fs::symlink(other, home.join("other")).unwrap();
+            for file in [home.join("state.json"), home.join("gone.json"), other.join("far.json")] {
+                fs::write(file, OLD).unwrap();
+            }
+            folders
+        }
+
+        /// What the files of the transaction are, if that is all they have become or all they
+        /// were.
+        fn version(&self) -> Option<&'static str> {
+            let read = |name: &str| fs::read_to_string(self.home.path().join(name)).ok();
+            let all = ["state.json", "other/far.json", "gone.json", "other/made.json"].map(read);
+            match all.each_ref().map(Option::as_deref) {
+                [Some(OLD), Some(OLD), Some(OLD), None] => Some(OLD),
+                [Some(NEW), Some(NEW), None, Some(NEW)] => Some(NEW),
+                _ => None,
+            }
+        }
+
+        fn leftovers(&self) -> Vec<String> {
+            let all = [self.home.path(), self.other.path()].map(|folder| read(folder).into_keys());
+            let is_left = |name: &String| names::is_transaction_name(name.as_ref());
+            all.into_iter().flatten().filter(is_left).collect()
+        }
+
+        /// Recovers from one of the folders, and says what there is then.
+        fn recovered(&self, from_other: bool) -> &'static str {
+            let from = if from_other { &self.other } else { &self.home };
+            let actions = recover(from.path()).unwrap();
+            let complain = |what: &str| -> ! {
+                panic!(
+                    "{what}: {actions:?}\n{:#?}{:#?}",
+                    read(self.home.path()),
+                    read(self.other.path())
+                )
+            };
+            if actions.iter().any(|action| matches!(action.act, Act::Failed | Act::Left)) {
+                complain("it could not be settled");
+            }
+            // Where the other folder has no record yet, or none any more, it is settled for itself.
+            for folder in [&self.home, &self.other] {
+                recover(folder.path()).unwrap();
+            }
+            if !self.leftovers().is_empty() {
+                complain("something is left");
+            }
+            self.version().unwrap_or_else(|| complain("neither all nor none"))
+        }
+    }
+
+    fn walk_transaction(durability: &str, home: &Path, other: &Path) -> (usize, usize) {
+        let operation = format!("transaction {durability}");
+        let (mut kills, mut leftovers) = (0, 0);
+        // The first kill after which some files have changed and others have not.
+        let mut halfway = None;
+        for last in 1.. {
+            let folders = Folders::new(home, other);
+            let is_killed = kill_at(&operation, folders.home.path(), last);
+            leftovers += usize::from(!folders.leftovers().is_empty());
+            if folders.version().is_none() {
+                halfway = halfway.or(Some(last));
+            }
+            let version = folders.recovered(last % 2 == 0);
+            if !is_killed {
+                assert_eq!(version, NEW, "it was acknowledged");
+                break;
+            }
+            kills += 1;
+        }
+        let halfway = halfway.unwrap();
+        for last in 1.. {
+            let folders = Folders::new(home, other);
+            assert!(kill_at(&operation, folders.home.path(), halfway));
+            assert_eq!(folders.version(), None);
+            let is_killed = kill_at("sweep full", folders.home.path(), last);
+            assert_eq!(folders.recovered(last % 2 == 0), NEW, "it was decided");
+            if !is_killed {
+                return (kills, leftovers);
+            }
+            kills += 1;
         }
         unreachable!()
     }

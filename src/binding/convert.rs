@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Either;
+use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
 use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
+use crate::transaction::Decision;
 use crate::write::{Durability, Event, Format, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
@@ -70,6 +72,33 @@ pub struct NativeValue {
     pub actions: Option<Vec<super::recovery::NativeAction>>,
     /// A recovery has to change a file, and needs its lock for that.
     pub needs_lock: Option<bool>,
+    /// The numbers of several locks that are held now,
+    pub holds: Option<Vec<u32>>,
+    /// for each file the number of the first one that is the same,
+    pub places: Option<Vec<u32>>,
+    /// and what became of transactions that had not been finished.
+    pub settled: Option<Vec<NativeDecision>>,
+    /// The content of a file, if it exists.
+    pub bytes: Option<Buffer>,
+}
+
+/// What became of a file of a transaction that had not been finished.
+#[napi(object)]
+pub struct NativeDecision {
+    pub path: String,
+    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
+    pub verdict: String,
+    pub reason: String,
+}
+
+impl From<Decision> for NativeDecision {
+    fn from(decision: Decision) -> NativeDecision {
+        NativeDecision {
+            path: decision.path.to_string_lossy().into_owned(),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason,
+        }
+    }
 }
 
 /// A backup that is there.
@@ -145,6 +174,8 @@ pub struct NativeError {
     /// Of text that is not JSON: where.
     pub line: Option<f64>,
     pub column: Option<f64>,
+    /// The path that it was for, of several.
+    pub subject: Option<String>,
     /// Of a lock that was lost: what the system said, in Node's form.
     pub cause: Option<String>,
 }
@@ -167,6 +198,7 @@ impl From<Error> for NativeError {
             in_this_process: None,
             line: None,
             column: None,
+            subject: Some(text(error.path)),
             cause: None,
         };
         let kind = match error.kind {
@@ -198,6 +230,10 @@ impl From<Error> for NativeError {
                 native.line = Some(bad.line as f64);
                 native.column = Some(bad.column as f64);
                 "json"
+            }
+            ErrorKind::Unsettled(unsettled) => {
+                native.path = Some(text(unsettled.path));
+                "unsettled"
             }
             ErrorKind::Internal(_) => "internal",
         };

@@ -15,4 +15,5 @@ mod lock_folder;
 mod port;
 mod recovery;
 mod streams;
+mod transaction;
 mod write;

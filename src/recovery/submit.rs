@@ -83,8 +83,15 @@ pub fn submit_in_turn(
         let under = (hold, lane);
         let step = move || {
             let _ = &under;
-            let held =
-                |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
+            let own = lock::key_of(&request.path);
+            // A transaction may name other files, too.
+            let held = |path: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> {
+                if matches!((&own, lock::key_of(path)), (Ok(own), Ok(key)) if *own == key) {
+                    return Ok(Some(Box::new(())));
+                }
+                let taken = lock::try_lock(path)?;
+                Ok(taken.map(|lock| -> Box<dyn Any> { Box::new(lock) }))
+            };
             Step::Done(recover(&Os, &request, &held, &control))
         };
         let answer = task::Answer::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {

@@ -41,6 +41,7 @@ mod publish;
 mod retry;
 mod sharing;
 mod stage;
+mod staged_file;
 mod stream;
 mod validate;
 
@@ -56,6 +57,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use staged_file::StagedFile;
 pub(crate) use validate::check_json;
 
 use durability::Syncs;
