@@ -527,10 +527,13 @@ export function updateJsonFile<T = any>(
   options?: UpdateJsonOptions<T>,
 ): Promise<T>
 
-/** What a lock is for. */
-export type LockKind = 'write'
+/**
+ * What a lock is for: `'write'` alone, or `'read'` beside other readers and never beside a
+ * writer.
+ */
+export type LockKind = 'read' | 'write'
 
-/** Who holds a lock, as the holder has noted it. For people: nothing depends on it. */
+/** Who holds a lock for writing, as the holder has noted it. For people: nothing depends on it. */
 export interface LockHolder {
   pid: number
   hostname: string
@@ -542,9 +545,16 @@ export interface LockHolder {
 /** A lock that is held. */
 export interface Lock {
   readonly kind: LockKind
-  /** Would be aborted if the lock were lost. The kernel does not lose locks. */
+  /**
+   * Aborted when the lock is lost while it is held. The kernel does not lose locks, so this one
+   * never is: not by `release()` either, so that what listens to it hears of a loss and of
+   * nothing else.
+   */
   readonly signal: AbortSignal
-  /** Gives the lock back. Calling it again does nothing more. */
+  /**
+   * Gives the lock back. It is free when the promise resolves. Calling it again does nothing
+   * more, and what was begun under it by `updateJsonFile` and the like is finished first.
+   */
   release(): Promise<void>
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
@@ -553,7 +563,7 @@ export interface Lock {
 /** The options of {@link tryAcquireLock}. */
 export interface TryLockOptions {
   /**
-   * Alone.
+   * Alone, or beside other readers.
    * @default 'write'
    */
   kind?: LockKind | undefined
@@ -572,12 +582,17 @@ export interface LockOptions extends TryLockOptions {
 
 /**
  * Runs a function while this call, and no other in any process or thread, holds the lock of a
- * file. The lock is given back when the function returns, throws, or its promise settles.
+ * file; with `kind: 'read'`, beside others that read and none that writes. The lock is given
+ * back when the function returns, throws, or its promise settles.
  *
  * **Promises.** Mutual exclusion among all that use holdfast's locks: calls, worker threads,
  * processes. When a process dies, however it dies, the kernel frees its locks at once: there
  * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
- * served in their order. Waiting holds up neither the event loop nor Node's thread pool.
+ * served in their order, readers that wait one after the other together. Processes take turns:
+ * on Linux, who waits is overtaken at most once by each other process, so that neither readers
+ * that keep coming starve a writer nor writers a reader; elsewhere that is left to the system,
+ * behind a gate at which all wait. Waiting holds up neither the event loop nor Node's thread
+ * pool.
  *
  * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
@@ -587,15 +602,26 @@ export interface LockOptions extends TryLockOptions {
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
  *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
- *   or errno names when the lock file cannot be used.
+ *   for reading or for writing, or errno names when the lock file cannot be used. Inside a
+ *   `withLock` for reading, what would write under the lock of the same file (`updateJsonFile`,
+ *   `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
+ * import { readFile } from 'node:fs/promises'
  *
  * await withLock('session.json', async () => {
  *   await atomicWrite('session.json', '{"turn":2}')
  *   await atomicWrite('session.log', 'turn 2')
  * })
+ *
+ * // Two files that belong together, as no writer has left them half done.
+ * const [session, log] = await withLock(
+ *   'session.json',
+ *   () => Promise.all([readFile('session.json', 'utf8'), readFile('session.log', 'utf8')]),
+ *   { kind: 'read' },
+ * )
+ * console.log(session, log)
  * ```
  */
 export function withLock<T>(
@@ -620,6 +646,12 @@ export function withLock<T>(
  *   await lock.release()
  * }
  * ```
+ *
+ * In TypeScript 5.2 and later, and Node 24 and later, it is given back at the end of the block:
+ *
+ * ```ts
+ * await using lock = await acquireLock('session.json', { kind: 'read' })
+ * ```
  */
 export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
 
@@ -637,9 +669,20 @@ export function acquireLock(path: string | URL, options?: LockOptions): Promise<
  */
 export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
 
+/** The options of {@link isLocked}. */
+export interface LookOptions {
+  /**
+   * Whom the lock would keep out: with `'write'` it is locked when anybody holds it, with
+   * `'read'` only when a writer does.
+   * @default 'write'
+   */
+  kind?: LockKind | undefined
+}
+
 /**
- * Whether somebody holds the lock of a file at this moment, and who. By the time you read the
- * answer it may have changed: to do something about it, use {@link tryAcquireLock}.
+ * Whether somebody holds the lock of a file at this moment, and who: `holder` is there when it
+ * is a writer, and is missing where the note of it could not be written. By the time you read
+ * the answer it may have changed: to do something about it, use {@link tryAcquireLock}.
  *
  * @example
  * ```js
@@ -649,7 +692,7 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
  * console.log(locked ? `held by ${holder?.pid}` : 'free')
  * ```
  */
-export function isLocked(path: string | URL, options?: {}): Promise<{ locked: boolean; holder?: LockHolder }>
+export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it

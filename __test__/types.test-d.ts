@@ -188,3 +188,28 @@ caught()
 // It stands in for what has the type of fs.promises.writeFile, as far as that goes.
 const writer: (file: string, data: string | Uint8Array) => Promise<void> = atomicWrite
 writer('file', 'text')
+
+// Locks.
+async function locks() {
+  const lock: everything.Lock = await everything.acquireLock('file', { kind: 'read', timeout: Infinity, signal: new AbortController().signal })
+  expect<Equal<typeof lock.kind, 'read' | 'write'>>()
+  expect<Equal<typeof lock.signal, AbortSignal>>()
+  expect<Equal<everything.LockKind, 'read' | 'write'>>()
+  await using other = await everything.acquireLock('file', { kind: undefined })
+  await using perhaps = await everything.tryAcquireLock(new URL('file:///file'), { kind: 'write' })
+  expect<Equal<typeof perhaps, everything.Lock | null>>()
+  const value: number = await everything.withLock('file', (held) => held.kind.length, { kind: 'read' })
+  const { locked, holder } = await everything.isLocked('file', { kind: 'read' })
+  expect<Equal<typeof locked, boolean>>()
+  holder?.since.getTime()
+  // @ts-expect-error there are two kinds
+  everything.acquireLock('file', { kind: 'shared' })
+  // @ts-expect-error it does not wait
+  everything.tryAcquireLock('file', { timeout: 5 })
+  // @ts-expect-error it does not wait
+  everything.isLocked('file', { timeout: 5 })
+  // @ts-expect-error it is as it was taken
+  lock.kind = 'write'
+  return [value, other]
+}
+locks()

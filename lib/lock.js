@@ -10,11 +10,12 @@ const OPERATION = 'lock'
 const PATIENCE = 10_000
 
 const checks = {
-  kind: oneOf('write'),
+  kind: oneOf('write', 'read'),
   timeout: milliseconds(Infinity),
   signal: abortSignal,
 }
 const { timeout: _timeout, ...tryChecks } = checks
+const lookChecks = { kind: checks.kind }
 
 /** @typedef {import('../index.js').Lock} PublicLock */
 
@@ -23,7 +24,8 @@ class Lock {
   #held
   /** @type {Promise<void> | undefined} */
   #released
-  #controller = new AbortController()
+  /** @type {AbortController | undefined} */
+  #controller
 
   /** @param {import('./held.js').Held} own */
   constructor(own) {
@@ -32,7 +34,7 @@ class Lock {
   }
 
   get signal() {
-    return this.#controller.signal
+    return (this.#controller ??= new AbortController()).signal
   }
 
   release() {
@@ -86,12 +88,12 @@ async function tryAcquireLock(path, options) {
 
 /** @type {typeof import('../index.js').isLocked} */
 async function isLocked(path, options) {
-  readOptions(options, {}, 'isLocked')
+  const { kind = 'write' } = readOptions(options, lookChecks, 'isLocked')
   const target = toPath(path)
   try {
     const absolute = toAbsolute(target)
     /** @type {import('./binding.js').NativeValue} */
-    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute))
+    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute, kind === 'write'))
     return { locked: locked === true, ...(holder && { holder: toHolder(holder) }) }
   } catch (error) {
     throw failed(target, OPERATION, error)
@@ -175,6 +177,7 @@ async function findOuter(path, inside, locks) {
     outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
   }
   if (outer?.updates !== undefined) throw IN_UPDATE
+  if (outer?.kind === 'read') throw FOR_READING
   return outer
 }
 
@@ -188,6 +191,12 @@ const IN_UPDATE = {
   message: 'the caller is in an update of this file, which would wait for itself',
   attempts: 1,
   committed: false,
+}
+
+/** A lock for reading does not become one for writing: two that wanted this would wait for each other. */
+const FOR_READING = {
+  ...IN_UPDATE,
+  message: 'the caller holds the lock of this file for reading, and a write would wait for that',
 }
 
 /**

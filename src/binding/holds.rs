@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::lock::{Hold, Key};
+use crate::lock::{Hold, Key, Kind};
 
 /// They are given back at the latest when the environment ends.
 #[derive(Default)]
@@ -55,6 +55,11 @@ impl Holds {
             .iter()
             .copied()
             .find(|number| state.held.get(number).is_some_and(|hold| hold.key() == key))
+    }
+
+    /// What this lock was taken for, if it is still held.
+    pub(super) fn kind(&self, number: u32) -> Option<Kind> {
+        self.lock().held.get(&number).map(Hold::kind)
     }
 
     /// Which locks these are, as far as they are still held.

@@ -103,8 +103,11 @@ impl Port {
             if options.make_dirs {
                 write::make_parents(&Os, path, options.durability)?;
             }
-            if holds.find(&inside, &lock::key_of(path)?).is_some() {
-                return Ok(None);
+            if let Some(number) = holds.find(&inside, &lock::key_of(path)?) {
+                return match holds.kind(number) {
+                    Some(Kind::Read) => Err(ErrorKind::Deadlock(path.clone())),
+                    _ => Ok(None),
+                };
             }
             let wanted = lock::Request {
                 path: path.clone(),

@@ -10,7 +10,10 @@
 pub mod holder;
 mod kernel;
 mod name;
+pub mod protocol;
 mod queue;
+mod threads;
+pub mod turns;
 
 pub use holder::Holder;
 pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
