@@ -6,6 +6,7 @@ const { cleanupBackups, createBackup, listBackups, restoreBackup } = require('./
 const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
 const { setLogger } = require('./lib/logger.js')
+const { metrics, resetMetrics } = require('./lib/metrics.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { updateJsonFile } = require('./lib/update-json.js')
 
@@ -20,6 +21,8 @@ module.exports = {
   createBackup,
   isLocked,
   listBackups,
+  metrics,
+  resetMetrics,
   restoreBackup,
   SessionFileError,
   setLogger,

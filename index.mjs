@@ -12,6 +12,8 @@ export const {
   createBackup,
   isLocked,
   listBackups,
+  metrics,
+  resetMetrics,
   restoreBackup,
   SessionFileError,
   setLogger,

@@ -2,6 +2,7 @@
 
 const { onAbort } = require('./abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
 const port = require('./port.js')
@@ -52,6 +53,7 @@ async function release(own) {
   // What was started under the lock is finished under it.
   await own.last
   await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  lockReleased(own)
 }
 
 /** @type {typeof import('../index.js').withLock} */
@@ -59,7 +61,7 @@ async function withLock(path, fn, options) {
   const read = readOptions(options, checks, 'withLock')
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
-  const own = await acquire(target, read, held.current())
+  const own = await tracedAcquire(target, read, held.current())
   const lock = new Lock(own)
   try {
     return await held.run(own, () => fn(lock))
@@ -71,7 +73,7 @@ async function withLock(path, fn, options) {
 /** @type {typeof import('../index.js').acquireLock} */
 async function acquireLock(path, options) {
   const read = readOptions(options, checks, 'acquireLock')
-  return new Lock(await acquire(toPath(path), read, []))
+  return new Lock(await tracedAcquire(toPath(path), read, []))
 }
 
 /** @type {typeof import('../index.js').tryAcquireLock} */
@@ -79,7 +81,7 @@ async function tryAcquireLock(path, options) {
   const read = readOptions(options, tryChecks, 'tryAcquireLock')
   const target = toPath(path)
   try {
-    return new Lock(await acquire(target, { ...read, timeout: 0 }, []))
+    return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, []))
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ELOCKED') return null
     throw error
@@ -116,6 +118,8 @@ async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, i
     throw failed(target, OPERATION, error, signal)
   }
 }
+
+const tracedAcquire = tracedLock(acquire)
 
 /**
  * Does a piece of work under the lock of a file that the caller holds, in the order of the

@@ -11,6 +11,7 @@ mod convert;
 mod holds;
 mod json;
 mod lock;
+mod metrics;
 mod port;
 mod streams;
 mod write;
