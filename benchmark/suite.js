@@ -31,6 +31,7 @@ const measurements = [
   require('./workloads/folder.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
+  require('./probes/metrics.js'),
 ]
 
 /** @type {Probe[]} */
