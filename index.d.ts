@@ -402,6 +402,168 @@ export function cleanupBackups(
   options?: { anyName?: boolean | undefined },
 ): Promise<string[]>
 
+/** The options of {@link recoverFromCrash}. */
+export interface RecoverOptions {
+  /**
+   * In a folder: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are dealt
+   * with as well. They may be a user's own files. For a file that is named they always are.
+   * @default false
+   */
+  legacy?: boolean | undefined
+  /**
+   * Whether a temp file may become a file that does not exist. The newest does whose text is one
+   * JSON object or array in full; with `false` it is removed.
+   * @default true for a file, false for a folder
+   */
+  promote?: boolean | undefined
+  /**
+   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count
+   * as an orphan. Programs other than holdfast do not lock theirs, and some network file systems
+   * do not show the locks of other machines: there the age is all that tells.
+   * @default 60000
+   */
+  minAge?: number | undefined
+  /**
+   * Deal with all folders below a folder, too. Symbolic links are not followed.
+   * @default false
+   */
+  recursive?: boolean | undefined
+  /**
+   * Only say what would be done.
+   * @default false
+   */
+  dryRun?: boolean | undefined
+  /**
+   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without it that holds
+   * for names that end in `.json`.
+   */
+  validate?: 'json' | undefined
+  /**
+   * Change a file only under its write lock. For a file that is named the lock is waited for (or
+   * used, inside {@link withLock} for that file); in a folder, files whose lock is held are left
+   * alone. Removing orphans needs no lock but theirs.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock of a file that is named, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Stops between two files: the call rejects with an `AbortError`, and what has been done stays
+   * done.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives this call's log entries, one for each action; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** What {@link recoverFromCrash} has decided about a file. */
+export interface RecoveryAction {
+  /** The file that it is about, as an absolute path. */
+  path: string
+  /**
+   * - `'removed'`: it was of no use to anybody, and is gone.
+   * - `'promoted'`: a temp file has become the file that it was written to be.
+   * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
+   *   corrupt.
+   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
+   * - `'failed'`: something should have been done, and `error` says why it was not.
+   */
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed'
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+  /** Of what was promoted, restored or set aside: what it is called now. */
+  to?: string | undefined
+  /**
+   * Of what failed: why. With `committed: true` it has taken the place of the file all the same,
+   * but may not survive a power cut.
+   */
+  error?: SessionFileError | undefined
+}
+
+/** What {@link recoverFromCrash} has done. */
+export interface RecoveryReport {
+  /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
+  actions: RecoveryAction[]
+  /** Whether none of them failed. */
+  complete: boolean
+}
+
+/**
+ * Puts in order what a crash has left of writes: beside one file, or in a folder.
+ *
+ * | what is left | the file | |
+ * | --- | --- | --- |
+ * | temp file | missing | the newest that is one whole JSON object or array becomes the file (`promote`); others are removed |
+ * | `.bak` | missing | it becomes the file |
+ * | temp file, `.bak` | there | they are stale, and removed; a `.bak` only after the file has been synced |
+ * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
+ *
+ * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
+ * `<file>.bak` only beside a file that is named, or with `legacy`. Nothing else is touched. What
+ * {@link createBackup} has made does not count: going back to it is for you to decide.
+ *
+ * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
+ * `minAge`; so this may run beside writers of this and other processes. Nothing is ever
+ * overwritten: what becomes a file gets its name only while nothing has it. What has become a
+ * file is fully durable when the promise resolves, and nothing good is removed before something
+ * as good is durable. It may be cut off at any moment, run again, and run by several processes at
+ * once. What goes wrong with one file is in the report, and the others are dealt with.
+ *
+ * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is
+ * taken for dead. While a corrupt file is replaced, there is no file of that name for a moment.
+ * Removals are not synced: after a power cut some orphans may be there again.
+ *
+ * @param pathOrDir A file, which need not exist, or a folder. A symbolic link leads to what is
+ *   behind it.
+ * @throws {SessionFileError} When the path cannot be looked at at all (`ENOENT` when the folder
+ *   does not exist), `ELOCKED` when the lock of the file was not free in time, `EDEADLK` inside an
+ *   update of the file.
+ * @example
+ * ```js
+ * import { recoverFromCrash } from 'holdfast'
+ *
+ * const { actions } = await recoverFromCrash('session.json')
+ * for (const { action, path, reason } of actions) console.log(action, path, reason)
+ *
+ * await recoverFromCrash('.', { dryRun: true })
+ * ```
+ */
+export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptions): Promise<RecoveryReport>
+
+/** What {@link setDefaults} sets. */
+export interface Defaults {
+  /**
+   * `'onFirstWrite'`: when the process first writes to a file in a folder, orphaned temp files
+   * (unlocked, and older than a minute) are removed from that folder, in the background. Only
+   * those are that {@link recoverFromCrash} could make no use of: beside a file that is there and
+   * not corrupt, or no whole JSON object or array themselves. The write neither waits for it nor
+   * hears of it. A folder counts as written to once its writes begin, for the rest of the process.
+   * @default 'off'
+   */
+  cleanup?: 'off' | 'onFirstWrite' | undefined
+}
+
+/**
+ * Sets what holds for all calls in this process, its worker threads included. What is left out
+ * stays as it is.
+ *
+ * @throws {TypeError} When a value is of the wrong type or an option is not known.
+ * @example
+ * ```js
+ * import { setDefaults } from 'holdfast'
+ *
+ * setDefaults({ cleanup: 'onFirstWrite' })
+ * ```
+ */
+export function setDefaults(defaults: Defaults): void
+
 /**
  * The same functions by the names that Vectra has for them, with its rules for trying again:
  * `retries` attempts in all (by default 3), of which attempt n waits
@@ -546,24 +708,72 @@ export interface LockHolder {
 export interface Lock {
   readonly kind: LockKind
   /**
-   * Aborted when the lock is lost while it is held. The kernel does not lose locks, so this one
-   * never is: not by `release()` either, so that what listens to it hears of a loss and of
-   * nothing else.
+   * Aborted when the lock is lost while it is held, with a {@link SessionFileError}
+   * (`ECOMPROMISED`) as its reason; see {@link LockProtocol}. The kernel does not lose locks, so
+   * for one of its own it never is: not by `release()` either, so that what listens to it hears
+   * of a loss and of nothing else.
    */
   readonly signal: AbortSignal
   /**
    * Gives the lock back. It is free when the promise resolves. Calling it again does nothing
    * more, and what was begun under it by `updateJsonFile` and the like is finished first.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
    */
   release(): Promise<void>
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** The options of {@link tryAcquireLock}. */
-export interface TryLockOptions {
+/**
+ * How a lock is made known to others. **The two protocols do not exclude each other**: all
+ * programs that share a file must use the same one.
+ *
+ * - `'kernel'`: holdfast's own, by locks of the operating system.
+ * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
+ *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
+ *   thread of its own, so that a blocked event loop does not matter); one that is older than
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
+ *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
+ *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
+ *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
+ *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
+ *   polling, every 16 ms at most; who holds a lock is not known. Between
+ *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
+ *   the package itself is in `docs/formats.md`.
+ *
+ * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
+ * left that runs the package, stop them all once and start them again with `'kernel'`.
+ */
+export type LockProtocol = 'kernel' | 'proper-lockfile'
+
+/** Which locks are meant. */
+export interface ProtocolOptions {
   /**
-   * Alone, or beside other readers.
+   * Of which protocol.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at
+   * which a lock is abandoned. All who share a file should have the same.
+   * @default 10000
+   */
+  stale?: number | undefined
+}
+
+/** The options of {@link tryAcquireLock}. */
+export interface TryLockOptions extends ProtocolOptions {
+  /**
+   * With `protocol: 'proper-lockfile'`: milliseconds between one refreshment of a lock that is
+   * held and the next, from 1000 to `stale / 2`.
+   * @default stale / 2
+   */
+  update?: number | undefined
+  /**
+   * Alone, or beside other readers, which is possible only in the kernel's protocol.
    * @default 'write'
    */
   kind?: LockKind | undefined
@@ -601,10 +811,11 @@ export interface LockOptions extends TryLockOptions {
  *
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
- *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
- *   for reading or for writing, or errno names when the lock file cannot be used. Inside a
- *   `withLock` for reading, what would write under the lock of the same file (`updateJsonFile`,
- *   `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
+ *   `holder` say who has it), `ECOMPROMISED` when it was lost before the function had ended (only
+ *   with `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by
+ *   `withLock`, for reading or for writing, or errno names when the lock file cannot be used.
+ *   Inside a `withLock` for reading, what would write under the lock of the same file
+ *   (`updateJsonFile`, `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
@@ -670,7 +881,7 @@ export function acquireLock(path: string | URL, options?: LockOptions): Promise<
 export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
 
 /** The options of {@link isLocked}. */
-export interface LookOptions {
+export interface LookOptions extends ProtocolOptions {
   /**
    * Whom the lock would keep out: with `'write'` it is locked when anybody holds it, with
    * `'read'` only when a writer does.
@@ -693,6 +904,122 @@ export interface LookOptions {
  * ```
  */
 export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
+
+/** The options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /**
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for
+   * `i` from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once.
+   * There is no polling behind it in the kernel's protocol: the lock is had as soon as it is free.
+   * @default 10
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 100
+   */
+  minTimeout?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 1000
+   */
+  maxTimeout?: number | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which
+   * a lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * @default 30000
+   */
+  stale?: number | undefined
+  /**
+   * How the lock is made known to others. `'proper-lockfile'` is for sharing an index with
+   * programs that still use that package; it has no read locks, so readers exclude each other too.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+}
+
+/** A lock that a {@link LockManager} has handed out. */
+export interface ManagedLock {
+  readonly kind: LockKind
+  /**
+   * Gives the lock back. Calling it again does nothing more.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
+  release(): Promise<void>
+  /**
+   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
+   * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   */
+  extend(milliseconds: number): Promise<void>
+  /** `release`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * The class of this name of Vectra's fork: one reader-writer lock for each index folder, on the
+ * file `.vectra.lock` in it, which stays there.
+ *
+ * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
+ * processes; nothing is left behind by a process that dies. A manager that has the write lock of
+ * a folder gets read locks of it at once; others are kept out until the last of them has been
+ * given back, too.
+ *
+ * **Does not promise.** It does not know which of its callers holds what: one that has a read
+ * lock and asks for the write lock waits for itself, and gets `ELOCKED`.
+ *
+ * @example
+ * ```js
+ * import { LockManager } from 'holdfast'
+ *
+ * const manager = new LockManager()
+ * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
+ * try {
+ *   const reading = await manager.acquireReadLock('my-index')
+ *   await reading.release()
+ *   console.log(await manager.isWriteLocked('my-index'))
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export class LockManager {
+  /**
+   * Takes the lock of a folder for writing. The folder is made if it is missing.
+   *
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder`
+   *   say who has it), or errno names.
+   */
+  acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /**
+   * Takes the lock of a folder, which must exist, for reading.
+   *
+   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
+   */
+  acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for whatever. */
+  tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
+  /** Whether somebody, here or elsewhere, has the lock of a folder for writing at this moment. */
+  isWriteLocked(dir: string | URL, options?: ProtocolOptions): Promise<boolean>
+  /** Gives back all that this manager has handed out. */
+  releaseAllLocks(): Promise<void>
+}
+
+/**
+ * A {@link LockManager} for all to share. It is one for each thread.
+ *
+ * @example
+ * ```js
+ * import { lockManager } from 'holdfast'
+ *
+ * const lock = await lockManager.tryAcquireWriteLock('my-index')
+ * if (lock) await lock.release()
+ * ```
+ */
+export const lockManager: LockManager
 
 /**
  * Durations that have been counted, in milliseconds. All fields are 0 while there are none.
@@ -986,12 +1313,12 @@ export class SessionFileError extends Error {
   path: string
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`.
+   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EBADJSON'`, `'EEMPTYJSON'`.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */

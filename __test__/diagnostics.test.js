@@ -164,6 +164,15 @@ describe('tracing locks', () => {
     for (const { held } of released) assert.ok(held >= 0)
   })
 
+  test('the other protocol likewise', async (t) => {
+    const file = newFile(t)
+    const { events } = trace('holdfast:lock')
+    const acquired = listen('holdfast:lock:acquired')
+    const released = listen('holdfast:lock:released')
+    await withLock(file, () => {}, { protocol: 'proper-lockfile' })
+    assert.deepEqual([events(), acquired.length, released.length], [SUCCESS, 1, 1])
+  })
+
   test('a lock that is not had is an error', async (t) => {
     const file = newFile(t)
     const lock = await acquireLock(file)

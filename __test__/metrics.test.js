@@ -309,6 +309,22 @@ describe('locks', () => {
     })
   }
 
+  test('locks of the other protocol are counted with them', async (t) => {
+    const file = begin(t)
+    const options = /** @type {const} */ ({ protocol: 'proper-lockfile' })
+    const lock = await acquireLock(file, options)
+    assert.equal(await tryAcquireLock(file, options), null)
+    assert.equal((await failure(() => withLock(file, () => {}, { ...options, timeout: 5 }))).code, 'ELOCKED')
+    const waiting = withLock(file, () => {}, { ...options, timeout: GUARD })
+    assert.equal(await tryAcquireLock(file, options), null)
+    await lock.release()
+    await waiting
+    const { contention, ...locks } = metrics().locks
+    assert.deepEqual(locks.acquired, { read: 0, write: 2 })
+    assert.deepEqual([locks.refused, locks.timedOut, locks.hold.write.count], [2, 1, 2])
+    assert.deepEqual(contention.map(({ path, contended }) => [path, contended]), [[file, locks.contended]])
+  })
+
   test('a path that leads nowhere, and a lock that the caller holds, fail by their codes', async (t) => {
     const file = begin(t)
     await failure(() => acquireLock(path.join(file, 'no', 'folder')))

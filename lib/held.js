@@ -8,6 +8,7 @@ const { AsyncLocalStorage } = require('node:async_hooks')
 /**
  * @typedef {object} Held
  * @property {number | undefined} hold the native side's number; none where there is no lock
+ * @property {InstanceType<typeof import('./lock-folder.js').FolderHold>} [folder] instead of `hold`: a lock of the other protocol
  * @property {import('../index.js').LockKind} kind
  * @property {boolean} isLive until it is given back
  * @property {string | undefined} updates the JSON file whose update the code is part of
@@ -80,4 +81,9 @@ function numbers(all) {
   return all.flatMap((held) => held.hold ?? [])
 }
 
-module.exports = { create, current, numbers, reserve, run }
+/** @param {readonly Held[]} all */
+function folderNumbers(all) {
+  return all.flatMap((held) => held.folder?.number ?? [])
+}
+
+module.exports = { create, current, folderNumbers, numbers, reserve, run }

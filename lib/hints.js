@@ -33,6 +33,9 @@ function hintFor(error) {
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
   }
+  if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
+    return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
+  }
   return HINTS[error.code]
 }
 

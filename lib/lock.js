@@ -5,6 +5,7 @@ const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrong
 const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
+const lockFolder = require('./lock-folder.js')
 const port = require('./port.js')
 
 const OPERATION = 'lock'
@@ -14,9 +15,12 @@ const checks = {
   kind: oneOf('write', 'read'),
   timeout: milliseconds(Infinity),
   signal: abortSignal,
+  protocol: oneOf('kernel', lockFolder.PROTOCOL),
+  stale: lockFolder.stale,
+  update: lockFolder.update,
 }
 const { timeout: _timeout, ...tryChecks } = checks
-const lookChecks = { kind: checks.kind }
+const lookChecks = { kind: checks.kind, protocol: checks.protocol, stale: checks.stale }
 
 /** @typedef {import('../index.js').Lock} PublicLock */
 
@@ -35,7 +39,7 @@ class Lock {
   }
 
   get signal() {
-    return (this.#controller ??= new AbortController()).signal
+    return this.#held.folder?.signal ?? (this.#controller ??= new AbortController()).signal
   }
 
   release() {
@@ -52,8 +56,18 @@ async function release(own) {
   own.isLive = false
   // What was started under the lock is finished under it.
   await own.last
-  await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  if (own.folder) await releaseFolder(own.folder)
+  else await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
   lockReleased(own)
+}
+
+/** @param {InstanceType<typeof lockFolder.FolderHold>} folder */
+async function releaseFolder(folder) {
+  try {
+    await folder.release()
+  } catch (error) {
+    throw failed(folder.target, OPERATION, error)
+  }
 }
 
 /** @type {typeof import('../index.js').withLock} */
@@ -63,11 +77,16 @@ async function withLock(path, fn, options) {
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
   const own = await tracedAcquire(target, read, held.current())
   const lock = new Lock(own)
+  let value
   try {
-    return await held.run(own, () => fn(lock))
-  } finally {
-    await lock.release()
+    value = await held.run(own, () => fn(lock))
+  } catch (error) {
+    // What the function has met comes first. It is told of the loss of a lock by its signal.
+    await lock.release().catch(() => {})
+    throw error
   }
+  await lock.release()
+  return value
 }
 
 /** @type {typeof import('../index.js').acquireLock} */
@@ -90,10 +109,13 @@ async function tryAcquireLock(path, options) {
 
 /** @type {typeof import('../index.js').isLocked} */
 async function isLocked(path, options) {
-  const { kind = 'write' } = readOptions(options, lookChecks, 'isLocked')
+  const read = readOptions(options, lookChecks, 'isLocked')
+  const rules = lockFolder.rulesOf(read)
+  const { kind = 'write' } = read
   const target = toPath(path)
   try {
     const absolute = toAbsolute(target)
+    if (rules) return { locked: await lockFolder.isHeld({ path: absolute }, rules.stale) }
     /** @type {import('./binding.js').NativeValue} */
     const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute, kind === 'write'))
     return { locked: locked === true, ...(holder && { holder: toHolder(holder) }) }
@@ -104,12 +126,15 @@ async function isLocked(path, options) {
 
 /**
  * @param {string} target
- * @param {{ kind?: import('../index.js').LockKind, timeout?: number, signal?: AbortSignal }} options
+ * @param {{ kind?: import('../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number }} options
  * @param {readonly import('./held.js').Held[]} inside
  */
-async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, inside) {
+async function acquire(target, options, inside) {
+  const rules = lockFolder.rulesOf(options)
+  const { kind = 'write', timeout = PATIENCE, signal } = options
   try {
     const path = toAbsolute(target)
+    if (rules) return { ...held.create(undefined, kind), folder: await acquireFolder(target, { path }, rules, timeout, signal, inside) }
     const hold = await waitFor(signal, (opened, id) =>
       opened.acquireLock(id, path, kind === 'write', timeout, held.numbers(inside)),
     )
@@ -120,6 +145,30 @@ async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, i
 }
 
 const tracedAcquire = tracedLock(acquire)
+
+/**
+ * Takes a lock in the protocol of `proper-lockfile`.
+ *
+ * @param {string} target the path as it was given
+ * @param {import('./binding.js').LockNaming} naming
+ * @param {import('./binding.js').LockRules} rules
+ * @param {number} timeout
+ * @param {AbortSignal} [signal]
+ * @param {readonly import('./held.js').Held[]} [inside]
+ */
+async function acquireFolder(target, naming, rules, timeout, signal, inside = []) {
+  const folder = new lockFolder.FolderHold(target)
+  try {
+    folder.taken(await waitFor(signal, (opened, id) => {
+      folder.watch(id)
+      return opened.acquireLockFolder(id, naming, rules, timeout, held.folderNumbers(inside))
+    }))
+    return folder
+  } catch (error) {
+    folder.unwatch()
+    throw error
+  }
+}
 
 /**
  * Does a piece of work under the lock of a file that the caller holds, in the order of the
@@ -228,14 +277,14 @@ function underLock(path, { signal }, settings, work) {
  * Runs an operation that waits for a lock, and can be cancelled while it does.
  *
  * @param {AbortSignal | undefined} signal
- * @param {(port: import('./binding.js').Port, id: number) => import('./binding.js').LockWaiter | null} start
+ * @param {(port: import('./binding.js').Port, id: number) => import('./binding.js').LockWaiter | import('./binding.js').LockFolderWaiter | null} start
  * @param {import('./binding.js').Control} [control] cancels it when it does not wait any more
  * @param {(event: import('./binding.js').NativeEvent) => void} [observe]
  * @returns {Promise<import('./binding.js').NativeValue>}
  */
 async function waitFor(signal, start, control, observe) {
   if (signal?.aborted) throw { kind: 'cancelled' }
-  /** @type {import('./binding.js').LockWaiter | null} */
+  /** @type {ReturnType<typeof start>} */
   let waiter = null
   const stop = onAbort(signal, () => {
     control?.cancel()
@@ -251,5 +300,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

@@ -92,4 +92,25 @@ function entry(logger, targetPath, event) {
   }
 }
 
-module.exports = { check, observer, setLogger }
+/**
+ * Logs what a recovery has done.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {import('../index.js').RecoveryAction[]} actions
+ */
+function recovered(own, actions) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return
+  for (const { path, action, reason, to, error } of actions) {
+    const fields = { path, action, reason, ...(to !== undefined && { to }), operation: 'recover' }
+    try {
+      if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
+      else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
+      else logger.warn(fields, 'Recovered after a crash')
+    } catch {
+      // A logger that throws does not disturb the recovery.
+    }
+  }
+}
+
+module.exports = { check, observer, recovered, setLogger }

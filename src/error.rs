@@ -27,6 +27,8 @@ pub enum Operation {
     ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
+    /// `recoverFromCrash`.
+    Recover,
 }
 
 impl Operation {
@@ -41,6 +43,7 @@ impl Operation {
             Operation::CleanupBackups => "clean up backups",
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
+            Operation::Recover => "recover",
         }
     }
 }
@@ -132,6 +135,25 @@ pub struct Contention {
     pub in_this_process: bool,
 }
 
+/// A lock that was ours and is no longer.
+#[derive(Debug)]
+pub struct LostLock {
+    /// The lock folder.
+    pub path: PathBuf,
+    /// What the system said; `None` when somebody else has the lock.
+    pub failure: Option<Failure>,
+}
+
+impl fmt::Display for LostLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the lock {} was lost: ", self.path.display())?;
+        match &self.failure {
+            Some(failure) => write!(f, "{failure}"),
+            None => f.write_str("somebody else has taken it"),
+        }
+    }
+}
+
 /// Where a text stops being JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line} column {column}")]
@@ -170,6 +192,9 @@ pub enum ErrorKind {
     /// Waiting for the lock would never end: the caller holds it.
     #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
     Deadlock(PathBuf),
+    /// The lock was held, and has been lost.
+    #[error("{0}")]
+    Lost(Box<LostLock>),
     /// The file has no content at all.
     #[error("the file is empty, which is not JSON")]
     EmptyJson,
@@ -189,6 +214,7 @@ impl ErrorKind {
             ErrorKind::Cancelled => "ABORT_ERR",
             ErrorKind::Locked(_) => "ELOCKED",
             ErrorKind::Deadlock(_) => "EDEADLK",
+            ErrorKind::Lost(_) => "ECOMPROMISED",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
             ErrorKind::Internal(_) => "EINTERNAL",
@@ -231,6 +257,7 @@ impl ErrorKind {
             ErrorKind::Cancelled => ErrorKind::Cancelled,
             ErrorKind::Locked(contention) => ErrorKind::Locked(contention.clone()),
             ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
+            ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),

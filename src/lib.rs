@@ -25,6 +25,7 @@ pub mod json;
 pub mod lock;
 pub mod metrics;
 pub mod payload;
+pub mod recovery;
 pub mod target;
 pub mod temp;
 pub mod write;

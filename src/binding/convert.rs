@@ -25,19 +25,25 @@ pub struct Report {
     pub event: Option<NativeEvent>,
     /// Set when the operation has succeeded with a value.
     pub value: Option<NativeValue>,
+    /// Set when the lock that the operation brought has been lost.
+    pub lost: Option<NativeError>,
 }
 
 impl Report {
     pub(super) fn failed(id: f64, error: Error) -> Report {
-        Report { id, error: Some(error.into()), event: None, value: None }
+        Report { id, error: Some(error.into()), event: None, value: None, lost: None }
     }
 
     pub(super) fn happened(id: f64, event: Event) -> Report {
-        Report { id, error: None, event: Some(event.into()), value: None }
+        Report { id, error: None, event: Some(event.into()), value: None, lost: None }
     }
 
     pub(super) fn succeeded(id: f64, value: NativeValue) -> Report {
-        Report { id, error: None, event: None, value: Some(value) }
+        Report { id, error: None, event: None, value: Some(value), lost: None }
+    }
+
+    pub(super) fn lost(id: f64, error: Error) -> Report {
+        Report { id, error: None, event: None, value: None, lost: Some(error.into()) }
     }
 }
 
@@ -58,6 +64,12 @@ pub struct NativeValue {
     pub backups: Option<Vec<NativeBackup>>,
     pub candidates: Option<Vec<NativeCandidate>>,
     pub names: Option<Vec<String>>,
+    /// Which lock it is, in this process.
+    pub key: Option<String>,
+    /// What a recovery has done.
+    pub actions: Option<Vec<super::recovery::NativeAction>>,
+    /// A recovery has to change a file, and needs its lock for that.
+    pub needs_lock: Option<bool>,
 }
 
 /// A backup that is there.
@@ -133,6 +145,8 @@ pub struct NativeError {
     /// Of text that is not JSON: where.
     pub line: Option<f64>,
     pub column: Option<f64>,
+    /// Of a lock that was lost: what the system said, in Node's form.
+    pub cause: Option<String>,
 }
 
 impl From<Error> for NativeError {
@@ -153,6 +167,7 @@ impl From<Error> for NativeError {
             in_this_process: None,
             line: None,
             column: None,
+            cause: None,
         };
         let kind = match error.kind {
             ErrorKind::System(failure) => {
@@ -172,6 +187,11 @@ impl From<Error> for NativeError {
             ErrorKind::Deadlock(path) => {
                 native.path = Some(text(path));
                 "deadlock"
+            }
+            ErrorKind::Lost(lost) => {
+                native.path = Some(text(lost.path));
+                native.cause = lost.failure.map(|failure| failure.to_string());
+                "lost"
             }
             ErrorKind::EmptyJson => "json",
             ErrorKind::BadJson(bad) => {

@@ -17,6 +17,7 @@ use napi_derive::napi;
 
 use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
+use super::lock_folder::LockFolders;
 use super::streams::Streams;
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
@@ -31,6 +32,7 @@ pub(super) type Outcomes = Completions<Message>;
 pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) holds: Holds,
+    pub(super) folders: LockFolders,
     pub(super) streams: Streams,
 }
 
@@ -43,18 +45,32 @@ impl Environment {
         path: &Path,
         outcome: Result<NativeValue, ErrorKind>,
     ) {
-        let failed = |kind: ErrorKind| Error {
-            exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
-            kind,
-            operation,
-            path: path.to_owned(),
-            attempts: 1,
-            committed: false,
-        };
-        self.outcomes.push(Either::B(match outcome {
-            Ok(value) => Report::succeeded(id, value),
-            Err(kind) => Report::failed(id, failed(kind)),
-        }));
+        self.outcomes.push(Either::B(report(id, operation, path, outcome)));
+    }
+}
+
+/// The outcome of an operation that has a value.
+pub(super) fn report(
+    id: f64,
+    operation: Operation,
+    path: &Path,
+    outcome: Result<NativeValue, ErrorKind>,
+) -> Report {
+    match outcome {
+        Ok(value) => Report::succeeded(id, value),
+        Err(kind) => Report::failed(id, failed(operation, path, kind)),
+    }
+}
+
+/// What a failed operation reports that is tried once.
+pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Error {
+    Error {
+        exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
+        kind,
+        operation,
+        path: path.to_owned(),
+        attempts: 1,
+        committed: false,
     }
 }
 
@@ -190,6 +206,9 @@ impl Port {
         let limit = Duration::from_millis(milliseconds.into());
         self.environment.outcomes.close(WaitFor::Everyone(limit));
         self.environment.streams.close();
+        // Elsewhere they go later, when no handler of the program's runs any more.
+        #[cfg(not(unix))]
+        self.environment.folders.close();
     }
 }
 
@@ -243,6 +262,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.outcomes.close(WaitFor::Borrowers);
     environment.streams.close();
     environment.holds.close();
+    environment.folders.close();
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

@@ -136,6 +136,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
+    /// Opens an existing regular file to lock, rename and sync it, and to write to it from its
+    /// beginning where the process may; where it may not, a write fails with `EBADF` or
+    /// `EACCES`. A symbolic link is not followed.
+    fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:
@@ -237,6 +242,24 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Removes a file's name.
     fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
+
+    // ── Folders that serve as locks ───────────────────────────────────────────────────
+
+    /// When an open folder was last changed, or was set to have been.
+    fn folder_modified(&self, folder: &Self::Folder) -> io::Result<SystemTime>;
+
+    /// Sets when an open folder was last changed, as exactly as the file system counts time.
+    fn set_folder_modified(&self, folder: &Self::Folder, time: SystemTime) -> io::Result<()>;
+
+    /// Takes the advisory lock of an open folder, without waiting. `Ok(false)` when somebody
+    /// else holds it. It is freed when the folder is closed or the process dies. Where there
+    /// are no such locks, or none for a folder opened to name files only, it answers
+    /// `Ok(true)`.
+    fn try_lock_folder(&self, folder: &Self::Folder) -> io::Result<bool>;
+
+    /// Lets two things in a folder change names with each other, in one step. `Ok(false)`,
+    /// with nothing done, where the system cannot do that.
+    fn exchange(&self, folder: &Self::Folder, one: &OsStr, other: &OsStr) -> io::Result<bool>;
 }
 
 /// How often an operation that keeps answering `EINTR` is continued before its error

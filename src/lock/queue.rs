@@ -24,7 +24,7 @@ use crate::fs::os::{Folder, Os};
 use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
 use crate::metrics::{LockCall, LockHeld};
-use crate::target;
+use crate::target::{self, Target};
 
 /// Which lock is meant: the folder that holds its file, and the file's name in it.
 pub type Key = (FileId, OsString);
@@ -228,15 +228,7 @@ struct Place {
 
 impl Place {
     fn find(path: &Path) -> Result<Place, Failure> {
-        // A folder may be named with a separator at the end; it is locked as a whole,
-        // through a file beside it like any other.
-        let path = match path.components().next_back() {
-            // Only the system knows what it is called.
-            Some(Component::ParentDir) => &std::fs::canonicalize(path)
-                .map_err(|error| Failure::at("realpath", path, error))?,
-            _ => without_end(path),
-        };
-        let target = target::resolve(&Os, path, true, FolderUse::Names)?;
+        let target = target_of(path)?;
         let folder = uninterrupted(|| Os.folder_metadata(&target.folder))
             .map_err(|error| Failure::at("fstat", &target.folder_path, error))?;
         let name = name::of(&target.name);
@@ -247,6 +239,20 @@ impl Place {
             name,
         })
     }
+}
+
+/// What a path to be locked means.
+pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
+    // A folder may be named with a separator at the end; it is locked as a whole, through a
+    // file beside it like any other.
+    let path = match path.components().next_back() {
+        // Only the system knows what it is called.
+        Some(Component::ParentDir) => {
+            &std::fs::canonicalize(path).map_err(|error| Failure::at("realpath", path, error))?
+        }
+        _ => without_end(path),
+    };
+    target::resolve(&Os, path, true, FolderUse::Names)
 }
 
 /// The path without separators at its end.

@@ -159,6 +159,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             control: control.clone().unwrap_or_default(),
             reply: Reply {
                 client,
+                control: control.clone(),
                 path: path.clone(),
                 is_answered: false,
                 begun: Instant::now(),
@@ -761,6 +762,7 @@ fn give_up<F: FileSystem + Clone>(writes: Vec<Running<F>>, reason: &ErrorKind) {
 /// thread, must not leave anybody waiting.
 struct Reply {
     client: Box<dyn Client>,
+    control: Option<Arc<Control>>,
     path: PathBuf,
     is_answered: bool,
     /// When it was asked for, and how durable it was to be.
@@ -773,6 +775,10 @@ impl Reply {
         self.is_answered = true;
         let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
         METRICS.writes.answered(self.begun, self.durability, told);
+        // Whoever is told of the outcome finds a lock free that was kept for the write.
+        if let Some(control) = &self.control {
+            control.let_go();
+        }
         self.client.finish(outcome);
     }
 

@@ -30,6 +30,7 @@ use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
 
+mod arrival;
 mod control;
 mod durability;
 mod engine;
@@ -44,6 +45,7 @@ mod stage;
 mod stream;
 mod validate;
 
+pub use arrival::{Hook, watch_folders};
 pub use control::Control;
 pub use durability::Durability;
 pub use engine::{Client, Engine, Lane, engine};
@@ -55,6 +57,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use validate::check_json;
 
 use durability::Syncs;
 use events::{Log, Notes};
@@ -453,6 +456,7 @@ fn publish<F: FileSystem>(
         Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
         Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
     };
+    control.let_go();
     log.renamed(begun.elapsed());
     Ok(number)
 }
@@ -480,6 +484,7 @@ fn find<F: FileSystem>(
         Some(target) => target,
         None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
+    arrival::folder(fs, &target);
     match job.name {
         Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.

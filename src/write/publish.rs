@@ -123,10 +123,23 @@ pub(super) fn make_durable<F: FileSystem>(
     let synced = match syncs {
         Syncs::None | Syncs::FileBefore => return Ok(()),
         Syncs::FileThenFolder => sync_folder(fs, target, temp),
-        Syncs::BytesThenFile => uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
-            .map_err(|error| Failure::at("fsync", target.shown(&target.name), error)),
+        Syncs::BytesThenFile => sync_target(fs, target, temp),
     };
     synced.map_err(|failure| AttemptError { kind: failure.into(), committed: true })
+}
+
+/// Makes the file that is now the target durable, its name included.
+fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Result<(), Failure> {
+    uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
+        .map_err(|error| Failure::at("fsync", target.shown(&target.name), error))?;
+    if look(fs, target, temp, &target.name) == Found::Ours {
+        return Ok(());
+    }
+    // Somebody else's file has taken its place already, and btrfs does nothing for a file that
+    // has no name left. Then what was there before might come back, although this write was
+    // acknowledged. Whatever is there now has to stay, with its bytes.
+    uninterrupted(|| blocking(|| fs.sync_file_system_of(&temp.file)))
+        .map_err(|error| Failure::at("syncfs", target.shown(&target.name), error))
 }
 
 /// Makes the names in the target's folder durable.

@@ -4,6 +4,11 @@
 mod sync_rules;
 
 #[cfg(unix)]
+mod farewell;
+#[cfg(unix)]
+pub use farewell::Farewell;
+
+#[cfg(unix)]
 mod unix;
 #[cfg(unix)]
 pub use unix::{File, Folder, Os};

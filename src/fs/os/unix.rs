@@ -107,19 +107,8 @@ impl FileSystem for Os {
         Ok(metadata_of(&stat))
     }
 
-    // The fields' types differ between the Unixes.
-    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
     fn modified(&self, folder: &Folder, name: &OsStr) -> io::Result<SystemTime> {
-        let stat = rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
-        let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
-        // Before 1970 the seconds count backwards, and the fraction still forwards.
-        let time = match stat.st_mtime as i64 {
-            0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
-            _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
-        };
-        let time = time.and_then(|time| time.checked_add(fraction));
-        time.ok_or_else(|| Code::EOVERFLOW.error())
+        modified(&rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
@@ -139,6 +128,18 @@ impl FileSystem for Os {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?;
         Ok(File { descriptor })
+    }
+
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        use rustix::io::Errno;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(File { descriptor }),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+                self.open(folder, name)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn try_lock(&self, file: &File) -> io::Result<bool> {
@@ -339,6 +340,74 @@ impl FileSystem for Os {
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&folder.descriptor, name, AtFlags::empty())?)
     }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        modified(&rustix::fs::fstat(&folder.descriptor)?)
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_err(|_| Code::EINVAL.error())?;
+        let time = rustix::fs::Timespec {
+            tv_sec: since.as_secs().try_into().map_err(|_| Code::EOVERFLOW.error())?,
+            tv_nsec: since.subsec_nanos().into(),
+        };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        // By name, as a descriptor that only names files cannot be changed itself.
+        Ok(rustix::fs::utimensat(&folder.descriptor, ".", &times, AtFlags::empty())?)
+    }
+
+    fn try_lock_folder(&self, folder: &Folder) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::flock(&folder.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // Besides file systems without locks: NFS locks only what is open for writing, and
+            // a descriptor that only names files has none.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    fn exchange(&self, folder: &Folder, one: &OsStr, other: &OsStr) -> io::Result<bool> {
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        let folder = &folder.descriptor;
+        match rustix::fs::renameat_with(folder, one, folder, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            // The kernel or the file system does not know it.
+            Err(error)
+                if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
+                    .contains(&error) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// When something was last changed.
+// The fields' types differ between the Unixes.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+fn modified(stat: &Stat) -> io::Result<SystemTime> {
+    let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
+    let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    // Before 1970 the seconds count backwards, and the fraction still forwards.
+    let time = match stat.st_mtime as i64 {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    let time = time.and_then(|time| time.checked_add(fraction));
+    time.ok_or_else(|| Code::EOVERFLOW.error())
 }
 
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]

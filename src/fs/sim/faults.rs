@@ -37,6 +37,7 @@ kinds! {
     ReadLink = "read link";
     CreateNew = "create new";
     Open = "open";
+    OpenToChange = "open to change";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";
@@ -54,6 +55,10 @@ kinds! {
     SyncFolder = "sync folder";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
+    FolderModified = "folder modified";
+    SetFolderModified = "set folder modified";
+    TryLockFolder = "try lock folder";
+    Exchange = "exchange";
 }
 
 /// An operation that was asked of the disk.

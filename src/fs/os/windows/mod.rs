@@ -264,6 +264,26 @@ impl FileSystem for Os {
         Ok(File { handle, position: AtomicU64::new(0) })
     }
 
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
+        let open = |access| {
+            let opening =
+                Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
+            native::open_at(folder, &name, &opening)
+        };
+        let handle = match open(GENERIC_READ | GENERIC_WRITE | DELETE) {
+            // It is read-only, or may not be written to.
+            Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
+                open(GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)?
+            }
+            outcome => outcome?,
+        };
+        if metadata_of(handle.as_handle())?.kind != FileKind::File {
+            return Err(Code::ELOOP.error());
+        }
+        Ok(File { handle, position: AtomicU64::new(0) })
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         match native::lock(file.handle.as_handle(), LOCKED_BYTE) {
             Ok(()) => Ok(true),
@@ -437,6 +457,26 @@ impl FileSystem for Os {
                 let _ = set_attributes(handle, attributes);
             }
         })
+    }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        let written = native::general(folder.handle.as_handle())?.ftLastWriteTime;
+        time_of(native::wide(written.dwHighDateTime, written.dwLowDateTime))
+            .ok_or_else(|| Code::EOVERFLOW.error())
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let own = native::reopen_folder(folder.handle.as_handle(), FILE_WRITE_ATTRIBUTES)?;
+        std::fs::File::from(own).set_modified(time)
+    }
+
+    /// A folder has no bytes that could be locked.
+    fn try_lock_folder(&self, _folder: &Folder) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
     }
 }
 

@@ -1,0 +1,340 @@
+//! What becomes of one file and of what is left beside it.
+
+use std::cmp::Reverse;
+use std::ffi::OsStr;
+
+use super::names::{self, Origin, Remains};
+use super::orphan::{self, Claim, Orphan};
+use super::replace::Brought;
+use super::text::{self, Text};
+use super::{Act, Place, Recovery};
+use crate::error::Failure;
+use crate::fs::{FileId, FileKind, FileSystem, Metadata, uninterrupted};
+use crate::io::blocking;
+use crate::write::AttemptError;
+
+/// What the file is.
+enum Now {
+    Missing,
+    /// As far as can be told.
+    Good(FileId),
+    /// It has no bytes, and need not be JSON.
+    Empty(FileId),
+    /// It should be JSON, and is not.
+    Corrupt(Metadata, String),
+    /// No regular file.
+    Other,
+}
+
+/// An orphan, and what was found in it, if that was looked at.
+struct Left<F: FileSystem> {
+    orphan: Box<Orphan<F>>,
+    text: Option<Text>,
+}
+
+impl<F: FileSystem> Left<F> {
+    fn is_whole(&self) -> bool {
+        self.text == Some(Text::Whole)
+    }
+}
+
+const NOT_WHOLE: &str = "it is not one whole JSON object or array";
+const CUT: &str = "the name of its file is cut short in its own, so it may be another's";
+
+impl<F: FileSystem> Recovery<'_, F> {
+    /// Decides, and does it. What cannot be done is among the actions.
+    pub(super) fn settle(&mut self, place: &Place<F>, remains: &Remains, is_named: bool) {
+        let mut all = self.claim(place, remains);
+        if all.is_empty() && !is_named {
+            return;
+        }
+        let path = place.shown(&remains.file);
+        let now = match self.see(place, &remains.file) {
+            Ok(now) => now,
+            Err(error) => return self.failed(path, error),
+        };
+        if matches!(now, Now::Missing | Now::Corrupt(..)) {
+            self.judge(place, &mut all);
+        }
+        let source = self.source(remains, &all, &now);
+        let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
+        let changes_file = source.is_some()
+            || matches!(now, Now::Good(_)) && all.iter().any(is_backup) && !self.only_sweeps;
+        if !changes_file || self.options.dry_run {
+            return self.carry_out(place, remains, all, &now, source, is_named);
+        }
+        let _guard = match (self.guard)(&path) {
+            Ok(Some(guard)) => guard,
+            Ok(None) => {
+                for left in all {
+                    let name = place.shown(&left.orphan.name);
+                    self.left(name, "the lock of its file is held by somebody else");
+                }
+                return;
+            }
+            Err(kind) => return self.failed(path, kind.into()),
+        };
+        // It may have been written while the lock was being taken.
+        match self.see(place, &remains.file) {
+            Ok(now) => {
+                if matches!(now, Now::Missing | Now::Corrupt(..)) {
+                    self.judge(place, &mut all);
+                }
+                let source = self.source(remains, &all, &now);
+                self.carry_out(place, remains, all, &now, source, is_named);
+            }
+            Err(error) => self.failed(path, error),
+        }
+    }
+
+    fn claim(&mut self, place: &Place<F>, remains: &Remains) -> Vec<Left<F>> {
+        let mut all = Vec::new();
+        for (name, origin, is_certain) in &remains.names {
+            let which = (name.as_os_str(), *origin, *is_certain);
+            let (set_aside, min_age) = (remains.set_aside, self.options.min_age);
+            match orphan::claim(self.fs, place, which, set_aside, min_age, self.now) {
+                Claim::Orphan(orphan) => all.push(Left { orphan, text: None }),
+                Claim::Left(reason) => self.left(place.shown(name), reason),
+                Claim::Nothing => {}
+                Claim::Failed(failure) => self.failed(place.shown(name), failure.into()),
+            }
+        }
+        all
+    }
+
+    /// Looks at the file.
+    fn see(&self, place: &Place<F>, name: &OsStr) -> Result<Now, AttemptError> {
+        let Some(found) = place.look(self.fs, name)? else { return Ok(Now::Missing) };
+        if found.kind != FileKind::File {
+            return Ok(Now::Other);
+        }
+        if self.options.validate.is_none() && !names::is_json(name) {
+            return Ok(if found.size == 0 { Now::Empty(found.id) } else { Now::Good(found.id) });
+        }
+        let shown = place.shown(name);
+        let file = match uninterrupted(|| self.fs.open(&place.folder, name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Now::Missing),
+            Err(error) => return Err(Failure::at("open", shown, error).into()),
+        };
+        let metadata = uninterrupted(|| self.fs.file_metadata(&file))
+            .map_err(|error| Failure::at("fstat", &shown, error))?;
+        Ok(match text::judge(self.fs, &file, self.control)? {
+            Text::Whole | Text::Scalar => Now::Good(metadata.id),
+            Text::Empty => Now::Corrupt(metadata, "it is empty, which is not JSON".to_owned()),
+            Text::Bad(bad) => Now::Corrupt(metadata, format!("it is not JSON: {bad}")),
+        })
+    }
+
+    /// Looks into what was left.
+    fn judge(&mut self, place: &Place<F>, all: &mut Vec<Left<F>>) {
+        let mut failed = Vec::new();
+        all.retain_mut(|left| {
+            if left.text.is_none() {
+                match text::judge(self.fs, &left.orphan.file, self.control) {
+                    Ok(text) => left.text = Some(text),
+                    Err(kind) => {
+                        failed.push((place.shown(&left.orphan.name), kind.into()));
+                        return false;
+                    }
+                }
+            }
+            true
+        });
+        failed.into_iter().for_each(|(path, error)| self.failed(path, error));
+    }
+
+    /// Which of those that were left is to become the file, if any.
+    fn source(&self, remains: &Remains, all: &[Left<F>], now: &Now) -> Option<usize> {
+        let must_be_json = self.options.validate.is_some() || names::is_json(&remains.file);
+        if self.only_sweeps || !matches!(now, Now::Missing | Now::Corrupt(..)) {
+            return None;
+        }
+        let may_be = |left: &Left<F>| match left.orphan.origin {
+            Origin::Backup => {
+                !must_be_json || matches!(left.text, Some(Text::Whole | Text::Scalar))
+            }
+            Origin::Temp | Origin::LegacyTemp => {
+                let is_wanted = matches!(now, Now::Corrupt(..))
+                    || self.promotes
+                    || orphan::was_interrupted(left.orphan.modified, remains.set_aside);
+                is_wanted && left.is_whole() && left.orphan.is_certain
+            }
+        };
+        let rank = |left: &Left<F>| {
+            let Orphan { modified, origin, name, .. } = &*left.orphan;
+            (*modified, *origin, Reverse(name.clone()))
+        };
+        let newest = all
+            .iter()
+            .enumerate()
+            .filter(|(_, left)| may_be(left))
+            .max_by_key(|(_, left)| rank(left))
+            .map(|(index, _)| index);
+        // A file that is not as it should be is still better than none.
+        newest.or_else(|| {
+            let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
+            all.iter().position(is_backup).filter(|_| matches!(now, Now::Missing))
+        })
+    }
+
+    fn carry_out(
+        &mut self,
+        place: &Place<F>,
+        remains: &Remains,
+        mut all: Vec<Left<F>>,
+        now: &Now,
+        source: Option<usize>,
+        is_named: bool,
+    ) {
+        let file = place.shown(&remains.file);
+        if let Some(index) = source {
+            let chosen = all.remove(index);
+            if self.replace(place, remains, &chosen, now) {
+                for left in all {
+                    let is_temp = left.orphan.origin != Origin::Backup;
+                    if !left.orphan.is_certain && is_named {
+                        self.left(place.shown(&left.orphan.name), CUT);
+                    } else if is_temp && !left.is_whole() {
+                        self.remove(place, &left.orphan, NOT_WHOLE);
+                    } else {
+                        self.remove(place, &left.orphan, "the file has been recovered without it");
+                    }
+                }
+            }
+            return;
+        }
+        if let Now::Corrupt(_, why) = now {
+            self.left(file, format!("{why}, and there is nothing good to restore it from"));
+        }
+        // The backup goes last: until then it is the one copy that is surely good.
+        all.sort_by_key(|left| Reverse(left.orphan.origin));
+        for left in &all {
+            let (orphan, shown) = (&left.orphan, place.shown(&left.orphan.name));
+            let is_temp = orphan.origin != Origin::Backup;
+            let reason = match now {
+                Now::Missing | Now::Corrupt(..) if is_temp && !left.is_whole() => NOT_WHOLE,
+                _ if is_temp && !orphan.is_certain && is_named => {
+                    self.left(shown, CUT);
+                    continue;
+                }
+                Now::Missing | Now::Corrupt(..) if is_temp && self.only_sweeps => {
+                    self.left(shown, "it is whole, and its file is not");
+                    continue;
+                }
+                Now::Missing if is_temp && self.promotes => {
+                    self.left(shown, CUT);
+                    continue;
+                }
+                Now::Missing if is_temp => "its file does not exist, and `promote` is off",
+                Now::Missing | Now::Corrupt(..) => {
+                    self.left(shown, "it is not good either");
+                    continue;
+                }
+                Now::Other if orphan.origin == Origin::Temp => "what it was to become is no file",
+                Now::Other => {
+                    self.left(shown, "what has the name of its file is no file");
+                    continue;
+                }
+                Now::Empty(_) if !is_temp && orphan.metadata.size > 0 => {
+                    self.left(shown, "the file is empty, and this is not");
+                    continue;
+                }
+                Now::Good(id) | Now::Empty(id) if !is_temp => {
+                    match self.make_durable(place, &remains.file, *id) {
+                        Ok(true) => {}
+                        Ok(false) => {
+                            self.left(shown, "somebody else has changed the file meanwhile");
+                            continue;
+                        }
+                        Err(failure) => {
+                            self.failed(shown, failure.into());
+                            continue;
+                        }
+                    }
+                    "the file is there and good"
+                }
+                Now::Good(_) | Now::Empty(_) => "the file is there: the write was cut off",
+            };
+            self.remove(place, orphan, reason);
+        }
+    }
+
+    /// Makes what was chosen the file. Says whether it is.
+    fn replace(
+        &mut self,
+        place: &Place<F>,
+        remains: &Remains,
+        chosen: &Left<F>,
+        now: &Now,
+    ) -> bool {
+        let (file, name) = (place.shown(&remains.file), place.shown(&chosen.orphan.name));
+        let corrupt = match now {
+            Now::Corrupt(metadata, why) => Some((metadata, why)),
+            _ => None,
+        };
+        let replaced = corrupt.map(|(metadata, _)| metadata);
+        match self.bring(place, &chosen.orphan, &remains.file, replaced) {
+            Ok(Brought { aside, is_in_place: true }) => {
+                let is_restored = corrupt.is_some()
+                    || chosen.orphan.origin == Origin::Backup
+                    || orphan::was_interrupted(chosen.orphan.modified, remains.set_aside);
+                let reason = match corrupt {
+                    Some(_) => "it is good, and the file was not",
+                    None => "the file was missing",
+                };
+                if let (Some(aside), Some((_, why))) = (aside, corrupt) {
+                    self.note(file.clone(), Act::SetAside, Some(place.shown(&aside)), why);
+                }
+                let act = if is_restored { Act::Restored } else { Act::Promoted };
+                self.note(name, act, Some(file), reason);
+                true
+            }
+            Ok(_) => {
+                self.left(name, "somebody else has changed the file meanwhile");
+                false
+            }
+            Err(error) => {
+                self.failed(name, error);
+                false
+            }
+        }
+    }
+
+    /// Makes sure that the file outlasts what is about to be removed. `false` if it is another
+    /// file by now.
+    fn make_durable(&self, place: &Place<F>, name: &OsStr, id: FileId) -> Result<bool, Failure> {
+        let fs = self.fs;
+        if self.options.dry_run {
+            return Ok(true);
+        }
+        let shown = place.shown(name);
+        let file = uninterrupted(|| fs.open(&place.folder, name))
+            .map_err(|error| Failure::at("open", &shown, error))?;
+        uninterrupted(|| blocking(|| fs.sync_file(&file)))
+            .map_err(|error| Failure::at("fsync", &shown, error))?;
+        uninterrupted(|| blocking(|| fs.sync_folder(&place.folder, Some(&file))))
+            .map_err(|error| Failure::at("fsync", &place.path, error))?;
+        let found = uninterrupted(|| fs.file_metadata(&file))
+            .map_err(|error| Failure::at("fstat", &shown, error))?;
+        Ok(found.id == id && place.is_still(fs, name, id)?)
+    }
+
+    fn remove(&mut self, place: &Place<F>, orphan: &Orphan<F>, reason: &str) {
+        let shown = place.shown(&orphan.name);
+        if self.options.dry_run {
+            return self.note(shown, Act::Removed, None, reason);
+        }
+        // A name that is known beforehand may be somebody else's new file by now.
+        match place.is_still(self.fs, &orphan.name, orphan.metadata.id) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(failure) => return self.failed(shown, failure.into()),
+        }
+        match uninterrupted(|| self.fs.remove(&place.folder, &orphan.name)) {
+            Ok(()) => self.note(shown, Act::Removed, None, reason),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => self.failed(shown.clone(), Failure::at("unlink", shown, error).into()),
+        }
+    }
+}
