@@ -18,43 +18,26 @@ function resetMetrics() {
 }
 
 /**
+ * The figures by their names: `writes.latency.full` is `full` of `latency` of `writes`.
+ *
  * @param {import('./binding.js').NativeMetrics} counted
  * @returns {import('../index.js').Metrics}
  */
-function told({ writes, syncs, updates, backups, locks }) {
-  const { none, file, full, rounds, shared } = writes
-  return frozen({
-    writes: {
-      acknowledged: { none: none.count, file: file.count, full: full.count },
-      failed: byCode(writes.failed),
-      merged: writes.merged,
-      attempts: writes.attempts,
-      retries: writes.retries,
-      bytes: writes.bytes,
-      sharedSyncs: { rounds, writes: shared },
-      latency: { none, file, full },
-    },
-    syncs,
-    updates,
-    backups: { ...backups, failed: byCode(backups.failed) },
-    locks: {
-      acquired: { read: locks.readWaits.count, write: locks.writeWaits.count },
-      contended: locks.contended,
-      timedOut: locks.timedOut,
-      refused: locks.refused,
-      failed: byCode(locks.failed),
-      wait: { read: locks.readWaits, write: locks.writeWaits },
-      hold: { read: locks.readHolds, write: locks.writeHolds },
-      contention: locks.contention.map(({ path, count, uncertainty, waited }) => ({
-        path, contended: count, uncertainty, waited,
-      })),
-    },
-  })
+function told({ figures, contention }) {
+  /** @type {any} */
+  const all = { writes: { failed: {} }, backups: { failed: {} }, locks: { failed: {}, contention } }
+  for (const { name, count, durations } of figures) {
+    const path = name.split('.')
+    const last = /** @type {string} */ (path.pop())
+    const section = path.reduce((inner, part) => (inner[part] ??= {}), all)
+    section[last] = durations ? histogram(count, durations) : count
+  }
+  return frozen(all)
 }
 
-/** @param {import('./binding.js').NativeFailures[]} failures */
-function byCode(failures) {
-  return Object.fromEntries(failures.map(({ code, count }) => [code, count]))
+/** @param {number} count @param {number[]} durations */
+function histogram(count, [min, max, mean, p50, p90, p99, p999]) {
+  return { count, min, max, mean, p50, p90, p99, p999 }
 }
 
 /**

@@ -6,6 +6,8 @@
 //! number is ever too small, each says by how much it may be too large, and a file that has more
 //! than one in [`MOST`] of all waits is always there.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +19,14 @@ pub const MOST: usize = 64;
 
 /// Taken only by whoever has had to wait for a lock, so that nobody pays who has not.
 pub struct Contention {
-    places: Mutex<Vec<Place>>,
+    places: Mutex<BTreeMap<PathBuf, Waits>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Waits {
+    count: u64,
+    uncertainty: u64,
+    waited: Duration,
 }
 
 /// One file.
@@ -35,10 +44,10 @@ pub struct Place {
 
 impl Contention {
     pub(super) const fn new() -> Contention {
-        Contention { places: Mutex::new(Vec::new()) }
+        Contention { places: Mutex::new(BTreeMap::new()) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Place>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Waits>> {
         // Nothing that runs under this lock can panic and leave the state half changed.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,44 +55,40 @@ impl Contention {
     /// A call has waited for so long, whatever came of it.
     pub fn record(&self, path: &Path, waited: Duration) {
         let mut places = self.lock();
-        let place = match places.iter_mut().find(|place| place.path == path) {
-            Some(place) => place,
-            None => {
-                let uncertainty = match places.len() {
-                    MOST => forget_least(&mut places),
-                    _ => 0,
-                };
-                places.push(Place {
-                    path: path.to_owned(),
-                    count: uncertainty,
-                    uncertainty,
-                    waited: Duration::ZERO,
-                });
-                let Some(last) = places.last_mut() else { return };
-                last
-            }
-        };
-        place.count += 1;
-        place.waited = place.waited.saturating_add(waited);
+        if !places.contains_key(path) {
+            let count = if places.len() < MOST { 0 } else { forget_least(&mut places) };
+            let waits = Waits { count, uncertainty: count, waited: Duration::ZERO };
+            places.insert(path.to_owned(), waits);
+        }
+        if let Some(waits) = places.get_mut(path) {
+            waits.count += 1;
+            waits.waited = waits.waited.saturating_add(waited);
+        }
     }
 
     /// Those with the most waits first.
     pub(super) fn read(&self, reading: Reading) -> Vec<Place> {
-        let mut places = match reading {
+        let places = match reading {
             Reading::Keep => self.lock().clone(),
             Reading::Take => std::mem::take(&mut *self.lock()),
         };
-        places.sort_by(|one, other| {
-            other.count.cmp(&one.count).then_with(|| one.path.cmp(&other.path))
-        });
+        let place = |(path, Waits { count, uncertainty, waited })| Place {
+            path,
+            count,
+            uncertainty,
+            waited,
+        };
+        let mut places: Vec<Place> = places.into_iter().map(place).collect();
+        places.sort_by_key(|place| Reverse(place.count));
         places
     }
 }
 
 /// Makes room, and says how many waits are forgotten.
-fn forget_least(places: &mut Vec<Place>) -> u64 {
-    let least = places.iter().enumerate().min_by_key(|(_, place)| place.count);
-    least.map(|(index, _)| index).map_or(0, |index| places.swap_remove(index).count)
+fn forget_least(places: &mut BTreeMap<PathBuf, Waits>) -> u64 {
+    let least = places.iter().min_by_key(|(_, waits)| waits.count);
+    let least = least.map(|(path, _)| path.clone());
+    least.and_then(|path| places.remove(&path)).map_or(0, |waits| waits.count)
 }
 
 #[cfg(test)]

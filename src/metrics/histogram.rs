@@ -29,6 +29,8 @@ pub const RELATIVE_ERROR: f64 = 0.5 / PARTS as f64;
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     sum: AtomicU64,
+    /// What the shortest lacks to the largest number there is. So everything begins at zero, and
+    /// takes no room in the file of the program.
     least: AtomicU64,
     most: AtomicU64,
 }
@@ -60,7 +62,7 @@ impl Histogram {
         Histogram {
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
             sum: AtomicU64::new(0),
-            least: AtomicU64::new(u64::MAX),
+            least: AtomicU64::new(0),
             most: AtomicU64::new(0),
         }
     }
@@ -72,21 +74,17 @@ impl Histogram {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.sum.fetch_add(nanoseconds, Ordering::Relaxed);
-        // Nearly always neither has changed, and a look is cheaper.
-        if nanoseconds < self.least.load(Ordering::Relaxed) {
-            self.least.fetch_min(nanoseconds, Ordering::Relaxed);
-        }
-        if nanoseconds > self.most.load(Ordering::Relaxed) {
-            self.most.fetch_max(nanoseconds, Ordering::Relaxed);
-        }
+        raise(&self.least, u64::MAX - nanoseconds);
+        raise(&self.most, nanoseconds);
     }
 
+    // One of it is enough: it is not called where time matters.
+    #[inline(never)]
     pub(super) fn read(&self, reading: Reading) -> Summary {
-        let counts: Vec<u64> =
-            self.buckets.iter().map(|bucket| reading.number(bucket, 0)).collect();
-        let sum = reading.number(&self.sum, 0);
-        let least = reading.number(&self.least, u64::MAX);
-        let most = reading.number(&self.most, 0);
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| reading.number(bucket)).collect();
+        let sum = reading.number(&self.sum);
+        let least = u64::MAX - reading.number(&self.least);
+        let most = reading.number(&self.most);
         let filled = |(index, count): (usize, &u64)| (*count > 0).then_some(index);
         let first = counts.iter().enumerate().find_map(filled);
         let last = counts.iter().enumerate().rev().find_map(filled);
@@ -118,6 +116,14 @@ impl Histogram {
             p99: quantile(990),
             p999: quantile(999),
         }
+    }
+}
+
+/// Makes a number at least so large.
+fn raise(number: &AtomicU64, to: u64) {
+    // Nearly always it is, and a look is cheaper.
+    if to > number.load(Ordering::Relaxed) {
+        number.fetch_max(to, Ordering::Relaxed);
     }
 }
 

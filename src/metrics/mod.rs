@@ -6,13 +6,17 @@
 //! anybody, whether or not somebody ever looks; only a call that has waited for a lock, or
 //! failed, does more. What is derived (means, quantiles) is worked out by whoever reads.
 //!
-//! Each section is a struct with a `read` that says what it tells. Nothing here knows anything of
-//! how files are written, so whatever comes along can count here.
+//! Each section is a struct with a `tell` that says what it has, by the names that users see.
+//! Nothing here knows anything of how files are written, so whatever comes along can have a section.
+//!
+//! All of it is zero at the beginning, so it takes no room in the file of the program, and what is
+//! never touched takes none in memory.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::error::{ErrorKind, Operation};
@@ -52,6 +56,48 @@ impl Metrics {
             locks: Locks::new(),
         }
     }
+
+    /// All that there is to tell.
+    pub fn read(&self, reading: Reading) -> Figures {
+        let mut figures =
+            Figures { reading, counts: vec![], durations: vec![], contention: vec![] };
+        self.writes.tell(&mut figures);
+        self.syncs.tell(&mut figures);
+        self.updates.tell(&mut figures);
+        self.backups.tell(&mut figures);
+        self.locks.tell(&mut figures);
+        figures
+    }
+}
+
+/// What has been counted, by the names that users see: `writes.latency.full`.
+#[derive(Debug)]
+pub struct Figures {
+    reading: Reading,
+    /// Numbers of things.
+    pub counts: Vec<(String, u64)>,
+    /// Durations of things.
+    pub durations: Vec<(String, Summary)>,
+    /// The files that were contended for, those with the most waits first.
+    pub contention: Vec<Place>,
+}
+
+impl Figures {
+    fn count(&mut self, name: &str, counter: &Counter) {
+        self.counts.push((name.to_owned(), counter.read(self.reading)));
+    }
+
+    /// Durations, and under a name of its own how many there are.
+    fn durations(&mut self, name: &str, histogram: &Histogram, count: Option<&str>) {
+        let summary = histogram.read(self.reading);
+        self.counts.extend(count.map(|name| (name.to_owned(), summary.count)));
+        self.durations.push((name.to_owned(), summary));
+    }
+
+    fn failures(&mut self, name: &str, failures: &Failures) {
+        let codes = failures.read(self.reading).into_iter();
+        self.counts.extend(codes.map(|(code, count)| (format!("{name}.{code}"), count)));
+    }
 }
 
 /// What is to become of the numbers that are read.
@@ -59,16 +105,16 @@ impl Metrics {
 pub enum Reading {
     /// They stay.
     Keep,
-    /// Each goes back to its beginning in the moment in which it is read. What is counted at that
+    /// Each goes back to zero in the moment in which it is read. What is counted at that
     /// moment is in what was read or in what comes after, never in both or in neither.
     Take,
 }
 
 impl Reading {
-    fn number(self, number: &AtomicU64, beginning: u64) -> u64 {
+    fn number(self, number: &AtomicU64) -> u64 {
         match self {
             Reading::Keep => number.load(Ordering::Relaxed),
-            Reading::Take => number.swap(beginning, Ordering::Relaxed),
+            Reading::Take => number.swap(0, Ordering::Relaxed),
         }
     }
 }
@@ -86,43 +132,36 @@ impl Counter {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    /// What it has come to.
-    pub fn read(&self, reading: Reading) -> u64 {
-        reading.number(&self.0, 0)
+    fn read(&self, reading: Reading) -> u64 {
+        reading.number(&self.0)
     }
 }
 
-/// More codes than errors have.
-const CODES: usize = 96;
-
-/// Failures by the code of their error.
+/// Failures by the code of their error. A failure is rare and dear enough to wait for another.
 pub struct Failures {
-    counts: [(OnceLock<&'static str>, Counter); CODES],
+    counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Failures {
     const fn new() -> Failures {
-        Failures { counts: [const { (OnceLock::new(), Counter::new()) }; CODES] }
+        Failures { counts: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        // Nothing that runs under this lock can panic and leave the state half changed.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one.
     pub fn add(&self, code: &'static str) {
-        // Whoever comes first with a code takes the next free place for it.
-        let place = self.counts.iter().find(|(place, _)| *place.get_or_init(|| code) == code);
-        if let Some((_, count)) = place {
-            count.add(1);
-        }
+        *self.lock().entry(code).or_default() += 1;
     }
 
-    /// Those that there are, in the order of the alphabet.
-    pub fn read(&self, reading: Reading) -> Vec<(&'static str, u64)> {
-        let used = self.counts.iter().map_while(|(code, count)| Some((*code.get()?, count)));
-        let mut counts: Vec<_> = used
-            .map(|(code, count)| (code, count.read(reading)))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        counts.sort_unstable();
-        counts
+    fn read(&self, reading: Reading) -> BTreeMap<&'static str, u64> {
+        match reading {
+            Reading::Keep => self.lock().clone(),
+            Reading::Take => std::mem::take(&mut *self.lock()),
+        }
     }
 }
 
@@ -145,22 +184,6 @@ pub struct Writes {
     rounds: Counter,
     /// The writes that they served.
     shared: Counter,
-}
-
-/// What [`Writes`] tells. See there.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct WritesRead {
-    pub none: Summary,
-    pub file: Summary,
-    pub full: Summary,
-    pub failures: Vec<(&'static str, u64)>,
-    pub merged: u64,
-    pub attempts: u64,
-    pub retries: u64,
-    pub bytes: u64,
-    pub rounds: u64,
-    pub shared: u64,
 }
 
 impl Writes {
@@ -210,20 +233,18 @@ impl Writes {
         }
     }
 
-    /// What they tell.
-    pub fn read(&self, reading: Reading) -> WritesRead {
-        WritesRead {
-            none: self.none.read(reading),
-            file: self.file.read(reading),
-            full: self.full.read(reading),
-            failures: self.failures.read(reading),
-            merged: self.merged.read(reading),
-            attempts: self.attempts.read(reading),
-            retries: self.retries.read(reading),
-            bytes: self.bytes.read(reading),
-            rounds: self.rounds.read(reading),
-            shared: self.shared.read(reading),
+    fn tell(&self, figures: &mut Figures) {
+        for (level, latency) in [("none", &self.none), ("file", &self.file), ("full", &self.full)] {
+            let count = format!("writes.acknowledged.{level}");
+            figures.durations(&format!("writes.latency.{level}"), latency, Some(&count));
         }
+        figures.failures("writes.failed", &self.failures);
+        figures.count("writes.merged", &self.merged);
+        figures.count("writes.attempts", &self.attempts);
+        figures.count("writes.retries", &self.retries);
+        figures.count("writes.bytes", &self.bytes);
+        figures.count("writes.sharedSyncs.rounds", &self.rounds);
+        figures.count("writes.sharedSyncs.writes", &self.shared);
     }
 }
 
@@ -234,17 +255,6 @@ pub struct Syncs {
     file_system: Histogram,
     write_back: Histogram,
     failed: Counter,
-}
-
-/// What [`Syncs`] tells. See there.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct SyncsRead {
-    pub file: Summary,
-    pub folder: Summary,
-    pub file_system: Summary,
-    pub write_back: Summary,
-    pub failed: u64,
 }
 
 impl Syncs {
@@ -288,15 +298,12 @@ impl Syncs {
         outcome
     }
 
-    /// What they tell.
-    pub fn read(&self, reading: Reading) -> SyncsRead {
-        SyncsRead {
-            file: self.file.read(reading),
-            folder: self.folder.read(reading),
-            file_system: self.file_system.read(reading),
-            write_back: self.write_back.read(reading),
-            failed: self.failed.read(reading),
-        }
+    fn tell(&self, figures: &mut Figures) {
+        figures.durations("syncs.file", &self.file, None);
+        figures.durations("syncs.folder", &self.folder, None);
+        figures.durations("syncs.fileSystem", &self.file_system, None);
+        figures.durations("syncs.writeBack", &self.write_back, None);
+        figures.count("syncs.failed", &self.failed);
     }
 }
 
@@ -310,16 +317,6 @@ pub struct Updates {
     batches: Counter,
     /// Those of them that left the text as it was, so that nothing was written.
     unchanged: Counter,
-}
-
-/// What [`Updates`] tells. See there.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct UpdatesRead {
-    pub calls: u64,
-    pub failed: u64,
-    pub batches: u64,
-    pub unchanged: u64,
 }
 
 impl Updates {
@@ -340,14 +337,11 @@ impl Updates {
         self.unchanged.add(is_unchanged.into());
     }
 
-    /// What they tell.
-    pub fn read(&self, reading: Reading) -> UpdatesRead {
-        UpdatesRead {
-            calls: self.calls.read(reading),
-            failed: self.failed.read(reading),
-            batches: self.batches.read(reading),
-            unchanged: self.unchanged.read(reading),
-        }
+    fn tell(&self, figures: &mut Figures) {
+        figures.count("updates.calls", &self.calls);
+        figures.count("updates.failed", &self.failed);
+        figures.count("updates.batches", &self.batches);
+        figures.count("updates.unchanged", &self.unchanged);
     }
 }
 
@@ -359,15 +353,6 @@ pub struct Backups {
     restored: Counter,
     /// Calls that failed at either.
     failures: Failures,
-}
-
-/// What [`Backups`] tells. See there.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct BackupsRead {
-    pub created: u64,
-    pub restored: u64,
-    pub failures: Vec<(&'static str, u64)>,
 }
 
 impl Backups {
@@ -384,13 +369,10 @@ impl Backups {
         }
     }
 
-    /// What they tell.
-    pub fn read(&self, reading: Reading) -> BackupsRead {
-        BackupsRead {
-            created: self.created.read(reading),
-            restored: self.restored.read(reading),
-            failures: self.failures.read(reading),
-        }
+    fn tell(&self, figures: &mut Figures) {
+        figures.count("backups.created", &self.created);
+        figures.count("backups.restored", &self.restored);
+        figures.failures("backups.failed", &self.failures);
     }
 }
 
@@ -414,21 +396,6 @@ pub struct Locks {
     contention: Contention,
 }
 
-/// What [`Locks`] tells. See there.
-#[derive(Debug)]
-#[allow(missing_docs)]
-pub struct LocksRead {
-    pub read_waits: Summary,
-    pub write_waits: Summary,
-    pub read_holds: Summary,
-    pub write_holds: Summary,
-    pub contended: u64,
-    pub timed_out: u64,
-    pub refused: u64,
-    pub failures: Vec<(&'static str, u64)>,
-    pub contention: Vec<Place>,
-}
-
 impl Locks {
     const fn new() -> Locks {
         Locks {
@@ -444,19 +411,16 @@ impl Locks {
         }
     }
 
-    /// What they tell.
-    pub fn read(&self, reading: Reading) -> LocksRead {
-        LocksRead {
-            read_waits: self.read_waits.read(reading),
-            write_waits: self.write_waits.read(reading),
-            read_holds: self.read_holds.read(reading),
-            write_holds: self.write_holds.read(reading),
-            contended: self.contended.read(reading),
-            timed_out: self.timed_out.read(reading),
-            refused: self.refused.read(reading),
-            failures: self.failures.read(reading),
-            contention: self.contention.read(reading),
-        }
+    fn tell(&self, figures: &mut Figures) {
+        figures.durations("locks.wait.read", &self.read_waits, Some("locks.acquired.read"));
+        figures.durations("locks.wait.write", &self.write_waits, Some("locks.acquired.write"));
+        figures.durations("locks.hold.read", &self.read_holds, None);
+        figures.durations("locks.hold.write", &self.write_holds, None);
+        figures.count("locks.contended", &self.contended);
+        figures.count("locks.timedOut", &self.timed_out);
+        figures.count("locks.refused", &self.refused);
+        figures.failures("locks.failed", &self.failures);
+        figures.contention = self.contention.read(figures.reading);
     }
 
     fn waits(&self, kind: Kind) -> &Histogram {
@@ -555,10 +519,10 @@ mod tests {
                 });
             }
         });
-        let expected: Vec<_> =
-            ["EACCES", "EDQUOT", "EIO", "ENOSPC"].map(|name| (name, 8000)).into();
+        let expected =
+            BTreeMap::from(["EACCES", "EDQUOT", "EIO", "ENOSPC"].map(|name| (name, 8000)));
         assert_eq!(failures.read(Reading::Take), expected);
-        assert_eq!(failures.read(Reading::Keep), []);
+        assert_eq!(failures.read(Reading::Keep), BTreeMap::new());
     }
 
     #[test]
@@ -598,11 +562,5 @@ mod tests {
         counted += counter.read(Reading::Take);
         recorded += histogram.read(Reading::Take).count;
         assert_eq!((counted, recorded), (4 * 20_000 * 3, 4 * 20_000));
-    }
-
-    #[test]
-    fn there_is_room_for_all_codes() {
-        // Those of the system, and some of holdfast's own beside them.
-        assert!(crate::errno::Code::ALL.len() + 16 < CODES);
     }
 }
