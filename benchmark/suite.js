@@ -32,6 +32,7 @@ const measurements = [
   require('./workloads/folder.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
+  require('./probes/metrics.js'),
 ]
 
 /** @type {Probe[]} */
