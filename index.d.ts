@@ -891,15 +891,18 @@ export interface Lock {
  * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
  *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
  *   thread of its own, so that a blocked event loop does not matter); one that is older than
- *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
- *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
- *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
+ *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
+ *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
+ *   cut they stay until they are stale. A lock can be lost: when a
  *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
  *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
  *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
- *   polling, every 16 ms at most; who holds a lock is not known. Between
- *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
- *   the package itself is in `docs/formats.md`.
+ *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
+ *   use holdfast a stale lock never gets two owners; what is left of that beside the package
+ *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
+ *   take the kernel's lock; beside programs that run the package, call them inside
+ *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
  * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
  * left that runs the package, stop them all once and start them again with `'kernel'`.
@@ -1098,11 +1101,12 @@ export interface LockManagerOptions {
 /** A lock that a {@link LockManager} has handed out. */
 export interface ManagedLock {
   readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
   /**
    * Gives the lock back. Calling it again does nothing more.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
-   *   with `protocol: 'proper-lockfile'`.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
    */
   release(): Promise<void>
   /**
@@ -1177,6 +1181,252 @@ export class LockManager {
  * ```
  */
 export const lockManager: LockManager
+
+/**
+ * Durations that have been counted, in milliseconds. All fields are 0 while there are none.
+ * `min`, `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value:
+ * durations are counted in buckets, from single nanoseconds to 78 hours.
+ */
+export interface Histogram {
+  readonly count: number
+  readonly min: number
+  readonly max: number
+  readonly mean: number
+  /** Half of the durations are no longer than this, */
+  readonly p50: number
+  /** nine of ten, */
+  readonly p90: number
+  /** 99 of 100, */
+  readonly p99: number
+  /** and 999 of 1000. */
+  readonly p999: number
+}
+
+/** Calls of one path that did not get its lock at once. */
+export interface LockContention {
+  /** The file, absolute, as the calls spelt it. */
+  readonly path: string
+  /** How many calls there were. */
+  readonly contended: number
+  /**
+   * How many of them may have been for other files. 0 until more than 64 files have been
+   * contended for: then the one with the fewest makes room for the next, which takes over its
+   * number. So `contended` is never too small, and every file with more than one in 64 of all is
+   * in the list.
+   */
+  readonly uncertainty: number
+  /** How long they have waited in all: milliseconds, since the file is in the list. */
+  readonly waited: number
+}
+
+/** What {@link metrics} gives: plain frozen objects and numbers, exact up to 2 ** 53. */
+export interface Metrics {
+  /**
+   * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
+   * writes of {@link updateJsonFile}, and streams, from the end of their data on.
+   */
+  readonly writes: {
+    /** Calls that succeeded, merged ones included, by durability. */
+    readonly acknowledged: Readonly<Record<Durability, number>>
+    /**
+     * Calls that failed, by the code of their error; `'ABORT_ERR'` if they were cancelled. A call
+     * that does not get its lock counts with the locks, not here.
+     */
+    readonly failed: Readonly<Record<string, number>>
+    /** Calls for which a newer one was written. */
+    readonly merged: number
+    /** Attempts to put a file in its place; those of backups and their return are among them. */
+    readonly attempts: number
+    /** The attempts among them that were made because the one before had failed. */
+    readonly retries: number
+    /** Bytes of all files that were put in their place by these attempts. */
+    readonly bytes: number
+    /** How often writes to different files shared a sync, and how many did. */
+    readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
+    /** From the call to its answer, for those that succeeded, by durability. */
+    readonly latency: Readonly<Record<Durability, Histogram>>
+  }
+  /** The waits for the disk, whatever for: how long each system call took, if it failed too. */
+  readonly syncs: {
+    /** `fsync` of a file. */
+    readonly file: Histogram
+    /** `fsync` of a folder. */
+    readonly folder: Histogram
+    /** `syncfs`. */
+    readonly fileSystem: Histogram
+    /** `sync_file_range`: until the bytes of a file are on the device. */
+    readonly writeBack: Histogram
+    /** How many of them failed. */
+    readonly failed: number
+  }
+  /** {@link updateJsonFile}. A call that is cancelled while it waits is not counted. */
+  readonly updates: {
+    /** Calls that succeeded. */
+    readonly calls: number
+    /** Calls that failed. */
+    readonly failed: number
+    /** Batches: calls that wait together share one lock, one read and one write. */
+    readonly batches: number
+    /** The batches among them after which the text was as before, so that nothing was written. */
+    readonly unchanged: number
+  }
+  /** {@link createBackup} and {@link restoreBackup}. */
+  readonly backups: {
+    readonly created: number
+    readonly restored: number
+    /** Calls that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** Locks, whoever asks for them: updates and the return of backups take theirs, too. */
+  readonly locks: {
+    /** Locks that were had, by kind. */
+    readonly acquired: Readonly<Record<LockKind, number>>
+    /** Calls that did not get their lock at once, whatever came of it. */
+    readonly contended: number
+    /** Calls that did not get it in time. */
+    readonly timedOut: number
+    /** Calls that tried once and did not get it: `timeout: 0`, {@link tryAcquireLock}. */
+    readonly refused: number
+    /** Calls that did not get it for other reasons, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until the lock was had, by kind. */
+    readonly wait: Readonly<Record<LockKind, Histogram>>
+    /** How long the locks that have been given back were held, by kind. */
+    readonly hold: Readonly<Record<LockKind, Histogram>>
+    /** The files that were most contended for, at most 64, the first with the most calls. */
+    readonly contention: readonly LockContention[]
+  }
+}
+
+/**
+ * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
+ * figures of all threads together.
+ *
+ * **Promises.** Each event is counted once, however many threads there are, and before the
+ * promise of its call settles. Counting is always on; it costs a write some tens of nanoseconds.
+ *
+ * **Does not promise.** The figures are read one after another while work goes on, so they may
+ * differ by what happens meanwhile.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, metrics } from 'holdfast'
+ *
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, syncs } = metrics()
+ * console.log(writes.acknowledged.full, 'writes', writes.latency.full.p99, 'ms')
+ * console.log(syncs.file.count, 'syncs', syncs.file.mean, 'ms')
+ * ```
+ */
+export function metrics(): Metrics
+
+/**
+ * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
+ *
+ * **Promises.** What happens meanwhile in other threads is either in what is returned or in what
+ * is counted from then on, never in both and never lost: who adds up what successive calls return
+ * has every event once.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, resetMetrics } from 'holdfast'
+ *
+ * // Report what has happened since the last report.
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, locks } = resetMetrics()
+ * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'nobody has waited')
+ * ```
+ */
+export function resetMetrics(): Metrics
+
+/**
+ * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
+ * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
+ * for all its events. Arguments that are wrong are not told.
+ */
+export interface WriteTrace {
+  readonly operation: 'atomic write'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  /** Bytes. */
+  readonly size: number
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
+ * file is not told.
+ */
+export interface UpdateTrace {
+  readonly operation: 'update JSON'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
+ * {@link acquireLock} and {@link tryAcquireLock} for their lock. That a try does not get it is an
+ * error with `code` `'ELOCKED'` here.
+ */
+export interface LockTrace {
+  readonly operation: 'lock'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/** What is published on `holdfast:lock:acquired` for the same calls. */
+export interface LockAcquired {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly waited: number
+}
+
+/**
+ * What is published on `holdfast:lock:released`, for the locks that were taken since somebody has
+ * subscribed to it or to `holdfast:lock:acquired`.
+ */
+export interface LockReleased {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly held: number
+}
+
+/**
+ * What is published on `holdfast:write:step` for everything that writes, streams, updates and
+ * backups included, to those who have subscribed before the call: the entries of the
+ * {@link Logger} with names.
+ */
+export interface WriteStep {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly step:
+    | 'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'
+  readonly tempPath?: string
+  /** Bytes. */
+  readonly size?: number
+  /** Milliseconds: of what has been done. */
+  readonly duration?: number
+  /** Milliseconds: before the next attempt, with `'retrying'`. */
+  readonly delay?: number
+  /** The number of the next attempt, with `'retrying'`. */
+  readonly attempt?: number
+  /** Of an error. */
+  readonly code?: string
+  /** Of an error. */
+  readonly message?: string
+}
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it

@@ -8,6 +8,7 @@ const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
 const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
+const { metrics, resetMetrics } = require('./lib/metrics.js')
 const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { transaction } = require('./lib/transaction.js')
@@ -26,7 +27,9 @@ module.exports = {
   listBackups,
   LockManager,
   lockManager,
+  metrics,
   recoverFromCrash,
+  resetMetrics,
   restoreBackup,
   SessionFileError,
   setDefaults,

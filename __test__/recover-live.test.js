@@ -1,6 +1,6 @@
 'use strict'
 
-// Recovery beside processes that write, update, back up and restore in the same folder, while
+// Recovery beside processes that write, update, back up, restore and commit in the same folder, while
 // these are killed and started anew: nothing live is taken, and nothing orphaned stays.
 
 const { test } = require('node:test')
@@ -19,20 +19,22 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   const file = (name) => path.join(folder, name)
   await atomicWrite(file('counter.json'), '{"count":0}')
   await atomicWrite(file('shared.json'), '{"value":0}')
+  for (const name of ['pair-a.json', 'pair-b.json']) await atomicWrite(file(name), '{"count":0}')
 
   const starts = Array.from({ length: PROCESSES }, () => 0)
   const owns = Array.from({ length: PROCESSES }, () => 0)
-  let [counted, kills, removed, promoted] = [0, 0, 0, 0]
+  let [counted, committed, kills, removed, promoted] = [0, 0, 0, 0, 0]
   const start = (number) => {
     const first = ++starts[number] * 1_000_000
     return new Program(t, 'survivor.js', { args: [JSON.stringify({ folder, number, first })] })
   }
   /** Takes what a program has said. */
   const listen = (number, lines) => {
-    for (const { own, counted: one, error } of lines.splice(0)) {
+    for (const { own, counted: one, committed: two, error } of lines.splice(0)) {
       assert.equal(error, undefined)
       if (own) owns[number] = own
       if (one) counted += one
+      if (two) committed += two
     }
   }
   const kill = async (number) => {
@@ -66,7 +68,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   await recoverFromCrash(folder, { minAge: 0, promote: true })
   assert.deepEqual(temps(folder), [], 'nothing orphaned stays')
   const names = fs.readdirSync(folder).filter((name) => !name.endsWith('.lock'))
-  const known = /^(counter|shared|own-\d|copy-\d)\.json$|^shared\.json\.\d+\.backup$/
+  const known = /^(counter|shared|pair-[ab]|own-\d|copy-\d)\.json$|^shared\.json\.\d+\.backup$/
   assert.deepEqual(names.filter((name) => !known.test(name)), [])
   for (const name of names) JSON.parse(fs.readFileSync(file(name), 'utf8'))
   owns.forEach((own, number) => {
@@ -78,6 +80,10 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   // An update may have been made and its process killed before it could say so.
   const { count } = JSON.parse(fs.readFileSync(file('counter.json'), 'utf8'))
   assert.ok(count >= counted && count <= counted + kills, `${count} of ${counted} updates that were acknowledged`)
-  t.diagnostic(`${kills} kills, ${removed} orphans removed and ${promoted} promoted by this process alone, ${counted} updates acknowledged, ${count} made`)
+  // Both files of a pair change, or none.
+  const [first, second] = ['pair-a.json', 'pair-b.json'].map((name) => JSON.parse(fs.readFileSync(file(name), 'utf8')).count)
+  assert.equal(first, second)
+  assert.ok(first >= committed && first <= committed + kills, `${first} of ${committed} transactions that were acknowledged`)
+  t.diagnostic(`${kills} kills, ${removed} orphans removed and ${promoted} promoted by this process alone, ${counted} updates acknowledged, ${count} made, ${committed} transactions, ${first}`)
   assert.ok(kills > 10 && counted > 0)
 })

@@ -5,6 +5,12 @@ import {
   SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
   type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type Logger, type WriteOptionsBase,
 } from '../index.js'
+import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
+import {
+  metrics, resetMetrics,
+  type Histogram, type LockAcquired, type LockContention, type LockKind, type LockReleased, type LockTrace, type Metrics, type UpdateTrace,
+  type WriteStep, type WriteTrace,
+} from '../index.js'
 import * as everything from '../index.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -149,6 +155,49 @@ setLogger(console.log)
 // @ts-expect-error messages come second
 setLogger({ debug(message: string, fields: object) {}, warn() {}, error() {} })
 
+// Metrics.
+const figures = metrics()
+expect<Equal<ReturnType<typeof resetMetrics>, Metrics>>()
+expect<Equal<typeof figures.writes.acknowledged, Readonly<Record<Durability, number>>>>()
+expect<Equal<typeof figures.writes.latency.full, Histogram>>()
+const fullDisks = figures.writes.failed.ENOSPC
+expect<Equal<typeof fullDisks, number | undefined>>()
+expect<Equal<typeof figures.writes.sharedSyncs.rounds, number>>()
+expect<Equal<typeof figures.syncs.fileSystem.p999, number>>()
+expect<Equal<typeof figures.updates.batches, number>>()
+expect<Equal<typeof figures.backups.created, number>>()
+expect<Equal<typeof figures.locks.wait.read, Histogram>>()
+expect<Equal<typeof figures.locks.contention, readonly LockContention[]>>()
+// @ts-expect-error they are frozen
+figures.writes.merged = 0
+// @ts-expect-error they are frozen
+figures.locks.contention.push(figures.locks.contention[0])
+// @ts-expect-error it takes nothing
+metrics({})
+// @ts-expect-error it takes nothing
+resetMetrics(true)
+
+// What is published.
+const writeTraces: TracingChannel<unknown, WriteTrace> = tracingChannel<unknown, WriteTrace>('holdfast:write')
+writeTraces.subscribe({
+  start({ path, size, durability }) {
+    expect<Equal<typeof size, number>>()
+    expect<Equal<typeof durability, Durability>>()
+    path.length
+  },
+  end() {},
+  asyncStart() {},
+  asyncEnd() {},
+  error({ error }) {
+    expect<Equal<typeof error, unknown>>()
+  },
+})
+const told: [WriteTrace, UpdateTrace, LockTrace, LockAcquired, LockReleased, WriteStep] = null!
+expect<Equal<(typeof told)[2]['kind'], LockKind>>()
+expect<Equal<(typeof told)[3]['waited'], number>>()
+expect<Equal<(typeof told)[4]['held'], number>>()
+expect<Equal<(typeof told)[5]['delay'], number | undefined>>()
+
 // Errors.
 const error = new SessionFileError('file', 'lock', new Error('why'))
 new SessionFileError('file', 'lock')
@@ -258,6 +307,27 @@ async function locks() {
   everything.tryAcquireLock('file', { timeout: 5 })
   // @ts-expect-error it does not wait
   everything.isLocked('file', { timeout: 5 })
+  // The other protocol.
+  await everything.withLock('file', () => {}, { protocol: 'proper-lockfile', stale: 5000, update: 1000, timeout: 5 })
+  await everything.isLocked('file', { protocol: 'proper-lockfile', stale: 5000 })
+  expect<Equal<everything.LockProtocol, 'kernel' | 'proper-lockfile'>>()
+  // @ts-expect-error no such protocol
+  everything.acquireLock('file', { protocol: 'flock' })
+  // @ts-expect-error nothing is refreshed by looking
+  everything.isLocked('file', { protocol: 'proper-lockfile', update: 1000 })
+
+  // LockManager.
+  const manager: everything.LockManager = everything.lockManager
+  await using managed = await new everything.LockManager().acquireWriteLock(new URL('file:///dir'), { retries: 3, minTimeout: 1, maxTimeout: 2, stale: 2000, protocol: 'kernel' })
+  expect<Equal<typeof managed, everything.ManagedLock>>()
+  expect<Equal<typeof managed.kind, everything.LockKind>>()
+  await managed.extend(1000)
+  expect<Equal<Awaited<ReturnType<typeof manager.tryAcquireWriteLock>>, everything.ManagedLock | null>>()
+  const isHeld: boolean = await manager.isWriteLocked('dir', { protocol: 'proper-lockfile' })
+  await manager.releaseAllLocks()
+  // @ts-expect-error no such option
+  manager.acquireReadLock('dir', { timeout: 5 })
+  isHeld
   // @ts-expect-error it is as it was taken
   lock.kind = 'write'
   return [value, other]

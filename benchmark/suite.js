@@ -27,10 +27,12 @@ const measurements = [
   require('./workloads/at-once.js'),
   require('./workloads/one-path.js'),
   require('./workloads/increments.js'),
+  require('./workloads/locks.js'),
   require('./workloads/pending.js'),
   require('./workloads/folder.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
+  require('./probes/metrics.js'),
 ]
 
 /** @type {Probe[]} */

@@ -37,6 +37,9 @@ function hintFor(error) {
   if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
     return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
   }
+  if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
+    return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
+  }
   return HINTS[error.code]
 }
 

@@ -4,6 +4,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { wrongType } = require('./arguments.js')
+const { stepper } = require('./diagnostics.js')
 
 /** @typedef {import('../index.js').Logger} Logger */
 /** @typedef {import('./binding.js').NativeEvent} NativeEvent */
@@ -31,7 +32,8 @@ function check(value, name) {
 }
 
 /**
- * What takes the events of one write to the logger; `undefined` without a logger.
+ * What takes the events of one write to the logger, and to those who have subscribed to them;
+ * `undefined` when there is nobody.
  *
  * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
  * @param {string} targetPath
@@ -39,11 +41,14 @@ function check(value, name) {
  */
 function observer(own, targetPath) {
   const logger = own === undefined ? globalLogger : own
-  if (logger === null) return undefined
+  const publish = stepper(targetPath)
+  if (logger === null && publish === undefined) return undefined
   // Events arrive in the middle of nowhere; the logger is called in the context of the
   // call that they belong to (AsyncLocalStorage).
   const context = new AsyncResource('holdfast')
   return (event) => {
+    if (publish) context.runInAsyncScope(publish, undefined, event)
+    if (logger === null) return
     try {
       context.runInAsyncScope(entry, undefined, logger, targetPath, event)
     } catch {

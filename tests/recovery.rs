@@ -425,6 +425,52 @@ fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(temp.as_str(), Act::Removed)]);
 }
 
+#[test]
+fn thousands_of_orphans_of_one_file_are_dealt_with_without_opening_them_all() {
+    for (dry_run, whole) in [(false, 1500), (true, 1500), (false, 0)] {
+        let fs = disk(&[(BACKUP, TORN)]);
+        fs.set_modified(BACKUP, at(1)).unwrap();
+        let temp = |number: u64| {
+            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            Path::new("/dir").join(name)
+        };
+        for number in 0..2000 {
+            // The newest are torn; of the whole ones each says what it is.
+            let text = format!("{{\"number\": {number}}}");
+            let text = if number < whole { text.as_bytes() } else { TORN };
+            fs.put_file(temp(number), text).unwrap();
+            fs.set_modified(temp(number), at(10 + number)).unwrap();
+        }
+        let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for number in 1..=50 {
+            let most = most.clone();
+            let look = move |fs: &SimFs, _: &Path| {
+                let (open, _) = fs.open_handles();
+                most.fetch_max(open, std::sync::atomic::Ordering::Relaxed);
+            };
+            fs.inject(Fault::intrude(look).of(OperationKind::TryLock).at(number));
+        }
+        let actions = recover(&fs, FILE, Options { dry_run, ..Options::default() });
+        assert!(most.load(std::sync::atomic::Ordering::Relaxed) <= 40);
+        let count = |act| actions.iter().filter(|action| action.act == act).count();
+        assert_eq!((count(Act::Left), count(Act::Failed)), (0, 0));
+        if whole == 0 {
+            // Then the backup has to do, such as it is.
+            assert_eq!((count(Act::Restored), count(Act::Removed)), (1, 2000));
+            assert_eq!(read(&fs, FILE), TORN);
+            continue;
+        }
+        let promoted = actions.iter().find(|action| action.act == Act::Promoted).unwrap();
+        assert_eq!(promoted.path, temp(1499));
+        assert_eq!((count(Act::Promoted), count(Act::Restored)), (1, 0));
+        assert!(count(Act::Removed) >= 2000, "{}", count(Act::Removed));
+        if !dry_run {
+            assert_eq!(read(&fs, FILE), b"{\"number\": 1499}");
+            assert_eq!(files(&fs), ["state.json"]);
+        }
+    }
+}
+
 // ── The rest ──────────────────────────────────────────────────────────────────────────────
 
 #[test]

@@ -1,8 +1,8 @@
 'use strict'
 
-// Writes, updates, backs up and restores in one folder until it is killed, beside others that do
-// the same and some that recover. Says what has been acknowledged: a line {own} or {counted}
-// each time, and {error} should anything fail.
+// Writes, updates, backs up, restores and commits in one folder until it is killed, beside others that do
+// the same and some that recover. Says what has been acknowledged: a line {own}, {counted} or
+// {committed} each time, and {error} should anything fail.
 //
 // argv[2]: {folder, number, first}: its own number, and the number of its first write.
 
@@ -54,6 +54,20 @@ const works = [
     if (failed) throw failed.error
   },
 ]
+
+if (holdfast.transaction) {
+  const pair = ['pair-a.json', 'pair-b.json'].map((name) => path.join(folder, name))
+  works.push(async () => {
+    await holdfast.transaction(
+      pair,
+      async (tx) => {
+        for (const file of pair) await tx.updateJson(file, (data) => void data.count++)
+      },
+      { timeout: 60_000 },
+    )
+    say({ committed: 1 })
+  })
+}
 
 for (const work of works) {
   void (async () => {

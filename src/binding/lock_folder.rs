@@ -217,9 +217,9 @@ impl Port {
             before: before(&naming),
         };
         let path = Path::new(&naming.path);
-        let outcome = lockdir::acquire_here(pool(), request).map(|hold| {
-            // The environment is there: it is calling.
-            keep(&self.environment, id, path, hold).unwrap_or_default()
+        let outcome = lockdir::acquire_here(pool(), request).and_then(|hold| {
+            // At the very end of the process nothing is kept any more.
+            keep(&self.environment, id, path, hold).ok_or_else(task::refused)
         });
         report(id, Operation::Lock, path, outcome)
     }

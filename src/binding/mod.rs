@@ -12,6 +12,7 @@ mod holds;
 mod json;
 mod lock;
 mod lock_folder;
+mod metrics;
 mod port;
 mod recovery;
 mod streams;

@@ -245,6 +245,12 @@ pub trait FileSystem: Send + Sync + 'static {
 
     // ── Folders that serve as locks ───────────────────────────────────────────────────
 
+    /// Whether a folder is gone at once when it is removed, though somebody has it open. On
+    /// Windows it may stay until it is closed.
+    fn removes_open_folders(&self) -> bool {
+        cfg!(unix)
+    }
+
     /// When an open folder was last changed, or was set to have been.
     fn folder_modified(&self, folder: &Self::Folder) -> io::Result<SystemTime>;
 

@@ -9,9 +9,10 @@
 //! It is fair as far as the kernel is. Linux wakes those who wait for a lock, and gives it to
 //! whoever asks first: a process that has just released it is faster than one that has to wake
 //! up. So those who have to wait stand in a *line* there: each locks a place behind the last
-//! one, waits for the place before its own to be left, and only then asks for the gate. Who
-//! does not have to wait asks only while nobody stands in the line. A place is a lock like the
-//! others, so that a process that dies leaves it. The line is for fairness alone; nothing but
+//! one, waits for the place before its own to be left, and only then asks for the gate. Readers
+//! leave their place when they have main, writers when they give it back. Who does not have to
+//! wait asks only while nobody stands in the line. A place is a lock like the others, so that a
+//! process that dies leaves it. The line is for fairness alone; nothing but
 //! main keeps anybody out.
 //!
 //! Nothing here does a system call: these are state machines that say what to do next, so that
@@ -49,7 +50,7 @@ pub enum Step {
     /// Look for a place between these two, both included, that somebody else has. The answer
     /// is any one of them.
     Look(u64, u64),
-    /// Nothing any more; whether main is locked.
+    /// Nothing any more; whether main is locked. A writer has its place still, if it had one.
     Done(bool),
 }
 
@@ -385,7 +386,10 @@ impl Wait {
         if std::mem::take(&mut self.has_gate) {
             return Step::Unlock(Part::Gate);
         }
-        if let Some(place) = self.place.take() {
+        // A writer keeps its place for as long as it has main, so that the next in the line wakes
+        // up once, when there is something to be had, and not twice. Readers let others pass.
+        let keeps_place = with_main && self.kind == Kind::Write;
+        if !keeps_place && let Some(place) = self.place.take() {
             return Step::Unlock(Part::Place(place));
         }
         self.at = WaitAt::Done;

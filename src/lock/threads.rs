@@ -97,3 +97,42 @@ impl Threads {
         job
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Who runs a job.
+    fn runner() -> thread::ThreadId {
+        let (tell, told) = mpsc::channel();
+        run(Box::new(move || tell.send(thread::current().id()).unwrap())).unwrap();
+        told.recv().unwrap()
+    }
+
+    #[test]
+    fn a_thread_stays_for_the_next_job_and_jobs_that_wait_hold_up_no_others() {
+        let first = runner();
+        while THREADS.lock().idle == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(runner(), first);
+
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = std::sync::Arc::new(Mutex::new(gate));
+        for _ in 0..10 {
+            let gate = std::sync::Arc::clone(&gate);
+            run(Box::new(move || drop(gate.lock().map(|gate| gate.recv())))).unwrap();
+        }
+        let last = runner();
+        assert_ne!(last, thread::current().id());
+        drop(open);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while THREADS.lock().idle > 0 {
+            assert!(Instant::now() < patience, "idle threads go");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Action, Request, is_folder, recover};
+use super::{Act, Action, Request, is_folder, recover};
 use crate::error::ErrorKind;
 use crate::fs::os::Os;
 use crate::io::Pool;
@@ -24,8 +24,8 @@ use crate::write::{Control, Options, engine};
 pub enum Outcome {
     /// It is done.
     Done(Vec<Action>),
-    /// The file that is named has to change, and nothing has been done yet.
-    NeedsLock,
+    /// The file that is named has to change, and this is all that could be done so far.
+    NeedsLock(Vec<Action>),
 }
 
 /// Does what can be done without the lock of a file that is named: everything in a folder, and
@@ -56,7 +56,13 @@ pub fn submit(
             Ok(None)
         };
         let actions = recover(&Os, &request, &not_yet, &control)?;
-        Ok(if needs_lock.get() { Outcome::NeedsLock } else { Outcome::Done(actions) })
+        if !needs_lock.get() {
+            return Ok(Outcome::Done(actions));
+        }
+        // Whatever else there is to say is said again.
+        let is_done = |action: &Action| !matches!(action.act, Act::Left | Act::Failed);
+        let done = actions.into_iter().filter(is_done);
+        Ok(Outcome::NeedsLock(done.collect()))
     };
     task::run(pool, work, answer);
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::{FileKind, FileSystem, FolderUse, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
@@ -383,6 +384,7 @@ fn begin<F: FileSystem>(
     found: Option<Target<F>>,
     log: &mut Log<'_>,
 ) -> Result<Draft<F>, AttemptError> {
+    METRICS.writes.attempts.add(1);
     let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
     let temp_name = temp::new_name(&target.name);
     log.starting(&target.folder_path, &temp_name);
@@ -531,6 +533,7 @@ pub(crate) fn after_failure_of(
     if let Some(failure) = passing
         && number < options.attempts
     {
+        METRICS.writes.retries.add(1);
         let attempt = number + 1;
         let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {

@@ -1,5 +1,6 @@
 //! Empty folders that are removed when the process ends: by itself, or by a signal that asks
-//! it to (`SIGHUP`, `SIGINT`, `SIGTERM`). After a `SIGKILL` they stay.
+//! it to (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or says that it has given up (`SIGABRT`).
+//! After a `SIGKILL` they stay.
 //!
 //! Handlers of signals are only put where the process would die of the signal anyhow, and it
 //! still does: they remove the folders, put back what was there before, and send the signal
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::fs::FileId;
 
-const SIGNALS: [c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
+const SIGNALS: [c_int; 5] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
 
 /// What was there before our handlers; null where there is none of ours.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat
 
 use crate::errno::Code;
 use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 
 /// The operating system's files.
@@ -240,7 +241,7 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        sync(file.descriptor.as_fd())
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
     }
 
     #[cfg(target_os = "linux")]
@@ -263,7 +264,7 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        sync_file_range(file, all)
+        METRICS.syncs.write_back(|| sync_file_range(file, all))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -304,11 +305,11 @@ impl FileSystem for Os {
 
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
         if folder.readable {
-            return sync(folder.descriptor.as_fd());
+            return METRICS.syncs.folder(|| sync(folder.descriptor.as_fd()));
         }
         match file {
             #[cfg(target_os = "linux")]
-            Some(file) => sync_whole_file_system(file),
+            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)),
             _ => Err(Code::EACCES.error()),
         }
     }
@@ -318,7 +319,7 @@ impl FileSystem for Os {
         if !folder.readable {
             return Err(Code::EACCES.error());
         }
-        Ok(rustix::fs::syncfs(&folder.descriptor)?)
+        METRICS.syncs.file_system(|| Ok(rustix::fs::syncfs(&folder.descriptor)?))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -328,7 +329,7 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn sync_file_system_of(&self, file: &File) -> io::Result<()> {
-        sync_whole_file_system(file)
+        METRICS.syncs.file_system(|| sync_whole_file_system(file))
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -222,6 +222,8 @@ pub(super) struct Disk {
     pub(super) sync_rules: SyncRules,
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
+    /// Whether folders can be locked, and are gone at once when they are removed.
+    pub(super) minds_open_folders: bool,
     /// When what is new was made.
     pub(super) clock: SystemTime,
     /// In what steps it counts time.
@@ -290,6 +292,7 @@ impl Disk {
             skips_nameless: false,
             sync_rules: SyncRules::default(),
             can_exchange: true,
+            minds_open_folders: true,
             clock: SystemTime::UNIX_EPOCH,
             step: Duration::from_nanos(1),
             times: BTreeMap::new(),
@@ -314,6 +317,7 @@ impl Disk {
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
             can_exchange: self.can_exchange,
+            minds_open_folders: self.minds_open_folders,
             clock: self.clock,
             step: self.step,
             times: self.times.clone(),
@@ -557,6 +561,10 @@ impl Disk {
     pub(super) fn try_lock(&mut self, handle: u64) -> io::Result<bool> {
         let inode = self.inode_of(handle)?;
         Ok(*self.locks.entry(inode).or_insert(handle) == handle)
+    }
+
+    pub(super) fn try_lock_folder(&mut self, handle: u64) -> io::Result<bool> {
+        if self.minds_open_folders { self.try_lock(handle) } else { Ok(true) }
     }
 
     pub(super) fn is_locked(&self, inode: Inode) -> bool {

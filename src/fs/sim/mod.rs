@@ -204,6 +204,12 @@ impl SimFs {
         self.lock().disk.can_exchange = can_exchange;
     }
 
+    /// Whether folders can be locked, and are gone at once when they are removed while they are
+    /// open. At first it is so; on Windows it is not.
+    pub fn set_minds_open_folders(&self, minds: bool) {
+        self.lock().disk.minds_open_folders = minds;
+    }
+
     /// The time that new folders have, from now on; at first that of 1970.
     pub fn set_clock(&self, now: SystemTime) {
         self.lock().disk.clock = now;
@@ -893,6 +899,10 @@ impl FileSystem for SimFs {
         )
     }
 
+    fn removes_open_folders(&self) -> bool {
+        self.lock().disk.minds_open_folders
+    }
+
     fn folder_modified(&self, folder: &SimFolder) -> io::Result<SystemTime> {
         let kind = OperationKind::FolderModified;
         self.by_handle(kind, &folder.0, String::new(), None, |disk, handle| {
@@ -910,7 +920,7 @@ impl FileSystem for SimFs {
 
     fn try_lock_folder(&self, folder: &SimFolder) -> io::Result<bool> {
         let kind = OperationKind::TryLockFolder;
-        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock)
+        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock_folder)
     }
 
     fn exchange(&self, folder: &SimFolder, one: &OsStr, other: &OsStr) -> io::Result<bool> {

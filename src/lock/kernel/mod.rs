@@ -62,6 +62,8 @@ const FRESH_STARTS: usize = 100;
 pub(super) struct KernelLock {
     file: Arc<LockFile>,
     has_note: bool,
+    /// Its place in the line, which a writer keeps.
+    place: Option<u64>,
 }
 
 impl KernelLock {
@@ -75,11 +77,11 @@ impl KernelLock {
             let mut attempt = Attempt::new(kind, HAS_LINE);
             carry_out(file, |answer| attempt.next(answer))
         })
-        .map(|file| file.map(|file| KernelLock::new(file, kind)))
+        .map(|file| file.map(|file| KernelLock::new(file, kind, None)))
     }
 
-    fn new(file: Arc<LockFile>, kind: Kind) -> KernelLock {
-        let mut lock = KernelLock { file, has_note: false };
+    fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>) -> KernelLock {
+        let mut lock = KernelLock { file, has_note: false, place };
         if kind == Kind::Write {
             lock.leave_note();
         }
@@ -89,7 +91,17 @@ impl KernelLock {
     /// Turns a write lock into a read lock, without a moment in between.
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
-        self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))
+        self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
+        self.leave_line();
+        Ok(())
+    }
+
+    /// Lets others pass.
+    fn leave_line(&mut self) {
+        if let Some(place) = self.place.take() {
+            // Closing the file does it as well, should this fail.
+            let _ = self.file.unlock(Part::Place(place));
+        }
     }
 
     /// Says who has it. That this fails (on a full disk, say) is no reason not to have it.
@@ -110,6 +122,7 @@ impl Drop for KernelLock {
         self.remove_note();
         // Closing the file frees the lock as well, should this fail.
         let _ = self.file.unlock(Part::Main);
+        self.leave_line();
     }
 }
 
@@ -161,8 +174,11 @@ impl KernelWait {
             drop(state);
             self.go_through(file)
         });
-        self.state().file = None;
-        Ok(outcome?.map(|file| KernelLock::new(file, self.kind)))
+        let mut state = self.state();
+        state.file = None;
+        let place = state.wait.place();
+        drop(state);
+        Ok(outcome?.map(|file| KernelLock::new(file, self.kind, place)))
     }
 
     /// Goes as far as it can without waiting: all the way, if the lock is free and nobody comes
@@ -193,7 +209,8 @@ impl KernelWait {
         state.file = None;
         let is_called =
             file.is_still_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
-        Ok((has_main && is_called).then(|| KernelLock::new(file, self.kind)))
+        let place = state.wait.place();
+        Ok((has_main && is_called).then(|| KernelLock::new(file, self.kind, place)))
     }
 
     fn go_through(&self, file: &LockFile) -> io::Result<bool> {

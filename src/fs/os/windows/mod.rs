@@ -36,6 +36,7 @@ use windows_sys::Win32::System::SystemServices::{
 
 use crate::errno::Code;
 use crate::fs::{FileKind, FileSystem, FolderUse, Metadata};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp;
 
@@ -354,7 +355,7 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        native::flush(file.handle.as_handle())
+        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
     }
 
     // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
@@ -395,19 +396,21 @@ impl FileSystem for Os {
     /// But FAT, as Microsoft publishes it (fastfat, flush.c), does nothing when a folder
     /// is flushed and answers success; there flushing a file writes its folders too.
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
-        let handle = folder.handle.as_handle();
-        if folder.flushable {
-            match native::flush(handle) {
-                Ok(()) if native::has_journal(handle) => return Ok(()),
-                Ok(()) => {}
-                Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
-                Err(error) => return Err(error),
+        METRICS.syncs.folder(|| {
+            let handle = folder.handle.as_handle();
+            if folder.flushable {
+                match native::flush(handle) {
+                    Ok(()) if native::has_journal(handle) => return Ok(()),
+                    Ok(()) => {}
+                    Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        match file {
-            Some(file) => native::flush(file.handle.as_handle()),
-            None => native::flush(passing_file(handle)?.as_handle()),
-        }
+            match file {
+                Some(file) => native::flush(file.handle.as_handle()),
+                None => native::flush(passing_file(handle)?.as_handle()),
+            }
+        })
     }
 
     /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
