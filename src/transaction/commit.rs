@@ -181,6 +181,8 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         if self.syncs {
             self.sync_all()?;
         }
+        // Where a file that is open cannot be replaced it must not be open here.
+        self.members.iter_mut().for_each(|member| member.before = None);
         Ok(control.check().map_err(AttemptError::from)?)
     }
 
