@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::errno::Code;
 use crate::lock::Holder;
+use crate::wal::WalError;
 
 /// What the caller had asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,18 @@ pub enum Operation {
     ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
+    /// `openWal`.
+    WalOpen,
+    /// `wal.append`, `wal.writeBatch`.
+    WalAppend,
+    /// `wal.get`, `wal.entries`, `wal.replay`.
+    WalRead,
+    /// `wal.flush`.
+    WalFlush,
+    /// `wal.checkpoint`.
+    WalCheckpoint,
+    /// `wal.close`.
+    WalClose,
 }
 
 impl Operation {
@@ -41,6 +54,12 @@ impl Operation {
             Operation::CleanupBackups => "clean up backups",
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
+            Operation::WalOpen => "open wal",
+            Operation::WalAppend => "wal append",
+            Operation::WalRead => "wal read",
+            Operation::WalFlush => "wal flush",
+            Operation::WalCheckpoint => "wal checkpoint",
+            Operation::WalClose => "wal close",
         }
     }
 }
@@ -176,6 +195,9 @@ pub enum ErrorKind {
     /// The file is not JSON.
     #[error("{0}")]
     BadJson(#[from] BadJson),
+    /// A write-ahead log is not as it should be.
+    #[error("{0}")]
+    Wal(#[from] WalError),
     /// A defect in holdfast itself, caught before it could reach Node.
     #[error("internal error: {0}")]
     Internal(String),
@@ -191,6 +213,7 @@ impl ErrorKind {
             ErrorKind::Deadlock(_) => "EDEADLK",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
+            ErrorKind::Wal(error) => error.code(),
             ErrorKind::Internal(_) => "EINTERNAL",
         }
     }
@@ -224,7 +247,8 @@ impl Error {
 }
 
 impl ErrorKind {
-    fn duplicate(&self) -> ErrorKind {
+    /// The same again, for another caller that it happened to as well.
+    pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
             ErrorKind::Cancelled => ErrorKind::Cancelled,
@@ -232,6 +256,7 @@ impl ErrorKind {
             ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
+            ErrorKind::Wal(error) => ErrorKind::Wal(error.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
         }
     }

@@ -20,12 +20,14 @@ pub mod backup;
 pub mod errno;
 pub mod error;
 pub mod fs;
+pub mod held_wal;
 pub mod io;
 pub mod json;
 pub mod lock;
 pub mod payload;
 pub mod target;
 pub mod temp;
+pub mod wal;
 pub mod write;
 
 #[cfg(feature = "node")]

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Either;
+use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
 use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
+use crate::wal::{Damage, WalError};
 use crate::write::{Durability, Event, Format, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
@@ -58,6 +60,56 @@ pub struct NativeValue {
     pub backups: Option<Vec<NativeBackup>>,
     pub candidates: Option<Vec<NativeCandidate>>,
     pub names: Option<Vec<String>>,
+    /// The number of a log that is open now.
+    pub wal: Option<f64>,
+    /// The number of a replay that has started.
+    pub replay: Option<f64>,
+    /// The sequence number of the first of the entries that were appended,
+    pub first: Option<BigInt>,
+    /// how many there are,
+    pub count: Option<f64>,
+    /// and how much memory the collection's memtable takes now, about.
+    pub memtable_bytes: Option<f64>,
+    /// Packed entries.
+    pub packed: Option<Buffer>,
+    /// Whether these are the last ones.
+    pub over: Option<bool>,
+    /// What was cut off or skipped of a log.
+    pub damage: Option<Vec<NativeDamage>>,
+}
+
+/// A stretch of a log that cannot be used.
+#[napi(object)]
+pub struct NativeDamage {
+    pub collection: String,
+    pub file: String,
+    /// `'tornTail'`, `'unreadable'`, `'missing'`, `'misplaced'`, `'checkpoint'`.
+    pub kind: String,
+    pub offset: f64,
+    pub length: f64,
+    pub reason: String,
+    /// The last sequence number that was read before it; 0 if there is none.
+    pub after: BigInt,
+    /// The next one that was read behind it, if there is one.
+    pub before: Option<BigInt>,
+    /// The name of the file that the bytes were copied to, if they were.
+    pub copy: Option<String>,
+}
+
+impl From<Damage> for NativeDamage {
+    fn from(damage: Damage) -> NativeDamage {
+        NativeDamage {
+            collection: damage.collection,
+            file: damage.file,
+            kind: damage.kind.name().to_owned(),
+            offset: damage.offset as f64,
+            length: damage.length as f64,
+            reason: damage.reason.to_owned(),
+            after: damage.after.into(),
+            before: damage.before.map(BigInt::from),
+            copy: damage.copy,
+        }
+    }
 }
 
 /// A backup that is there.
@@ -133,6 +185,8 @@ pub struct NativeError {
     /// Of text that is not JSON: where.
     pub line: Option<f64>,
     pub column: Option<f64>,
+    /// Of a log that is damaged: how.
+    pub damage: Option<NativeDamage>,
 }
 
 impl From<Error> for NativeError {
@@ -153,6 +207,7 @@ impl From<Error> for NativeError {
             in_this_process: None,
             line: None,
             column: None,
+            damage: None,
         };
         let kind = match error.kind {
             ErrorKind::System(failure) => {
@@ -178,6 +233,12 @@ impl From<Error> for NativeError {
                 native.line = Some(bad.line as f64);
                 native.column = Some(bad.column as f64);
                 "json"
+            }
+            ErrorKind::Wal(error) => {
+                if let WalError::Damaged(damage) = error {
+                    native.damage = Some((*damage).into());
+                }
+                "wal"
             }
             ErrorKind::Internal(_) => "internal",
         };

@@ -13,4 +13,5 @@ mod json;
 mod lock;
 mod port;
 mod streams;
+mod wal;
 mod write;

@@ -18,6 +18,7 @@ use napi_derive::napi;
 use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
 use super::streams::Streams;
+use super::wal::Wals;
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::io::{Completions, WaitFor};
@@ -32,6 +33,7 @@ pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) holds: Holds,
     pub(super) streams: Streams,
+    pub(super) wals: Wals,
 }
 
 impl Environment {
@@ -243,6 +245,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.outcomes.close(WaitFor::Borrowers);
     environment.streams.close();
     environment.holds.close();
+    environment.wals.close();
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

@@ -37,9 +37,12 @@ kinds! {
     ReadLink = "read link";
     CreateNew = "create new";
     Open = "open";
+    OpenToWrite = "open to write";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";
+    WriteAt = "write at";
+    SetSize = "set size";
     Read = "read";
     CloneContent = "clone content";
     Copy = "copy";
@@ -48,6 +51,7 @@ kinds! {
     ReportWriteErrors = "report write errors";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
+    SyncData = "sync data";
     Rename = "rename";
     RenameNew = "rename new";
     SyncFolder = "sync folder";
@@ -221,7 +225,10 @@ impl Fault {
         if self.kind.is_some_and(|only| only != kind)
             || self.path.as_ref().is_some_and(|only| only != path)
             || matches!(self.effect, Effect::ShortWrite(_))
-                && !matches!(kind, OperationKind::Write | OperationKind::Copy)
+                && !matches!(
+                    kind,
+                    OperationKind::Write | OperationKind::WriteAt | OperationKind::Copy
+                )
         {
             return false;
         }
