@@ -8,6 +8,7 @@ const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.
 const { setLogger } = require('./lib/logger.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { updateJsonFile } = require('./lib/update-json.js')
+const { openWal } = require('./lib/wal.js')
 
 module.exports = {
   acquireLock,
@@ -20,6 +21,7 @@ module.exports = {
   createBackup,
   isLocked,
   listBackups,
+  openWal,
   restoreBackup,
   SessionFileError,
   setLogger,

@@ -12,6 +12,7 @@ export const {
   createBackup,
   isLocked,
   listBackups,
+  openWal,
   restoreBackup,
   SessionFileError,
   setLogger,
