@@ -2,9 +2,10 @@
 
 // The entries of a collection as they lie on the disk, piece by piece.
 
-const { failed, toDamage } = require('./errors.js')
+const { toDamage } = require('./errors.js')
 const port = require('./port.js')
 const { Unpacker } = require('./wal-entries.js')
+const { walFailed } = require('./wal-errors.js')
 
 const OPERATION = 'wal read'
 
@@ -86,7 +87,7 @@ class WalReplay {
       return await step()
     } catch (error) {
       await this.#end()
-      throw failed(this.#dir, OPERATION, error)
+      throw walFailed(this.#dir, OPERATION, this.#collection, error)
     } finally {
       this.#waiting--
       done()

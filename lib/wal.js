@@ -10,6 +10,7 @@ const { waitFor } = require('./lock.js')
 const logger = require('./logger.js')
 const port = require('./port.js')
 const { Unpacker, pack } = require('./wal-entries.js')
+const { walFailed } = require('./wal-errors.js')
 const { Flusher } = require('./wal-flush.js')
 const { WalReplay } = require('./wal-replay.js')
 
@@ -73,14 +74,6 @@ function sequence(value, name) {
 function collectionName(value) {
   if (typeof value !== 'string') throw wrongType('The "collection" argument', 'of type string', value)
   return value
-}
-
-/** @param {string} name @param {string} what */
-function wrongName(name, what = '"collection" argument') {
-  return wrongValue(
-    `The ${what} must be a name that a folder can have on every system: at most 100 bytes, no separators, ` +
-      `no control characters, none of :*?"<>|, no dot in front. Received ${JSON.stringify(name)}`,
-  )
 }
 
 /**
@@ -219,7 +212,7 @@ class Wal {
     try {
       return await this.#append(name, packed, durable)
     } catch (error) {
-      throw this.#failed('wal append', name, error)
+      throw walFailed(this.#dir, 'wal append', name, error)
     }
   }
 
@@ -256,7 +249,7 @@ class Wal {
       if (outcome.status === 'rejected') failure ??= { name, reason: outcome.reason }
       else group.places.forEach((place, index) => (sequences[place] = outcome.value[index]))
     }
-    if (failure) throw Object.assign(this.#failed('wal append', failure.name, failure.reason), { sequences })
+    if (failure) throw Object.assign(walFailed(this.#dir, 'wal append', failure.name, failure.reason), { sequences })
     return /** @type {bigint[]} */ (sequences)
   }
 
@@ -352,7 +345,7 @@ class Wal {
 
   /** @param {string} collection @param {import('./binding.js').WalRead} outcome */
   #read(collection, outcome) {
-    if (outcome.error) throw this.#failed('wal read', collection, outcome.error)
+    if (outcome.error) throw walFailed(this.#dir, 'wal read', collection, outcome.error)
     return outcome
   }
 
@@ -394,7 +387,7 @@ class Wal {
     try {
       await port.run(start)
     } catch (error) {
-      throw this.#failed(operation, collection, error)
+      throw walFailed(this.#dir, operation, collection, error)
     }
   }
 
@@ -425,21 +418,6 @@ class Wal {
 
   [Symbol.asyncDispose]() {
     return this.close()
-  }
-
-  /**
-   * What was wrong with an argument is a TypeError or RangeError, also when only the native side
-   * can tell.
-   *
-   * @param {string} operation
-   * @param {string | undefined} collection
-   * @param {unknown} error
-   */
-  #failed(operation, collection, error) {
-    const { code, message } = /** @type {Partial<NativeError>} */ (error)
-    if (code === 'EWALNAME' && collection !== undefined) return wrongName(collection)
-    if (code === 'EWALAHEAD') return outOfRange('The "upTo" argument', `a number that has been appended (${message})`, undefined)
-    return failed(this.#dir, operation, error)
   }
 }
 
