@@ -142,7 +142,7 @@ impl<F: FileSystem + Clone> Log<F> {
             damage.extend(opened.damage);
             let collection = Collection {
                 state: Mutex::new(State {
-                    folder: Some(opened.folder),
+                    folder: opened.writer.is_some().then_some(opened.folder),
                     writer: opened.writer,
                     has_spare: opened.has_spare,
                     next_segment: opened.next_segment,
@@ -287,6 +287,9 @@ impl<F: FileSystem + Clone> Log<F> {
             Some(folder) => Arc::clone(folder),
             None => {
                 let path = self.path.join(name);
+                // If it is there and empty, its name may be one that a failed sync has left in
+                // memory only. If it is not empty, it stays.
+                let _ = self.fs.remove_folder(&path);
                 make_folder(&self.fs, &path)?;
                 let open = || self.fs.open_folder(&path, FolderUse::NamesAndSync);
                 let folder = uninterrupted(open);
@@ -601,18 +604,26 @@ impl<F: FileSystem + Clone> Collection<F> {
 
 /// Makes a folder, and makes its name durable.
 fn make_folder<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
-    match uninterrupted(|| fs.make_folder(path)) {
+    let is_new = match uninterrupted(|| fs.make_folder(path)) {
         // It may be there in memory only, if whoever made it died before its sync.
-        Err(error) if Code::of(&error) == Some(Code::EEXIST) => {}
-        outcome => outcome.map_err(|error| Failure::at("mkdir", path, error))?,
-    }
+        Err(error) if Code::of(&error) == Some(Code::EEXIST) => false,
+        outcome => {
+            outcome.map_err(|error| Failure::at("mkdir", path, error))?;
+            true
+        }
+    };
     let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) else {
         return Ok(());
     };
-    match uninterrupted(|| fs.open_folder(above, FolderUse::NamesAndSync)) {
+    let synced = match uninterrupted(|| fs.open_folder(above, FolderUse::NamesAndSync)) {
         Ok(folder) => sync_names(fs, &folder, above),
         Err(error) => Err(Failure::at("open", above, error)),
+    };
+    if synced.is_err() && is_new {
+        // Another sync would say nothing about it. It has to be made anew.
+        let _ = fs.remove_folder(path);
     }
+    synced
 }
 
 /// Makes the names in a folder durable, unless the process may not list it: then whoever made
