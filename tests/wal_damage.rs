@@ -41,10 +41,10 @@ fn log(is_closed: bool) -> (SimFs, Vec<Entry>) {
 }
 
 /// What a log shows when it is opened, and what was reported; or the damage that was refused.
-fn opened(fs: &SimFs, recovery: Recovery) -> Result<(Vec<Entry>, Vec<Damage>), Damage> {
+fn opened(fs: &SimFs, recovery: Recovery) -> Result<(Vec<Entry>, Vec<Damage>), Box<Damage>> {
     let log = match open(fs, &with(recovery)) {
         Ok(log) => log,
-        Err(ErrorKind::Wal(WalError::Damaged(damage))) => return Err(*damage),
+        Err(ErrorKind::Wal(WalError::Damaged(damage))) => return Err(damage),
         Err(other) => panic!("{other}\n{}", fs.log_text()),
     };
     let damage = log.damage().to_vec();

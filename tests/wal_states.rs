@@ -44,6 +44,8 @@ const PLAY: &[Step] = &[
     Append("a", &[1]),
     Append("a", &[2, 3]),
     Append("a", &[4, 5, 6]),
+    // A large group, which makes its own space.
+    Append("b", &[21, 22, 23, 24]),
     Rotate("a"),
     Append("a", &[7]),
     Append("b", &[8]),

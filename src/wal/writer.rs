@@ -141,10 +141,12 @@ impl<F: FileSystem + Clone> Writer<F> {
         if self.has_blocks && (is_old || self.end + most > options.segment_size) {
             self.rotate(first_free, options)?;
         }
-        if self.end + most > self.space {
+        let makes_its_own_space = self.end + most > self.space && most >= options.large_group;
+        if self.end + most > self.space && !makes_its_own_space {
             self.extend(self.end + most, options)?;
         }
 
+        let before = self.last;
         let mut bytes = std::mem::take(&mut self.buffer);
         bytes.clear();
         let firsts: Vec<u64> = batches
@@ -157,17 +159,40 @@ impl<F: FileSystem + Clone> Writer<F> {
             })
             .collect();
         let end = self.end + bytes.len() as u64;
-        bytes.extend_from_slice(&filler_head(self.space - end));
+        let space = self.space.max(end + SHORTEST_FILLER);
+        bytes.extend_from_slice(&filler_head(space - end));
+        if space > self.space {
+            bytes.extend_from_slice(&self.header.marker);
+        }
         let written = write_all(&self.fs, &self.file, &bytes, self.end);
         self.buffer = bytes;
-        // A write that fails may have been done in part.
-        written.map_err(Trouble::Unknown)?;
+        if let Err(failure) = written {
+            self.last = before;
+            return Err(self.after_failed_write(failure, space));
+        }
         self.end = end;
+        self.space = space;
         self.has_blocks = true;
         if sync {
             self.sync().map_err(Trouble::Unknown)?;
         }
         Ok(firsts)
+    }
+
+    /// A write that fails may have been done in part. Where it was for want of room, and the
+    /// space that there was can be made what it was, nothing has happened: the next group is
+    /// synced together with that.
+    fn after_failed_write(&mut self, failure: Failure, space: u64) -> Trouble {
+        let is_full = matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT));
+        if !is_full || space == self.space || self.space < self.end + SHORTEST_FILLER {
+            return Trouble::Unknown(failure);
+        }
+        let undone = fill(&self.fs, &self.file, &self.header, self.end, self.space)
+            .and_then(|()| set_size(&self.fs, &self.file, self.space));
+        match undone {
+            Ok(()) => Trouble::Refused(failure),
+            Err(_) => Trouble::Unknown(failure),
+        }
     }
 
     /// Makes everything that was appended durable.
