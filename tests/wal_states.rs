@@ -31,12 +31,14 @@ enum Step {
     /// Everything up to the last entry of this batch is released.
     Release(&'static str, u64),
     Rotate(&'static str),
+    /// The next segment is made beforehand.
+    Prepare(&'static str),
     Close,
     /// The process is killed and the log opened by another.
     Reopen,
 }
 
-use Step::{Append, AppendDurably, Close, Release, Reopen, Rotate, Sync};
+use Step::{Append, AppendDurably, Close, Prepare, Release, Reopen, Rotate, Sync};
 
 /// Every step that there is: beginning, more space, sealing, release, recycling, closing,
 /// opening after a close and after a kill.
@@ -61,7 +63,13 @@ const PLAY: &[Step] = &[
     Append("a", &[13, 14]),
     Sync,
     AppendDurably("b", &[15]),
+    Append("b", &[25, 26]),
+    Prepare("b"),
+    Append("b", &[27]),
+    Rotate("b"),
+    Append("b", &[28]),
     Append("a", &[16]),
+    Close,
 ];
 
 /// What is known of a batch.
@@ -147,6 +155,12 @@ fn go(fs: &SimFs, options: &Options, steps: &[Step], played: &mut Played) -> Res
             Rotate(collection) => {
                 log.rotate(collection)?;
                 settle(known, Some(collection));
+            }
+            Prepare(collection) => {
+                // An error is not one before the segment is needed.
+                if let Some(next) = log.next_segment(collection) {
+                    next.make();
+                }
             }
             Close => {
                 log.close()?;

@@ -14,8 +14,8 @@ use super::format::{Header, LARGEST_BLOCK, most_bytes};
 use super::memtable::Memtable;
 use super::repair;
 use super::replay::Replay;
-use super::segments::{SPARE, sealed};
-use super::writer::{Trouble, Writer, rename};
+use super::segments::{NEXT, SPARE, sealed};
+use super::writer::{Pace, Trouble, Writer, begin, rename};
 use super::{Options, check_name};
 use crate::errno::Code;
 use crate::error::{ErrorKind, Failure};
@@ -503,7 +503,38 @@ impl<F: FileSystem + Clone> Log<F> {
         Ok(())
     }
 
-    /// Seals the current segment of a collection, if it has blocks.
+    /// The next segment of a collection, to be made beforehand, if it is time for that. While
+    /// it is being made the log must not be closed.
+    pub fn next_segment(&self, collection: &str) -> Option<NextSegment<F>> {
+        let collection_of = self.existing(collection).ok()??;
+        let mut state = lock(&collection_of.state);
+        let State { writer: Some(writer), folder: Some(folder), .. } = &mut *state else {
+            return None;
+        };
+        if writer.is_preparing
+            || writer.prepared.is_some()
+            || writer.end < self.options.segment_size / 2
+            || self.check_usable().is_err()
+        {
+            return None;
+        }
+        let header = Header {
+            collection: collection.to_owned(),
+            number: writer.header.number + 1,
+            first: 0,
+            created: (self.options.clock)(),
+            marker: rand::random(),
+        };
+        writer.is_preparing = true;
+        let has_spare = std::mem::take(&mut writer.has_spare);
+        let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
+        let size = self.options.segment_size;
+        drop(state);
+        Some(NextSegment { fs, collection: collection_of, folder, header, has_spare, size })
+    }
+
+    /// Seals the current segment of a collection, if it has blocks and the next one is not just
+    /// being made.
     ///
     /// # Errors
     ///
@@ -514,7 +545,7 @@ impl<F: FileSystem + Clone> Log<F> {
         self.check_usable()?;
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {
-            Some(writer) if writer.has_blocks => {
+            Some(writer) if writer.has_blocks && !writer.is_preparing => {
                 writer.rotate(first_free, &self.options).map_err(|trouble| {
                     if let Trouble::Unknown(failure) = &trouble {
                         self.poison(failure);
@@ -566,9 +597,14 @@ impl<F: FileSystem + Clone> Log<F> {
             if self.poison.get().is_none()
                 && !was_closed
                 && let Some(writer) = &mut state.writer
-                && let Err(failure) = writer.finish()
             {
-                self.poison(&failure);
+                if let Err(failure) = writer.finish() {
+                    self.poison(&failure);
+                }
+                if writer.prepared.take().is_some() {
+                    // If it stays, the next opening removes it.
+                    let _ = self.fs.remove(&writer.folder, OsStr::new(NEXT));
+                }
             }
             state.writer = None;
             state.folder = None;
@@ -576,6 +612,28 @@ impl<F: FileSystem + Clone> Log<F> {
         match self.poison.get() {
             Some(cause) if !was_closed => Err(WalError::Poisoned(cause.clone()).into()),
             _ => Ok(()),
+        }
+    }
+}
+
+/// A segment that is to be made before it is needed, beside the appends to the one before.
+pub struct NextSegment<F: FileSystem + Clone> {
+    fs: F,
+    collection: Arc<Collection<F>>,
+    folder: Arc<F::Folder>,
+    header: Header,
+    has_spare: bool,
+    size: u64,
+}
+
+impl<F: FileSystem + Clone> NextSegment<F> {
+    /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
+    pub fn make(self) {
+        let NextSegment { fs, collection, folder, header, has_spare, size } = self;
+        let made = begin(&fs, &folder, header, has_spare, size, Pace::Gentle).ok();
+        if let Some(writer) = &mut lock(&collection.state).writer {
+            writer.is_preparing = false;
+            writer.prepared = made;
         }
     }
 }

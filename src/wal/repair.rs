@@ -200,6 +200,8 @@ pub(super) fn open<F: FileSystem + Clone>(
                 durable: scan.last,
                 sealed,
                 has_spare,
+                prepared: None,
+                is_preparing: false,
                 step: options.step,
                 buffer: Vec::new(),
             });
