@@ -160,8 +160,9 @@ impl Header {
     /// The header's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        let (number, first, created) =
-            (self.number.to_string(), self.first.to_string(), self.created.to_string());
+        let (number, created) = (self.number.to_string(), self.created.to_string());
+        // As long as it can get: it may be filled in later, and moves nothing then.
+        let first = format!("{:020}", self.first);
         let entries = [
             (key::SCHEMA, SCHEMA),
             (key::CODEC, "null"),

@@ -14,8 +14,8 @@ use super::format::{Header, LARGEST_BLOCK, most_bytes};
 use super::memtable::Memtable;
 use super::repair;
 use super::replay::Replay;
-use super::segments::{SPARE, sealed};
-use super::writer::{Trouble, Writer, rename};
+use super::segments::{NEXT, SPARE, sealed};
+use super::writer::{Pace, Trouble, Writer, begin, rename};
 use super::{Options, check_name};
 use crate::errno::Code;
 use crate::error::{ErrorKind, Failure};
@@ -142,7 +142,7 @@ impl<F: FileSystem + Clone> Log<F> {
             damage.extend(opened.damage);
             let collection = Collection {
                 state: Mutex::new(State {
-                    folder: Some(opened.folder),
+                    folder: opened.writer.is_some().then_some(opened.folder),
                     writer: opened.writer,
                     has_spare: opened.has_spare,
                     next_segment: opened.next_segment,
@@ -287,6 +287,9 @@ impl<F: FileSystem + Clone> Log<F> {
             Some(folder) => Arc::clone(folder),
             None => {
                 let path = self.path.join(name);
+                // If it is there and empty, its name may be one that a failed sync has left in
+                // memory only. If it is not empty, it stays.
+                let _ = self.fs.remove_folder(&path);
                 make_folder(&self.fs, &path)?;
                 let open = || self.fs.open_folder(&path, FolderUse::NamesAndSync);
                 let folder = uninterrupted(open);
@@ -500,7 +503,38 @@ impl<F: FileSystem + Clone> Log<F> {
         Ok(())
     }
 
-    /// Seals the current segment of a collection, if it has blocks.
+    /// The next segment of a collection, to be made beforehand, if it is time for that. While
+    /// it is being made the log must not be closed.
+    pub fn next_segment(&self, collection: &str) -> Option<NextSegment<F>> {
+        let collection_of = self.existing(collection).ok()??;
+        let mut state = lock(&collection_of.state);
+        let State { writer: Some(writer), folder: Some(folder), .. } = &mut *state else {
+            return None;
+        };
+        if writer.is_preparing
+            || writer.prepared.is_some()
+            || writer.end < self.options.segment_size / 2
+            || self.check_usable().is_err()
+        {
+            return None;
+        }
+        let header = Header {
+            collection: collection.to_owned(),
+            number: writer.header.number + 1,
+            first: 0,
+            created: (self.options.clock)(),
+            marker: rand::random(),
+        };
+        writer.is_preparing = true;
+        let has_spare = std::mem::take(&mut writer.has_spare);
+        let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
+        let size = self.options.segment_size;
+        drop(state);
+        Some(NextSegment { fs, collection: collection_of, folder, header, has_spare, size })
+    }
+
+    /// Seals the current segment of a collection, if it has blocks and the next one is not just
+    /// being made.
     ///
     /// # Errors
     ///
@@ -511,7 +545,7 @@ impl<F: FileSystem + Clone> Log<F> {
         self.check_usable()?;
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {
-            Some(writer) if writer.has_blocks => {
+            Some(writer) if writer.has_blocks && !writer.is_preparing => {
                 writer.rotate(first_free, &self.options).map_err(|trouble| {
                     if let Trouble::Unknown(failure) = &trouble {
                         self.poison(failure);
@@ -563,9 +597,14 @@ impl<F: FileSystem + Clone> Log<F> {
             if self.poison.get().is_none()
                 && !was_closed
                 && let Some(writer) = &mut state.writer
-                && let Err(failure) = writer.finish()
             {
-                self.poison(&failure);
+                if let Err(failure) = writer.finish() {
+                    self.poison(&failure);
+                }
+                if writer.prepared.take().is_some() {
+                    // If it stays, the next opening removes it.
+                    let _ = self.fs.remove(&writer.folder, OsStr::new(NEXT));
+                }
             }
             state.writer = None;
             state.folder = None;
@@ -573,6 +612,28 @@ impl<F: FileSystem + Clone> Log<F> {
         match self.poison.get() {
             Some(cause) if !was_closed => Err(WalError::Poisoned(cause.clone()).into()),
             _ => Ok(()),
+        }
+    }
+}
+
+/// A segment that is to be made before it is needed, beside the appends to the one before.
+pub struct NextSegment<F: FileSystem + Clone> {
+    fs: F,
+    collection: Arc<Collection<F>>,
+    folder: Arc<F::Folder>,
+    header: Header,
+    has_spare: bool,
+    size: u64,
+}
+
+impl<F: FileSystem + Clone> NextSegment<F> {
+    /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
+    pub fn make(self) {
+        let NextSegment { fs, collection, folder, header, has_spare, size } = self;
+        let made = begin(&fs, &folder, header, has_spare, size, Pace::Gentle).ok();
+        if let Some(writer) = &mut lock(&collection.state).writer {
+            writer.is_preparing = false;
+            writer.prepared = made;
         }
     }
 }
@@ -601,18 +662,26 @@ impl<F: FileSystem + Clone> Collection<F> {
 
 /// Makes a folder, and makes its name durable.
 fn make_folder<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
-    match uninterrupted(|| fs.make_folder(path)) {
+    let is_new = match uninterrupted(|| fs.make_folder(path)) {
         // It may be there in memory only, if whoever made it died before its sync.
-        Err(error) if Code::of(&error) == Some(Code::EEXIST) => {}
-        outcome => outcome.map_err(|error| Failure::at("mkdir", path, error))?,
-    }
+        Err(error) if Code::of(&error) == Some(Code::EEXIST) => false,
+        outcome => {
+            outcome.map_err(|error| Failure::at("mkdir", path, error))?;
+            true
+        }
+    };
     let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) else {
         return Ok(());
     };
-    match uninterrupted(|| fs.open_folder(above, FolderUse::NamesAndSync)) {
+    let synced = match uninterrupted(|| fs.open_folder(above, FolderUse::NamesAndSync)) {
         Ok(folder) => sync_names(fs, &folder, above),
         Err(error) => Err(Failure::at("open", above, error)),
+    };
+    if synced.is_err() && is_new {
+        // Another sync would say nothing about it. It has to be made anew.
+        let _ = fs.remove_folder(path);
     }
+    synced
 }
 
 /// Makes the names in a folder durable, unless the process may not list it: then whoever made

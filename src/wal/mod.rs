@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime};
 
 pub use batch::{Batch, Entry, EntryRef, Op, pack_with_sequence};
 pub use error::{Damage, DamageKind, WalError};
-pub use log::{CollectionStats, Log, Stats};
+pub use log::{CollectionStats, Log, NextSegment, Stats};
 pub use queue::{Appended, Full, Queue, Reply};
 pub use replay::{Progress, Replay};
 pub use segments::check_name;
@@ -82,6 +82,9 @@ pub struct Options {
     pub segment_age: Option<Duration>,
     /// How much space is written beforehand at first. It doubles up to [`LARGEST_STEP`].
     pub step: u64,
+    /// A group that has so many bytes, and no space left, makes the file longer itself: then
+    /// what that costs does not count, and nothing is written twice.
+    pub large_group: u64,
     /// Whether to keep the newest entry of each id in memory.
     pub memtable: bool,
     /// The time, in milliseconds since 1970.
@@ -99,6 +102,7 @@ impl Default for Options {
             segment_size: 16 << 20,
             segment_age: None,
             step: 1 << 20,
+            large_group: 128 << 10,
             memtable: true,
             clock: now,
         }

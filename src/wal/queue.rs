@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::error::WalError;
-use super::log::Log;
+use super::log::{Log, NextSegment};
 use super::{SyncMode, format};
 use crate::error::ErrorKind;
 use crate::fs::FileSystem;
@@ -230,12 +230,7 @@ impl<F: FileSystem + Clone> Shared<F> {
         if let Some(lane) = state.lanes.get_mut(collection)
             && std::mem::replace(&mut lane.is_running, false)
         {
-            state.running -= 1;
-        }
-        if state.running == 0 {
-            let closing = std::mem::take(&mut state.closing);
-            drop(state);
-            closing.into_iter().for_each(|close| close());
+            self.end_of_running(state);
         }
     }
 
@@ -251,6 +246,7 @@ impl<F: FileSystem + Clone> Shared<F> {
         self.lock().bytes -= group.iter().map(|waiting| waiting.batch.bytes()).sum::<usize>();
         match outcome {
             Ok(firsts) => {
+                self.prepare(collection);
                 if let SyncMode::Periodic(interval) = self.log.options().sync {
                     self.sync_later(interval);
                 }
@@ -263,6 +259,26 @@ impl<F: FileSystem + Clone> Shared<F> {
                     reply(Err(kind.duplicate()));
                 }
             }
+        }
+    }
+
+    /// Has the next segment made beforehand, when it is time for that.
+    fn prepare(self: &Arc<Self>, collection: &str) {
+        let Some(segment) = self.log.next_segment(collection) else { return };
+        // Whoever closes the log waits for it, as for a lane.
+        self.lock().running += 1;
+        let preparing = Preparing { shared: Arc::clone(self), segment: Some(segment) };
+        // If there is no thread for it, it is made on this one.
+        let _ = self.pool.submit(Box::new(move || drop(preparing)));
+    }
+
+    /// Ends a lane, or what counts as one.
+    fn end_of_running(&self, mut state: MutexGuard<'_, State>) {
+        state.running -= 1;
+        if state.running == 0 {
+            let closing = std::mem::take(&mut state.closing);
+            drop(state);
+            closing.into_iter().for_each(|close| close());
         }
     }
 
@@ -321,5 +337,22 @@ impl<F: FileSystem + Clone> Drop for Run<F> {
         for Waiting { reply, .. } in refused {
             reply(Err(task::refused()));
         }
+    }
+}
+
+/// The next segment in the making. It is made when this is dropped, so that it is made wherever
+/// the job ends up.
+struct Preparing<F: FileSystem + Clone> {
+    shared: Arc<Shared<F>>,
+    segment: Option<NextSegment<F>>,
+}
+
+impl<F: FileSystem + Clone> Drop for Preparing<F> {
+    fn drop(&mut self) {
+        if let Some(segment) = self.segment.take() {
+            // A panic must not keep the log from being closed.
+            let _ = catch_unwind(AssertUnwindSafe(|| segment.make()));
+        }
+        self.shared.end_of_running(self.shared.lock());
     }
 }

@@ -9,8 +9,11 @@ use super::format::{
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
 
-/// How much is read at once, unless a block is larger.
-const CHUNK: usize = 256 * 1024;
+/// How much is read at once at first: a small segment is read as a whole.
+const LEAST: usize = 16 * 1024;
+
+/// How much is read at once later, unless a block is larger.
+const CHUNK: usize = 512 * 1024;
 
 /// What comes next in a segment.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,10 +39,17 @@ pub(super) struct SegmentReader<F: FileSystem> {
 }
 
 /// What is in memory of a file.
-#[derive(Default)]
 struct Window {
     start: u64,
     bytes: Vec<u8>,
+    /// How much is read next.
+    size: usize,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window { start: 0, bytes: Vec::new(), size: LEAST }
+    }
 }
 
 impl Window {
@@ -60,7 +70,8 @@ impl Window {
             }
             self.start = offset;
             let mut filled = self.bytes.len();
-            self.bytes.resize(length.max(CHUNK), 0);
+            self.bytes.resize(length.max(self.size), 0);
+            self.size = (self.size * 2).min(CHUNK);
             while let Some(room) = self.bytes.get_mut(filled..).filter(|room| !room.is_empty()) {
                 let count = uninterrupted(|| fs.read(file, room, offset + filled as u64));
                 let count = match count {

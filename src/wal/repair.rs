@@ -5,6 +5,12 @@
 //! is written again (the system may have dropped it after a failed sync and still show it),
 //! and the current segment gets an end mark and is cut there. Each step may be the last one:
 //! whoever opens the collection next does the same again.
+//!
+//! A sync of the folder may have failed in the process before, and a name that is seen then may
+//! never get to the disk, whatever is synced later. So names on which something depends, and of
+//! which no later sync has told, are given once more: a segment that was sealed in mid-rotation
+//! becomes the current one again, an empty current one is published again, and the note of a
+//! checkpoint is written again before segments are removed because of it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -107,6 +113,17 @@ pub(super) fn open<F: FileSystem + Clone>(
     };
     scan.released = checkpoint.up_to;
 
+    // Between two segments there is none that is current, but the next one has been begun. What
+    // has just been sealed goes on then.
+    let is_rotating = !names.contains(CURRENT) && names.contains(NEXT);
+    let mut numbers = numbers;
+    let last = numbers.last().copied();
+    let unsealed = last.filter(|last| is_rotating && *last >= checkpoint.first_segment);
+    if let Some(number) = unsealed {
+        numbers.remove(&number);
+    }
+    let current_name = unsealed.map_or_else(|| CURRENT.to_owned(), segments::sealed);
+
     let mut expected = checkpoint.first_segment;
     let mut sealed = Vec::new();
     let mut trailing = Vec::new();
@@ -118,26 +135,37 @@ pub(super) fn open<F: FileSystem + Clone>(
             trailing.extend(tail);
         }
     }
-    let current = match names.contains(CURRENT) {
-        true => scan.current(fs, &folder, expected)?,
-        false => {
-            let has_begun = expected > 1 || names.contains(CHECKPOINT);
-            if has_begun && !names.contains(NEXT) {
-                let kind = DamageKind::Missing;
-                scan.damaged(kind, CURRENT, (0, 0), "there is no current segment")?;
-            }
-            None
-        }
-    };
-
+    let mut current = None;
+    if names.contains(current_name.as_str()) {
+        current = Some(scan.current(fs, &folder, &current_name, unsealed.is_none(), expected)?);
+    } else if (expected > 1 || names.contains(CHECKPOINT)) && !names.contains(NEXT) {
+        let reason = "there is no current segment";
+        scan.damaged(DamageKind::Missing, CURRENT, (0, 0), reason)?;
+    }
     // What a checkpoint tells of has been there, though its segments may be gone.
     scan.last = scan.last.max(checkpoint.up_to);
 
     // Nothing has been changed so far, and nothing is refused from here on.
+    if let Some(number) = unsealed
+        && matches!(current, Some(Current::Usable { .. }))
+    {
+        let name = segments::sealed(number);
+        let file = open_to_write(fs, &folder, &name)?;
+        rename(fs, &folder, &file, &name, CURRENT)?;
+        sync_folder(fs, &folder, &file)?;
+    }
+    let is_released = |name: &str| {
+        segments::number_of(name).is_some_and(|number| number < checkpoint.first_segment)
+    };
+    if names.iter().any(|name| is_released(name)) {
+        checkpoint.write(fs, &folder)?;
+    }
+    let is_new = current.is_none() && expected == 1 && !names.contains(CHECKPOINT);
+    let drops_next = is_new || matches!(current, Some(Current::Usable { .. }));
     let is_leftover = |name: &&&str| {
-        **name == NEXT && matches!(current, Some(Current::Usable { .. }))
+        **name == NEXT && drops_next
             || temp::is_temp_name(OsStr::new(name)) && name.contains(CHECKPOINT)
-            || segments::number_of(name).is_some_and(|number| number < checkpoint.first_segment)
+            || is_released(name)
     };
     for name in names.iter().filter(is_leftover) {
         uninterrupted(|| fs.remove(&folder, OsStr::new(name)))
@@ -154,6 +182,12 @@ pub(super) fn open<F: FileSystem + Clone>(
             next_segment = reader.header.number + 1;
             let header = reader.header.clone();
             let (file, end) = scan.clean(fs, &folder, reader, &found, length)?;
+            if !found.has_blocks {
+                rename(fs, &folder, &file, CURRENT, NEXT)?;
+                sync_folder(fs, &folder, &file)?;
+                rename(fs, &folder, &file, NEXT, CURRENT)?;
+                sync_folder(fs, &folder, &file)?;
+            }
             writer = Some(Writer {
                 fs: fs.clone(),
                 folder: Arc::clone(&folder),
@@ -166,15 +200,17 @@ pub(super) fn open<F: FileSystem + Clone>(
                 durable: scan.last,
                 sealed,
                 has_spare,
+                prepared: None,
+                is_preparing: false,
                 step: options.step,
                 buffer: Vec::new(),
             });
         }
         Some(Current::Unusable) => {
-            let file = open_to_write(fs, &folder, CURRENT)?;
+            let file = open_to_write(fs, &folder, &current_name)?;
             let aside = segments::damaged(CURRENT, rand::random());
-            rename(fs, &folder, &file, CURRENT, &aside)?;
-            for damage in scan.damage.iter_mut().filter(|damage| damage.file == CURRENT) {
+            rename(fs, &folder, &file, &current_name, &aside)?;
+            for damage in scan.damage.iter_mut().filter(|damage| damage.file == current_name) {
                 damage.copy = Some(aside.clone());
             }
             writer =
@@ -282,27 +318,29 @@ impl Scan<'_> {
         Ok(Some((Sealed { bytes: end, ..sealed }, Some(trailing))))
     }
 
-    /// Reads the current segment.
+    /// Reads the current segment, which may just have been sealed.
     fn current<F: FileSystem>(
         &mut self,
         fs: &F,
         folder: &F::Folder,
+        name: &str,
+        is_current: bool,
         expected: u64,
-    ) -> Result<Option<Current<F>>, ErrorKind> {
-        let Some(mut reader) = self.segment(fs, folder, CURRENT, None)? else {
-            return Ok(Some(Current::Unusable));
+    ) -> Result<Current<F>, ErrorKind> {
+        let Some(mut reader) = self.segment(fs, folder, name, None)? else {
+            return Ok(Current::Unusable);
         };
         let number = reader.header.number;
         if number < expected {
             let length = reader.length(fs)?;
             let reason = "the current segment has a number that another has had";
-            self.damaged(DamageKind::Misplaced, CURRENT, (0, length), reason)?;
-            return Ok(Some(Current::Unusable));
+            self.damaged(DamageKind::Misplaced, name, (0, length), reason)?;
+            return Ok(Current::Unusable);
         }
         self.expect(expected, number)?;
-        let found = self.scan(fs, &mut reader, CURRENT, true)?;
+        let found = self.scan(fs, &mut reader, name, is_current)?;
         let length = reader.length(fs)?;
-        Ok(Some(Current::Usable { reader, found, length }))
+        Ok(Current::Usable { reader, found, length })
     }
 
     /// Opens a segment. `None` if its header is not what it has to be.

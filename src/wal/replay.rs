@@ -47,6 +47,14 @@ enum At<F: FileSystem> {
     Over,
 }
 
+/// What a name leads to.
+enum Looked<F: FileSystem> {
+    Found(Box<Within<F>>),
+    /// Something that is not the segment that it should be. It has been reported.
+    Unusable,
+    Absent,
+}
+
 struct Within<F: FileSystem> {
     reader: SegmentReader<F>,
     /// It had the name of the segment that is appended to.
@@ -216,14 +224,18 @@ impl<F: FileSystem> Replay<F> {
             let mut lowest = None;
             let mut has_changed = false;
             while let Some(number) = names.pop() {
-                let Some(within) = self.open(number)? else {
-                    has_changed |= number.is_some();
-                    continue;
+                let within = match self.open(number)? {
+                    Looked::Found(within) => within,
+                    Looked::Unusable => continue,
+                    Looked::Absent => {
+                        has_changed |= number.is_some();
+                        continue;
+                    }
                 };
                 let first = within.reader.header.first;
                 if first <= self.next {
                     self.read = self.read.max(first.saturating_sub(1));
-                    return Ok(At::In(Box::new(within)));
+                    return Ok(At::In(within));
                 }
                 lowest = Some(within.reader.header.number);
             }
@@ -248,31 +260,28 @@ impl<F: FileSystem> Replay<F> {
     /// Opens the segment with this number, under whatever name.
     fn segment(&mut self, number: u64) -> Result<At<F>, ErrorKind> {
         for _ in 0..ATTEMPTS {
+            let mut current = None;
             for name in [Some(number), None] {
-                if let Some(within) = self.open(name)?
-                    && within.reader.header.number == number
-                {
-                    let first = within.reader.header.first;
-                    self.read = self.read.max(first.saturating_sub(1));
-                    return Ok(At::In(Box::new(within)));
+                match self.open(name)? {
+                    Looked::Found(within) if within.reader.header.number == number => {
+                        let first = within.reader.header.first;
+                        self.read = self.read.max(first.saturating_sub(1));
+                        return Ok(At::In(within));
+                    }
+                    Looked::Found(within) => current = Some(within.reader.header.number),
+                    Looked::Unusable if name.is_some() => return Ok(At::Before(number + 1)),
+                    Looked::Unusable | Looked::Absent => {}
                 }
             }
             if self.checkpoint()?.first_segment > number {
                 return Ok(At::Start);
             }
             let later = self.numbers()?.into_iter().find(|later| *later > number);
-            let later = match later {
-                Some(later) => Some(later),
-                None => {
-                    let current = self.open(None)?.map(|within| within.reader.header.number);
-                    current.filter(|current| *current > number)
-                }
-            };
-            match later {
+            match later.or(current.filter(|current| *current > number)) {
                 // It has not been begun, or is just being.
                 None => return Ok(At::Over),
                 // It has got its other name meanwhile.
-                Some(_) if self.open(Some(number))?.is_some() => {}
+                Some(_) if !matches!(self.open(Some(number))?, Looked::Absent) => {}
                 Some(later) => {
                     let reason = "the segment is not there";
                     let name = segments::sealed(number);
@@ -284,29 +293,28 @@ impl<F: FileSystem> Replay<F> {
         Err(self.restless())
     }
 
-    /// Opens a sealed segment, or the current one. `None` if it is not there, or not usable.
-    fn open(&mut self, number: Option<u64>) -> Result<Option<Within<F>>, ErrorKind> {
-        let Some(folder) = &self.folder else { return Ok(None) };
+    /// Opens a sealed segment, or the current one.
+    fn open(&mut self, number: Option<u64>) -> Result<Looked<F>, ErrorKind> {
+        let Some(folder) = &self.folder else { return Ok(Looked::Absent) };
         let name = number.map_or_else(|| CURRENT.to_owned(), segments::sealed);
-        let reader = match SegmentReader::open(&self.fs, folder, &name) {
-            Ok(Ok(reader)) => reader,
-            Ok(Err(reason)) => {
-                self.damaged(DamageKind::Unreadable, name, (0, 0), reason)?;
-                return Ok(None);
+        let (kind, reason) = match SegmentReader::open(&self.fs, folder, &name) {
+            Ok(Ok(reader)) => {
+                let header = &reader.header;
+                if header.collection == self.collection
+                    && number.is_none_or(|number| header.number == number)
+                {
+                    let is_current = number.is_none();
+                    let within = Within { reader, is_current, may_be_stale: false };
+                    return Ok(Looked::Found(Box::new(within)));
+                }
+                (DamageKind::Misplaced, "the segment is not the one that its name says")
             }
-            Err(failure) if failure.code() == Some(Code::ENOENT) => return Ok(None),
+            Ok(Err(reason)) => (DamageKind::Unreadable, reason),
+            Err(failure) if failure.code() == Some(Code::ENOENT) => return Ok(Looked::Absent),
             Err(failure) => return Err(failure.into()),
         };
-        let header = &reader.header;
-        if header.collection != self.collection
-            || number.is_some_and(|number| header.number != number)
-        {
-            let reason = "the segment is not the one that its name says";
-            self.damaged(DamageKind::Misplaced, name, (0, 0), reason)?;
-            return Ok(None);
-        }
-        let is_current = number.is_none();
-        Ok(Some(Within { reader, is_current, may_be_stale: false }))
+        self.damaged(kind, name, (0, 0), reason)?;
+        Ok(Looked::Unusable)
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, ErrorKind> {

@@ -81,6 +81,10 @@ pub(super) struct Writer<F: FileSystem> {
     pub(super) sealed: Vec<Sealed>,
     /// Whether there is space that has served before.
     pub(super) has_spare: bool,
+    /// The next segment, where it was made beforehand,
+    pub(super) prepared: Option<Begun<F>>,
+    /// or whether it is being made by somebody else.
+    pub(super) is_preparing: bool,
     /// How much space is made next.
     pub(super) step: u64,
     /// The bytes of the group that is being written.
@@ -88,7 +92,8 @@ pub(super) struct Writer<F: FileSystem> {
 }
 
 /// A file that becomes the current segment when it is published.
-struct Begun<F: FileSystem> {
+pub(super) struct Begun<F: FileSystem> {
+    header: Header,
     file: F::File,
     end: u64,
     space: u64,
@@ -103,8 +108,9 @@ impl<F: FileSystem + Clone> Writer<F> {
         has_spare: bool,
         step: u64,
     ) -> Result<Writer<F>, Trouble> {
-        let begun = begin(&fs, &folder, &header, has_spare, step)?;
+        let begun = begin(&fs, &folder, header, has_spare, step, Pace::Fast)?;
         publish(&fs, &folder, &begun.file).map_err(Trouble::Unknown)?;
+        let header = begun.header;
         let last = header.first.saturating_sub(1);
         Ok(Writer {
             fs,
@@ -118,6 +124,8 @@ impl<F: FileSystem + Clone> Writer<F> {
             durable: last,
             sealed: Vec::new(),
             has_spare: false,
+            prepared: None,
+            is_preparing: false,
             step: next_step(step),
             buffer: Vec::new(),
         })
@@ -138,13 +146,19 @@ impl<F: FileSystem + Clone> Writer<F> {
         let most = most as u64 + SHORTEST_FILLER;
         let age = (options.clock)().saturating_sub(self.header.created);
         let is_old = options.segment_age.is_some_and(|limit| u128::from(age) >= limit.as_millis());
-        if self.has_blocks && (is_old || self.end + most > options.segment_size) {
+        // While the next segment is being made, this one grows.
+        if self.has_blocks
+            && !self.is_preparing
+            && (is_old || self.end + most > options.segment_size)
+        {
             self.rotate(first_free, options)?;
         }
-        if self.end + most > self.space {
+        let makes_its_own_space = self.end + most > self.space && most >= options.large_group;
+        if self.end + most > self.space && !makes_its_own_space {
             self.extend(self.end + most, options)?;
         }
 
+        let before = self.last;
         let mut bytes = std::mem::take(&mut self.buffer);
         bytes.clear();
         let firsts: Vec<u64> = batches
@@ -157,17 +171,41 @@ impl<F: FileSystem + Clone> Writer<F> {
             })
             .collect();
         let end = self.end + bytes.len() as u64;
-        bytes.extend_from_slice(&filler_head(self.space - end));
+        let space = self.space.max(end + SHORTEST_FILLER);
+        bytes.extend_from_slice(&filler_head(space - end));
+        if space > self.space {
+            bytes.extend_from_slice(&self.header.marker);
+        }
         let written = write_all(&self.fs, &self.file, &bytes, self.end);
         self.buffer = bytes;
-        // A write that fails may have been done in part.
-        written.map_err(Trouble::Unknown)?;
+        if let Err(failure) = written {
+            self.last = before;
+            return Err(self.after_failed_write(failure, space));
+        }
         self.end = end;
+        self.space = space;
         self.has_blocks = true;
         if sync {
             self.sync().map_err(Trouble::Unknown)?;
         }
         Ok(firsts)
+    }
+
+    /// A write that fails may have been done in part. Where it was for want of room, and the
+    /// space that there was can be made what it was, nothing has happened: the next group is
+    /// synced together with that.
+    fn after_failed_write(&mut self, failure: Failure, space: u64) -> Trouble {
+        let is_full = matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT));
+        if !is_full || space == self.space || self.space < self.end + SHORTEST_FILLER {
+            return Trouble::Unknown(failure);
+        }
+        let range = (self.end, self.space);
+        let undone = fill(&self.fs, &self.file, &self.header, range, Pace::Fast)
+            .and_then(|()| set_size(&self.fs, &self.file, self.space));
+        match undone {
+            Ok(()) => Trouble::Refused(failure),
+            Err(_) => Trouble::Unknown(failure),
+        }
     }
 
     /// Makes everything that was appended durable.
@@ -205,15 +243,33 @@ impl<F: FileSystem + Clone> Writer<F> {
             created: (options.clock)(),
             marker: rand::random(),
         };
-        let begun = begin(&self.fs, &self.folder, &header, self.has_spare, self.step);
-        self.has_spare = false;
-        let begun = begun?;
-        self.seal(begun, header).map_err(Trouble::Unknown)?;
+        let begun = match self.prepared.take() {
+            Some(begun) => self.fill_in(begun, header)?,
+            None => {
+                let has_spare = std::mem::take(&mut self.has_spare);
+                begin(&self.fs, &self.folder, header, has_spare, self.step, Pace::Fast)?
+            }
+        };
+        self.seal(begun).map_err(Trouble::Unknown)?;
         self.step = next_step(self.step);
         Ok(())
     }
 
-    fn seal(&mut self, begun: Begun<F>, header: Header) -> Result<(), Failure> {
+    /// Writes into the header of a segment that was made beforehand what was not known then.
+    fn fill_in(&self, begun: Begun<F>, header: Header) -> Result<Begun<F>, Trouble> {
+        let header = Header { marker: begun.header.marker, ..header };
+        let bytes = header.encode();
+        if bytes.len() as u64 != begun.end {
+            // The clock has got another digit.
+            drop(begun);
+            return Ok(begin(&self.fs, &self.folder, header, false, self.step, Pace::Fast)?);
+        }
+        write_all(&self.fs, &begun.file, &bytes, 0)?;
+        sync_data(&self.fs, &begun.file)?;
+        Ok(Begun { header, ..begun })
+    }
+
+    fn seal(&mut self, begun: Begun<F>) -> Result<(), Failure> {
         self.finish()?;
         let number = self.header.number;
         let name = sealed(number);
@@ -224,7 +280,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         self.sealed.push(Sealed { number, last: self.last, bytes: self.space });
         self.file = Arc::new(begun.file);
         (self.end, self.space) = (begun.end, begun.space);
-        self.header = header;
+        self.header = begun.header;
         self.has_blocks = false;
         Ok(())
     }
@@ -235,7 +291,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         let least = needed.saturating_sub(self.space) + SHORTEST_FILLER;
         let space = self.space + self.step.min(room).max(least);
         // It is an empty block of its own until the head before it spans it, too.
-        let made = fill(&self.fs, &self.file, &self.header, self.space, space);
+        let made = fill(&self.fs, &self.file, &self.header, (self.space, space), Pace::Fast);
         if let Err(failure) = made {
             // If it stays longer, the next attempt starts at the same place.
             let _ = self.fs.set_size(&self.file, self.space);
@@ -253,13 +309,23 @@ fn next_step(step: u64) -> u64 {
     step.saturating_mul(2).min(LARGEST_STEP).max(step)
 }
 
+/// How space is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// At once, because somebody waits for it.
+    Fast,
+    /// Piece by piece, so that syncs of other files get their turns.
+    Gentle,
+}
+
 /// Makes a new segment, under its provisional name, and makes both durable.
-fn begin<F: FileSystem>(
+pub(super) fn begin<F: FileSystem>(
     fs: &F,
     folder: &F::Folder,
-    header: &Header,
+    header: Header,
     has_spare: bool,
     step: u64,
+    pace: Pace,
 ) -> Result<Begun<F>, Failure> {
     let file = if has_spare {
         let open = || fs.open_to_write(folder, OsStr::new(SPARE));
@@ -289,7 +355,7 @@ fn begin<F: FileSystem>(
             old
         } else {
             let space = end + step.max(SHORTEST_FILLER);
-            fill(fs, &file, header, end, space)?;
+            fill(fs, &file, &header, (end, space), pace)?;
             space
         };
         sync_file(fs, &file)?;
@@ -301,7 +367,7 @@ fn begin<F: FileSystem>(
         let _ = fs.set_size(&file, 0);
     }
     let (end, space) = outcome?;
-    Ok(Begun { file, end, space })
+    Ok(Begun { header, file, end, space })
 }
 
 /// Gives the new segment its name.
@@ -315,8 +381,8 @@ fn fill<F: FileSystem>(
     fs: &F,
     file: &F::File,
     header: &Header,
-    from: u64,
-    to: u64,
+    (from, to): (u64, u64),
+    pace: Pace,
 ) -> Result<(), Failure> {
     let mut bytes = vec![0; (to - from).min(CHUNK) as usize];
     let mut at = from;
@@ -337,6 +403,9 @@ fn fill<F: FileSystem>(
             }
         }
         write_all(fs, file, &bytes, at)?;
+        if pace == Pace::Gentle {
+            sync_data(fs, file)?;
+        }
         at += length;
     }
     Ok(())

@@ -20,6 +20,7 @@ pub(crate) fn options(sync: SyncMode, recovery: Recovery) -> Options {
         recovery,
         segment_size: 3000,
         step: 512,
+        large_group: 1200,
         clock: || 1_700_000_000_000,
         ..Options::default()
     }
