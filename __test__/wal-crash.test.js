@@ -12,6 +12,8 @@ const { openWal } = require('../index.js')
 const { Program, cleanUp, fastFolder, ordinaryDisk, strace, tmpfs, whyNot } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
+/** How many times as many kills: `npm run soak` has more. */
+const TIMES = Number(process.env.HOLDFAST_WAL_KILLS ?? 1)
 const KILLED = { code: null, signal: 'SIGKILL' }
 
 const start = (t, scene, dir, settings = {}, more = {}) => new Program(t, 'wal.js', { args: [scene, dir, JSON.stringify(settings)], ...more })
@@ -35,7 +37,7 @@ describe('SIGKILL in mid-append', { skip: whyNot.unix(), concurrency: 2 }, () =>
     { kills: 60, disk: ordinaryDisk, options: { segmentSize: 100_000 } },
     { kills: 70, disk: fastFolder, options: { segmentSize: 20_000, syncMode: 'always' } },
     { kills: 70, disk: fastFolder, options: { segmentSize: 50_000, syncMode: 'never' } },
-  ]) {
+  ].map(({ kills, ...more }) => ({ kills: kills * TIMES, ...more }))) {
     test(`${kills} times, with 4 producers: every acknowledged batch is there (${JSON.stringify(options)})`, async (t) => {
       const dir = path.join(disk(t), 'log')
       const checkers = { c0: new Checker(), c1: new Checker() }
