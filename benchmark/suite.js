@@ -29,6 +29,7 @@ const measurements = [
   require('./workloads/increments.js'),
   require('./workloads/pending.js'),
   require('./workloads/folder.js'),
+  require('./workloads/wal.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
 ]

@@ -6,6 +6,7 @@
 //! | `batch` | all files at once with as few syncs as can be |
 //! | `trip` | an empty trip to a thread and back |
 //! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
+//! | `log` | batches appended to a log, each synced |
 //! | `fill` | nothing: makes empty files |
 //!
 //! Arguments are `name=value`, see [`arguments`]. A further measurement is a further
@@ -14,6 +15,7 @@
 mod arguments;
 mod batch;
 mod fill;
+mod log;
 mod one_by_one;
 mod payload;
 mod replace;
@@ -50,6 +52,7 @@ fn run() -> Outcome {
         "trip" => trip::run(&arguments),
         "settle" => settle::run(&arguments),
         "fill" => fill::run(&arguments),
+        "log" => log::run(&arguments),
         other => Err(format!("there is no command {other:?}").into()),
     }
 }
