@@ -691,6 +691,30 @@ impl<F: FileSystem + Clone> Collection<F> {
     }
 }
 
+/// The names of the collections of the log in this folder, which another process may have open.
+///
+/// # Errors
+///
+/// There is no such folder, or the system refuses.
+pub fn collections<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<String>, ErrorKind> {
+    let folder = uninterrupted(|| fs.open_folder(path, FolderUse::Names));
+    let folder = folder.map_err(|error| Failure::at("open", path, error))?;
+    let names = uninterrupted(|| fs.names(&folder));
+    let names = names.map_err(|error| Failure::at("scandir", path, error))?;
+    let mut found = Vec::new();
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        let known = match uninterrupted(|| fs.metadata(&folder, OsStr::new(name))) {
+            Err(error) if Code::of(&error) == Some(Code::ENOENT) => continue,
+            known => known.map_err(|error| Failure::at("stat", path.join(name), error))?,
+        };
+        if known.kind == FileKind::Folder && check_name(name).is_ok() {
+            found.push(name.to_owned());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
 /// Makes a folder, and makes its name durable.
 fn make_folder<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
     let is_new = match uninterrupted(|| fs.make_folder(path)) {
