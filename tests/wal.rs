@@ -6,9 +6,9 @@ mod wal_common;
 
 use holdfast::error::ErrorKind;
 use holdfast::fs::sim::SimFs;
-use holdfast::wal::{Recovery, SyncMode, WalError};
+use holdfast::wal::{Batch, Entry, EntryRef, Op, Recovery, SyncMode, WalError};
 
-use wal_common::{batch, entries, open, options, seen_from_outside};
+use wal_common::{batch, entries, open, options, seen_from_outside, unpack};
 
 const PLAIN: (SyncMode, Recovery) = (SyncMode::PerBatch, Recovery::Strict);
 
@@ -101,5 +101,114 @@ fn names_that_could_lead_elsewhere_are_refused() {
     for name in ["a", "ü", "0755d429-c53f-47c3-b3b0-76adcd0f386a", "comma", "nullable", &long[1..]]
     {
         log.append(name, &[&batch(1, 1)], false).unwrap();
+    }
+}
+
+#[test]
+fn the_newest_entry_of_an_id_counts_and_deleted_ones_are_told_only_to_a_flush() {
+    let fs = SimFs::new();
+    let plain = options(PLAIN.0, PLAIN.1);
+    let log = open(&fs, &plain).unwrap();
+    let mut expected = std::collections::BTreeMap::new();
+    // More than the memtable keeps of replaced entries without another thought.
+    for number in 0..1500_u64 {
+        let id = format!("{}", number * 7 % 50);
+        let op = [Op::Insert, Op::Update, Op::Delete][number as usize % 3];
+        let payload = format!("{number}");
+        let mut batch = Batch::default();
+        let payload = payload.as_bytes();
+        batch.push(EntryRef { id: &id, op, timestamp: 1, is_text: true, payload });
+        let sequence = log.append("a", &[&batch], false).unwrap()[0];
+        expected.insert(id, (sequence, op));
+    }
+    let check = |log: &holdfast::wal::Log<SimFs>| {
+        for (id, (sequence, op)) in &expected {
+            let found = log.get("a", id).unwrap().map(|entry| entry.sequence);
+            assert_eq!(found, (*op != Op::Delete).then_some(*sequence), "{id}");
+        }
+        for with_deletions in [true, false] {
+            let mut wanted: Vec<u64> = expected
+                .values()
+                .filter(|(_, op)| with_deletions || *op != Op::Delete)
+                .map(|(sequence, _)| *sequence)
+                .collect();
+            wanted.sort_unstable();
+            let (mut found, mut after) = (Vec::new(), 0);
+            loop {
+                let mut packed = Vec::new();
+                let range = (after, u64::MAX - 1);
+                let next = log.entries("a", range, 200, with_deletions, &mut packed).unwrap();
+                found.extend(unpack(&packed).into_iter().map(|entry| entry.sequence));
+                match next {
+                    Some(next) => after = next,
+                    None => break,
+                }
+            }
+            assert_eq!(found, wanted);
+        }
+    };
+    check(&log);
+    drop(log);
+    let log = open(&fs, &plain).unwrap();
+    check(&log);
+    let bytes = log.stats().collections[0].memtable_bytes;
+    log.checkpoint("a", 1490).unwrap();
+    let left = expected.values().filter(|(sequence, _)| *sequence > 1490).count() as u64;
+    let stats = log.stats().collections[0].clone();
+    assert_eq!((stats.memtable_entries, stats.released), (left, 1490));
+    assert!(stats.memtable_bytes < bytes / 3 && stats.memtable_bytes > 0);
+    log.checkpoint("a", 1500).unwrap();
+    assert_eq!(log.stats().collections[0].memtable_bytes, 0);
+}
+
+#[test]
+fn apache_avro_reads_what_was_written_entry_for_entry() {
+    use apache_avro::types::Value;
+    let fs = SimFs::new();
+    let log = open(&fs, &options(PLAIN.0, PLAIN.1)).unwrap();
+    for number in 0..12 {
+        log.append("a", &[&batch(number, 3)], false).unwrap();
+    }
+    let all = entries(&log, "a").unwrap();
+    // As it is while the log is open, and as it is afterwards.
+    for is_closed in [false, true] {
+        if is_closed {
+            log.close().unwrap();
+        }
+        let mut read = Vec::new();
+        let mut names: Vec<_> = fs.paths();
+        names.retain(|path| path.extension().is_some_and(|end| end == "avro"));
+        // 'wal_0…' comes before 'wal_current'.
+        names.sort();
+        assert!(names.len() > 1);
+        for path in names {
+            let bytes = fs.read_file(&path).unwrap();
+            for value in apache_avro::Reader::new(bytes.as_slice()).unwrap() {
+                let Value::Record(fields) = value.unwrap() else { panic!("no record") };
+                let field = |name: &str| {
+                    fields.iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap()
+                };
+                let Value::Long(sequence) = field("sequence") else { panic!("sequence") };
+                let Value::String(id) = field("id") else { panic!("id") };
+                let Value::Enum(0, op) = field("op") else { panic!("op") };
+                assert_eq!(op, "insert");
+                let Value::Long(timestamp) = field("timestamp") else { panic!("timestamp") };
+                let Value::Union(kind, payload) = field("payload") else { panic!("payload") };
+                let payload = match &**payload {
+                    Value::Bytes(bytes) => bytes.clone(),
+                    Value::String(text) => text.clone().into_bytes(),
+                    other => panic!("{other:?}"),
+                };
+                read.push(Entry {
+                    sequence: *sequence as u64,
+                    id: id.clone(),
+                    op: Op::Insert,
+                    timestamp: *timestamp,
+                    is_text: *kind == 1,
+                    payload,
+                });
+            }
+        }
+        assert_eq!(read, all, "closed: {is_closed}");
     }
 }

@@ -14,6 +14,7 @@
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
 //! | `replayWal(id, wal, collection, from: bigint)` | `value.replay` (the replay's number), of what has resolved by now |
 //! | `replayWalIn(id, dir, collection, from: bigint, recovery)` | the same of a log that this process does not have open; takes no lock |
+//! | `readWalIn(id, dir)` | `value.names`: the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such folder |
 //! | `nextWal(id, replay, most)` | `value.packed`, `value.over`, and with `over` `value.damage` |
 //! | `endReplay(replay)` | nothing: forgets a replay that is not read to its end |
 //! | `syncWal(id, wal, collection?: string)` | done |
@@ -56,7 +57,7 @@ use crate::held_wal;
 use crate::io::{pool, task};
 use crate::wal::{
     Appended, Batch, CollectionStats, Options, Progress, Queue, Recovery, Replay, SyncMode,
-    WalError, pack_with_sequence,
+    WalError, collections, pack_with_sequence,
 };
 
 /// The logs and replays of one environment, by the numbers that JavaScript knows them by. A log
@@ -413,6 +414,20 @@ impl Port {
         let recovery = recovery(Some(recovery_mode));
         let start = move || Replay::new(Os, &place, &collection, from, None, recovery);
         start_replay(Arc::clone(&self.environment), id, path, start);
+    }
+
+    /// The collections of a log that another process may have open.
+    #[napi]
+    pub fn read_wal_in(&self, id: f64, dir: String) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(dir);
+        let place = path.clone();
+        let read = move || {
+            let names = Some(collections(&Os, &place)?);
+            Ok(NativeValue { names, ..NativeValue::default() })
+        };
+        let answer = move |value| environment.answer(id, Operation::WalOpen, &path, value);
+        task::run(pool(), read, answer);
     }
 
     /// The next entries of a replay.

@@ -56,6 +56,17 @@ struct Collection<F: FileSystem + Clone> {
     visible: AtomicU64,
     /// Held while a checkpoint is made, so that they come one after the other.
     checkpoint: Mutex<Checkpoint>,
+    /// What the others had to tell last. They may be held while a disk is waited for, and this
+    /// is not.
+    figures: Mutex<Figures>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    segments: u64,
+    bytes: u64,
+    durable: u64,
+    released: u64,
 }
 
 struct State<F: FileSystem + Clone> {
@@ -150,7 +161,12 @@ impl<F: FileSystem + Clone> Log<F> {
                 memtable: Mutex::new(opened.memtable),
                 visible: AtomicU64::new(opened.last),
                 checkpoint: Mutex::new(opened.checkpoint),
+                figures: Mutex::new(Figures {
+                    released: opened.checkpoint.up_to,
+                    ..Figures::default()
+                }),
             };
+            collection.tell(&lock(&collection.state));
             collections.insert(name.to_owned(), Arc::new(collection));
         }
         // A folder that was found may be there in memory only.
@@ -253,6 +269,7 @@ impl<F: FileSystem + Clone> Log<F> {
         if let Some(writer) = &state.writer {
             collection_of.visible.store(writer.last, Ordering::Release);
         }
+        collection_of.tell(&state);
         drop(state);
         let Counters { batches: count, entries, bytes, groups, syncs } = &self.counters;
         count.fetch_add(batches.len() as u64, Ordering::Relaxed);
@@ -324,6 +341,7 @@ impl<F: FileSystem + Clone> Log<F> {
             memtable: Mutex::new(self.options.memtable.then(Memtable::default)),
             visible: AtomicU64::new(0),
             checkpoint: Mutex::default(),
+            figures: Mutex::default(),
         });
         collections.insert(name.to_owned(), Arc::clone(&collection));
         collection
@@ -361,6 +379,7 @@ impl<F: FileSystem + Clone> Log<F> {
                     self.poison(&failure);
                     failure.on(self.path.join(&name))
                 })?;
+                collection.tell(&state);
             }
         }
         self.check_usable()?;
@@ -458,6 +477,7 @@ impl<F: FileSystem + Clone> Log<F> {
                 Checkpoint { up_to, first_segment: first_segment.max(checkpoint.first_segment) };
             note.write(&self.fs, &folder).map_err(|failure| failure.on(path()))?;
             *checkpoint = note;
+            lock(&collection_of.figures).released = up_to;
             if let Some(memtable) = lock(&collection_of.memtable).as_mut() {
                 memtable.release(up_to);
             }
@@ -496,10 +516,12 @@ impl<F: FileSystem + Clone> Log<F> {
                 Ok(file) => rename(&self.fs, folder, &file, &name, SPARE)?,
             }
         }
-        if let Some(writer) = &mut lock(&collection.state).writer {
+        let mut state = lock(&collection.state);
+        if let Some(writer) = &mut state.writer {
             writer.sealed.retain(|segment| segment.number != number);
             writer.has_spare |= !has_spare;
         }
+        collection.tell(&state);
         Ok(())
     }
 
@@ -557,7 +579,7 @@ impl<F: FileSystem + Clone> Log<F> {
         }
     }
 
-    /// What is known of the log.
+    /// What is known of the log. Waits for no disk.
     pub fn stats(&self) -> Stats {
         let collections: Vec<_> = {
             let collections = lock(&self.collections);
@@ -639,25 +661,58 @@ impl<F: FileSystem + Clone> NextSegment<F> {
 }
 
 impl<F: FileSystem + Clone> Collection<F> {
+    fn tell(&self, state: &State<F>) {
+        let Some(writer) = &state.writer else { return };
+        let mut figures = lock(&self.figures);
+        figures.segments = writer.sealed.len() as u64 + 1;
+        figures.bytes = writer.sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+        figures.bytes += writer.space;
+        figures.durable = writer.durable;
+    }
+
     fn stats(&self, name: String) -> CollectionStats {
+        let Figures { segments, bytes, durable, released } = *lock(&self.figures);
+        let last = self.visible.load(Ordering::Acquire);
+        let durable = durable.min(last);
         let mut stats = CollectionStats {
             name,
-            last: self.visible.load(Ordering::Acquire),
-            released: lock(&self.checkpoint).up_to,
-            ..CollectionStats::default()
+            segments,
+            bytes,
+            last,
+            durable,
+            released,
+            ..Default::default()
         };
-        if let Some(writer) = &lock(&self.state).writer {
-            stats.segments = writer.sealed.len() as u64 + 1;
-            stats.bytes = writer.sealed.iter().map(|segment| segment.bytes).sum();
-            stats.bytes += writer.space;
-            stats.durable = writer.durable.min(stats.last);
-        }
         if let Some(memtable) = lock(&self.memtable).as_ref() {
             stats.memtable_entries = memtable.len() as u64;
             stats.memtable_bytes = memtable.bytes() as u64;
         }
         stats
     }
+}
+
+/// The names of the collections of the log in this folder, which another process may have open.
+///
+/// # Errors
+///
+/// There is no such folder, or the system refuses.
+pub fn collections<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<String>, ErrorKind> {
+    let folder = uninterrupted(|| fs.open_folder(path, FolderUse::Names));
+    let folder = folder.map_err(|error| Failure::at("open", path, error))?;
+    let names = uninterrupted(|| fs.names(&folder));
+    let names = names.map_err(|error| Failure::at("scandir", path, error))?;
+    let mut found = Vec::new();
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        let known = match uninterrupted(|| fs.metadata(&folder, OsStr::new(name))) {
+            Err(error) if Code::of(&error) == Some(Code::ENOENT) => continue,
+            known => known.map_err(|error| Failure::at("stat", path.join(name), error))?,
+        };
+        if known.kind == FileKind::Folder && check_name(name).is_ok() {
+            found.push(name.to_owned());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Makes a folder, and makes its name durable.

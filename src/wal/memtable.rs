@@ -1,6 +1,6 @@
 //! The newest entry of each id, in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::batch::{Entry, EntryRef, Op, pack_with_sequence, packed_length};
@@ -8,12 +8,17 @@ use super::batch::{Entry, EntryRef, Op, pack_with_sequence, packed_length};
 /// What an entry takes beside its id and payload, about.
 const OVERHEAD: usize = 160;
 
+/// So many replaced entries are kept in the order without another thought.
+const LEAST: usize = 1024;
+
 /// The entries of one collection. A deleted id stays until a checkpoint passes it: whoever
 /// flushes the memtable has to hear of it.
 #[derive(Default)]
 pub(super) struct Memtable {
     by_id: HashMap<Arc<str>, Held>,
-    by_sequence: BTreeMap<u64, Arc<str>>,
+    /// Every entry that came in, in the order of the numbers. One that another of the same id
+    /// has replaced stays here for a while: it counts only while `by_id` has its number.
+    order: VecDeque<(u64, Arc<str>)>,
     bytes: usize,
 }
 
@@ -32,6 +37,10 @@ impl Held {
     }
 }
 
+fn is_newest(by_id: &HashMap<Arc<str>, Held>, sequence: u64, id: &str) -> bool {
+    by_id.get(id).is_some_and(|held| held.sequence == sequence)
+}
+
 impl Memtable {
     /// Takes an entry in. Entries come in the order of their numbers.
     pub(super) fn insert(&mut self, sequence: u64, entry: EntryRef<'_>) {
@@ -41,12 +50,16 @@ impl Memtable {
         if let Some(place) = self.by_id.get_mut(id) {
             let old = std::mem::replace(place, held);
             self.bytes -= OVERHEAD + id.len() + old.payload.len();
-            if let Some(name) = self.by_sequence.remove(&old.sequence) {
-                self.by_sequence.insert(sequence, name);
+            if let Some((name, _)) = self.by_id.get_key_value(id) {
+                self.order.push_back((sequence, Arc::clone(name)));
+            }
+            if self.order.len() > 2 * self.by_id.len() + LEAST {
+                let by_id = &self.by_id;
+                self.order.retain(|(sequence, id)| is_newest(by_id, *sequence, id));
             }
         } else {
             let name: Arc<str> = id.into();
-            self.by_sequence.insert(sequence, Arc::clone(&name));
+            self.order.push_back((sequence, Arc::clone(&name)));
             self.by_id.insert(name, held);
         }
     }
@@ -71,8 +84,14 @@ impl Memtable {
         if after >= until {
             return None;
         }
-        for (sequence, id) in self.by_sequence.range(after + 1..=until) {
-            let Some(held) = self.by_id.get(id) else { continue };
+        let start = self.order.partition_point(|(sequence, _)| *sequence <= after);
+        for (sequence, id) in self.order.range(start..) {
+            if *sequence > until {
+                break;
+            }
+            let Some(held) = self.by_id.get(id).filter(|held| held.sequence == *sequence) else {
+                continue;
+            };
             let entry = held.look(id);
             if last.is_some() && out.len() + packed_length(entry) > most {
                 return last;
@@ -87,15 +106,18 @@ impl Memtable {
 
     /// Drops the entries up to a number.
     pub(super) fn release(&mut self, up_to: u64) {
-        let kept = self.by_sequence.split_off(&up_to.saturating_add(1));
-        for id in std::mem::replace(&mut self.by_sequence, kept).into_values() {
-            if let Some(held) = self.by_id.remove(&id) {
+        let end = self.order.partition_point(|(sequence, _)| *sequence <= up_to);
+        for (sequence, id) in self.order.drain(..end) {
+            if is_newest(&self.by_id, sequence, &id)
+                && let Some(held) = self.by_id.remove(&id)
+            {
                 self.bytes -= OVERHEAD + id.len() + held.payload.len();
             }
         }
         // Memory that a flush was to free is given back.
         if self.by_id.capacity() > 4 * self.by_id.len() {
             self.by_id.shrink_to_fit();
+            self.order.shrink_to_fit();
         }
     }
 

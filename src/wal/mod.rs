@@ -33,7 +33,7 @@ use std::time::{Duration, SystemTime};
 
 pub use batch::{Batch, Entry, EntryRef, Op, pack_with_sequence};
 pub use error::{Damage, DamageKind, WalError};
-pub use log::{CollectionStats, Log, NextSegment, Stats};
+pub use log::{CollectionStats, Log, NextSegment, Stats, collections};
 pub use queue::{Appended, Full, Queue, Reply};
 pub use replay::{Progress, Replay};
 pub use segments::check_name;

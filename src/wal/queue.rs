@@ -15,7 +15,7 @@ use super::log::{Log, NextSegment};
 use super::{SyncMode, format};
 use crate::error::ErrorKind;
 use crate::fs::FileSystem;
-use crate::io::{Pool, blocking, task};
+use crate::io::{Pool, task};
 
 /// How many bytes one group has, unless a single batch has more.
 const LARGEST_GROUP: usize = 8 << 20;
@@ -238,7 +238,7 @@ impl<F: FileSystem + Clone> Shared<F> {
     fn commit(self: &Arc<Self>, collection: &str, group: Vec<Waiting>) {
         let batches: Vec<&Batch> = group.iter().map(|waiting| &waiting.batch).collect();
         let durable = group.iter().any(|waiting| waiting.durable);
-        let append = || blocking(|| self.log.append(collection, &batches, durable));
+        let append = || self.log.append(collection, &batches, durable);
         let outcome = catch_unwind(AssertUnwindSafe(append))
             .unwrap_or_else(|panic| Err(task::internal(&*panic)));
         let memtable_bytes = self.log.memtable_bytes(collection);
