@@ -289,6 +289,34 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     })
   })
 
+  test('held for reading are an error, and readers never see half of a transaction', async (t) => {
+    const at = fastFolder(t)
+    const [a, b] = files(at, { a: '0', b: '0' })
+    await withLock(a, async () => {
+      assert.equal((await failure(transaction([b, a], () => {}))).code, 'EDEADLK')
+    }, { kind: 'read' })
+    let isOver = false
+    let seen = 0
+    const reader = (async () => {
+      while (!isOver) {
+        // In the order of the names in one folder, as everybody takes them.
+        await withLock(a, () => withLock(b, () => {
+          assert.equal(read(a), read(b))
+          seen++
+        }, { kind: 'read' }), { kind: 'read' })
+      }
+    })()
+    for (let i = 1; i <= 50; i++) {
+      await transaction([b, a], async (tx) => {
+        await tx.write(a, String(i))
+        await tx.write(b, String(i))
+      }, FAST)
+    }
+    isOver = true
+    await reader
+    assert.ok(seen > 0)
+  })
+
   test('of calls in opposite orders never wait in a circle', async (t) => {
     const at = fastFolder(t)
     const accounts = files(at, { a: '{"balance":9}', b: '{"balance":9}', c: '{"balance":9}' })
