@@ -388,6 +388,14 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
     assert_eq!(fs.paths(), before);
 
+    // What a transaction has left is settled by its own rules; a record that is none is left.
+    let record = "/dir/.holdfast.0123456789abcdef.intent";
+    let staged = "/dir/.state.json.0123456789abcdef.0.txn";
+    let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);
+    let before = fs.paths();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(record, Act::Left)]);
+    assert_eq!(fs.paths(), before);
+
     let fs = disk(&[(FILE, GOOD), (LEGACY, NEW), (BACKUP, NEW), ("/dir/lost.bak", GOOD)]);
     let options = Options { legacy: true, ..Options::default() };
     let actions = recover(&fs, "/dir", options);
