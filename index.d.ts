@@ -1438,6 +1438,387 @@ export interface WriteStep {
   readonly message?: string
 }
 
+/** What an entry of a write-ahead log does to its id. */
+export type WalOp = 'insert' | 'update' | 'delete'
+
+/** An entry as it is given to {@link Wal.append}. Other properties are not looked at. */
+export type WalEntryInput =
+  | {
+      /** What the entry is about. Well-formed text. */
+      id: string
+      op: 'insert' | 'update'
+      payload: Uint8Array | string
+      /**
+       * Milliseconds since 1970, a safe integer.
+       * @default the time of the call
+       */
+      timestamp?: number | undefined
+    }
+  | {
+      id: string
+      op: 'delete'
+      /** @default no bytes */
+      payload?: Uint8Array | string | undefined
+      timestamp?: number | undefined
+    }
+
+/** An entry as it comes out of a log. */
+export interface WalEntry {
+  collection: string
+  /** Its number, from 1. Within a log later entries have higher ones, in all collections together. */
+  sequence: bigint
+  id: string
+  op: WalOp
+  /** As it was given: text as a string, bytes as a Uint8Array. It may share its memory with its neighbours: keep a copy, not the view, if you keep few of many. */
+  payload: Uint8Array | string
+  /** Milliseconds since 1970. */
+  timestamp: number
+}
+
+/** A stretch of a log that cannot be used. */
+export interface WalDamage {
+  collection: string
+  /** The name of the file in the folder of the collection. */
+  file: string
+  /**
+   * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it.
+   *   Nothing that was acknowledged as synced is missing, as far as can be told.
+   * - `'unreadable'`: something that had been on the disk, or may have been, cannot be read.
+   * - `'missing'`: a segment is not there.
+   * - `'misplaced'`: a segment, or a part of one, is not what its place says, or comes twice.
+   * - `'checkpoint'`: the note of the last checkpoint cannot be read; what it had released shows again.
+   */
+  kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint'
+  /** Where it starts, in bytes. */
+  offset: number
+  /** How many bytes are not used. */
+  length: number
+  /** What was found there. For people. */
+  reason: string
+  /** The last sequence number that was read before it; 0n if there is none. */
+  after: bigint
+  /** The next one that was read behind it, if there is one. */
+  before?: bigint
+  /** The name of the file beside it that the bytes were copied to, if they were. */
+  copy?: string
+}
+
+/**
+ * When a log is synced, and so what of an append that has resolved survives a power cut or a
+ * kernel crash. All survive a crash of the process alone.
+ *
+ * - `'always'`: each append has a sync of its own. What has resolved is there.
+ * - `'perBatch'`: appends that wait together share one sync. What has resolved is there.
+ * - `'periodic'`: there is a sync at the latest `syncInterval` after an append, in the background.
+ *   What was appended since the last one may be lost, from the end.
+ * - `'never'`: the system writes when it gets to it. What it has not may be lost, from the end.
+ */
+export type WalSyncMode = 'always' | 'perBatch' | 'periodic' | 'never'
+
+/**
+ * What is done about damage.
+ *
+ * - `'strict'`: any is refused with `EWALDAMAGED`.
+ * - `'tolerateTail'`: a torn tail is copied aside and cut off; all other damage is refused.
+ * - `'skipCorrupt'`: the same, and other damage is skipped.
+ *
+ * What is cut off or skipped is reported in {@link Wal.damage} or {@link WalReplay.damage}.
+ */
+export type WalRecovery = 'strict' | 'tolerateTail' | 'skipCorrupt'
+
+/**
+ * Takes over what is in the memtable of a collection. Once it has returned, or its promise has
+ * resolved, the entries up to `upTo` are released as by {@link Wal.checkpoint}: they have to be
+ * durable elsewhere by then. If it fails nothing is released.
+ *
+ * `entries` has the newest entry of each id, deletions included, in the order of the numbers; it
+ * can be gone through once or more while the function runs. An id that is changed meanwhile may
+ * be left out: its newer entry comes with the next flush, so take `'insert'` and `'update'` alike.
+ * After a crash entries that were taken over may come again.
+ */
+export type WalFlush = (flush: { collection: string; entries: Iterable<WalEntry>; upTo: bigint }) => void | Promise<void>
+
+/** The options of {@link openWal} for reading beside the process that writes. */
+export interface WalReaderOptions {
+  /** Only read. */
+  readOnly: true
+  /**
+   * What a replay does about damage. A reader changes nothing; what is behind the last whole
+   * batch is not there yet for it.
+   * @default 'tolerateTail'
+   */
+  recovery?: WalRecovery | undefined
+}
+
+/** The options of {@link openWal}. */
+export interface WalOptions {
+  /**
+   * `true` opens a {@link WalReader}.
+   * @default false
+   */
+  readOnly?: false | undefined
+  /**
+   * When entries are synced.
+   * @default 'perBatch'
+   */
+  syncMode?: WalSyncMode | undefined
+  /**
+   * With `syncMode: 'periodic'`: milliseconds, an integer from 1 to 2147483647.
+   * @default 100
+   */
+  syncInterval?: number | undefined
+  /**
+   * What is done about damage.
+   * @default 'tolerateTail'
+   */
+  recovery?: WalRecovery | undefined
+  /**
+   * Bytes after which a segment is sealed and the next one begun: an integer from 4096 to
+   * 4294967296. A batch that is larger has a segment to itself.
+   * @default 16777216
+   */
+  segmentSize?: number | undefined
+  /**
+   * Milliseconds after which an append begins a new segment: an integer from 1 to 9007199254740991.
+   * @default segments do not age
+   */
+  segmentAge?: number | undefined
+  /**
+   * Keep the newest entry of each id in memory, until it is released, for {@link Wal.get} and
+   * {@link Wal.entries}. Without it these fail with `EWALNOMEMTABLE`.
+   * @default true
+   */
+  memtable?: boolean | undefined
+  /**
+   * Takes over the memtable of a collection when it has become larger than `flushThreshold`, in
+   * the background, and when {@link Wal.flush} is called. Appends go on meanwhile. A failure in the
+   * background is logged, or without a logger becomes a process warning, and it is tried again
+   * with a later append, after 100 ms at first and up to a minute.
+   * @default nothing is released but by {@link Wal.checkpoint}
+   */
+  onFlush?: WalFlush | undefined
+  /**
+   * With `onFlush`: about how many bytes the memtable of a collection has, an integer from 1.
+   * @default 67108864
+   */
+  flushThreshold?: number | undefined
+  /**
+   * How many bytes of entries may wait to be appended, an integer from 1 to 1073741824; a batch
+   * that is larger waits alone. Appends beyond that wait for room, in the order of the calls.
+   * @default 16777216
+   */
+  highWaterMark?: number | undefined
+  /**
+   * Milliseconds to wait until the process that has the log open closes it or dies, from 0 to
+   * Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels the wait for the log: the call rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives what is said of damage and of flushes that fail; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** The option of {@link Wal.append} and {@link Wal.writeBatch}. */
+export interface WalAppendOptions {
+  /**
+   * `true`: the batch, and everything before it in its collection, is synced before the promise
+   * resolves, also with `syncMode` `'periodic'` or `'never'`. `false` is refused with the others.
+   * @default as `syncMode` says
+   */
+  durable?: boolean | undefined
+}
+
+/** What is known of one collection of a log. */
+export interface WalCollectionStats {
+  name: string
+  /** How many segments it has. */
+  segments: number
+  /** How many bytes their files have, unused space included. */
+  bytes: number
+  /** The last sequence number whose append has resolved; 0n if there is none. */
+  last: bigint
+  /** The last one that is surely on the disk. */
+  durable: bigint
+  /** Up to where entries are released. */
+  released: bigint
+  /** How many ids the memtable has, deleted ones included. */
+  memtableEntries: number
+  /** How much memory it takes, about. */
+  memtableBytes: number
+}
+
+/** What is known of a log, since it was opened. */
+export interface WalStats {
+  /** Batches appended. */
+  batches: number
+  /** Entries in them. */
+  entries: number
+  /** Their bytes, as they were given and framed. */
+  bytes: number
+  /** Writes: batches that were written together are one. */
+  groups: number
+  /** Syncs of groups, and those in the background. */
+  syncs: number
+  /** Bytes that wait in the queue or are being written. */
+  queueBytes: number
+  /** Appends that wait for room in the queue. */
+  waiting: number
+  /** Why the log is poisoned, if it is. */
+  poisoned?: string
+  /** By name. */
+  collections: WalCollectionStats[]
+}
+
+/** The entries of a replay, each once, in the order of their numbers. */
+export interface WalReplay extends AsyncIterableIterator<WalEntry> {
+  /** With `recovery: 'skipCorrupt'`: what was skipped. Complete when the iteration has ended. */
+  readonly damage: WalDamage[]
+  /** Ends the iteration before its end, as `break` does; everything it held is freed. */
+  return(): Promise<IteratorResult<WalEntry, undefined>>
+  next(): Promise<IteratorResult<WalEntry, undefined>>
+  [Symbol.asyncIterator](): WalReplay
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** A log that is open for reading. */
+export interface WalReader {
+  /**
+   * As {@link Wal.replay}. Beside a process that writes it shows a prefix of what is appended: whole
+   * batches, none left out, up to some moment after the iteration began. A collection that is not
+   * there has no entries.
+   */
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /** Nothing can be started any more. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * A log that is open for appending, by {@link openWal}. The errors are {@link SessionFileError}s;
+ * beside errno names their `code` is
+ *
+ * - `'EWALPOISONED'`: a write or a sync has failed, so nobody knows what is on the disk: nothing is
+ *   appended until the log is closed and opened again;
+ * - `'EWALCLOSED'`: the log was closed;
+ * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
+ * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes;
+ * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
+ * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself.
+ */
+export interface Wal {
+  /** What was found damaged when the log was opened, and cut off or skipped. */
+  readonly damage: readonly WalDamage[]
+  /**
+   * Appends entries to a collection, as one batch.
+   *
+   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable as
+   * `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
+   * restart. Batches of one collection are there in the order of the calls. The entries are copied
+   * before the call returns. When it rejects none of them shows; after `EWALPOISONED`, or the failure
+   * that poisons (`EIO`, say), they may be there once the log is opened again. A full disk (`ENOSPC`)
+   * does not poison while space is made for the next entries: the log goes on when there is room.
+   *
+   * @param collection A plain name: at most 100 bytes, nothing that any system takes for a
+   *   separator, a device or a hidden file. A collection comes into being with its first batch.
+   * @param entries Up to 64 MiB less 1 byte. An empty list resolves to an empty list.
+   * @returns Their sequence numbers.
+   */
+  append(collection: string, entries: readonly WalEntryInput[], options?: WalAppendOptions): Promise<bigint[]>
+  /**
+   * Appends entries to several collections: those of each collection as one batch, in the order
+   * given, all or none of them. Between collections there is no such promise: when the call
+   * rejects, `error.sequences` has the numbers of those entries that were appended all the same,
+   * and `undefined` for the others.
+   *
+   * @returns Their sequence numbers, in the order of the entries.
+   */
+  writeBatch(
+    entries: readonly (WalEntryInput & { collection: string })[],
+    options?: WalAppendOptions,
+  ): Promise<bigint[]>
+  /** The newest entry of an id, from memory; `undefined` when there is none, it is a deletion, or it is released. */
+  get(collection: string, id: string): WalEntry | undefined
+  /**
+   * The newest entry of each id, from memory, in the order of the numbers; deletions only with
+   * `deletions: true`. What is appended during the iteration may or may not show, and an id that is
+   * changed meanwhile may show twice, with the newer entry last.
+   */
+  entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry>
+  /**
+   * All entries of a collection from a number on (default `1n`), from the disk, as far as they
+   * have been appended when the iteration starts. It takes a few hundred KiB of memory (and that of the largest
+   * batch). Entries that are released before they are reached do not come. Fails with
+   * `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
+   */
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /**
+   * Makes everything durable that was appended to a collection, or to all, and has `onFlush`, if there
+   * is one, take over their memtables, whatever they hold. What `onFlush` throws is rejected as it is.
+   */
+  flush(collection?: string): Promise<void>
+  /**
+   * Releases the entries of a collection up to a number, because they are durable elsewhere: they
+   * no longer show, and sealed segments that have no others are removed (one is kept for its
+   * space). Appends go on meanwhile. A number beyond the last entry is a RangeError.
+   */
+  checkpoint(collection: string, upTo: bigint): Promise<void>
+  /** Figures, as of now. */
+  stats(): WalStats
+  /**
+   * Waits for the appends and the flush that have begun, syncs everything, cuts unused space off,
+   * and lets the next process have the log. What is in the memtable stays in the log, and comes
+   * again. Calling it again does nothing more. A replay that has begun goes on.
+   */
+  close(): Promise<void>
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Opens a write-ahead log, or makes one: batches of entries in named collections, which are on the
+ * disk, to the degree that `syncMode` says, when their append resolves, and are there again after
+ * any crash.
+ *
+ * **Promises.** One process at a time has a log open for appending, in one place; any number may
+ * read it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off
+ * or skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice, and no
+ * batch in part. On the disk each collection is a folder of Avro object container files, which
+ * any Avro reader opens.
+ *
+ * **Does not promise.** An open log does not keep the process alive. One that is not closed when the process ends is
+ * like one after a crash: nothing is lost of what was acknowledged, and the next opening repairs it.
+ * The memtable holds all that is not released: a log without `onFlush` or
+ * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. Disks that report a sync
+ * as done before it is done cannot be helped.
+ *
+ * @param dir The folder of the log. It is made if there is none; the folder above it must be there.
+ * @throws {SessionFileError} `ELOCKED` when another has the log open (`holder` says who), `EWALDAMAGED`
+ *   when there is damage that `recovery` refuses (nothing of it has been changed then), or errno names.
+ * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @throws {RangeError} When a number is out of range.
+ * @example
+ * ```js
+ * import { openWal } from 'holdfast'
+ *
+ * const wal = await openWal('vectors.wal')
+ * const [sequence] = await wal.append('articles', [
+ *   { id: 'a-1', op: 'insert', payload: new Uint8Array(new Float32Array([0.1, 0.9]).buffer) },
+ *   { id: 'a-2', op: 'insert', payload: JSON.stringify({ title: 'On logs' }) },
+ * ])
+ * console.log(wal.get('articles', 'a-2')?.payload)
+ * for await (const entry of wal.replay('articles', { from: sequence })) console.log(entry.sequence, entry.op, entry.id)
+ * await wal.checkpoint('articles', sequence) // once it is safe elsewhere
+ * await wal.close()
+ * ```
+ */
+export function openWal(dir: string | URL, options: WalReaderOptions): Promise<WalReader>
+export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
+
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
  * away. Without a logger logging costs nothing.
@@ -1484,12 +1865,13 @@ export class SessionFileError extends Error {
   path: string
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`.
+   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`, `'open wal'`, `'wal append'`, `'wal read'`,
+   * `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead logs are listed with {@link Wal}.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */
@@ -1508,6 +1890,10 @@ export class SessionFileError extends Error {
   line: number | undefined
   /** With `code` `'EBADJSON'`: where in the line, from 1, in bytes. */
   column: number | undefined
+  /** With `code` `'EWALDAMAGED'`: what is damaged, and where. */
+  damage: WalDamage | undefined
+  /** Of {@link Wal.writeBatch}: the numbers of the entries that were appended all the same. */
+  sequences: (bigint | undefined)[] | undefined
   /** The last system error, in the form of Node's own errors. */
   cause?: unknown
 }

@@ -13,6 +13,7 @@ const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
 const { transaction } = require('./lib/transaction.js')
 const { updateJsonFile } = require('./lib/update-json.js')
+const { openWal } = require('./lib/wal.js')
 
 module.exports = {
   acquireLock,
@@ -30,6 +31,7 @@ module.exports = {
   metrics,
   recoverFromCrash,
   resetMetrics,
+  openWal,
   restoreBackup,
   SessionFileError,
   setDefaults,

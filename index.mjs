@@ -17,6 +17,7 @@ export const {
   metrics,
   recoverFromCrash,
   resetMetrics,
+  openWal,
   restoreBackup,
   SessionFileError,
   setDefaults,

@@ -310,6 +310,17 @@ describe('the end of a process', LIMITS, () => {
     })
   }
 
+  test('a signal that the program handles, to die of it in the end', unix, async (t) => {
+    const stay = 'setInterval(() => {}, 1000)'
+    const own = "process.on('SIGINT', function own() { process.off('SIGINT', own); process.kill(process.pid, 'SIGINT') })"
+    assert.deepEqual(await end(t, `${own}; ${stay}`, 'SIGINT'), { ended: 'SIGINT', isLeft: false })
+    assert.deepEqual(await end(t, stay, 'SIGINT', own), { ended: 'SIGINT', isLeft: false })
+    // As very many do it, without knowing.
+    const module = require.resolve('signal-exit', { paths: [require.resolve('proper-lockfile')] })
+    const known = `require(${JSON.stringify(module)})(() => {})`
+    assert.deepEqual(await end(t, stay, 'SIGTERM', known), { ended: 'SIGTERM', isLeft: false })
+  })
+
   test('process.abort', unix, async (t) => {
     assert.deepEqual(await end(t, 'setImmediate(() => process.abort())'), { ended: 'SIGABRT', isLeft: false })
   })

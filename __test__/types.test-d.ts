@@ -334,3 +334,53 @@ async function locks() {
   return [value, other]
 }
 locks()
+// Write-ahead logs.
+async function logs() {
+  const { openWal } = everything
+  const wal = await openWal('log', { syncMode: 'periodic', syncInterval: 10, recovery: 'strict', onFlush: async ({ collection, entries, upTo }) => {
+    expect<Equal<typeof collection, string>>()
+    expect<Equal<typeof upTo, bigint>>()
+    for (const entry of entries) expect<Equal<typeof entry, everything.WalEntry>>()
+  } })
+  expect<Equal<typeof wal, everything.Wal>>()
+  const sequences = await wal.append('a', [{ id: '1', op: 'insert', payload: 'text' }, { id: '2', op: 'delete' }], { durable: true })
+  expect<Equal<typeof sequences, bigint[]>>()
+  await wal.writeBatch([{ collection: 'a', id: '1', op: 'update', payload: new Uint8Array(1), timestamp: 1 }])
+  const frozen: readonly everything.WalEntryInput[] = []
+  await wal.append('a', frozen)
+  const entry = wal.get('a', '1')
+  expect<Equal<typeof entry, everything.WalEntry | undefined>>()
+  for (const { sequence, op } of wal.entries('a', { deletions: true })) {
+    expect<Equal<typeof sequence, bigint>>()
+    expect<Equal<typeof op, 'insert' | 'update' | 'delete'>>()
+  }
+  const replay = wal.replay('a', { from: 2n })
+  for await (const { payload } of replay) expect<Equal<typeof payload, string | Uint8Array>>()
+  expect<Equal<(typeof replay.damage)[number], everything.WalDamage>>()
+  await wal.checkpoint('a', sequences[0] ?? 0n)
+  await wal.flush()
+  const { last } = wal.stats().collections[0]!
+  expect<Equal<typeof last, bigint>>()
+  await using other = await openWal(new URL('file:///log'))
+  other.damage.length
+  const reader = await openWal('log', { readOnly: true, recovery: 'skipCorrupt' })
+  expect<Equal<typeof reader, everything.WalReader>>()
+  for await (const { id } of reader.replay('a')) expect<Equal<typeof id, string>>()
+  // @ts-expect-error a reader does not write
+  reader.append('a', [])
+  // @ts-expect-error an insertion needs a payload
+  wal.append('a', [{ id: '1', op: 'insert' }])
+  // @ts-expect-error sequence numbers are bigints
+  wal.checkpoint('a', 1)
+  // @ts-expect-error sequence numbers are bigints
+  wal.replay('a', { from: 1 })
+  // @ts-expect-error there is no such operation
+  wal.append('a', [{ id: '1', op: 'upsert', payload: '' }])
+  // @ts-expect-error there is no such option
+  openWal('log', { sync: 'always' })
+  // @ts-expect-error a reader does not sync
+  openWal('log', { readOnly: true, syncMode: 'always' })
+  // @ts-expect-error there is no such mode
+  openWal('log', { syncMode: 'sometimes' })
+}
+logs()

@@ -19,6 +19,7 @@ const HINTS = {
   ENOTDIR: 'Something in the path that should be a folder is a file.',
   EPERM: 'The system does not allow this here, even though permission bits may look right (an immutable file, a sticky folder, or on Windows a file that another program has open).',
   EROFS: 'The file system is mounted read-only.',
+  EUNSETTLED: 'A transaction that died in the middle names this file. Mount the folder that the message names and try again; if it is gone for good, look at what the files hold and remove the record.',
   EXDEV: 'The file and its folder are on different file systems.',
 }
 

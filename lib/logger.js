@@ -58,6 +58,26 @@ function observer(own, targetPath) {
 }
 
 /**
+ * The logger of a call, whose failures disturb nobody; `undefined` without a logger.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @returns {Logger | undefined}
+ */
+function harmless(own) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return undefined
+  /** @param {'debug' | 'warn' | 'error'} level */
+  const method = (level) => (/** @type {object} */ fields, /** @type {string} */ message) => {
+    try {
+      logger[level](fields, message)
+    } catch {
+      // A logger that throws does not disturb the operation: SPEC of `setLogger`.
+    }
+  }
+  return { debug: method('debug'), warn: method('warn'), error: method('error') }
+}
+
+/**
  * @param {Logger} logger
  * @param {string} targetPath
  * @param {NativeEvent} event
@@ -132,4 +152,4 @@ function settled(own, decisions) {
   }
 }
 
-module.exports = { check, observer, recovered, setLogger, settled }
+module.exports = { check, harmless, observer, recovered, setLogger, settled }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::errno::Code;
 use crate::lock::Holder;
+use crate::wal::WalError;
 
 /// What the caller had asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,18 @@ pub enum Operation {
     Recover,
     /// `transaction`.
     Transaction,
+    /// `openWal`.
+    WalOpen,
+    /// `wal.append`, `wal.writeBatch`.
+    WalAppend,
+    /// `wal.get`, `wal.entries`, `wal.replay`.
+    WalRead,
+    /// `wal.flush`.
+    WalFlush,
+    /// `wal.checkpoint`.
+    WalCheckpoint,
+    /// `wal.close`.
+    WalClose,
 }
 
 impl Operation {
@@ -47,6 +60,12 @@ impl Operation {
             Operation::Lock => "lock",
             Operation::Recover => "recover",
             Operation::Transaction => "transaction",
+            Operation::WalOpen => "open wal",
+            Operation::WalAppend => "wal append",
+            Operation::WalRead => "wal read",
+            Operation::WalFlush => "wal flush",
+            Operation::WalCheckpoint => "wal checkpoint",
+            Operation::WalClose => "wal close",
         }
     }
 }
@@ -217,6 +236,9 @@ pub enum ErrorKind {
     /// Something has to be finished first, and cannot be.
     #[error("{0}")]
     Unsettled(#[from] Unsettled),
+    /// A write-ahead log is not as it should be.
+    #[error("{0}")]
+    Wal(#[from] WalError),
     /// A defect in holdfast itself, caught before it could reach Node.
     #[error("internal error: {0}")]
     Internal(String),
@@ -234,6 +256,7 @@ impl ErrorKind {
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
             ErrorKind::Unsettled(_) => "EUNSETTLED",
+            ErrorKind::Wal(error) => error.code(),
             ErrorKind::Internal(_) => "EINTERNAL",
         }
     }
@@ -278,6 +301,7 @@ impl ErrorKind {
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
             ErrorKind::Unsettled(what) => ErrorKind::Unsettled(what.clone()),
+            ErrorKind::Wal(error) => ErrorKind::Wal(error.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
         }
     }

@@ -20,6 +20,7 @@ pub mod backup;
 pub mod errno;
 pub mod error;
 pub mod fs;
+pub mod held_wal;
 pub mod io;
 pub mod json;
 pub mod lock;
@@ -29,6 +30,7 @@ pub mod recovery;
 pub mod target;
 pub mod temp;
 pub mod transaction;
+pub mod wal;
 pub mod write;
 
 #[cfg(feature = "node")]

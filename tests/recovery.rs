@@ -362,8 +362,6 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
         ("/dir/..0123456789abcdef.tmp", NEW),
         ("/dir/.0123456789abcdef.tmp", NEW),
         ("/dir/state.json.0123456789abcdef.tmp", NEW),
-        ("/dir/.state.json.0123456789abcdef.0.txn", NEW),
-        ("/dir/.holdfast.0123456789abcdef.intent", NEW),
         ("/dir/state.json.1.backup", NEW),
         ("/dir/state.json.corrupt-1", TORN),
     ];
@@ -372,6 +370,14 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
     fs.put_link("/dir/.link.0123456789abcdef.tmp", "state.json").unwrap();
     let before = fs.paths();
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
+    assert_eq!(fs.paths(), before);
+
+    // What a transaction has left is settled by its own rules; a record that is none is left.
+    let record = "/dir/.holdfast.0123456789abcdef.intent";
+    let staged = "/dir/.state.json.0123456789abcdef.0.txn";
+    let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);
+    let before = fs.paths();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(record, Act::Left)]);
     assert_eq!(fs.paths(), before);
 
     let fs = disk(&[(FILE, GOOD), (LEGACY, NEW), (BACKUP, NEW), ("/dir/lost.bak", GOOD)]);

@@ -45,7 +45,7 @@ const TORN: &[u8] = b"{\"turn\": 3, \"te";
 const BYSTANDERS: [(&str, &[u8]); 3] = [
     ("/dir/bystander.json", b"{not yours"),
     ("/dir/other.json.bak", b"{}"),
-    ("/dir/.state.json.0123456789abcdef.0.txn", b"{}"),
+    ("/dir/.state.json.0123456789abcdef.txn", b"{}"),
 ];
 const NOW: u64 = 1_700_000_000_000;
 

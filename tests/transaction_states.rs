@@ -27,7 +27,7 @@ use holdfast::write::{Control, Durability, Options, Request, run};
 /// So many crash states are looked at for one moment and model: all that there are, or else
 /// those with few deviations from 'nothing unsynced is on the disk' and 'all of it is', and
 /// random ones.
-const STATES: usize = 150;
+const STATES: usize = 100;
 
 const ID: Id = Id(0x0123_4567_89ab_cdef);
 
@@ -44,10 +44,27 @@ struct Scene {
     folders: &'static [&'static str],
     /// A file whose old content may not be on the disk.
     unsynced: Option<&'static str>,
+    /// Whether the file system may be synced as a whole.
+    syncs_whole: bool,
     set: fn(&SimFs),
 }
 
 fn scenes() -> Vec<Scene> {
+    let mut scenes = each_file_synced();
+    for (name, like) in [
+        ("two files in one folder, synced as a whole", "two files in one folder"),
+        ("two folders, synced as a whole", "two folders"),
+        ("what was there had not been synced, but is as a whole", UNSYNCED),
+    ] {
+        let like = scenes.iter().find(|scene| scene.name == like).unwrap();
+        scenes.push(Scene { name, syncs_whole: true, ..like.clone() });
+    }
+    scenes
+}
+
+const UNSYNCED: &str = "what was there had not been synced";
+
+fn each_file_synced() -> Vec<Scene> {
     vec![
         Scene {
             name: "two files in one folder",
@@ -55,6 +72,7 @@ fn scenes() -> Vec<Scene> {
             parts: vec![("/a/one", Some(b"ONE")), ("/a/two", Some(b"TWO"))],
             folders: &["/a"],
             unsynced: None,
+            syncs_whole: false,
             set: |fs| {
                 fs.put_file("/a/bystander", b"not yours").unwrap();
                 fs.put_file("/a/one", b"1").unwrap();
@@ -67,6 +85,7 @@ fn scenes() -> Vec<Scene> {
             parts: vec![("/a/new", Some(b"NEW")), ("/a/old", None)],
             folders: &["/a"],
             unsynced: None,
+            syncs_whole: false,
             set: |fs| {
                 fs.put_file("/a/bystander", b"not yours").unwrap();
                 fs.put_file("/a/old", b"old").unwrap();
@@ -78,6 +97,7 @@ fn scenes() -> Vec<Scene> {
             parts: vec![("/b/two", Some(b"TWO")), ("/a/one", Some(b"ONE"))],
             folders: &["/a", "/b"],
             unsynced: None,
+            syncs_whole: false,
             set: |fs| {
                 fs.put_file("/a/one", b"1").unwrap();
                 fs.put_file("/b/two", b"2").unwrap();
@@ -89,6 +109,7 @@ fn scenes() -> Vec<Scene> {
             parts: vec![("/b/gone", None), ("/c/made", Some(b"MADE"))],
             folders: &["/c", "/a", "/b"],
             unsynced: None,
+            syncs_whole: false,
             set: |fs| {
                 fs.put_file("/a/unchanged", b"=").unwrap();
                 fs.put_file("/b/gone", b"-").unwrap();
@@ -96,11 +117,12 @@ fn scenes() -> Vec<Scene> {
             },
         },
         Scene {
-            name: "what was there had not been synced",
+            name: UNSYNCED,
             first: "/a/one",
             parts: vec![("/a/one", Some(b"ONE")), ("/b/two", Some(b"TWO"))],
             folders: &["/b", "/a"],
             unsynced: Some("/a/one"),
+            syncs_whole: false,
             set: |fs| {
                 fs.put_folder("/a").unwrap();
                 fs.put_file("/b/two", b"2").unwrap();
@@ -124,7 +146,9 @@ impl Scene {
     fn disk(&self) -> SimFs {
         let fs = SimFs::new();
         (self.set)(&fs);
-        fs.after_kill()
+        let fs = fs.after_kill();
+        fs.set_syncs_whole(self.syncs_whole);
+        fs
     }
 
     fn commit(&self, fs: &SimFs, durability: Durability) -> Result<(), CommitError> {
@@ -379,6 +403,8 @@ impl std::fmt::Display for Counts {
 fn unplug(name: &str) {
     let scene = scene(name);
     let mut walk = Walk::new(&scene);
+    // The others differ from these before the decision only.
+    walk.most = if scene.syncs_whole { 60 } else { STATES };
     walk.at_every_moment(&|_| {});
     println!("{name}: {}", walk.counts);
     walk.assert_kept();
@@ -406,7 +432,22 @@ fn files_in_folders_without_a_say_change_together_through_any_power_cut_and_any_
 
 #[test]
 fn old_contents_that_were_not_synced_are_known_again_after_a_power_cut() {
-    unplug("what was there had not been synced");
+    unplug(UNSYNCED);
+}
+
+#[test]
+fn one_sync_of_the_whole_file_system_stands_for_those_of_all_files_and_folders() {
+    for scene in scenes().iter().filter(|scene| scene.syncs_whole) {
+        let fs = scene.disk();
+        scene.commit(&fs, Durability::Full).unwrap();
+        assert_eq!(common::count_of(&fs, OperationKind::SyncFilesystem), 1);
+        assert_eq!(common::count_of(&fs, OperationKind::SyncFile), 0);
+        unplug(scene.name);
+        let leave_out = |fs: &SimFs| {
+            fs.inject(Fault::ignore().of(OperationKind::SyncFilesystem));
+        };
+        assert!(is_noticed(scene.name, &leave_out), "{}", scene.name);
+    }
 }
 
 // ── What would be noticed ─────────────────────────────────────────────────────────────────
@@ -440,14 +481,12 @@ fn leaving_out_the_sync_of_an_old_file_would_be_noticed() {
     let leave_out = |fs: &SimFs| {
         fs.inject(Fault::ignore().of(OperationKind::SyncFile).on("/a/one"));
     };
-    assert!(is_noticed("what was there had not been synced", &leave_out));
+    assert!(is_noticed(UNSYNCED, &leave_out));
 }
 
 #[test]
 fn leaving_out_the_sync_of_the_record_would_be_noticed() {
-    for (name, folder) in
-        [("two files in one folder", "/a"), ("what was there had not been synced", "/b")]
-    {
+    for (name, folder) in [("two files in one folder", "/a"), (UNSYNCED, "/b")] {
         let record = Path::new(folder).join(names::record(ID, RecordKind::Prepared));
         let leave_out = |fs: &SimFs| {
             fs.inject(Fault::ignore().of(OperationKind::SyncFile).on(&record));

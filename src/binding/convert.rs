@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Either;
-use napi::bindgen_prelude::Buffer;
+use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
 use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
 use crate::transaction::Decision;
+use crate::wal::{Damage, WalError};
 use crate::write::{Durability, Event, Format, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
@@ -80,6 +81,22 @@ pub struct NativeValue {
     pub settled: Option<Vec<NativeDecision>>,
     /// The content of a file, if it exists.
     pub bytes: Option<Buffer>,
+    /// The number of a log that is open now.
+    pub wal: Option<f64>,
+    /// The number of a replay that has started.
+    pub replay: Option<f64>,
+    /// The sequence number of the first of the entries that were appended,
+    pub first: Option<BigInt>,
+    /// how many there are,
+    pub count: Option<f64>,
+    /// and how much memory the collection's memtable takes now, about.
+    pub memtable_bytes: Option<f64>,
+    /// Packed entries.
+    pub packed: Option<Buffer>,
+    /// Whether these are the last ones.
+    pub over: Option<bool>,
+    /// What was cut off or skipped of a log.
+    pub damage: Option<Vec<NativeDamage>>,
 }
 
 /// What became of a file of a transaction that had not been finished.
@@ -97,6 +114,40 @@ impl From<Decision> for NativeDecision {
             path: decision.path.to_string_lossy().into_owned(),
             verdict: decision.verdict.name().to_owned(),
             reason: decision.reason,
+        }
+    }
+}
+
+/// A stretch of a log that cannot be used.
+#[napi(object)]
+pub struct NativeDamage {
+    pub collection: String,
+    pub file: String,
+    /// `'tornTail'`, `'unreadable'`, `'missing'`, `'misplaced'`, `'checkpoint'`.
+    pub kind: String,
+    pub offset: f64,
+    pub length: f64,
+    pub reason: String,
+    /// The last sequence number that was read before it; 0 if there is none.
+    pub after: BigInt,
+    /// The next one that was read behind it, if there is one.
+    pub before: Option<BigInt>,
+    /// The name of the file that the bytes were copied to, if they were.
+    pub copy: Option<String>,
+}
+
+impl From<Damage> for NativeDamage {
+    fn from(damage: Damage) -> NativeDamage {
+        NativeDamage {
+            collection: damage.collection,
+            file: damage.file,
+            kind: damage.kind.name().to_owned(),
+            offset: damage.offset as f64,
+            length: damage.length as f64,
+            reason: damage.reason.to_owned(),
+            after: damage.after.into(),
+            before: damage.before.map(BigInt::from),
+            copy: damage.copy,
         }
     }
 }
@@ -178,6 +229,8 @@ pub struct NativeError {
     pub subject: Option<String>,
     /// Of a lock that was lost: what the system said, in Node's form.
     pub cause: Option<String>,
+    /// Of a log that is damaged: how.
+    pub damage: Option<NativeDamage>,
 }
 
 impl From<Error> for NativeError {
@@ -200,6 +253,7 @@ impl From<Error> for NativeError {
             column: None,
             subject: Some(text(error.path)),
             cause: None,
+            damage: None,
         };
         let kind = match error.kind {
             ErrorKind::System(failure) => {
@@ -234,6 +288,12 @@ impl From<Error> for NativeError {
             ErrorKind::Unsettled(unsettled) => {
                 native.path = Some(text(unsettled.path));
                 "unsettled"
+            }
+            ErrorKind::Wal(error) => {
+                if let WalError::Damaged(damage) = error {
+                    native.damage = Some((*damage).into());
+                }
+                "wal"
             }
             ErrorKind::Internal(_) => "internal",
         };

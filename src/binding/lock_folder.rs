@@ -301,6 +301,14 @@ impl Port {
     }
 }
 
+/// To be called when a handler of the program's for a signal has gone: of this signal, too, the
+/// process shall not die without giving back its locks.
+#[napi]
+pub fn watch_signals() {
+    #[cfg(unix)]
+    crate::fs::os::watch_signals();
+}
+
 /// Makes the folder that holds the lock folder, if that is asked for.
 fn before(naming: &LockNaming) -> Option<Before> {
     let place = PathBuf::from(naming.folder.as_ref().unwrap_or(&naming.path));

@@ -17,4 +17,5 @@ mod port;
 mod recovery;
 mod streams;
 mod transaction;
+mod wal;
 mod write;

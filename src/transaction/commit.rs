@@ -12,6 +12,7 @@
 //!
 //! The records are locked as long as this runs: by that the living are told from the dead.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ use crate::io::blocking;
 use crate::payload::{Chunk, Payload};
 use crate::target::{self, Target};
 use crate::write::{AttemptError, Control, Durability, Options, StagedFile};
+
+/// From so many files on they are synced all at once, with everything else that is on the same
+/// file system, where that is safe: each sync by itself waits for the disk.
+const MANY: usize = 4;
 
 /// What is to become of a file.
 #[derive(Debug)]
@@ -176,6 +181,8 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         if self.syncs {
             self.sync_all()?;
         }
+        // Where a file that is open cannot be replaced it must not be open here.
+        self.members.iter_mut().for_each(|member| member.before = None);
         Ok(control.check().map_err(AttemptError::from)?)
     }
 
@@ -286,8 +293,29 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     /// have written those without a sync, and after a power cut they would not be known again),
     /// the records, the names.
     fn sync_all(&self) -> Result<(), CommitError> {
+        let devices: BTreeSet<u64> = self.places.iter().map(|place| place.id.device).collect();
+        devices.into_iter().try_for_each(|device| self.sync_device(device))
+    }
+
+    /// What of it is on one device: each file and folder, or all at once.
+    fn sync_device(&self, device: u64) -> Result<(), CommitError> {
         let fs = self.fs;
-        for member in &self.members {
+        let places = || self.places.iter().filter(|place| place.id.device == device);
+        let is_here = |member: &&Draftee<'_, F>| {
+            self.places.get(member.place).is_some_and(|place| place.id.device == device)
+        };
+        let count = self.members.iter().filter(is_here).map(Draftee::files).sum::<usize>();
+        // The record was made before everything that is new here: by it the system knows whose
+        // failures to report.
+        if count >= MANY
+            && let Some((place, record)) =
+                places().find_map(|place| Some((place, place.record.as_ref()?)))
+            && fs.sync_rules(record, device).syncs_whole
+        {
+            let synced = uninterrupted(|| blocking(|| fs.sync_file_system_of(record)));
+            return Ok(synced.map_err(|error| Failure::at("syncfs", &place.path, error))?);
+        }
+        for member in self.members.iter().filter(is_here) {
             let sync = || {
                 if let Some(staged) = &member.staged {
                     staged.sync(fs)?;
@@ -300,14 +328,13 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             };
             sync().map_err(|failure: Failure| at(member.part, failure.into()))?;
         }
-        for place in &self.places {
+        for place in places() {
             if let Some(record) = &place.record {
                 sync_file(fs, record)
                     .map_err(|error| Failure::at("fsync", place.shown(self.id), error))?;
             }
         }
-        self.places.iter().try_for_each(|place| place.sync(fs))?;
-        Ok(())
+        Ok(places().try_for_each(|place| place.sync(fs))?)
     }
 
     /// The moment from which on the transaction is done, whatever happens.
@@ -423,6 +450,11 @@ impl<'a, F: FileSystem> Draft<'a, F> {
 }
 
 impl<F: FileSystem> Draftee<'_, F> {
+    /// How many files of it there are to sync.
+    fn files(&self) -> usize {
+        usize::from(self.staged.is_some()) + usize::from(self.before.is_some())
+    }
+
     /// Puts the new file in its place, or the old one aside.
     fn apply(&self, fs: &F) -> Result<(), Failure> {
         let Target { folder, name, .. } = &self.target;

@@ -286,7 +286,7 @@ fn is_file_name(name: &OsStr) -> bool {
 }
 
 fn is_folder_path(path: &Path) -> bool {
-    path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0)
+    path.has_root() && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 const _: () = assert!(HEADER == 52, "the header that is documented");

@@ -142,6 +142,12 @@ impl FileSystem for Os {
         }
     }
 
+    fn open_to_write(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?;
+        Ok(File { descriptor })
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
@@ -170,6 +176,14 @@ impl FileSystem for Os {
         // not mapped; no reference to memory that may be gone is ever made.
         let written = unsafe { libc::write(file.descriptor.as_raw_fd(), address.cast(), length) };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(&file.descriptor, bytes, offset)?)
+    }
+
+    fn set_size(&self, file: &File, size: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&file.descriptor, size)?)
     }
 
     fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -242,6 +256,17 @@ impl FileSystem for Os {
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
         METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&file.descriptor)?)
+    }
+
+    /// `fdatasync` on macOS leaves the bytes in the drive's cache, as `fsync` does.
+    #[cfg(not(target_os = "linux"))]
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        sync(file.descriptor.as_fd())
     }
 
     #[cfg(target_os = "linux")]

@@ -677,6 +677,19 @@ impl Disk {
         Ok(handle)
     }
 
+    pub(super) fn open_file_to_write(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if let Err(error) = self.check(Some(self.process), inode, READ | WRITE) {
+            self.close(handle);
+            return Err(error);
+        }
+        if let Some(handle) = self.handles.get_mut(&handle) {
+            handle.use_of = HandleUse::File;
+        }
+        Ok(handle)
+    }
+
     pub(super) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {
         self.check(Some(self.process), folder, READ)?;
         Ok(self.names(folder)?.keys().cloned().collect())
@@ -795,7 +808,27 @@ impl Disk {
     // ── Contents and attributes ───────────────────────────────────────────────────────
 
     pub(super) fn write(&mut self, handle: u64, bytes: &[u8]) -> io::Result<usize> {
-        let Handle { inode, position, use_of } = *self.handle(handle)?;
+        let Handle { position, .. } = *self.handle(handle)?;
+        let taken = self.write_at(handle, bytes, position as u64)?;
+        if let Some(handle) = self.handles.get_mut(&handle) {
+            handle.position = position + taken;
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn set_size(&mut self, handle: u64, size: u64) -> io::Result<()> {
+        let Handle { inode, use_of, .. } = *self.handle(handle)?;
+        if use_of != HandleUse::File {
+            return Err(Code::EBADF.error());
+        }
+        let size = usize::try_from(size).map_err(|_| Code::EFBIG.error())?;
+        self.content_mut(inode)?.set_len(size);
+        Ok(())
+    }
+
+    pub(super) fn write_at(&mut self, handle: u64, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let Handle { inode, use_of, .. } = *self.handle(handle)?;
+        let position = usize::try_from(offset).map_err(|_| Code::EFBIG.error())?;
         if use_of != HandleUse::File {
             return Err(Code::EBADF.error());
         }
@@ -807,9 +840,6 @@ impl Disk {
             return if bytes.is_empty() { Ok(0) } else { Err(Code::ENOSPC.error()) };
         }
         self.content_mut(inode)?.write(position, taken);
-        if let Some(handle) = self.handles.get_mut(&handle) {
-            handle.position = position + taken.len();
-        }
         let Attributes { mode, .. } = self.node(inode)?.attributes;
         if self.process.uid != 0 {
             self.change_attributes(inode, |attributes| {
@@ -942,6 +972,24 @@ impl Disk {
             }
         }
         self.commit_what_touches(inode);
+        self.fold();
+        Ok(())
+    }
+
+    /// As `sync_file`, without the attributes.
+    pub(super) fn sync_data(&mut self, handle: u64) -> io::Result<()> {
+        let inode = self.inode_of(handle)?;
+        let length = self.content(inode)?.durable().len();
+        let content = self.content_mut(inode)?;
+        if content.sync() && content.durable().len() != length {
+            // The new size came last, so that everything is before it.
+            self.committed = self.records.len();
+        }
+        for record in &mut self.records {
+            if matches!(record.change, Change::WrittenBack { inode: of, .. } if of == inode) {
+                record.durable = true;
+            }
+        }
         self.fold();
         Ok(())
     }
