@@ -1281,7 +1281,17 @@ export interface Metrics {
     /** Calls that failed, by the code of their error. */
     readonly failed: Readonly<Record<string, number>>
   }
-  /** Locks, whoever asks for them: updates and the return of backups take theirs, too. */
+  /** {@link transaction}: those that had something to commit. */
+  readonly transactions: {
+    readonly committed: number
+    /** The files that they changed. */
+    readonly files: number
+    /** Attempts that were made because the one before had failed. */
+    readonly retries: number
+    /** Commits that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** Locks, whoever asks for them: updates, transactions and the return of backups take theirs, too. */
   readonly locks: {
     /** Locks that were had, by kind. */
     readonly acquired: Readonly<Record<LockKind, number>>
@@ -1307,7 +1317,7 @@ export interface Metrics {
  * figures of all threads together.
  *
  * **Promises.** Each event is counted once, however many threads there are, and before the
- * promise of its call settles. Counting is always on; it costs a write some tens of nanoseconds.
+ * promise of its call settles. Counting is always on; it costs a write about 0.1 µs.
  *
  * **Does not promise.** The figures are read one after another while work goes on, so they may
  * differ by what happens meanwhile.
