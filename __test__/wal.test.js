@@ -464,6 +464,7 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
     for (const call of [() => reader.replay('a'), () => reader.collections()]) assert.equal((await failure(call)).code, 'EWALCLOSED')
     const missing = await failure(() => openWal(path.join(dir, 'missing'), { readOnly: true }))
     assert.deepEqual([missing.code, missing.operation], ['ENOENT', 'open wal'])
+    assert.match(missing.hint, /folder of the log/)
     assert.equal((await failure(() => openWal(path.join(dir, 'a', 'wal_current.avro'), { readOnly: true }))).code, 'ENOTDIR')
   })
 })
