@@ -402,6 +402,325 @@ export function cleanupBackups(
   options?: { anyName?: boolean | undefined },
 ): Promise<string[]>
 
+/** The options of {@link recoverFromCrash}. */
+export interface RecoverOptions {
+  /**
+   * In a folder: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are dealt
+   * with as well. They may be a user's own files. For a file that is named they always are.
+   * @default false
+   */
+  legacy?: boolean | undefined
+  /**
+   * Whether a temp file may become a file that does not exist. The newest does whose text is one
+   * JSON object or array in full; with `false` it is removed.
+   * @default true for a file, false for a folder
+   */
+  promote?: boolean | undefined
+  /**
+   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count
+   * as an orphan. Programs other than holdfast do not lock theirs, and some network file systems
+   * do not show the locks of other machines: there the age is all that tells.
+   * @default 60000
+   */
+  minAge?: number | undefined
+  /**
+   * Deal with all folders below a folder, too. Symbolic links are not followed.
+   * @default false
+   */
+  recursive?: boolean | undefined
+  /**
+   * Only say what would be done.
+   * @default false
+   */
+  dryRun?: boolean | undefined
+  /**
+   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without it that holds
+   * for names that end in `.json`.
+   */
+  validate?: 'json' | undefined
+  /**
+   * Change a file only under its write lock. For a file that is named the lock is waited for (or
+   * used, inside {@link withLock} for that file); in a folder, files whose lock is held are left
+   * alone. Removing orphans needs no lock but theirs.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock of a file that is named, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Stops between two files: the call rejects with an `AbortError`, and what has been done stays
+   * done.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives this call's log entries, one for each action; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** What {@link recoverFromCrash} has decided about a file. */
+export interface RecoveryAction {
+  /** The file that it is about, as an absolute path. */
+  path: string
+  /**
+   * - `'removed'`: it was of no use to anybody, and is gone.
+   * - `'promoted'`: a temp file has become the file that it was written to be.
+   * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
+   *   corrupt.
+   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
+   *   removed it.
+   * - `'conflict'`: such a transaction names it, but somebody else has changed it since, so it was
+   *   left as it is. `to` has what it would have got.
+   * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
+   * - `'failed'`: something should have been done, and `error` says why it was not.
+   */
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+  /** Of what was promoted, restored or set aside: what it is called now. */
+  to?: string | undefined
+  /**
+   * Of what failed: why. With `committed: true` it has taken the place of the file all the same,
+   * but may not survive a power cut.
+   */
+  error?: SessionFileError | undefined
+}
+
+/** What {@link recoverFromCrash} has done. */
+export interface RecoveryReport {
+  /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
+  actions: RecoveryAction[]
+  /** Whether none of them failed. */
+  complete: boolean
+}
+
+/**
+ * Puts in order what a crash has left of writes: beside one file, or in a folder.
+ *
+ * | what is left | the file | |
+ * | --- | --- | --- |
+ * | temp file | missing | the newest that is one whole JSON object or array becomes the file (`promote`); others are removed |
+ * | `.bak` | missing | it becomes the file |
+ * | temp file, `.bak` | there | they are stale, and removed; a `.bak` only after the file has been synced |
+ * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
+ *
+ * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
+ * `<file>.bak` only beside a file that is named, or with `legacy`. Nothing else is touched. What
+ * {@link createBackup} has made does not count: going back to it is for you to decide.
+ *
+ * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
+ * `minAge`; so this may run beside writers of this and other processes. In a folder that is shared
+ * like `/tmp` (sticky and writable by all) what other users left is left alone. Nothing is ever
+ * overwritten: what becomes a file gets its name only while nothing has it. What has become a
+ * file is fully durable when the promise resolves, and nothing good is removed before something
+ * as good is durable. It may be cut off at any moment, run again, and run by several processes at
+ * once. What goes wrong with one file is in the report, and the others are dealt with.
+ *
+ * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is
+ * taken for dead. While a corrupt file is replaced, there is no file of that name for a moment.
+ * Removals are not synced: after a power cut some orphans may be there again.
+ *
+ * @param pathOrDir A file, which need not exist, or a folder. A symbolic link leads to what is
+ *   behind it.
+ * @throws {SessionFileError} When the path cannot be looked at at all (`ENOENT` when the folder
+ *   does not exist), `ELOCKED` when the lock of the file was not free in time, `EDEADLK` inside an
+ *   update of the file.
+ * @example
+ * ```js
+ * import { recoverFromCrash } from 'holdfast'
+ *
+ * const { actions } = await recoverFromCrash('session.json')
+ * for (const { action, path, reason } of actions) console.log(action, path, reason)
+ *
+ * await recoverFromCrash('.', { dryRun: true })
+ * ```
+ */
+export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptions): Promise<RecoveryReport>
+
+/** What {@link setDefaults} sets. */
+export interface Defaults {
+  /**
+   * `'onFirstWrite'`: when the process first writes to a file in a folder, orphaned temp files
+   * (unlocked, and older than a minute) are removed from that folder, in the background. Only
+   * those are that {@link recoverFromCrash} could make no use of: beside a file that is there and
+   * not corrupt, or no whole JSON object or array themselves. The write neither waits for it nor
+   * hears of it. A folder counts as written to once its writes begin, for the rest of the process.
+   * @default 'off'
+   */
+  cleanup?: 'off' | 'onFirstWrite' | undefined
+}
+
+/**
+ * Sets what holds for all calls in this process, its worker threads included. What is left out
+ * stays as it is.
+ *
+ * @throws {TypeError} When a value is of the wrong type or an option is not known.
+ * @example
+ * ```js
+ * import { setDefaults } from 'holdfast'
+ *
+ * setDefaults({ cleanup: 'onFirstWrite' })
+ * ```
+ */
+export function setDefaults(defaults: Defaults): void
+
+/** The options of {@link transaction}. */
+export interface TransactionOptions {
+  /**
+   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds
+   * through a power cut. `'none'`: nothing is synced; all or nothing holds when the process is
+   * killed, but not through a power cut. (There is no `'file'`: what is decided has to be on the
+   * disk before the first file changes, and then there is little left to leave out.)
+   * @default 'full'
+   */
+  durability?: 'none' | 'full' | undefined
+  /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
+  mode?: number | undefined
+  /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
+  chown?: { uid: number; gid: number } | false | undefined
+  /**
+   * Attempts in all to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
+   * function is not called again.
+   * @default 3
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds before the second attempt, as in {@link WriteOptionsBase.retryDelay}.
+   * @default 100
+   */
+  retryDelay?: number | undefined
+  /**
+   * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed.
+   * Once it is decided it stands, and resolves.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Is told (`warn`) when an unfinished transaction was settled first; `null` for nobody.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/**
+ * What the function of a {@link transaction} works with. Nothing it does touches a file before
+ * the function has returned. Operations on one file take effect in the order of the calls. What
+ * has been started and not been waited for when the function returns is still part of the
+ * transaction. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
+ * the transaction does not name is a `TypeError`.
+ */
+export interface Transaction {
+  /**
+   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects
+   * with `ENOENT` when there is none. With an encoding it is a string.
+   */
+  read(path: string | URL, encoding: BufferEncoding): Promise<string>
+  read(path: string | URL): Promise<Buffer>
+  /** The file gets this content. The data is copied, so a buffer may be used again at once. */
+  write(
+    path: string | URL,
+    data: string | NodeJS.ArrayBufferView,
+    options?: {
+      /**
+       * For strings.
+       * @default 'utf8'
+       */
+      encoding?: BufferEncoding | undefined
+    },
+  ): Promise<void>
+  /**
+   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or
+   * returns something else, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and
+   * `EBADJSON`. What `update` throws is thrown as it is. Resolves to a value of the caller's own.
+   * Any operation on the same file within `update` rejects with `EDEADLK`.
+   */
+  updateJson<T = any>(
+    path: string | URL,
+    update: (data: T) => T | void | Promise<T | void>,
+    options?: {
+      /** What to start from when there is no file. */
+      defaultValue?: T | undefined
+      /**
+       * As for `JSON.stringify`.
+       * @default no indentation
+       */
+      indent?: number | string | undefined
+    },
+  ): Promise<T>
+  /** The file is removed. That there is none is no error. */
+  remove(path: string | URL): Promise<void>
+}
+
+/**
+ * Changes several files together: all of them or none, whatever happens. They may be in several
+ * folders and on several file systems.
+ *
+ * **Promises.** `fn` stages what is to change; when it has returned, everything new is written
+ * beside the files and synced, then a record of what is to be done is, and that decides: from
+ * there on the transaction is done. The files are renamed into their places. A throw in `fn`
+ * rolls back and is thrown as it is. After a crash at any point, a power cut included, the next
+ * transaction that names one of the files, or `recoverFromCrash` on one of the folders,
+ * completes what was decided, and takes everything else away. Write locks of all
+ * files are held from before `fn` to the end, and taken in one order that is the same
+ * everywhere: transactions on the same files never wait for each other in a circle. Whoever reads
+ * under read locks therefore sees all changes or none, and so does everybody after recovery. A
+ * file that somebody without a lock has changed between the crash and the recovery is left as it
+ * is; the new content it was to get is then beside it, as `<file>.conflict-<id>`.
+ *
+ * The changes take their place in the order of the writes of this process to the same files.
+ * Inside {@link withLock} on some or all of the files it works under the locks that are held.
+ *
+ * **Does not promise.** Who reads without locks may see some files changed and others not yet,
+ * for the moment that the renames take, or until recovery. Isolation holds among those who use
+ * the locks. Each file that is replaced or removed is read once, to know it again after a crash.
+ * The contents that are staged are held in memory. A call with more files than may be open at once
+ * fails with `EMFILE`. Folders and symbolic links are not made; a link leads to the file that
+ * is meant. Who holds the lock of one file and names others as well waits for those
+ * out of the order, and may meet somebody doing the opposite: then `timeout` ends it.
+ *
+ * An error with `committed: false` means that no file has changed. With `committed: true` the
+ * transaction is decided, but something kept it from being completed (a file that could not be
+ * renamed, a sync that failed): it stands, and recovery completes it.
+ *
+ * @param paths Every file that the transaction may read or change. The first one's folder has
+ *   the record that decides.
+ * @param fn Gets the transaction. What it returns is ignored.
+ * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
+ *   transaction or an update of one of the files or a read lock on it, `EUNSETTLED` when an
+ *   unfinished transaction on one of the files cannot be settled (its other folder is not
+ *   mounted; `error.cause.path` is its record), or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { atomicWriteJson, transaction } from 'holdfast'
+ *
+ * await atomicWriteJson('anna.json', { balance: 10 })
+ * await atomicWriteJson('ben.json', { balance: 0 })
+ * await transaction(['anna.json', 'ben.json', 'log.txt'], async (tx) => {
+ *   await tx.updateJson('anna.json', (account) => {
+ *     account.balance -= 5
+ *   })
+ *   await tx.updateJson('ben.json', (account) => {
+ *     account.balance += 5
+ *   })
+ *   await tx.write('log.txt', 'anna gave ben 5')
+ * })
+ * ```
+ */
+export function transaction(
+  paths: readonly (string | URL)[],
+  fn: (tx: Transaction) => unknown,
+  options?: TransactionOptions,
+): Promise<void>
+
 /**
  * The same functions by the names that Vectra has for them, with its rules for trying again:
  * `retries` attempts in all (by default 3), of which attempt n waits
@@ -527,10 +846,13 @@ export function updateJsonFile<T = any>(
   options?: UpdateJsonOptions<T>,
 ): Promise<T>
 
-/** What a lock is for. */
-export type LockKind = 'write'
+/**
+ * What a lock is for: `'write'` alone, or `'read'` beside other readers and never beside a
+ * writer.
+ */
+export type LockKind = 'read' | 'write'
 
-/** Who holds a lock, as the holder has noted it. For people: nothing depends on it. */
+/** Who holds a lock for writing, as the holder has noted it. For people: nothing depends on it. */
 export interface LockHolder {
   pid: number
   hostname: string
@@ -542,18 +864,76 @@ export interface LockHolder {
 /** A lock that is held. */
 export interface Lock {
   readonly kind: LockKind
-  /** Would be aborted if the lock were lost. The kernel does not lose locks. */
+  /**
+   * Aborted when the lock is lost while it is held, with a {@link SessionFileError}
+   * (`ECOMPROMISED`) as its reason; see {@link LockProtocol}. The kernel does not lose locks, so
+   * for one of its own it never is: not by `release()` either, so that what listens to it hears
+   * of a loss and of nothing else.
+   */
   readonly signal: AbortSignal
-  /** Gives the lock back. Calling it again does nothing more. */
+  /**
+   * Gives the lock back. It is free when the promise resolves. Calling it again does nothing
+   * more, and what was begun under it by `updateJsonFile` and the like is finished first.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
+   *   with `protocol: 'proper-lockfile'`.
+   */
   release(): Promise<void>
   /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** The options of {@link tryAcquireLock}. */
-export interface TryLockOptions {
+/**
+ * How a lock is made known to others. **The two protocols do not exclude each other**: all
+ * programs that share a file must use the same one.
+ *
+ * - `'kernel'`: holdfast's own, by locks of the operating system.
+ * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
+ *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
+ *   thread of its own, so that a blocked event loop does not matter); one that is older than
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
+ *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
+ *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
+ *   cut they stay until they are stale. A lock can be lost: when a
+ *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
+ *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
+ *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
+ *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
+ *   use holdfast a stale lock never gets two owners; what is left of that beside the package
+ *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
+ *   take the kernel's lock; beside programs that run the package, call them inside
+ *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
+ *
+ * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
+ * left that runs the package, stop them all once and start them again with `'kernel'`.
+ */
+export type LockProtocol = 'kernel' | 'proper-lockfile'
+
+/** Which locks are meant. */
+export interface ProtocolOptions {
   /**
-   * Alone.
+   * Of which protocol.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at
+   * which a lock is abandoned. All who share a file should have the same.
+   * @default 10000
+   */
+  stale?: number | undefined
+}
+
+/** The options of {@link tryAcquireLock}. */
+export interface TryLockOptions extends ProtocolOptions {
+  /**
+   * With `protocol: 'proper-lockfile'`: milliseconds between one refreshment of a lock that is
+   * held and the next, from 1000 to `stale / 2`.
+   * @default stale / 2
+   */
+  update?: number | undefined
+  /**
+   * Alone, or beside other readers, which is possible only in the kernel's protocol.
    * @default 'write'
    */
   kind?: LockKind | undefined
@@ -572,12 +952,17 @@ export interface LockOptions extends TryLockOptions {
 
 /**
  * Runs a function while this call, and no other in any process or thread, holds the lock of a
- * file. The lock is given back when the function returns, throws, or its promise settles.
+ * file; with `kind: 'read'`, beside others that read and none that writes. The lock is given
+ * back when the function returns, throws, or its promise settles.
  *
  * **Promises.** Mutual exclusion among all that use holdfast's locks: calls, worker threads,
  * processes. When a process dies, however it dies, the kernel frees its locks at once: there
  * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
- * served in their order. Waiting holds up neither the event loop nor Node's thread pool.
+ * served in their order, readers that wait one after the other together. Processes take turns:
+ * on Linux, who waits is overtaken at most once by each other process, so that neither readers
+ * that keep coming starve a writer nor writers a reader; elsewhere that is left to the system,
+ * behind a gate at which all wait. Waiting holds up neither the event loop nor Node's thread
+ * pool.
  *
  * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
@@ -586,16 +971,28 @@ export interface LockOptions extends TryLockOptions {
  *
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
- *   `holder` say who has it), `EDEADLK` when the calling code already holds it by `withLock`,
- *   or errno names when the lock file cannot be used.
+ *   `holder` say who has it), `ECOMPROMISED` when it was lost before the function had ended (only
+ *   with `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by
+ *   `withLock`, for reading or for writing, or errno names when the lock file cannot be used.
+ *   Inside a `withLock` for reading, what would write under the lock of the same file
+ *   (`updateJsonFile`, `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
+ * import { readFile } from 'node:fs/promises'
  *
  * await withLock('session.json', async () => {
  *   await atomicWrite('session.json', '{"turn":2}')
  *   await atomicWrite('session.log', 'turn 2')
  * })
+ *
+ * // Two files that belong together, as no writer has left them half done.
+ * const [session, log] = await withLock(
+ *   'session.json',
+ *   () => Promise.all([readFile('session.json', 'utf8'), readFile('session.log', 'utf8')]),
+ *   { kind: 'read' },
+ * )
+ * console.log(session, log)
  * ```
  */
 export function withLock<T>(
@@ -620,6 +1017,12 @@ export function withLock<T>(
  *   await lock.release()
  * }
  * ```
+ *
+ * In TypeScript 5.2 and later, and Node 24 and later, it is given back at the end of the block:
+ *
+ * ```ts
+ * await using lock = await acquireLock('session.json', { kind: 'read' })
+ * ```
  */
 export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
 
@@ -637,9 +1040,20 @@ export function acquireLock(path: string | URL, options?: LockOptions): Promise<
  */
 export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
 
+/** The options of {@link isLocked}. */
+export interface LookOptions extends ProtocolOptions {
+  /**
+   * Whom the lock would keep out: with `'write'` it is locked when anybody holds it, with
+   * `'read'` only when a writer does.
+   * @default 'write'
+   */
+  kind?: LockKind | undefined
+}
+
 /**
- * Whether somebody holds the lock of a file at this moment, and who. By the time you read the
- * answer it may have changed: to do something about it, use {@link tryAcquireLock}.
+ * Whether somebody holds the lock of a file at this moment, and who: `holder` is there when it
+ * is a writer, and is missing where the note of it could not be written. By the time you read
+ * the answer it may have changed: to do something about it, use {@link tryAcquireLock}.
  *
  * @example
  * ```js
@@ -649,7 +1063,370 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
  * console.log(locked ? `held by ${holder?.pid}` : 'free')
  * ```
  */
-export function isLocked(path: string | URL, options?: {}): Promise<{ locked: boolean; holder?: LockHolder }>
+export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
+
+/** The options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /**
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for
+   * `i` from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once.
+   * There is no polling behind it in the kernel's protocol: the lock is had as soon as it is free.
+   * @default 10
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 100
+   */
+  minTimeout?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 1000
+   */
+  maxTimeout?: number | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which
+   * a lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * @default 30000
+   */
+  stale?: number | undefined
+  /**
+   * How the lock is made known to others. `'proper-lockfile'` is for sharing an index with
+   * programs that still use that package; it has no read locks, so readers exclude each other too.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+}
+
+/** A lock that a {@link LockManager} has handed out. */
+export interface ManagedLock {
+  readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
+  /**
+   * Gives the lock back. Calling it again does nothing more.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
+   */
+  release(): Promise<void>
+  /**
+   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
+   * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   */
+  extend(milliseconds: number): Promise<void>
+  /** `release`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * The class of this name of Vectra's fork: one reader-writer lock for each index folder, on the
+ * file `.vectra.lock` in it, which stays there.
+ *
+ * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
+ * processes; nothing is left behind by a process that dies. A manager that has the write lock of
+ * a folder gets read locks of it at once; others are kept out until the last of them has been
+ * given back, too.
+ *
+ * **Does not promise.** It does not know which of its callers holds what: one that has a read
+ * lock and asks for the write lock waits for itself, and gets `ELOCKED`.
+ *
+ * @example
+ * ```js
+ * import { LockManager } from 'holdfast'
+ *
+ * const manager = new LockManager()
+ * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
+ * try {
+ *   const reading = await manager.acquireReadLock('my-index')
+ *   await reading.release()
+ *   console.log(await manager.isWriteLocked('my-index'))
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export class LockManager {
+  /**
+   * Takes the lock of a folder for writing. The folder is made if it is missing.
+   *
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder`
+   *   say who has it), or errno names.
+   */
+  acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /**
+   * Takes the lock of a folder, which must exist, for reading.
+   *
+   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
+   */
+  acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for whatever. */
+  tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
+  /** Whether somebody, here or elsewhere, has the lock of a folder for writing at this moment. */
+  isWriteLocked(dir: string | URL, options?: ProtocolOptions): Promise<boolean>
+  /** Gives back all that this manager has handed out. */
+  releaseAllLocks(): Promise<void>
+}
+
+/**
+ * A {@link LockManager} for all to share. It is one for each thread.
+ *
+ * @example
+ * ```js
+ * import { lockManager } from 'holdfast'
+ *
+ * const lock = await lockManager.tryAcquireWriteLock('my-index')
+ * if (lock) await lock.release()
+ * ```
+ */
+export const lockManager: LockManager
+
+/**
+ * Durations that have been counted, in milliseconds. All fields are 0 while there are none.
+ * `min`, `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value:
+ * durations are counted in buckets, from single nanoseconds to 78 hours.
+ */
+export interface Histogram {
+  readonly count: number
+  readonly min: number
+  readonly max: number
+  readonly mean: number
+  /** Half of the durations are no longer than this, */
+  readonly p50: number
+  /** nine of ten, */
+  readonly p90: number
+  /** 99 of 100, */
+  readonly p99: number
+  /** and 999 of 1000. */
+  readonly p999: number
+}
+
+/** Calls of one path that did not get its lock at once. */
+export interface LockContention {
+  /** The file, absolute, as the calls spelt it. */
+  readonly path: string
+  /** How many calls there were. */
+  readonly contended: number
+  /**
+   * How many of them may have been for other files. 0 until more than 64 files have been
+   * contended for: then the one with the fewest makes room for the next, which takes over its
+   * number. So `contended` is never too small, and every file with more than one in 64 of all is
+   * in the list.
+   */
+  readonly uncertainty: number
+  /** How long they have waited in all: milliseconds, since the file is in the list. */
+  readonly waited: number
+}
+
+/** What {@link metrics} gives: plain frozen objects and numbers, exact up to 2 ** 53. */
+export interface Metrics {
+  /**
+   * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
+   * writes of {@link updateJsonFile}, and streams, from the end of their data on.
+   */
+  readonly writes: {
+    /** Calls that succeeded, merged ones included, by durability. */
+    readonly acknowledged: Readonly<Record<Durability, number>>
+    /**
+     * Calls that failed, by the code of their error; `'ABORT_ERR'` if they were cancelled. A call
+     * that does not get its lock counts with the locks, not here.
+     */
+    readonly failed: Readonly<Record<string, number>>
+    /** Calls for which a newer one was written. */
+    readonly merged: number
+    /** Attempts to put a file in its place; those of backups and their return are among them. */
+    readonly attempts: number
+    /** The attempts among them that were made because the one before had failed. */
+    readonly retries: number
+    /** Bytes of all files that were put in their place by these attempts. */
+    readonly bytes: number
+    /** How often writes to different files shared a sync, and how many did. */
+    readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
+    /** From the call to its answer, for those that succeeded, by durability. */
+    readonly latency: Readonly<Record<Durability, Histogram>>
+  }
+  /** The waits for the disk, whatever for: how long each system call took, if it failed too. */
+  readonly syncs: {
+    /** `fsync` of a file. */
+    readonly file: Histogram
+    /** `fsync` of a folder. */
+    readonly folder: Histogram
+    /** `syncfs`. */
+    readonly fileSystem: Histogram
+    /** `sync_file_range`: until the bytes of a file are on the device. */
+    readonly writeBack: Histogram
+    /** How many of them failed. */
+    readonly failed: number
+  }
+  /** {@link updateJsonFile}. A call that is cancelled while it waits is not counted. */
+  readonly updates: {
+    /** Calls that succeeded. */
+    readonly calls: number
+    /** Calls that failed. */
+    readonly failed: number
+    /** Batches: calls that wait together share one lock, one read and one write. */
+    readonly batches: number
+    /** The batches among them after which the text was as before, so that nothing was written. */
+    readonly unchanged: number
+  }
+  /** {@link createBackup} and {@link restoreBackup}. */
+  readonly backups: {
+    readonly created: number
+    readonly restored: number
+    /** Calls that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** Locks, whoever asks for them: updates and the return of backups take theirs, too. */
+  readonly locks: {
+    /** Locks that were had, by kind. */
+    readonly acquired: Readonly<Record<LockKind, number>>
+    /** Calls that did not get their lock at once, whatever came of it. */
+    readonly contended: number
+    /** Calls that did not get it in time. */
+    readonly timedOut: number
+    /** Calls that tried once and did not get it: `timeout: 0`, {@link tryAcquireLock}. */
+    readonly refused: number
+    /** Calls that did not get it for other reasons, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until the lock was had, by kind. */
+    readonly wait: Readonly<Record<LockKind, Histogram>>
+    /** How long the locks that have been given back were held, by kind. */
+    readonly hold: Readonly<Record<LockKind, Histogram>>
+    /** The files that were most contended for, at most 64, the first with the most calls. */
+    readonly contention: readonly LockContention[]
+  }
+}
+
+/**
+ * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
+ * figures of all threads together.
+ *
+ * **Promises.** Each event is counted once, however many threads there are, and before the
+ * promise of its call settles. Counting is always on; it costs a write some tens of nanoseconds.
+ *
+ * **Does not promise.** The figures are read one after another while work goes on, so they may
+ * differ by what happens meanwhile.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, metrics } from 'holdfast'
+ *
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, syncs } = metrics()
+ * console.log(writes.acknowledged.full, 'writes', writes.latency.full.p99, 'ms')
+ * console.log(syncs.file.count, 'syncs', syncs.file.mean, 'ms')
+ * ```
+ */
+export function metrics(): Metrics
+
+/**
+ * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
+ *
+ * **Promises.** What happens meanwhile in other threads is either in what is returned or in what
+ * is counted from then on, never in both and never lost: who adds up what successive calls return
+ * has every event once.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, resetMetrics } from 'holdfast'
+ *
+ * // Report what has happened since the last report.
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, locks } = resetMetrics()
+ * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'nobody has waited')
+ * ```
+ */
+export function resetMetrics(): Metrics
+
+/**
+ * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
+ * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
+ * for all its events. Arguments that are wrong are not told.
+ */
+export interface WriteTrace {
+  readonly operation: 'atomic write'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  /** Bytes. */
+  readonly size: number
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
+ * file is not told.
+ */
+export interface UpdateTrace {
+  readonly operation: 'update JSON'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
+ * {@link acquireLock} and {@link tryAcquireLock} for their lock. That a try does not get it is an
+ * error with `code` `'ELOCKED'` here.
+ */
+export interface LockTrace {
+  readonly operation: 'lock'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/** What is published on `holdfast:lock:acquired` for the same calls. */
+export interface LockAcquired {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly waited: number
+}
+
+/**
+ * What is published on `holdfast:lock:released`, for the locks that were taken since somebody has
+ * subscribed to it or to `holdfast:lock:acquired`.
+ */
+export interface LockReleased {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly held: number
+}
+
+/**
+ * What is published on `holdfast:write:step` for everything that writes, streams, updates and
+ * backups included, to those who have subscribed before the call: the entries of the
+ * {@link Logger} with names.
+ */
+export interface WriteStep {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly step:
+    | 'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'
+  readonly tempPath?: string
+  /** Bytes. */
+  readonly size?: number
+  /** Milliseconds: of what has been done. */
+  readonly duration?: number
+  /** Milliseconds: before the next attempt, with `'retrying'`. */
+  readonly delay?: number
+  /** The number of the next attempt, with `'retrying'`. */
+  readonly attempt?: number
+  /** Of an error. */
+  readonly code?: string
+  /** Of an error. */
+  readonly message?: string
+}
 
 /** What an entry of a write-ahead log does to its id. */
 export type WalOp = 'insert' | 'update' | 'delete'
@@ -1081,13 +1858,13 @@ export class SessionFileError extends Error {
   path: string
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`, `'open wal'`, `'wal append'`, `'wal read'`,
+   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`, `'open wal'`, `'wal append'`, `'wal read'`,
    * `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead logs are listed with {@link Wal}.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead logs are listed with {@link Wal}.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */

@@ -74,7 +74,10 @@ describe('the packed package', { skip: noNpm }, () => {
       console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file))
     for (const file of sources) assert.ok(loaded.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
-      'CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
+      'CHANGELOG.md', 'LICENSE', 'README.md',
+      'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
+      'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
+      'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
     for (const { path: file, mode } of packed) assert.equal(mode & 0o444, 0o444, `${file} is readable by all`)
   })
@@ -148,6 +151,32 @@ describe('the packed package', { skip: noNpm }, () => {
     })
   }
 
+  for (const { entry, exported, isFunction } of [
+    { entry: 'holdfast/vectra', exported: ['AtomicOperations', 'LockManager', 'lockManager'], isFunction: false },
+    { entry: 'holdfast/compat/proper-lockfile', exported: ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'], isFunction: true },
+  ]) {
+    test(`${entry} exports the same with import and require, and its example runs`, () => {
+      const cwd = fs.mkdtempSync(path.join(home, 'entry-'))
+      fs.writeFileSync(path.join(cwd, 'exports.mjs'), `
+        import { createRequire } from 'node:module'
+        import * as esm from '${entry}'
+        const cjs = createRequire(import.meta.url)('${entry}')
+        const { default: whole, ...named } = esm
+        console.log(JSON.stringify({
+          named: Object.keys(named), cjs: Object.keys(cjs), same: Object.keys(cjs).every((name) => named[name] === cjs[name]),
+          isFunction: typeof cjs === 'function' && whole === cjs,
+        }))`)
+      const seen = JSON.parse(node(['exports.mjs'], cwd))
+      assert.deepEqual(seen, { named: exported, cjs: seen.cjs, same: true, isFunction })
+      assert.deepEqual(seen.cjs.sort(), exported)
+      const file = path.join(installed, `${entry.replace('holdfast/', '')}.d.ts`)
+      const [, example = ''] = /```js\n([^]*?)```/.exec(fs.readFileSync(file, 'utf8')) ?? []
+      assert.ok(example.includes(entry))
+      fs.writeFileSync(path.join(cwd, 'example.mjs'), example.replaceAll(/^ \* ?/gm, ''))
+      node(['example.mjs'], cwd)
+    })
+  }
+
   test('hides what is inside, and shows package.json', () => {
     node(['-e', `
       const assert = require('node:assert')
@@ -208,6 +237,37 @@ describe('the packed package', { skip: noNpm }, () => {
         if (!out) return
         assert.equal(node([path.join('out', out)], cwd).trim(), 'ENOENT undefined')
         assert.deepEqual(names(cwd).filter((name) => name.length === 1), ['a', 'b', 'c'])
+      })
+    }
+
+    for (const { title, file, head } of [
+      { title: 'as an ES module', file: 'main.mts', head: "import lockfile, { check, lockSync, type LockOptions } from 'holdfast/compat/proper-lockfile'\nimport { LockManager, lockManager, type ManagedLock } from 'holdfast/vectra'" },
+      { title: 'as CommonJS', file: 'main.cts', head: "import lockfile = require('holdfast/compat/proper-lockfile')\nimport vectra = require('holdfast/vectra')\nconst { check, lockSync } = lockfile\nconst { LockManager, lockManager } = vectra\ntype LockOptions = lockfile.LockOptions\ntype ManagedLock = vectra.ManagedLock" },
+    ]) {
+      test(`the other entry points compile: ${title}`, () => {
+        const cwd = fs.mkdtempSync(path.join(home, 'ts-'))
+        const compilerOptions = { ...strict, module: 'node16', moduleResolution: 'node16', noEmit: true }
+        fs.writeFileSync(path.join(cwd, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: [file] }))
+        fs.writeFileSync(path.join(cwd, file), `${head}
+          const options: LockOptions = { stale: 5000, update: null, retries: { retries: 3, minTimeout: 10 }, onCompromised(error: Error) {} }
+          export async function main(): Promise<void> {
+            const release: () => Promise<void> = await lockfile('file', options)
+            await release()
+            const again: () => Promise<void> = await lockfile.lock('file')
+            await lockfile.unlock('file')
+            const held: boolean = await check('file') || lockfile.checkSync('file')
+            const now: () => void = lockSync('file')
+            // @ts-expect-error there are no retries without waiting
+            lockSync('file', { retries: 1 })
+            const manager: InstanceType<typeof LockManager> = lockManager
+            const lock: ManagedLock = await manager.acquireReadLock('dir', { retries: 1, protocol: 'proper-lockfile' })
+            const none: ManagedLock | null = await manager.tryAcquireWriteLock('dir')
+            // @ts-expect-error
+            await manager.acquireWriteLock('dir', { retry: 1 })
+            console.log(again, held, now, lock, none)
+          }
+        `)
+        node([tsc, '-p', '.'], cwd)
       })
     }
 

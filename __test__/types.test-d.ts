@@ -5,6 +5,12 @@ import {
   SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
   type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type Logger, type WriteOptionsBase,
 } from '../index.js'
+import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
+import {
+  metrics, resetMetrics,
+  type Histogram, type LockAcquired, type LockContention, type LockKind, type LockReleased, type LockTrace, type Metrics, type UpdateTrace,
+  type WriteStep, type WriteTrace,
+} from '../index.js'
 import * as everything from '../index.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -149,6 +155,49 @@ setLogger(console.log)
 // @ts-expect-error messages come second
 setLogger({ debug(message: string, fields: object) {}, warn() {}, error() {} })
 
+// Metrics.
+const figures = metrics()
+expect<Equal<ReturnType<typeof resetMetrics>, Metrics>>()
+expect<Equal<typeof figures.writes.acknowledged, Readonly<Record<Durability, number>>>>()
+expect<Equal<typeof figures.writes.latency.full, Histogram>>()
+const fullDisks = figures.writes.failed.ENOSPC
+expect<Equal<typeof fullDisks, number | undefined>>()
+expect<Equal<typeof figures.writes.sharedSyncs.rounds, number>>()
+expect<Equal<typeof figures.syncs.fileSystem.p999, number>>()
+expect<Equal<typeof figures.updates.batches, number>>()
+expect<Equal<typeof figures.backups.created, number>>()
+expect<Equal<typeof figures.locks.wait.read, Histogram>>()
+expect<Equal<typeof figures.locks.contention, readonly LockContention[]>>()
+// @ts-expect-error they are frozen
+figures.writes.merged = 0
+// @ts-expect-error they are frozen
+figures.locks.contention.push(figures.locks.contention[0])
+// @ts-expect-error it takes nothing
+metrics({})
+// @ts-expect-error it takes nothing
+resetMetrics(true)
+
+// What is published.
+const writeTraces: TracingChannel<unknown, WriteTrace> = tracingChannel<unknown, WriteTrace>('holdfast:write')
+writeTraces.subscribe({
+  start({ path, size, durability }) {
+    expect<Equal<typeof size, number>>()
+    expect<Equal<typeof durability, Durability>>()
+    path.length
+  },
+  end() {},
+  asyncStart() {},
+  asyncEnd() {},
+  error({ error }) {
+    expect<Equal<typeof error, unknown>>()
+  },
+})
+const told: [WriteTrace, UpdateTrace, LockTrace, LockAcquired, LockReleased, WriteStep] = null!
+expect<Equal<(typeof told)[2]['kind'], LockKind>>()
+expect<Equal<(typeof told)[3]['waited'], number>>()
+expect<Equal<(typeof told)[4]['held'], number>>()
+expect<Equal<(typeof told)[5]['delay'], number | undefined>>()
+
 // Errors.
 const error = new SessionFileError('file', 'lock', new Error('why'))
 new SessionFileError('file', 'lock')
@@ -185,10 +234,105 @@ async function caught() {
 }
 caught()
 
+// Recovery.
+{
+  const { recoverFromCrash, setDefaults } = everything
+  expect<Equal<ReturnType<typeof recoverFromCrash>, Promise<everything.RecoveryReport>>>()
+  expect<Equal<ReturnType<typeof setDefaults>, void>>()
+  recoverFromCrash(new URL('file:///file'), { minAge: 0, promote: false, legacy: true, recursive: true, dryRun: true, validate: 'json', lock: false, timeout: Infinity })
+  recoverFromCrash('folder').then(({ actions, complete }) => {
+    const all: boolean = complete
+    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed' | undefined = actions[0]?.action
+    const why: string | undefined = actions[0]?.reason ?? actions[0]?.to ?? actions[0]?.error?.code
+    return [all, done, why]
+  })
+  // @ts-expect-error milliseconds are a number
+  recoverFromCrash('folder', { minAge: '1m' })
+  // @ts-expect-error nothing is tried again
+  recoverFromCrash('folder', { retries: 3 })
+  setDefaults({ cleanup: 'onFirstWrite' })
+  setDefaults({})
+  // @ts-expect-error no such way
+  setDefaults({ cleanup: true })
+  // @ts-expect-error something has to be set
+  setDefaults()
+}
+
+// Transactions.
+{
+  const { transaction } = everything
+  expect<Equal<ReturnType<typeof transaction>, Promise<void>>>()
+  const paths: readonly string[] = ['a', 'b']
+  transaction([...paths, new URL('file:///c')], async (tx) => {
+    const bytes: Buffer = await tx.read('a')
+    const text: string = await tx.read('a', 'utf8')
+    await tx.write('a', new Uint16Array(2))
+    await tx.write('a', text, { encoding: 'hex' })
+    const data = await tx.updateJson<{ n: number }>('b', (data) => ({ n: data.n + bytes.length }), { defaultValue: { n: 0 }, indent: 2 })
+    expect<Equal<typeof data, { n: number }>>()
+    await tx.updateJson('b', (data) => void data.anything)
+    await tx.remove(new URL('file:///c'))
+    // @ts-expect-error that is no JSON of this kind
+    await tx.updateJson<{ n: number }>('b', () => ({ m: 1 }))
+  }, { durability: 'none', mode: 0o600, chown: false, retries: 1, retryDelay: 0, timeout: Infinity, signal: new AbortController().signal, logger: null })
+  transaction(paths, () => {})
+  // @ts-expect-error there is nothing between all and nothing
+  transaction(paths, () => {}, { durability: 'file' })
+  // @ts-expect-error the folders have to be there
+  transaction(paths, () => {}, { makeDirs: true })
+  // @ts-expect-error files are named in a list
+  transaction('a', () => {})
+}
+
 // It stands in for what has the type of fs.promises.writeFile, as far as that goes.
 const writer: (file: string, data: string | Uint8Array) => Promise<void> = atomicWrite
 writer('file', 'text')
 
+// Locks.
+async function locks() {
+  const lock: everything.Lock = await everything.acquireLock('file', { kind: 'read', timeout: Infinity, signal: new AbortController().signal })
+  expect<Equal<typeof lock.kind, 'read' | 'write'>>()
+  expect<Equal<typeof lock.signal, AbortSignal>>()
+  expect<Equal<everything.LockKind, 'read' | 'write'>>()
+  await using other = await everything.acquireLock('file', { kind: undefined })
+  await using perhaps = await everything.tryAcquireLock(new URL('file:///file'), { kind: 'write' })
+  expect<Equal<typeof perhaps, everything.Lock | null>>()
+  const value: number = await everything.withLock('file', (held) => held.kind.length, { kind: 'read' })
+  const { locked, holder } = await everything.isLocked('file', { kind: 'read' })
+  expect<Equal<typeof locked, boolean>>()
+  holder?.since.getTime()
+  // @ts-expect-error there are two kinds
+  everything.acquireLock('file', { kind: 'shared' })
+  // @ts-expect-error it does not wait
+  everything.tryAcquireLock('file', { timeout: 5 })
+  // @ts-expect-error it does not wait
+  everything.isLocked('file', { timeout: 5 })
+  // The other protocol.
+  await everything.withLock('file', () => {}, { protocol: 'proper-lockfile', stale: 5000, update: 1000, timeout: 5 })
+  await everything.isLocked('file', { protocol: 'proper-lockfile', stale: 5000 })
+  expect<Equal<everything.LockProtocol, 'kernel' | 'proper-lockfile'>>()
+  // @ts-expect-error no such protocol
+  everything.acquireLock('file', { protocol: 'flock' })
+  // @ts-expect-error nothing is refreshed by looking
+  everything.isLocked('file', { protocol: 'proper-lockfile', update: 1000 })
+
+  // LockManager.
+  const manager: everything.LockManager = everything.lockManager
+  await using managed = await new everything.LockManager().acquireWriteLock(new URL('file:///dir'), { retries: 3, minTimeout: 1, maxTimeout: 2, stale: 2000, protocol: 'kernel' })
+  expect<Equal<typeof managed, everything.ManagedLock>>()
+  expect<Equal<typeof managed.kind, everything.LockKind>>()
+  await managed.extend(1000)
+  expect<Equal<Awaited<ReturnType<typeof manager.tryAcquireWriteLock>>, everything.ManagedLock | null>>()
+  const isHeld: boolean = await manager.isWriteLocked('dir', { protocol: 'proper-lockfile' })
+  await manager.releaseAllLocks()
+  // @ts-expect-error no such option
+  manager.acquireReadLock('dir', { timeout: 5 })
+  isHeld
+  // @ts-expect-error it is as it was taken
+  lock.kind = 'write'
+  return [value, other]
+}
+locks()
 // Write-ahead logs.
 async function logs() {
   const { openWal } = everything

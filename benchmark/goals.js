@@ -52,6 +52,18 @@ function goalsOf(tables) {
       goals.push({ title: `${title}: times as fast as ${peer}`, place, goal, sense: 'at least', measured })
     }
   }
+  for (const place of /** @type {const} */ (['tmpfs', 'ext4'])) {
+    const own = median(place, 'locks uncontended', 'holdfast acquireLock, release')
+    const sections = median(place, 'locks sections', 'holdfast withLock')
+    const readers = median(place, 'locks readers', '64 readers')
+    goals.push(
+      { title: 'lock taken and given back: times as fast as proper-lockfile', place, goal: 10, sense: 'at least', measured: quotient(median(place, 'locks uncontended', 'proper-lockfile'), own) },
+      ...['proper-lockfile', 'proper-lockfile, polling every 100 to 1000 ms'].map((peer) => (
+        { title: `8 processes, 200 critical sections: times as fast as ${peer}`, place, goal: 30, sense: /** @type {const} */ ('at least'), measured: quotient(median(place, 'locks sections', peer), sections) })),
+      { title: 'hand-over between processes: µs above bare', place, goal: 200, sense: 'at most', measured: median(place, 'locks hand-over', 'holdfast, above bare') },
+      { title: '64 readers in 8 processes: times as fast, in all, as one', place, goal: 1, sense: 'at least', measured: quotient(median(place, 'locks readers', 'one reader'), readers) },
+    )
+  }
   for (const place of /** @type {const} */ (['ext4', 'flush5ms'])) {
     const batches = ['bare batch', 'bare batch, ordered'].map((name) => median(place, 'at-once 1 KiB', name) ?? NaN)
     const measured = quotient(median(place, 'at-once 1 KiB', 'holdfast full'), Math.min(...batches))

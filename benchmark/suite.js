@@ -27,11 +27,13 @@ const measurements = [
   require('./workloads/at-once.js'),
   require('./workloads/one-path.js'),
   require('./workloads/increments.js'),
+  require('./workloads/locks.js'),
   require('./workloads/pending.js'),
   require('./workloads/folder.js'),
   require('./workloads/wal.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
+  require('./probes/metrics.js'),
 ]
 
 /** @type {Probe[]} */

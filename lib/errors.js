@@ -97,6 +97,29 @@ function failed(path, operation, failure, signal) {
 }
 
 /**
+ * The reason with which the signal of a lock is aborted.
+ *
+ * @param {string} path
+ * @param {NativeError} native
+ */
+function lostLock(path, native) {
+  const error = failed(path, 'lock', native)
+  // There is no call that it is the answer to.
+  error.stack = `${error.name}: ${error.message}`
+  // What the system said, for those who want to pass it on.
+  lossTexts.set(error, native.cause)
+  return error
+}
+
+/** @type {WeakMap<Error, string | undefined>} */
+const lossTexts = new WeakMap()
+
+/** What the system said when a lock was lost. @param {Error} error */
+function lossText(error) {
+  return lossTexts.get(error)
+}
+
+/**
  * Who holds a lock, as users see it.
  *
  * @param {import('./binding.js').NativeHolder} holder
@@ -123,6 +146,7 @@ function toDamage(damage) {
  */
 function messageOf(native) {
   if (native.kind === 'system') return native.message
+  if (native.kind === 'lost') return `ECOMPROMISED: the lock '${native.path}' was lost: ${native.cause ?? 'somebody else has taken it'}`
   if (native.kind !== 'locked') return `${native.code}: ${native.message}`
   const { path, waited, holder } = native
   const tried = waited === undefined ? 'The lock is not free' : `Timed out after ${waited} ms`
@@ -167,4 +191,4 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, failed, toDamage, toHolder }
+module.exports = { SessionFileError, AbortError, causeOf, failed, lossText, lostLock, toDamage, toHolder }

@@ -8,6 +8,7 @@ const { AsyncLocalStorage } = require('node:async_hooks')
 /**
  * @typedef {object} Held
  * @property {number | undefined} hold the native side's number; none where there is no lock
+ * @property {InstanceType<typeof import('./lock-folder.js').FolderHold>} [folder] instead of `hold`: a lock of the other protocol
  * @property {import('../index.js').LockKind} kind
  * @property {boolean} isLive until it is given back
  * @property {string | undefined} updates the JSON file whose update the code is part of
@@ -36,6 +37,18 @@ function current() {
  */
 function run(held, fn) {
   return storage.run([...current(), held], fn)
+}
+
+/**
+ * Runs a function as the holder of several locks.
+ *
+ * @template T
+ * @param {readonly Held[]} all
+ * @param {() => T} fn
+ * @returns {T}
+ */
+function runWithAll(all, fn) {
+  return storage.run([...current(), ...all], fn)
 }
 
 /**
@@ -72,6 +85,10 @@ function reserve(all) {
     leave(but) {
       for (const place of places) if (place.held !== but) place.leave()
     },
+    /** @param {ReadonlySet<Held>} but */
+    leaveOthers(but) {
+      for (const place of places) if (!but.has(place.held)) place.leave()
+    },
   }
 }
 
@@ -80,4 +97,9 @@ function numbers(all) {
   return all.flatMap((held) => held.hold ?? [])
 }
 
-module.exports = { create, current, numbers, reserve, run }
+/** @param {readonly Held[]} all */
+function folderNumbers(all) {
+  return all.flatMap((held) => held.folder?.number ?? [])
+}
+
+module.exports = { create, current, folderNumbers, numbers, reserve, run, runWithAll }

@@ -19,6 +19,7 @@ const HINTS = {
   ENOTDIR: 'Something in the path that should be a folder is a file.',
   EPERM: 'The system does not allow this here, even though permission bits may look right (an immutable file, a sticky folder, or on Windows a file that another program has open).',
   EROFS: 'The file system is mounted read-only.',
+  EUNSETTLED: 'A transaction that died in the middle names this file. Mount the folder that the message names and try again; if it is gone for good, look at what the files hold and remove the record.',
   EXDEV: 'The file and its folder are on different file systems.',
 }
 
@@ -46,6 +47,12 @@ function hintFor(error, operation) {
   }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
+  }
+  if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
+    return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
+  }
+  if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
+    return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
   }
   return HINTS[error.code]
 }

@@ -2,19 +2,25 @@
 
 const { onAbort } = require('./abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
+const lockFolder = require('./lock-folder.js')
 const port = require('./port.js')
 
 const OPERATION = 'lock'
 const PATIENCE = 10_000
 
 const checks = {
-  kind: oneOf('write'),
+  kind: oneOf('write', 'read'),
   timeout: milliseconds(Infinity),
   signal: abortSignal,
+  protocol: oneOf('kernel', lockFolder.PROTOCOL),
+  stale: lockFolder.stale,
+  update: lockFolder.update,
 }
 const { timeout: _timeout, ...tryChecks } = checks
+const lookChecks = { kind: checks.kind, protocol: checks.protocol, stale: checks.stale }
 
 /** @typedef {import('../index.js').Lock} PublicLock */
 
@@ -23,7 +29,8 @@ class Lock {
   #held
   /** @type {Promise<void> | undefined} */
   #released
-  #controller = new AbortController()
+  /** @type {AbortController | undefined} */
+  #controller
 
   /** @param {import('./held.js').Held} own */
   constructor(own) {
@@ -32,7 +39,7 @@ class Lock {
   }
 
   get signal() {
-    return this.#controller.signal
+    return this.#held.folder?.signal ?? (this.#controller ??= new AbortController()).signal
   }
 
   release() {
@@ -49,7 +56,18 @@ async function release(own) {
   own.isLive = false
   // What was started under the lock is finished under it.
   await own.last
-  await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  if (own.folder) await releaseFolder(own.folder)
+  else await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  lockReleased(own)
+}
+
+/** @param {InstanceType<typeof lockFolder.FolderHold>} folder */
+async function releaseFolder(folder) {
+  try {
+    await folder.release()
+  } catch (error) {
+    throw failed(folder.target, OPERATION, error)
+  }
 }
 
 /** @type {typeof import('../index.js').withLock} */
@@ -57,19 +75,24 @@ async function withLock(path, fn, options) {
   const read = readOptions(options, checks, 'withLock')
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
-  const own = await acquire(target, read, held.current())
+  const own = await tracedAcquire(target, read, held.current())
   const lock = new Lock(own)
+  let value
   try {
-    return await held.run(own, () => fn(lock))
-  } finally {
-    await lock.release()
+    value = await held.run(own, () => fn(lock))
+  } catch (error) {
+    // What the function has met comes first. It is told of the loss of a lock by its signal.
+    await lock.release().catch(() => {})
+    throw error
   }
+  await lock.release()
+  return value
 }
 
 /** @type {typeof import('../index.js').acquireLock} */
 async function acquireLock(path, options) {
   const read = readOptions(options, checks, 'acquireLock')
-  return new Lock(await acquire(toPath(path), read, []))
+  return new Lock(await tracedAcquire(toPath(path), read, []))
 }
 
 /** @type {typeof import('../index.js').tryAcquireLock} */
@@ -77,7 +100,7 @@ async function tryAcquireLock(path, options) {
   const read = readOptions(options, tryChecks, 'tryAcquireLock')
   const target = toPath(path)
   try {
-    return new Lock(await acquire(target, { ...read, timeout: 0 }, []))
+    return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, []))
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ELOCKED') return null
     throw error
@@ -86,12 +109,15 @@ async function tryAcquireLock(path, options) {
 
 /** @type {typeof import('../index.js').isLocked} */
 async function isLocked(path, options) {
-  readOptions(options, {}, 'isLocked')
+  const read = readOptions(options, lookChecks, 'isLocked')
+  const rules = lockFolder.rulesOf(read)
+  const { kind = 'write' } = read
   const target = toPath(path)
   try {
     const absolute = toAbsolute(target)
+    if (rules) return { locked: await lockFolder.isHeld({ path: absolute }, rules.stale) }
     /** @type {import('./binding.js').NativeValue} */
-    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute))
+    const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute, kind === 'write'))
     return { locked: locked === true, ...(holder && { holder: toHolder(holder) }) }
   } catch (error) {
     throw failed(target, OPERATION, error)
@@ -100,18 +126,47 @@ async function isLocked(path, options) {
 
 /**
  * @param {string} target
- * @param {{ kind?: import('../index.js').LockKind, timeout?: number, signal?: AbortSignal }} options
+ * @param {{ kind?: import('../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number }} options
  * @param {readonly import('./held.js').Held[]} inside
  */
-async function acquire(target, { kind = 'write', timeout = PATIENCE, signal }, inside) {
+async function acquire(target, options, inside) {
+  const rules = lockFolder.rulesOf(options)
+  const { kind = 'write', timeout = PATIENCE, signal } = options
   try {
     const path = toAbsolute(target)
+    if (rules) return { ...held.create(undefined, kind), folder: await acquireFolder(target, { path }, rules, timeout, signal, inside) }
     const hold = await waitFor(signal, (opened, id) =>
       opened.acquireLock(id, path, kind === 'write', timeout, held.numbers(inside)),
     )
     return held.create(/** @type {number} */ (hold.hold), kind)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
+  }
+}
+
+const tracedAcquire = tracedLock(acquire)
+
+/**
+ * Takes a lock in the protocol of `proper-lockfile`.
+ *
+ * @param {string} target the path as it was given
+ * @param {import('./binding.js').LockNaming} naming
+ * @param {import('./binding.js').LockRules} rules
+ * @param {number} timeout
+ * @param {AbortSignal} [signal]
+ * @param {readonly import('./held.js').Held[]} [inside]
+ */
+async function acquireFolder(target, naming, rules, timeout, signal, inside = []) {
+  const folder = new lockFolder.FolderHold(target)
+  try {
+    folder.taken(await waitFor(signal, (opened, id) => {
+      folder.watch(id)
+      return opened.acquireLockFolder(id, naming, rules, timeout, held.folderNumbers(inside))
+    }))
+    return folder
+  } catch (error) {
+    folder.unwatch()
+    throw error
   }
 }
 
@@ -175,6 +230,7 @@ async function findOuter(path, inside, locks) {
     outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
   }
   if (outer?.updates !== undefined) throw IN_UPDATE
+  if (outer?.kind === 'read') throw FOR_READING
   return outer
 }
 
@@ -188,6 +244,12 @@ const IN_UPDATE = {
   message: 'the caller is in an update of this file, which would wait for itself',
   attempts: 1,
   committed: false,
+}
+
+/** A lock for reading does not become one for writing: two that wanted this would wait for each other. */
+const FOR_READING = {
+  ...IN_UPDATE,
+  message: 'the caller holds the lock of this file for reading, and a write would wait for that',
 }
 
 /**
@@ -215,14 +277,14 @@ function underLock(path, { signal }, settings, work) {
  * Runs an operation that waits for a lock, and can be cancelled while it does.
  *
  * @param {AbortSignal | undefined} signal
- * @param {(port: import('./binding.js').Port, id: number) => import('./binding.js').LockWaiter | null} start
+ * @param {(port: import('./binding.js').Port, id: number) => import('./binding.js').LockWaiter | import('./binding.js').LockFolderWaiter | null} start
  * @param {import('./binding.js').Control} [control] cancels it when it does not wait any more
  * @param {(event: import('./binding.js').NativeEvent) => void} [observe]
  * @returns {Promise<import('./binding.js').NativeValue>}
  */
 async function waitFor(signal, start, control, observe) {
   if (signal?.aborted) throw { kind: 'cancelled' }
-  /** @type {import('./binding.js').LockWaiter | null} */
+  /** @type {ReturnType<typeof start>} */
   let waiter = null
   const stop = onAbort(signal, () => {
     control?.cancel()
@@ -238,5 +300,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, findOuter, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

@@ -4,6 +4,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { wrongType } = require('./arguments.js')
+const { stepper } = require('./diagnostics.js')
 
 /** @typedef {import('../index.js').Logger} Logger */
 /** @typedef {import('./binding.js').NativeEvent} NativeEvent */
@@ -31,7 +32,8 @@ function check(value, name) {
 }
 
 /**
- * What takes the events of one write to the logger; `undefined` without a logger.
+ * What takes the events of one write to the logger, and to those who have subscribed to them;
+ * `undefined` when there is nobody.
  *
  * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
  * @param {string} targetPath
@@ -39,11 +41,14 @@ function check(value, name) {
  */
 function observer(own, targetPath) {
   const logger = own === undefined ? globalLogger : own
-  if (logger === null) return undefined
+  const publish = stepper(targetPath)
+  if (logger === null && publish === undefined) return undefined
   // Events arrive in the middle of nowhere; the logger is called in the context of the
   // call that they belong to (AsyncLocalStorage).
   const context = new AsyncResource('holdfast')
   return (event) => {
+    if (publish) context.runInAsyncScope(publish, undefined, event)
+    if (logger === null) return
     try {
       context.runInAsyncScope(entry, undefined, logger, targetPath, event)
     } catch {
@@ -107,4 +112,44 @@ function entry(logger, targetPath, event) {
   }
 }
 
-module.exports = { check, harmless, observer, setLogger }
+/**
+ * Logs what a recovery has done.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {import('../index.js').RecoveryAction[]} actions
+ */
+function recovered(own, actions) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return
+  for (const { path, action, reason, to, error } of actions) {
+    const fields = { path, action, reason, ...(to !== undefined && { to }), operation: 'recover' }
+    try {
+      if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
+      else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
+      else logger.warn(fields, 'Recovered after a crash')
+    } catch {
+      // A logger that throws does not disturb the recovery.
+    }
+  }
+}
+
+/**
+ * Logs what became of the files of a transaction that had not been finished.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {import('./binding.js').NativeDecision[]} decisions
+ */
+function settled(own, decisions) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return
+  for (const { path, verdict, reason } of decisions) {
+    const message = verdict === 'conflict' ? 'Unfinished transaction: changed file left as it is' : 'Unfinished transaction settled'
+    try {
+      logger.warn({ targetPath: path, action: verdict, reason, operation: 'transaction' }, message)
+    } catch {
+      // A logger that throws disturbs nothing: SPEC of `setLogger`.
+    }
+  }
+}
+
+module.exports = { check, harmless, observer, recovered, setLogger, settled }

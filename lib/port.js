@@ -92,9 +92,24 @@ function onMessages(messages) {
     if (message.event) operation?.observe?.(message.event)
     if (message.error) operation?.reject(message.error)
     if (message.value) operation?.resolve(message.value)
+    if (message.lost) losses.get(message.id)?.(message.lost)
     if (message.error || message.value) pending.delete(message.id)
   }
   if (pending.size === 0) port?.release()
 }
 
-module.exports = { offer, open, run }
+/** Who hears of the loss of a lock, by the number of the operation that brought it. @type {Map<number, (lost: import('./binding.js').NativeError) => void>} */
+const losses = new Map()
+
+/** @param {number} id @param {((lost: import('./binding.js').NativeError) => void) | undefined} callback */
+function onLoss(id, callback) {
+  if (callback) losses.set(id, callback)
+  else losses.delete(id)
+}
+
+/** A number for an operation that is over when the call returns. */
+function nextId() {
+  return ++last
+}
+
+module.exports = { nextId, offer, onLoss, open, run }

@@ -28,6 +28,10 @@ pub enum Operation {
     ReadFile,
     /// `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
     Lock,
+    /// `recoverFromCrash`.
+    Recover,
+    /// `transaction`.
+    Transaction,
     /// `openWal`.
     WalOpen,
     /// `wal.append`, `wal.writeBatch`.
@@ -54,6 +58,8 @@ impl Operation {
             Operation::CleanupBackups => "clean up backups",
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
+            Operation::Recover => "recover",
+            Operation::Transaction => "transaction",
             Operation::WalOpen => "open wal",
             Operation::WalAppend => "wal append",
             Operation::WalRead => "wal read",
@@ -151,6 +157,35 @@ pub struct Contention {
     pub in_this_process: bool,
 }
 
+/// A transaction that was not finished and cannot be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("an unfinished transaction concerns the file and cannot be settled: {reason}, '{}'", path.display())]
+pub struct Unsettled {
+    /// Its record.
+    pub path: PathBuf,
+    /// Why it cannot be settled.
+    pub reason: String,
+}
+
+/// A lock that was ours and is no longer.
+#[derive(Debug)]
+pub struct LostLock {
+    /// The lock folder.
+    pub path: PathBuf,
+    /// What the system said; `None` when somebody else has the lock.
+    pub failure: Option<Failure>,
+}
+
+impl fmt::Display for LostLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the lock {} was lost: ", self.path.display())?;
+        match &self.failure {
+            Some(failure) => write!(f, "{failure}"),
+            None => f.write_str("somebody else has taken it"),
+        }
+    }
+}
+
 /// Where a text stops being JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line} column {column}")]
@@ -189,12 +224,18 @@ pub enum ErrorKind {
     /// Waiting for the lock would never end: the caller holds it.
     #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
     Deadlock(PathBuf),
+    /// The lock was held, and has been lost.
+    #[error("{0}")]
+    Lost(Box<LostLock>),
     /// The file has no content at all.
     #[error("the file is empty, which is not JSON")]
     EmptyJson,
     /// The file is not JSON.
     #[error("{0}")]
     BadJson(#[from] BadJson),
+    /// Something has to be finished first, and cannot be.
+    #[error("{0}")]
+    Unsettled(#[from] Unsettled),
     /// A write-ahead log is not as it should be.
     #[error("{0}")]
     Wal(#[from] WalError),
@@ -211,8 +252,10 @@ impl ErrorKind {
             ErrorKind::Cancelled => "ABORT_ERR",
             ErrorKind::Locked(_) => "ELOCKED",
             ErrorKind::Deadlock(_) => "EDEADLK",
+            ErrorKind::Lost(_) => "ECOMPROMISED",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
+            ErrorKind::Unsettled(_) => "EUNSETTLED",
             ErrorKind::Wal(error) => error.code(),
             ErrorKind::Internal(_) => "EINTERNAL",
         }
@@ -247,15 +290,17 @@ impl Error {
 }
 
 impl ErrorKind {
-    /// The same again, for another caller that it happened to as well.
+    /// The same again, for another caller that met it too.
     pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
             ErrorKind::Cancelled => ErrorKind::Cancelled,
             ErrorKind::Locked(contention) => ErrorKind::Locked(contention.clone()),
             ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
+            ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
+            ErrorKind::Unsettled(what) => ErrorKind::Unsettled(what.clone()),
             ErrorKind::Wal(error) => ErrorKind::Wal(error.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
         }

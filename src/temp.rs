@@ -1,4 +1,5 @@
-//! Names of temp files: `.<basename>.<16 lower-case hex digits>.tmp`.
+//! Names of temp files: `.<basename>.<16 lower-case hex digits>.tmp`, and with a UUID in place
+//! of the digits those of the JavaScript that holdfast replaces.
 
 use std::ffi::{OsStr, OsString};
 
@@ -26,15 +27,63 @@ pub fn name_with(basename: &OsStr, random: u64) -> OsString {
 
 /// Whether a file of this name is a temp file, by the look of it.
 pub fn is_temp_name(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    let Some((front, random)) = name
-        .strip_prefix(b".")
-        .and_then(|name| name.strip_suffix(SUFFIX.as_bytes()))
-        .and_then(|name| name.split_at_checked(name.len().checked_sub(16)?))
-    else {
-        return false;
+    parse(name).is_some()
+}
+
+/// What the name of a temp file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TempName<'a> {
+    /// The name of the file that it was to become, or the beginning of it.
+    pub basename: &'a OsStr,
+    /// Whether that name may have been longer, and be cut short here.
+    pub may_be_cut: bool,
+}
+
+/// Reads the name of a temp file. `None` for any other name.
+pub fn parse(name: &OsStr) -> Option<TempName<'_>> {
+    let middle = name.as_encoded_bytes().strip_prefix(b".")?.strip_suffix(SUFFIX.as_bytes())?;
+    let split = |length: usize| {
+        let (front, random) = middle.split_at_checked(middle.len().checked_sub(length)?)?;
+        let front = front.strip_suffix(b".").filter(|front| !front.is_empty())?;
+        Some((front, random))
     };
-    front.ends_with(b".") && random.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    if let Some((front, _)) = split(DIGITS).filter(|(_, random)| random.iter().all(is_digit)) {
+        let room = LONGEST_NAME - 1 - DIGITS - 1 - SUFFIX.len();
+        // A name that is cut ends between characters, of which none has more than 4 bytes.
+        return Some(TempName { basename: os_str(front)?, may_be_cut: front.len() + 4 > room });
+    }
+    let (front, _) = split(UUID).filter(|(_, random)| is_uuid(random))?;
+    Some(TempName { basename: os_str(front)?, may_be_cut: false })
+}
+
+/// How many hexadecimal digits a name has.
+const DIGITS: usize = 16;
+
+/// How long a UUID is: `8-4-4-4-12` digits.
+const UUID: usize = 36;
+
+fn is_digit(byte: &u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+fn is_uuid(text: &[u8]) -> bool {
+    text.iter().enumerate().all(|(index, byte)| match index {
+        8 | 13 | 18 | 23 => *byte == b'-',
+        _ => is_digit(byte),
+    })
+}
+
+/// A part of a name as a name.
+#[cfg(unix)]
+pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(OsStr::from_bytes(bytes))
+}
+
+/// A part of a name as a name; `None` if it is no text.
+#[cfg(not(unix))]
+pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
+    std::str::from_utf8(bytes).ok().map(OsStr::new)
 }
 
 /// The longest beginning of `name` that has at most `limit` bytes and ends between

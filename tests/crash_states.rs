@@ -313,3 +313,39 @@ fn leaving_out_either_step_of_the_shorter_way_is_noticed() {
         assert_eq!(broken, expected, "{kind:?}");
     }
 }
+
+/// Another process may take its turn as soon as the new content is in place, before the last
+/// sync of this one, and may die before its own. Whoever was acknowledged, what was there
+/// before does not come back.
+#[test]
+fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
+    let scene = scene("an existing file");
+    let newer = Scene { new: b"newer content".to_vec(), ..scene.clone() };
+    let mut states = 0;
+    for (keeps_order, skips_nameless, dies) in
+        (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
+    {
+        let fs = scene.disk();
+        fs.set_keeps_order(keeps_order);
+        fs.set_skips_nameless(skips_nameless);
+        let last = if keeps_order { OperationKind::SyncFile } else { OperationKind::SyncFolder };
+        let next = newer.request(Durability::Full);
+        let intrude = move |fs: &SimFs, _: &Path| {
+            if dies {
+                fs.inject(Fault::ignore().of(last));
+            }
+            write(fs, &next).unwrap();
+        };
+        fs.inject(Fault::intrude(intrude).of(last));
+        write(&fs, &scene.request(Durability::Full)).unwrap();
+        assert_eq!(**fs.read_file(scene.target).unwrap(), *newer.new, "{}", fs.log_text());
+        let models = if keeps_order { &[Model::OrderedMetadata] } else { Model::ALL };
+        for state in models.iter().flat_map(|model| fs.crash_states(*model, common::MOST)) {
+            states += 1;
+            let content = state.fs.read_file(scene.target).unwrap();
+            let is_so = *content == newer.new || dies && *content == scene.new;
+            assert!(is_so, "{}\n{}", state.description, fs.log_text());
+        }
+    }
+    println!("replaced before the last sync: {states} crash states");
+}

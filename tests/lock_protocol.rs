@@ -422,13 +422,13 @@ fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
     let path = file.clone();
     let reply = move |outcome: Result<Hold, ErrorKind>| {
         drop(outcome.unwrap());
-        tell.send(lock::inspect(&path).unwrap().is_some()).unwrap();
+        tell.send(lock::inspect(&path, W).unwrap().is_some()).unwrap();
     };
     lock::acquire(pool(), request(&file, W, FOR_EVER), Box::new(reply));
     assert!(!seen.recv_timeout(PATIENCE).unwrap(), "dropped where it is handed out");
     for _ in 0..300 {
         drop(hold(&file, W));
-        assert!(lock::inspect(&file).unwrap().is_none(), "dropped by another thread");
+        assert!(lock::inspect(&file, W).unwrap().is_none(), "dropped by another thread");
     }
 }
 
@@ -503,7 +503,7 @@ fn readers_share_and_a_writer_is_alone() {
     peer.ask("writer", W, NOW, &file);
     assert_eq!(peer.outcome("writer"), "ELOCKED");
     assert_eq!(readers[0].kind(), R);
-    assert_eq!(lock::inspect(&file).unwrap(), Some(None), "readers leave no note");
+    assert_eq!(lock::inspect(&file, W).unwrap(), Some(None), "readers leave no note");
     drop(readers);
     assert!(!is_free(&file, W), "the other process still reads");
     peer.release("reader");
@@ -514,7 +514,7 @@ fn readers_share_and_a_writer_is_alone() {
         assert_eq!(peer.outcome("other"), "ELOCKED");
     }
     drop(writer);
-    assert!(lock::inspect(&file).unwrap().is_none());
+    assert!(lock::inspect(&file, W).unwrap().is_none());
     peer.acquire("writer", W, &file);
     assert!(!is_free(&file, R));
     peer.release("writer");
@@ -595,6 +595,67 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
     for other in [&mut peer, &mut third] {
         assert_eq!(other.outcome("later"), "held");
     }
+}
+
+#[test]
+fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
+    // By those of its own process,
+    let (_folder, file) = place();
+    let writer = hold(&file, W);
+    let reader = acquire(&file, R, FOR_EVER);
+    let later = acquire(&file, W, FOR_EVER);
+    drop(writer);
+    let read = reader.hold();
+    assert!(!later.is_answered());
+    drop(read);
+    drop(later.hold());
+
+    // nor of any other.
+    let (mut peer, mut third) = (Peer::start(), Peer::start());
+    let writer = hold(&file, W);
+    peer.ask("reader", R, FOR_EVER, &file);
+    until_waiting(&file, 1);
+    third.ask("writer", W, FOR_EVER, &file);
+    until_waiting(&file, 2);
+    let own = acquire(&file, W, FOR_EVER);
+    drop(writer);
+    assert_eq!(peer.outcome("reader"), "held");
+    assert!(!own.is_answered());
+    peer.release("reader");
+    assert_eq!(third.outcome("writer"), "held");
+    assert!(!own.is_answered());
+    third.release("writer");
+    drop(own.hold());
+}
+
+#[test]
+fn readers_that_keep_coming_do_not_starve_a_writer() {
+    let (_folder, file) = place();
+    let mut peers = [Peer::start(), Peer::start()];
+    for peer in &mut peers {
+        for name in ["one", "two"] {
+            peer.tell(&format!("overlap {name} {}", file.display()));
+            assert_eq!(peer.outcome(name), "reading");
+        }
+    }
+    for _ in 0..20 {
+        drop(hold(&file, W));
+        // Nor one that has given up before, and left a wait in the kernel behind.
+        for _ in 0..3 {
+            let leaver = acquire(&file, W, FOR_EVER);
+            pause();
+            leaver.waiter.cancel();
+        }
+    }
+    for peer in &mut peers {
+        peer.tell("stop");
+    }
+    for peer in &mut peers {
+        for name in ["one", "two"] {
+            assert!(peer.outcome(name).parse::<u32>().unwrap() > 0, "they did keep coming");
+        }
+    }
+    assert!(is_free(&file, W));
 }
 
 #[test]
@@ -762,11 +823,14 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
     };
     let main = (1_u64 << 62) + 1;
     let gate = 1_u64 << 62;
+    let first_place = (1_u64 << 62) + (1_u64 << 32) + 1;
     let expected = [
         // The one who waits has the gate, and waits for main, which we have.
         format!("OFDLCK ADVISORY WRITE {gate} {gate}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
+        // Its place in the line is for those who come later.
+        format!("OFDLCK ADVISORY WRITE {first_place} {first_place}"),
     ];
     // The list may have gaps while locks of others come and go.
     let found = (0..500).map(|_| look()).find(|found| *found == expected);
@@ -784,7 +848,7 @@ fn the_note_of_a_holder_has_this_form() {
     assert_eq!(holder.pid, std::process::id());
     assert!(holder.is_this_process());
     assert_eq!(holder.to_line(), line);
-    assert_eq!(lock::inspect(&file).unwrap(), Some(Some(holder)));
+    assert_eq!(lock::inspect(&file, W).unwrap(), Some(Some(holder)));
     drop(held);
     assert_eq!(fs::read(lock_file(&file)).unwrap(), b"");
 

@@ -202,13 +202,13 @@ fn count(path: &Path) {
 #[test]
 fn the_note_says_who_has_the_lock_while_it_is_held() {
     let (_place, path) = place();
-    assert!(lock::inspect(&path).unwrap().is_none());
+    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
     let held = hold(&path, Kind::Write);
     let holder = note(&path).unwrap();
     assert!(holder.is_this_process());
-    assert_eq!(lock::inspect(&path).unwrap().unwrap(), Some(holder));
+    assert_eq!(lock::inspect(&path, Kind::Write).unwrap().unwrap(), Some(holder));
     drop(held);
-    assert!(lock::inspect(&path).unwrap().is_none());
+    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
     assert_eq!(note(&path), None);
 }
 
@@ -255,10 +255,10 @@ fn another_process_that_has_the_lock_is_told_about() {
         assert_eq!(contention.holder.unwrap().pid, pid);
     }
     assert_eq!(note(&path).unwrap().pid, pid);
-    assert_eq!(lock::inspect(&path).unwrap().unwrap().unwrap().pid, pid);
+    assert_eq!(lock::inspect(&path, Kind::Write).unwrap().unwrap().unwrap().pid, pid);
     other.let_go();
     assert!(other.child.wait().unwrap().success());
-    assert!(lock::inspect(&path).unwrap().is_none());
+    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
     drop(hold(&path, Kind::Write));
 }
 
@@ -294,7 +294,7 @@ fn a_process_that_is_killed_loses_its_lock() {
     let other = Process::holding(&path, "next", "write");
     other.kill();
     let since = Instant::now();
-    while lock::inspect(&path).unwrap().is_some() {
+    while lock::inspect(&path, Kind::Write).unwrap().is_some() {
         assert!(since.elapsed() < PATIENCE);
     }
     assert_ne!(note(&path).unwrap().pid, pid);

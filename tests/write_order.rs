@@ -63,6 +63,9 @@ fn world(threads: usize) -> Arc<World> {
     fs.put_link("/links/second", "../dir/two").unwrap();
     fs.put_link("/links/three", "/else/three").unwrap();
     fs.put_link("/linked", "/dir").unwrap();
+    // So that writes are synced together whenever they meet.
+    fs.set_syncs_whole(true);
+    fs.set_keeps_order(threads > 2);
     let engine = Engine::new(fs.clone(), Pool::new(threads, threads));
     Arc::new(World {
         fs,
@@ -192,8 +195,13 @@ fn run(world: &Arc<World>, calls: u64, seed: u64, with_faults: bool) {
         let options = options(&mut random);
         if with_faults && random.below(50) == 0 {
             let code = [Code::EIO, Code::ENOSPC, Code::EACCES][random.below(3) as usize];
-            let kind = [OperationKind::Rename, OperationKind::SyncFile, OperationKind::SyncFolder]
-                [random.below(3) as usize];
+            let kind = [
+                OperationKind::Rename,
+                OperationKind::SyncFile,
+                OperationKind::SyncFolder,
+                OperationKind::SyncFilesystem,
+                OperationKind::AwaitWriteBack,
+            ][random.below(5) as usize];
             world.fs.inject(Fault::fail(code).of(kind));
         }
         match random.below(200) {
@@ -257,6 +265,29 @@ fn nothing_older_ever_replaces_what_was_acknowledged() {
 fn nothing_older_ever_replaces_what_was_acknowledged_although_writes_fail() {
     for (threads, seed) in [(1, 8), (2, 98), (8, 4321), (32, 6)] {
         run(&world(threads), 12_500, seed, true);
+    }
+}
+
+/// A disk whose syncs take long enough for writes to meet there.
+#[test]
+fn nothing_older_ever_replaces_what_was_acknowledged_when_syncs_are_shared() {
+    for (threads, syncs_whole) in [(2, true), (4, true), (2, false)] {
+        let world = world(threads);
+        world.fs.set_syncs_whole(syncs_whole);
+        let wait = || Fault::intrude(|_, _| std::thread::sleep(Duration::from_micros(200)));
+        for kind in [OperationKind::SyncFile, OperationKind::SyncFolder] {
+            world.fs.inject(wait().of(kind).for_ever());
+        }
+        run(&world, 3_000, 77, true);
+        let count = |kind| world.fs.log().iter().filter(|done| done.kind == kind).count();
+        let (wholes, renames) =
+            (count(OperationKind::SyncFilesystem), count(OperationKind::Rename));
+        let folders = count(OperationKind::SyncFolder);
+        println!("{renames} renames, {wholes} syncs of all, {folders} of folders");
+        match syncs_whole {
+            true => assert!(wholes > 10, "writes never met"),
+            false => assert_eq!(wholes, 0),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ const fs = require('node:fs/promises')
  */
 const RETRIES = {
   processes: { forever: true, retries: 3, minTimeout: 2, maxTimeout: 10, randomize: true },
+  // As the lock managers poll that are built on it.
+  slow: { forever: true, retries: 10, minTimeout: 100, maxTimeout: 1000 },
   calls: { forever: true, retries: 8, minTimeout: 10, maxTimeout: 500, randomize: true },
 }
 
@@ -37,4 +39,4 @@ function open({ among, queue }) {
   }
 }
 
-module.exports = { open }
+module.exports = { open, RETRIES }

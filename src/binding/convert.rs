@@ -10,6 +10,7 @@ use napi_derive::napi;
 use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
+use crate::transaction::Decision;
 use crate::wal::{Damage, WalError};
 use crate::write::{Durability, Event, Format, Options, Owner};
 
@@ -27,19 +28,25 @@ pub struct Report {
     pub event: Option<NativeEvent>,
     /// Set when the operation has succeeded with a value.
     pub value: Option<NativeValue>,
+    /// Set when the lock that the operation brought has been lost.
+    pub lost: Option<NativeError>,
 }
 
 impl Report {
     pub(super) fn failed(id: f64, error: Error) -> Report {
-        Report { id, error: Some(error.into()), event: None, value: None }
+        Report { id, error: Some(error.into()), event: None, value: None, lost: None }
     }
 
     pub(super) fn happened(id: f64, event: Event) -> Report {
-        Report { id, error: None, event: Some(event.into()), value: None }
+        Report { id, error: None, event: Some(event.into()), value: None, lost: None }
     }
 
     pub(super) fn succeeded(id: f64, value: NativeValue) -> Report {
-        Report { id, error: None, event: None, value: Some(value) }
+        Report { id, error: None, event: None, value: Some(value), lost: None }
+    }
+
+    pub(super) fn lost(id: f64, error: Error) -> Report {
+        Report { id, error: None, event: None, value: None, lost: Some(error.into()) }
     }
 }
 
@@ -60,6 +67,20 @@ pub struct NativeValue {
     pub backups: Option<Vec<NativeBackup>>,
     pub candidates: Option<Vec<NativeCandidate>>,
     pub names: Option<Vec<String>>,
+    /// Which lock it is, in this process.
+    pub key: Option<String>,
+    /// What a recovery has done.
+    pub actions: Option<Vec<super::recovery::NativeAction>>,
+    /// A recovery has to change a file, and needs its lock for that.
+    pub needs_lock: Option<bool>,
+    /// The numbers of several locks that are held now,
+    pub holds: Option<Vec<u32>>,
+    /// for each file the number of the first one that is the same,
+    pub places: Option<Vec<u32>>,
+    /// and what became of transactions that had not been finished.
+    pub settled: Option<Vec<NativeDecision>>,
+    /// The content of a file, if it exists.
+    pub bytes: Option<Buffer>,
     /// The number of a log that is open now.
     pub wal: Option<f64>,
     /// The number of a replay that has started.
@@ -76,6 +97,25 @@ pub struct NativeValue {
     pub over: Option<bool>,
     /// What was cut off or skipped of a log.
     pub damage: Option<Vec<NativeDamage>>,
+}
+
+/// What became of a file of a transaction that had not been finished.
+#[napi(object)]
+pub struct NativeDecision {
+    pub path: String,
+    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
+    pub verdict: String,
+    pub reason: String,
+}
+
+impl From<Decision> for NativeDecision {
+    fn from(decision: Decision) -> NativeDecision {
+        NativeDecision {
+            path: decision.path.to_string_lossy().into_owned(),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason,
+        }
+    }
 }
 
 /// A stretch of a log that cannot be used.
@@ -185,6 +225,10 @@ pub struct NativeError {
     /// Of text that is not JSON: where.
     pub line: Option<f64>,
     pub column: Option<f64>,
+    /// The path that it was for, of several.
+    pub subject: Option<String>,
+    /// Of a lock that was lost: what the system said, in Node's form.
+    pub cause: Option<String>,
     /// Of a log that is damaged: how.
     pub damage: Option<NativeDamage>,
 }
@@ -207,6 +251,8 @@ impl From<Error> for NativeError {
             in_this_process: None,
             line: None,
             column: None,
+            subject: Some(text(error.path)),
+            cause: None,
             damage: None,
         };
         let kind = match error.kind {
@@ -228,11 +274,20 @@ impl From<Error> for NativeError {
                 native.path = Some(text(path));
                 "deadlock"
             }
+            ErrorKind::Lost(lost) => {
+                native.path = Some(text(lost.path));
+                native.cause = lost.failure.map(|failure| failure.to_string());
+                "lost"
+            }
             ErrorKind::EmptyJson => "json",
             ErrorKind::BadJson(bad) => {
                 native.line = Some(bad.line as f64);
                 native.column = Some(bad.column as f64);
                 "json"
+            }
+            ErrorKind::Unsettled(unsettled) => {
+                native.path = Some(text(unsettled.path));
+                "unsettled"
             }
             ErrorKind::Wal(error) => {
                 if let WalError::Damaged(damage) = error {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::lock::{Hold, Key};
+use crate::lock::{Hold, Key, Kind};
 
 /// They are given back at the latest when the environment ends.
 #[derive(Default)]
@@ -57,6 +57,11 @@ impl Holds {
             .find(|number| state.held.get(number).is_some_and(|hold| hold.key() == key))
     }
 
+    /// What this lock was taken for, if it is still held.
+    pub(super) fn kind(&self, number: u32) -> Option<Kind> {
+        self.lock().held.get(&number).map(Hold::kind)
+    }
+
     /// Which locks these are, as far as they are still held.
     pub(super) fn keys(&self, numbers: &[u32]) -> Vec<Key> {
         let state = self.lock();
@@ -64,6 +69,16 @@ impl Holds {
             .iter()
             .filter_map(|number| state.held.get(number))
             .map(|hold| hold.key().clone())
+            .collect()
+    }
+
+    /// Which locks these are and what they were taken for, as far as they are still held.
+    pub(super) fn kinds(&self, numbers: &[u32]) -> Vec<(Key, Kind)> {
+        let state = self.lock();
+        numbers
+            .iter()
+            .filter_map(|number| state.held.get(number))
+            .map(|hold| (hold.key().clone(), hold.kind()))
             .collect()
     }
 

@@ -15,6 +15,10 @@ use crate::io::{pool, task};
 use crate::lock::{self, Hold, Kind, Request, Waiter};
 use crate::write::{Options, make_parents};
 
+fn kind_of(is_write: bool) -> Kind {
+    if is_write { Kind::Write } else { Kind::Read }
+}
+
 /// A call that waits for a lock.
 #[napi]
 pub struct LockWaiter {
@@ -54,7 +58,7 @@ impl Port {
         });
         let request = Request {
             path: path.clone(),
-            kind: if is_write { Kind::Write } else { Kind::Read },
+            kind: kind_of(is_write),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: environment.holds.keys(&inside),
             before,
@@ -101,14 +105,14 @@ impl Port {
         task::run(pool(), find, move |value| answer.answer(id, Operation::Lock, &path, value));
     }
 
-    /// Who has the lock of a file.
+    /// Who has the lock of a file: so that another writer, or another reader, would wait.
     #[napi]
-    pub fn inspect_lock(&self, id: f64, path: String) {
+    pub fn inspect_lock(&self, id: f64, path: String, is_write: bool) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let place = path.clone();
         let inspect = move || {
-            let holder = lock::inspect(&place)?;
+            let holder = lock::inspect(&place, kind_of(is_write))?;
             Ok(NativeValue {
                 locked: Some(holder.is_some()),
                 holder: holder.flatten().map(NativeHolder::from),

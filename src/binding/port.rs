@@ -17,6 +17,7 @@ use napi_derive::napi;
 
 use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
+use super::lock_folder::LockFolders;
 use super::streams::Streams;
 use super::wal::Wals;
 use crate::errno::Code;
@@ -32,6 +33,7 @@ pub(super) type Outcomes = Completions<Message>;
 pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) holds: Holds,
+    pub(super) folders: LockFolders,
     pub(super) streams: Streams,
     pub(super) wals: Wals,
 }
@@ -45,18 +47,32 @@ impl Environment {
         path: &Path,
         outcome: Result<NativeValue, ErrorKind>,
     ) {
-        let failed = |kind: ErrorKind| Error {
-            exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
-            kind,
-            operation,
-            path: path.to_owned(),
-            attempts: 1,
-            committed: false,
-        };
-        self.outcomes.push(Either::B(match outcome {
-            Ok(value) => Report::succeeded(id, value),
-            Err(kind) => Report::failed(id, failed(kind)),
-        }));
+        self.outcomes.push(Either::B(report(id, operation, path, outcome)));
+    }
+}
+
+/// The outcome of an operation that has a value.
+pub(super) fn report(
+    id: f64,
+    operation: Operation,
+    path: &Path,
+    outcome: Result<NativeValue, ErrorKind>,
+) -> Report {
+    match outcome {
+        Ok(value) => Report::succeeded(id, value),
+        Err(kind) => Report::failed(id, failed(operation, path, kind)),
+    }
+}
+
+/// What a failed operation reports that is tried once.
+pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Error {
+    Error {
+        exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
+        kind,
+        operation,
+        path: path.to_owned(),
+        attempts: 1,
+        committed: false,
     }
 }
 
@@ -192,6 +208,9 @@ impl Port {
         let limit = Duration::from_millis(milliseconds.into());
         self.environment.outcomes.close(WaitFor::Everyone(limit));
         self.environment.streams.close();
+        // Elsewhere they go later, when no handler of the program's runs any more.
+        #[cfg(not(unix))]
+        self.environment.folders.close();
     }
 }
 
@@ -245,6 +264,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.outcomes.close(WaitFor::Borrowers);
     environment.streams.close();
     environment.holds.close();
+    environment.folders.close();
     environment.wals.close();
 }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::io::{Started, pool, task};
 use crate::lock::{self, Hold, Kind};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::write::{self, Client, Event, Observer, Options, Request};
 
@@ -46,7 +47,7 @@ impl Control {
 #[napi]
 impl Port {
     /// Starts a write. JavaScript keeps `data` alive until the outcome arrives. The lock with
-    /// the number `hold`, if there is one, is given back when the write is over.
+    /// the number `hold`, if there is one, is given back when the new content is in place.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn write(
@@ -65,8 +66,11 @@ impl Port {
         // What was read under a lock has to be written as it is, not as somebody else's, and
         // what is to be checked has to be checked for each call.
         let can_merge = hold.is_none() && request.options.validate.is_none();
-        let caller = Caller { id, outcomes, is_observed, hold, started: None };
-        let control = control.map(|given| Arc::clone(&given.control));
+        let caller = Caller { id, outcomes, is_observed, started: None };
+        let mut control = control.map(|given| Arc::clone(&given.control));
+        if let Some(hold) = hold {
+            control.get_or_insert_default().keep(Box::new(hold));
+        }
         write::engine().submit(request, control, can_merge, Box::new(caller));
     }
 }
@@ -103,8 +107,11 @@ impl Port {
             if options.make_dirs {
                 write::make_parents(&Os, path, options.durability)?;
             }
-            if holds.find(&inside, &lock::key_of(path)?).is_some() {
-                return Ok(None);
+            if let Some(number) = holds.find(&inside, &lock::key_of(path)?) {
+                return match holds.kind(number) {
+                    Some(Kind::Read) => Err(ErrorKind::Deadlock(path.clone())),
+                    _ => Ok(None),
+                };
             }
             let wanted = lock::Request {
                 path: path.clone(),
@@ -139,6 +146,7 @@ fn write_now(
         Some(format) => write::validate_bytes(data, format),
         None => Ok(()),
     };
+    let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     let outcome = match checked.and_then(|()| take_lock(&request)) {
         Ok(_hold) => write::engine().write_now(request, observer),
         Err(kind) => Err(Error {
@@ -177,8 +185,6 @@ struct Caller {
     id: f64,
     outcomes: Arc<Outcomes>,
     is_observed: bool,
-    /// The lock under which the write is made.
-    hold: Option<Hold>,
     started: Option<Started<Message>>,
 }
 
@@ -197,8 +203,6 @@ impl Client for Caller {
     }
 
     fn finish(&mut self, outcome: Result<(), Error>) {
-        // Whoever is told of the outcome finds the lock free.
-        self.hold = None;
         self.outcomes.push(match outcome {
             Ok(()) => Either::A(self.id),
             Err(error) => Either::B(Report::failed(self.id, error)),

@@ -69,6 +69,17 @@ pub enum FolderUse {
     NamesAndSync,
 }
 
+/// What is known of the way in which a file system syncs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncRules {
+    /// It keeps the changes of names, sizes and attributes in the order in which they were
+    /// made, so that a power cut takes the last ones first.
+    pub keeps_order: bool,
+    /// A sync of the whole of it makes everything durable that was changed before, and
+    /// reports what it could not write.
+    pub syncs_whole: bool,
+}
+
 /// The operations holdfast needs of a file system.
 ///
 /// Every method is one operation of the underlying system, or the nearest to it, and
@@ -84,6 +95,11 @@ pub trait FileSystem: Send + Sync + 'static {
     /// number.
     fn effective_user(&self) -> Option<u32> {
         None
+    }
+
+    /// How many files the process may have open at once.
+    fn most_open_files(&self) -> u64 {
+        u64::MAX
     }
 
     /// Opens the folder at `path`, symbolic links followed.
@@ -119,6 +135,11 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+
+    /// Opens an existing regular file to lock, rename and sync it, and to write to it from its
+    /// beginning where the process may; where it may not, a write fails with `EBADF` or
+    /// `EACCES`. A symbolic link is not followed.
+    fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
     /// Opens an existing regular file for reading and for [`FileSystem::write_at`]. A
     /// symbolic link is not followed.
@@ -185,13 +206,19 @@ pub trait FileSystem: Send + Sync + 'static {
     /// [`FileSystem::sync_file`].
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
 
-    /// Whether the file system keeps the changes of names, sizes and attributes in the order in
-    /// which they were made, so that a power cut takes the last ones first.
-    fn keeps_order(&self, file: &Self::File, device: u64) -> bool;
+    /// What is known of the file system that holds a file on `device`. Where nothing is known
+    /// nothing is assumed.
+    fn sync_rules(&self, _file: &Self::File, _device: u64) -> SyncRules {
+        SyncRules::default()
+    }
+
+    /// Starts to bring the file's bytes to the device, and does not wait for them. Where the
+    /// system cannot do that nothing is done.
+    fn begin_write_back(&self, file: &Self::File) -> io::Result<()>;
 
     /// Waits until the file's bytes are on the device. They are not found there after a power
     /// cut unless the file's size is too, which only a sync, or where
-    /// [`FileSystem::keeps_order`] that of a later change, makes sure of.
+    /// [`SyncRules::keeps_order`] that of a later change, makes sure of.
     fn await_write_back(&self, file: &Self::File) -> io::Result<()>;
 
     /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
@@ -225,8 +252,37 @@ pub trait FileSystem: Send + Sync + 'static {
     /// make names durable in a folder that the process may not list, by another one there.
     fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
 
+    /// The same for the file system that holds an open file. Where
+    /// [`SyncRules::syncs_whole`], a failure to write anything that was changed since the
+    /// file was opened is reported.
+    fn sync_file_system_of(&self, file: &Self::File) -> io::Result<()>;
+
     /// Removes a file's name.
     fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
+
+    // ── Folders that serve as locks ───────────────────────────────────────────────────
+
+    /// Whether a folder is gone at once when it is removed, though somebody has it open. On
+    /// Windows it may stay until it is closed.
+    fn removes_open_folders(&self) -> bool {
+        cfg!(unix)
+    }
+
+    /// When an open folder was last changed, or was set to have been.
+    fn folder_modified(&self, folder: &Self::Folder) -> io::Result<SystemTime>;
+
+    /// Sets when an open folder was last changed, as exactly as the file system counts time.
+    fn set_folder_modified(&self, folder: &Self::Folder, time: SystemTime) -> io::Result<()>;
+
+    /// Takes the advisory lock of an open folder, without waiting. `Ok(false)` when somebody
+    /// else holds it. It is freed when the folder is closed or the process dies. Where there
+    /// are no such locks, or none for a folder opened to name files only, it answers
+    /// `Ok(true)`.
+    fn try_lock_folder(&self, folder: &Self::Folder) -> io::Result<bool>;
+
+    /// Lets two things in a folder change names with each other, in one step. `Ok(false)`,
+    /// with nothing done, where the system cannot do that.
+    fn exchange(&self, folder: &Self::Folder, one: &OsStr, other: &OsStr) -> io::Result<bool>;
 }
 
 /// How often an operation that keeps answering `EINTR` is continued before its error

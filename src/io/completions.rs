@@ -13,11 +13,11 @@ pub type Waker = Box<dyn Fn() + Send>;
 pub struct Completions<T> {
     state: Mutex<State<T>>,
     stopped: Condvar,
+    waker: Mutex<Option<Waker>>,
 }
 
 struct State<T> {
     messages: Vec<T>,
-    waker: Option<Waker>,
     running: usize,
     /// Those of the running jobs that use memory of the environment.
     borrowing: usize,
@@ -44,12 +44,12 @@ impl<T> Default for Completions<T> {
         Completions {
             state: Mutex::new(State {
                 messages: Vec::new(),
-                waker: None,
                 running: 0,
                 borrowing: 0,
                 closed: false,
             }),
             stopped: Condvar::new(),
+            waker: Mutex::new(None),
         }
     }
 }
@@ -60,9 +60,14 @@ impl<T> Completions<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+        // For the same reason.
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says how to wake the environment.
     pub fn set_waker(&self, waker: Waker) {
-        self.lock().waker = Some(waker);
+        *self.waker() = Some(waker);
     }
 
     /// Sends a message. Once the environment has ended it goes nowhere.
@@ -72,12 +77,13 @@ impl<T> Completions<T> {
             return;
         }
         state.messages.push(message);
+        let is_first = state.messages.len() == 1;
+        drop(state);
         // Whoever finds the queue empty wakes; the environment takes everything at once,
-        // so those that come in between need not wake it again. The waker is called
-        // under the lock so that it cannot be called after `close`.
-        if state.messages.len() == 1
-            && let Some(wake) = &state.waker
-        {
+        // so those that come in between need not wake it again. The waker has a lock of its
+        // own, so that it cannot be called after `close`, and so that whoever wakes does not
+        // run into the lock of the messages.
+        if is_first && let Some(wake) = &*self.waker() {
             wake();
         }
     }
@@ -107,7 +113,9 @@ impl<T> Completions<T> {
         let mut state = self.lock();
         state.closed = true;
         state.messages = Vec::new();
-        state.waker = None;
+        drop(state);
+        *self.waker() = None;
+        state = self.lock();
         match wait_for {
             WaitFor::Borrowers => {
                 while state.borrowing > 0 {

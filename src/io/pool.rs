@@ -59,7 +59,9 @@ impl StepAside {
             let mut state = shared.lock();
             state.active -= 1;
             // Whatever it answers, the threads that there are do the work.
-            let _ = Shared::see_to_it(shared, &mut state);
+            let call = Shared::see_to_it(shared, &mut state).unwrap_or(Call::Nobody);
+            drop(state);
+            shared.make(call);
         }
         StepAside(shared)
     }
@@ -106,6 +108,13 @@ struct State {
     starting: bool,
 }
 
+/// Whom to wake.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Call {
+    Nobody,
+    Somebody,
+}
+
 struct Delayed {
     due: Instant,
     number: u64,
@@ -134,7 +143,7 @@ impl Pool {
         let mut state = self.shared.lock();
         state.ready.push_back(job);
         let outcome = Shared::see_to_it(&self.shared, &mut state);
-        self.drop_jobs_on_failure(state, outcome)
+        self.call_or_drop_jobs(state, outcome)
     }
 
     /// Runs a job after a delay, during which it holds no thread.
@@ -152,17 +161,22 @@ impl Pool {
         let due = due_in(delay);
         state.delayed.push(Reverse(Delayed { due, number, job }));
         let outcome = Shared::see_to_it(&self.shared, &mut state);
-        self.drop_jobs_on_failure(state, outcome)
+        self.call_or_drop_jobs(state, outcome)
     }
 
-    fn drop_jobs_on_failure(
+    fn call_or_drop_jobs(
         &self,
         mut state: MutexGuard<'_, State>,
-        outcome: io::Result<()>,
+        outcome: io::Result<Call>,
     ) -> io::Result<()> {
         let refused = match outcome {
             Err(error) if state.threads == 0 => error,
-            _ => return Ok(()),
+            Err(_) => return Ok(()),
+            Ok(call) => {
+                drop(state);
+                self.shared.make(call);
+                return Ok(());
+            }
         };
         let jobs = (std::mem::take(&mut state.ready), std::mem::take(&mut state.delayed));
         // Not under the lock: a job that is dropped may have something to say.
@@ -178,20 +192,27 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes a call. Not under the lock: whoever wakes would run into it.
+    fn make(&self, call: Call) {
+        if call == Call::Somebody {
+            self.changed.notify_one();
+        }
+    }
+
     /// Makes sure that some thread takes notice of what there is to do.
-    fn see_to_it(shared: &Arc<Shared>, state: &mut State) -> io::Result<()> {
+    fn see_to_it(shared: &Arc<Shared>, state: &mut State) -> io::Result<Call> {
         if state.ready.is_empty() && state.delayed.is_empty() {
-            return Ok(());
+            return Ok(Call::Nobody);
         }
         if state.idle > 0 {
             // With all cores busy nobody is called, but somebody has to watch.
-            if state.active < shared.most_active || !state.is_watched {
-                shared.changed.notify_one();
-            }
-            return Ok(());
+            return Ok(match state.active < shared.most_active || !state.is_watched {
+                true => Call::Somebody,
+                false => Call::Nobody,
+            });
         }
         if state.starting || state.threads >= shared.most_threads {
-            return Ok(());
+            return Ok(Call::Nobody);
         }
         let own = Arc::clone(shared);
         thread::Builder::new()
@@ -200,7 +221,7 @@ impl Shared {
             .spawn(move || own.work())?;
         state.threads += 1;
         state.starting = true;
-        Ok(())
+        Ok(Call::Nobody)
     }
 
     /// What a thread does.
@@ -215,8 +236,9 @@ impl Shared {
             state.active += 1;
             state.begun += 1;
             // If the system refuses another thread, those that there are do the work.
-            let _ = Shared::see_to_it(&self, &mut state);
+            let call = Shared::see_to_it(&self, &mut state).unwrap_or(Call::Nobody);
             drop(state);
+            self.make(call);
             // A job reports its own panics; this keeps the thread.
             let _ = catch_unwind(AssertUnwindSafe(job));
             state = self.lock();

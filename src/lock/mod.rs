@@ -6,12 +6,21 @@
 //! [`queue`] serves waiters in the order of their calls, and lets at most one thread wait
 //! in the kernel for each lock. [`holder`] is the note in the lock file that tells people
 //! who has it; nothing depends on it.
+//!
+//! [`lockdir`] is another protocol, for living together with programs that use the package
+//! `proper-lockfile`. The two know nothing of each other.
 
+mod brief;
 pub mod holder;
 mod kernel;
+pub mod lockdir;
 mod name;
+pub mod protocol;
 mod queue;
+mod threads;
+pub mod turns;
 
+pub use brief::{Brief, try_lock};
 pub use holder::Holder;
 pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
 

@@ -1,15 +1,15 @@
 //! Who gets a lock next in this process.
 //!
-//! There is one [`Queue`] for each lock that somebody in this process holds or wants. The
-//! waiter at its head asks the kernel, first without waiting. When another process has the
-//! lock, one thread waits for it in the kernel, on behalf of whoever is at the head when it
-//! arrives. Waiters that give up just stop waiting: the thread leaves the gate open for others,
-//! and a lock that arrives for nobody is given back at once.
+//! There is one [`Queue`] for each lock that somebody in this process holds or wants. It does
+//! what [`Turns`] decides: the waiter at its head asks the kernel, first without waiting. When
+//! another process has the lock, one thread waits for it in the kernel, on behalf of whoever is
+//! at the head when it arrives. Waiters that give up just stop waiting: the thread stands in
+//! nobody's way, and a lock that arrives for nobody is given back at once.
 //!
 //! Each turn asks the kernel anew, also when the lock passes between two calls of this
 //! process, so that a process with many calls does not keep others out.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,12 +17,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::kernel::{self, KernelLock, KernelWait};
-use super::{Holder, Kind, name};
+use super::turns::{Fit, Next, Turns, Waits};
+use super::{Holder, Kind, name, threads};
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::{Folder, Os};
 use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
-use crate::target;
+use crate::metrics::{LockCall, LockHeld};
+use crate::target::{self, Target};
 
 /// Which lock is meant: the folder that holds its file, and the file's name in it.
 pub type Key = (FileId, OsString);
@@ -53,6 +55,7 @@ pub struct Hold {
     /// Readers that came together share one. `None` only while it is being dropped.
     kernel: Option<Arc<KernelLock>>,
     kind: Kind,
+    _counted: LockHeld,
 }
 
 impl Hold {
@@ -69,13 +72,18 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // The kernel first: whoever comes next asks it.
-        self.kernel = None;
+        let last = self.kernel.take().and_then(Arc::into_inner);
         let mut state = self.queue.lock();
-        match self.kind {
-            Kind::Write => state.has_writer = false,
-            Kind::Read => state.readers -= 1,
+        if let Some(kernel) = last {
+            if state.turns.goes_on_after(self.kind) {
+                return self.queue.hand_over(state, kernel, self.kind);
+            }
+            // The kernel first: whoever comes next asks it.
+            drop(state);
+            drop(kernel);
+            state = self.queue.lock();
         }
+        state.turns.released(self.kind);
         drop(state);
         self.queue.pump();
     }
@@ -94,22 +102,33 @@ pub struct Waiter {
     reply: Mutex<Option<Reply>>,
     queue: OnceLock<Weak<Queue>>,
     pool: Pool,
+    counted: LockCall,
 }
 
-impl Waiter {
+impl Waits for Arc<Waiter> {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
     fn is_waiting(&self) -> bool {
         lock(&self.reply).is_some()
     }
 
-    /// Tries once, rather than waits.
     fn only_tries(&self) -> bool {
         self.timeout.is_some_and(|timeout| timeout.is_zero())
     }
 
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Waiter {
     fn settle(&self, outcome: Result<Hold, ErrorKind>) {
         let reply = lock(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
         if let Some(reply) = reply {
+            self.counted.ended(&outcome);
             reply(outcome);
         }
     }
@@ -153,6 +172,7 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
         reply: Mutex::new(Some(reply)),
         queue: OnceLock::new(),
         pool: pool.clone(),
+        counted: LockCall::new(path.clone(), kind),
     });
     let group = arriving.entry(path.clone()).or_default();
     group.push(Arc::clone(&waiter));
@@ -172,11 +192,11 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     waiter
 }
 
-/// Who has the lock of a file; the outer `None` when nobody has it.
-pub fn inspect(path: &Path) -> Result<Option<Option<Holder>>, Failure> {
+/// Who has the lock of a file so that somebody who asked for this kind would have to wait; the
+/// outer `None` when nobody has. Only writers are known by name.
+pub fn inspect(path: &Path, kind: Kind) -> Result<Option<Option<Holder>>, Failure> {
     let place = Place::find(path)?;
-    kernel::inspect(&place.folder, &place.name, Kind::Write)
-        .map_err(|failure| failure.on(&place.path))
+    kernel::inspect(&place.folder, &place.name, kind).map_err(|failure| failure.on(&place.path))
 }
 
 /// Which lock is that of a file.
@@ -208,15 +228,7 @@ struct Place {
 
 impl Place {
     fn find(path: &Path) -> Result<Place, Failure> {
-        // A folder may be named with a separator at the end; it is locked as a whole,
-        // through a file beside it like any other.
-        let path = match path.components().next_back() {
-            // Only the system knows what it is called.
-            Some(Component::ParentDir) => &std::fs::canonicalize(path)
-                .map_err(|error| Failure::at("realpath", path, error))?,
-            _ => without_end(path),
-        };
-        let target = target::resolve(&Os, path, true, FolderUse::Names)?;
+        let target = target_of(path)?;
         let folder = uninterrupted(|| Os.folder_metadata(&target.folder))
             .map_err(|error| Failure::at("fstat", &target.folder_path, error))?;
         let name = name::of(&target.name);
@@ -227,6 +239,20 @@ impl Place {
             name,
         })
     }
+}
+
+/// What a path to be locked means.
+pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
+    // A folder may be named with a separator at the end; it is locked as a whole, through a
+    // file beside it like any other.
+    let path = match path.components().next_back() {
+        // Only the system knows what it is called.
+        Some(Component::ParentDir) => {
+            &std::fs::canonicalize(path).map_err(|error| Failure::at("realpath", path, error))?
+        }
+        _ => without_end(path),
+    };
+    target::resolve(&Os, path, true, FolderUse::Names)
 }
 
 /// The path without separators at its end.
@@ -266,7 +292,7 @@ fn enter(path: &Path) {
     let mut state = queue.lock();
     for waiter in &group {
         let _ = waiter.queue.set(Arc::downgrade(&queue));
-        state.insert(Arc::clone(waiter));
+        state.turns.insert(Arc::clone(waiter));
     }
     drop(state);
     drop(queues);
@@ -276,6 +302,9 @@ fn enter(path: &Path) {
     }
     queue.pump();
     for waiter in group {
+        if waiter.is_waiting() {
+            waiter.counted.waits();
+        }
         // A timer is needed only by those who have not got it at once.
         if let Some(timeout) = waiter.timeout
             && waiter.is_waiting()
@@ -314,57 +343,10 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Arc<Waiter>>,
-    /// What this process has of the lock.
-    has_writer: bool,
-    readers: usize,
-    /// Whether somebody is asking the kernel.
-    asking: Asking,
-    /// Threads that wait in the kernel, one at most for either kind. Those that nobody is
-    /// waiting for any more stay until they have the lock, and give it back.
-    waits: Vec<Arc<KernelWait>>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Asking {
-    #[default]
-    Nobody,
-    /// Somebody asks, and will have an answer in a moment.
-    Once,
-    /// A thread waits until the lock is free for this kind.
-    Waiting(Kind),
-}
-
-impl State {
-    /// Puts a waiter in its place in the order of calls.
-    fn insert(&mut self, waiter: Arc<Waiter>) {
-        let behind = self.waiting.iter().rposition(|other| other.number < waiter.number);
-        self.waiting.insert(behind.map_or(0, |index| index + 1), waiter);
-    }
-
-    /// The first that still waits.
-    fn head(&mut self) -> Option<&Arc<Waiter>> {
-        while self.waiting.front().is_some_and(|first| !first.is_waiting()) {
-            self.waiting.pop_front();
-        }
-        self.waiting.front()
-    }
-
-    /// Takes those out that do not wait: for them 'not now' is the answer.
-    fn take_triers(&mut self) -> Vec<Arc<Waiter>> {
-        let (triers, others) =
-            std::mem::take(&mut self.waiting).into_iter().partition(|waiter| waiter.only_tries());
-        self.waiting = others;
-        Vec::from(triers)
-    }
-
-    fn wait_for(&self, kind: Kind) -> Option<&Arc<KernelWait>> {
-        self.waits.iter().find(|wait| wait.kind() == kind)
-    }
-
-    fn remove(&mut self, waiter: &Arc<Waiter>) {
-        self.waiting.retain(|other| !Arc::ptr_eq(other, waiter));
-    }
+    turns: Turns<Arc<Waiter>>,
+    /// The waits in the kernel, by their numbers.
+    waits: Vec<(u64, Arc<KernelWait>)>,
+    last_wait: u64,
 }
 
 impl Queue {
@@ -379,141 +361,163 @@ impl Queue {
 
     /// Gives the lock to whoever may have it now. Called whenever something has changed.
     fn pump(self: &Arc<Queue>) {
+        let mut refused = Vec::new();
         loop {
             let mut state = self.lock();
-            match state.asking {
-                Asking::Once => return,
-                Asking::Waiting(kind) => {
-                    let triers = state.take_triers();
-                    // Those whom it was for may have given up.
-                    let is_for_nobody = state.head().is_none_or(|head| head.kind != kind);
-                    if is_for_nobody {
-                        state.asking = Asking::Nobody;
-                        state.wait_for(kind).iter().for_each(|wait| wait.stand_aside());
-                    }
-                    drop(state);
-                    self.refuse_triers(triers);
-                    if is_for_nobody {
-                        continue;
-                    }
-                    return;
-                }
-                Asking::Nobody => {}
+            let next = state.turns.next(&mut refused);
+            if let Next::StandAside(number) = next {
+                state.wait(number).iter().for_each(|wait| wait.stand_aside());
             }
-            let Some(head) = state.head().cloned() else {
-                drop(state);
-                return self.retire();
-            };
-            if state.has_writer || (head.kind == Kind::Write && state.readers > 0) {
-                // Held in this process: the release comes back here.
-                let triers = state.take_triers();
-                drop(state);
-                return self.refuse_triers(triers);
-            }
-            state.asking = Asking::Once;
             drop(state);
-            match KernelLock::try_acquire(&self.folder, &self.name, head.kind) {
-                Ok(Some(lock)) => self.arrived(lock, head.kind),
-                Ok(None) => {
-                    // Another process has it.
-                    let mut state = self.lock();
-                    state.asking = Asking::Nobody;
-                    let triers = state.take_triers();
-                    if let Some(next) = state.head().cloned() {
-                        match self.wait_in_kernel(&mut state, next.kind) {
-                            Ok(()) => state.asking = Asking::Waiting(next.kind),
-                            Err(error) => {
-                                state.remove(&next);
-                                drop(state);
-                                self.refuse_triers(triers);
-                                next.settle(Err(Failure::new("pthread_create", error).into()));
-                                continue;
-                            }
-                        }
-                    }
-                    drop(state);
-                    self.refuse_triers(triers);
-                }
-                Err(failure) => self.failed(&head, failure),
+            self.refuse(&mut refused);
+            match next {
+                Next::Nothing => return,
+                Next::Retire => return self.retire(),
+                Next::StandAside(_) => {}
+                Next::Ask(kind) => match KernelLock::try_acquire(&self.folder, &self.name, kind) {
+                    Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
+                    Ok(None) => self.not_now(self.lock(), None),
+                    Err(failure) => self.failed(self.lock(), failure),
+                },
             }
         }
+    }
+
+    /// Gives a lock back, on behalf of whoever comes next in this process. He has his place
+    /// in the line first, so that other processes and this one take turns.
+    fn hand_over(
+        self: &Arc<Queue>,
+        mut state: MutexGuard<'_, State>,
+        kernel: KernelLock,
+        released: Kind,
+    ) {
+        state.turns.released(released);
+        let mut refused = Vec::new();
+        let Next::Ask(kind) = state.turns.next(&mut refused) else {
+            drop(state);
+            drop(kernel);
+            self.refuse(&mut refused);
+            return self.pump();
+        };
+        if state.waits.iter().any(|(_, wait)| wait.kind() == kind) {
+            // Somebody is there already, and only has to be told.
+            self.not_now(state, None);
+            drop(kernel);
+            return self.pump();
+        }
+        drop(state);
+        let begun = KernelWait::begin(&self.folder, &self.name, kind);
+        drop(kernel);
+        let passed = begun.and_then(|wait| Ok((wait.pass(&self.folder, &self.name)?, wait)));
+        match passed {
+            Ok((Some(lock), _)) => self.arrived(self.lock(), lock, kind),
+            Ok((None, wait)) => self.not_now(self.lock(), Some(wait)),
+            Err(failure) => self.failed(self.lock(), failure),
+        }
+        self.pump();
+    }
+
+    /// Another process has the lock, or comes first. Waits in the kernel for whoever is at the
+    /// head, with a wait that has begun if there is one.
+    fn not_now(self: &Arc<Queue>, mut state: MutexGuard<'_, State>, begun: Option<KernelWait>) {
+        let mut refused = Vec::new();
+        if let Some(kind) = state.turns.not_now(&mut refused) {
+            match self.wait_in_kernel(&mut state, kind, begun) {
+                Ok(number) => {
+                    state.turns.wait(number, kind);
+                    drop(state);
+                }
+                Err(failure) => self.failed(state, failure),
+            }
+        } else {
+            drop(state);
+        }
+        self.refuse(&mut refused);
     }
 
     /// Waits for the lock on a thread of its own, or on one that is waiting for it already.
-    fn wait_in_kernel(self: &Arc<Queue>, state: &mut State, kind: Kind) -> std::io::Result<()> {
-        if let Some(wait) = state.wait_for(kind) {
-            wait.step_back_in();
-            return Ok(());
-        }
-        let wait = Arc::new(KernelWait::new(kind));
+    /// Says which wait it is.
+    fn wait_in_kernel(
+        self: &Arc<Queue>,
+        state: &mut State,
+        kind: Kind,
+        begun: Option<KernelWait>,
+    ) -> Result<u64, Failure> {
+        let wait = match begun {
+            Some(wait) if wait.kind() == kind => wait,
+            _ => {
+                for (number, wait) in &state.waits {
+                    if wait.kind() == kind && wait.step_in()? {
+                        return Ok(*number);
+                    }
+                }
+                // It has its place in the line before its thread is awake.
+                KernelWait::begin(&self.folder, &self.name, kind)?
+            }
+        };
+        let wait = Arc::new(wait);
+        state.last_wait += 1;
+        let number = state.last_wait;
         let (queue, own) = (Arc::clone(self), Arc::clone(&wait));
-        std::thread::Builder::new().name("holdfast-lock".to_owned()).stack_size(256 * 1024).spawn(
-            move || {
-                let outcome = own.wait(&queue.folder, &queue.name);
-                queue.waited(&own, outcome);
-                queue.pump();
-            },
-        )?;
-        state.waits.push(wait);
-        Ok(())
+        threads::run(Box::new(move || {
+            let outcome = own.wait(&queue.folder, &queue.name);
+            queue.waited(number, outcome, own.kind());
+            queue.pump();
+        }))
+        .map_err(|error| Failure::new("pthread_create", error))?;
+        state.waits.push((number, wait));
+        Ok(number)
     }
 
     /// Takes what a wait in the kernel has come to.
-    fn waited(self: &Arc<Queue>, wait: &Arc<KernelWait>, outcome: Result<KernelLock, Failure>) {
+    fn waited(
+        self: &Arc<Queue>,
+        number: u64,
+        outcome: Result<Option<KernelLock>, Failure>,
+        kind: Kind,
+    ) {
         let mut state = self.lock();
-        state.waits.retain(|other| !Arc::ptr_eq(other, wait));
-        let is_wanted = state.asking == Asking::Waiting(wait.kind());
-        let head = state.head().cloned();
-        if is_wanted && (outcome.is_err() || head.is_none()) {
-            state.asking = Asking::Nobody;
-        }
-        drop(state);
-        match (outcome, head) {
-            (Ok(lock), _) if is_wanted => self.arrived(lock, wait.kind()),
-            (Err(failure), Some(head)) if is_wanted => self.failed(&head, failure),
-            // For nobody: a lock is given back.
-            (outcome, _) => drop(outcome),
+        state.waits.retain(|(other, _)| *other != number);
+        let is_wanted = state.turns.waited(number);
+        match outcome {
+            Ok(Some(lock)) if is_wanted => self.arrived(state, lock, kind),
+            Err(failure) if is_wanted => self.failed(state, failure),
+            Ok(None) if is_wanted => self.not_now(state, None),
+            outcome => {
+                // Giving a lock back takes system calls.
+                drop(state);
+                drop(outcome);
+            }
         }
     }
 
     /// Hands out a lock that the kernel has given.
-    fn arrived(self: &Arc<Queue>, mut kernel: KernelLock, kind: Kind) {
-        let mut state = self.lock();
-        state.asking = Asking::Nobody;
-        let Some(head) = state.head().cloned() else {
-            // Everybody has given up. The state is unlocked first: giving a lock back
-            // takes system calls.
-            drop(state);
-            return drop(kernel);
-        };
-        if kind == Kind::Read && head.kind == Kind::Write {
-            // Those who wanted to read have given up. `pump` asks again.
+    fn arrived(
+        self: &Arc<Queue>,
+        mut state: MutexGuard<'_, State>,
+        mut kernel: KernelLock,
+        kind: Kind,
+    ) {
+        let fit = state.turns.fits(kind);
+        if fit == Fit::Nobody {
             drop(state);
             return drop(kernel);
         }
-        if kind == Kind::Write
-            && head.kind == Kind::Read
+        if fit == Fit::Readers
             && let Err(failure) = kernel.downgrade()
         {
-            drop(state);
-            drop(kernel);
-            return self.failed(&head, failure);
+            self.failed(state, failure);
+            return drop(kernel);
         }
-        let mut served = Vec::new();
-        if head.kind == Kind::Write {
-            state.has_writer = true;
-            served.extend(state.waiting.pop_front());
-        } else {
-            // The readers at the head go together.
-            while state.head().is_some_and(|next| next.kind == Kind::Read) {
-                served.extend(state.waiting.pop_front());
-            }
-            state.readers += served.len();
-        }
+        let served = state.turns.grant();
         drop(state);
         let kernel = Arc::new(kernel);
-        let hold = |kernel| Hold { queue: Arc::clone(self), kernel: Some(kernel), kind: head.kind };
-        let holds: Vec<Hold> = served.iter().map(|_| hold(Arc::clone(&kernel))).collect();
+        let hold = |kind, kernel| {
+            let (queue, _counted) = (Arc::clone(self), LockHeld::new(kind));
+            Hold { queue, kernel: Some(kernel), kind, _counted }
+        };
+        let holds: Vec<Hold> =
+            served.iter().map(|waiter| hold(waiter.kind, Arc::clone(&kernel))).collect();
         // From here on the lock is theirs alone: it is free when they have dropped it.
         drop(kernel);
         for (waiter, hold) in served.into_iter().zip(holds) {
@@ -521,25 +525,23 @@ impl Queue {
         }
     }
 
-    fn failed(&self, head: &Arc<Waiter>, failure: Failure) {
-        let mut state = self.lock();
-        state.asking = Asking::Nobody;
-        state.remove(head);
+    fn failed(&self, mut state: MutexGuard<'_, State>, failure: Failure) {
+        let head = state.turns.failed();
         drop(state);
-        head.settle(Err(failure.on(&self.path).into()));
+        if let Some(head) = head {
+            head.settle(Err(failure.on(&self.path).into()));
+        }
     }
 
-    fn refuse_triers(&self, triers: Vec<Arc<Waiter>>) {
-        for trier in triers {
+    fn refuse(&self, triers: &mut Vec<Arc<Waiter>>) {
+        for trier in triers.drain(..) {
             trier.settle(Err(self.locked(&trier)));
         }
     }
 
     /// The error for somebody who has not got the lock in time.
     fn locked(&self, waiter: &Waiter) -> ErrorKind {
-        let state = self.lock();
-        let in_this_process = state.has_writer || state.readers > 0;
-        drop(state);
+        let in_this_process = self.lock().turns.is_held();
         // For the message only: if it cannot be told, it is not told.
         let holder = kernel::inspect(&self.folder, &self.name, Kind::Write);
         ErrorKind::Locked(Box::new(Contention {
@@ -553,14 +555,15 @@ impl Queue {
     /// Forgets the queue when nobody holds or wants the lock any more.
     fn retire(self: &Arc<Queue>) {
         let mut queues = lock(&QUEUES);
-        let mut state = self.lock();
-        let is_idle = state.asking == Asking::Nobody
-            && state.waits.is_empty()
-            && !state.has_writer
-            && state.readers == 0
-            && state.head().is_none();
+        let is_idle = self.lock().turns.is_idle();
         if is_idle && queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self)) {
             queues.remove(&self.key);
         }
+    }
+}
+
+impl State {
+    fn wait(&self, number: u64) -> Option<&Arc<KernelWait>> {
+        self.waits.iter().find(|(other, _)| *other == number).map(|(_, wait)| wait)
     }
 }

@@ -11,6 +11,8 @@ pub struct Control {
     cancelled: AtomicBool,
     /// Wakes a write that is waiting.
     wake: Mutex<Option<Wake>>,
+    /// What is dropped when the new content is in place.
+    kept: Mutex<Option<Box<dyn Send>>>,
 }
 
 type Wake = Box<dyn Fn() + Send>;
@@ -23,6 +25,23 @@ impl Control {
         if let Some(wake) = self.wake.lock().unwrap_or_else(PoisonError::into_inner).take() {
             wake();
         }
+    }
+
+    /// Gives the write something, such as a lock, that is dropped as soon as its new content is
+    /// in place, or when it has failed.
+    ///
+    /// The last sync is not waited for: whoever comes next finds the new content, and whatever
+    /// makes a later one durable makes this one durable too, or takes its place. So processes
+    /// that take turns at one file can share their syncs.
+    pub fn keep(&self, what: Box<dyn Send>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
+    /// Drops what was kept.
+    pub(super) fn let_go(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Not under the lock: a lock that is given back may lead to its next holder.
+        drop(kept);
     }
 
     /// Says how to wake the write should it be cancelled while it waits.
@@ -38,7 +57,7 @@ impl Control {
     }
 
     /// Fails when the write has been cancelled.
-    pub(super) fn check(&self) -> Result<(), ErrorKind> {
+    pub(crate) fn check(&self) -> Result<(), ErrorKind> {
         match self.is_cancelled() {
             true => Err(ErrorKind::Cancelled),
             false => Ok(()),

@@ -1,6 +1,6 @@
 //! What of a write survives a power cut, and what has to be done for that.
 
-use crate::fs::FileSystem;
+use crate::fs::SyncRules;
 
 /// The three levels, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,12 +34,12 @@ pub(super) enum Syncs {
 }
 
 impl Durability {
-    /// How it is reached for a file on this file system.
-    pub(super) fn syncs<F: FileSystem>(self, fs: &F, file: &F::File, device: u64) -> Syncs {
+    /// How it is reached for a file on a file system of which this is known.
+    pub(super) fn syncs(self, rules: SyncRules) -> Syncs {
         match self {
             Durability::None => Syncs::None,
             Durability::File => Syncs::FileBefore,
-            Durability::Full if fs.keeps_order(file, device) => Syncs::BytesThenFile,
+            Durability::Full if rules.keeps_order => Syncs::BytesThenFile,
             Durability::Full => Syncs::FileThenFolder,
         }
     }

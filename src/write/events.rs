@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::AttemptError;
 use crate::errno::Code;
+use crate::metrics::METRICS;
 use crate::temp;
 
 /// One entry for the log.
@@ -89,6 +90,11 @@ pub trait Observer {
 pub(super) struct Log<'a> {
     observer: Option<&'a dyn Observer>,
     target: &'a Path,
+    notes: Notes,
+}
+
+/// What a log remembers of its attempt while that waits.
+pub(super) struct Notes {
     size: u64,
     begun: Instant,
     temp_path: PathBuf,
@@ -101,12 +107,26 @@ impl<'a> Log<'a> {
         size: u64,
         begun: Instant,
     ) -> Log<'a> {
-        Log { observer, target, size, begun, temp_path: PathBuf::new() }
+        Log::resume(observer, target, Notes { size, begun, temp_path: PathBuf::new() })
+    }
+
+    /// Goes on with the log of an attempt that has waited.
+    pub(super) fn resume(
+        observer: Option<&'a dyn Observer>,
+        target: &'a Path,
+        notes: Notes,
+    ) -> Log<'a> {
+        Log { observer, target, notes }
+    }
+
+    /// What is needed to go on later.
+    pub(super) fn into_notes(self) -> Notes {
+        self.notes
     }
 
     /// Notes how many bytes there are in fact.
     pub(super) fn sized(&mut self, size: u64) {
-        self.size = size;
+        self.notes.size = size;
     }
 
     fn report(&self, event: impl FnOnce() -> Event) {
@@ -117,13 +137,16 @@ impl<'a> Log<'a> {
 
     pub(super) fn starting(&mut self, folder: &Path, temp_name: &OsStr) {
         self.staged_at(folder, temp_name);
-        self.report(|| Event::Starting { temp_path: self.temp_path.clone(), size: self.size });
+        self.report(|| Event::Starting {
+            temp_path: self.notes.temp_path.clone(),
+            size: self.notes.size,
+        });
     }
 
     /// Notes which temp file it has become, should the announced name have been taken.
     pub(super) fn staged_at(&mut self, folder: &Path, temp_name: &OsStr) {
         if self.observer.is_some() {
-            self.temp_path = folder.join(temp_name);
+            self.notes.temp_path = folder.join(temp_name);
         }
     }
 
@@ -139,23 +162,27 @@ impl<'a> Log<'a> {
 
     pub(super) fn written(&self) {
         self.report(|| Event::Written {
-            temp_path: self.temp_path.clone(),
-            size: self.size,
-            duration: self.begun.elapsed(),
+            temp_path: self.notes.temp_path.clone(),
+            size: self.notes.size,
+            duration: self.notes.begun.elapsed(),
         });
     }
 
     pub(super) fn renamed(&self, duration: Duration) {
-        self.report(|| Event::Renamed { temp_path: self.temp_path.clone(), duration });
+        self.report(|| Event::Renamed { temp_path: self.notes.temp_path.clone(), duration });
     }
 
     pub(super) fn completed(&self) {
-        self.report(|| Event::Completed { size: self.size, duration: self.begun.elapsed() });
+        METRICS.writes.bytes.add(self.notes.size);
+        self.report(|| Event::Completed {
+            size: self.notes.size,
+            duration: self.notes.begun.elapsed(),
+        });
     }
 
     pub(super) fn failed(&self, error: &AttemptError) {
         self.report(|| Event::Failed {
-            temp_path: self.temp_path.clone(),
+            temp_path: self.notes.temp_path.clone(),
             code: error.kind.code(),
             message: error.kind.to_string(),
         });
@@ -163,9 +190,9 @@ impl<'a> Log<'a> {
 
     pub(super) fn cleaned_up(&self, outcome: io::Result<()>) {
         self.report(|| match outcome {
-            Ok(()) => Event::CleanedUp { temp_path: self.temp_path.clone() },
+            Ok(()) => Event::CleanedUp { temp_path: self.notes.temp_path.clone() },
             Err(error) => Event::CleanupFailed {
-                temp_path: self.temp_path.clone(),
+                temp_path: self.notes.temp_path.clone(),
                 code: Code::of(&error).map_or("UNKNOWN", Code::name),
             },
         });

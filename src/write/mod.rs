@@ -7,14 +7,16 @@
 //! - Nothing is ever written to the target itself. Its name goes from the old file to
 //!   the new one in one rename.
 //! - The rename comes after the last byte, the size check, the final owner and mode and,
-//!   unless `durability` is `None`, the sync of all these.
+//!   unless `durability` is `None`, the sync of all these, or what stands for it where the
+//!   file system is known ([`Syncs`]).
 //! - Success is reported after the last sync that it stands for, and whatever fails
 //!   before the rename takes the temp file along with it.
 //!
 //! [`run`] makes all attempts of one write on the calling thread. [`Engine`] makes them on
 //! holdfast's threads, each write in its turn, and holds no thread between attempts. A
 //! [`Stream`] takes the same steps as its bytes come, and [`crate::backup`] takes them with
-//! the bytes of another file.
+//! the bytes of another file. Writes that are under way at the same time share their syncs
+//! ([`run_together`]).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,26 +24,33 @@ use std::time::{Duration, Instant};
 
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
-use crate::fs::{FileKind, FileSystem, FolderUse};
+use crate::fs::{FileKind, FileSystem, FolderUse, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
 
+mod arrival;
 mod control;
 mod durability;
 mod engine;
+mod epoch;
 mod events;
 mod folders;
 mod order;
 mod publish;
 mod retry;
+mod sharing;
 mod stage;
+mod staged_file;
 mod stream;
 mod validate;
 
+pub use arrival::{Hook, watch_folders};
 pub use control::Control;
 pub use durability::Durability;
 pub use engine::{Client, Engine, Lane, engine};
+pub use epoch::run_together;
 pub use events::{Event, Observer};
 pub use folders::make_parents;
 pub use retry::{delay_before, is_retried};
@@ -49,8 +58,11 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use staged_file::StagedFile;
+pub(crate) use validate::check_json;
 
-use events::Log;
+use durability::Syncs;
+use events::{Log, Notes};
 use stage::{Source, Temp};
 
 /// One write, as the caller asked for it.
@@ -136,6 +148,13 @@ pub struct AttemptError {
     pub committed: bool,
 }
 
+impl AttemptError {
+    /// The same, where the new content may have come to its place before.
+    fn in_place(self, is_in_place: bool) -> AttemptError {
+        AttemptError { committed: self.committed || is_in_place, ..self }
+    }
+}
+
 impl From<ErrorKind> for AttemptError {
     fn from(kind: ErrorKind) -> AttemptError {
         AttemptError { kind, committed: false }
@@ -169,13 +188,26 @@ pub fn run<F: FileSystem>(
     control: &Control,
     observer: Option<&dyn Observer>,
 ) -> Result<(), Error> {
+    let first = attempt(fs, request, control, observer, None);
+    run_on(fs, request, control, observer, first)
+}
+
+/// Goes on after the first attempt.
+fn run_on<F: FileSystem>(
+    fs: &F,
+    request: &Request,
+    control: &Control,
+    observer: Option<&dyn Observer>,
+    mut outcome: Result<(), AttemptError>,
+) -> Result<(), Error> {
     let mut number = 1;
     loop {
-        let Err(error) = attempt(fs, request, control, observer, None) else { return Ok(()) };
+        let Err(error) = outcome else { return Ok(()) };
         match after_failure(request, number, error, observer) {
-            Next::Retry { attempt, delay } => {
+            Next::Retry { attempt: next, delay } => {
                 std::thread::sleep(delay);
-                number = attempt;
+                number = next;
+                outcome = attempt(fs, request, control, observer, None);
             }
             Next::GiveUp(error) => return Err(error),
         }
@@ -192,9 +224,7 @@ pub fn attempt<F: FileSystem>(
     observer: Option<&dyn Observer>,
     found: Option<Target<F>>,
 ) -> Result<(), AttemptError> {
-    let source = Source::Payload(&request.payload);
-    let job = Job { path: &request.path, options: &request.options, source, name: Name::Target };
-    attempt_job(fs, &job, control, observer, found).map(drop)
+    attempt_job(fs, &Job::of(request), control, observer, found).map(drop)
 }
 
 /// Makes one attempt at a copy of a file, at `path`. Without `names` it replaces what is
@@ -235,6 +265,86 @@ enum Name<'a> {
 struct Draft<F: FileSystem> {
     target: Target<F>,
     temp: Temp<F>,
+    /// What is known of its file system, where that matters.
+    rules: SyncRules,
+}
+
+impl<F: FileSystem> Draft<F> {
+    fn syncs(&self, options: &Options) -> Syncs {
+        options.durability.syncs(self.rules)
+    }
+}
+
+/// A write that is about to be synced and published: its temp file has all that the target
+/// is to have.
+struct Staged<F: FileSystem> {
+    draft: Draft<F>,
+    notes: Notes,
+}
+
+impl<F: FileSystem> Staged<F> {
+    /// Makes the first half of an attempt.
+    fn new(
+        fs: &F,
+        request: &Request,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+        found: Option<Target<F>>,
+    ) -> Result<Staged<F>, AttemptError> {
+        let job = Job::of(request);
+        let mut log = Log::new(observer, job.path, job.source.size(), Instant::now());
+        let draft = stage(fs, &job, control, found, &mut log)?;
+        Ok(Staged { draft, notes: log.into_notes() })
+    }
+
+    /// Makes the second half, alone.
+    fn commit(
+        self,
+        fs: &F,
+        request: &Request,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+    ) -> Result<(), AttemptError> {
+        let log = Log::resume(observer, &request.path, self.notes);
+        commit(fs, &self.draft, &Job::of(request), control, &log).map(drop)
+    }
+
+    /// The second half but for what comes after the rename.
+    fn publish(
+        self,
+        fs: &F,
+        request: &Request,
+        control: &Control,
+        observer: Option<&dyn Observer>,
+    ) -> Result<Staged<F>, AttemptError> {
+        let log = Log::resume(observer, &request.path, self.notes);
+        sync_and_publish(fs, &self.draft, &Job::of(request), control, &log)?;
+        Ok(Staged { draft: self.draft, notes: log.into_notes() })
+    }
+
+    fn syncs(&self, options: &Options) -> Syncs {
+        self.draft.syncs(options)
+    }
+
+    /// Whether a sync of the whole file system can stand for the syncs of this write.
+    fn can_be_synced_with_others(&self, options: &Options) -> bool {
+        self.draft.rules.syncs_whole && self.syncs(options) != Syncs::None
+    }
+
+    fn device(&self) -> u64 {
+        self.draft.temp.metadata.id.device
+    }
+}
+
+impl<'a, F: FileSystem> Job<'a, F> {
+    fn of(request: &'a Request) -> Job<'a, F> {
+        Job {
+            path: &request.path,
+            options: &request.options,
+            source: Source::Payload(&request.payload),
+            name: Name::Target,
+        }
+    }
 }
 
 fn attempt_job<F: FileSystem>(
@@ -245,11 +355,25 @@ fn attempt_job<F: FileSystem>(
     found: Option<Target<F>>,
 ) -> Result<u64, AttemptError> {
     let mut log = Log::new(observer, job.path, job.source.size(), Instant::now());
-    let draft = begin(fs, job, control, found, &mut log)?;
+    let draft = stage(fs, job, control, found, &mut log)?;
+    commit(fs, &draft, job, control, &log)
+}
+
+/// Finds the target and makes the temp file all that the target is to be.
+fn stage<F: FileSystem>(
+    fs: &F,
+    job: &Job<'_, F>,
+    control: &Control,
+    found: Option<Target<F>>,
+    log: &mut Log<'_>,
+) -> Result<Draft<F>, AttemptError> {
+    let draft = begin(fs, job, control, found, log)?;
     let filled = stage::fill(fs, &draft.temp, &job.source, control)
-        .inspect_err(|error| abandon(fs, &draft, error, &log))?;
+        .inspect_err(|error| abandon(fs, &draft, error, log))?;
     log.sized(filled);
-    finish(fs, &draft, job, filled, control, &log)
+    complete(fs, &draft, job, filled, control)
+        .inspect_err(|error| abandon(fs, &draft, error, log))?;
+    Ok(draft)
 }
 
 /// Finds the target and makes the temp file.
@@ -260,6 +384,7 @@ fn begin<F: FileSystem>(
     found: Option<Target<F>>,
     log: &mut Log<'_>,
 ) -> Result<Draft<F>, AttemptError> {
+    METRICS.writes.attempts.add(1);
     let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
     let temp_name = temp::new_name(&target.name);
     log.starting(&target.folder_path, &temp_name);
@@ -267,36 +392,74 @@ fn begin<F: FileSystem>(
         .map_err(AttemptError::from)
         .inspect_err(|error| log.failed(error))?;
     log.staged_at(&target.folder_path, &temp.name);
-    Ok(Draft { target, temp })
+    let rules = match job.options.durability {
+        Durability::None => SyncRules::default(),
+        Durability::File | Durability::Full => fs.sync_rules(&temp.file, temp.metadata.id.device),
+    };
+    Ok(Draft { target, temp, rules })
 }
 
-/// Brings a temp file that has all its bytes to its place, and says which of the free names
-/// it took, if it was to take one.
-fn finish<F: FileSystem>(
+/// Gives a temp file that has all its bytes whatever else the target is to have.
+fn complete<F: FileSystem>(
     fs: &F,
     draft: &Draft<F>,
     job: &Job<'_, F>,
     size: u64,
     control: &Control,
+) -> Result<(), AttemptError> {
+    let Draft { target, temp, .. } = draft;
+    stage::complete(fs, target, temp, job.options, job.source.model(), size, control)
+}
+
+/// Brings a complete temp file to its place, and says which of the free names it took, if it
+/// was to take one.
+fn commit<F: FileSystem>(
+    fs: &F,
+    draft: &Draft<F>,
+    job: &Job<'_, F>,
+    control: &Control,
     log: &Log<'_>,
 ) -> Result<u64, AttemptError> {
-    let Draft { target, temp } = draft;
-    let syncs = job.options.durability.syncs(fs, &temp.file, temp.metadata.id.device);
-    let publish = || {
-        stage::complete(fs, target, temp, job.options, job.source.model(), size, syncs, control)?;
-        log.written();
-        control.check()?;
-        let begun = Instant::now();
-        let number = match job.name {
-            Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
-            Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
-        };
-        log.renamed(begun.elapsed());
-        Ok(number)
-    };
-    let number = publish().inspect_err(|error| abandon(fs, draft, error, log))?;
-    publish::make_durable(fs, target, temp, syncs).inspect_err(|error| log.failed(error))?;
+    let number = sync_and_publish(fs, draft, job, control, log)?;
+    let Draft { target, temp, .. } = draft;
+    publish::make_durable(fs, target, temp, draft.syncs(job.options))
+        .inspect_err(|error| log.failed(error))?;
     log.completed();
+    Ok(number)
+}
+
+/// Makes the temp file as durable as it has to be before its rename, and renames it.
+fn sync_and_publish<F: FileSystem>(
+    fs: &F,
+    draft: &Draft<F>,
+    job: &Job<'_, F>,
+    control: &Control,
+    log: &Log<'_>,
+) -> Result<u64, AttemptError> {
+    let steps = || {
+        publish::prepare(fs, &draft.temp, draft.syncs(job.options))?;
+        log.written();
+        publish(fs, draft, job.name, control, log)
+    };
+    steps().inspect_err(|error| abandon(fs, draft, error, log))
+}
+
+/// Gives the temp file its name, unless the write has been cancelled.
+fn publish<F: FileSystem>(
+    fs: &F,
+    Draft { target, temp, .. }: &Draft<F>,
+    name: Name<'_>,
+    control: &Control,
+    log: &Log<'_>,
+) -> Result<u64, AttemptError> {
+    control.check()?;
+    let begun = Instant::now();
+    let number = match name {
+        Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
+        Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
+    };
+    control.let_go();
+    log.renamed(begun.elapsed());
     Ok(number)
 }
 
@@ -323,6 +486,7 @@ fn find<F: FileSystem>(
         Some(target) => target,
         None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
     };
+    arrival::folder(fs, &target);
     match job.name {
         Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.
@@ -369,6 +533,7 @@ pub(crate) fn after_failure_of(
     if let Some(failure) = passing
         && number < options.attempts
     {
+        METRICS.writes.retries.add(1);
         let attempt = number + 1;
         let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {

@@ -1,5 +1,5 @@
-//! The rename that makes the staged file the target, and the sync that makes the rename
-//! last.
+//! The rename that makes the staged file the target, the sync before it and the one that makes
+//! the rename last.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -12,6 +12,26 @@ use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
 use crate::io::blocking;
 use crate::target::Target;
+
+/// Does what has to be done for the staged file before its rename. None of these is done again
+/// for this file after a failure: see [`FileSystem::sync_file`].
+pub(super) fn prepare<F: FileSystem>(
+    fs: &F,
+    temp: &Temp<F>,
+    syncs: Syncs,
+) -> Result<(), AttemptError> {
+    let done = match syncs {
+        Syncs::None => uninterrupted(|| fs.report_write_errors(&temp.file))
+            .map_err(|error| Failure::new("close", error)),
+        Syncs::FileBefore | Syncs::FileThenFolder => {
+            uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
+                .map_err(|error| Failure::new("fsync", error))
+        }
+        Syncs::BytesThenFile => uninterrupted(|| blocking(|| fs.await_write_back(&temp.file)))
+            .map_err(|error| Failure::new("sync_file_range", error)),
+    };
+    Ok(done?)
+}
 
 /// Renames the temp file over the target. Until this succeeds the target is untouched.
 pub(super) fn rename<F: FileSystem>(
@@ -100,19 +120,34 @@ pub(super) fn make_durable<F: FileSystem>(
     temp: &Temp<F>,
     syncs: Syncs,
 ) -> Result<(), AttemptError> {
-    let (synced, path) = match syncs {
+    let synced = match syncs {
         Syncs::None | Syncs::FileBefore => return Ok(()),
-        Syncs::FileThenFolder => {
-            let sync = || blocking(|| fs.sync_folder(&target.folder, Some(&temp.file)));
-            (uninterrupted(sync), target.folder_path.clone())
-        }
-        Syncs::BytesThenFile => {
-            let sync = || blocking(|| fs.sync_file(&temp.file));
-            (uninterrupted(sync), target.shown(&target.name))
-        }
+        Syncs::FileThenFolder => sync_folder(fs, target, temp),
+        Syncs::BytesThenFile => sync_target(fs, target, temp),
     };
-    synced.map_err(|error| {
-        let failure = Failure::at("fsync", path, error);
-        AttemptError { kind: failure.into(), committed: true }
-    })
+    synced.map_err(|failure| AttemptError { kind: failure.into(), committed: true })
+}
+
+/// Makes the file that is now the target durable, its name included.
+fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Result<(), Failure> {
+    uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
+        .map_err(|error| Failure::at("fsync", target.shown(&target.name), error))?;
+    if look(fs, target, temp, &target.name) == Found::Ours {
+        return Ok(());
+    }
+    // Somebody else's file has taken its place already, and btrfs does nothing for a file that
+    // has no name left. Then what was there before might come back, although this write was
+    // acknowledged. Whatever is there now has to stay, with its bytes.
+    uninterrupted(|| blocking(|| fs.sync_file_system_of(&temp.file)))
+        .map_err(|error| Failure::at("syncfs", target.shown(&target.name), error))
+}
+
+/// Makes the names in the target's folder durable.
+pub(super) fn sync_folder<F: FileSystem>(
+    fs: &F,
+    target: &Target<F>,
+    temp: &Temp<F>,
+) -> Result<(), Failure> {
+    uninterrupted(|| blocking(|| fs.sync_folder(&target.folder, Some(&temp.file))))
+        .map_err(|error| Failure::at("fsync", &target.folder_path, error))
 }

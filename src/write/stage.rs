@@ -5,9 +5,9 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::time::Instant;
 
 use super::control::Control;
-use super::durability::Syncs;
 use super::{AttemptError, Options, Owner, validate};
 use crate::errno::Code;
 use crate::error::Failure;
@@ -33,6 +33,8 @@ pub(super) struct Temp<F: FileSystem> {
     pub(super) file: F::File,
     pub(super) name: OsString,
     pub(super) metadata: Metadata,
+    /// A moment after it was opened and before anything was written to it.
+    pub(super) opened: Instant,
 }
 
 /// Where the bytes of a file come from.
@@ -120,7 +122,9 @@ pub(super) fn create<F: FileSystem>(
     for _ in 0..FRESH_STARTS {
         match fs.create_new(&target.folder, &name, mode) {
             Ok(file) => match claim(fs, target, &file, &name) {
-                Ok(Some(metadata)) => return Ok(Temp { file, name, metadata }),
+                Ok(Some(metadata)) => {
+                    return Ok(Temp { file, name, metadata, opened: Instant::now() });
+                }
                 Ok(None) => reason = Code::EBUSY.error(),
                 Err(failure) => {
                     // Nobody has seen this file yet. If it cannot be removed it is an
@@ -188,8 +192,7 @@ pub(super) fn fill<F: FileSystem>(
     }
 }
 
-/// Makes the filled temp file what the target is to be, up to the rename.
-#[allow(clippy::too_many_arguments)]
+/// Makes the filled temp file what the target is to be.
 pub(super) fn complete<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
@@ -197,7 +200,6 @@ pub(super) fn complete<F: FileSystem>(
     options: &Options,
     model: Option<&Metadata>,
     size: u64,
-    syncs: Syncs,
     control: &Control,
 ) -> Result<(), AttemptError> {
     check_size(fs, temp, size)?;
@@ -205,19 +207,7 @@ pub(super) fn complete<F: FileSystem>(
         validate::validate(fs, &temp.file, format, control)?;
     }
     let attributes = Attributes::of(options, target.existing.as_ref(), model);
-    apply(fs, temp, &attributes)?;
-    // None of these is done again for this file after a failure: see `FileSystem::sync_file`.
-    let done = match syncs {
-        Syncs::None => uninterrupted(|| fs.report_write_errors(&temp.file))
-            .map_err(|error| Failure::new("close", error)),
-        Syncs::FileBefore | Syncs::FileThenFolder => {
-            uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
-                .map_err(|error| Failure::new("fsync", error))
-        }
-        Syncs::BytesThenFile => uninterrupted(|| blocking(|| fs.await_write_back(&temp.file)))
-            .map_err(|error| Failure::new("sync_file_range", error)),
-    };
-    Ok(done?)
+    Ok(apply(fs, temp, &attributes)?)
 }
 
 /// Appends bytes to the temp file.

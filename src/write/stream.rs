@@ -7,10 +7,12 @@ use std::time::Instant;
 use super::events::Log;
 use super::stage::{self, Source};
 use super::{
-    AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place, finish,
+    AttemptError, Control, Draft, Job, Name, Observer, Options, abandon, begin, check_place,
+    commit, complete,
 };
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::Target;
 
@@ -41,7 +43,8 @@ impl<F: FileSystem> Stream<F> {
     ) -> Result<Stream<F>, AttemptError> {
         let mut stream = Stream { fs, path, options, draft: None, size: 0, begun: Instant::now() };
         let mut log = Log::new(observer, &stream.path, 0, stream.begun);
-        stream.draft = Some(begin(&stream.fs, &stream.job(), control, None, &mut log)?);
+        let draft = begin(&stream.fs, &stream.job(), control, None, &mut log);
+        stream.draft = Some(draft.inspect_err(|error| METRICS.writes.failed(&error.kind))?);
         Ok(stream)
     }
 
@@ -60,6 +63,7 @@ impl<F: FileSystem> Stream<F> {
         match stage::write_all(&self.fs, &draft.temp, payload, control) {
             Ok(()) => self.size += payload.len() as u64,
             Err(error) => {
+                METRICS.writes.failed(&error.kind);
                 self.end(observer, |stream, draft, log| abandon(&stream.fs, draft, &error, log));
                 return Err(error);
             }
@@ -77,13 +81,20 @@ impl<F: FileSystem> Stream<F> {
         control: &Control,
         observer: Option<&dyn Observer>,
     ) -> Result<(), AttemptError> {
+        let (begun, durability) = (Instant::now(), self.options.durability);
         let committed = self.end(observer, |stream, draft, log| {
             stream
                 .look_again(&mut draft.target)
                 .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
-            finish(&stream.fs, draft, &stream.job(), stream.size, control, log).map(drop)
+            let job = stream.job();
+            complete(&stream.fs, draft, &job, stream.size, control)
+                .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
+            commit(&stream.fs, draft, &job, control, log).map(drop)
         });
-        committed.unwrap_or(Ok(()))
+        let Some(outcome) = committed else { return Ok(()) };
+        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
+        METRICS.writes.answered(begun, durability, told);
+        outcome
     }
 
     /// Much time may have passed: what is there now is what is replaced.

@@ -56,7 +56,8 @@ pub fn validate_bytes(bytes: &[u8], format: Format) -> Result<(), ErrorKind> {
     })
 }
 
-fn check_json(
+/// Checks what `read` reads at an offset.
+pub(crate) fn check_json(
     read: impl FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>,
 ) -> Result<(), ErrorKind> {
     let mut text = Text { read, offset: 0, line: 1, column: 1, is_blank: true, stopped: None };

@@ -5,6 +5,7 @@
 //! | `one-by-one` | atomic writes one after the other on this thread |
 //! | `batch` | all files at once with as few syncs as can be |
 //! | `trip` | an empty trip to a thread and back |
+//! | `hand-over` | a lock that two processes pass to each other |
 //! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
 //! | `log` | batches appended to a log, each synced |
 //! | `fill` | nothing: makes empty files |
@@ -15,6 +16,7 @@
 mod arguments;
 mod batch;
 mod fill;
+mod hand_over;
 mod log;
 mod one_by_one;
 mod payload;
@@ -50,6 +52,7 @@ fn run() -> Outcome {
         "one-by-one" => one_by_one::run(&arguments),
         "batch" => batch::run(&arguments),
         "trip" => trip::run(&arguments),
+        "hand-over" => hand_over::run(&arguments),
         "settle" => settle::run(&arguments),
         "fill" => fill::run(&arguments),
         "log" => log::run(&arguments),

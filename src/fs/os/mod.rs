@@ -1,7 +1,12 @@
 //! The real file system, one file per platform with the same names in each.
 
 #[cfg(target_os = "linux")]
-mod journal;
+mod sync_rules;
+
+#[cfg(unix)]
+mod farewell;
+#[cfg(unix)]
+pub use farewell::{Farewell, watch_signals};
 
 #[cfg(unix)]
 mod unix;

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 
 use crate::errno::Code;
-use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata};
+use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 
 /// The operating system's files.
@@ -54,6 +55,11 @@ impl FileSystem for Os {
 
     fn effective_user(&self) -> Option<u32> {
         Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn most_open_files(&self) -> u64 {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current.unwrap_or(u64::MAX)
     }
 
     fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Folder> {
@@ -101,19 +107,8 @@ impl FileSystem for Os {
         Ok(metadata_of(&stat))
     }
 
-    // The fields' types differ between the Unixes.
-    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
     fn modified(&self, folder: &Folder, name: &OsStr) -> io::Result<SystemTime> {
-        let stat = rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
-        let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
-        // Before 1970 the seconds count backwards, and the fraction still forwards.
-        let time = match stat.st_mtime as i64 {
-            0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
-            _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
-        };
-        let time = time.and_then(|time| time.checked_add(fraction));
-        time.ok_or_else(|| Code::EOVERFLOW.error())
+        modified(&rustix::fs::statat(&folder.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     fn read_link(&self, folder: &Folder, name: &OsStr) -> io::Result<PathBuf> {
@@ -133,6 +128,18 @@ impl FileSystem for Os {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?;
         Ok(File { descriptor })
+    }
+
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        use rustix::io::Errno;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty()) {
+            Ok(descriptor) => Ok(File { descriptor }),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+                self.open(folder, name)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn open_to_write(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
@@ -248,7 +255,7 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        sync(file.descriptor.as_fd())
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
     }
 
     #[cfg(target_os = "linux")]
@@ -263,13 +270,18 @@ impl FileSystem for Os {
     }
 
     #[cfg(target_os = "linux")]
-    fn keeps_order(&self, file: &File, device: u64) -> bool {
-        super::journal::keeps_order(file.descriptor.as_fd(), device)
+    fn sync_rules(&self, file: &File, device: u64) -> SyncRules {
+        super::sync_rules::sync_rules(file.descriptor.as_fd(), device)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_write_back(&self, file: &File) -> io::Result<()> {
+        sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]
@@ -277,12 +289,7 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers
-        // only. A length of 0 means up to the end.
-        match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, all) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        METRICS.syncs.write_back(|| sync_file_range(file, all))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -323,11 +330,11 @@ impl FileSystem for Os {
 
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
         if folder.readable {
-            return sync(folder.descriptor.as_fd());
+            return METRICS.syncs.folder(|| sync(folder.descriptor.as_fd()));
         }
         match file {
             #[cfg(target_os = "linux")]
-            Some(file) => sync_whole_file_system(file),
+            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)),
             _ => Err(Code::EACCES.error()),
         }
     }
@@ -337,7 +344,7 @@ impl FileSystem for Os {
         if !folder.readable {
             return Err(Code::EACCES.error());
         }
-        Ok(rustix::fs::syncfs(&folder.descriptor)?)
+        METRICS.syncs.file_system(|| Ok(rustix::fs::syncfs(&folder.descriptor)?))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -345,9 +352,87 @@ impl FileSystem for Os {
         Err(Code::ENOSYS.error())
     }
 
+    #[cfg(target_os = "linux")]
+    fn sync_file_system_of(&self, file: &File) -> io::Result<()> {
+        METRICS.syncs.file_system(|| sync_whole_file_system(file))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
     fn remove(&self, folder: &Folder, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&folder.descriptor, name, AtFlags::empty())?)
     }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        modified(&rustix::fs::fstat(&folder.descriptor)?)
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_err(|_| Code::EINVAL.error())?;
+        let time = rustix::fs::Timespec {
+            tv_sec: since.as_secs().try_into().map_err(|_| Code::EOVERFLOW.error())?,
+            tv_nsec: since.subsec_nanos().into(),
+        };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        // By name, as a descriptor that only names files cannot be changed itself.
+        Ok(rustix::fs::utimensat(&folder.descriptor, ".", &times, AtFlags::empty())?)
+    }
+
+    fn try_lock_folder(&self, folder: &Folder) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::flock(&folder.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // Besides file systems without locks: NFS locks only what is open for writing, and
+            // a descriptor that only names files has none.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    fn exchange(&self, folder: &Folder, one: &OsStr, other: &OsStr) -> io::Result<bool> {
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        let folder = &folder.descriptor;
+        match rustix::fs::renameat_with(folder, one, folder, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            // The kernel or the file system does not know it.
+            Err(error)
+                if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
+                    .contains(&error) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// When something was last changed.
+// The fields' types differ between the Unixes.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+fn modified(stat: &Stat) -> io::Result<SystemTime> {
+    let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
+    let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    // Before 1970 the seconds count backwards, and the fraction still forwards.
+    let time = match stat.st_mtime as i64 {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    let time = time.and_then(|time| time.checked_add(fraction));
+    time.ok_or_else(|| Code::EOVERFLOW.error())
 }
 
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
@@ -376,6 +461,16 @@ fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(rustix::fs::fsync(descriptor)?)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_range(file: &File, how: std::ffi::c_uint) -> io::Result<()> {
+    // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers only. A
+    // length of 0 means up to the end.
+    match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, how) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A folder that the process may write to but not list cannot be opened for syncing.

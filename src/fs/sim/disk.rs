@@ -10,10 +10,11 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use super::content::{Bytes, Content};
 use crate::errno::Code;
-use crate::fs::{FileId, FileKind, Metadata};
+use crate::fs::{FileId, FileKind, Metadata, SyncRules};
 
 /// The number of a file, folder or link.
 pub(super) type Inode = u64;
@@ -215,8 +216,20 @@ pub(super) struct Disk {
     /// How many bytes the files may have in all.
     limit: Option<u64>,
     pub(super) copying: Copying,
-    /// Whether it says that it keeps metadata in order.
-    pub(super) keeps_order: bool,
+    /// Whether a sync of a file whose name is gone does nothing, as on btrfs.
+    pub(super) skips_nameless: bool,
+    /// What it says of itself.
+    pub(super) sync_rules: SyncRules,
+    /// Whether it can let two names change places.
+    pub(super) can_exchange: bool,
+    /// Whether folders can be locked, and are gone at once when they are removed.
+    pub(super) minds_open_folders: bool,
+    /// When what is new was made.
+    pub(super) clock: SystemTime,
+    /// In what steps it counts time.
+    pub(super) step: Duration,
+    /// When files and folders were last changed, where it was not in 1970.
+    times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// Which handle holds the lock of which file.
@@ -276,7 +289,13 @@ impl Disk {
             process,
             limit: None,
             copying: Copying::No,
-            keeps_order: false,
+            skips_nameless: false,
+            sync_rules: SyncRules::default(),
+            can_exchange: true,
+            minds_open_folders: true,
+            clock: SystemTime::UNIX_EPOCH,
+            step: Duration::from_nanos(1),
+            times: BTreeMap::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
             locks: BTreeMap::new(),
@@ -295,7 +314,13 @@ impl Disk {
             process: self.process,
             limit: self.limit,
             copying: self.copying,
-            keeps_order: self.keeps_order,
+            skips_nameless: self.skips_nameless,
+            sync_rules: self.sync_rules,
+            can_exchange: self.can_exchange,
+            minds_open_folders: self.minds_open_folders,
+            clock: self.clock,
+            step: self.step,
+            times: self.times.clone(),
             handles: BTreeMap::new(),
             next_handle: self.next_handle,
             locks: BTreeMap::new(),
@@ -538,6 +563,10 @@ impl Disk {
         Ok(*self.locks.entry(inode).or_insert(handle) == handle)
     }
 
+    pub(super) fn try_lock_folder(&mut self, handle: u64) -> io::Result<bool> {
+        if self.minds_open_folders { self.try_lock(handle) } else { Ok(true) }
+    }
+
     pub(super) fn is_locked(&self, inode: Inode) -> bool {
         self.locks.contains_key(&inode)
     }
@@ -637,6 +666,17 @@ impl Disk {
         Ok(self.open(inode, HandleUse::ReadOnly))
     }
 
+    pub(super) fn open_to_change(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if self.check(Some(self.process), inode, WRITE).is_ok()
+            && let Some(open) = self.handles.get_mut(&handle)
+        {
+            open.use_of = HandleUse::File;
+        }
+        Ok(handle)
+    }
+
     pub(super) fn open_file_to_write(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
         let handle = self.open_file(folder, name)?;
         let inode = self.inode_of(handle)?;
@@ -658,8 +698,46 @@ impl Disk {
     pub(super) fn make_folder(&mut self, path: &Path) -> io::Result<()> {
         let (folder, name) = self.walk_to_parent(Some(self.process), path)?;
         let body = Body::Folder { names: Names::new(), settled: Names::new() };
-        self.add_node(folder, &name, 0o777, body)?;
+        let inode = self.add_node(folder, &name, 0o777, body)?;
+        self.set_modified(inode, self.clock);
         Ok(())
+    }
+
+    pub(super) fn modified(&self, inode: Inode) -> SystemTime {
+        self.times.get(&inode).copied().unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    pub(super) fn modified_of_name(&self, folder: Inode, name: &OsStr) -> io::Result<SystemTime> {
+        Ok(self.modified(self.child(Some(self.process), folder, name)?))
+    }
+
+    pub(super) fn set_modified(&mut self, inode: Inode, time: SystemTime) {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let beyond = since.as_nanos() % self.step.as_nanos().max(1);
+        let beyond = Duration::from_nanos(u64::try_from(beyond).unwrap_or(0));
+        self.times.insert(inode, time - beyond);
+    }
+
+    /// Lets two names in a folder change places.
+    pub(super) fn exchange(
+        &mut self,
+        folder: Inode,
+        one: &OsStr,
+        other: &OsStr,
+    ) -> io::Result<bool> {
+        let who = Some(self.process);
+        let (first, second) = (self.child(who, folder, one)?, self.child(who, folder, other)?);
+        self.check(who, folder, WRITE | SEARCH)?;
+        if !self.can_exchange {
+            return Ok(false);
+        }
+        for (name, inode) in [(one, first), (other, second)] {
+            self.change_names(Change::Unlink { folder, name: name.to_owned(), inode })?;
+        }
+        for (name, inode) in [(other, first), (one, second)] {
+            self.change_names(Change::Link { folder, name: name.to_owned(), inode })?;
+        }
+        Ok(true)
     }
 
     pub(super) fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
@@ -875,6 +953,10 @@ impl Disk {
 
     pub(super) fn sync_file(&mut self, handle: u64) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
+        let has_name = self.nodes.get(&inode).is_some_and(|node| node.place.is_some());
+        if self.skips_nameless && !has_name {
+            return Ok(());
+        }
         if self.content_mut(inode)?.sync() {
             // The new size came last, so that everything is before it.
             self.committed = self.records.len();

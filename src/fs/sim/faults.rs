@@ -37,6 +37,7 @@ kinds! {
     ReadLink = "read link";
     CreateNew = "create new";
     Open = "open";
+    OpenToChange = "open to change";
     OpenToWrite = "open to write";
     TryLock = "try lock";
     FileMetadata = "file metadata";
@@ -49,6 +50,7 @@ kinds! {
     SetOwner = "set owner";
     SetMode = "set mode";
     ReportWriteErrors = "report write errors";
+    BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
     SyncData = "sync data";
@@ -57,6 +59,10 @@ kinds! {
     SyncFolder = "sync folder";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
+    FolderModified = "folder modified";
+    SetFolderModified = "set folder modified";
+    TryLockFolder = "try lock folder";
+    Exchange = "exchange";
 }
 
 /// An operation that was asked of the disk.

@@ -67,7 +67,8 @@
 //! # What is not modelled
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
-//! time stamps (everything was changed in 1970), write-back errors that show up without a sync, a
+//! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
+//! cut does not undo that), write-back errors that show up without a sync, a
 //! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
 //! [`Chunk::Memory`] is answered with `EFAULT`: there is no kernel here to read foreign
@@ -80,12 +81,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use self::disk::{Body, Disk, HandleUse, Names};
 use self::faults::Effect;
 use crate::errno::Code;
-use crate::fs::{FileSystem, FolderUse, Metadata};
+use crate::fs::{FileSystem, FolderUse, Metadata, SyncRules};
 use crate::payload::Chunk;
 
 mod content;
@@ -200,10 +201,54 @@ impl SimFs {
         self.lock().disk.set_free_space(bytes);
     }
 
+    /// Whether two things can change names with each other. At first they can.
+    pub fn set_can_exchange(&self, can_exchange: bool) {
+        self.lock().disk.can_exchange = can_exchange;
+    }
+
+    /// Whether folders can be locked, and are gone at once when they are removed while they are
+    /// open. At first it is so; on Windows it is not.
+    pub fn set_minds_open_folders(&self, minds: bool) {
+        self.lock().disk.minds_open_folders = minds;
+    }
+
+    /// The time that new folders have, from now on; at first that of 1970.
+    pub fn set_clock(&self, now: SystemTime) {
+        self.lock().disk.clock = now;
+    }
+
+    /// In what steps the disk counts time, rounding down; at first nanoseconds.
+    pub fn set_time_step(&self, step: Duration) {
+        self.lock().disk.step = step;
+    }
+
     /// Says whether the disk claims to keep metadata in order. Whether that is true is a matter
     /// of the [`Model`] that its crash states are taken from.
     pub fn set_keeps_order(&self, keeps_order: bool) {
-        self.lock().disk.keeps_order = keeps_order;
+        self.lock().disk.sync_rules.keeps_order = keeps_order;
+    }
+
+    /// Makes a sync of a file whose name is gone, or leads to another file, do nothing.
+    pub fn set_skips_nameless(&self, skips_nameless: bool) {
+        self.lock().disk.skips_nameless = skips_nameless;
+    }
+
+    /// Says whether the disk claims that a sync of all of it tells of every failure.
+    pub fn set_syncs_whole(&self, syncs_whole: bool) {
+        self.lock().disk.sync_rules.syncs_whole = syncs_whole;
+    }
+
+    /// Says when a file or a folder was last changed. Without that it was in 1970; what happens
+    /// to it later does not change that.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may stop one on the way there.
+    pub fn set_modified(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
+        let disk = &mut self.lock().disk;
+        let inode = disk.walk(None, path.as_ref(), false)?;
+        disk.set_modified(inode, time);
+        Ok(())
     }
 
     /// How the disk can copy by itself, from now on. At first it cannot.
@@ -650,8 +695,7 @@ impl FileSystem for SimFs {
 
     fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
         self.by_name(OperationKind::Modified, folder, name, String::new(), None, |disk, folder| {
-            disk.metadata_of_name(folder, name)?;
-            Ok(SystemTime::UNIX_EPOCH)
+            disk.modified_of_name(folder, name)
         })
     }
 
@@ -671,6 +715,13 @@ impl FileSystem for SimFs {
     fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
         self.by_name(OperationKind::Open, folder, name, String::new(), None, |disk, folder| {
             disk.open_file(folder, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn open_to_change(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToChange;
+        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
+            disk.open_to_change(folder, name).map(|number| SimFile(self.handle(number)))
         })
     }
 
@@ -843,8 +894,20 @@ impl FileSystem for SimFs {
         )
     }
 
-    fn keeps_order(&self, _file: &SimFile, _device: u64) -> bool {
-        self.lock().disk.keeps_order
+    fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {
+        self.lock().disk.sync_rules
+    }
+
+    fn begin_write_back(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::BeginWriteBack,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            // A disk may write at any time: it changes nothing that could be relied on.
+            |_, _| Ok(()),
+            |disk| disk.sync_file_failed(number),
+        )
     }
 
     fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
@@ -862,6 +925,10 @@ impl FileSystem for SimFs {
         self.sync_filesystem()
     }
 
+    fn sync_file_system_of(&self, _file: &SimFile) -> io::Result<()> {
+        self.sync_filesystem()
+    }
+
     fn remove(&self, folder: &SimFolder, name: &OsStr) -> io::Result<()> {
         self.by_name(
             OperationKind::Remove,
@@ -871,5 +938,36 @@ impl FileSystem for SimFs {
             Some(()),
             |disk, folder| disk.remove(folder, name),
         )
+    }
+
+    fn removes_open_folders(&self) -> bool {
+        self.lock().disk.minds_open_folders
+    }
+
+    fn folder_modified(&self, folder: &SimFolder) -> io::Result<SystemTime> {
+        let kind = OperationKind::FolderModified;
+        self.by_handle(kind, &folder.0, String::new(), None, |disk, handle| {
+            Ok(disk.modified(disk.inode_of(handle)?))
+        })
+    }
+
+    fn set_folder_modified(&self, folder: &SimFolder, time: SystemTime) -> io::Result<()> {
+        let kind = OperationKind::SetFolderModified;
+        self.by_handle(kind, &folder.0, format!("{time:?}"), Some(()), |disk, handle| {
+            disk.set_modified(disk.inode_of(handle)?, time);
+            Ok(())
+        })
+    }
+
+    fn try_lock_folder(&self, folder: &SimFolder) -> io::Result<bool> {
+        let kind = OperationKind::TryLockFolder;
+        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock_folder)
+    }
+
+    fn exchange(&self, folder: &SimFolder, one: &OsStr, other: &OsStr) -> io::Result<bool> {
+        let detail = format!("<-> {}", other.display());
+        self.by_name(OperationKind::Exchange, folder, one, detail, None, |disk, folder| {
+            disk.exchange(folder, one, other)
+        })
     }
 }

@@ -1,20 +1,13 @@
-//! The locks of the operating system, and the protocol that makes of two of them one that
-//! is fair.
-//!
-//! A lock file has two one-byte locks far beyond any content: the *gate* and the *main*
-//! lock. To acquire, shared for readers and exclusive for writers: lock the gate, lock main,
-//! unlock the gate. To release: unlock main. A writer that waits holds the gate meanwhile,
-//! so that readers that come later queue up behind it, and it behind those before it.
-//!
-//! This never changes: versions of holdfast exclude each other by it.
+//! The locks of the operating system, on which the [`protocol`](super::protocol) is carried out:
+//! one-byte locks in the lock file, far beyond any content.
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Kind;
 use super::holder::{Holder, LONGEST_LINE};
+use super::protocol::{self, Answer, Attempt, Part, Step};
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::os::Folder;
@@ -29,20 +22,24 @@ mod windows;
 #[cfg(windows)]
 use windows::LockFile;
 
-/// Which of the two locks. On Linux and Windows they are bytes of the lock file at these
-/// offsets; on macOS the gate is a file of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Gate,
-    Main,
+/// Where a lock is in the lock file, on Linux and Windows. On macOS the gate is a file of its
+/// own.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+trait Offset {
+    fn offset(self) -> i64;
 }
 
-impl Part {
-    #[cfg(not(any(target_os = "macos", target_os = "ios")))]
+/// Where the line begins.
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+const LINE: i64 = (1 << 62) + (1 << 32);
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+impl Offset for Part {
     fn offset(self) -> i64 {
         match self {
             Part::Gate => 1 << 62,
             Part::Main => (1 << 62) + 1,
+            Part::Place(place) => LINE.saturating_add_unsigned(place),
         }
     }
 }
@@ -54,6 +51,10 @@ const LOCK: &str = if cfg!(windows) { "LockFileEx" } else { "fcntl" };
 /// Windows calls on one handle follow each other.
 const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
 
+/// Whether those who wait stand in a line. Windows serves waiters in their order by itself; on
+/// macOS a file has one lock and no more.
+const HAS_LINE: bool = cfg!(target_os = "linux");
+
 /// How often a lock file that is replaced under our hands is opened again.
 const FRESH_STARTS: usize = 100;
 
@@ -61,28 +62,26 @@ const FRESH_STARTS: usize = 100;
 pub(super) struct KernelLock {
     file: Arc<LockFile>,
     has_note: bool,
+    /// Its place in the line, which a writer keeps.
+    place: Option<u64>,
 }
 
 impl KernelLock {
-    /// Takes the lock if it is free. `None` when it is not.
+    /// Takes the lock if it is free, and it is nobody else's turn.
     pub(super) fn try_acquire(
         folder: &Folder,
         name: &OsStr,
         kind: Kind,
     ) -> Result<Option<KernelLock>, Failure> {
         acquire(folder, name, |file| {
-            if !file.try_lock(Part::Gate, kind)? {
-                return Ok(false);
-            }
-            let is_ours = file.try_lock(Part::Main, kind);
-            file.unlock(Part::Gate)?;
-            is_ours
+            let mut attempt = Attempt::new(kind, HAS_LINE);
+            carry_out(file, |answer| attempt.next(answer))
         })
-        .map(|file| file.map(|file| KernelLock::new(file, kind)))
+        .map(|file| file.map(|file| KernelLock::new(file, kind, None)))
     }
 
-    fn new(file: Arc<LockFile>, kind: Kind) -> KernelLock {
-        let mut lock = KernelLock { file, has_note: false };
+    fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>) -> KernelLock {
+        let mut lock = KernelLock { file, has_note: false, place };
         if kind == Kind::Write {
             lock.leave_note();
         }
@@ -92,7 +91,17 @@ impl KernelLock {
     /// Turns a write lock into a read lock, without a moment in between.
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
-        self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))
+        self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
+        self.leave_line();
+        Ok(())
+    }
+
+    /// Lets others pass.
+    fn leave_line(&mut self) {
+        if let Some(place) = self.place.take() {
+            // Closing the file does it as well, should this fail.
+            let _ = self.file.unlock(Part::Place(place));
+        }
     }
 
     /// Says who has it. That this fails (on a full disk, say) is no reason not to have it.
@@ -113,6 +122,7 @@ impl Drop for KernelLock {
         self.remove_note();
         // Closing the file frees the lock as well, should this fail.
         let _ = self.file.unlock(Part::Main);
+        self.leave_line();
     }
 }
 
@@ -120,15 +130,134 @@ impl Drop for KernelLock {
 /// stand in nobody's way.
 pub(super) struct KernelWait {
     kind: Kind,
-    /// Whether the lock is still wanted. While it is not, the gate is left open.
-    is_wanted: AtomicBool,
+    state: Mutex<WaitState>,
+}
+
+struct WaitState {
+    wait: protocol::Wait,
     /// The lock file at which it waits.
-    file: Mutex<Option<Arc<LockFile>>>,
+    file: Option<Arc<LockFile>>,
+    /// What it has asked for and not got yet.
+    wants: Option<(Part, Kind)>,
 }
 
 impl KernelWait {
-    pub(super) fn new(kind: Kind) -> KernelWait {
-        KernelWait { kind, is_wanted: AtomicBool::new(true), file: Mutex::new(None) }
+    /// A wait that has its place in the line already. The rest of it is done by
+    /// [`KernelWait::wait`].
+    pub(super) fn begin(folder: &Folder, name: &OsStr, kind: Kind) -> Result<KernelWait, Failure> {
+        let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
+        let state = WaitState {
+            wait: protocol::Wait::new(kind, HAS_LINE),
+            file: Some(Arc::new(file)),
+            wants: None,
+        };
+        let wait = KernelWait { kind, state: Mutex::new(state) };
+        wait.step_in()?;
+        Ok(wait)
+    }
+
+    /// Waits on this thread for as long as it takes. `None` when the lock was not wanted any
+    /// more.
+    pub(super) fn wait(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+    ) -> Result<Option<KernelLock>, Failure> {
+        let begun = self.state().file.clone();
+        let outcome = acquire_from(begun, folder, name, |file| {
+            let mut state = self.state();
+            if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
+                state.wait.restart();
+                state.wants = None;
+                state.file = Some(Arc::clone(file));
+            }
+            drop(state);
+            self.go_through(file)
+        });
+        let mut state = self.state();
+        state.file = None;
+        let place = state.wait.place();
+        drop(state);
+        Ok(outcome?.map(|file| KernelLock::new(file, self.kind, place)))
+    }
+
+    /// Goes as far as it can without waiting: all the way, if the lock is free and nobody comes
+    /// first.
+    pub(super) fn pass(
+        &self,
+        folder: &Folder,
+        name: &OsStr,
+    ) -> Result<Option<KernelLock>, Failure> {
+        let mut state = self.state();
+        let Some(file) = state.file.clone() else { return Ok(None) };
+        let mut answer = Answer::Nothing;
+        let has_main = loop {
+            answer = match state.wait.next(answer) {
+                Step::Done(has_main) => break has_main,
+                Step::Lock(part, kind) => match take(&file, Step::Try(part, kind)) {
+                    Ok(Answer::Locked(false)) => {
+                        state.wants = Some((part, kind));
+                        return Ok(None);
+                    }
+                    outcome => outcome.map(|_| Answer::Nothing),
+                },
+                step => take(&file, step),
+            }
+            .map_err(|error| Failure::new(LOCK, error))?;
+        };
+        // What is not called so any more is no lock. The thread sees to another.
+        state.file = None;
+        let is_called =
+            file.is_still_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        let place = state.wait.place();
+        Ok((has_main && is_called).then(|| KernelLock::new(file, self.kind, place)))
+    }
+
+    fn go_through(&self, file: &LockFile) -> io::Result<bool> {
+        let mut answer = Answer::Nothing;
+        let mut state = self.state();
+        let mut wants = state.wants.take();
+        loop {
+            let step = match wants.take() {
+                Some((part, kind)) => Step::Lock(part, kind),
+                None => state.wait.next(answer),
+            };
+            answer = match step {
+                Step::Done(has_main) => return Ok(has_main),
+                Step::Lock(part, kind) => {
+                    // Only now may others say what they want.
+                    drop(state);
+                    let locked = file.lock(part, kind);
+                    state = self.state();
+                    locked?;
+                    Answer::Nothing
+                }
+                step => take(file, step)?,
+            };
+        }
+    }
+
+    /// Nobody wants the lock for the time being: those of other processes who come later must
+    /// not queue up behind nobody.
+    pub(super) fn stand_aside(&self) {
+        let mut state = self.state();
+        let parts = state.wait.stand_aside(CAN_UNLOCK_WHILE_WAITING);
+        if let Some(file) = &state.file {
+            for part in parts {
+                // Should it fail, they wait a little longer.
+                let _ = file.unlock(part);
+            }
+        }
+    }
+
+    /// The lock is wanted, or wanted after all. Whether this wait is as good as another that
+    /// begins now.
+    pub(super) fn step_in(&self) -> Result<bool, Failure> {
+        let mut state = self.state();
+        let WaitState { wait, file: Some(file), .. } = &mut *state else { return Ok(false) };
+        let Some(mut entering) = wait.step_in() else { return Ok(false) };
+        carry_out(file, |answer| entering.next(wait, answer))
+            .map_err(|error| Failure::new(LOCK, error))
     }
 
     /// What it waits for.
@@ -136,48 +265,30 @@ impl KernelWait {
         self.kind
     }
 
-    /// Waits on this thread for as long as it takes.
-    pub(super) fn wait(&self, folder: &Folder, name: &OsStr) -> Result<KernelLock, Failure> {
-        let file = acquire(folder, name, |file| {
-            *self.file() = Some(Arc::clone(file));
-            file.lock(Part::Gate, self.kind)?;
-            // Whoever gave up the wait meanwhile opens the gate after saying so. If that was
-            // before it was taken here, it is opened here.
-            if !self.is_wanted.load(Ordering::SeqCst) {
-                file.unlock(Part::Gate)?;
-            }
-            let waited = file.lock(Part::Main, self.kind);
-            file.unlock(Part::Gate)?;
-            waited.map(|()| true)
-        });
-        *self.file() = None;
-        // Waiting never says 'not now'.
-        file?
-            .map(|file| KernelLock::new(file, self.kind))
-            .ok_or_else(|| Failure::new(LOCK, Code::EAGAIN.error()))
+    fn state(&self) -> MutexGuard<'_, WaitState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Nobody wants the lock for the time being: those of other processes who come later must
-    /// not queue up behind nobody.
-    pub(super) fn stand_aside(&self) {
-        self.is_wanted.store(false, Ordering::SeqCst);
-        if CAN_UNLOCK_WHILE_WAITING && let Some(file) = &*self.file() {
-            // Should it fail, they wait a little longer.
-            let _ = file.unlock(Part::Gate);
+/// Does what the protocol says, until it is done. None of it waits.
+fn carry_out(file: &LockFile, mut next: impl FnMut(Answer) -> Step) -> io::Result<bool> {
+    let mut answer = Answer::Nothing;
+    loop {
+        answer = match next(answer) {
+            Step::Done(outcome) => return Ok(outcome),
+            step => take(file, step)?,
         }
     }
+}
 
-    /// The lock is wanted after all.
-    pub(super) fn step_back_in(&self) {
-        self.is_wanted.store(true, Ordering::SeqCst);
-        if CAN_UNLOCK_WHILE_WAITING && let Some(file) = &*self.file() {
-            // Without the gate the wait is as safe, and only less sure of its turn.
-            let _ = file.try_lock(Part::Gate, self.kind);
-        }
-    }
-
-    fn file(&self) -> MutexGuard<'_, Option<Arc<LockFile>>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+/// Does one step.
+fn take(file: &LockFile, step: Step) -> io::Result<Answer> {
+    match step {
+        Step::Try(part, kind) => file.try_lock(part, kind).map(Answer::Locked),
+        Step::Lock(part, kind) => file.lock(part, kind).map(|()| Answer::Nothing),
+        Step::Unlock(part) => file.unlock(part).map(|()| Answer::Nothing),
+        Step::Look(first, last) => file.find_place(first, last).map(Answer::Found),
+        Step::Done(_) => Ok(Answer::Nothing),
     }
 }
 
@@ -188,9 +299,23 @@ fn acquire(
     name: &OsStr,
     lock: impl Fn(&Arc<LockFile>) -> io::Result<bool>,
 ) -> Result<Option<Arc<LockFile>>, Failure> {
+    acquire_from(None, folder, name, lock)
+}
+
+/// The same, with a lock file that has been opened already.
+fn acquire_from(
+    mut opened: Option<Arc<LockFile>>,
+    folder: &Folder,
+    name: &OsStr,
+    lock: impl Fn(&Arc<LockFile>) -> io::Result<bool>,
+) -> Result<Option<Arc<LockFile>>, Failure> {
     for _ in 0..FRESH_STARTS {
-        let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
-        let file = Arc::new(file);
+        let file = match opened.take() {
+            Some(file) => file,
+            None => {
+                Arc::new(LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?)
+            }
+        };
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
             return Ok(None);
         }
@@ -212,8 +337,15 @@ pub(super) fn inspect(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::new("open", error)),
     };
-    if !file.is_locked(Part::Main, kind).map_err(|error| Failure::new(LOCK, error))? {
+    let in_lock = |error| Failure::new(LOCK, error);
+    if !file.is_locked(Part::Main, kind).map_err(in_lock)? {
         return Ok(None);
+    }
+    // Readers leave no note. One that is there is that of a writer who has died.
+    let by_writer =
+        kind == Kind::Read || file.is_locked(Part::Main, Kind::Read).map_err(in_lock)?;
+    if !by_writer {
+        return Ok(Some(None));
     }
     let mut line = vec![0; LONGEST_LINE];
     let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;

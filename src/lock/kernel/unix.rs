@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::Part;
+#[cfg(target_os = "linux")]
+use super::{LINE, Offset};
 use crate::fs::os::Folder;
 use crate::lock::Kind;
 
@@ -103,9 +105,25 @@ impl LockFile {
 
     /// Whether somebody has a lock that would make this one wait.
     pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
-        let mut range = range(part, lock_type(kind));
-        self.control(libc::F_OFD_GETLK, &mut range)?;
-        Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+        Ok(self.find(&mut range(part, lock_type(kind)))?.is_some())
+    }
+
+    /// A place in the line, between these two, that somebody else has. Of a lock that covers
+    /// many, which cannot be holdfast's, the last one.
+    pub(super) fn find_place(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
+        let mut range = range(Part::Place(first), libc::F_WRLCK);
+        range.l_len = Part::Place(last).offset() - range.l_start + 1;
+        let Some(offset) = self.find(&mut range)? else { return Ok(None) };
+        if range.l_len != 1 {
+            return Ok(Some(last));
+        }
+        Ok(Some(offset.saturating_sub(LINE).cast_unsigned().clamp(first, last)))
+    }
+
+    /// The offset of somebody else's lock that is in the way of this one.
+    fn find(&self, range: &mut libc::flock) -> io::Result<Option<i64>> {
+        self.control(libc::F_OFD_GETLK, range)?;
+        Ok((range.l_type != libc::F_UNLCK as libc::c_short).then_some(range.l_start))
     }
 
     fn control(&self, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
@@ -154,8 +172,9 @@ fn is_taken(error: &io::Error) -> bool {
 impl LockFile {
     fn file(&self, part: Part) -> &OwnedFd {
         match part {
-            Part::Gate => &self.gate,
             Part::Main => &self.main,
+            // There is no line here.
+            Part::Gate | Part::Place(_) => &self.gate,
         }
     }
 
@@ -206,6 +225,11 @@ impl LockFile {
             self.unlock(part)?;
         }
         Ok(!is_free)
+    }
+
+    /// There is no line here.
+    pub(super) fn find_place(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 }
 

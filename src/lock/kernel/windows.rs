@@ -17,7 +17,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
 
-use super::Part;
+use super::{Offset, Part};
 use crate::fs::os::Folder;
 use crate::lock::Kind;
 
@@ -96,6 +96,11 @@ impl LockFile {
             self.unlock(part)?;
         }
         Ok(!is_free)
+    }
+
+    /// There is no line here.
+    pub(super) fn find_place(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     fn lock_byte(&self, part: Part, flags: LOCK_FILE_FLAGS) -> io::Result<()> {

@@ -36,6 +36,7 @@ use windows_sys::Win32::System::SystemServices::{
 
 use crate::errno::Code;
 use crate::fs::{FileKind, FileSystem, FolderUse, Metadata};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp;
 
@@ -248,6 +249,26 @@ impl FileSystem for Os {
         open_existing(folder, name, GENERIC_READ | GENERIC_WRITE | DELETE)
     }
 
+    fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
+        let open = |access| {
+            let opening =
+                Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
+            native::open_at(folder, &name, &opening)
+        };
+        let handle = match open(GENERIC_READ | GENERIC_WRITE | DELETE) {
+            // It is read-only, or may not be written to.
+            Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
+                open(GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)?
+            }
+            outcome => outcome?,
+        };
+        if metadata_of(handle.as_handle())?.kind != FileKind::File {
+            return Err(Code::ELOOP.error());
+        }
+        Ok(File { handle, position: AtomicU64::new(0) })
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         match native::lock(file.handle.as_handle(), LOCKED_BYTE) {
             Ok(()) => Ok(true),
@@ -328,7 +349,7 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        native::flush(file.handle.as_handle())
+        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
     }
 
     /// A flush of everything: a way to leave the metadata out is not documented for a handle
@@ -337,9 +358,11 @@ impl FileSystem for Os {
         native::flush(file.handle.as_handle())
     }
 
-    /// No: NTFS and ReFS log changes of metadata, but nobody has tried this with power cuts.
-    fn keeps_order(&self, _file: &File, _device: u64) -> bool {
-        false
+    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
+    // with power cuts whether their order may be relied on.
+
+    fn begin_write_back(&self, _file: &File) -> io::Result<()> {
+        Ok(())
     }
 
     /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
@@ -373,24 +396,31 @@ impl FileSystem for Os {
     /// But FAT, as Microsoft publishes it (fastfat, flush.c), does nothing when a folder
     /// is flushed and answers success; there flushing a file writes its folders too.
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
-        let handle = folder.handle.as_handle();
-        if folder.flushable {
-            match native::flush(handle) {
-                Ok(()) if native::has_journal(handle) => return Ok(()),
-                Ok(()) => {}
-                Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
-                Err(error) => return Err(error),
+        METRICS.syncs.folder(|| {
+            let handle = folder.handle.as_handle();
+            if folder.flushable {
+                match native::flush(handle) {
+                    Ok(()) if native::has_journal(handle) => return Ok(()),
+                    Ok(()) => {}
+                    Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        match file {
-            Some(file) => native::flush(file.handle.as_handle()),
-            None => native::flush(passing_file(handle)?.as_handle()),
-        }
+            match file {
+                Some(file) => native::flush(file.handle.as_handle()),
+                None => native::flush(passing_file(handle)?.as_handle()),
+            }
+        })
     }
 
     /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
     /// own where the folder cannot be flushed.
     fn sync_file_system(&self, _folder: &Folder) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    /// Never, for the same reason.
+    fn sync_file_system_of(&self, _file: &File) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
 
@@ -427,6 +457,26 @@ impl FileSystem for Os {
                 let _ = set_attributes(handle, attributes);
             }
         })
+    }
+
+    fn folder_modified(&self, folder: &Folder) -> io::Result<SystemTime> {
+        let written = native::general(folder.handle.as_handle())?.ftLastWriteTime;
+        time_of(native::wide(written.dwHighDateTime, written.dwLowDateTime))
+            .ok_or_else(|| Code::EOVERFLOW.error())
+    }
+
+    fn set_folder_modified(&self, folder: &Folder, time: SystemTime) -> io::Result<()> {
+        let own = native::reopen_folder(folder.handle.as_handle(), FILE_WRITE_ATTRIBUTES)?;
+        std::fs::File::from(own).set_modified(time)
+    }
+
+    /// A folder has no bytes that could be locked.
+    fn try_lock_folder(&self, _folder: &Folder) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
     }
 }
 

@@ -1,0 +1,336 @@
+'use strict'
+
+// The class LockManager, as Vectra's fork uses it.
+
+const assert = require('node:assert/strict')
+const { once } = require('node:events')
+const fs = require('node:fs')
+const path = require('node:path')
+const { after, describe, test } = require('node:test')
+const { failure, holdfast, names, newFolder } = require('./helpers.js')
+const vectra = require('../vectra.js')
+const { GUARD, Peer } = require('./programs/lock-peer.js')
+
+const { AtomicOperations, LockManager, SessionFileError, lockManager } = holdfast
+
+/** A call that never settles fails its test, and does not keep the specs from ending. */
+const LIMITS = { timeout: 3 * GUARD }
+after(() => void setTimeout(() => process.exit(1), 10_000).unref())
+
+/** Waits as long as it takes, in the class's own terms. */
+const PATIENT = { retries: GUARD / 1000, minTimeout: 1000, maxTimeout: 1000 }
+const IMPATIENT = { retries: 2, minTimeout: 20, maxTimeout: 30 }
+
+/** What the fork's LocalIndex does with its manager, as far as locks and files go. */
+class LocalIndex {
+  /** @param {string} folder @param {any} manager @param {object} options */
+  constructor(folder, manager, options) {
+    this.folder = folder
+    this.file = path.join(folder, 'index.json')
+    this.manager = manager
+    this.options = options
+  }
+
+  async createIndex() {
+    const lock = await this.manager.acquireWriteLock(this.folder, this.options)
+    try {
+      await AtomicOperations.writeFile(this.file, '{"items":[]}')
+    } finally {
+      await lock.release()
+    }
+  }
+
+  async beginUpdate() {
+    assert.equal(this.lock, undefined, 'an update is under way')
+    this.lock = await this.manager.acquireWriteLock(this.folder, this.options)
+    this.items = await this.listItems()
+  }
+
+  async endUpdate() {
+    await AtomicOperations.writeFile(this.file, JSON.stringify({ items: this.items }))
+    await this.lock.release()
+    this.lock = undefined
+  }
+
+  async insertItem(item) {
+    if (this.lock) return void this.items.push(item)
+    await this.beginUpdate()
+    this.items.push(item)
+    await this.endUpdate()
+  }
+
+  async listItems() {
+    const lock = await this.manager.acquireReadLock(this.folder, this.options)
+    try {
+      return JSON.parse(await AtomicOperations.readFile(this.file)).items
+    } finally {
+      await lock.release()
+    }
+  }
+}
+
+test('holdfast/vectra has the very same classes', () => {
+  assert.deepEqual(vectra, { AtomicOperations, LockManager, lockManager })
+  assert.ok(lockManager instanceof LockManager)
+})
+
+for (const protocol of ['kernel', 'proper-lockfile']) {
+  describe(`protocol: '${protocol}'`, LIMITS, () => {
+    const patient = { ...PATIENT, protocol }
+    const impatient = { ...IMPATIENT, protocol }
+    const look = { protocol }
+
+    test("works the fork's way: update, and read in the middle of it", async (t) => {
+      const folder = path.join(newFolder(t), 'index')
+      const index = new LocalIndex(folder, new LockManager(), { protocol })
+      await index.createIndex()
+      await index.beginUpdate()
+      await index.insertItem('one')
+      // Asks the same manager for a read lock while it has the write lock.
+      assert.deepEqual(await index.listItems(), [])
+      await index.insertItem('two')
+      await index.endUpdate()
+      await index.insertItem('three')
+      assert.deepEqual(await index.listItems(), ['one', 'two', 'three'])
+      await Promise.all(Array.from({ length: 20 }, (_, i) => new LocalIndex(folder, index.manager, patient).insertItem(i)))
+      assert.equal((await index.listItems()).length, 23)
+      assert.deepEqual(names(folder), protocol === 'kernel' ? ['.vectra.lock', 'index.json'] : ['index.json'])
+    })
+
+    test('two managers on one folder in two processes serialise', async (t) => {
+      const folder = newFolder(t)
+      const counter = path.join(folder, 'counter')
+      fs.writeFileSync(counter, '0')
+      const count = async (/** @type {any} */ { holdfast, fs }, folder, counter, options) => {
+        const manager = new holdfast.LockManager()
+        for (let i = 0; i < 40; i++) {
+          const lock = await manager.acquireWriteLock(folder, options)
+          const before = Number(fs.readFileSync(counter, 'utf8'))
+          await new Promise((resolve) => setImmediate(resolve))
+          fs.writeFileSync(counter, String(before + 1))
+          await lock.release()
+        }
+      }
+      await Promise.all([new Peer(t), new Peer(t)].map((peer) => peer.run(count, folder, counter, patient)))
+      assert.equal(fs.readFileSync(counter, 'utf8'), '80')
+    })
+
+    test('isWriteLocked is true while it is held, here or elsewhere, and false after', async (t) => {
+      const folder = newFolder(t)
+      const manager = new LockManager()
+      const other = new LockManager()
+      assert.equal(await manager.isWriteLocked(folder, look), false)
+      const lock = await manager.acquireWriteLock(folder, { protocol })
+      assert.equal(await manager.isWriteLocked(folder, look), true)
+      assert.equal(await other.isWriteLocked(folder, look), true)
+      await lock.release()
+      assert.equal(await manager.isWriteLocked(folder, look), false)
+      const peer = new Peer(t)
+      await peer.run(async ({ holdfast, kept }, folder, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
+      }, folder, { protocol })
+      assert.equal(await manager.isWriteLocked(folder, look), true)
+      await peer.release()
+      assert.equal(await manager.isWriteLocked(folder, look), false)
+      assert.equal(await manager.isWriteLocked(path.join(folder, 'missing'), look), false)
+    })
+
+    test('tryAcquireWriteLock gives null at once when it is held, by whomever', async (t) => {
+      const folder = newFolder(t)
+      const manager = new LockManager()
+      const lock = await manager.tryAcquireWriteLock(folder, { protocol })
+      assert.ok(lock)
+      // Were it to wait, it would not be answered before the test is over.
+      const endless = { protocol, retries: 1_000_000, minTimeout: 1000, maxTimeout: 1000 }
+      assert.equal(await manager.tryAcquireWriteLock(folder, endless), null)
+      assert.equal(await new LockManager().tryAcquireWriteLock(folder, endless), null)
+      await lock.release()
+      const peer = new Peer(t)
+      await peer.run(async ({ holdfast, kept }, folder, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
+      }, folder, { protocol })
+      assert.equal(await manager.tryAcquireWriteLock(folder, endless), null)
+      await peer.release()
+      const again = await manager.tryAcquireWriteLock(folder, { protocol })
+      await again?.release()
+      assert.ok(again)
+    })
+
+    test('waiting stops after the bound, with an error that names the holder', async (t) => {
+      const folder = newFolder(t)
+      const peer = new Peer(t)
+      await peer.run(async ({ holdfast, kept }, folder, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
+      }, folder, { protocol })
+      const error = await failure(() => lockManager.acquireWriteLock(folder, impatient))
+      assert.ok(error instanceof SessionFileError)
+      assert.equal(error.code, 'ELOCKED')
+      assert.equal(error.path, folder)
+      // 20 + 30
+      assert.ok(error.message.includes('after 50 ms'), error.message)
+      assert.ok(error.message.includes(path.join(folder, '.vectra.lock')), error.message)
+      if (protocol === 'kernel') {
+        assert.equal(error.holder?.pid, peer.pid)
+        assert.ok(error.message.includes(`process ${peer.pid} on `), error.message)
+      } else {
+        // All that a folder tells.
+        assert.ok(error.message.includes('held by another process'), error.message)
+      }
+      await peer.release()
+      const lock = await lockManager.acquireWriteLock(folder, { protocol })
+      const own = await failure(() => new LockManager().acquireWriteLock(folder, impatient))
+      assert.ok(own.message.includes('held by this process'), own.message)
+      await lock.release()
+    })
+
+    test('a read lock is granted at once to the manager that has the write lock, and to no other', async (t) => {
+      const folder = newFolder(t)
+      const link = `${folder}-link`
+      fs.symlinkSync(folder, link)
+      t.after(() => fs.rmSync(link))
+      const manager = new LockManager()
+      const write = await manager.acquireWriteLock(folder, { protocol })
+      const once = { protocol, retries: 0 }
+      const reads = []
+      for (const spelling of [folder, `${folder}/`, `${folder}/../${path.basename(folder)}`, link, path.relative(process.cwd(), folder)]) {
+        reads.push(await manager.acquireReadLock(spelling, once))
+      }
+      assert.equal((await failure(() => new LockManager().acquireReadLock(folder, once))).code, 'ELOCKED')
+      assert.equal((await failure(() => manager.acquireWriteLock(folder, once))).code, 'ELOCKED')
+      // The readers among them are protected to the last.
+      await write.release()
+      await write.release()
+      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      await Promise.all(reads.slice(1).map((read) => read.release()))
+      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      await reads[0]?.release()
+      await (await new LockManager().acquireWriteLock(folder, once)).release()
+    })
+
+    test('one that waits to read goes in when its own manager gets the write lock', async (t) => {
+      const folder = newFolder(t)
+      const other = await new LockManager().acquireWriteLock(folder, { protocol })
+      const manager = new LockManager()
+      const writing = manager.acquireWriteLock(folder, patient)
+      const readings = [manager.acquireReadLock(folder, patient), manager.acquireReadLock(folder, patient)]
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      await other.release()
+      const [write, ...reads] = await Promise.all([writing, ...readings])
+      await write?.release()
+      await Promise.all(reads.map((read) => read.release()))
+      await (await manager.acquireWriteLock(folder, { protocol, retries: 0 })).release()
+    })
+
+    test('releaseAllLocks gives back what this manager has, and nothing else', async (t) => {
+      const [one, two] = [newFolder(t), newFolder(t)]
+      const [manager, other] = [new LockManager(), new LockManager()]
+      await manager.acquireWriteLock(one, { protocol })
+      await manager.acquireReadLock(one, { protocol })
+      const kept = await other.acquireWriteLock(two, { protocol })
+      await manager.releaseAllLocks()
+      await manager.releaseAllLocks()
+      assert.equal(await manager.isWriteLocked(one, look), false)
+      assert.equal(await manager.isWriteLocked(two, look), true)
+      await kept.release()
+    })
+
+    test('a folder that is missing is made to write in, and an error to read in', async (t) => {
+      const folder = path.join(newFolder(t), 'a', 'b')
+      const error = await failure(() => lockManager.acquireReadLock(folder, { protocol }))
+      assert.equal(error.code, 'ENOENT')
+      assert.equal(fs.existsSync(folder), false)
+      const lock = await lockManager.acquireWriteLock(folder, { protocol })
+      assert.deepEqual(names(folder), ['.vectra.lock'])
+      // As deleteIndex does it.
+      fs.rmSync(folder, { recursive: true })
+      const outcome = await lock.release().then(() => 'released', (error) => error.code)
+      assert.equal(outcome, protocol === 'kernel' ? 'released' : 'ECOMPROMISED')
+    })
+
+    test('locks go with their process, however it ends', async (t) => {
+      const folder = newFolder(t)
+      const peer = new Peer(t)
+      await peer.run(async ({ holdfast }, folder, options) => {
+        await holdfast.lockManager.acquireWriteLock(folder, options)
+      }, folder, { protocol })
+      await peer.kill(protocol === 'kernel' ? 'SIGKILL' : 'SIGTERM')
+      await (await lockManager.acquireWriteLock(folder, { protocol, retries: 0 })).release()
+    })
+
+    test('extend', async (t) => {
+      const folder = newFolder(t)
+      const lock = await lockManager.acquireWriteLock(folder, { protocol })
+      const before = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
+      await lock.extend(60_000)
+      const after = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
+      if (protocol === 'kernel') assert.equal(after, before)
+      else assert.ok(after >= before + 59_000, `${after - before} ms`)
+      await assert.rejects(lock.extend(-1), { code: 'ERR_OUT_OF_RANGE' })
+      await assert.rejects(lock.extend(/** @type {any} */ ('1')), { code: 'ERR_INVALID_ARG_TYPE' })
+      await lock.release()
+      await lock.extend(1000)
+    })
+  })
+}
+
+test('a lock that is lost aborts its signal, also for those who read under it', LIMITS, async (t) => {
+  const folder = newFolder(t)
+  const options = /** @type {const} */ ({ protocol: 'proper-lockfile', stale: 2000 })
+  const write = await lockManager.acquireWriteLock(folder, options)
+  const read = await lockManager.acquireReadLock(folder, options)
+  assert.equal((await new LockManager().acquireWriteLock(newFolder(t))).signal.aborted, false)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  const alive = setInterval(() => {}, 1000)
+  if (!read.signal.aborted) await once(read.signal, 'abort')
+  clearInterval(alive)
+  assert.equal(write.signal.reason.code, 'ECOMPROMISED')
+  await assert.rejects(write.extend(1000), { code: 'ECOMPROMISED' })
+  // The last of them gives it back.
+  await write.release()
+  await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
+})
+
+test('many readers, in several processes, go together, and beside no writer', LIMITS, async (t) => {
+  const folder = newFolder(t)
+  const reads = await Promise.all(Array.from({ length: 10 }, () => new LockManager().acquireReadLock(folder)))
+  const peer = new Peer(t)
+  await peer.run(async ({ holdfast, kept }, folder) => {
+    kept.lock = await holdfast.lockManager.acquireReadLock(folder)
+  }, folder)
+  for (const read of reads) assert.equal(read.kind, 'read')
+  assert.equal(await lockManager.isWriteLocked(folder), false)
+  assert.equal(await lockManager.tryAcquireWriteLock(folder), null)
+  await Promise.all(reads.map((read) => read.release()))
+  assert.equal(await lockManager.tryAcquireWriteLock(folder), null)
+  await peer.release()
+  await (await lockManager.acquireWriteLock(folder, { retries: 0 })).release()
+})
+
+test('the lock of one protocol is not taken for one of the other', async (t) => {
+  const folder = newFolder(t)
+  fs.mkdirSync(path.join(folder, '.vectra.lock'))
+  const error = await failure(() => lockManager.acquireWriteLock(folder))
+  assert.equal(error.code, 'EISDIR')
+  assert.match(String(error.hint), /proper-lockfile/)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  await (await lockManager.acquireWriteLock(folder)).release()
+  const other = await failure(() => lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' }))
+  assert.equal(other.code, 'ENOTDIR')
+  assert.match(String(other.hint), /kernel/)
+})
+
+test('wrong arguments are told before anything happens', async (t) => {
+  const folder = path.join(newFolder(t), 'index')
+  for (const [options, code] of /** @type {[any, string][]} */ ([
+    [{ retry: 1 }, 'ERR_INVALID_ARG_VALUE'], [{ retries: -1 }, 'ERR_OUT_OF_RANGE'], [{ retries: '1' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ minTimeout: -1 }, 'ERR_OUT_OF_RANGE'], [{ maxTimeout: NaN }, 'ERR_OUT_OF_RANGE'], [{ stale: 1999 }, 'ERR_OUT_OF_RANGE'],
+    [{ protocol: 'other' }, 'ERR_INVALID_ARG_VALUE'], [1, 'ERR_INVALID_ARG_TYPE'],
+  ])) {
+    for (const name of /** @type {const} */ (['acquireWriteLock', 'acquireReadLock', 'tryAcquireWriteLock'])) {
+      await assert.rejects(lockManager[name](folder, options), { code }, `${name} ${JSON.stringify(options)}`)
+    }
+  }
+  await assert.rejects(lockManager.isWriteLocked(folder, /** @type {any} */ ({ retries: 1 })), { code: 'ERR_INVALID_ARG_VALUE' })
+  await assert.rejects(lockManager.acquireWriteLock(''), { code: 'ERR_INVALID_ARG_VALUE' })
+  assert.equal(fs.existsSync(folder), false)
+})

@@ -1,0 +1,99 @@
+/**
+ * `holdfast/compat/proper-lockfile`: the package `proper-lockfile` 4, with its functions, arguments,
+ * codes and messages. It excludes programs that run the package, and is excluded by them: the lock
+ * of `file` is the folder `file.lock`.
+ *
+ * **Differs from the package.** A lock is kept fresh by a thread without JavaScript, so a blocked
+ * event loop does not lose it. Who waits has a lock as soon as it is free, and not at the next
+ * attempt. A stale lock is never taken over by two at once, and is had 200 ms later. A lock that
+ * somebody else has taken is not removed when it is given back: `release()` rejects with
+ * `ECOMPROMISED`. Unknown options are refused by name, and `fs` must be `node:fs` itself or be left
+ * out. Signals that end the process remove its locks without a handler in JavaScript.
+ *
+ * @example
+ * ```js
+ * import fs from 'node:fs'
+ * import lockfile from 'holdfast/compat/proper-lockfile'
+ *
+ * fs.writeFileSync('some-file', '')
+ * const release = await lockfile.lock('some-file', { retries: 5 })
+ * console.log(await lockfile.check('some-file'))
+ * await release()
+ * ```
+ */
+declare function lock(file: string, options?: lock.LockOptions): Promise<() => Promise<void>>
+
+declare namespace lock {
+  export { lock }
+
+  /** How often, and at what intervals, a lock is tried for: `factor` 2, `minTimeout` 1000, `maxTimeout` Infinity. */
+  export interface RetryOptions {
+    /** @default 10 */
+    retries?: number | undefined
+    /** @default 2 */
+    factor?: number | undefined
+    /** Milliseconds. @default 1000 */
+    minTimeout?: number | undefined
+    /** Milliseconds. @default Infinity */
+    maxTimeout?: number | undefined
+    /** Milliseconds in all. @default Infinity */
+    maxRetryTime?: number | undefined
+    /** Makes each pause up to twice as long. @default false */
+    randomize?: boolean | undefined
+    /** @default false */
+    forever?: boolean | undefined
+    /** Whether the process may end while it waits between attempts. @default false */
+    unref?: boolean | undefined
+  }
+
+  /** What {@link unlock} and {@link check} need to know to find a lock. */
+  export interface FindOptions {
+    /** Whether `file` means the file that symbolic links lead to, which must then exist. @default true */
+    realpath?: boolean | undefined
+    /** The path of the lock folder. @default `${file}.lock` */
+    lockfilePath?: string | undefined
+    /** `node:fs` itself; anything else is refused. */
+    fs?: typeof import('node:fs') | undefined
+  }
+
+  /** The options of {@link check}. */
+  export interface CheckOptions extends FindOptions {
+    /** Milliseconds after which a lock is abandoned, at least 2000. @default 10000 */
+    stale?: number | undefined
+  }
+
+  /** The options of {@link lockSync}. */
+  export interface LockSyncOptions extends CheckOptions {
+    /** Milliseconds between two refreshments, from 1000 to `stale / 2`. @default stale / 2 */
+    update?: number | null | undefined
+    /** Is told when the lock is lost. @default throws, which ends the process */
+    onCompromised?: ((error: Error) => void) | undefined
+  }
+
+  /** The options of {@link lock}. */
+  export interface LockOptions extends LockSyncOptions {
+    /** How often to try again. @default 0 */
+    retries?: number | RetryOptions | undefined
+  }
+
+  /**
+   * Gives back a lock of this thread, whoever has taken it.
+   *
+   * @throws `ENOTACQUIRED`.
+   */
+  export function unlock(file: string, options?: FindOptions): Promise<void>
+
+  /** Whether a file is locked, and the lock not stale. */
+  export function check(file: string, options?: CheckOptions): Promise<boolean>
+
+  /** {@link lock} on the calling thread, without retries (`ESYNC`). */
+  export function lockSync(file: string, options?: LockSyncOptions): () => void
+
+  /** {@link unlock} on the calling thread. */
+  export function unlockSync(file: string, options?: FindOptions): void
+
+  /** {@link check} on the calling thread. */
+  export function checkSync(file: string, options?: CheckOptions): boolean
+}
+
+export = lock

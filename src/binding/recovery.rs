@@ -1,0 +1,146 @@
+//! `recoverFromCrash`, and `setDefaults({ cleanup })`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use napi_derive::napi;
+
+use super::convert::{NativeError, NativeValue};
+use super::port::Port;
+use super::write::Control;
+use crate::error::{Error, ErrorKind, Operation};
+use crate::io::pool;
+use crate::recovery::submit::{Outcome, submit, submit_in_turn};
+use crate::recovery::{Action, Options, Request, first_write};
+use crate::write::Format;
+
+/// How to recover. What is left out has the default of the public contract.
+#[napi(object)]
+#[derive(Default)]
+pub struct RecoveryOptions {
+    pub legacy: Option<bool>,
+    pub promote: Option<bool>,
+    /// Milliseconds.
+    pub min_age: Option<f64>,
+    pub recursive: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub is_json: Option<bool>,
+}
+
+impl From<RecoveryOptions> for Options {
+    fn from(given: RecoveryOptions) -> Options {
+        let default = Options::default();
+        Options {
+            legacy: given.legacy.unwrap_or(default.legacy),
+            promote: given.promote,
+            min_age: given.min_age.map_or(default.min_age, |milliseconds| {
+                // What is too long for a duration is as good as for ever.
+                Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(Duration::MAX)
+            }),
+            recursive: given.recursive.unwrap_or(default.recursive),
+            dry_run: given.dry_run.unwrap_or(default.dry_run),
+            validate: (given.is_json == Some(true)).then_some(Format::Json),
+        }
+    }
+}
+
+/// One decision.
+#[napi(object)]
+pub struct NativeAction {
+    pub path: String,
+    pub action: String,
+    pub to: Option<String>,
+    pub reason: String,
+    pub error: Option<NativeError>,
+}
+
+impl From<Action> for NativeAction {
+    fn from(Action { path, act, to, reason, error }: Action) -> NativeAction {
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let error = error.map(|error| {
+            NativeError::from(Error {
+                kind: error.kind,
+                operation: Operation::Recover,
+                path: path.clone(),
+                attempts: 1,
+                exhausted: false,
+                committed: error.committed,
+            })
+        });
+        let (path, to) = (text(path), to.map(text));
+        NativeAction { path, action: act.name().to_owned(), to, reason, error }
+    }
+}
+
+#[napi]
+impl Port {
+    /// Recovers a folder, or a file of which nothing but temp files has to change. Without
+    /// `mayChange` the value of a file that has to change itself has `needsLock`.
+    #[napi]
+    pub fn recover(
+        &self,
+        id: f64,
+        path: String,
+        options: Option<RecoveryOptions>,
+        may_change: bool,
+        control: Option<&Control>,
+    ) {
+        let request = request(path, options);
+        let answer = self.recovered(id, request.path.clone());
+        submit(pool(), request, may_change, control_of(control), answer);
+    }
+
+    /// Recovers a file whose lock the caller holds, in its turn among the writes to it. The lock
+    /// with the number `hold`, if there is one, is given back when that is done.
+    #[napi]
+    pub fn recover_in_turn(
+        &self,
+        id: f64,
+        path: String,
+        options: Option<RecoveryOptions>,
+        hold: Option<u32>,
+        control: Option<&Control>,
+    ) {
+        let request = request(path, options);
+        let hold = hold.and_then(|number| self.environment.holds.take(number));
+        let answer = self.recovered(id, request.path.clone());
+        submit_in_turn(pool(), request, hold, control_of(control), answer);
+    }
+}
+
+impl Port {
+    fn recovered(
+        &self,
+        id: f64,
+        path: PathBuf,
+    ) -> impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static {
+        let environment = Arc::clone(&self.environment);
+        move |outcome| {
+            let value = outcome.map(|outcome| {
+                let (actions, needs_lock) = match outcome {
+                    Outcome::Done(actions) => (actions, None),
+                    Outcome::NeedsLock(actions) => (actions, Some(true)),
+                };
+                let actions = Some(actions.into_iter().map(NativeAction::from).collect());
+                NativeValue { actions, needs_lock, ..NativeValue::default() }
+            });
+            environment.answer(id, Operation::Recover, &path, value);
+        }
+    }
+}
+
+fn request(path: String, options: Option<RecoveryOptions>) -> Request {
+    let options = options.map_or_else(Options::default, Options::from);
+    Request { path: PathBuf::from(path), options, now: SystemTime::now() }
+}
+
+fn control_of(control: Option<&Control>) -> Arc<crate::write::Control> {
+    control.map_or_else(Arc::default, |given| Arc::clone(&given.control))
+}
+
+/// Has folders swept when this process first writes to them, or no more.
+#[napi]
+pub fn sweep_on_first_write(is_wanted: bool) {
+    first_write::sweep_on_first_write(is_wanted);
+}

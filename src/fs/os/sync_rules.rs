@@ -1,0 +1,77 @@
+//! What is known of the way in which file systems sync.
+//!
+//! Two things, and both only of ext4 with its journal, xfs and btrfs:
+//!
+//! - They keep the changes of names, sizes and attributes in order: a rename cannot reach the
+//!   disk before what was done to the file ahead of it. POSIX does not promise that; for these
+//!   it has been tried with power cuts. It allows a shorter way to durability; see
+//!   [`crate::write`].
+//! - `syncfs` makes everything durable and says what it could not write. Linux reports lost
+//!   data there since 5.8 and a journal that gave up since 5.17. (On ext4 without a journal
+//!   the device is told to flush before the last blocks are sent to it, so it is not one of
+//!   these.)
+//!
+//! Everything else (network file systems, overlays, FUSE) gets the textbook sequence, file by
+//! file. With `HOLDFAST_PUBLISH=textbook` nothing relies on the order of changes.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use crate::fs::SyncRules;
+
+/// ext2, ext3 and ext4 have the same number.
+const EXT: u64 = 0xEF53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683E;
+
+/// A mounted file system: its device and its identity. A device may be given another file
+/// system while the process lives.
+type Mounted = (u64, u64);
+
+static KNOWN: LazyLock<Mutex<HashMap<Mounted, SyncRules>>> = LazyLock::new(Mutex::default);
+
+static MAY_RELY_ON_ORDER: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("HOLDFAST_PUBLISH").is_none_or(|way| way != "textbook"));
+
+/// Whether `syncfs` reports every failure.
+static SYNCFS_REPORTS: LazyLock<bool> = LazyLock::new(|| {
+    let system = rustix::system::uname();
+    let mut numbers = system.release().to_str().unwrap_or_default().split('.');
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    (next(), next()) >= (Some(5), Some(17))
+});
+
+/// The rules of the file system of an open file on `device`.
+pub(super) fn sync_rules(file: BorrowedFd<'_>, device: u64) -> SyncRules {
+    let Ok(found) = rustix::fs::fstatvfs(file) else { return SyncRules::default() };
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let rules = known.entry((device, found.f_fsid));
+    *rules.or_insert_with(|| {
+        let is_journaled = is_journaled(file, device).unwrap_or(false);
+        SyncRules {
+            keeps_order: is_journaled && *MAY_RELY_ON_ORDER,
+            syncs_whole: is_journaled && *SYNCFS_REPORTS,
+        }
+    })
+}
+
+fn is_journaled(file: BorrowedFd<'_>, device: u64) -> Option<bool> {
+    // The type is a signed number on some platforms, but never negative.
+    match u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()? {
+        XFS | BTRFS => Some(true),
+        EXT => has_journal(device),
+        _ => None,
+    }
+}
+
+/// Whether an ext file system has a journal. Without one (ext2, and ext4 made so) nothing is
+/// kept in order.
+fn has_journal(device: u64) -> Option<bool> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let place = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let name = place.file_name()?.to_str()?;
+    // The number of the thread that commits the journal; there is none without a journal.
+    let thread = std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok()?;
+    Some(thread.trim().parse::<u32>().is_ok())
+}

@@ -1,0 +1,145 @@
+//! Which names belong to which file.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::time::{Duration, SystemTime};
+
+use crate::temp;
+
+/// What the JavaScript that holdfast replaces calls its temp files.
+const TEMP: &str = ".tmp";
+
+/// What it calls the file that is about to be replaced.
+const BACKUP: &str = ".bak";
+
+/// What stands before the time in the name of a corrupt file that was kept.
+const ASIDE: &str = ".corrupt-";
+
+/// Where something that was left comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// `<file>.bak`: it was the file.
+    Backup,
+    /// `<file>.tmp`: it was to become the file.
+    LegacyTemp,
+    /// A temp file with a random name, which was to become the file.
+    Temp,
+}
+
+/// What is left of the writes of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// What the file is called.
+    pub file: OsString,
+    /// The names, and whether it is certain that they belong to this file: a long name is cut
+    /// short in those of temp files.
+    pub names: Vec<(OsString, Origin, bool)>,
+    /// When the last corrupt version of the file was set aside, if any was: milliseconds since
+    /// 1970.
+    pub set_aside: Option<u64>,
+}
+
+/// The names of a file's remains that are known beforehand.
+pub fn legacy(file: &OsStr) -> [OsString; 2] {
+    [TEMP, BACKUP].map(|suffix| with(file, suffix))
+}
+
+/// The name under which a corrupt file is kept.
+pub fn aside(file: &OsStr, time: u64) -> OsString {
+    with(file, &format!("{ASIDE}{time}"))
+}
+
+fn with(name: &OsStr, suffix: &str) -> OsString {
+    let mut name = name.to_owned();
+    name.push(suffix);
+    name
+}
+
+/// When a corrupt version of `file` was set aside, if this is the name of one.
+pub fn time_of_aside(name: &OsStr, file: &OsStr) -> Option<u64> {
+    let rest = name.as_encoded_bytes().strip_prefix(file.as_encoded_bytes())?;
+    let digits = std::str::from_utf8(rest.strip_prefix(ASIDE.as_bytes())?).ok()?;
+    // `parse` would take a sign.
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// A time in milliseconds since 1970.
+pub fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whether a file of this name has to be JSON.
+pub fn is_json(file: &OsStr) -> bool {
+    let name = file.as_encoded_bytes();
+    name.len()
+        .checked_sub(5)
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(b".json"))
+}
+
+impl Remains {
+    fn none_of(file: &OsStr) -> Remains {
+        Remains { file: file.to_owned(), names: Vec::new(), set_aside: None }
+    }
+
+    /// What is left of one file, among the names in its folder.
+    pub fn of_file(file: &OsStr, names: &[OsString]) -> Remains {
+        let [temp, backup] = legacy(file);
+        let mut remains = Remains::none_of(file);
+        for name in names {
+            let origin = if *name == temp {
+                Some((Origin::LegacyTemp, true))
+            } else if *name == backup {
+                Some((Origin::Backup, true))
+            } else {
+                temp::parse(name).and_then(|parsed| {
+                    let is_it = match parsed.may_be_cut {
+                        false => parsed.basename == file,
+                        true => {
+                            file.as_encoded_bytes().starts_with(parsed.basename.as_encoded_bytes())
+                        }
+                    };
+                    is_it.then_some((Origin::Temp, !parsed.may_be_cut))
+                })
+            };
+            if let Some((origin, is_certain)) = origin {
+                remains.names.push((name.clone(), origin, is_certain));
+            }
+        }
+        remains.look_aside(names);
+        remains
+    }
+
+    /// What is left of all files in a folder with these names: temp files, and with `legacy`
+    /// those of the JavaScript that holdfast replaces.
+    pub fn in_folder(names: &[OsString], legacy: bool) -> Vec<Remains> {
+        let mut all: BTreeMap<OsString, Remains> = BTreeMap::new();
+        let mut add = |file: &OsStr, name: &OsString, origin, is_certain| {
+            let remains = all.entry(file.to_owned()).or_insert_with(|| Remains::none_of(file));
+            remains.names.push((name.clone(), origin, is_certain));
+        };
+        for name in names {
+            if let Some(parsed) = temp::parse(name) {
+                add(parsed.basename, name, Origin::Temp, !parsed.may_be_cut);
+            } else if legacy {
+                let bytes = name.as_encoded_bytes();
+                for (suffix, origin) in [(TEMP, Origin::LegacyTemp), (BACKUP, Origin::Backup)] {
+                    let file = bytes.strip_suffix(suffix.as_bytes()).and_then(temp::os_str);
+                    if let Some(file) = file.filter(|file| !matches!(file.len(), 0)) {
+                        add(file, name, origin, true);
+                    }
+                }
+            }
+        }
+        let mut all: Vec<Remains> = all.into_values().collect();
+        all.iter_mut().for_each(|remains| remains.look_aside(names));
+        all
+    }
+
+    fn look_aside(&mut self, names: &[OsString]) {
+        if !self.names.is_empty() {
+            self.set_aside = names.iter().filter_map(|name| time_of_aside(name, &self.file)).max();
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! What a recovery decides, case by case.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use holdfast::errno::Code;
+use holdfast::error::ErrorKind;
+use holdfast::fs::sim::{Attributes, Fault, OperationKind, SimFs};
+use holdfast::recovery::{self, Act, Action, Options, Request};
+use holdfast::write::{Control, Format};
+
+const FILE: &str = "/dir/state.json";
+const TEMP: &str = "/dir/.state.json.0123456789abcdef.tmp";
+const OTHER: &str = "/dir/.state.json.fedcba9876543210.tmp";
+const UUID: &str = "/dir/.state.json.123e4567-e89b-12d3-a456-426614174000.tmp";
+const LEGACY: &str = "/dir/state.json.tmp";
+const BACKUP: &str = "/dir/state.json.bak";
+const GOOD: &[u8] = b"{\"turn\": 1}";
+const NEW: &[u8] = b"{\"turn\": 2}";
+const TORN: &[u8] = b"{\"turn\": ";
+
+/// Long after everything on a simulated disk was changed.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+fn at(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+type Taken = Result<Option<Box<dyn Any>>, ErrorKind>;
+
+fn free(_: &Path) -> Taken {
+    Ok(Some(Box::new(())))
+}
+
+fn disk(files: &[(&str, &[u8])]) -> SimFs {
+    let fs = SimFs::new();
+    fs.put_folder("/dir").unwrap();
+    for (path, content) in files {
+        fs.put_file(path, content).unwrap();
+    }
+    fs
+}
+
+fn recover(fs: &SimFs, path: &str, options: Options) -> Vec<Action> {
+    let request = Request { path: path.into(), options, now: now() };
+    let actions = recovery::recover(fs, &request, &free, &Control::default()).unwrap();
+    assert_eq!(fs.open_handles(), (0, 0));
+    actions
+}
+
+fn acts(actions: &[Action]) -> Vec<(&str, Act)> {
+    actions.iter().map(|action| (action.path.to_str().unwrap(), action.act)).collect()
+}
+
+fn named(fs: &SimFs) -> Vec<Action> {
+    recover(fs, FILE, Options::default())
+}
+
+fn files(fs: &SimFs) -> Vec<String> {
+    let names = fs.list("/dir").unwrap();
+    names.into_iter().map(|name| name.into_string().unwrap()).collect()
+}
+
+fn read(fs: &SimFs, path: &str) -> Vec<u8> {
+    fs.read_file(path).unwrap().to_vec()
+}
+
+// ── The four cases ────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_whole_temp_file_becomes_the_missing_file_that_was_named() {
+    for temp in [TEMP, UUID, LEGACY] {
+        let fs = disk(&[(temp, NEW)]);
+        assert_eq!(acts(&named(&fs)), [(temp, Act::Promoted)]);
+        assert_eq!(files(&fs), ["state.json"]);
+        assert_eq!(read(&fs, FILE), NEW);
+        assert_eq!(acts(&named(&fs)), []);
+    }
+}
+
+#[test]
+fn the_newest_whole_temp_file_becomes_the_file_and_the_others_go() {
+    let fs = disk(&[(TEMP, GOOD), (OTHER, NEW), (UUID, TORN)]);
+    fs.set_modified(TEMP, at(10)).unwrap();
+    fs.set_modified(OTHER, at(20)).unwrap();
+    fs.set_modified(UUID, at(30)).unwrap();
+    let actions = named(&fs);
+    assert_eq!(actions[0].act, Act::Promoted);
+    assert_eq!(actions[0].to.as_deref(), Some(Path::new(FILE)));
+    assert_eq!(files(&fs), ["state.json"]);
+    assert_eq!(read(&fs, FILE), NEW);
+}
+
+#[test]
+fn what_is_not_whole_or_a_bare_scalar_is_never_promoted() {
+    for content in [TORN, b"", b" \n", b"12", b"\"text\"", b"true", b"{}x", b"{\"\xff\":1}"] {
+        let fs = disk(&[(TEMP, content), (LEGACY, content)]);
+        let actions = named(&fs);
+        assert_eq!(acts(&actions), [(TEMP, Act::Removed), (LEGACY, Act::Removed)]);
+        assert_eq!(files(&fs), Vec::<String>::new(), "{}", content.escape_ascii());
+    }
+}
+
+#[test]
+fn without_promote_a_temp_file_of_a_missing_file_is_removed() {
+    let fs = disk(&[(TEMP, NEW)]);
+    let options = Options { promote: Some(false), ..Options::default() };
+    assert_eq!(acts(&recover(&fs, FILE, options)), [(TEMP, Act::Removed)]);
+    let fs = disk(&[(TEMP, NEW)]);
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Removed)]);
+    assert_eq!(files(&fs), Vec::<String>::new());
+    let fs = disk(&[(TEMP, NEW)]);
+    let options = Options { promote: Some(true), ..Options::default() };
+    assert_eq!(acts(&recover(&fs, "/dir", options)), [(TEMP, Act::Promoted)]);
+}
+
+#[test]
+fn a_backup_becomes_the_missing_file() {
+    let fs = disk(&[(BACKUP, GOOD)]);
+    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Restored)]);
+    assert_eq!(read(&fs, FILE), GOOD);
+    // Such as it is, if there is nothing better.
+    let fs = disk(&[(BACKUP, TORN)]);
+    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Restored)]);
+    assert_eq!(read(&fs, FILE), TORN);
+}
+
+#[test]
+fn of_a_backup_and_a_temp_file_the_newer_one_that_is_whole_becomes_the_file() {
+    for (temp, time, expected) in [(NEW, 20, NEW), (NEW, 5, GOOD), (TORN, 20, GOOD)] {
+        let fs = disk(&[(BACKUP, GOOD), (LEGACY, temp)]);
+        fs.set_modified(BACKUP, at(10)).unwrap();
+        fs.set_modified(LEGACY, at(time)).unwrap();
+        named(&fs);
+        assert_eq!(read(&fs, FILE), expected);
+        assert_eq!(files(&fs), ["state.json"]);
+    }
+}
+
+#[test]
+fn what_is_beside_a_good_file_is_removed() {
+    let fs = disk(&[(FILE, GOOD), (TEMP, NEW), (UUID, TORN), (LEGACY, NEW), (BACKUP, NEW)]);
+    let actions = named(&fs);
+    assert!(actions.iter().all(|action| action.act == Act::Removed), "{actions:?}");
+    assert_eq!(actions.last().unwrap().path, Path::new(BACKUP), "the backup goes last");
+    assert_eq!(files(&fs), ["state.json"]);
+    assert_eq!(read(&fs, FILE), GOOD);
+}
+
+#[test]
+fn a_backup_goes_only_after_the_file_is_durable() {
+    let fs = disk(&[(FILE, GOOD), (BACKUP, NEW)]);
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFile));
+    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Failed)]);
+    assert_eq!(read(&fs, BACKUP), NEW);
+}
+
+#[test]
+fn a_corrupt_file_is_kept_aside_and_what_is_good_restored() {
+    for corrupt in [TORN, b"", b"\n"] {
+        for source in [TEMP, UUID, LEGACY, BACKUP] {
+            let fs = disk(&[(source, NEW)]);
+            let attributes = Attributes { mode: 0o640, uid: 1000, gid: 1000 };
+            fs.put_file_with(FILE, corrupt, attributes).unwrap();
+            let actions = named(&fs);
+            assert_eq!(acts(&actions), [(FILE, Act::SetAside), (source, Act::Restored)]);
+            let aside = actions[0].to.clone().unwrap();
+            assert_eq!(aside, PathBuf::from(format!("{FILE}.corrupt-1700000000001")));
+            assert_eq!(fs.read_file(aside).unwrap().as_slice(), corrupt);
+            assert_eq!(read(&fs, FILE), NEW);
+            assert_eq!(fs.inspect(FILE).unwrap().mode, 0o640, "{source}");
+            assert_eq!(acts(&named(&fs)), []);
+        }
+    }
+}
+
+#[test]
+fn a_corrupt_file_is_never_kept_in_the_place_of_another() {
+    let taken = format!("{FILE}.corrupt-1700000000001");
+    let fs = disk(&[(FILE, TORN), (BACKUP, GOOD), (&taken, b"an older one")]);
+    let actions = named(&fs);
+    assert_eq!(actions[0].to, Some(PathBuf::from(format!("{FILE}.corrupt-1700000000002"))));
+    assert_eq!(read(&fs, &taken), b"an older one");
+}
+
+#[test]
+fn a_corrupt_file_with_nothing_good_stays_and_so_does_its_backup() {
+    let fs = disk(&[(FILE, TORN), (BACKUP, TORN), (TEMP, TORN)]);
+    let expected = [(FILE, Act::Left), (TEMP, Act::Removed), (BACKUP, Act::Left)];
+    assert_eq!(acts(&named(&fs)), expected);
+    let fs = disk(&[(FILE, TORN)]);
+    assert_eq!(acts(&named(&fs)), [(FILE, Act::Left)]);
+}
+
+#[test]
+fn a_backup_that_create_backup_made_is_not_restored_by_itself() {
+    let own = format!("{FILE}.1699999999999.backup");
+    let fs = disk(&[(FILE, TORN), (&own, GOOD)]);
+    assert_eq!(acts(&named(&fs)), [(FILE, Act::Left)]);
+    assert_eq!(read(&fs, FILE), TORN);
+}
+
+#[test]
+fn only_json_is_judged_unless_everything_is_to_be() {
+    let text = "/dir/notes.txt";
+    let backup = "/dir/notes.txt.bak";
+    for validate in [None, Some(Format::Json)] {
+        let fs = disk(&[(text, b"not json"), (backup, GOOD)]);
+        let actions = recover(&fs, text, Options { validate, ..Options::default() });
+        match validate {
+            None => assert_eq!(acts(&actions), [(backup, Act::Removed)]),
+            Some(_) => {
+                assert_eq!(acts(&actions), [(text, Act::SetAside), (backup, Act::Restored)]);
+            }
+        }
+    }
+    // An empty file is as good as its backup only if that is empty, too.
+    let fs = disk(&[(text, b""), (backup, b"text")]);
+    assert_eq!(acts(&recover(&fs, text, Options::default())), [(backup, Act::Left)]);
+    let fs = disk(&[(text, b""), (backup, b"")]);
+    assert_eq!(acts(&recover(&fs, text, Options::default())), [(backup, Act::Removed)]);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_damage() {
+    let marked = b"\xEF\xBB\xBF {\"turn\": 1}";
+    let fs = disk(&[(FILE, marked), (BACKUP, NEW)]);
+    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Removed)]);
+    let fs = disk(&[(LEGACY, marked)]);
+    assert_eq!(acts(&named(&fs)), [(LEGACY, Act::Promoted)]);
+}
+
+// ── What is an orphan ─────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_temp_file_whose_lock_is_held_is_left() {
+    let fs = disk(&[(FILE, GOOD), (TEMP, NEW)]);
+    let lock = fs.hold_lock(TEMP).unwrap();
+    assert_eq!(acts(&named(&fs)), [(TEMP, Act::Left)]);
+    drop(lock);
+    assert_eq!(acts(&named(&fs)), [(TEMP, Act::Removed)]);
+}
+
+#[test]
+fn a_temp_file_that_is_young_is_left_and_not_even_opened() {
+    for temp in [TEMP, UUID, LEGACY] {
+        let fs = disk(&[(temp, NEW)]);
+        fs.set_modified(temp, now() - Duration::from_millis(59_999)).unwrap();
+        assert_eq!(acts(&named(&fs)), [(temp, Act::Left)]);
+        assert_eq!(common::count_of(&fs, OperationKind::OpenToChange), 0);
+        let options = Options { min_age: Duration::ZERO, ..Options::default() };
+        assert_eq!(acts(&recover(&fs, FILE, options)), [(temp, Act::Promoted)]);
+        // A clock that has been set back makes nothing old.
+        let fs = disk(&[(temp, NEW)]);
+        fs.set_modified(temp, now() + Duration::from_secs(1)).unwrap();
+        assert_eq!(acts(&named(&fs)), [(temp, Act::Left)]);
+    }
+}
+
+#[test]
+fn a_writer_that_comes_in_between_keeps_its_file() {
+    for path in [FILE, "/dir"] {
+        // Whatever stands under the name by the time it is locked is not what was looked at.
+        let fs = disk(&[(FILE, GOOD), (TEMP, NEW)]);
+        let replace = |fs: &SimFs, _: &Path| {
+            fs.take_away(TEMP).unwrap();
+            fs.put_file(TEMP, b"another").unwrap();
+        };
+        fs.inject(Fault::intrude(replace).of(OperationKind::TryLock));
+        assert_eq!(acts(&recover(&fs, path, Options::default())), []);
+        assert_eq!(read(&fs, TEMP), b"another");
+    }
+}
+
+#[test]
+fn nothing_is_overwritten_by_what_is_promoted() {
+    for source in [TEMP, LEGACY, BACKUP] {
+        let fs = disk(&[(source, NEW)]);
+        let write = |fs: &SimFs, _: &Path| fs.put_file(FILE, b"[\"theirs\"]").unwrap();
+        fs.inject(Fault::intrude(write).of(OperationKind::RenameNew));
+        assert_eq!(acts(&named(&fs)), [(source, Act::Left)]);
+        assert_eq!(read(&fs, FILE), b"[\"theirs\"]");
+        assert_eq!(read(&fs, source), NEW);
+    }
+}
+
+#[test]
+fn a_file_that_is_written_while_it_is_set_aside_is_put_back() {
+    let fs = disk(&[(FILE, TORN), (BACKUP, GOOD)]);
+    let write = |fs: &SimFs, _: &Path| {
+        fs.take_away(FILE).unwrap();
+        fs.put_file(FILE, b"[\"theirs\"]").unwrap();
+    };
+    fs.inject(Fault::intrude(write).of(OperationKind::RenameNew));
+    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Left)]);
+    assert_eq!(files(&fs), ["state.json", "state.json.bak"]);
+    assert_eq!(read(&fs, FILE), b"[\"theirs\"]");
+}
+
+#[test]
+fn a_file_whose_lock_is_held_is_not_changed() {
+    let fs = disk(&[(FILE, TORN), (TEMP, NEW), ("/dir/.other.0123456789abcdef.tmp", TORN)]);
+    let held = |_: &Path| -> Taken { Ok(None) };
+    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let actions = recovery::recover(&fs, &request, &held, &Control::default()).unwrap();
+    let expected = [("/dir/.other.0123456789abcdef.tmp", Act::Removed), (TEMP, Act::Left)];
+    assert_eq!(acts(&actions), expected);
+}
+
+#[test]
+fn what_is_found_after_the_lock_was_taken_decides() {
+    let fs = disk(&[(FILE, TORN), (TEMP, NEW)]);
+    let own = fs.clone();
+    let late = move |_: &Path| -> Taken {
+        own.put_file(FILE, GOOD).unwrap();
+        Ok(Some(Box::new(())))
+    };
+    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let actions = recovery::recover(&fs, &request, &late, &Control::default()).unwrap();
+    assert_eq!(acts(&actions), [(TEMP, Act::Removed)]);
+    assert_eq!(read(&fs, FILE), GOOD);
+}
+
+#[test]
+fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
+    let foreign = Attributes { mode: 0o666, uid: 2000, gid: 2000 };
+    for (folder, user, is_taken) in [
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 1000, false),
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 0, false),
+        (Attributes { mode: 0o1777, uid: 2000, gid: 0 }, 1000, true),
+        (Attributes { mode: 0o777, uid: 0, gid: 0 }, 1000, true),
+    ] {
+        for source in [TEMP, BACKUP, LEGACY] {
+            let fs = disk(&[(FILE, b"")]);
+            fs.put_folder_with("/dir", folder).unwrap();
+            fs.put_file_with(source, NEW, foreign).unwrap();
+            fs.set_user(user, user);
+            named(&fs);
+            assert_eq!(read(&fs, FILE) == NEW, is_taken, "{folder:?}, {user}");
+        }
+    }
+}
+
+// ── Folders ───────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
+    let bystanders: &[(&str, &[u8])] = &[
+        ("/dir/state.json", GOOD),
+        ("/dir/state.json.tmp", NEW),
+        ("/dir/state.json.bak", NEW),
+        ("/dir/.state.json.lock", b""),
+        ("/dir/.state.json.0123456789abcdeF.tmp", NEW),
+        ("/dir/.state.json.0123456789abcde.tmp", NEW),
+        ("/dir/..0123456789abcdef.tmp", NEW),
+        ("/dir/.0123456789abcdef.tmp", NEW),
+        ("/dir/state.json.0123456789abcdef.tmp", NEW),
+        ("/dir/state.json.1.backup", NEW),
+        ("/dir/state.json.corrupt-1", TORN),
+    ];
+    let fs = disk(bystanders);
+    fs.put_folder("/dir/.folder.0123456789abcdef.tmp").unwrap();
+    fs.put_link("/dir/.link.0123456789abcdef.tmp", "state.json").unwrap();
+    let before = fs.paths();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
+    assert_eq!(fs.paths(), before);
+
+    // What a transaction has left is settled by its own rules; a record that is none is left.
+    let record = "/dir/.holdfast.0123456789abcdef.intent";
+    let staged = "/dir/.state.json.0123456789abcdef.0.txn";
+    let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);
+    let before = fs.paths();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(record, Act::Left)]);
+    assert_eq!(fs.paths(), before);
+
+    let fs = disk(&[(FILE, GOOD), (LEGACY, NEW), (BACKUP, NEW), ("/dir/lost.bak", GOOD)]);
+    let options = Options { legacy: true, ..Options::default() };
+    let actions = recover(&fs, "/dir", options);
+    let expected =
+        [("/dir/lost.bak", Act::Restored), (LEGACY, Act::Removed), (BACKUP, Act::Removed)];
+    assert_eq!(acts(&actions), expected);
+    assert_eq!(files(&fs), ["lost", "state.json"]);
+}
+
+#[test]
+fn folders_below_are_dealt_with_when_that_is_wanted() {
+    let below = "/dir/a/b/.x.0123456789abcdef.tmp";
+    let fs = disk(&[(FILE, GOOD), (TEMP, NEW), (below, TORN)]);
+    fs.put_link("/dir/link", "/elsewhere").unwrap();
+    fs.put_file("/elsewhere/.x.0123456789abcdef.tmp", TORN).unwrap();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Removed)]);
+    let options = Options { recursive: true, ..Options::default() };
+    assert_eq!(acts(&recover(&fs, "/dir", options)), [(below, Act::Removed)]);
+    assert!(fs.read_file("/elsewhere/.x.0123456789abcdef.tmp").is_ok());
+}
+
+#[test]
+fn one_bad_entry_does_not_hide_the_others() {
+    let (dark, closed) = ("/dir/a.dark", "/dir/.b.json.0123456789abcdef.tmp");
+    let fs = disk(&[(FILE, GOOD), (TEMP, NEW)]);
+    let foreign = Attributes { mode: 0, uid: 2000, gid: 2000 };
+    fs.put_folder_with(dark, foreign).unwrap();
+    fs.put_file_with(closed, NEW, foreign).unwrap();
+    let options = Options { recursive: true, ..Options::default() };
+    let actions = recover(&fs, "/dir", options);
+    let expected = [(closed, Act::Failed), (TEMP, Act::Removed), (dark, Act::Failed)];
+    assert_eq!(acts(&actions), expected);
+    let ErrorKind::System(failure) = &actions[0].error.as_ref().unwrap().kind else { panic!() };
+    assert_eq!(failure.code(), Some(Code::EACCES));
+    assert_eq!(failure.path.as_deref(), Some(Path::new(closed)));
+}
+
+#[test]
+fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
+    let long = "n".repeat(240) + ".json";
+    let cut =
+        |basename: &str| holdfast::temp::name_with(basename.as_ref(), 7).into_string().unwrap();
+    let temp = format!("/dir/{}", cut(&long));
+    let file = format!("/dir/{long}");
+    let fs = disk(&[(&temp, NEW)]);
+    assert_eq!(acts(&recover(&fs, &file, Options::default())), [(temp.as_str(), Act::Left)]);
+    let options = Options { promote: Some(true), ..Options::default() };
+    assert_eq!(acts(&recover(&fs, "/dir", options)), [(temp.as_str(), Act::Left)]);
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(temp.as_str(), Act::Removed)]);
+}
+
+#[test]
+fn thousands_of_orphans_of_one_file_are_dealt_with_without_opening_them_all() {
+    for (dry_run, whole) in [(false, 1500), (true, 1500), (false, 0)] {
+        let fs = disk(&[(BACKUP, TORN)]);
+        fs.set_modified(BACKUP, at(1)).unwrap();
+        let temp = |number: u64| {
+            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            Path::new("/dir").join(name)
+        };
+        for number in 0..2000 {
+            // The newest are torn; of the whole ones each says what it is.
+            let text = format!("{{\"number\": {number}}}");
+            let text = if number < whole { text.as_bytes() } else { TORN };
+            fs.put_file(temp(number), text).unwrap();
+            fs.set_modified(temp(number), at(10 + number)).unwrap();
+        }
+        let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for number in 1..=50 {
+            let most = most.clone();
+            let look = move |fs: &SimFs, _: &Path| {
+                let (open, _) = fs.open_handles();
+                most.fetch_max(open, std::sync::atomic::Ordering::Relaxed);
+            };
+            fs.inject(Fault::intrude(look).of(OperationKind::TryLock).at(number));
+        }
+        let actions = recover(&fs, FILE, Options { dry_run, ..Options::default() });
+        assert!(most.load(std::sync::atomic::Ordering::Relaxed) <= 40);
+        let count = |act| actions.iter().filter(|action| action.act == act).count();
+        assert_eq!((count(Act::Left), count(Act::Failed)), (0, 0));
+        if whole == 0 {
+            // Then the backup has to do, such as it is.
+            assert_eq!((count(Act::Restored), count(Act::Removed)), (1, 2000));
+            assert_eq!(read(&fs, FILE), TORN);
+            continue;
+        }
+        let promoted = actions.iter().find(|action| action.act == Act::Promoted).unwrap();
+        assert_eq!(promoted.path, temp(1499));
+        assert_eq!((count(Act::Promoted), count(Act::Restored)), (1, 0));
+        assert!(count(Act::Removed) >= 2000, "{}", count(Act::Removed));
+        if !dry_run {
+            assert_eq!(read(&fs, FILE), b"{\"number\": 1499}");
+            assert_eq!(files(&fs), ["state.json"]);
+        }
+    }
+}
+
+// ── The rest ──────────────────────────────────────────────────────────────────────────────
+
+#[test]
+fn a_dry_run_says_the_same_and_changes_nothing() {
+    let scenes: &[&[(&str, &[u8])]] = &[
+        &[(TEMP, NEW), (OTHER, TORN), (BACKUP, GOOD)],
+        &[(FILE, TORN), (TEMP, NEW), (BACKUP, GOOD)],
+        &[(FILE, GOOD), (LEGACY, NEW), (BACKUP, GOOD)],
+        &[(FILE, TORN), (LEGACY, TORN), (BACKUP, TORN)],
+    ];
+    for scene in scenes {
+        let fs = disk(scene);
+        let before = fs.describe();
+        let options = Options { dry_run: true, ..Options::default() };
+        let said = recover(&fs, FILE, options);
+        assert_eq!(fs.describe(), before);
+        for kind in [OperationKind::SyncFile, OperationKind::SyncFolder, OperationKind::Write] {
+            assert_eq!(common::count_of(&fs, kind), 0);
+        }
+        let done = named(&fs);
+        assert_eq!(acts(&said), acts(&done));
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_at_all_is_an_error() {
+    let fs = disk(&[]);
+    fs.put_link("/dir/loop", "loop").unwrap();
+    for (path, code) in [("/missing/file", Code::ENOENT), ("/dir/loop", Code::ELOOP)] {
+        let request = Request { path: path.into(), options: Options::default(), now: now() };
+        let error = recovery::recover(&fs, &request, &free, &Control::default()).unwrap_err();
+        let ErrorKind::System(failure) = error else { panic!("{error}") };
+        assert_eq!(failure.code(), Some(code));
+    }
+    let control = Control::default();
+    control.cancel();
+    let fs = disk(&[(TEMP, TORN)]);
+    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let error = recovery::recover(&fs, &request, &free, &control).unwrap_err();
+    assert!(matches!(error, ErrorKind::Cancelled));
+    assert!(fs.read_file(TEMP).is_ok());
+}
+
+#[test]
+fn a_file_behind_a_link_is_recovered_where_it_is() {
+    let fs = disk(&[(TEMP, NEW)]);
+    fs.put_link("/link.json", FILE).unwrap();
+    assert_eq!(acts(&recover(&fs, "/link.json", Options::default())), [(TEMP, Act::Promoted)]);
+    assert_eq!(read(&fs, FILE), NEW);
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_still_gives_what_has_a_known_name() {
+    let fs = disk(&[]);
+    let unlisted = Attributes { mode: 0o333, uid: 1000, gid: 1000 };
+    fs.put_folder_with("/dark", unlisted).unwrap();
+    fs.put_file("/dark/state.json.bak", GOOD).unwrap();
+    let actions = recover(&fs, "/dark/state.json", Options::default());
+    let expected = [("/dark", Act::Failed), ("/dark/state.json.bak", Act::Restored)];
+    assert_eq!(acts(&actions), expected);
+}
+
+#[test]
+fn a_recovery_that_was_cut_off_is_finished_by_the_next_one_in_the_folder() {
+    // The corrupt file is aside, and its successor, a moment old by now, not in place yet.
+    let aside = format!("{FILE}.corrupt-1700000000000");
+    let fs = disk(&[(&aside, TORN), (TEMP, NEW)]);
+    fs.set_modified(TEMP, now() - Duration::from_secs(1)).unwrap();
+    let before = fs.after_kill();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Restored)]);
+    // Without the one that was set aside it is an ordinary temp file, and a young one.
+    before.take_away(&aside).unwrap();
+    assert_eq!(acts(&recover(&before, "/dir", Options::default())), [(TEMP, Act::Left)]);
+}
