@@ -1691,6 +1691,8 @@ export interface WalReplay extends AsyncIterableIterator<WalEntry> {
 
 /** A log that is open for reading. */
 export interface WalReader {
+  /** The names of the collections that are there now. `ENOENT` when the log has gone. */
+  collections(): Promise<string[]>
   /**
    * As {@link Wal.replay}. Beside a process that writes it shows a prefix of what is appended: whole
    * batches, none left out, up to some moment after the iteration began. A collection that is not
@@ -1802,7 +1804,8 @@ export interface Wal {
  *
  * @param dir The folder of the log. It is made if there is none; the folder above it must be there.
  * @throws {SessionFileError} `ELOCKED` when another has the log open (`holder` says who), `EWALDAMAGED`
- *   when there is damage that `recovery` refuses (nothing of it has been changed then), or errno names.
+ *   when there is damage that `recovery` refuses (nothing of it has been changed then), or errno names:
+ *   `ENOENT` when the folder above it is not there, or with `readOnly` the log itself.
  * @throws {TypeError} When an argument is of the wrong type or an option is not known.
  * @throws {RangeError} When a number is out of range.
  * @example

@@ -365,6 +365,7 @@ async function logs() {
   other.damage.length
   const reader = await openWal('log', { readOnly: true, recovery: 'skipCorrupt' })
   expect<Equal<typeof reader, everything.WalReader>>()
+  expect<Equal<ReturnType<typeof reader.collections>, Promise<string[]>>>()
   for await (const { id } of reader.replay('a')) expect<Equal<typeof id, string>>()
   // @ts-expect-error a reader does not write
   reader.append('a', [])

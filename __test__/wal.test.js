@@ -450,6 +450,7 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
     const reader = await openWal(pathToFileURL(dir), { readOnly: true })
     assert.deepEqual((await all(reader.replay('a', { from: 11n }))).map(({ sequence }) => sequence), Array.from({ length: 490 }, (_, i) => BigInt(i + 11)))
     assert.deepEqual(await all(reader.replay('unknown')), [])
+    assert.deepEqual(await reader.collections(), ['a'])
     await wal.append('a', inserts(5))
     const seen = await inChild(async ({ dir }, { holdfast }) => {
       const reader = await holdfast.openWal(dir, { readOnly: true })
@@ -460,7 +461,11 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
     assert.equal(seen, 505)
     assert.deepEqual(fs.readdirSync(path.join(dir, 'a')), before)
     await reader.close()
-    assert.equal((await failure(() => reader.replay('a'))).code, 'EWALCLOSED')
+    for (const call of [() => reader.replay('a'), () => reader.collections()]) assert.equal((await failure(call)).code, 'EWALCLOSED')
+    const missing = await failure(() => openWal(path.join(dir, 'missing'), { readOnly: true }))
+    assert.deepEqual([missing.code, missing.operation], ['ENOENT', 'open wal'])
+    assert.match(missing.hint, /folder of the log/)
+    assert.equal((await failure(() => openWal(path.join(dir, 'a', 'wal_current.avro'), { readOnly: true }))).code, 'ENOTDIR')
   })
 })
 

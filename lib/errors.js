@@ -92,7 +92,7 @@ function failed(path, operation, failure, signal) {
   error.attempts = native.attempts
   error.committed = native.committed
   const holder = native.holder && toHolder(native.holder)
-  assign(error, { hint: hintFor(native), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage) })
+  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage) })
   return error
 }
 

@@ -23,11 +23,25 @@ const HINTS = {
   EXDEV: 'The file and its folder are on different file systems.',
 }
 
+/** What of it is different for write-ahead logs. @type {Record<string, string>} */
+const LOG_HINTS = {
+  EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
+  ENOENT: 'The folder of the log, or the one above it, does not exist.',
+  ENOSPC: 'The disk is full. The batch is not in the log; free some space and append it again.',
+  EWALDAMAGED: "`damage` says what and where. Restore the log from a copy, or open it with `recovery: 'skipCorrupt'` and see in `damage` what was lost.",
+  EWALPOISONED: 'Close the log and open it again: everything that was acknowledged as synced is there, and the batches that failed are there whole or not at all.',
+  EWALTOOLARGE: 'Append it as several batches.',
+}
+
+const LOG_OPERATION = /\bwal\b/
+
 /**
  * @param {import('./binding.js').NativeError} error
+ * @param {string} operation
  * @returns {string | undefined}
  */
-function hintFor(error) {
+function hintFor(error, operation) {
+  if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
   }

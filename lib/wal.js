@@ -100,7 +100,15 @@ const openWal = async function openWal(/** @type {any} */ dir, /** @type {any} *
   const target = toPath(dir, 'dir')
   checkTogether(read)
   const path = toAbsolute(target).replace(/(?<=[^\\/])[\\/]+$/, '')
-  return /** @type {any} */ (read.readOnly ? new WalReader(target, path, read) : openToAppend(target, path, read))
+  return /** @type {any} */ (read.readOnly ? openToRead(target, path, read) : openToAppend(target, path, read))
+}
+
+/** @param {string} target @param {string} path @param {Options} options */
+async function openToRead(target, path, options) {
+  const reader = new WalReader(target, path, options)
+  // A path that leads nowhere is no log without entries.
+  await reader.collections()
+  return reader
 }
 
 /** @param {string} target @param {string} path @param {Options} options */
@@ -141,6 +149,17 @@ class WalReader {
     this.#dir = dir
     this.#path = path
     this.#recovery = RECOVERIES[recovery]
+  }
+
+  async collections() {
+    if (this.#isClosed) throw failed(this.#dir, 'wal read', CLOSED)
+    try {
+      /** @type {NativeValue} */
+      const { names = [] } = await port.run((opened, id) => opened.readWalIn(id, this.#path))
+      return names
+    } catch (error) {
+      throw failed(this.#dir, 'open wal', error)
+    }
   }
 
   /** @param {string} collection @param {unknown} [options] */
