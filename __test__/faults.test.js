@@ -184,7 +184,8 @@ async function failEach(t, { shape, disk, way, options, errors = ERRORS, times =
         const wrong = bench.problems(outcome)
         if (!outcome.trace.some((line) => line.includes('(INJECTED)'))) wrong.push('nothing has failed')
         const affected = time === 'once' ? [index] : calls.flatMap((call, other) => (other >= index && call.name === name ? [other] : []))
-        const isQuestion = QUESTIONS.has(name)
+        // Whether the target is still this file is asked after its last sync.
+        const isQuestion = QUESTIONS.has(name) || (name === 'newfstatat' && affected[0] > renamed)
         const matters = !isQuestion && affected.some((other) => other >= created && other <= settled)
         check?.(outcome, {
           error, time, name, line, matters,
