@@ -472,10 +472,14 @@ export interface RecoveryAction {
    * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
    *   corrupt.
    * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
+   *   removed it.
+   * - `'conflict'`: such a transaction names it, but somebody else has changed it since, so it was
+   *   left as it is. `to` has what it would have got.
    * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
    * - `'failed'`: something should have been done, and `error` says why it was not.
    */
-  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed'
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
   /** Why. For people: the wording is not part of the contract. */
   reason: string
   /** Of what was promoted, restored or set aside: what it is called now. */
@@ -510,7 +514,8 @@ export interface RecoveryReport {
  * {@link createBackup} has made does not count: going back to it is for you to decide.
  *
  * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
- * `minAge`; so this may run beside writers of this and other processes. Nothing is ever
+ * `minAge`; so this may run beside writers of this and other processes. In a folder that is shared
+ * like `/tmp` (sticky and writable by all) what other users left is left alone. Nothing is ever
  * overwritten: what becomes a file gets its name only while nothing has it. What has become a
  * file is fully durable when the promise resolves, and nothing good is removed before something
  * as good is durable. It may be cut off at any moment, run again, and run by several processes at
@@ -563,6 +568,162 @@ export interface Defaults {
  * ```
  */
 export function setDefaults(defaults: Defaults): void
+
+/** The options of {@link transaction}. */
+export interface TransactionOptions {
+  /**
+   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds
+   * through a power cut. `'none'`: nothing is synced; all or nothing holds when the process is
+   * killed, but not through a power cut. (There is no `'file'`: what is decided has to be on the
+   * disk before the first file changes, and then there is little left to leave out.)
+   * @default 'full'
+   */
+  durability?: 'none' | 'full' | undefined
+  /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
+  mode?: number | undefined
+  /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
+  chown?: { uid: number; gid: number } | false | undefined
+  /**
+   * Attempts in all to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
+   * function is not called again.
+   * @default 3
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds before the second attempt, as in {@link WriteOptionsBase.retryDelay}.
+   * @default 100
+   */
+  retryDelay?: number | undefined
+  /**
+   * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed.
+   * Once it is decided it stands, and resolves.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Is told (`warn`) when an unfinished transaction was settled first; `null` for nobody.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/**
+ * What the function of a {@link transaction} works with. Nothing it does touches a file before
+ * the function has returned. Operations on one file take effect in the order of the calls. What
+ * has been started and not been waited for when the function returns is still part of the
+ * transaction. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
+ * the transaction does not name is a `TypeError`.
+ */
+export interface Transaction {
+  /**
+   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects
+   * with `ENOENT` when there is none. With an encoding it is a string.
+   */
+  read(path: string | URL, encoding: BufferEncoding): Promise<string>
+  read(path: string | URL): Promise<Buffer>
+  /** The file gets this content. The data is copied, so a buffer may be used again at once. */
+  write(
+    path: string | URL,
+    data: string | NodeJS.ArrayBufferView,
+    options?: {
+      /**
+       * For strings.
+       * @default 'utf8'
+       */
+      encoding?: BufferEncoding | undefined
+    },
+  ): Promise<void>
+  /**
+   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or
+   * returns something else, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and
+   * `EBADJSON`. What `update` throws is thrown as it is. Resolves to a value of the caller's own.
+   * Any operation on the same file within `update` rejects with `EDEADLK`.
+   */
+  updateJson<T = any>(
+    path: string | URL,
+    update: (data: T) => T | void | Promise<T | void>,
+    options?: {
+      /** What to start from when there is no file. */
+      defaultValue?: T | undefined
+      /**
+       * As for `JSON.stringify`.
+       * @default no indentation
+       */
+      indent?: number | string | undefined
+    },
+  ): Promise<T>
+  /** The file is removed. That there is none is no error. */
+  remove(path: string | URL): Promise<void>
+}
+
+/**
+ * Changes several files together: all of them or none, whatever happens. They may be in several
+ * folders and on several file systems.
+ *
+ * **Promises.** `fn` stages what is to change; when it has returned, everything new is written
+ * beside the files and synced, then a record of what is to be done is, and that decides: from
+ * there on the transaction is done. The files are renamed into their places. A throw in `fn`
+ * rolls back and is thrown as it is. After a crash at any point, a power cut included, the next
+ * transaction that names one of the files, or `recoverFromCrash` on one of the folders,
+ * completes what was decided, and takes everything else away. Write locks of all
+ * files are held from before `fn` to the end, and taken in one order that is the same
+ * everywhere: transactions on the same files never wait for each other in a circle. Whoever reads
+ * under read locks, or in a transaction, never sees half of one that is under way, nor does
+ * anybody after recovery. A file that somebody without a lock has changed between the crash and the recovery is left as it
+ * is; the new content it was to get is then beside it, as `<file>.conflict-<id>`.
+ *
+ * The changes take their place in the order of the writes of this process to the same files.
+ * Inside {@link withLock} on some or all of the files it works under the locks that are held.
+ *
+ * **Does not promise.** Who reads without locks may see some files changed and others not yet,
+ * for the moment that the renames take. Between a crash in that moment and the recovery so does
+ * everybody who does not read in a transaction (that settles what is unfinished first), read
+ * locks or not: call `recoverFromCrash` when a program starts. Isolation holds among those who use
+ * the locks. Each file that is replaced or removed is read once, to know it again after a crash,
+ * and the folders of the files are listed once, which takes milliseconds where there are ten
+ * thousand names.
+ * The contents that are staged are held in memory. A call with more files than may be open at once
+ * fails with `EMFILE`. Folders and symbolic links are not made; a link leads to the file that
+ * is meant. Who holds the lock of one file and names others as well waits for those
+ * out of the order, and may meet somebody doing the opposite: then `timeout` ends it.
+ *
+ * An error with `committed: false` means that no file has changed. With `committed: true` the
+ * transaction is decided, but something kept it from being completed (a file that could not be
+ * renamed, a sync that failed): it stands, and recovery completes it.
+ *
+ * @param paths Every file that the transaction may read or change. The first one's folder has
+ *   the record that decides.
+ * @param fn Gets the transaction. What it returns is ignored.
+ * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
+ *   transaction or an update of one of the files or a read lock on it, `EUNSETTLED` when an
+ *   unfinished transaction on one of the files cannot be settled (its other folder is not
+ *   mounted; `error.cause.path` is its record), or errno names as for {@link atomicWrite}.
+ * @example
+ * ```js
+ * import { atomicWriteJson, transaction } from 'holdfast'
+ *
+ * await atomicWriteJson('anna.json', { balance: 10 })
+ * await atomicWriteJson('ben.json', { balance: 0 })
+ * await transaction(['anna.json', 'ben.json', 'log.txt'], async (tx) => {
+ *   await tx.updateJson('anna.json', (account) => {
+ *     account.balance -= 5
+ *   })
+ *   await tx.updateJson('ben.json', (account) => {
+ *     account.balance += 5
+ *   })
+ *   await tx.write('log.txt', 'anna gave ben 5')
+ * })
+ * ```
+ */
+export function transaction(
+  paths: readonly (string | URL)[],
+  fn: (tx: Transaction) => unknown,
+  options?: TransactionOptions,
+): Promise<void>
 
 /**
  * The same functions by the names that Vectra has for them, with its rules for trying again:
@@ -734,15 +895,18 @@ export interface Lock {
  * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
  *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
  *   thread of its own, so that a blocked event loop does not matter); one that is older than
- *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception or
- *   by `SIGHUP`, `SIGINT` or `SIGTERM`, takes its folders with it (on Windows not by signals);
- *   after a `SIGKILL` or a power cut they stay until they are stale. A lock can be lost: when a
+ *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
+ *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
+ *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
+ *   cut they stay until they are stale. A lock can be lost: when a
  *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
  *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
  *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
- *   polling, every 16 ms at most; who holds a lock is not known. Between
- *   programs that use holdfast a stale lock never gets two owners; what is left of that beside
- *   the package itself is in `docs/formats.md`.
+ *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
+ *   use holdfast a stale lock never gets two owners; what is left of that beside the package
+ *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
+ *   take the kernel's lock; beside programs that run the package, call them inside
+ *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
  * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
  * left that runs the package, stop them all once and start them again with `'kernel'`.
@@ -941,11 +1105,12 @@ export interface LockManagerOptions {
 /** A lock that a {@link LockManager} has handed out. */
 export interface ManagedLock {
   readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
   /**
    * Gives the lock back. Calling it again does nothing more.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
-   *   with `protocol: 'proper-lockfile'`.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
    */
   release(): Promise<void>
   /**
@@ -1022,6 +1187,646 @@ export class LockManager {
 export const lockManager: LockManager
 
 /**
+ * Durations that have been counted, in milliseconds. All fields are 0 while there are none.
+ * `min`, `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value:
+ * durations are counted in buckets, from single nanoseconds to 78 hours.
+ */
+export interface Histogram {
+  readonly count: number
+  readonly min: number
+  readonly max: number
+  readonly mean: number
+  /** Half of the durations are no longer than this, */
+  readonly p50: number
+  /** nine of ten, */
+  readonly p90: number
+  /** 99 of 100, */
+  readonly p99: number
+  /** and 999 of 1000. */
+  readonly p999: number
+}
+
+/** Calls of one path that did not get its lock at once. */
+export interface LockContention {
+  /** The file, absolute, as the calls spelt it. */
+  readonly path: string
+  /** How many calls there were. */
+  readonly contended: number
+  /**
+   * How many of them may have been for other files. 0 until more than 64 files have been
+   * contended for: then the one with the fewest makes room for the next, which takes over its
+   * number. So `contended` is never too small, and every file with more than one in 64 of all is
+   * in the list.
+   */
+  readonly uncertainty: number
+  /** How long they have waited in all: milliseconds, since the file is in the list. */
+  readonly waited: number
+}
+
+/** What {@link metrics} gives: plain frozen objects and numbers, exact up to 2 ** 53. */
+export interface Metrics {
+  /**
+   * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
+   * writes of {@link updateJsonFile}, and streams, from the end of their data on.
+   */
+  readonly writes: {
+    /** Calls that succeeded, merged ones included, by durability. */
+    readonly acknowledged: Readonly<Record<Durability, number>>
+    /**
+     * Calls that failed, by the code of their error; `'ABORT_ERR'` if they were cancelled. A call
+     * that does not get its lock counts with the locks, not here.
+     */
+    readonly failed: Readonly<Record<string, number>>
+    /** Calls for which a newer one was written. */
+    readonly merged: number
+    /** Attempts to put a file in its place; those of backups and their return are among them. */
+    readonly attempts: number
+    /** The attempts among them that were made because the one before had failed. */
+    readonly retries: number
+    /** Bytes of all files that were put in their place by these attempts. */
+    readonly bytes: number
+    /** How often writes to different files shared a sync, and how many did. */
+    readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
+    /** From the call to its answer, for those that succeeded, by durability. */
+    readonly latency: Readonly<Record<Durability, Histogram>>
+  }
+  /** The waits for the disk, whatever for: how long each system call took, if it failed too. */
+  readonly syncs: {
+    /** `fsync` of a file. */
+    readonly file: Histogram
+    /** `fsync` of a folder. */
+    readonly folder: Histogram
+    /** `syncfs`. */
+    readonly fileSystem: Histogram
+    /** `sync_file_range`: until the bytes of a file are on the device. */
+    readonly writeBack: Histogram
+    /** How many of them failed. */
+    readonly failed: number
+  }
+  /** {@link updateJsonFile}. A call that is cancelled while it waits is not counted. */
+  readonly updates: {
+    /** Calls that succeeded. */
+    readonly calls: number
+    /** Calls that failed. */
+    readonly failed: number
+    /** Batches: calls that wait together share one lock, one read and one write. */
+    readonly batches: number
+    /** The batches among them after which the text was as before, so that nothing was written. */
+    readonly unchanged: number
+  }
+  /** {@link createBackup} and {@link restoreBackup}. */
+  readonly backups: {
+    readonly created: number
+    readonly restored: number
+    /** Calls that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** {@link transaction}: those that had something to commit. */
+  readonly transactions: {
+    readonly committed: number
+    /** The files that they changed. */
+    readonly files: number
+    /** Attempts that were made because the one before had failed. */
+    readonly retries: number
+    /** Commits that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** Locks, whoever asks for them: updates, transactions and the return of backups take theirs, too. */
+  readonly locks: {
+    /** Locks that were had, by kind. */
+    readonly acquired: Readonly<Record<LockKind, number>>
+    /** Calls that did not get their lock at once, whatever came of it. */
+    readonly contended: number
+    /** Calls that did not get it in time. */
+    readonly timedOut: number
+    /** Calls that tried once and did not get it: `timeout: 0`, {@link tryAcquireLock}. */
+    readonly refused: number
+    /** Calls that did not get it for other reasons, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until the lock was had, by kind. */
+    readonly wait: Readonly<Record<LockKind, Histogram>>
+    /** How long the locks that have been given back were held, by kind. */
+    readonly hold: Readonly<Record<LockKind, Histogram>>
+    /** The files that were most contended for, at most 64, the first with the most calls. */
+    readonly contention: readonly LockContention[]
+  }
+}
+
+/**
+ * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
+ * figures of all threads together.
+ *
+ * **Promises.** Each event is counted once, however many threads there are, and before the
+ * promise of its call settles. Counting is always on; it costs a write about 0.1 µs.
+ *
+ * **Does not promise.** The figures are read one after another while work goes on, so they may
+ * differ by what happens meanwhile.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, metrics } from 'holdfast'
+ *
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, syncs } = metrics()
+ * console.log(writes.acknowledged.full, 'writes', writes.latency.full.p99, 'ms')
+ * console.log(syncs.file.count, 'syncs', syncs.file.mean, 'ms')
+ * ```
+ */
+export function metrics(): Metrics
+
+/**
+ * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
+ *
+ * **Promises.** What happens meanwhile in other threads is either in what is returned or in what
+ * is counted from then on, never in both and never lost: who adds up what successive calls return
+ * has every event once.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, resetMetrics } from 'holdfast'
+ *
+ * // Report what has happened since the last report.
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, locks } = resetMetrics()
+ * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'nobody has waited')
+ * ```
+ */
+export function resetMetrics(): Metrics
+
+/**
+ * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
+ * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
+ * for all its events. Arguments that are wrong are not told.
+ */
+export interface WriteTrace {
+  readonly operation: 'atomic write'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  /** Bytes. */
+  readonly size: number
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
+ * file is not told.
+ */
+export interface UpdateTrace {
+  readonly operation: 'update JSON'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
+ * {@link acquireLock} and {@link tryAcquireLock} for their lock. That a try does not get it is an
+ * error with `code` `'ELOCKED'` here.
+ */
+export interface LockTrace {
+  readonly operation: 'lock'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/** What is published on `holdfast:lock:acquired` for the same calls. */
+export interface LockAcquired {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly waited: number
+}
+
+/**
+ * What is published on `holdfast:lock:released`, for the locks that were taken since somebody has
+ * subscribed to it or to `holdfast:lock:acquired`.
+ */
+export interface LockReleased {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly held: number
+}
+
+/**
+ * What is published on `holdfast:write:step` for everything that writes, streams, updates and
+ * backups included, to those who have subscribed before the call: the entries of the
+ * {@link Logger} with names.
+ */
+export interface WriteStep {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly step:
+    | 'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'
+  readonly tempPath?: string
+  /** Bytes. */
+  readonly size?: number
+  /** Milliseconds: of what has been done. */
+  readonly duration?: number
+  /** Milliseconds: before the next attempt, with `'retrying'`. */
+  readonly delay?: number
+  /** The number of the next attempt, with `'retrying'`. */
+  readonly attempt?: number
+  /** Of an error. */
+  readonly code?: string
+  /** Of an error. */
+  readonly message?: string
+}
+
+/** What an entry of a write-ahead log does to its id. */
+export type WalOp = 'insert' | 'update' | 'delete'
+
+/** An entry as it is given to {@link Wal.append}. Other properties are not looked at. */
+export type WalEntryInput =
+  | {
+      /** What the entry is about. Well-formed text. */
+      id: string
+      op: 'insert' | 'update'
+      payload: Uint8Array | string
+      /**
+       * Milliseconds since 1970, a safe integer.
+       * @default the time of the call
+       */
+      timestamp?: number | undefined
+    }
+  | {
+      id: string
+      op: 'delete'
+      /** @default no bytes */
+      payload?: Uint8Array | string | undefined
+      timestamp?: number | undefined
+    }
+
+/** An entry as it comes out of a log. */
+export interface WalEntry {
+  collection: string
+  /** Its number, from 1. Within a log later entries have higher ones, in all collections together. */
+  sequence: bigint
+  id: string
+  op: WalOp
+  /** As it was given: text as a string, bytes as a Uint8Array. It may share its memory with its neighbours: keep a copy, not the view, if you keep few of many. */
+  payload: Uint8Array | string
+  /** Milliseconds since 1970. */
+  timestamp: number
+}
+
+/** A stretch of a log that cannot be used. */
+export interface WalDamage {
+  collection: string
+  /** The name of the file in the folder of the collection. */
+  file: string
+  /**
+   * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it.
+   *   Nothing that was acknowledged as synced is missing, as far as can be told.
+   * - `'unreadable'`: something that had been on the disk, or may have been, cannot be read.
+   * - `'missing'`: a segment is not there.
+   * - `'misplaced'`: a segment, or a part of one, is not what its place says, or comes twice.
+   * - `'checkpoint'`: the note of the last checkpoint cannot be read; what it had released shows again.
+   */
+  kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint'
+  /** Where it starts, in bytes. */
+  offset: number
+  /** How many bytes are not used. */
+  length: number
+  /** What was found there. For people. */
+  reason: string
+  /** The last sequence number that was read before it; 0n if there is none. */
+  after: bigint
+  /** The next one that was read behind it, if there is one. */
+  before?: bigint
+  /** The name of the file beside it that the bytes were copied to, if they were. */
+  copy?: string
+}
+
+/**
+ * When a log is synced, and so what of an append that has resolved survives a power cut or a
+ * kernel crash. All survive a crash of the process alone.
+ *
+ * - `'always'`: each append has a sync of its own. What has resolved is there.
+ * - `'perBatch'`: appends that wait together share one sync. What has resolved is there.
+ * - `'periodic'`: there is a sync at the latest `syncInterval` after an append, in the background.
+ *   What was appended since the last one may be lost, from the end.
+ * - `'never'`: the system writes when it gets to it. What it has not may be lost, from the end.
+ */
+export type WalSyncMode = 'always' | 'perBatch' | 'periodic' | 'never'
+
+/**
+ * What is done about damage.
+ *
+ * - `'strict'`: any is refused with `EWALDAMAGED`.
+ * - `'tolerateTail'`: a torn tail is copied aside and cut off; all other damage is refused.
+ * - `'skipCorrupt'`: the same, and other damage is skipped.
+ *
+ * What is cut off or skipped is reported in {@link Wal.damage} or {@link WalReplay.damage}.
+ */
+export type WalRecovery = 'strict' | 'tolerateTail' | 'skipCorrupt'
+
+/**
+ * Takes over what is in the memtable of a collection. Once it has returned, or its promise has
+ * resolved, the entries up to `upTo` are released as by {@link Wal.checkpoint}: they have to be
+ * durable elsewhere by then. If it fails nothing is released.
+ *
+ * `entries` has the newest entry of each id, deletions included, in the order of the numbers; it
+ * can be gone through once or more while the function runs. An id that is changed meanwhile may
+ * be left out: its newer entry comes with the next flush, so take `'insert'` and `'update'` alike.
+ * After a crash entries that were taken over may come again.
+ */
+export type WalFlush = (flush: { collection: string; entries: Iterable<WalEntry>; upTo: bigint }) => void | Promise<void>
+
+/** The options of {@link openWal} for reading beside the process that writes. */
+export interface WalReaderOptions {
+  /** Only read. */
+  readOnly: true
+  /**
+   * What a replay does about damage. A reader changes nothing; what is behind the last whole
+   * batch is not there yet for it.
+   * @default 'tolerateTail'
+   */
+  recovery?: WalRecovery | undefined
+}
+
+/** The options of {@link openWal}. */
+export interface WalOptions {
+  /**
+   * `true` opens a {@link WalReader}.
+   * @default false
+   */
+  readOnly?: false | undefined
+  /**
+   * When entries are synced.
+   * @default 'perBatch'
+   */
+  syncMode?: WalSyncMode | undefined
+  /**
+   * With `syncMode: 'periodic'`: milliseconds, an integer from 1 to 2147483647.
+   * @default 100
+   */
+  syncInterval?: number | undefined
+  /**
+   * What is done about damage.
+   * @default 'tolerateTail'
+   */
+  recovery?: WalRecovery | undefined
+  /**
+   * Bytes after which a segment is sealed and the next one begun: an integer from 4096 to
+   * 4294967296. A batch that is larger has a segment to itself.
+   * @default 16777216
+   */
+  segmentSize?: number | undefined
+  /**
+   * Milliseconds after which an append begins a new segment: an integer from 1 to 9007199254740991.
+   * @default segments do not age
+   */
+  segmentAge?: number | undefined
+  /**
+   * Keep the newest entry of each id in memory, until it is released, for {@link Wal.get} and
+   * {@link Wal.entries}. Without it these fail with `EWALNOMEMTABLE`.
+   * @default true
+   */
+  memtable?: boolean | undefined
+  /**
+   * Takes over the memtable of a collection when it has become larger than `flushThreshold`, in
+   * the background, and when {@link Wal.flush} is called. Appends go on meanwhile. A failure in the
+   * background is logged, or without a logger becomes a process warning, and it is tried again
+   * with a later append, after 100 ms at first and up to a minute.
+   * @default nothing is released but by {@link Wal.checkpoint}
+   */
+  onFlush?: WalFlush | undefined
+  /**
+   * With `onFlush`: about how many bytes the memtable of a collection has, an integer from 1.
+   * @default 67108864
+   */
+  flushThreshold?: number | undefined
+  /**
+   * How many bytes of entries may wait to be appended, an integer from 1 to 1073741824; a batch
+   * that is larger waits alone. Appends beyond that wait for room, in the order of the calls.
+   * @default 16777216
+   */
+  highWaterMark?: number | undefined
+  /**
+   * Milliseconds to wait until the process that has the log open closes it or dies, from 0 to
+   * Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels the wait for the log: the call rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives what is said of damage and of flushes that fail; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** The option of {@link Wal.append} and {@link Wal.writeBatch}. */
+export interface WalAppendOptions {
+  /**
+   * `true`: the batch, and everything before it in its collection, is synced before the promise
+   * resolves, also with `syncMode` `'periodic'` or `'never'`. `false` is refused with the others.
+   * @default as `syncMode` says
+   */
+  durable?: boolean | undefined
+}
+
+/** What is known of one collection of a log. */
+export interface WalCollectionStats {
+  name: string
+  /** How many segments it has. */
+  segments: number
+  /** How many bytes their files have, unused space included. */
+  bytes: number
+  /** The last sequence number whose append has resolved; 0n if there is none. */
+  last: bigint
+  /** The last one that is surely on the disk. */
+  durable: bigint
+  /** Up to where entries are released. */
+  released: bigint
+  /** How many ids the memtable has, deleted ones included. */
+  memtableEntries: number
+  /** How much memory it takes, about. */
+  memtableBytes: number
+}
+
+/** What is known of a log, since it was opened. */
+export interface WalStats {
+  /** Batches appended. */
+  batches: number
+  /** Entries in them. */
+  entries: number
+  /** Their bytes, as they were given and framed. */
+  bytes: number
+  /** Writes: batches that were written together are one. */
+  groups: number
+  /** Syncs of groups, and those in the background. */
+  syncs: number
+  /** Bytes that wait in the queue or are being written. */
+  queueBytes: number
+  /** Appends that wait for room in the queue. */
+  waiting: number
+  /** Why the log is poisoned, if it is. */
+  poisoned?: string
+  /** By name. */
+  collections: WalCollectionStats[]
+}
+
+/** The entries of a replay, each once, in the order of their numbers. */
+export interface WalReplay extends AsyncIterableIterator<WalEntry> {
+  /** With `recovery: 'skipCorrupt'`: what was skipped. Complete when the iteration has ended. */
+  readonly damage: WalDamage[]
+  /** Ends the iteration before its end, as `break` does; everything it held is freed. */
+  return(): Promise<IteratorResult<WalEntry, undefined>>
+  next(): Promise<IteratorResult<WalEntry, undefined>>
+  [Symbol.asyncIterator](): WalReplay
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** A log that is open for reading. */
+export interface WalReader {
+  /** The names of the collections that are there now. `ENOENT` when the log has gone. */
+  collections(): Promise<string[]>
+  /**
+   * As {@link Wal.replay}. Beside a process that writes it shows a prefix of what is appended: whole
+   * batches, none left out, up to some moment after the iteration began. A collection that is not
+   * there has no entries.
+   */
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /** Nothing can be started any more. */
+  close(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * A log that is open for appending, by {@link openWal}. The errors are {@link SessionFileError}s;
+ * beside errno names their `code` is
+ *
+ * - `'EWALPOISONED'`: a write or a sync has failed, so nobody knows what is on the disk: nothing is
+ *   appended until the log is closed and opened again;
+ * - `'EWALCLOSED'`: the log was closed;
+ * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
+ * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes;
+ * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
+ * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself.
+ */
+export interface Wal {
+  /** What was found damaged when the log was opened, and cut off or skipped. */
+  readonly damage: readonly WalDamage[]
+  /**
+   * Appends entries to a collection, as one batch.
+   *
+   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable as
+   * `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
+   * restart. Batches of one collection are there in the order of the calls. The entries are copied
+   * before the call returns. When it rejects none of them shows; after `EWALPOISONED`, or the failure
+   * that poisons (`EIO`, say), they may be there once the log is opened again. A full disk (`ENOSPC`)
+   * does not poison while space is made for the next entries: the log goes on when there is room.
+   *
+   * @param collection A plain name: at most 100 bytes, nothing that any system takes for a
+   *   separator, a device or a hidden file. A collection comes into being with its first batch.
+   * @param entries Up to 64 MiB less 1 byte. An empty list resolves to an empty list.
+   * @returns Their sequence numbers.
+   */
+  append(collection: string, entries: readonly WalEntryInput[], options?: WalAppendOptions): Promise<bigint[]>
+  /**
+   * Appends entries to several collections: those of each collection as one batch, in the order
+   * given, all or none of them. Between collections there is no such promise: when the call
+   * rejects, `error.sequences` has the numbers of those entries that were appended all the same,
+   * and `undefined` for the others.
+   *
+   * @returns Their sequence numbers, in the order of the entries.
+   */
+  writeBatch(
+    entries: readonly (WalEntryInput & { collection: string })[],
+    options?: WalAppendOptions,
+  ): Promise<bigint[]>
+  /** The newest entry of an id, from memory; `undefined` when there is none, it is a deletion, or it is released. */
+  get(collection: string, id: string): WalEntry | undefined
+  /**
+   * The newest entry of each id, from memory, in the order of the numbers; deletions only with
+   * `deletions: true`. What is appended during the iteration may or may not show, and an id that is
+   * changed meanwhile may show twice, with the newer entry last.
+   */
+  entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry>
+  /**
+   * All entries of a collection from a number on (default `1n`), from the disk, as far as they
+   * have been appended when the iteration starts. It takes a few hundred KiB of memory (and that of the largest
+   * batch). Entries that are released before they are reached do not come. Fails with
+   * `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
+   */
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /**
+   * Makes everything durable that was appended to a collection, or to all, and has `onFlush`, if there
+   * is one, take over their memtables, whatever they hold. What `onFlush` throws is rejected as it is.
+   */
+  flush(collection?: string): Promise<void>
+  /**
+   * Releases the entries of a collection up to a number, because they are durable elsewhere: they
+   * no longer show, and sealed segments that have no others are removed (one is kept for its
+   * space). Appends go on meanwhile. A number beyond the last entry is a RangeError.
+   */
+  checkpoint(collection: string, upTo: bigint): Promise<void>
+  /** Figures, as of now. */
+  stats(): WalStats
+  /**
+   * Waits for the appends and the flush that have begun, syncs everything, cuts unused space off,
+   * and lets the next process have the log. What is in the memtable stays in the log, and comes
+   * again. Calling it again does nothing more. A replay that has begun goes on.
+   */
+  close(): Promise<void>
+  /** The same, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Opens a write-ahead log, or makes one: batches of entries in named collections, which are on the
+ * disk, to the degree that `syncMode` says, when their append resolves, and are there again after
+ * any crash.
+ *
+ * **Promises.** One process at a time has a log open for appending, in one place; any number may
+ * read it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off
+ * or skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice, and no
+ * batch in part. On the disk each collection is a folder of Avro object container files, which
+ * any Avro reader opens.
+ *
+ * **Does not promise.** An open log does not keep the process alive. One that is not closed when the process ends is
+ * like one after a crash: nothing is lost of what was acknowledged, and the next opening repairs it.
+ * The memtable holds all that is not released: a log without `onFlush` or
+ * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. Disks that report a sync
+ * as done before it is done cannot be helped.
+ *
+ * @param dir The folder of the log. It is made if there is none; the folder above it must be there.
+ * @throws {SessionFileError} `ELOCKED` when another has the log open (`holder` says who), `EWALDAMAGED`
+ *   when there is damage that `recovery` refuses (nothing of it has been changed then), or errno names:
+ *   `ENOENT` when the folder above it is not there, or with `readOnly` the log itself.
+ * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @throws {RangeError} When a number is out of range.
+ * @example
+ * ```js
+ * import { openWal } from 'holdfast'
+ *
+ * const wal = await openWal('vectors.wal')
+ * const [sequence] = await wal.append('articles', [
+ *   { id: 'a-1', op: 'insert', payload: new Uint8Array(new Float32Array([0.1, 0.9]).buffer) },
+ *   { id: 'a-2', op: 'insert', payload: JSON.stringify({ title: 'On logs' }) },
+ * ])
+ * console.log(wal.get('articles', 'a-2')?.payload)
+ * for await (const entry of wal.replay('articles', { from: sequence })) console.log(entry.sequence, entry.op, entry.id)
+ * await wal.checkpoint('articles', sequence) // once it is safe elsewhere
+ * await wal.close()
+ * ```
+ */
+export function openWal(dir: string | URL, options: WalReaderOptions): Promise<WalReader>
+export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
+
+/**
  * Sets the logger of all calls in this thread that have none of their own; `null` takes it
  * away. Without a logger logging costs nothing.
  *
@@ -1067,12 +1872,13 @@ export class SessionFileError extends Error {
   path: string
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`.
+   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`, `'open wal'`, `'wal append'`, `'wal read'`,
+   * `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`.
+   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead logs are listed with {@link Wal}.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */
@@ -1091,6 +1897,10 @@ export class SessionFileError extends Error {
   line: number | undefined
   /** With `code` `'EBADJSON'`: where in the line, from 1, in bytes. */
   column: number | undefined
+  /** With `code` `'EWALDAMAGED'`: what is damaged, and where. */
+  damage: WalDamage | undefined
+  /** Of {@link Wal.writeBatch}: the numbers of the entries that were appended all the same. */
+  sequences: (bigint | undefined)[] | undefined
   /** The last system error, in the form of Node's own errors. */
   cause?: unknown
 }

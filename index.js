@@ -8,9 +8,12 @@ const { SessionFileError } = require('./lib/errors.js')
 const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
 const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
+const { metrics, resetMetrics } = require('./lib/metrics.js')
 const { recoverFromCrash } = require('./lib/recover.js')
 const { createAtomicWriteStream } = require('./lib/stream.js')
+const { transaction } = require('./lib/transaction.js')
 const { updateJsonFile } = require('./lib/update-json.js')
+const { openWal } = require('./lib/wal.js')
 
 module.exports = {
   acquireLock,
@@ -25,11 +28,15 @@ module.exports = {
   listBackups,
   LockManager,
   lockManager,
+  metrics,
   recoverFromCrash,
+  resetMetrics,
+  openWal,
   restoreBackup,
   SessionFileError,
   setDefaults,
   setLogger,
+  transaction,
   tryAcquireLock,
   updateJsonFile,
   withLock,

@@ -3,6 +3,7 @@
 // The class LockManager, as Vectra's fork uses it.
 
 const assert = require('node:assert/strict')
+const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
@@ -272,6 +273,23 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
   })
 }
 
+test('a lock that is lost aborts its signal, also for those who read under it', LIMITS, async (t) => {
+  const folder = newFolder(t)
+  const options = /** @type {const} */ ({ protocol: 'proper-lockfile', stale: 2000 })
+  const write = await lockManager.acquireWriteLock(folder, options)
+  const read = await lockManager.acquireReadLock(folder, options)
+  assert.equal((await new LockManager().acquireWriteLock(newFolder(t))).signal.aborted, false)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  const alive = setInterval(() => {}, 1000)
+  if (!read.signal.aborted) await once(read.signal, 'abort')
+  clearInterval(alive)
+  assert.equal(write.signal.reason.code, 'ECOMPROMISED')
+  await assert.rejects(write.extend(1000), { code: 'ECOMPROMISED' })
+  // The last of them gives it back.
+  await write.release()
+  await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
+})
+
 test('many readers, in several processes, go together, and beside no writer', LIMITS, async (t) => {
   const folder = newFolder(t)
   const reads = await Promise.all(Array.from({ length: 10 }, () => new LockManager().acquireReadLock(folder)))
@@ -288,12 +306,17 @@ test('many readers, in several processes, go together, and beside no writer', LI
   await (await lockManager.acquireWriteLock(folder, { retries: 0 })).release()
 })
 
-test('a lock that the package has made is not taken for one of the kernel', async (t) => {
+test('the lock of one protocol is not taken for one of the other', async (t) => {
   const folder = newFolder(t)
   fs.mkdirSync(path.join(folder, '.vectra.lock'))
   const error = await failure(() => lockManager.acquireWriteLock(folder))
   assert.equal(error.code, 'EISDIR')
   assert.match(String(error.hint), /proper-lockfile/)
+  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  await (await lockManager.acquireWriteLock(folder)).release()
+  const other = await failure(() => lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' }))
+  assert.equal(other.code, 'ENOTDIR')
+  assert.match(String(other.hint), /kernel/)
 })
 
 test('wrong arguments are told before anything happens', async (t) => {

@@ -38,7 +38,8 @@ const contract = fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8')
 const declared = Array.from(
   contract.matchAll(/(?:\/\*\*((?:(?!\*\/)[^])*)\*\/\n)?^export (?:declare )?(?:abstract )?(?:function|class|const|let|var|enum|namespace) (\w+)/gm),
   ([, documentation = '', name = '']) => ({ documentation, name }),
-)
+  // The first of several overloads has the documentation.
+).filter(({ name }, index, all) => all.findIndex((other) => other.name === name) === index)
 
 describe('the packed package', { skip: noNpm }, () => {
   /** @type {{ path: string, mode: number }[]} */

@@ -294,7 +294,7 @@ describe('the end of a process', LIMITS, () => {
   })
 
   const unix = { skip: notUnix }
-  for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT', 'SIGHUP'])) {
+  for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'])) {
     test(`${signal}, of which it dies as without a lock`, unix, async (t) => {
       assert.deepEqual(await end(t, 'setInterval(() => {}, 1000)', signal), { ended: signal, isLeft: false })
       // JavaScript could not run a handler here.
@@ -309,6 +309,21 @@ describe('the end of a process', LIMITS, () => {
       assert.deepEqual(await end(t, stay, signal, handler), { ended: 9, isLeft: false })
     })
   }
+
+  test('a signal that the program handles, to die of it in the end', unix, async (t) => {
+    const stay = 'setInterval(() => {}, 1000)'
+    const own = "process.on('SIGINT', function own() { process.off('SIGINT', own); process.kill(process.pid, 'SIGINT') })"
+    assert.deepEqual(await end(t, `${own}; ${stay}`, 'SIGINT'), { ended: 'SIGINT', isLeft: false })
+    assert.deepEqual(await end(t, stay, 'SIGINT', own), { ended: 'SIGINT', isLeft: false })
+    // As very many do it, without knowing.
+    const module = require.resolve('signal-exit', { paths: [require.resolve('proper-lockfile')] })
+    const known = `require(${JSON.stringify(module)})(() => {})`
+    assert.deepEqual(await end(t, stay, 'SIGTERM', known), { ended: 'SIGTERM', isLeft: false })
+  })
+
+  test('process.abort', unix, async (t) => {
+    assert.deepEqual(await end(t, 'setImmediate(() => process.abort())'), { ended: 'SIGABRT', isLeft: false })
+  })
 
   test('SIGKILL leaves the folder, to become stale', unix, async (t) => {
     assert.deepEqual(await end(t, 'setInterval(() => {}, 1000)', 'SIGKILL'), { ended: 'SIGKILL', isLeft: true })

@@ -5,6 +5,12 @@ import {
   SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
   type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type Logger, type WriteOptionsBase,
 } from '../index.js'
+import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
+import {
+  metrics, resetMetrics,
+  type Histogram, type LockAcquired, type LockContention, type LockKind, type LockReleased, type LockTrace, type Metrics, type UpdateTrace,
+  type WriteStep, type WriteTrace,
+} from '../index.js'
 import * as everything from '../index.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -149,6 +155,50 @@ setLogger(console.log)
 // @ts-expect-error messages come second
 setLogger({ debug(message: string, fields: object) {}, warn() {}, error() {} })
 
+// Metrics.
+const figures = metrics()
+expect<Equal<ReturnType<typeof resetMetrics>, Metrics>>()
+expect<Equal<typeof figures.writes.acknowledged, Readonly<Record<Durability, number>>>>()
+expect<Equal<typeof figures.writes.latency.full, Histogram>>()
+const fullDisks = figures.writes.failed.ENOSPC
+expect<Equal<typeof fullDisks, number | undefined>>()
+expect<Equal<typeof figures.writes.sharedSyncs.rounds, number>>()
+expect<Equal<typeof figures.syncs.fileSystem.p999, number>>()
+expect<Equal<typeof figures.updates.batches, number>>()
+expect<Equal<typeof figures.backups.created, number>>()
+expect<Equal<typeof figures.transactions.files, number>>()
+expect<Equal<typeof figures.locks.wait.read, Histogram>>()
+expect<Equal<typeof figures.locks.contention, readonly LockContention[]>>()
+// @ts-expect-error they are frozen
+figures.writes.merged = 0
+// @ts-expect-error they are frozen
+figures.locks.contention.push(figures.locks.contention[0])
+// @ts-expect-error it takes nothing
+metrics({})
+// @ts-expect-error it takes nothing
+resetMetrics(true)
+
+// What is published.
+const writeTraces: TracingChannel<unknown, WriteTrace> = tracingChannel<unknown, WriteTrace>('holdfast:write')
+writeTraces.subscribe({
+  start({ path, size, durability }) {
+    expect<Equal<typeof size, number>>()
+    expect<Equal<typeof durability, Durability>>()
+    path.length
+  },
+  end() {},
+  asyncStart() {},
+  asyncEnd() {},
+  error({ error }) {
+    expect<Equal<typeof error, unknown>>()
+  },
+})
+const told: [WriteTrace, UpdateTrace, LockTrace, LockAcquired, LockReleased, WriteStep] = null!
+expect<Equal<(typeof told)[2]['kind'], LockKind>>()
+expect<Equal<(typeof told)[3]['waited'], number>>()
+expect<Equal<(typeof told)[4]['held'], number>>()
+expect<Equal<(typeof told)[5]['delay'], number | undefined>>()
+
 // Errors.
 const error = new SessionFileError('file', 'lock', new Error('why'))
 new SessionFileError('file', 'lock')
@@ -193,7 +243,7 @@ caught()
   recoverFromCrash(new URL('file:///file'), { minAge: 0, promote: false, legacy: true, recursive: true, dryRun: true, validate: 'json', lock: false, timeout: Infinity })
   recoverFromCrash('folder').then(({ actions, complete }) => {
     const all: boolean = complete
-    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'left' | 'failed' | undefined = actions[0]?.action
+    const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed' | undefined = actions[0]?.action
     const why: string | undefined = actions[0]?.reason ?? actions[0]?.to ?? actions[0]?.error?.code
     return [all, done, why]
   })
@@ -207,6 +257,32 @@ caught()
   setDefaults({ cleanup: true })
   // @ts-expect-error something has to be set
   setDefaults()
+}
+
+// Transactions.
+{
+  const { transaction } = everything
+  expect<Equal<ReturnType<typeof transaction>, Promise<void>>>()
+  const paths: readonly string[] = ['a', 'b']
+  transaction([...paths, new URL('file:///c')], async (tx) => {
+    const bytes: Buffer = await tx.read('a')
+    const text: string = await tx.read('a', 'utf8')
+    await tx.write('a', new Uint16Array(2))
+    await tx.write('a', text, { encoding: 'hex' })
+    const data = await tx.updateJson<{ n: number }>('b', (data) => ({ n: data.n + bytes.length }), { defaultValue: { n: 0 }, indent: 2 })
+    expect<Equal<typeof data, { n: number }>>()
+    await tx.updateJson('b', (data) => void data.anything)
+    await tx.remove(new URL('file:///c'))
+    // @ts-expect-error that is no JSON of this kind
+    await tx.updateJson<{ n: number }>('b', () => ({ m: 1 }))
+  }, { durability: 'none', mode: 0o600, chown: false, retries: 1, retryDelay: 0, timeout: Infinity, signal: new AbortController().signal, logger: null })
+  transaction(paths, () => {})
+  // @ts-expect-error there is nothing between all and nothing
+  transaction(paths, () => {}, { durability: 'file' })
+  // @ts-expect-error the folders have to be there
+  transaction(paths, () => {}, { makeDirs: true })
+  // @ts-expect-error files are named in a list
+  transaction('a', () => {})
 }
 
 // It stands in for what has the type of fs.promises.writeFile, as far as that goes.
@@ -232,8 +308,80 @@ async function locks() {
   everything.tryAcquireLock('file', { timeout: 5 })
   // @ts-expect-error it does not wait
   everything.isLocked('file', { timeout: 5 })
+  // The other protocol.
+  await everything.withLock('file', () => {}, { protocol: 'proper-lockfile', stale: 5000, update: 1000, timeout: 5 })
+  await everything.isLocked('file', { protocol: 'proper-lockfile', stale: 5000 })
+  expect<Equal<everything.LockProtocol, 'kernel' | 'proper-lockfile'>>()
+  // @ts-expect-error no such protocol
+  everything.acquireLock('file', { protocol: 'flock' })
+  // @ts-expect-error nothing is refreshed by looking
+  everything.isLocked('file', { protocol: 'proper-lockfile', update: 1000 })
+
+  // LockManager.
+  const manager: everything.LockManager = everything.lockManager
+  await using managed = await new everything.LockManager().acquireWriteLock(new URL('file:///dir'), { retries: 3, minTimeout: 1, maxTimeout: 2, stale: 2000, protocol: 'kernel' })
+  expect<Equal<typeof managed, everything.ManagedLock>>()
+  expect<Equal<typeof managed.kind, everything.LockKind>>()
+  await managed.extend(1000)
+  expect<Equal<Awaited<ReturnType<typeof manager.tryAcquireWriteLock>>, everything.ManagedLock | null>>()
+  const isHeld: boolean = await manager.isWriteLocked('dir', { protocol: 'proper-lockfile' })
+  await manager.releaseAllLocks()
+  // @ts-expect-error no such option
+  manager.acquireReadLock('dir', { timeout: 5 })
+  isHeld
   // @ts-expect-error it is as it was taken
   lock.kind = 'write'
   return [value, other]
 }
 locks()
+// Write-ahead logs.
+async function logs() {
+  const { openWal } = everything
+  const wal = await openWal('log', { syncMode: 'periodic', syncInterval: 10, recovery: 'strict', onFlush: async ({ collection, entries, upTo }) => {
+    expect<Equal<typeof collection, string>>()
+    expect<Equal<typeof upTo, bigint>>()
+    for (const entry of entries) expect<Equal<typeof entry, everything.WalEntry>>()
+  } })
+  expect<Equal<typeof wal, everything.Wal>>()
+  const sequences = await wal.append('a', [{ id: '1', op: 'insert', payload: 'text' }, { id: '2', op: 'delete' }], { durable: true })
+  expect<Equal<typeof sequences, bigint[]>>()
+  await wal.writeBatch([{ collection: 'a', id: '1', op: 'update', payload: new Uint8Array(1), timestamp: 1 }])
+  const frozen: readonly everything.WalEntryInput[] = []
+  await wal.append('a', frozen)
+  const entry = wal.get('a', '1')
+  expect<Equal<typeof entry, everything.WalEntry | undefined>>()
+  for (const { sequence, op } of wal.entries('a', { deletions: true })) {
+    expect<Equal<typeof sequence, bigint>>()
+    expect<Equal<typeof op, 'insert' | 'update' | 'delete'>>()
+  }
+  const replay = wal.replay('a', { from: 2n })
+  for await (const { payload } of replay) expect<Equal<typeof payload, string | Uint8Array>>()
+  expect<Equal<(typeof replay.damage)[number], everything.WalDamage>>()
+  await wal.checkpoint('a', sequences[0] ?? 0n)
+  await wal.flush()
+  const { last } = wal.stats().collections[0]!
+  expect<Equal<typeof last, bigint>>()
+  await using other = await openWal(new URL('file:///log'))
+  other.damage.length
+  const reader = await openWal('log', { readOnly: true, recovery: 'skipCorrupt' })
+  expect<Equal<typeof reader, everything.WalReader>>()
+  expect<Equal<ReturnType<typeof reader.collections>, Promise<string[]>>>()
+  for await (const { id } of reader.replay('a')) expect<Equal<typeof id, string>>()
+  // @ts-expect-error a reader does not write
+  reader.append('a', [])
+  // @ts-expect-error an insertion needs a payload
+  wal.append('a', [{ id: '1', op: 'insert' }])
+  // @ts-expect-error sequence numbers are bigints
+  wal.checkpoint('a', 1)
+  // @ts-expect-error sequence numbers are bigints
+  wal.replay('a', { from: 1 })
+  // @ts-expect-error there is no such operation
+  wal.append('a', [{ id: '1', op: 'upsert', payload: '' }])
+  // @ts-expect-error there is no such option
+  openWal('log', { sync: 'always' })
+  // @ts-expect-error a reader does not sync
+  openWal('log', { readOnly: true, syncMode: 'always' })
+  // @ts-expect-error there is no such mode
+  openWal('log', { syncMode: 'sometimes' })
+}
+logs()

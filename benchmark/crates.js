@@ -6,9 +6,9 @@ const path = require('node:path')
 const TARGET = path.join(__dirname, '..', 'target', 'benchmark')
 
 /**
- * Builds one of the two Rust programs of the suite and says where it is.
+ * Builds one of the Rust programs of the suite and says where it is.
  *
- * @param {'bare' | 'slow-disk'} name
+ * @param {'bare' | 'slow-disk' | 'counting'} name
  */
 function build(name) {
   const manifest = path.join(__dirname, name, 'Cargo.toml')

@@ -50,11 +50,21 @@ class Worker {
    * @returns {Promise<number>} Milliseconds.
    */
   async run(task) {
+    return (await this.ask(task)).milliseconds
+  }
+
+  /**
+   * The same, with whatever else it has to tell.
+   *
+   * @param {object} task
+   * @returns {Promise<any>}
+   */
+  async ask(task) {
     const answer = this.#answer()
     this.#child.send(task)
-    const { milliseconds, error } = await answer
+    const { error, ...told } = await answer
     if (error) throw new Error(error)
-    return milliseconds
+    return told
   }
 
   /** @returns {Promise<any>} */

@@ -1,6 +1,7 @@
 'use strict'
 
 const { INCREMENT_REFERENCE, REFERENCE } = require('./contestants.js')
+const { goalsOfLog } = require('./workloads/wal.js')
 
 /** @typedef {Record<string, import('./suite.js').Table[]>} Tables By disk; `once` for what no disk matters to. */
 
@@ -81,6 +82,7 @@ function goalsOf(tables) {
     const measured = median(place, 'memory', 'holdfast full')
     goals.push({ title: 'memory for a 256 MiB Buffer, times its size', place, goal: 1.1, sense: 'at most', measured })
   }
+  goals.push(...goalsOfLog(tables))
   const startUp = median('once', 'start-up', 'holdfast, above node alone')
   goals.push({ title: 'require(\'holdfast\'), ms', place: '', goal: 10, sense: 'at most', measured: startUp })
   const addon = tables.once?.find(({ key }) => key === 'size')?.rows[0]?.median

@@ -30,8 +30,10 @@ const measurements = [
   require('./workloads/locks.js'),
   require('./workloads/pending.js'),
   require('./workloads/folder.js'),
+  require('./workloads/wal.js'),
   require('./probes/event-loop.js'),
   require('./probes/memory.js'),
+  require('./probes/metrics.js'),
 ]
 
 /** @type {Probe[]} */

@@ -35,6 +35,7 @@ async function main() {
   process.on('disconnect', () => process.exit())
   process.on('message', async (/** @type {any} */ task) => {
     try {
+      if (task.log) return send(await contestant[task.log](task))
       const milliseconds = task.increment
         ? await timed(() => increments(contestant, task))
         : await timed(prepared(contestant, task))

@@ -22,6 +22,7 @@ async function main() {
   await perform(report, 'Act 2 is played to its end', () => fullDisk(report))
   const store = await perform(report, 'Act 3 is played to its end', () => crowd(report))
   if (store) await perform(report, 'Act 4 is played to its end', () => backups(report, store))
+  await perform(report, 'Act 5 is played to its end', () => log(report))
   report.table()
   console.log()
   report.note(
@@ -62,6 +63,7 @@ const { backups } = require('./act-backup.js')
 const { crash } = require('./act-crash.js')
 const { crowd } = require('./act-crowd.js')
 const { fullDisk } = require('./act-full-disk.js')
+const { log } = require('./act-log.js')
 const { Report } = require('./report.js')
 
 main().catch((error) => {

@@ -247,6 +247,7 @@ module.exports = {
   boolean,
   encoding,
   integer,
+  isDetached,
   milliseconds,
   oneOf,
   outOfRange,

@@ -7,6 +7,7 @@ const { setTimeout: wait } = require('node:timers/promises')
 const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const { atomicWrite } = require('./atomic-write.js')
 const { cleanupBackups, createBackup, restoreBackup } = require('./backup.js')
+const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const port = require('./port.js')
 const update = require('./update-json.js')
@@ -41,19 +42,30 @@ class AtomicOperations {
 
   /** @type {typeof import('../index.js').AtomicOperations.updateJsonFile} */
   static async updateJsonFile(path, updater, options) {
-    const { retries, retryDelay, ...read } = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
+    const read = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
     const target = toPath(path)
     if (typeof updater !== 'function') throw wrongType('The "updater" argument', 'of type function', updater)
-    try {
-      const absolute = toAbsolute(target)
-      return await repeat({ retries, retryDelay, signal: read.signal }, () =>
-        update.perform(absolute, target, updater, { ...read, retries: 1 }),
-      )
-    } catch (error) {
-      throw failed(target, update.OPERATION, error, read.signal)
-    }
+    return await tracedUpdate(target, updater, read)
   }
 }
+
+/**
+ * @param {string} target
+ * @param {(data: any) => unknown} updater
+ * @param {Parameters<typeof update.perform>[3]} options
+ */
+async function updateRepeatedly(target, updater, { retries, retryDelay, ...read }) {
+  try {
+    const absolute = toAbsolute(target)
+    return await repeat({ retries, retryDelay, signal: read.signal }, () =>
+      update.perform(absolute, target, updater, { ...read, retries: 1 }),
+    )
+  } catch (error) {
+    throw failed(target, update.OPERATION, error, read.signal)
+  }
+}
+
+const tracedUpdate = traced(traces.update, updateRepeatedly, update.describe)
 
 /** @param {string} path */
 function missing(path) {

@@ -3,6 +3,7 @@
 const { onAbort } = require('./abort.js')
 const native = require('./binding.js')
 const { boolean, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
+const { traced, tracedSync, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const held = require('./held.js')
 const { IN_UPDATE, PATIENCE, underLock } = require('./lock.js')
@@ -23,11 +24,7 @@ async function atomicWrite(path, data, options) {
   const read = readOptions(options, checks, 'atomicWrite')
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
-  try {
-    await write(target, bytes, read)
-  } catch (error) {
-    throw failed(target, OPERATION, error, read.signal)
-  }
+  await tracedWrite(target, bytes, read)
 }
 
 /** @type {typeof import('../index.js').atomicWriteJson} */
@@ -36,11 +33,7 @@ async function atomicWriteJson(path, value, options) {
   const target = toPath(path)
   const text = JSON.stringify(value, null, indent)
   if (text === undefined) throw wrongType('The "value" argument', 'a value that has a JSON text', value)
-  try {
-    await write(target, Buffer.from(text), read)
-  } catch (error) {
-    throw failed(target, OPERATION, error, read.signal)
-  }
+  await tracedWrite(target, Buffer.from(text), read)
 }
 
 /** @type {typeof import('../index.js').atomicWriteSync} */
@@ -48,13 +41,22 @@ function atomicWriteSync(path, data, options) {
   const read = readOptions(options, syncChecks, 'atomicWriteSync')
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
-  const observe = observer(read.logger, target)
+  tracedWriteSync(target, bytes, read)
+}
+
+/**
+ * @param {string} target
+ * @param {Uint8Array} bytes
+ * @param {Options} options
+ */
+function writeSync(target, bytes, options) {
+  const observe = observer(options.logger, target)
   /** @type {import('./binding.js').Message[]} */
   let messages
   try {
     const path = toAbsolute(target)
-    const settings = writeOptions.toNative(read)
-    messages = read.lock
+    const settings = writeOptions.toNative(options)
+    messages = options.lock
       ? writeLocked(path, bytes, settings, observe !== undefined)
       : native.writeSync(path, bytes, settings, observe !== undefined)
   } catch (error) {
@@ -87,23 +89,32 @@ function writeLocked(path, bytes, settings, isObserved) {
  */
 async function write(target, bytes, options) {
   const { signal } = options
-  const path = toAbsolute(target)
-  const observe = observer(options.logger, target)
-  const settings = writeOptions.toNative(options)
-  const control = signal && new native.Control()
-  /** @param {number} [hold] */
-  const writeUnder = (hold) =>
-    port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
-  const outcome = () => (options.lock ? underLock(path, options, settings, writeUnder) : writeUnder())
-  if (!signal || !control) return outcome()
-  if (signal.aborted) throw CANCELLED
-  const stop = onAbort(signal, () => control.cancel())
+  let stop = () => {}
   try {
-    return await outcome()
+    const path = toAbsolute(target)
+    const observe = observer(options.logger, target)
+    const settings = writeOptions.toNative(options)
+    const control = signal && new native.Control()
+    if (signal?.aborted) throw CANCELLED
+    if (control) stop = onAbort(signal, () => control.cancel())
+    /** @param {number} [hold] */
+    const writeUnder = (hold) =>
+      port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    await (options.lock ? underLock(path, options, settings, writeUnder) : writeUnder())
+  } catch (error) {
+    throw failed(target, OPERATION, error, signal)
   } finally {
     stop()
   }
 }
+
+/** @param {string} path @param {Uint8Array} bytes @param {Options} options */
+function describe(path, bytes, { durability = 'full' }) {
+  return { operation: OPERATION, path, size: bytes.length, durability }
+}
+
+const tracedWrite = traced(traces.write, write, describe)
+const tracedWriteSync = tracedSync(traces.write, writeSync, describe)
 
 const CANCELLED = { kind: 'cancelled' }
 

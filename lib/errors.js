@@ -8,7 +8,7 @@ const { hintFor } = require('./hints.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
-/** @typedef {Partial<Pick<import('../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column'>>} Details */
+/** @typedef {Partial<Pick<import('../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
 
 class SessionFileError extends Error {
   /**
@@ -92,7 +92,7 @@ function failed(path, operation, failure, signal) {
   error.attempts = native.attempts
   error.committed = native.committed
   const holder = native.holder && toHolder(native.holder)
-  assign(error, { hint: hintFor(native), holder, line: native.line, column: native.column })
+  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage) })
   return error
 }
 
@@ -126,6 +126,17 @@ function lossText(error) {
  */
 function toHolder({ pid, hostname, since, command }) {
   return { pid, hostname, since: new Date(since), command }
+}
+
+/**
+ * What is wrong with a log, as users see it.
+ *
+ * @param {import('./binding.js').NativeDamage} damage
+ * @returns {import('../index.js').WalDamage}
+ */
+function toDamage(damage) {
+  const kind = /** @type {import('../index.js').WalDamage['kind']} */ (damage.kind)
+  return { ...damage, kind }
 }
 
 /**
@@ -180,4 +191,4 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, causeOf, failed, lossText, lostLock, toHolder }
+module.exports = { SessionFileError, AbortError, causeOf, failed, lossText, lostLock, toDamage, toHolder }

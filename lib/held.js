@@ -40,6 +40,18 @@ function run(held, fn) {
 }
 
 /**
+ * Runs a function as the holder of several locks.
+ *
+ * @template T
+ * @param {readonly Held[]} all
+ * @param {() => T} fn
+ * @returns {T}
+ */
+function runWithAll(all, fn) {
+  return storage.run([...current(), ...all], fn)
+}
+
+/**
  * @param {number | undefined} hold
  * @param {import('../index.js').LockKind} kind
  * @param {string} [updates]
@@ -73,6 +85,10 @@ function reserve(all) {
     leave(but) {
       for (const place of places) if (place.held !== but) place.leave()
     },
+    /** @param {ReadonlySet<Held>} but */
+    leaveOthers(but) {
+      for (const place of places) if (!but.has(place.held)) place.leave()
+    },
   }
 }
 
@@ -86,4 +102,4 @@ function folderNumbers(all) {
   return all.flatMap((held) => held.folder?.number ?? [])
 }
 
-module.exports = { create, current, folderNumbers, numbers, reserve, run }
+module.exports = { create, current, folderNumbers, numbers, reserve, run, runWithAll }

@@ -19,14 +19,29 @@ const HINTS = {
   ENOTDIR: 'Something in the path that should be a folder is a file.',
   EPERM: 'The system does not allow this here, even though permission bits may look right (an immutable file, a sticky folder, or on Windows a file that another program has open).',
   EROFS: 'The file system is mounted read-only.',
+  EUNSETTLED: 'A transaction that died in the middle names this file. Mount the folder that the message names and try again; if it is gone for good, look at what the files hold and remove the record.',
   EXDEV: 'The file and its folder are on different file systems.',
 }
 
+/** What of it is different for write-ahead logs. @type {Record<string, string>} */
+const LOG_HINTS = {
+  EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
+  ENOENT: 'The folder of the log, or the one above it, does not exist.',
+  ENOSPC: 'The disk is full. The batch is not in the log; free some space and append it again.',
+  EWALDAMAGED: "`damage` says what and where. Restore the log from a copy, or open it with `recovery: 'skipCorrupt'` and see in `damage` what was lost.",
+  EWALPOISONED: 'Close the log and open it again: everything that was acknowledged as synced is there, and the batches that failed are there whole or not at all.',
+  EWALTOOLARGE: 'Append it as several batches.',
+}
+
+const LOG_OPERATION = /\bwal\b/
+
 /**
  * @param {import('./binding.js').NativeError} error
+ * @param {string} operation
  * @returns {string | undefined}
  */
-function hintFor(error) {
+function hintFor(error, operation) {
+  if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
   }
@@ -35,6 +50,9 @@ function hintFor(error) {
   }
   if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
     return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
+  }
+  if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
+    return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
   }
   return HINTS[error.code]
 }

@@ -2,8 +2,10 @@
 
 // Locks in the protocol of the package `proper-lockfile`: folders that their holder keeps fresh.
 
+const { isMainThread } = require('node:worker_threads')
 const { milliseconds, outOfRange, wrongValue } = require('./arguments.js')
 const { lostLock } = require('./errors.js')
+const native = require('./binding.js')
 const port = require('./port.js')
 
 const PROTOCOL = 'proper-lockfile'
@@ -81,6 +83,7 @@ class FolderHold {
     this.number = /** @type {number} */ (hold)
     this.file = text
     this.key = key
+    watchHandlers()
   }
 
   unwatch() {
@@ -122,6 +125,20 @@ class FolderHold {
   async extend(time) {
     await port.run((opened, id) => opened.extendLockFolder(id, this.number, time))
   }
+}
+
+let watchesHandlers = false
+
+/**
+ * Has the native side look again at who handles a signal when the program has taken away a handler
+ * of its own. Some do so in the handler, and then send themselves the signal again, to die of it.
+ */
+function watchHandlers() {
+  if (watchesHandlers || !isMainThread || process.platform === 'win32') return
+  watchesHandlers = true
+  process.on('removeListener', (event) => {
+    if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()
+  })
 }
 
 /** @param {import('./binding.js').LockNaming} naming @param {number} stale */

@@ -65,6 +65,8 @@ async function leave(base) {
 class ManagedLock {
   #base
   #onRelease
+  /** @type {AbortController | undefined} */
+  #controller
   /** @type {Promise<void> | undefined} */
   #released
 
@@ -77,6 +79,10 @@ class ManagedLock {
     this.#base = base
     this.kind = kind
     this.#onRelease = onRelease
+  }
+
+  get signal() {
+    return this.#base.own.folder?.signal ?? (this.#controller ??= new AbortController()).signal
   }
 
   release() {

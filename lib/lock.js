@@ -2,6 +2,7 @@
 
 const { onAbort } = require('./abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
+const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
 const lockFolder = require('./lock-folder.js')
@@ -55,8 +56,9 @@ async function release(own) {
   own.isLive = false
   // What was started under the lock is finished under it.
   await own.last
-  if (own.folder) return releaseFolder(own.folder)
-  await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  if (own.folder) await releaseFolder(own.folder)
+  else await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  lockReleased(own)
 }
 
 /** @param {InstanceType<typeof lockFolder.FolderHold>} folder */
@@ -73,7 +75,7 @@ async function withLock(path, fn, options) {
   const read = readOptions(options, checks, 'withLock')
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
-  const own = await acquire(target, read, held.current())
+  const own = await tracedAcquire(target, read, held.current())
   const lock = new Lock(own)
   let value
   try {
@@ -90,7 +92,7 @@ async function withLock(path, fn, options) {
 /** @type {typeof import('../index.js').acquireLock} */
 async function acquireLock(path, options) {
   const read = readOptions(options, checks, 'acquireLock')
-  return new Lock(await acquire(toPath(path), read, []))
+  return new Lock(await tracedAcquire(toPath(path), read, []))
 }
 
 /** @type {typeof import('../index.js').tryAcquireLock} */
@@ -98,7 +100,7 @@ async function tryAcquireLock(path, options) {
   const read = readOptions(options, tryChecks, 'tryAcquireLock')
   const target = toPath(path)
   try {
-    return new Lock(await acquire(target, { ...read, timeout: 0 }, []))
+    return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, []))
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ELOCKED') return null
     throw error
@@ -141,6 +143,8 @@ async function acquire(target, options, inside) {
     throw failed(target, OPERATION, error, signal)
   }
 }
+
+const tracedAcquire = tracedLock(acquire)
 
 /**
  * Takes a lock in the protocol of `proper-lockfile`.
@@ -296,5 +300,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, findOuter, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

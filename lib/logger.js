@@ -4,6 +4,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { wrongType } = require('./arguments.js')
+const { stepper } = require('./diagnostics.js')
 
 /** @typedef {import('../index.js').Logger} Logger */
 /** @typedef {import('./binding.js').NativeEvent} NativeEvent */
@@ -31,7 +32,8 @@ function check(value, name) {
 }
 
 /**
- * What takes the events of one write to the logger; `undefined` without a logger.
+ * What takes the events of one write to the logger, and to those who have subscribed to them;
+ * `undefined` when there is nobody.
  *
  * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
  * @param {string} targetPath
@@ -39,17 +41,40 @@ function check(value, name) {
  */
 function observer(own, targetPath) {
   const logger = own === undefined ? globalLogger : own
-  if (logger === null) return undefined
+  const publish = stepper(targetPath)
+  if (logger === null && publish === undefined) return undefined
   // Events arrive in the middle of nowhere; the logger is called in the context of the
   // call that they belong to (AsyncLocalStorage).
   const context = new AsyncResource('holdfast')
   return (event) => {
+    if (publish) context.runInAsyncScope(publish, undefined, event)
+    if (logger === null) return
     try {
       context.runInAsyncScope(entry, undefined, logger, targetPath, event)
     } catch {
       // A logger that throws does not disturb the write: SPEC of `setLogger`.
     }
   }
+}
+
+/**
+ * The logger of a call, whose failures disturb nobody; `undefined` without a logger.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @returns {Logger | undefined}
+ */
+function harmless(own) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return undefined
+  /** @param {'debug' | 'warn' | 'error'} level */
+  const method = (level) => (/** @type {object} */ fields, /** @type {string} */ message) => {
+    try {
+      logger[level](fields, message)
+    } catch {
+      // A logger that throws does not disturb the operation: SPEC of `setLogger`.
+    }
+  }
+  return { debug: method('debug'), warn: method('warn'), error: method('error') }
 }
 
 /**
@@ -108,4 +133,23 @@ function recovered(own, actions) {
   }
 }
 
-module.exports = { check, observer, recovered, setLogger }
+/**
+ * Logs what became of the files of a transaction that had not been finished.
+ *
+ * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {import('./binding.js').NativeDecision[]} decisions
+ */
+function settled(own, decisions) {
+  const logger = own === undefined ? globalLogger : own
+  if (logger === null) return
+  for (const { path, verdict, reason } of decisions) {
+    const message = verdict === 'conflict' ? 'Unfinished transaction: changed file left as it is' : 'Unfinished transaction settled'
+    try {
+      logger.warn({ targetPath: path, action: verdict, reason, operation: 'transaction' }, message)
+    } catch {
+      // A logger that throws disturbs nothing: SPEC of `setLogger`.
+    }
+  }
+}
+
+module.exports = { check, harmless, observer, recovered, setLogger, settled }

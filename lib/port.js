@@ -58,6 +58,28 @@ function run(start, memory, observe) {
   })
 }
 
+/**
+ * The same for an operation that may find no room: then it has not started, will not answer,
+ * and there is no promise.
+ *
+ * @template {import('./binding.js').NativeValue | void} T
+ * @param {(port: import('./binding.js').Port, id: number) => boolean} start
+ * @returns {Promise<T> | undefined}
+ */
+function offer(start) {
+  let has = false
+  /** @type {Promise<T>} */
+  const promise = new Promise((resolve, reject) => {
+    const opened = open()
+    const id = ++last
+    has = start(opened, id)
+    if (!has) return
+    if (pending.size === 0) opened.hold()
+    pending.set(id, { resolve, reject, observe: undefined, memory: undefined })
+  })
+  return has ? promise : undefined
+}
+
 /** @param {Array<number | import('./binding.js').Message>} messages */
 function onMessages(messages) {
   for (const message of messages) {
@@ -90,4 +112,4 @@ function nextId() {
   return ++last
 }
 
-module.exports = { nextId, onLoss, open, run }
+module.exports = { nextId, offer, onLoss, open, run }

@@ -65,15 +65,15 @@ async function recover(path, { lock = true, timeout = PATIENCE, signal, ...optio
     )
   // A look changes nothing, so it needs no lock.
   const mayChange = !lock || options.dryRun === true
-  const { actions, needsLock } = await run((opened, id) => opened.recover(id, path, settings, mayChange, control))
-  if (!needsLock) return actions ?? []
+  const { actions: done = [], needsLock } = await run((opened, id) => opened.recover(id, path, settings, mayChange, control))
+  if (!needsLock) return done
   /** @param {number} [hold] */
   const inTurn = (hold) => run((opened, id) => opened.recoverInTurn(id, path, settings, hold, control))
   const recovered = await underHeld(path, true, () => inTurn(), async () => {
     const { hold } = await waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, []))
     return inTurn(hold)
   })
-  return recovered.actions ?? []
+  return [...done, ...(recovered.actions ?? [])]
 }
 
 /** @param {Options} options @returns {import('./binding.js').RecoveryOptions} */

@@ -7,6 +7,7 @@ const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('./abort.js')
 const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const { indent } = require('./atomic-write.js')
+const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const held = require('./held.js')
 const { PATIENCE, release, underHeld, waitFor } = require('./lock.js')
@@ -62,15 +63,32 @@ async function updateJsonFile(path, update, options) {
   const read = readOptions(options, checks, 'updateJsonFile')
   const target = toPath(path)
   if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+  return await tracedUpdate(target, update, read)
+}
+
+/**
+ * @param {string} target
+ * @param {(data: any) => unknown} update
+ * @param {Options} options
+ * @returns {Promise<any>}
+ */
+async function updateOnce(target, update, options) {
   try {
     const absolute = toAbsolute(target)
-    if (read.signal?.aborted) throw CANCELLED
-    return await perform(absolute, target, update, read)
+    if (options.signal?.aborted) throw CANCELLED
+    return await perform(absolute, target, update, options)
   } catch (error) {
     if (error instanceof Thrown) throw error.value
-    throw failed(target, OPERATION, error, read.signal)
+    throw failed(target, OPERATION, error, options.signal)
   }
 }
+
+/** @param {string} path @param {unknown} _update @param {Options} options */
+function describe(path, _update, { durability = 'full' }) {
+  return { operation: OPERATION, path, durability }
+}
+
+const tracedUpdate = traced(traces.update, updateOnce, describe)
 
 /**
  * @param {string} path
@@ -174,7 +192,9 @@ async function runBatch(path, queue, outer) {
   } catch (error) {
     // When the wait was cancelled, those for whom it was are gone, and any others came later.
     if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
-    for (const call of takeBatch(queue, options)) call.reject(error)
+    const calls = takeBatch(queue, options)
+    native.countUpdateBatch(0, calls.length, false)
+    for (const call of calls) call.reject(error)
     return
   } finally {
     queue.cancel = undefined
@@ -191,6 +211,7 @@ async function runBatch(path, queue, outer) {
   } finally {
     if (own?.isLive) await release(own)
   }
+  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === begun.text)
   // Whoever hears of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
@@ -303,7 +324,7 @@ class Unreadable {
   }
 }
 
-/** @param {Batch} batch @param {unknown} defaultValue */
+/** @param {Pick<Batch, 'path' | 'text'>} file @param {unknown} defaultValue */
 function parse({ path, text }, defaultValue) {
   if (text === undefined) {
     if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
@@ -373,4 +394,15 @@ async function commit({ path, text, done }, before, settings, own) {
   )
 }
 
-module.exports = { OPERATION, Thrown, checks, perform, updateJsonFile }
+module.exports = {
+  CANCELLED,
+  OPERATION,
+  Thrown,
+  checks,
+  describe,
+  jsonValue,
+  orCancelled,
+  parse,
+  perform,
+  updateJsonFile,
+}

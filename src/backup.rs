@@ -20,6 +20,7 @@ use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
 use crate::io::task::{self, Step};
 use crate::lock::{self, Hold, Waiter};
+use crate::metrics::METRICS;
 use crate::target;
 use crate::temp;
 use crate::write::{
@@ -302,11 +303,17 @@ fn attempts<T, G>(
             None => Err(ErrorKind::Cancelled.into()),
         };
         let error = match outcome {
-            Ok(value) => return Step::Done(Ok(value)),
+            Ok(value) => {
+                METRICS.backups.ended(operation, Ok(()));
+                return Step::Done(Ok(value));
+            }
             Err(error) => error,
         };
         match after_failure_of(operation, &path, &options, number, error, observer) {
-            Next::GiveUp(error) => Step::Done(Err(error)),
+            Next::GiveUp(error) => {
+                METRICS.backups.ended(operation, Err(&error.kind));
+                Step::Done(Err(error))
+            }
             Next::Retry { attempt, delay } => {
                 number = attempt;
                 Step::Again(delay)

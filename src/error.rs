@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::errno::Code;
 use crate::lock::Holder;
+use crate::wal::WalError;
 
 /// What the caller had asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub enum Operation {
     Lock,
     /// `recoverFromCrash`.
     Recover,
+    /// `transaction`.
+    Transaction,
+    /// `openWal`.
+    WalOpen,
+    /// `wal.append`, `wal.writeBatch`.
+    WalAppend,
+    /// `wal.get`, `wal.entries`, `wal.replay`.
+    WalRead,
+    /// `wal.flush`.
+    WalFlush,
+    /// `wal.checkpoint`.
+    WalCheckpoint,
+    /// `wal.close`.
+    WalClose,
 }
 
 impl Operation {
@@ -44,6 +59,13 @@ impl Operation {
             Operation::ReadFile => "read file",
             Operation::Lock => "lock",
             Operation::Recover => "recover",
+            Operation::Transaction => "transaction",
+            Operation::WalOpen => "open wal",
+            Operation::WalAppend => "wal append",
+            Operation::WalRead => "wal read",
+            Operation::WalFlush => "wal flush",
+            Operation::WalCheckpoint => "wal checkpoint",
+            Operation::WalClose => "wal close",
         }
     }
 }
@@ -135,6 +157,16 @@ pub struct Contention {
     pub in_this_process: bool,
 }
 
+/// A transaction that was not finished and cannot be.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("an unfinished transaction concerns the file and cannot be settled: {reason}, '{}'", path.display())]
+pub struct Unsettled {
+    /// Its record.
+    pub path: PathBuf,
+    /// Why it cannot be settled.
+    pub reason: String,
+}
+
 /// A lock that was ours and is no longer.
 #[derive(Debug)]
 pub struct LostLock {
@@ -201,6 +233,12 @@ pub enum ErrorKind {
     /// The file is not JSON.
     #[error("{0}")]
     BadJson(#[from] BadJson),
+    /// Something has to be finished first, and cannot be.
+    #[error("{0}")]
+    Unsettled(#[from] Unsettled),
+    /// A write-ahead log is not as it should be.
+    #[error("{0}")]
+    Wal(#[from] WalError),
     /// A defect in holdfast itself, caught before it could reach Node.
     #[error("internal error: {0}")]
     Internal(String),
@@ -217,6 +255,8 @@ impl ErrorKind {
             ErrorKind::Lost(_) => "ECOMPROMISED",
             ErrorKind::EmptyJson => "EEMPTYJSON",
             ErrorKind::BadJson(_) => "EBADJSON",
+            ErrorKind::Unsettled(_) => "EUNSETTLED",
+            ErrorKind::Wal(error) => error.code(),
             ErrorKind::Internal(_) => "EINTERNAL",
         }
     }
@@ -260,6 +300,8 @@ impl ErrorKind {
             ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),
+            ErrorKind::Unsettled(what) => ErrorKind::Unsettled(what.clone()),
+            ErrorKind::Wal(error) => ErrorKind::Wal(error.clone()),
             ErrorKind::Internal(text) => ErrorKind::Internal(text.clone()),
         }
     }

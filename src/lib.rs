@@ -14,19 +14,24 @@
 //!    wakes JavaScript once for everything that has finished meanwhile.
 //!
 //! [`errno`] and [`error`] say what failed in the terms Node's users know, and
-//! [`temp`] knows how temp files are named.
+//! [`temp`] knows how temp files are named. [`recovery`] puts in order what a crash has left.
+//! [`metrics`] has the numbers of what has been done.
 
 pub mod backup;
 pub mod errno;
 pub mod error;
 pub mod fs;
+pub mod held_wal;
 pub mod io;
 pub mod json;
 pub mod lock;
+pub mod metrics;
 pub mod payload;
 pub mod recovery;
 pub mod target;
 pub mod temp;
+pub mod transaction;
+pub mod wal;
 pub mod write;
 
 #[cfg(feature = "node")]

@@ -328,7 +328,43 @@ fn what_is_found_after_the_lock_was_taken_decides() {
     assert_eq!(read(&fs, FILE), GOOD);
 }
 
+#[test]
+fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
+    let foreign = Attributes { mode: 0o666, uid: 2000, gid: 2000 };
+    for (folder, user, is_taken) in [
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 1000, false),
+        (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 0, false),
+        (Attributes { mode: 0o1777, uid: 2000, gid: 0 }, 1000, true),
+        (Attributes { mode: 0o777, uid: 0, gid: 0 }, 1000, true),
+    ] {
+        for source in [TEMP, BACKUP, LEGACY] {
+            let fs = disk(&[(FILE, b"")]);
+            fs.put_folder_with("/dir", folder).unwrap();
+            fs.put_file_with(source, NEW, foreign).unwrap();
+            fs.set_user(user, user);
+            named(&fs);
+            assert_eq!(read(&fs, FILE) == NEW, is_taken, "{folder:?}, {user}");
+        }
+    }
+}
+
 // ── Folders ───────────────────────────────────────────────────────────────────────────────
+
+/// A crash leaves no intent that is damaged, so nobody knows what it stood for.
+#[test]
+fn a_damaged_intent_of_a_transaction_is_reported_and_left_with_what_belongs_to_it() {
+    let fs = disk(&[
+        (FILE, GOOD),
+        ("/dir/.state.json.0123456789abcdef.0.txn", NEW),
+        ("/dir/.holdfast.0123456789abcdef.intent", NEW),
+    ]);
+    let before = fs.paths();
+    let actions = recover(&fs, "/dir", Options::default());
+    assert_eq!(actions.len(), 1);
+    assert_eq!(actions[0].act, Act::Left);
+    assert_eq!(actions[0].path, Path::new("/dir/.holdfast.0123456789abcdef.intent"));
+    assert_eq!(fs.paths(), before);
+}
 
 #[test]
 fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
@@ -342,8 +378,6 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
         ("/dir/..0123456789abcdef.tmp", NEW),
         ("/dir/.0123456789abcdef.tmp", NEW),
         ("/dir/state.json.0123456789abcdef.tmp", NEW),
-        ("/dir/.state.json.0123456789abcdef.0.txn", NEW),
-        ("/dir/.holdfast.0123456789abcdef.intent", NEW),
         ("/dir/state.json.1.backup", NEW),
         ("/dir/state.json.corrupt-1", TORN),
     ];
@@ -352,6 +386,14 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
     fs.put_link("/dir/.link.0123456789abcdef.tmp", "state.json").unwrap();
     let before = fs.paths();
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
+    assert_eq!(fs.paths(), before);
+
+    // What a transaction has left is settled by its own rules; a record that is none is left.
+    let record = "/dir/.holdfast.0123456789abcdef.intent";
+    let staged = "/dir/.state.json.0123456789abcdef.0.txn";
+    let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);
+    let before = fs.paths();
+    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(record, Act::Left)]);
     assert_eq!(fs.paths(), before);
 
     let fs = disk(&[(FILE, GOOD), (LEGACY, NEW), (BACKUP, NEW), ("/dir/lost.bak", GOOD)]);
@@ -403,6 +445,52 @@ fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
     let options = Options { promote: Some(true), ..Options::default() };
     assert_eq!(acts(&recover(&fs, "/dir", options)), [(temp.as_str(), Act::Left)]);
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(temp.as_str(), Act::Removed)]);
+}
+
+#[test]
+fn thousands_of_orphans_of_one_file_are_dealt_with_without_opening_them_all() {
+    for (dry_run, whole) in [(false, 1500), (true, 1500), (false, 0)] {
+        let fs = disk(&[(BACKUP, TORN)]);
+        fs.set_modified(BACKUP, at(1)).unwrap();
+        let temp = |number: u64| {
+            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            Path::new("/dir").join(name)
+        };
+        for number in 0..2000 {
+            // The newest are torn; of the whole ones each says what it is.
+            let text = format!("{{\"number\": {number}}}");
+            let text = if number < whole { text.as_bytes() } else { TORN };
+            fs.put_file(temp(number), text).unwrap();
+            fs.set_modified(temp(number), at(10 + number)).unwrap();
+        }
+        let most = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for number in 1..=50 {
+            let most = most.clone();
+            let look = move |fs: &SimFs, _: &Path| {
+                let (open, _) = fs.open_handles();
+                most.fetch_max(open, std::sync::atomic::Ordering::Relaxed);
+            };
+            fs.inject(Fault::intrude(look).of(OperationKind::TryLock).at(number));
+        }
+        let actions = recover(&fs, FILE, Options { dry_run, ..Options::default() });
+        assert!(most.load(std::sync::atomic::Ordering::Relaxed) <= 40);
+        let count = |act| actions.iter().filter(|action| action.act == act).count();
+        assert_eq!((count(Act::Left), count(Act::Failed)), (0, 0));
+        if whole == 0 {
+            // Then the backup has to do, such as it is.
+            assert_eq!((count(Act::Restored), count(Act::Removed)), (1, 2000));
+            assert_eq!(read(&fs, FILE), TORN);
+            continue;
+        }
+        let promoted = actions.iter().find(|action| action.act == Act::Promoted).unwrap();
+        assert_eq!(promoted.path, temp(1499));
+        assert_eq!((count(Act::Promoted), count(Act::Restored)), (1, 0));
+        assert!(count(Act::Removed) >= 2000, "{}", count(Act::Removed));
+        if !dry_run {
+            assert_eq!(read(&fs, FILE), b"{\"number\": 1499}");
+            assert_eq!(files(&fs), ["state.json"]);
+        }
+    }
 }
 
 // ── The rest ──────────────────────────────────────────────────────────────────────────────

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::Either;
+use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
 use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
+use crate::transaction::Decision;
+use crate::wal::{Damage, WalError};
 use crate::write::{Durability, Event, Format, Options, Owner};
 
 /// What the port delivers: the number of an operation that succeeded, or more.
@@ -70,6 +73,83 @@ pub struct NativeValue {
     pub actions: Option<Vec<super::recovery::NativeAction>>,
     /// A recovery has to change a file, and needs its lock for that.
     pub needs_lock: Option<bool>,
+    /// The numbers of several locks that are held now,
+    pub holds: Option<Vec<u32>>,
+    /// for each file the number of the first one that is the same,
+    pub places: Option<Vec<u32>>,
+    /// and what became of transactions that had not been finished.
+    pub settled: Option<Vec<NativeDecision>>,
+    /// The content of a file, if it exists.
+    pub bytes: Option<Buffer>,
+    /// The number of a log that is open now.
+    pub wal: Option<f64>,
+    /// The number of a replay that has started.
+    pub replay: Option<f64>,
+    /// The sequence number of the first of the entries that were appended,
+    pub first: Option<BigInt>,
+    /// how many there are,
+    pub count: Option<f64>,
+    /// and how much memory the collection's memtable takes now, about.
+    pub memtable_bytes: Option<f64>,
+    /// Packed entries.
+    pub packed: Option<Buffer>,
+    /// Whether these are the last ones.
+    pub over: Option<bool>,
+    /// What was cut off or skipped of a log.
+    pub damage: Option<Vec<NativeDamage>>,
+}
+
+/// What became of a file of a transaction that had not been finished.
+#[napi(object)]
+pub struct NativeDecision {
+    pub path: String,
+    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
+    pub verdict: String,
+    pub reason: String,
+}
+
+impl From<Decision> for NativeDecision {
+    fn from(decision: Decision) -> NativeDecision {
+        NativeDecision {
+            path: decision.path.to_string_lossy().into_owned(),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason,
+        }
+    }
+}
+
+/// A stretch of a log that cannot be used.
+#[napi(object)]
+pub struct NativeDamage {
+    pub collection: String,
+    pub file: String,
+    /// `'tornTail'`, `'unreadable'`, `'missing'`, `'misplaced'`, `'checkpoint'`.
+    pub kind: String,
+    pub offset: f64,
+    pub length: f64,
+    pub reason: String,
+    /// The last sequence number that was read before it; 0 if there is none.
+    pub after: BigInt,
+    /// The next one that was read behind it, if there is one.
+    pub before: Option<BigInt>,
+    /// The name of the file that the bytes were copied to, if they were.
+    pub copy: Option<String>,
+}
+
+impl From<Damage> for NativeDamage {
+    fn from(damage: Damage) -> NativeDamage {
+        NativeDamage {
+            collection: damage.collection,
+            file: damage.file,
+            kind: damage.kind.name().to_owned(),
+            offset: damage.offset as f64,
+            length: damage.length as f64,
+            reason: damage.reason.to_owned(),
+            after: damage.after.into(),
+            before: damage.before.map(BigInt::from),
+            copy: damage.copy,
+        }
+    }
 }
 
 /// A backup that is there.
@@ -145,8 +225,12 @@ pub struct NativeError {
     /// Of text that is not JSON: where.
     pub line: Option<f64>,
     pub column: Option<f64>,
+    /// The path that it was for, of several.
+    pub subject: Option<String>,
     /// Of a lock that was lost: what the system said, in Node's form.
     pub cause: Option<String>,
+    /// Of a log that is damaged: how.
+    pub damage: Option<NativeDamage>,
 }
 
 impl From<Error> for NativeError {
@@ -167,7 +251,9 @@ impl From<Error> for NativeError {
             in_this_process: None,
             line: None,
             column: None,
+            subject: Some(text(error.path)),
             cause: None,
+            damage: None,
         };
         let kind = match error.kind {
             ErrorKind::System(failure) => {
@@ -198,6 +284,16 @@ impl From<Error> for NativeError {
                 native.line = Some(bad.line as f64);
                 native.column = Some(bad.column as f64);
                 "json"
+            }
+            ErrorKind::Unsettled(unsettled) => {
+                native.path = Some(text(unsettled.path));
+                "unsettled"
+            }
+            ErrorKind::Wal(error) => {
+                if let WalError::Damaged(damage) = error {
+                    native.damage = Some((*damage).into());
+                }
+                "wal"
             }
             ErrorKind::Internal(_) => "internal",
         };

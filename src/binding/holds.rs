@@ -72,6 +72,16 @@ impl Holds {
             .collect()
     }
 
+    /// Which locks these are and what they were taken for, as far as they are still held.
+    pub(super) fn kinds(&self, numbers: &[u32]) -> Vec<(Key, Kind)> {
+        let state = self.lock();
+        numbers
+            .iter()
+            .filter_map(|number| state.held.get(number))
+            .map(|hold| (hold.key().clone(), hold.kind()))
+            .collect()
+    }
+
     /// Gives everything back, now and from now on.
     pub(super) fn close(&self) {
         let mut state = self.lock();

@@ -217,9 +217,9 @@ impl Port {
             before: before(&naming),
         };
         let path = Path::new(&naming.path);
-        let outcome = lockdir::acquire_here(pool(), request).map(|hold| {
-            // The environment is there: it is calling.
-            keep(&self.environment, id, path, hold).unwrap_or_default()
+        let outcome = lockdir::acquire_here(pool(), request).and_then(|hold| {
+            // At the very end of the process nothing is kept any more.
+            keep(&self.environment, id, path, hold).ok_or_else(task::refused)
         });
         report(id, Operation::Lock, path, outcome)
     }
@@ -299,6 +299,14 @@ impl Port {
         let outcome = locate(&Naming::from(&naming));
         report(0.0, Operation::Lock, Path::new(&naming.path), outcome)
     }
+}
+
+/// To be called when a handler of the program's for a signal has gone: of this signal, too, the
+/// process shall not die without giving back its locks.
+#[napi]
+pub fn watch_signals() {
+    #[cfg(unix)]
+    crate::fs::os::watch_signals();
 }
 
 /// Makes the folder that holds the lock folder, if that is asked for.

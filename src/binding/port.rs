@@ -19,6 +19,7 @@ use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
 use super::lock_folder::LockFolders;
 use super::streams::Streams;
+use super::wal::Wals;
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::io::{Completions, WaitFor};
@@ -34,6 +35,7 @@ pub(super) struct Environment {
     pub(super) holds: Holds,
     pub(super) folders: LockFolders,
     pub(super) streams: Streams,
+    pub(super) wals: Wals,
 }
 
 impl Environment {
@@ -263,6 +265,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.streams.close();
     environment.holds.close();
     environment.folders.close();
+    environment.wals.close();
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

@@ -117,14 +117,13 @@ impl Port {
     ) -> impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static {
         let environment = Arc::clone(&self.environment);
         move |outcome| {
-            let value = outcome.map(|outcome| match outcome {
-                Outcome::Done(actions) => {
-                    let actions = actions.into_iter().map(NativeAction::from).collect();
-                    NativeValue { actions: Some(actions), ..NativeValue::default() }
-                }
-                Outcome::NeedsLock => {
-                    NativeValue { needs_lock: Some(true), ..NativeValue::default() }
-                }
+            let value = outcome.map(|outcome| {
+                let (actions, needs_lock) = match outcome {
+                    Outcome::Done(actions) => (actions, None),
+                    Outcome::NeedsLock(actions) => (actions, Some(true)),
+                };
+                let actions = Some(actions.into_iter().map(NativeAction::from).collect());
+                NativeValue { actions, needs_lock, ..NativeValue::default() }
             });
             environment.answer(id, Operation::Recover, &path, value);
         }

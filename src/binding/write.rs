@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::io::{Started, pool, task};
 use crate::lock::{self, Hold, Kind};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::write::{self, Client, Event, Observer, Options, Request};
 
@@ -145,6 +146,7 @@ fn write_now(
         Some(format) => write::validate_bytes(data, format),
         None => Ok(()),
     };
+    let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     let outcome = match checked.and_then(|()| take_lock(&request)) {
         Ok(_hold) => write::engine().write_now(request, observer),
         Err(kind) => Err(Error {

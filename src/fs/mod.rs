@@ -141,6 +141,10 @@ pub trait FileSystem: Send + Sync + 'static {
     /// `EACCES`. A symbolic link is not followed.
     fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
 
+    /// Opens an existing regular file for reading and for [`FileSystem::write_at`]. A
+    /// symbolic link is not followed.
+    fn open_to_write(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:
@@ -152,6 +156,13 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Appends bytes at the file's position and says how many were taken.
     fn write(&self, file: &Self::File, chunk: Chunk<'_>) -> io::Result<usize>;
+
+    /// Writes bytes at `offset`, over what is there, and says how many were taken. The
+    /// file's position stays where it is.
+    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes the file so long: what is beyond is dropped, what is missing reads as zeros.
+    fn set_size(&self, file: &Self::File, size: u64) -> io::Result<()>;
 
     /// Reads bytes from `offset` and says how many there were; 0 at the end.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
@@ -188,6 +199,12 @@ pub trait FileSystem: Send + Sync + 'static {
     /// must not be synced again: the system may have dropped what it could not write,
     /// and a second call that succeeds says nothing.
     fn sync_file(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Waits until the file's bytes are on the disk, with what is needed to find them there
+    /// (its size), but not its times and attributes: where the bytes went over others that
+    /// were on the disk already, that is a change of no metadata. After a failure as
+    /// [`FileSystem::sync_file`].
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
 
     /// What is known of the file system that holds a file on `device`. Where nothing is known
     /// nothing is assumed.
@@ -244,6 +261,12 @@ pub trait FileSystem: Send + Sync + 'static {
     fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
 
     // ── Folders that serve as locks ───────────────────────────────────────────────────
+
+    /// Whether a folder is gone at once when it is removed, though somebody has it open. On
+    /// Windows it may stay until it is closed.
+    fn removes_open_folders(&self) -> bool {
+        cfg!(unix)
+    }
 
     /// When an open folder was last changed, or was set to have been.
     fn folder_modified(&self, folder: &Self::Folder) -> io::Result<SystemTime>;

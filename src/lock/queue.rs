@@ -24,6 +24,7 @@ use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::{Folder, Os};
 use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
+use crate::metrics::{LockCall, LockHeld};
 use crate::target::{self, Target};
 
 /// Which lock is meant: the folder that holds its file, and the file's name in it.
@@ -55,6 +56,7 @@ pub struct Hold {
     /// Readers that came together share one. `None` only while it is being dropped.
     kernel: Option<Arc<KernelLock>>,
     kind: Kind,
+    _counted: LockHeld,
 }
 
 impl Hold {
@@ -108,6 +110,7 @@ pub struct Waiter {
     reply: Mutex<Option<Reply>>,
     queue: OnceLock<Weak<Queue>>,
     pool: Pool,
+    counted: LockCall,
 }
 
 impl Waits for Arc<Waiter> {
@@ -133,6 +136,7 @@ impl Waiter {
         let reply = lock(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
         if let Some(reply) = reply {
+            self.counted.ended(&outcome);
             reply(outcome);
         }
     }
@@ -176,6 +180,7 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
         reply: Mutex::new(Some(reply)),
         queue: OnceLock::new(),
         pool: pool.clone(),
+        counted: LockCall::new(path.clone(), kind),
     });
     let group = arriving.entry(path.clone()).or_default();
     group.push(Arc::clone(&waiter));
@@ -305,6 +310,9 @@ fn enter(path: &Path) {
     }
     queue.pump();
     for waiter in group {
+        if waiter.is_waiting() {
+            waiter.counted.waits();
+        }
         // A timer is needed only by those who have not got it at once.
         if let Some(timeout) = waiter.timeout
             && waiter.is_waiting()
@@ -559,7 +567,10 @@ impl Queue {
         let served = state.turns.grant();
         drop(state);
         let kernel = Arc::new(kernel);
-        let hold = |kind, kernel| Hold { queue: Arc::clone(self), kernel: Some(kernel), kind };
+        let hold = |kind, kernel| {
+            let (queue, _counted) = (Arc::clone(self), LockHeld::new(kind));
+            Hold { queue, kernel: Some(kernel), kind, _counted }
+        };
         let holds: Vec<Hold> =
             served.iter().map(|waiter| hold(waiter.kind, Arc::clone(&kernel))).collect();
         // From here on the lock is theirs alone: it is free when they have dropped it.

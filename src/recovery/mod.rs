@@ -42,6 +42,7 @@ mod replace;
 mod settle;
 pub mod submit;
 mod text;
+mod transactions;
 
 use names::Remains;
 
@@ -99,6 +100,10 @@ pub enum Act {
     Restored,
     /// It was corrupt, and got another name.
     SetAside,
+    /// A transaction that was decided has replaced it, or removed it.
+    Completed,
+    /// It was not what a transaction that was decided had found, so it was left as it is.
+    Conflict,
     /// Nothing.
     Left,
     /// Something should have been done with it, and could not be.
@@ -113,6 +118,8 @@ impl Act {
             Act::Promoted => "promoted",
             Act::Restored => "restored",
             Act::SetAside => "setAside",
+            Act::Completed => "completed",
+            Act::Conflict => "conflict",
             Act::Left => "left",
             Act::Failed => "failed",
         }
@@ -271,6 +278,7 @@ impl<F: FileSystem> Recovery<'_, F> {
             self.failed(place.path.clone(), failure.into());
             names::legacy(&found.name).to_vec()
         });
+        self.transactions(&place, &names, Some(&found.name));
         self.settle(&place, &Remains::of_file(&found.name, &names), true);
         Ok(())
     }
@@ -304,6 +312,7 @@ impl<F: FileSystem> Recovery<'_, F> {
         place: &Place<F>,
         names: &[OsString],
     ) -> Result<Vec<(PathBuf, FileId)>, ErrorKind> {
+        self.transactions(place, names, None);
         for remains in Remains::in_folder(names, self.options.legacy) {
             self.control.check()?;
             self.settle(place, &remains, false);

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
+use std::time::SystemTime;
 
 use super::names::{self, Origin, Remains};
 use super::orphan::{self, Claim, Orphan};
@@ -38,30 +39,92 @@ impl<F: FileSystem> Left<F> {
     }
 }
 
+/// How many files are looked at, and held open, at a time.
+const AT_ONCE: usize = 32;
+
+/// Which part of what was left beside one file is being dealt with.
+#[derive(Clone, Copy)]
+struct Part {
+    is_last: bool,
+    /// Something in a part before it has become the file.
+    follows_file: bool,
+}
+
 const NOT_WHOLE: &str = "it is not one whole JSON object or array";
 const CUT: &str = "the name of its file is cut short in its own, so it may be another's";
 
 impl<F: FileSystem> Recovery<'_, F> {
     /// Decides, and does it. What cannot be done is among the actions.
+    ///
+    /// A program that crashes again and again may have left thousands of temp files of one file,
+    /// more than a process may have open: they are dealt with in parts, the newest first.
     pub(super) fn settle(&mut self, place: &Place<F>, remains: &Remains, is_named: bool) {
-        let mut all = self.claim(place, remains);
-        if all.is_empty() && !is_named {
+        if remains.names.len() <= AT_ONCE {
+            self.settle_part(place, remains, is_named, Part { is_last: true, follows_file: false });
             return;
         }
+        let mut names = remains.names.clone();
+        let backup = names.iter().find(|(_, origin, _)| *origin == Origin::Backup).cloned();
+        names.sort_by_cached_key(|(name, _, _)| {
+            let modified = uninterrupted(|| self.fs.modified(&place.folder, name));
+            // What is gone by now is nobody's.
+            Reverse(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+        });
+        // At the end it may be needed such as it is, if nothing better has been found.
+        let part_of = |index: usize| index / AT_ONCE;
+        let place_of = names.iter().position(|(_, origin, _)| *origin == Origin::Backup);
+        let comes_again = place_of.is_some_and(|index| part_of(index) != part_of(names.len()));
+        names.extend(backup.filter(|_| comes_again));
+        let mut parts = names.chunks(AT_ONCE).peekable();
+        let mut follows_file = false;
+        while let Some(part) = parts.next() {
+            if self.control.check().is_err() {
+                return;
+            }
+            let how = Part { is_last: parts.peek().is_none(), follows_file };
+            let mut part = Remains { names: part.to_vec(), ..remains.clone() };
+            if how.is_last && comes_again && follows_file {
+                // It has been dealt with.
+                part.names.pop();
+            }
+            follows_file |= self.settle_part(place, &part, is_named, how);
+        }
+    }
+
+    /// Says whether something has become the file.
+    fn settle_part(
+        &mut self,
+        place: &Place<F>,
+        remains: &Remains,
+        is_named: bool,
+        part: Part,
+    ) -> bool {
+        let mut all = self.claim(place, remains);
+        if all.is_empty() && !is_named {
+            return false;
+        }
         let path = place.shown(&remains.file);
-        let now = match self.see(place, &remains.file) {
+        let seen = match part.follows_file && self.options.dry_run {
+            // It would be by now.
+            true => Ok(Now::Good(FileId { device: 0, inode: 0 })),
+            false => self.see(place, &remains.file),
+        };
+        let now = match seen {
             Ok(now) => now,
-            Err(error) => return self.failed(path, error),
+            Err(error) => {
+                self.failed(path, error);
+                return false;
+            }
         };
         if matches!(now, Now::Missing | Now::Corrupt(..)) {
             self.judge(place, &mut all);
         }
-        let source = self.source(remains, &all, &now);
+        let source = self.source(remains, &all, &now, part);
         let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
         let changes_file = source.is_some()
             || matches!(now, Now::Good(_)) && all.iter().any(is_backup) && !self.only_sweeps;
         if !changes_file || self.options.dry_run {
-            return self.carry_out(place, remains, all, &now, source, is_named);
+            return self.carry_out(place, remains, all, &now, source, is_named, part);
         }
         let _guard = match (self.guard)(&path) {
             Ok(Some(guard)) => guard,
@@ -70,9 +133,12 @@ impl<F: FileSystem> Recovery<'_, F> {
                     let name = place.shown(&left.orphan.name);
                     self.left(name, "the lock of its file is held by somebody else");
                 }
-                return;
+                return false;
             }
-            Err(kind) => return self.failed(path, kind.into()),
+            Err(kind) => {
+                self.failed(path, kind.into());
+                return false;
+            }
         };
         // It may have been written while the lock was being taken.
         match self.see(place, &remains.file) {
@@ -80,10 +146,13 @@ impl<F: FileSystem> Recovery<'_, F> {
                 if matches!(now, Now::Missing | Now::Corrupt(..)) {
                     self.judge(place, &mut all);
                 }
-                let source = self.source(remains, &all, &now);
-                self.carry_out(place, remains, all, &now, source, is_named);
+                let source = self.source(remains, &all, &now, part);
+                self.carry_out(place, remains, all, &now, source, is_named, part)
             }
-            Err(error) => self.failed(path, error),
+            Err(error) => {
+                self.failed(path, error);
+                false
+            }
         }
     }
 
@@ -93,13 +162,33 @@ impl<F: FileSystem> Recovery<'_, F> {
             let which = (name.as_os_str(), *origin, *is_certain);
             let (set_aside, min_age) = (remains.set_aside, self.options.min_age);
             match orphan::claim(self.fs, place, which, set_aside, min_age, self.now) {
-                Claim::Orphan(orphan) => all.push(Left { orphan, text: None }),
+                Claim::Orphan(orphan) => match self.is_trusted(place, &orphan.metadata) {
+                    Ok(true) => all.push(Left { orphan, text: None }),
+                    Ok(false) => {
+                        let reason = "it is another user's, in a folder that is open to all";
+                        self.left(place.shown(name), reason);
+                    }
+                    Err(failure) => self.failed(place.shown(name), failure.into()),
+                },
                 Claim::Left(reason) => self.left(place.shown(name), reason),
                 Claim::Nothing => {}
                 Claim::Failed(failure) => self.failed(place.shown(name), failure.into()),
             }
         }
         all
+    }
+
+    /// In a shared folder like /tmp anybody may leave something beside a file, which must not
+    /// become that file: only what is the process's own, or belongs to the folder's owner, counts
+    /// there.
+    fn is_trusted(&self, place: &Place<F>, found: &Metadata) -> Result<bool, Failure> {
+        const SHARED: u32 = 0o1002;
+        if self.fs.effective_user().is_none_or(|user| user == found.uid) {
+            return Ok(true);
+        }
+        let around = uninterrupted(|| self.fs.folder_metadata(&place.folder))
+            .map_err(|error| Failure::at("fstat", &place.path, error))?;
+        Ok(around.mode & SHARED != SHARED || around.uid == found.uid)
     }
 
     /// Looks at the file.
@@ -145,7 +234,7 @@ impl<F: FileSystem> Recovery<'_, F> {
     }
 
     /// Which of those that were left is to become the file, if any.
-    fn source(&self, remains: &Remains, all: &[Left<F>], now: &Now) -> Option<usize> {
+    fn source(&self, remains: &Remains, all: &[Left<F>], now: &Now, part: Part) -> Option<usize> {
         let must_be_json = self.options.validate.is_some() || names::is_json(&remains.file);
         if self.only_sweeps || !matches!(now, Now::Missing | Now::Corrupt(..)) {
             return None;
@@ -174,10 +263,12 @@ impl<F: FileSystem> Recovery<'_, F> {
         // A file that is not as it should be is still better than none.
         newest.or_else(|| {
             let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
-            all.iter().position(is_backup).filter(|_| matches!(now, Now::Missing))
+            all.iter().position(is_backup).filter(|_| part.is_last && matches!(now, Now::Missing))
         })
     }
 
+    /// Does what was decided. Says whether something has become the file.
+    #[allow(clippy::too_many_arguments)]
     fn carry_out(
         &mut self,
         place: &Place<F>,
@@ -186,11 +277,13 @@ impl<F: FileSystem> Recovery<'_, F> {
         now: &Now,
         source: Option<usize>,
         is_named: bool,
-    ) {
+        part: Part,
+    ) -> bool {
         let file = place.shown(&remains.file);
         if let Some(index) = source {
             let chosen = all.remove(index);
-            if self.replace(place, remains, &chosen, now) {
+            let is_replaced = self.replace(place, remains, &chosen, now);
+            if is_replaced {
                 for left in all {
                     let is_temp = left.orphan.origin != Origin::Backup;
                     if !left.orphan.is_certain && is_named {
@@ -202,9 +295,11 @@ impl<F: FileSystem> Recovery<'_, F> {
                     }
                 }
             }
-            return;
+            return is_replaced;
         }
-        if let Now::Corrupt(_, why) = now {
+        if let Now::Corrupt(_, why) = now
+            && part.is_last
+        {
             self.left(file, format!("{why}, and there is nothing good to restore it from"));
         }
         // The backup goes last: until then it is the one copy that is surely good.
@@ -227,6 +322,8 @@ impl<F: FileSystem> Recovery<'_, F> {
                     continue;
                 }
                 Now::Missing if is_temp => "its file does not exist, and `promote` is off",
+                // In the last part it comes again.
+                Now::Missing | Now::Corrupt(..) if !part.is_last => continue,
                 Now::Missing | Now::Corrupt(..) => {
                     self.left(shown, "it is not good either");
                     continue;
@@ -258,6 +355,7 @@ impl<F: FileSystem> Recovery<'_, F> {
             };
             self.remove(place, orphan, reason);
         }
+        false
     }
 
     /// Makes what was chosen the file. Says whether it is.

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Action, Request, is_folder, recover};
+use super::{Act, Action, Request, is_folder, recover};
 use crate::error::ErrorKind;
 use crate::fs::os::Os;
 use crate::io::Pool;
@@ -24,8 +24,8 @@ use crate::write::{Control, Options, engine};
 pub enum Outcome {
     /// It is done.
     Done(Vec<Action>),
-    /// The file that is named has to change, and nothing has been done yet.
-    NeedsLock,
+    /// The file that is named has to change, and this is all that could be done so far.
+    NeedsLock(Vec<Action>),
 }
 
 /// Does what can be done without the lock of a file that is named: everything in a folder, and
@@ -56,7 +56,13 @@ pub fn submit(
             Ok(None)
         };
         let actions = recover(&Os, &request, &not_yet, &control)?;
-        Ok(if needs_lock.get() { Outcome::NeedsLock } else { Outcome::Done(actions) })
+        if !needs_lock.get() {
+            return Ok(Outcome::Done(actions));
+        }
+        // Whatever else there is to say is said again.
+        let is_done = |action: &Action| !matches!(action.act, Act::Left | Act::Failed);
+        let done = actions.into_iter().filter(is_done);
+        Ok(Outcome::NeedsLock(done.collect()))
     };
     task::run(pool, work, answer);
 }
@@ -77,8 +83,15 @@ pub fn submit_in_turn(
         let under = (hold, lane);
         let step = move || {
             let _ = &under;
-            let held =
-                |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
+            let own = lock::key_of(&request.path);
+            // A transaction may name other files, too.
+            let held = |path: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> {
+                if matches!((&own, lock::key_of(path)), (Ok(own), Ok(key)) if *own == key) {
+                    return Ok(Some(Box::new(())));
+                }
+                let taken = lock::try_lock(path)?;
+                Ok(taken.map(|lock| -> Box<dyn Any> { Box::new(lock) }))
+            };
             Step::Done(recover(&Os, &request, &held, &control))
         };
         let answer = task::Answer::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {

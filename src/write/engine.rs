@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::fs::{FileId, FileSystem, uninterrupted};
 use crate::io::{Pool, pool, task};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::{self, Target};
 
@@ -152,6 +153,7 @@ impl<F: FileSystem + Clone> Engine<F> {
     ) {
         let path = request.path.clone();
         let options = request.options.clone();
+        let durability = options.durability;
         let write = Write {
             can_merge: can_merge && control.is_none(),
             control: control.clone().unwrap_or_default(),
@@ -160,6 +162,8 @@ impl<F: FileSystem + Clone> Engine<F> {
                 control: control.clone(),
                 path: path.clone(),
                 is_answered: false,
+                begun: Instant::now(),
+                durability,
             },
             request,
         };
@@ -192,6 +196,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         mut request: Request,
         observer: Option<&dyn Observer>,
     ) -> Result<(), Error> {
+        let (begun, durability) = (Instant::now(), request.options.durability);
         let (key, _) = self.find(&request.path, &request.options);
         let (give, take) = mpsc::channel();
         let turn = Item::Turn(Box::new(move |lane| {
@@ -215,6 +220,8 @@ impl<F: FileSystem + Clone> Engine<F> {
             write.answer_like(&outcome);
         }
         drop(lane);
+        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
+        METRICS.writes.answered(begun, durability, told);
         outcome
     }
 
@@ -441,6 +448,7 @@ fn together<F: FileSystem + Clone, T>(
     waiting: Vec<Waiting<F>>,
     step: impl FnOnce(Vec<Member<'_, F>>) -> T,
 ) -> (Vec<Running<F>>, Result<T, ErrorKind>) {
+    METRICS.writes.round(waiting.len());
     let (writes, staged): (Vec<Running<F>>, Vec<Staged<F>>) = waiting.into_iter().unzip();
     let members = writes.iter().zip(staged).map(|(running, staged)| {
         let Write { request, control, reply, .. } = &running.lead;
@@ -502,6 +510,7 @@ impl Write {
 
     /// Tells its observer that a newer write stands for it.
     fn merged(&self) {
+        METRICS.writes.merged.add(1);
         if let Some(observer) = self.reply.client.observer() {
             observer.event(Event::Merged { size: self.request.payload.len() as u64 });
         }
@@ -756,11 +765,16 @@ struct Reply {
     control: Option<Arc<Control>>,
     path: PathBuf,
     is_answered: bool,
+    /// When it was asked for, and how durable it was to be.
+    begun: Instant,
+    durability: Durability,
 }
 
 impl Reply {
     fn answer(&mut self, outcome: Result<(), Error>) {
         self.is_answered = true;
+        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
+        METRICS.writes.answered(self.begun, self.durability, told);
         // Whoever is told of the outcome finds a lock free that was kept for the write.
         if let Some(control) = &self.control {
             control.let_go();

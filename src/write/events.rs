@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::AttemptError;
 use crate::errno::Code;
+use crate::metrics::METRICS;
 use crate::temp;
 
 /// One entry for the log.
@@ -172,6 +173,7 @@ impl<'a> Log<'a> {
     }
 
     pub(super) fn completed(&self) {
+        METRICS.writes.bytes.add(self.notes.size);
         self.report(|| Event::Completed {
             size: self.notes.size,
             duration: self.notes.begun.elapsed(),

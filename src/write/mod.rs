@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::{FileKind, FileSystem, FolderUse, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::temp;
@@ -41,6 +42,7 @@ mod publish;
 mod retry;
 mod sharing;
 mod stage;
+mod staged_file;
 mod stream;
 mod validate;
 
@@ -56,6 +58,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use stage::Original;
+pub(crate) use staged_file::StagedFile;
 pub(crate) use validate::check_json;
 
 use durability::Syncs;
@@ -381,6 +384,7 @@ fn begin<F: FileSystem>(
     found: Option<Target<F>>,
     log: &mut Log<'_>,
 ) -> Result<Draft<F>, AttemptError> {
+    METRICS.writes.attempts.add(1);
     let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
     let temp_name = temp::new_name(&target.name);
     log.starting(&target.folder_path, &temp_name);
@@ -529,6 +533,7 @@ pub(crate) fn after_failure_of(
     if let Some(failure) = passing
         && number < options.attempts
     {
+        METRICS.retried(operation);
         let attempt = number + 1;
         let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
+use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::target::Target;
 
@@ -42,7 +43,8 @@ impl<F: FileSystem> Stream<F> {
     ) -> Result<Stream<F>, AttemptError> {
         let mut stream = Stream { fs, path, options, draft: None, size: 0, begun: Instant::now() };
         let mut log = Log::new(observer, &stream.path, 0, stream.begun);
-        stream.draft = Some(begin(&stream.fs, &stream.job(), control, None, &mut log)?);
+        let draft = begin(&stream.fs, &stream.job(), control, None, &mut log);
+        stream.draft = Some(draft.inspect_err(|error| METRICS.writes.failed(&error.kind))?);
         Ok(stream)
     }
 
@@ -61,6 +63,7 @@ impl<F: FileSystem> Stream<F> {
         match stage::write_all(&self.fs, &draft.temp, payload, control) {
             Ok(()) => self.size += payload.len() as u64,
             Err(error) => {
+                METRICS.writes.failed(&error.kind);
                 self.end(observer, |stream, draft, log| abandon(&stream.fs, draft, &error, log));
                 return Err(error);
             }
@@ -78,6 +81,7 @@ impl<F: FileSystem> Stream<F> {
         control: &Control,
         observer: Option<&dyn Observer>,
     ) -> Result<(), AttemptError> {
+        let (begun, durability) = (Instant::now(), self.options.durability);
         let committed = self.end(observer, |stream, draft, log| {
             stream
                 .look_again(&mut draft.target)
@@ -87,7 +91,10 @@ impl<F: FileSystem> Stream<F> {
                 .inspect_err(|error| abandon(&stream.fs, draft, error, log))?;
             commit(&stream.fs, draft, &job, control, log).map(drop)
         });
-        committed.unwrap_or(Ok(()))
+        let Some(outcome) = committed else { return Ok(()) };
+        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
+        METRICS.writes.answered(begun, durability, told);
+        outcome
     }
 
     /// Much time may have passed: what is there now is what is replaced.

@@ -1,5 +1,6 @@
 //! Empty folders that are removed when the process ends: by itself, or by a signal that asks
-//! it to (`SIGHUP`, `SIGINT`, `SIGTERM`). After a `SIGKILL` they stay.
+//! it to (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or says that it has given up (`SIGABRT`).
+//! After a `SIGKILL` they stay.
 //!
 //! Handlers of signals are only put where the process would die of the signal anyhow, and it
 //! still does: they remove the folders, put back what was there before, and send the signal
@@ -15,7 +16,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::fs::FileId;
 
-const SIGNALS: [c_int; 3] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM];
+const SIGNALS: [c_int; 5] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
 
 /// What was there before our handlers; null where there is none of ours.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =
@@ -65,7 +67,7 @@ impl Farewell {
         AT_EXIT.call_once(|| unsafe {
             libc::atexit(at_exit);
         });
-        SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
+        watch_signals();
         Some(Farewell(entry))
     }
 }
@@ -121,14 +123,17 @@ fn remove_all() {
     // SAFETY: entries are never freed.
     while let Some(entry) = unsafe { at.as_ref() } {
         at = entry.next;
+        let path = entry.path.load(Ordering::Acquire);
+        if path.is_null() || path == taken() {
+            continue;
+        }
+        // A child that has not begun its own program yet may share this memory.
+        if i64::try_from(entry.process.load(Ordering::Relaxed)) != Ok(process.into()) {
+            continue;
+        }
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
         // The memory of the path is not freed: it is the end.
-        let path = entry.path.swap(taken(), Ordering::AcqRel);
-        let is_of_this_process =
-            i64::try_from(entry.process.load(Ordering::Relaxed)) == Ok(process.into());
-        if path.is_null() || path == taken() || !is_of_this_process {
-            if path.is_null() {
-                entry.path.store(path, Ordering::Release);
-            }
+        if entry.path.compare_exchange(path, taken(), order.0, order.1).is_err() {
             continue;
         }
         // SAFETY: all zeros is a valid value of this structure of numbers.
@@ -168,6 +173,28 @@ extern "C" fn on_signal(signal: c_int) {
     }
 }
 
+/// Puts our handlers where the process would die of the signals. To be called again when a
+/// handler of the program's has gone.
+pub fn watch_signals() {
+    if !is_needed() {
+        return;
+    }
+    SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
+}
+
+/// Whether anything is to be removed.
+fn is_needed() -> bool {
+    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    // SAFETY: entries are never freed.
+    while let Some(entry) = unsafe { at.as_ref() } {
+        if !entry.path.load(Ordering::Acquire).is_null() {
+            return true;
+        }
+        at = entry.next;
+    }
+    false
+}
+
 /// Puts our handler where the process would die of the signal.
 fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
     // SAFETY: all zeros is a valid value of this structure: the default action, no flags, an
@@ -178,7 +205,7 @@ fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
         return;
     }
     // One that is called only once is Node's, which tidies up the terminal and lets the
-    // process die.
+    // process die, or that of another copy of this.
     let is_deadly = known.sa_sigaction == libc::SIG_DFL
         || (known.sa_sigaction != libc::SIG_IGN && known.sa_flags & libc::SA_RESETHAND != 0);
     if !is_deadly || known.sa_sigaction == on_signal as *const () as libc::sighandler_t {
@@ -188,6 +215,7 @@ fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
     // SAFETY: as above.
     let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
     ours.sa_sigaction = on_signal as *const () as libc::sighandler_t;
+    ours.sa_flags = libc::SA_RESETHAND;
     // SAFETY: both point to structures that outlive the calls.
     unsafe {
         libc::sigfillset(&raw mut ours.sa_mask);

@@ -6,7 +6,7 @@ mod sync_rules;
 #[cfg(unix)]
 mod farewell;
 #[cfg(unix)]
-pub use farewell::Farewell;
+pub use farewell::{Farewell, watch_signals};
 
 #[cfg(unix)]
 mod unix;

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat
 
 use crate::errno::Code;
 use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, SyncRules};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 
 /// The operating system's files.
@@ -141,6 +142,12 @@ impl FileSystem for Os {
         }
     }
 
+    fn open_to_write(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty())?;
+        Ok(File { descriptor })
+    }
+
     fn try_lock(&self, file: &File) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
@@ -169,6 +176,14 @@ impl FileSystem for Os {
         // not mapped; no reference to memory that may be gone is ever made.
         let written = unsafe { libc::write(file.descriptor.as_raw_fd(), address.cast(), length) };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(&file.descriptor, bytes, offset)?)
+    }
+
+    fn set_size(&self, file: &File, size: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&file.descriptor, size)?)
     }
 
     fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -240,6 +255,17 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        Ok(rustix::fs::fdatasync(&file.descriptor)?)
+    }
+
+    /// `fdatasync` on macOS leaves the bytes in the drive's cache, as `fsync` does.
+    #[cfg(not(target_os = "linux"))]
+    fn sync_data(&self, file: &File) -> io::Result<()> {
         sync(file.descriptor.as_fd())
     }
 
@@ -263,7 +289,7 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        sync_file_range(file, all)
+        METRICS.syncs.write_back(|| sync_file_range(file, all))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -304,11 +330,11 @@ impl FileSystem for Os {
 
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
         if folder.readable {
-            return sync(folder.descriptor.as_fd());
+            return METRICS.syncs.folder(|| sync(folder.descriptor.as_fd()));
         }
         match file {
             #[cfg(target_os = "linux")]
-            Some(file) => sync_whole_file_system(file),
+            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)),
             _ => Err(Code::EACCES.error()),
         }
     }
@@ -318,7 +344,7 @@ impl FileSystem for Os {
         if !folder.readable {
             return Err(Code::EACCES.error());
         }
-        Ok(rustix::fs::syncfs(&folder.descriptor)?)
+        METRICS.syncs.file_system(|| Ok(rustix::fs::syncfs(&folder.descriptor)?))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -328,7 +354,7 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn sync_file_system_of(&self, file: &File) -> io::Result<()> {
-        sync_whole_file_system(file)
+        METRICS.syncs.file_system(|| sync_whole_file_system(file))
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -64,6 +64,17 @@ impl Content {
             .collect();
     }
 
+    /// Cuts the file, or lengthens it with zeros.
+    pub(super) fn set_len(&mut self, length: usize) {
+        Arc::make_mut(&mut self.cached).resize(length, 0);
+        self.doubtful = self
+            .doubtful
+            .iter()
+            .map(|range| range.start..range.end.min(length))
+            .filter(|range| !range.is_empty())
+            .collect();
+    }
+
     /// What the disk holds once everything has been written to it that the system still
     /// knows it has to write.
     pub(super) fn written_back(&self) -> Bytes {
@@ -154,8 +165,88 @@ impl Content {
                 }
                 offer(bytes, format!("not overwritten at {range:?}"));
             }
+            self.sectors_replaced_or_not(base, &changed, &mut offer);
+        }
+        // A file that was cut has its new length or the old one, whatever else it has.
+        if base.len() > new.len() {
+            let mut longer = new.to_vec();
+            longer.extend_from_slice(base.get(new.len()..).unwrap_or_default());
+            offer(longer, format!("not cut, {} bytes", base.len()));
         }
         variants
+    }
+}
+
+/// What a disk replaces in one piece, if it is not torn.
+const SECTOR: usize = 512;
+
+/// Of how many sectors every combination is listed.
+const FEW: usize = 4;
+
+impl Content {
+    /// What is written over other bytes replaces them sector by sector, in any order, and one
+    /// sector in mid-write is torn.
+    fn sectors_replaced_or_not(
+        &self,
+        base: &Bytes,
+        changed: &[Range<usize>],
+        offer: &mut impl FnMut(Vec<u8>, String),
+    ) {
+        let mut sectors: Vec<usize> = changed
+            .iter()
+            .flat_map(|range| range.start / SECTOR..=(range.end.max(1) - 1) / SECTOR)
+            .collect();
+        sectors.dedup();
+        let kept = base.len().min(self.cached.len());
+        let without = |missing: &dyn Fn(usize) -> bool| {
+            let mut bytes = Vec::clone(&self.cached);
+            for sector in sectors.iter().filter(|sector| missing(**sector)) {
+                let range = sector * SECTOR..((sector + 1) * SECTOR).min(kept);
+                if let (Some(part), Some(old)) =
+                    (bytes.get_mut(range.clone()), base.get(range.clone()))
+                {
+                    part.copy_from_slice(old);
+                }
+            }
+            bytes
+        };
+        let count = sectors.len();
+        if count <= FEW {
+            for choice in 0..1_usize << count {
+                let missing = |sector: usize| {
+                    let place = sectors.iter().position(|other| *other == sector);
+                    place.is_some_and(|place| choice >> place & 1 == 1)
+                };
+                offer(without(&missing), format!("sectors not replaced: choice {choice:b}"));
+            }
+        } else {
+            for (place, only) in sectors.iter().enumerate() {
+                offer(without(&|sector| sector == *only), format!("without sector {only}"));
+                offer(without(&|sector| sector != *only), format!("only sector {only}"));
+                if place > 0 {
+                    offer(without(&|sector| sector >= *only), format!("sectors before {only}"));
+                    offer(without(&|sector| sector < *only), format!("sectors from {only}"));
+                }
+            }
+        }
+        for torn in &sectors {
+            let middle = torn * SECTOR + SECTOR / 2;
+            for (range, half) in
+                [(torn * SECTOR..middle, "first"), (middle..(torn + 1) * SECTOR, "second")]
+            {
+                let range = range.start.min(kept)..range.end.min(kept);
+                for (mut bytes, others) in
+                    [(Vec::clone(&self.cached), "new"), (without(&|sector| sector != *torn), "old")]
+                {
+                    if let (Some(part), Some(old)) =
+                        (bytes.get_mut(range.clone()), base.get(range.clone()))
+                    {
+                        part.copy_from_slice(old);
+                    }
+                    offer(bytes, format!("{half} half of sector {torn} old, the others {others}"));
+                }
+            }
+        }
     }
 }
 

@@ -222,6 +222,8 @@ pub(super) struct Disk {
     pub(super) sync_rules: SyncRules,
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
+    /// Whether folders can be locked, and are gone at once when they are removed.
+    pub(super) minds_open_folders: bool,
     /// When what is new was made.
     pub(super) clock: SystemTime,
     /// In what steps it counts time.
@@ -290,6 +292,7 @@ impl Disk {
             skips_nameless: false,
             sync_rules: SyncRules::default(),
             can_exchange: true,
+            minds_open_folders: true,
             clock: SystemTime::UNIX_EPOCH,
             step: Duration::from_nanos(1),
             times: BTreeMap::new(),
@@ -314,6 +317,7 @@ impl Disk {
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
             can_exchange: self.can_exchange,
+            minds_open_folders: self.minds_open_folders,
             clock: self.clock,
             step: self.step,
             times: self.times.clone(),
@@ -559,6 +563,10 @@ impl Disk {
         Ok(*self.locks.entry(inode).or_insert(handle) == handle)
     }
 
+    pub(super) fn try_lock_folder(&mut self, handle: u64) -> io::Result<bool> {
+        if self.minds_open_folders { self.try_lock(handle) } else { Ok(true) }
+    }
+
     pub(super) fn is_locked(&self, inode: Inode) -> bool {
         self.locks.contains_key(&inode)
     }
@@ -665,6 +673,19 @@ impl Disk {
             && let Some(open) = self.handles.get_mut(&handle)
         {
             open.use_of = HandleUse::File;
+        }
+        Ok(handle)
+    }
+
+    pub(super) fn open_file_to_write(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let handle = self.open_file(folder, name)?;
+        let inode = self.inode_of(handle)?;
+        if let Err(error) = self.check(Some(self.process), inode, READ | WRITE) {
+            self.close(handle);
+            return Err(error);
+        }
+        if let Some(handle) = self.handles.get_mut(&handle) {
+            handle.use_of = HandleUse::File;
         }
         Ok(handle)
     }
@@ -787,7 +808,27 @@ impl Disk {
     // ── Contents and attributes ───────────────────────────────────────────────────────
 
     pub(super) fn write(&mut self, handle: u64, bytes: &[u8]) -> io::Result<usize> {
-        let Handle { inode, position, use_of } = *self.handle(handle)?;
+        let Handle { position, .. } = *self.handle(handle)?;
+        let taken = self.write_at(handle, bytes, position as u64)?;
+        if let Some(handle) = self.handles.get_mut(&handle) {
+            handle.position = position + taken;
+        }
+        Ok(taken)
+    }
+
+    pub(super) fn set_size(&mut self, handle: u64, size: u64) -> io::Result<()> {
+        let Handle { inode, use_of, .. } = *self.handle(handle)?;
+        if use_of != HandleUse::File {
+            return Err(Code::EBADF.error());
+        }
+        let size = usize::try_from(size).map_err(|_| Code::EFBIG.error())?;
+        self.content_mut(inode)?.set_len(size);
+        Ok(())
+    }
+
+    pub(super) fn write_at(&mut self, handle: u64, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let Handle { inode, use_of, .. } = *self.handle(handle)?;
+        let position = usize::try_from(offset).map_err(|_| Code::EFBIG.error())?;
         if use_of != HandleUse::File {
             return Err(Code::EBADF.error());
         }
@@ -799,9 +840,6 @@ impl Disk {
             return if bytes.is_empty() { Ok(0) } else { Err(Code::ENOSPC.error()) };
         }
         self.content_mut(inode)?.write(position, taken);
-        if let Some(handle) = self.handles.get_mut(&handle) {
-            handle.position = position + taken.len();
-        }
         let Attributes { mode, .. } = self.node(inode)?.attributes;
         if self.process.uid != 0 {
             self.change_attributes(inode, |attributes| {
@@ -934,6 +972,24 @@ impl Disk {
             }
         }
         self.commit_what_touches(inode);
+        self.fold();
+        Ok(())
+    }
+
+    /// As `sync_file`, without the attributes.
+    pub(super) fn sync_data(&mut self, handle: u64) -> io::Result<()> {
+        let inode = self.inode_of(handle)?;
+        let length = self.content(inode)?.durable().len();
+        let content = self.content_mut(inode)?;
+        if content.sync() && content.durable().len() != length {
+            // The new size came last, so that everything is before it.
+            self.committed = self.records.len();
+        }
+        for record in &mut self.records {
+            if matches!(record.change, Change::WrittenBack { inode: of, .. } if of == inode) {
+                record.durable = true;
+            }
+        }
         self.fold();
         Ok(())
     }

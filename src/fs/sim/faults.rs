@@ -38,9 +38,12 @@ kinds! {
     CreateNew = "create new";
     Open = "open";
     OpenToChange = "open to change";
+    OpenToWrite = "open to write";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";
+    WriteAt = "write at";
+    SetSize = "set size";
     Read = "read";
     CloneContent = "clone content";
     Copy = "copy";
@@ -50,6 +53,7 @@ kinds! {
     BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";
     SyncFile = "sync file";
+    SyncData = "sync data";
     Rename = "rename";
     RenameNew = "rename new";
     SyncFolder = "sync folder";
@@ -227,7 +231,10 @@ impl Fault {
         if self.kind.is_some_and(|only| only != kind)
             || self.path.as_ref().is_some_and(|only| only != path)
             || matches!(self.effect, Effect::ShortWrite(_))
-                && !matches!(kind, OperationKind::Write | OperationKind::Copy)
+                && !matches!(
+                    kind,
+                    OperationKind::Write | OperationKind::WriteAt | OperationKind::Copy
+                )
         {
             return false;
         }

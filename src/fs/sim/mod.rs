@@ -36,10 +36,13 @@
 //!
 //! - [`sync_file`](FileSystem::sync_file) makes the bytes and the attributes of that
 //!   file durable; not its name.
+//! - [`sync_data`](FileSystem::sync_data) makes the bytes and the size durable, and no
+//!   attributes.
 //! - [`sync_folder`](FileSystem::sync_folder) makes the names in that folder durable;
 //!   not what is in the files, and not the name of the folder itself in the one above.
 //! - Without a sync, bytes may be lost, cut short or replaced by zeros, in full or in
-//!   part; attributes may have any value they had since they were last durable; and of
+//!   part; bytes that were written over others are replaced or not, sector by sector (512
+//!   bytes), and a sector may be torn; attributes may have any value they had since they were last durable; and of
 //!   the changes of names any may be missing, whatever came before or after it. One
 //!   rename is never done by halves, and takes the file to its new name even if the disk
 //!   never heard of the old one.
@@ -65,8 +68,7 @@
 //!
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
 //! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
-//! cut does not undo that), sectors (bytes are lost or kept in runs,
-//! not in sectors), write-back errors that show up without a sync, a
+//! cut does not undo that), write-back errors that show up without a sync, a
 //! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
 //! [`Chunk::Memory`] is answered with `EFAULT`: there is no kernel here to read foreign
@@ -202,6 +204,12 @@ impl SimFs {
     /// Whether two things can change names with each other. At first they can.
     pub fn set_can_exchange(&self, can_exchange: bool) {
         self.lock().disk.can_exchange = can_exchange;
+    }
+
+    /// Whether folders can be locked, and are gone at once when they are removed while they are
+    /// open. At first it is so; on Windows it is not.
+    pub fn set_minds_open_folders(&self, minds: bool) {
+        self.lock().disk.minds_open_folders = minds;
     }
 
     /// The time that new folders have, from now on; at first that of 1970.
@@ -717,6 +725,13 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn open_to_write(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToWrite;
+        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
+            disk.open_file_to_write(folder, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
     fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
         self.by_handle(OperationKind::TryLock, &file.0, String::new(), Some(true), Disk::try_lock)
     }
@@ -742,6 +757,27 @@ impl FileSystem for SimFs {
             },
             no_damage,
         )
+    }
+
+    fn write_at(&self, file: &SimFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::WriteAt,
+            |disk| (handle_path(disk, number), format!("{} bytes at {offset}", bytes.len())),
+            Some(bytes.len()),
+            |disk, most| {
+                let some = bytes.get(..most.min(bytes.len())).unwrap_or_default();
+                disk.write_at(number, some, offset)
+            },
+            no_damage,
+        )
+    }
+
+    fn set_size(&self, file: &SimFile, size: u64) -> io::Result<()> {
+        let detail = format!("{size} bytes");
+        self.by_handle(OperationKind::SetSize, &file.0, detail, Some(()), |disk, handle| {
+            disk.set_size(handle, size)
+        })
     }
 
     fn read(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -806,6 +842,17 @@ impl FileSystem for SimFs {
             |disk| (handle_path(disk, number), String::new()),
             Some(()),
             |disk, _| disk.sync_file(number),
+            |disk| disk.sync_file_failed(number),
+        )
+    }
+
+    fn sync_data(&self, file: &SimFile) -> io::Result<()> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::SyncData,
+            |disk| (handle_path(disk, number), String::new()),
+            Some(()),
+            |disk, _| disk.sync_data(number),
             |disk| disk.sync_file_failed(number),
         )
     }
@@ -893,6 +940,10 @@ impl FileSystem for SimFs {
         )
     }
 
+    fn removes_open_folders(&self) -> bool {
+        self.lock().disk.minds_open_folders
+    }
+
     fn folder_modified(&self, folder: &SimFolder) -> io::Result<SystemTime> {
         let kind = OperationKind::FolderModified;
         self.by_handle(kind, &folder.0, String::new(), None, |disk, handle| {
@@ -910,7 +961,7 @@ impl FileSystem for SimFs {
 
     fn try_lock_folder(&self, folder: &SimFolder) -> io::Result<bool> {
         let kind = OperationKind::TryLockFolder;
-        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock)
+        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock_folder)
     }
 
     fn exchange(&self, folder: &SimFolder, one: &OsStr, other: &OsStr) -> io::Result<bool> {

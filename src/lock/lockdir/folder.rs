@@ -2,7 +2,8 @@
 //!
 //! What makes it ours is not its time but which folder it is: it is held open, so that no
 //! other can get its number, and what others have put in its place is never taken for it,
-//! touched or removed.
+//! touched or removed. (Where that would keep it from being removed, on Windows, it is not held
+//! open; there numbers are not used again soon.)
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -64,7 +65,8 @@ const TURNS_BACK: usize = 3;
 
 /// A lock folder that is ours. Dropping it leaves the folder where it is, to become stale.
 pub struct Owned<F: FileSystem> {
-    folder: F::Folder,
+    /// Held open, where that is in nobody's way.
+    folder: Option<F::Folder>,
     id: FileId,
     /// The time that the folder has by our doing. Not known after a change of it that failed.
     stamp: Option<SystemTime>,
@@ -111,6 +113,7 @@ pub fn attempt<F: FileSystem>(
             return Ok(own.map_or(Attempt::Held, Attempt::Ours));
         }
         Err(failure) if failure.code() == Some(Code::EEXIST) => {}
+        Err(failure) if is_leaving(fs, place, &failure) => return Ok(Attempt::Held),
         Err(failure) => return Err(failure),
     }
     let folder = match uninterrupted(|| fs.open_folder(&path, FolderUse::NamesAndSync)) {
@@ -131,7 +134,9 @@ pub fn attempt<F: FileSystem>(
     }
     let id = uninterrupted(|| fs.folder_metadata(&folder));
     let id = id.map_err(|error| Failure::at("fstat", &path, error))?.id;
-    // From here on no other holdfast removes this folder or puts another in its place.
+    // From here on no other holdfast removes this folder or puts another in its place. One who
+    // runs the package may; what follows finds out about that, too, but not without disturbing
+    // him.
     if place.what_is_at(fs, &place.name)? != Some(id) || !is_stale()? {
         return Ok(Attempt::Held);
     }
@@ -140,7 +145,11 @@ pub fn attempt<F: FileSystem>(
         Ok(_) => return Err(Failure::at("rmdir", path, Code::ENOTEMPTY.error())),
         Err(error) => return Err(Failure::at("scandir", path, error)),
     }
-    take_over(fs, place, id, is_stale, now)
+    if fs.removes_open_folders() {
+        return take_over(fs, place, id, is_stale, now);
+    }
+    drop(folder);
+    take_over(fs, place, id, || Ok(!is_held(fs, place, stale, now)?), now)
 }
 
 fn is_stale(time: SystemTime, stale: Duration, now: SystemTime) -> bool {
@@ -149,6 +158,14 @@ fn is_stale(time: SystemTime, stale: Duration, now: SystemTime) -> bool {
 
 fn make<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
     uninterrupted(|| fs.make_folder(path)).map_err(|error| Failure::at("mkdir", path, error))
+}
+
+/// Whether a folder could not be made because one of its name has been removed, and will be gone
+/// when the last who has it open closes it. So it is on older versions of Windows.
+fn is_leaving<F: FileSystem>(fs: &F, place: &Place<F>, failure: &Failure) -> bool {
+    cfg!(windows)
+        && matches!(failure.code(), Some(Code::EPERM | Code::EACCES | Code::EBUSY))
+        && !matches!(place.what_is_at(fs, &place.name), Ok(None))
 }
 
 fn remove<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
@@ -178,8 +195,11 @@ fn claim<F: FileSystem>(
         if !lock(fs, &folder, path)? || place.what_is_at(fs, name)? != Some(id) {
             return Ok(None);
         }
-        let mut own = Owned { folder, id, stamp: None, fresh: now };
-        own.refresh(fs, now).map_err(|error| Failure::at("utime", path, error))?;
+        let mut own = Owned { folder: Some(folder), id, stamp: None, fresh: now };
+        own.refresh(fs, path, now)?;
+        if !fs.removes_open_folders() {
+            own.folder = None;
+        }
         Ok(Some(own))
     })();
     if outcome.is_err() {
@@ -226,7 +246,11 @@ fn take_over<F: FileSystem>(
             }
             match make(fs, &path) {
                 Ok(()) => {}
-                Err(failure) if failure.code() == Some(Code::EEXIST) => return Ok(Attempt::Held),
+                Err(failure)
+                    if failure.code() == Some(Code::EEXIST) || is_leaving(fs, place, &failure) =>
+                {
+                    return Ok(Attempt::Held);
+                }
                 Err(failure) => return Err(failure),
             }
             let own = claim(fs, place, &path, &place.name, now)?;
@@ -299,23 +323,41 @@ impl<F: FileSystem> Owned<F> {
         self.id
     }
 
+    /// Does something with the folder.
+    fn with_folder<T>(
+        &self,
+        fs: &F,
+        path: &Path,
+        act: impl Fn(&F::Folder) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if let Some(folder) = &self.folder {
+            return act(folder);
+        }
+        let folder = uninterrupted(|| fs.open_folder(path, FolderUse::NamesAndSync))?;
+        if uninterrupted(|| fs.folder_metadata(&folder))?.id != self.id {
+            // It has been replaced since it was looked at; the next look will tell.
+            return Err(Code::ESTALE.error());
+        }
+        act(&folder)
+    }
+
     /// Gives the folder a time that is not before `until`.
-    fn refresh(&mut self, fs: &F, until: SystemTime) -> io::Result<()> {
+    fn refresh(&mut self, fs: &F, path: &Path, until: SystemTime) -> Result<(), Failure> {
         // Those who run the package compare whole milliseconds.
         let until = whole_milliseconds(until);
         // Until it is seen what has come of it, it may be this time or the one before.
         self.stamp = None;
-        let set = |time| -> io::Result<SystemTime> {
-            uninterrupted(|| fs.set_folder_modified(&self.folder, time))?;
-            uninterrupted(|| fs.folder_modified(&self.folder))
+        let set = |folder: &F::Folder, time| -> io::Result<SystemTime> {
+            uninterrupted(|| fs.set_folder_modified(folder, time))?;
+            uninterrupted(|| fs.folder_modified(folder))
         };
-        let mut stamp = set(until)?;
-        if stamp < until {
+        let stamp = self.with_folder(fs, path, |folder| match set(folder, until)? {
             // The file system counts in larger steps, and rounds down: the lock would look
             // older than it is.
-            stamp = set(until + COARSEST)?;
-        }
-        self.stamp = Some(stamp);
+            stamp if stamp < until => set(folder, until + COARSEST),
+            stamp => Ok(stamp),
+        });
+        self.stamp = Some(stamp.map_err(|error| Failure::at("utime", path, error))?);
         self.fresh = until;
         Ok(())
     }
@@ -332,8 +374,10 @@ impl<F: FileSystem> Owned<F> {
             Some(_) => {}
         }
         // Whoever has set another time believes that the lock is his.
-        let time = uninterrupted(|| fs.folder_modified(&self.folder));
-        let time = time.map_err(|error| Failure::at("fstat", place.path(), error))?;
+        let path = place.path();
+        let look = |folder: &F::Folder| uninterrupted(|| fs.folder_modified(folder));
+        let time = self.with_folder(fs, &path, look);
+        let time = time.map_err(|error| Failure::at("fstat", path, error))?;
         Ok(self.stamp.is_some_and(|stamp| stamp != time).then(|| lost(None)))
     }
 
@@ -348,9 +392,9 @@ impl<F: FileSystem> Owned<F> {
     ) -> Beat {
         let failure = match self.check(fs, place) {
             Ok(Some(lost)) => return Beat::Lost(lost),
-            Ok(None) => match self.refresh(fs, until.max(now)) {
+            Ok(None) => match self.refresh(fs, &place.path(), until.max(now)) {
                 Ok(()) => return Beat::Kept,
-                Err(error) => Failure::at("utime", place.path(), error),
+                Err(failure) => failure,
             },
             Err(failure) => failure,
         };
@@ -366,6 +410,7 @@ impl<F: FileSystem> Owned<F> {
         if let Some(lost) = self.check(fs, place)? {
             return Ok(Some(lost));
         }
+        // It stays locked until it is gone.
         match remove(fs, &place.path()) {
             Ok(()) => Ok(None),
             Err(failure) if failure.code() == Some(Code::ENOENT) => {

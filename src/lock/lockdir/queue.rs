@@ -21,7 +21,9 @@ use crate::fs::os::Os;
 use crate::fs::{FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
 use crate::io::task::refused;
+use crate::lock::Kind;
 use crate::lock::queue::{Before, target_of};
+use crate::metrics::{LockCall, LockHeld};
 use crate::target;
 
 /// What is asked for.
@@ -49,6 +51,7 @@ pub struct Hold {
     #[cfg(unix)]
     farewell: Option<Farewell>,
     is_released: bool,
+    _counted: LockHeld,
 }
 
 impl Hold {
@@ -113,6 +116,7 @@ pub struct Waiter {
     /// Taken by whoever settles the wait, so that this happens once.
     reply: Mutex<Option<Reply>>,
     queue: OnceLock<Weak<Queue>>,
+    counted: LockCall,
 }
 
 impl Waiter {
@@ -126,6 +130,7 @@ impl Waiter {
             file: OnceLock::new(),
             reply: Mutex::new(Some(reply)),
             queue: OnceLock::new(),
+            counted: LockCall::new(request.naming.path.clone(), Kind::Write),
         })
     }
 
@@ -141,6 +146,7 @@ impl Waiter {
         let reply = lock(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
         if let Some(reply) = reply {
+            self.counted.ended(&outcome);
             reply(outcome);
         }
     }
@@ -254,6 +260,9 @@ impl Found {
 fn enter(pool: &Pool, waiter: &Arc<Waiter>, request: Request) {
     let Some(queue) = arrive(pool, waiter, request) else { return };
     queue.pump();
+    if waiter.is_waiting() {
+        waiter.counted.waits();
+    }
     // A timer is needed only by those who have not got it at once.
     if let Some(timeout) = waiter.timeout
         && !timeout.is_zero()
@@ -498,6 +507,7 @@ impl Queue {
                 #[cfg(unix)]
                 farewell,
                 is_released: false,
+                _counted: LockHeld::new(Kind::Write),
             })),
             Err((error, owned)) => {
                 let _ = owned.map(|owned| owned.release(&Os, &self.place));

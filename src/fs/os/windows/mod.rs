@@ -36,6 +36,7 @@ use windows_sys::Win32::System::SystemServices::{
 
 use crate::errno::Code;
 use crate::fs::{FileKind, FileSystem, FolderUse, Metadata};
+use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp;
 
@@ -240,27 +241,12 @@ impl FileSystem for Os {
     }
 
     fn open(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
-        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
-        let open = |options: NTCREATEFILE_CREATE_OPTIONS| {
-            let opening =
-                Opening { access: GENERIC_READ, disposition: FILE_OPEN, options, attributes: 0 };
-            native::open_at(folder, &name, &opening)
-        };
-        let mut handle = open(FILE_ITSELF)?;
-        let found = native::general(handle.as_handle())?;
-        if found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
-            let known = metadata_of(handle.as_handle())?;
-            if known.kind != FileKind::File {
-                return Err(Code::ELOOP.error());
-            }
-            // The content of such a file (in a cloud, deduplicated…) is there only for
-            // those who let its driver follow the reparse point.
-            handle = open(FILE_NON_DIRECTORY_FILE)?;
-            if metadata_of(handle.as_handle())?.id != known.id {
-                return Err(Code::ELOOP.error());
-            }
-        }
-        Ok(File { handle, position: AtomicU64::new(0) })
+        open_existing(folder, name, GENERIC_READ)
+    }
+
+    /// With the right to delete, because a rename needs it.
+    fn open_to_write(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
+        open_existing(folder, name, GENERIC_READ | GENERIC_WRITE | DELETE)
     }
 
     fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
@@ -311,6 +297,15 @@ impl FileSystem for Os {
         Ok(written)
     }
 
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        native::write(file.handle.as_handle(), bytes.as_ptr(), bytes.len(), offset)
+    }
+
+    fn set_size(&self, file: &File, size: u64) -> io::Result<()> {
+        let size = i64::try_from(size).map_err(|_| Code::EFBIG.error())?;
+        native::set(file.handle.as_handle(), &FILE_END_OF_FILE_INFO { EndOfFile: size })
+    }
+
     fn read(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         native::read(file.handle.as_handle(), buffer, offset)
     }
@@ -354,6 +349,12 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
+        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
+    }
+
+    /// A flush of everything: a way to leave the metadata out is not documented for a handle
+    /// of this kind.
+    fn sync_data(&self, file: &File) -> io::Result<()> {
         native::flush(file.handle.as_handle())
     }
 
@@ -395,19 +396,21 @@ impl FileSystem for Os {
     /// But FAT, as Microsoft publishes it (fastfat, flush.c), does nothing when a folder
     /// is flushed and answers success; there flushing a file writes its folders too.
     fn sync_folder(&self, folder: &Folder, file: Option<&File>) -> io::Result<()> {
-        let handle = folder.handle.as_handle();
-        if folder.flushable {
-            match native::flush(handle) {
-                Ok(()) if native::has_journal(handle) => return Ok(()),
-                Ok(()) => {}
-                Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
-                Err(error) => return Err(error),
+        METRICS.syncs.folder(|| {
+            let handle = folder.handle.as_handle();
+            if folder.flushable {
+                match native::flush(handle) {
+                    Ok(()) if native::has_journal(handle) => return Ok(()),
+                    Ok(()) => {}
+                    Err(error) if is_unknown(&error) || is(&error, ERROR_ACCESS_DENIED) => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        match file {
-            Some(file) => native::flush(file.handle.as_handle()),
-            None => native::flush(passing_file(handle)?.as_handle()),
-        }
+            match file {
+                Some(file) => native::flush(file.handle.as_handle()),
+                None => native::flush(passing_file(handle)?.as_handle()),
+            }
+        })
     }
 
     /// Never: flushing a whole volume is for administrators. `sync_folder` has ways of its
@@ -475,6 +478,30 @@ impl FileSystem for Os {
     fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
         Ok(false)
     }
+}
+
+/// Opens a regular file that is there.
+fn open_existing(folder: &Folder, name: &OsStr, access: FILE_ACCESS_RIGHTS) -> io::Result<File> {
+    let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
+    let open = |options: NTCREATEFILE_CREATE_OPTIONS| {
+        let opening = Opening { access, disposition: FILE_OPEN, options, attributes: 0 };
+        native::open_at(folder, &name, &opening)
+    };
+    let mut handle = open(FILE_ITSELF)?;
+    let found = native::general(handle.as_handle())?;
+    if found.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT != 0 {
+        let known = metadata_of(handle.as_handle())?;
+        if known.kind != FileKind::File {
+            return Err(Code::ELOOP.error());
+        }
+        // The content of such a file (in a cloud, deduplicated…) is there only for
+        // those who let its driver follow the reparse point.
+        handle = open(FILE_NON_DIRECTORY_FILE)?;
+        if metadata_of(handle.as_handle())?.id != known.id {
+            return Err(Code::ELOOP.error());
+        }
+    }
+    Ok(File { handle, position: AtomicU64::new(0) })
 }
 
 /// Renames in the first of these ways that the system and the file system know. They agree

@@ -276,6 +276,11 @@ unsafe impl Information for FILE_DISPOSITION_INFO_EX {
     const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileDispositionInfoEx;
 }
 
+// SAFETY: the structure of FileEndOfFileInfo; an integer.
+unsafe impl Information for FILE_END_OF_FILE_INFO {
+    const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileEndOfFileInfo;
+}
+
 /// `FILE_DISPOSITION_INFO`, whose flag is a byte to the system.
 #[repr(C)]
 #[derive(Default)]

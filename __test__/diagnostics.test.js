@@ -1,0 +1,293 @@
+'use strict'
+
+// What is published on node:diagnostics_channel.
+
+const assert = require('node:assert/strict')
+const { AsyncLocalStorage } = require('node:async_hooks')
+const diagnostics = require('node:diagnostics_channel')
+const path = require('node:path')
+const { afterEach, describe, test } = require('node:test')
+const native = require('../lib/binding.js')
+const { failure, fullDisk, holdfast, inChild, newFolder, noMount } = require('./helpers.js')
+
+const {
+  AtomicOperations, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createBackup, tryAcquireLock, updateJsonFile, withLock,
+} = holdfast
+
+/** @type {(() => void)[]} */
+const undo = []
+afterEach(() => {
+  for (const each of undo.splice(0)) each()
+})
+
+const EVENTS = /** @type {const} */ (['start', 'end', 'asyncStart', 'asyncEnd', 'error'])
+
+/** Subscribes to a tracing channel, and keeps what it tells. @param {string} name */
+function trace(name) {
+  /** @type {{ event: string, context: any, error: unknown }[]} */
+  const told = []
+  const channel = diagnostics.tracingChannel(name)
+  const subscribers = /** @type {any} */ (Object.fromEntries(
+    EVENTS.map((event) => [event, (/** @type {any} */ context) => void told.push({ event, context, error: context.error })]),
+  ))
+  channel.subscribe(subscribers)
+  undo.push(() => channel.unsubscribe(subscribers))
+  return { told, events: () => told.map(({ event }) => event) }
+}
+
+/** Subscribes to a channel, and keeps what it tells. @param {string} name */
+function listen(name) {
+  /** @type {any[]} */
+  const told = []
+  const listener = (/** @type {unknown} */ message) => void told.push(message)
+  diagnostics.subscribe(name, listener)
+  undo.push(() => diagnostics.unsubscribe(name, listener))
+  return told
+}
+
+/** @param {import('node:test').TestContext} t */
+const newFile = (t) => path.join(newFolder(t), 'file')
+
+const SUCCESS = ['start', 'end', 'asyncStart', 'asyncEnd']
+const FAILURE = ['start', 'end', 'error', 'asyncStart', 'asyncEnd']
+
+describe('tracing writes', () => {
+  for (const [name, write, size] of /** @type {const} */ ([['atomicWrite', atomicWrite, 5], ['atomicWriteJson', atomicWriteJson, 7]])) {
+    test(`${name}: one context, in the order of tracePromise`, async (t) => {
+      const file = newFile(t)
+      const { told, events } = trace('holdfast:write')
+      const writing = write(file, 'bytes', { durability: 'none' })
+      assert.deepEqual(events(), ['start', 'end'], 'they come with the call')
+      await writing
+      assert.deepEqual(events(), SUCCESS)
+      assert.equal(new Set(told.map(({ context }) => context)).size, 1)
+      assert.deepEqual(told[0]?.context, { operation: 'atomic write', path: file, size, durability: 'none', result: undefined })
+      await write(file, 'bytes')
+      assert.equal(told.at(-1)?.context.durability, 'full')
+    })
+
+    test(`${name} that fails: the error is that of the caller, with the caller's stack`, async (t) => {
+      const file = path.join(newFile(t), 'no', 'folder')
+      const { told, events } = trace('holdfast:write')
+      async function theCaller() {
+        await write(file, 'bytes')
+      }
+      const error = await failure(theCaller)
+      assert.deepEqual(events(), FAILURE)
+      assert.equal(told[2]?.error, error)
+      assert.ok(error instanceof holdfast.SessionFileError)
+      assert.equal(error.code, 'ENOENT')
+      assert.match(error.stack, /theCaller/)
+    })
+  }
+
+  test('atomicWriteSync: start and end, and error in between', async (t) => {
+    const file = newFile(t)
+    const { told, events } = trace('holdfast:write')
+    atomicWriteSync(file, 'bytes', { durability: 'file' })
+    assert.deepEqual(events(), ['start', 'end'])
+    assert.deepEqual(told[0]?.context, { operation: 'atomic write', path: file, size: 5, durability: 'file', result: undefined })
+    function theCaller() {
+      atomicWriteSync(path.join(file, 'no'), 'bytes')
+    }
+    const error = await failure(theCaller)
+    assert.deepEqual(events().slice(2), ['start', 'error', 'end'])
+    assert.equal(told[3]?.error, error)
+    assert.match(error.stack, /theCaller/)
+  })
+
+  test('wrong arguments are not told', async (t) => {
+    const { told } = trace('holdfast:write')
+    await failure(() => atomicWrite(newFile(t), 1))
+    await failure(() => atomicWriteSync('', 'x'))
+    assert.deepEqual(told, [])
+  })
+
+  test('a store that is bound to the start is there until the end', async (t) => {
+    const storage = new AsyncLocalStorage()
+    const { start, asyncEnd } = diagnostics.tracingChannel('holdfast:update')
+    start.bindStore(storage, () => 'span')
+    undo.push(() => void start.unbindStore(storage))
+    /** @type {unknown[]} */
+    const seen = []
+    const listener = () => void seen.push(storage.getStore())
+    asyncEnd.subscribe(listener)
+    undo.push(() => void asyncEnd.unsubscribe(listener))
+    await updateJsonFile(newFile(t), () => void seen.push(storage.getStore()), { defaultValue: {} })
+    assert.deepEqual(seen, ['span', 'span'])
+    assert.equal(storage.getStore(), undefined)
+  })
+})
+
+describe('tracing updates', () => {
+  for (const [name, update] of /** @type {const} */ ([['updateJsonFile', updateJsonFile], ['AtomicOperations.updateJsonFile', AtomicOperations.updateJsonFile]])) {
+    test(`${name}: each call, and not what is in the file`, async (t) => {
+      const file = newFile(t)
+      const { told, events } = trace('holdfast:update')
+      const value = await update(file, (data) => void data.n++, { defaultValue: { n: 0 }, durability: 'none' })
+      assert.deepEqual(value, { n: 1 })
+      assert.deepEqual(events(), SUCCESS)
+      assert.deepEqual(told[0]?.context, { operation: 'update JSON', path: file, durability: 'none', result: undefined })
+      await Promise.all([1, 2, 3].map(() => update(file, (data) => void data.n++)))
+      assert.equal(told.length, 16)
+    })
+
+    test(`${name}: what the function throws`, async (t) => {
+      const { told, events } = trace('holdfast:update')
+      const mine = new Error('mine')
+      const error = await failure(() => update(newFile(t), () => { throw mine }, { defaultValue: {}, retries: 1 }))
+      assert.deepEqual(events(), FAILURE)
+      assert.equal(told[2]?.error, error)
+    })
+  }
+})
+
+describe('tracing locks', () => {
+  test('the wait, the lock, and its return', async (t) => {
+    const file = newFile(t)
+    const { told, events } = trace('holdfast:lock')
+    const acquired = listen('holdfast:lock:acquired')
+    const released = listen('holdfast:lock:released')
+    await withLock(file, () => {
+      assert.deepEqual(events(), SUCCESS)
+      assert.equal(acquired.length, 1)
+      assert.equal(released.length, 0)
+    })
+    assert.deepEqual(told[0]?.context, { operation: 'lock', path: file, kind: 'write', result: undefined })
+    const lock = await acquireLock(file, { kind: 'read' })
+    await lock.release()
+    await lock.release()
+    assert.equal(told.at(-1)?.context.kind, 'read')
+    assert.deepEqual(acquired.map(({ path, kind }) => [path, kind]), [[file, 'write'], [file, 'read']])
+    assert.deepEqual(released.map(({ path, kind }) => [path, kind]), [[file, 'write'], [file, 'read']])
+    for (const { waited } of acquired) assert.ok(waited >= 0)
+    for (const { held } of released) assert.ok(held >= 0)
+  })
+
+  test('the other protocol likewise', async (t) => {
+    const file = newFile(t)
+    const { events } = trace('holdfast:lock')
+    const acquired = listen('holdfast:lock:acquired')
+    const released = listen('holdfast:lock:released')
+    await withLock(file, () => {}, { protocol: 'proper-lockfile' })
+    assert.deepEqual([events(), acquired.length, released.length], [SUCCESS, 1, 1])
+  })
+
+  test('a lock that is not had is an error', async (t) => {
+    const file = newFile(t)
+    const lock = await acquireLock(file)
+    const { told, events } = trace('holdfast:lock')
+    const acquired = listen('holdfast:lock:acquired')
+    assert.equal(await tryAcquireLock(file), null)
+    const error = await failure(() => acquireLock(file, { timeout: 5 }))
+    assert.deepEqual(events(), [...FAILURE, ...FAILURE])
+    assert.equal(/** @type {any} */ (told[2]?.error).code, 'ELOCKED')
+    assert.equal(told[7]?.error, error)
+    assert.deepEqual(acquired, [])
+    await lock.release()
+  })
+
+  test('each channel by itself', async (t) => {
+    const file = newFile(t)
+    const earlier = await acquireLock(`${file}-earlier`)
+    const released = listen('holdfast:lock:released')
+    await withLock(file, () => {})
+    await earlier.release()
+    assert.deepEqual(released.map(({ path }) => path), [file], 'nobody was there when the other was taken')
+  })
+})
+
+describe('steps of writes', () => {
+  test('as they are logged, in the context of their call', async (t) => {
+    const file = newFile(t)
+    const storage = new AsyncLocalStorage()
+    /** @type {[any, unknown][]} */
+    const told = []
+    const listener = (/** @type {unknown} */ message) => void told.push([message, storage.getStore()])
+    diagnostics.subscribe('holdfast:write:step', listener)
+    undo.push(() => diagnostics.unsubscribe('holdfast:write:step', listener))
+    await storage.run('mine', () => atomicWrite(file, 'bytes'))
+    assert.deepEqual(told.map(([{ step }]) => step), ['starting', 'written', 'renamed', 'completed'])
+    for (const [{ path }, store] of told) assert.deepEqual([path, store], [file, 'mine'])
+    const [{ tempPath, size }] = told[0] ?? []
+    assert.equal(size, 5)
+    assert.match(tempPath, /\.file\.[0-9a-f]{16}\.tmp$/)
+    assert.ok(told[3]?.[0].duration > 0)
+    told.length = 0
+    atomicWriteSync(file, 'bytes')
+    await createBackup(file)
+    assert.equal(told.filter(([{ step }]) => step === 'completed').length, 2)
+    told.length = 0
+    await Promise.all(Array.from({ length: 50 }, (_, i) => atomicWrite(file, `${i}`, { durability: 'none' })))
+    const count = (/** @type {string} */ name) => told.filter(([{ step }]) => step === name).length
+    assert.equal(count('completed') + count('merged'), 50)
+  })
+
+  test('retries, with their delays, beside a logger', { skip: noMount }, async (t) => {
+    const { folder } = fullDisk(t)
+    const steps = listen('holdfast:write:step')
+    /** @type {string[]} */
+    const logged = []
+    const log = (/** @type {unknown} */ _, /** @type {string} */ message) => void logged.push(message)
+    const options = { retries: 3, retryDelay: 2, logger: { debug: log, warn: log, error: log } }
+    await failure(() => atomicWrite(path.join(folder, 'file'), 'n'.repeat(512 << 10), options))
+    const retries = steps.filter(({ step }) => step === 'retrying').map(({ attempt, delay, code, duration }) => ({ attempt, delay, code, duration }))
+    assert.deepEqual(retries, [
+      { attempt: 2, delay: 2, code: 'ENOSPC', duration: undefined }, { attempt: 3, delay: 4, code: 'ENOSPC', duration: undefined },
+    ])
+    assert.equal(steps.length, logged.length)
+  })
+})
+
+test('nothing is asked of the native side while nobody listens', async (t) => {
+  const file = newFile(t)
+  /** @type {boolean[]} */
+  const observed = []
+  const original = /** @type {any} */ (native.Port.prototype.write)
+  t.mock.method(native.Port.prototype, 'write', /** @this {any} */ function (/** @type {any[]} */ ...args) {
+    observed.push(args[4])
+    return original.apply(this, args)
+  })
+  await atomicWrite(file, '1')
+  trace('holdfast:write')
+  listen('holdfast:lock:acquired')
+  await atomicWrite(file, '2')
+  const steps = listen('holdfast:write:step')
+  await atomicWrite(file, '3')
+  undo.splice(0).forEach((each) => each())
+  await atomicWrite(file, '4')
+  assert.deepEqual(observed, [false, false, true, false])
+  assert.equal(steps.length, 4)
+})
+
+test('a subscriber that throws does not disturb the work; Node reports what it throws', async (t) => {
+  const file = newFile(t)
+  const told = await inChild(async ({ file }, { holdfast, fs }) => {
+    const diagnostics = require('node:diagnostics_channel')
+    /** @type {string[]} */
+    const uncaught = []
+    process.on('uncaughtException', (error) => uncaught.push(error.message))
+    const fail = (/** @type {string} */ name) => () => {
+      throw new Error(name)
+    }
+    for (const name of ['write', 'update', 'lock']) {
+      const events = Object.fromEntries(['start', 'end', 'asyncStart', 'asyncEnd', 'error'].map((event) => [event, fail(`${name} ${event}`)]))
+      diagnostics.tracingChannel(`holdfast:${name}`).subscribe(events)
+    }
+    for (const name of ['write:step', 'lock:acquired', 'lock:released']) diagnostics.subscribe(`holdfast:${name}`, fail(name))
+    await holdfast.atomicWrite(file, 'text')
+    const text = fs.readFileSync(file, 'utf8')
+    holdfast.atomicWriteSync(file, '{"n":1}')
+    const value = await holdfast.updateJsonFile(file, (/** @type {any} */ data) => void data.n++)
+    const result = await holdfast.withLock(file, () => 'result')
+    const { code } = await holdfast.atomicWrite(`${file}/no`, '').catch((/** @type {any} */ error) => error)
+    await new Promise((resolve) => setImmediate(resolve))
+    return { text, value, result, code, uncaught: [...new Set(uncaught)].sort() }
+  }, { file })
+  const { uncaught, ...rest } = told
+  assert.deepEqual(rest, { text: 'text', value: { n: 2 }, result: 'result', code: 'ENOTDIR' })
+  const four = (/** @type {string} */ name) => ['asyncEnd', 'asyncStart', 'end', 'start'].map((event) => `${name} ${event}`)
+  assert.deepEqual(uncaught, [
+    'lock:acquired', 'lock:released', ...four('lock'), ...four('update'), ...four('write'), 'write error', 'write:step',
+  ].sort())
+})

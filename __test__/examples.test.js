@@ -1,0 +1,24 @@
+'use strict'
+
+// The examples do what they say.
+
+const { test } = require('node:test')
+const assert = require('node:assert/strict')
+const path = require('node:path')
+const { fastFolder, whyNot } = require('./system.js')
+
+test('an index of 5 000 vectors is found again, every one, after its process was killed', { skip: whyNot.unix() }, async (t) => {
+  const { VectorIndex, tellStory } = await import('../examples/vector-index.mjs')
+  const dir = path.join(fastFolder(t), 'index.wal')
+  const { acknowledged, there, found } = await tellStory(dir)
+  assert.ok(acknowledged >= 5000)
+  assert.ok(there >= acknowledged, 'what was acknowledged is there; what was under way may be')
+  assert.equal(found, acknowledged)
+  // And it goes on.
+  const index = await VectorIndex.open(dir)
+  const vector = new Float32Array(16).fill(2)
+  await index.insert([{ id: 'new', vector }])
+  assert.deepEqual(index.search(vector, 1), [{ id: 'new', distance: 0 }])
+  assert.equal(index.search(vector, 3).length, 3)
+  await index.close()
+})

@@ -1,0 +1,80 @@
+'use strict'
+
+// Writes, updates, backs up, restores and commits in one folder until it is killed, beside others that do
+// the same and some that recover. Says what has been acknowledged: a line {own}, {counted} or
+// {committed} each time, and {error} should anything fail.
+//
+// argv[2]: {folder, number, first}: its own number, and the number of its first write.
+
+const fs = require('node:fs')
+const path = require('node:path')
+const { finished } = require('node:stream/promises')
+const { setImmediate } = require('node:timers/promises')
+const holdfast = require('../../index.js')
+
+const { folder, number, first } = JSON.parse(process.argv[2])
+const own = path.join(folder, `own-${number}.json`)
+const counter = path.join(folder, 'counter.json')
+const shared = path.join(folder, 'shared.json')
+const DURABILITIES = ['none', 'file', 'full']
+
+// At once, not when the event loop gets to it: what is acknowledged is what was said.
+const say = (line) => fs.writeSync(1, `${JSON.stringify(line)}\n`)
+
+const text = (value) => JSON.stringify({ value, filler: 'x'.repeat((value * 7919) % 20_000) })
+
+/** Work that goes on by itself. */
+const works = [
+  async (round) => {
+    const value = first + round
+    await holdfast.atomicWrite(own, text(value), { durability: DURABILITIES[round % 3] })
+    say({ own: value })
+  },
+  async () => {
+    await holdfast.updateJsonFile(counter, (data) => void data.count++, { durability: 'none', timeout: 60_000 })
+    say({ counted: 1 })
+  },
+  async (round) => {
+    const stream = holdfast.createAtomicWriteStream(shared, { durability: 'none' })
+    const whole = text(round)
+    stream.write(whole.slice(0, 9))
+    await setImmediate()
+    stream.end(whole.slice(9))
+    await finished(stream)
+  },
+  async (round) => {
+    const target = path.join(folder, `copy-${number}.json`)
+    const backup = await holdfast.createBackup(shared, { durability: 'none' })
+    await holdfast.restoreBackup(backup, target, { durability: DURABILITIES[round % 3], timeout: 60_000 })
+    fs.unlinkSync(backup)
+  },
+  async () => {
+    const { actions } = await holdfast.recoverFromCrash(folder, { minAge: 0, promote: true })
+    const failed = actions.find(({ action }) => action === 'failed')
+    if (failed) throw failed.error
+  },
+]
+
+if (holdfast.transaction) {
+  const pair = ['pair-a.json', 'pair-b.json'].map((name) => path.join(folder, name))
+  works.push(async () => {
+    await holdfast.transaction(
+      pair,
+      async (tx) => {
+        for (const file of pair) await tx.updateJson(file, (data) => void data.count++)
+      },
+      { timeout: 60_000 },
+    )
+    say({ committed: 1 })
+  })
+}
+
+for (const work of works) {
+  void (async () => {
+    try {
+      for (let round = 1; ; round++) await work(round)
+    } catch (error) {
+      say({ error: `${error.stack}` })
+    }
+  })()
+}

@@ -1,0 +1,18 @@
+'use strict'
+
+/** @param {string} dir */
+async function open(dir) {
+  const { openWal } = require('../../index.js')
+  const wal = await openWal(dir)
+  return {
+    /** @param {import('./log.js').Entry[]} batch */
+    append: (batch) => wal.append('log', batch),
+    /** @param {(payload: Uint8Array) => void} take */
+    async scan(take) {
+      for await (const { payload } of wal.replay('log')) take(/** @type {Uint8Array} */ (payload))
+    },
+    close: () => wal.close(),
+  }
+}
+
+module.exports = { open }

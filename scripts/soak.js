@@ -1,0 +1,13 @@
+'use strict'
+
+// `npm run soak`: what takes too long for `npm test`.
+
+const { spawnSync } = require('node:child_process')
+const { join } = require('node:path')
+
+const { status } = spawnSync(process.execPath, ['--test', join('__test__', 'wal-crash.test.js'), join('__test__', 'wal-concurrency.test.js')], {
+  cwd: join(__dirname, '..'),
+  stdio: 'inherit',
+  env: { ...process.env, HOLDFAST_WAL_ENTRIES: '20000000', HOLDFAST_WAL_KILLS: '10' },
+})
+process.exitCode = status ?? 1

@@ -1,0 +1,76 @@
+//! `metrics` and `resetMetrics`, and what is counted on the other side.
+
+use napi_derive::napi;
+
+use crate::metrics::contention::Place;
+use crate::metrics::histogram::Summary;
+use crate::metrics::{METRICS, Reading};
+
+/// What has been counted.
+#[napi(object, object_from_js = false)]
+pub struct NativeMetrics {
+    pub figures: Vec<NativeFigure>,
+    pub contention: Vec<NativeContention>,
+}
+
+/// One figure: a number, or what is known of durations, in milliseconds.
+#[napi(object, object_from_js = false)]
+pub struct NativeFigure {
+    /// Where it belongs: `writes.latency.full`.
+    pub name: String,
+    pub count: f64,
+    /// Of durations: min, max, mean, p50, p90, p99, p999.
+    pub durations: Option<Vec<f64>>,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct NativeContention {
+    pub path: String,
+    pub contended: f64,
+    pub uncertainty: f64,
+    /// Milliseconds.
+    pub waited: f64,
+}
+
+impl From<(String, u64)> for NativeFigure {
+    fn from((name, count): (String, u64)) -> NativeFigure {
+        NativeFigure { name, count: count as f64, durations: None }
+    }
+}
+
+impl From<(String, Summary)> for NativeFigure {
+    fn from((name, summary): (String, Summary)) -> NativeFigure {
+        let Summary { count, min, max, mean, p50, p90, p99, p999 } = summary;
+        let milliseconds = [min, max, mean, p50, p90, p99, p999].map(|time| time / 1e6);
+        NativeFigure { name, count: count as f64, durations: Some(milliseconds.into()) }
+    }
+}
+
+impl From<Place> for NativeContention {
+    fn from(place: Place) -> NativeContention {
+        NativeContention {
+            path: place.path.to_string_lossy().into_owned(),
+            contended: place.count as f64,
+            uncertainty: place.uncertainty as f64,
+            waited: place.waited.as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+/// What has been counted so far. With `takes` all of it is counted anew from here on.
+#[napi]
+pub fn read_metrics(takes: bool) -> NativeMetrics {
+    let figures = METRICS.read(if takes { Reading::Take } else { Reading::Keep });
+    let counts = figures.counts.into_iter().map(NativeFigure::from);
+    let durations = figures.durations.into_iter().map(NativeFigure::from);
+    NativeMetrics {
+        figures: counts.chain(durations).collect(),
+        contention: figures.contention.into_iter().map(NativeContention::from).collect(),
+    }
+}
+
+/// A batch of JSON updates is over: for so many calls, of which so many have succeeded.
+#[napi]
+pub fn count_update_batch(succeeded: u32, failed: u32, is_unchanged: bool) {
+    METRICS.updates.batch(succeeded.into(), failed.into(), is_unchanged);
+}

@@ -1,0 +1,163 @@
+//! `transaction`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::Either;
+use napi::bindgen_prelude::{Buffer, BufferSlice};
+use napi_derive::napi;
+
+use super::convert::{NativeDecision, NativeValue, Report, WriteOptions};
+use super::port::Port;
+use super::write::Control;
+use crate::error::{Error, ErrorKind, Operation};
+use crate::fs::os::Os;
+use crate::io::{pool, task};
+use crate::json;
+use crate::payload::Payload;
+use crate::transaction::begin::{self, Begin, Waiting};
+use crate::transaction::commit::{Change, Part};
+use crate::transaction::submit::{self, Commit};
+use crate::write::Options;
+
+/// A transaction that waits for its locks.
+#[napi]
+pub struct TransactionWaiter {
+    waiting: Arc<Waiting>,
+}
+
+#[napi]
+impl TransactionWaiter {
+    /// Ends the wait, unless it is over already. Its outcome tells.
+    #[napi]
+    pub fn cancel(&self) {
+        self.waiting.cancel();
+    }
+}
+
+/// What a transaction does with a file.
+#[napi]
+pub struct TransactionParts {
+    parts: Vec<Part>,
+}
+
+#[napi]
+impl TransactionParts {
+    #[napi(constructor)]
+    pub fn new() -> TransactionParts {
+        TransactionParts { parts: Vec::new() }
+    }
+
+    /// The file gets these bytes. They are copied.
+    #[napi]
+    pub fn write(
+        &mut self,
+        path: String,
+        #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
+    ) {
+        let change = Change::Write(Payload::Owned(data.to_vec()));
+        self.parts.push(Part { path: PathBuf::from(path), change });
+    }
+
+    /// The file is removed.
+    #[napi]
+    pub fn remove(&mut self, path: String) {
+        self.parts.push(Part { path: PathBuf::from(path), change: Change::Remove });
+    }
+}
+
+#[napi]
+impl Port {
+    /// Takes the locks of all these files but those that are among `inside`, and settles what
+    /// others have left unfinished there. `timeout` is in milliseconds; infinity waits for ever.
+    #[napi]
+    pub fn begin_transaction(
+        &self,
+        id: f64,
+        paths: Vec<String>,
+        timeout: f64,
+        inside: Vec<u32>,
+    ) -> TransactionWaiter {
+        let environment = Arc::clone(&self.environment);
+        let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
+        let first = paths.first().cloned().unwrap_or_default();
+        let begin = Begin {
+            paths,
+            timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+            inside: environment.holds.kinds(&inside),
+        };
+        let operation = Operation::Transaction;
+        let answer = move |outcome: begin::Outcomes| {
+            let begun = match outcome {
+                Ok(Ok(begun)) => begun,
+                Ok(Err((kind, path))) => {
+                    return environment.answer(id, operation, &path.unwrap_or(first), Err(kind));
+                }
+                Err(kind) => return environment.answer(id, operation, &first, Err(kind)),
+            };
+            let mut holds = Vec::new();
+            for hold in begun.holds {
+                // When the environment has ended, nobody waits, and all are given back.
+                let Some(number) = environment.holds.keep(hold) else { return };
+                holds.push(number);
+            }
+            let places = begun.places.iter().filter_map(|place| u32::try_from(*place).ok());
+            let settled = begun.settled.into_iter().map(NativeDecision::from).collect();
+            let value = NativeValue {
+                holds: Some(holds),
+                places: Some(places.collect()),
+                settled: Some(settled),
+                ..NativeValue::default()
+            };
+            environment.answer(id, operation, &first, Ok(value));
+        };
+        TransactionWaiter { waiting: begin::begin(pool(), begin, answer) }
+    }
+
+    /// Changes the files, in the folder of `first` what is decided is decided, and gives the
+    /// locks back.
+    #[napi]
+    #[allow(clippy::too_many_arguments)]
+    pub fn commit_transaction(
+        &self,
+        id: f64,
+        first: String,
+        parts: &mut TransactionParts,
+        options: Option<WriteOptions>,
+        holds: Vec<u32>,
+        control: Option<&Control>,
+    ) {
+        let environment = Arc::clone(&self.environment);
+        let first = PathBuf::from(first);
+        let commit = Commit {
+            first: first.clone(),
+            parts: std::mem::take(&mut parts.parts),
+            options: options.map_or_else(Options::default, Options::from),
+            holds: holds.iter().filter_map(|number| environment.holds.take(*number)).collect(),
+            control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
+        };
+        let outcomes = Arc::clone(&environment.outcomes);
+        let start = move || outcomes.start(false);
+        let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
+            Ok(Ok(())) => environment.outcomes.push(Either::A(id)),
+            Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),
+            Err(kind) => environment.answer(id, Operation::Transaction, &first, Err(kind)),
+        };
+        submit::submit(pool(), commit, start, answer);
+    }
+
+    /// Reads a file, if there is one.
+    #[napi]
+    pub fn read_bytes(&self, id: f64, path: String) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let place = path.clone();
+        let read = move || {
+            let bytes = json::read_bytes(&Os, &place, true)?;
+            Ok(NativeValue { bytes: bytes.map(Buffer::from), ..NativeValue::default() })
+        };
+        let operation = Operation::Transaction;
+        task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
+    }
+}

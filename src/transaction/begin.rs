@@ -1,0 +1,339 @@
+//! The way into a transaction: the locks of all its files, and what others have left unfinished
+//! there.
+//!
+//! The locks are taken one after the other in an order that is the same in every process, that
+//! of the folders' numbers and then of the names: so of two that want the same files, in
+//! whatever order they name them, one has the first lock that both want, and the other waits
+//! without holding any that comes later.
+//!
+//! A transaction that died and names one of these files is settled before anything else. It may
+//! name others, too, whose locks are not held. Then all are given back and taken anew with
+//! those, in the same order.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::settle::{self, Decision, Guard, Outcome, Verdict, settle, unfinished};
+use crate::error::{ErrorKind, Failure, Unsettled};
+use crate::fs::FolderUse;
+use crate::fs::os::Os;
+use crate::io::Pool;
+use crate::io::task::Answer;
+use crate::lock::{self, Hold, Key, Kind, Waiter};
+use crate::target;
+
+/// How long it takes until somebody who settles a transaction is asked again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What is asked for.
+pub struct Begin {
+    /// The files, absolute.
+    pub paths: Vec<PathBuf>,
+    /// How long to wait for all locks together; zero to try once, `None` for ever.
+    pub timeout: Option<Duration>,
+    /// The locks that the caller holds already.
+    pub inside: Vec<(Key, Kind)>,
+}
+
+/// What comes of it.
+pub struct Begun {
+    /// The locks that were taken.
+    pub holds: Vec<Hold>,
+    /// For each path the number of the first path that leads to the same file.
+    pub places: Vec<usize>,
+    /// What became of transactions that had not been finished.
+    pub settled: Vec<Decision>,
+}
+
+/// Why it did not come to that, and at which of the paths, if it was one.
+pub type Refusal = (ErrorKind, Option<PathBuf>);
+
+/// Takes the outcome; the error is that of a thread that could not be started.
+pub type Outcomes = Result<Result<Begun, Refusal>, ErrorKind>;
+
+type Reply = Box<dyn FnOnce(Outcomes) + Send>;
+
+/// Somebody who waits for a transaction to begin.
+#[derive(Default)]
+pub struct Waiting {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_cancelled: bool,
+    /// The lock that is waited for, and the how manieth it is.
+    waiter: Option<(u64, Arc<Waiter>)>,
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the wait, unless it is over already.
+    pub fn cancel(&self) {
+        let mut state = self.lock();
+        state.is_cancelled = true;
+        let waiter = state.waiter.take();
+        drop(state);
+        if let Some((_, waiter)) = waiter {
+            waiter.cancel();
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.lock().is_cancelled
+    }
+
+    fn waits_for(&self, step: u64, waiter: Arc<Waiter>) {
+        let mut state = self.lock();
+        if state.is_cancelled {
+            drop(state);
+            return waiter.cancel();
+        }
+        // The lock may have come already, and the next one be asked for.
+        if state.waiter.as_ref().is_none_or(|(other, _)| *other < step) {
+            state.waiter = Some((step, waiter));
+        }
+    }
+}
+
+/// Takes the locks, and settles what has to be settled. The outcome goes to `answer`.
+pub fn begin(
+    pool: &Pool,
+    begin: Begin,
+    answer: impl FnOnce(Outcomes) + Send + 'static,
+) -> Arc<Waiting> {
+    let waiting = Arc::new(Waiting::default());
+    let reply: Reply = Box::new(answer);
+    let round = Round {
+        pool: pool.clone(),
+        paths: begin.paths,
+        others: Vec::new(),
+        inside: begin.inside.into_iter().collect(),
+        timeout: begin.timeout,
+        deadline: begin.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        waiting: Arc::clone(&waiting),
+        step: 0,
+        wanted: VecDeque::new(),
+        holds: Vec::new(),
+        places: Vec::new(),
+        settled: Vec::new(),
+        answer: Answer::new(reply),
+    };
+    round.on_a_thread(Round::start);
+    waiting
+}
+
+/// One that is on its way.
+struct Round {
+    pool: Pool,
+    paths: Vec<PathBuf>,
+    /// Files of a transaction that has to be settled first.
+    others: Vec<PathBuf>,
+    inside: HashMap<Key, Kind>,
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    waiting: Arc<Waiting>,
+    step: u64,
+    /// The locks that are still to be taken, in order.
+    wanted: VecDeque<PathBuf>,
+    holds: Vec<Hold>,
+    places: Vec<usize>,
+    settled: Vec<Decision>,
+    answer: Answer<Reply, Result<Begun, Refusal>>,
+}
+
+impl Round {
+    /// Goes on on one of holdfast's threads: wherever this is called, nothing there may wait for
+    /// a disk. If there is no thread, everything is given back, and the answer says so.
+    fn on_a_thread(self, go_on: fn(Round)) {
+        let pool = self.pool.clone();
+        let _ = pool.submit(Box::new(move || go_on(self)));
+    }
+
+    fn fail(self, mut kind: ErrorKind, path: Option<PathBuf>) {
+        let Round { holds, answer, timeout, .. } = self;
+        drop(holds);
+        if let ErrorKind::Locked(contention) = &mut kind {
+            // For all of them together, not for the last one alone.
+            contention.waited = timeout.filter(|timeout| !timeout.is_zero());
+        }
+        answer.give(Ok(Err((kind, path))));
+    }
+
+    /// Finds out which locks there are to take.
+    fn start(mut self) {
+        let mut first_with = HashMap::new();
+        let mut wanted = BTreeMap::new();
+        self.places.clear();
+        for (number, path) in self.paths.iter().enumerate() {
+            let key = match lock::key_of(path) {
+                Ok(key) => key,
+                Err(failure) => {
+                    let path = path.clone();
+                    return self.fail(failure.into(), Some(path));
+                }
+            };
+            self.places.push(*first_with.entry(key.clone()).or_insert(number));
+            match self.inside.get(&key) {
+                Some(Kind::Write) => {}
+                // It would have to be given back first.
+                Some(Kind::Read) => {
+                    let path = path.clone();
+                    return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
+                }
+                None => {
+                    wanted.insert(key, path.clone());
+                }
+            }
+        }
+        for path in &self.others {
+            // What cannot be found will be reported by whoever settles it.
+            let Ok(key) = lock::key_of(path) else { continue };
+            if !self.inside.contains_key(&key) {
+                wanted.entry(key).or_insert_with(|| path.clone());
+            }
+        }
+        self.wanted = wanted.into_values().collect();
+        self.next();
+    }
+
+    /// Takes the next lock.
+    fn next(mut self) {
+        if self.waiting.is_cancelled() {
+            return self.fail(ErrorKind::Cancelled, None);
+        }
+        let Some(path) = self.wanted.pop_front() else { return self.on_a_thread(Round::settle) };
+        self.step += 1;
+        let (waiting, step) = (Arc::clone(&self.waiting), self.step);
+        let (pool, own_pool) = (self.pool.clone(), self.pool.clone());
+        let request = lock::Request {
+            path: path.clone(),
+            kind: Kind::Write,
+            timeout: self.left(),
+            inside: self.inside.keys().cloned().collect(),
+            before: None,
+        };
+        let reply = move |granted: Result<Hold, ErrorKind>| match granted {
+            Ok(hold) => {
+                self.holds.push(hold);
+                self.next();
+            }
+            Err(kind) => {
+                // This may be JavaScript's thread, and giving locks back takes system calls.
+                let _ = own_pool.submit(Box::new(move || self.fail(kind, Some(path))));
+            }
+        };
+        let waiter = lock::acquire(&pool, request, Box::new(reply));
+        waiting.waits_for(step, waiter);
+    }
+
+    fn left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Settles what others have left, with all locks held.
+    fn settle(mut self) {
+        let mut wanted: BTreeMap<PathBuf, HashSet<OsString>> = BTreeMap::new();
+        for path in &self.paths {
+            match target::resolve(&Os, path, true, FolderUse::Names) {
+                Ok(target) => {
+                    wanted.entry(target.folder_path).or_default().insert(target.name);
+                }
+                Err(failure) => {
+                    let path = path.clone();
+                    return self.fail(failure.into(), Some(path));
+                }
+            }
+        }
+        for (folder, names) in &wanted {
+            let found = match unfinished(&Os, folder) {
+                Ok(found) => found,
+                Err(failure) => return self.fail(failure.into(), None),
+            };
+            for transaction in found {
+                if !names.iter().any(|name| transaction.names(name)) {
+                    continue;
+                }
+                match self.settle_one(folder, transaction.id) {
+                    Ok(Settled::Yes) => {}
+                    Ok(Settled::NeedsLocks(others)) => {
+                        self.others = others;
+                        self.holds.clear();
+                        return self.start();
+                    }
+                    Ok(Settled::InUse) if self.left().is_none_or(|left| !left.is_zero()) => {
+                        // Somebody is settling it at this moment, and may want our locks for it.
+                        self.holds.clear();
+                        let pool = self.pool.clone();
+                        let _ = pool.submit_after(PAUSE, Box::new(move || self.start()));
+                        return;
+                    }
+                    Ok(Settled::InUse) => {
+                        let reason = "somebody else is finishing it".to_owned();
+                        let kind = Unsettled { path: transaction.path, reason }.into();
+                        return self.fail(kind, None);
+                    }
+                    Ok(Settled::No(reason)) => {
+                        let kind = Unsettled { path: transaction.path, reason }.into();
+                        return self.fail(kind, None);
+                    }
+                    Err(failure) => return self.fail(failure.into(), None),
+                }
+            }
+        }
+        let Round { holds, places, settled, answer, paths, .. } = self;
+        // Those of the files of others are not needed any more.
+        let own: HashSet<Key> = paths.iter().filter_map(|path| lock::key_of(path).ok()).collect();
+        let holds = holds.into_iter().filter(|hold| own.contains(hold.key())).collect();
+        answer.give(Ok(Ok(Begun { holds, places, settled })));
+    }
+
+    fn settle_one(&mut self, folder: &Path, id: super::names::Id) -> Result<Settled, Failure> {
+        let held: HashSet<&Key> = self.holds.iter().map(Hold::key).collect();
+        let is_held =
+            |key: &Key| held.contains(key) || matches!(self.inside.get(key), Some(Kind::Write));
+        let others = RefCell::new(Vec::new());
+        let locks = |paths: &[PathBuf]| -> Result<Option<Guard>, Failure> {
+            let mut others = others.borrow_mut();
+            for path in paths {
+                if !is_held(&lock::key_of(path)?) {
+                    others.push(path.clone());
+                }
+            }
+            Ok(others.is_empty().then(|| -> Guard { Box::new(()) }))
+        };
+        let options = settle::Options { dry_run: false, locks: &locks };
+        let mut report = Vec::new();
+        let outcome = settle(&Os, folder, id, options, &mut report)?;
+        let settled = match outcome {
+            Outcome::Settled => Settled::Yes,
+            Outcome::InUse => match others.take() {
+                others if others.is_empty() => Settled::InUse,
+                others => Settled::NeedsLocks(others),
+            },
+            Outcome::Stuck => {
+                let reason = report.iter().rev().find(|said| said.verdict == Verdict::Left);
+                Settled::No(reason.map_or_else(String::new, |said| said.reason.clone()))
+            }
+        };
+        let done = report.into_iter().filter(|said| said.verdict != Verdict::Left);
+        self.settled.extend(done);
+        Ok(settled)
+    }
+}
+
+/// What came of a transaction that concerns these files.
+enum Settled {
+    Yes,
+    /// These are files of it, and have to be locked for it.
+    NeedsLocks(Vec<PathBuf>),
+    InUse,
+    No(String),
+}

@@ -1,0 +1,138 @@
+//! The names that a transaction leaves in a folder while it is under way.
+//!
+//! All carry its id, 64 random bits as 16 lower-case hexadecimal digits:
+//!
+//! - `.<basename>.<id>.<number>.txn`: the new content of a file, or the old one of a file that
+//!   is removed. `<number>` is the member's, from 0. A name that would be too long is shortened
+//!   in its basename part.
+//! - `.holdfast.<id>.prepared`: the record, in each folder that the transaction touches.
+//! - `.holdfast.<id>.intent`: the record in the first path's folder, once the transaction is
+//!   decided.
+//!
+//! And one that stays, when somebody else has changed a file before the transaction could be
+//! finished: `<basename>.conflict-<id>`, with the content that the transaction had for it.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::temp::shorten;
+
+/// The longest name that file systems take, in bytes.
+const LONGEST_NAME: usize = 255;
+
+const TEMP_SUFFIX: &str = ".txn";
+const RECORD_PREFIX: &str = ".holdfast.";
+const PREPARED_SUFFIX: &str = ".prepared";
+const INTENT_SUFFIX: &str = ".intent";
+
+/// Which transaction it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(pub u64);
+
+impl Id {
+    /// A new one.
+    pub fn new() -> Id {
+        Id(rand::random())
+    }
+}
+
+impl Default for Id {
+    fn default() -> Id {
+        Id::new()
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Which kind of record it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// What would be done if the transaction were decided.
+    Prepared,
+    /// What is to be done.
+    Intent,
+}
+
+/// What a name of ours stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// A staged file, or one that is put aside.
+    Temp(Id),
+    /// A record.
+    Record(Id, RecordKind),
+}
+
+/// The name beside the file called `basename` under which the content of a member is kept.
+pub fn temp(basename: &OsStr, id: Id, number: usize) -> OsString {
+    let tail = format!(".{id}.{number}{TEMP_SUFFIX}");
+    let mut name = OsString::from(".");
+    name.push(shorten(basename, LONGEST_NAME - 1 - tail.len()));
+    name.push(tail);
+    name
+}
+
+/// The name of a record.
+pub fn record(id: Id, kind: RecordKind) -> OsString {
+    let suffix = match kind {
+        RecordKind::Prepared => PREPARED_SUFFIX,
+        RecordKind::Intent => INTENT_SUFFIX,
+    };
+    format!("{RECORD_PREFIX}{id}{suffix}").into()
+}
+
+/// The name under which the new content of the file called `basename` is kept when it may not
+/// take its place.
+pub fn aside(basename: &OsStr, id: Id) -> OsString {
+    let tail = format!(".conflict-{id}");
+    let mut name = OsString::new();
+    name.push(shorten(basename, LONGEST_NAME - tail.len()));
+    name.push(tail);
+    name
+}
+
+/// What a name stands for, if it is one that only transactions give.
+pub fn parse(name: &OsStr) -> Option<Name> {
+    let bytes = name.as_encoded_bytes();
+    if let Some(front) = bytes.strip_prefix(b".").and_then(|rest| strip(rest, TEMP_SUFFIX)) {
+        let dot = front.iter().rposition(|byte| *byte == b'.')?;
+        let number = front.get(dot + 1..)?;
+        let is_number = (1..=9).contains(&number.len())
+            && number.iter().all(u8::is_ascii_digit)
+            && (number.len() == 1 || !number.starts_with(b"0"));
+        let front = front.get(..dot)?;
+        let (basename, digits) = front.split_at_checked(front.len().checked_sub(16)?)?;
+        // A basename has one byte at least, and then there is a dot.
+        let is_named = basename.len() >= 2 && basename.ends_with(b".");
+        return (is_number && is_named).then(|| id(digits)).flatten().map(Name::Temp);
+    }
+    let rest = bytes.strip_prefix(RECORD_PREFIX.as_bytes())?;
+    for (suffix, kind) in
+        [(PREPARED_SUFFIX, RecordKind::Prepared), (INTENT_SUFFIX, RecordKind::Intent)]
+    {
+        if let Some(digits) = strip(rest, suffix) {
+            return id(digits).map(|id| Name::Record(id, kind));
+        }
+    }
+    None
+}
+
+/// Whether a file of this name belongs to a transaction, by the look of it. Nobody but
+/// [`super::settle`] may touch it.
+pub fn is_transaction_name(name: &OsStr) -> bool {
+    parse(name).is_some()
+}
+
+fn strip<'a>(bytes: &'a [u8], suffix: &str) -> Option<&'a [u8]> {
+    bytes.strip_suffix(suffix.as_bytes())
+}
+
+fn id(digits: &[u8]) -> Option<Id> {
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 16 || !digits.iter().all(is_hex) {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(Id)
+}

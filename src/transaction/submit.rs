@@ -1,0 +1,120 @@
+//! Transactions on holdfast's threads, in their turn among the writes to their files.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::commit::{CommitError, Part};
+use crate::error::{Error, ErrorKind, Operation};
+use crate::fs::os::Os;
+use crate::io::Pool;
+use crate::io::task::{self, Step};
+use crate::lock::Hold;
+use crate::metrics::METRICS;
+use crate::write::{Control, Lane, Next, Options, after_failure_of, engine};
+
+/// A transaction that is to be committed.
+pub struct Commit {
+    /// The first path that it names.
+    pub first: PathBuf,
+    /// What changes; nothing, if it only gives its locks back.
+    pub parts: Vec<Part>,
+    /// How the files are made.
+    pub options: Options,
+    /// The locks that it gives back when it is done.
+    pub holds: Vec<Hold>,
+    /// Cancels it.
+    pub control: Arc<Control>,
+}
+
+/// Commits on `pool`. `start` declares that an attempt starts, which lasts until what it gives
+/// is dropped; `None` when nobody is left to wait for it.
+pub fn submit<G: 'static>(
+    pool: &Pool,
+    commit: Commit,
+    start: impl Fn() -> Option<G> + Send + 'static,
+    answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
+) {
+    let own_pool = pool.clone();
+    let paths: Vec<PathBuf> = commit.parts.iter().map(|part| part.path.clone()).collect();
+    let options = commit.options.clone();
+    let answer = task::Answer::new(answer);
+    in_turns(pool, paths, &options, move |lanes| {
+        let Commit { first, parts, options, holds, control } = commit;
+        // Both are given back with the step, before anybody is told.
+        let under = (lanes, holds);
+        let mut number = 1;
+        let step = move || {
+            let _ = &under;
+            let outcome = match start() {
+                Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
+                None => {
+                    Err(CommitError::from(crate::write::AttemptError::from(ErrorKind::Cancelled)))
+                }
+            };
+            let Err(CommitError { error, path }) = outcome else {
+                METRICS.transactions.ended(parts.len(), Ok(()));
+                return Step::Done(Ok(()));
+            };
+            let path = path.as_deref().unwrap_or(&first);
+            match after_failure_of(Operation::Transaction, path, &options, number, error, None) {
+                Next::GiveUp(error) => {
+                    METRICS.transactions.ended(parts.len(), Err(&error.kind));
+                    Step::Done(Err(error))
+                }
+                Next::Retry { attempt, delay } => {
+                    number = attempt;
+                    Step::Again(delay)
+                }
+            }
+        };
+        task::repeat_here(&own_pool, step, answer);
+    });
+}
+
+/// Calls `go` when all that was asked for before, for any of these files, is done.
+///
+/// Two that want the same files cannot wait for each other here: they hold the files' locks.
+fn in_turns(
+    pool: &Pool,
+    paths: Vec<PathBuf>,
+    options: &Options,
+    go: impl FnOnce(Vec<Lane<Os>>) + Send + 'static,
+) {
+    // Where names that differ in case share a lane, nobody may wait for it twice.
+    let is_caseless = cfg!(any(windows, target_os = "macos", target_os = "ios"));
+    let mut known = HashSet::new();
+    let paths: Vec<PathBuf> = paths
+        .into_iter()
+        .filter(|path| !is_caseless || known.insert(path.to_string_lossy().to_lowercase()))
+        .collect();
+    if paths.is_empty() {
+        let _ = pool.submit(Box::new(move || go(Vec::new())));
+        return;
+    }
+    let missing = paths.len();
+    let gathered = Arc::new(Mutex::new(Gathered { lanes: Vec::new(), missing, go: Some(go) }));
+    for path in paths {
+        let gathered = Arc::clone(&gathered);
+        engine().in_turn(path, options.clone(), move |lane| {
+            let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            all.lanes.push(lane);
+            all.missing -= 1;
+            if all.missing > 0 {
+                return;
+            }
+            let (lanes, go) = (std::mem::take(&mut all.lanes), all.go.take());
+            drop(all);
+            if let Some(go) = go {
+                go(lanes);
+            }
+        });
+    }
+}
+
+/// Those whose turn has come, until it has for all.
+struct Gathered<G> {
+    lanes: Vec<Lane<Os>>,
+    missing: usize,
+    go: Option<G>,
+}

@@ -1,0 +1,178 @@
+//! Entries on their way in and out, packed into one piece of memory each way, so that a batch
+//! is one allocation and crosses to and from JavaScript in one piece.
+
+/// What an entry does to its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// It is new.
+    Insert = 0,
+    /// It has another payload.
+    Update = 1,
+    /// It is gone.
+    Delete = 2,
+}
+
+impl Op {
+    /// The operation with this number in the format.
+    pub fn of(number: u8) -> Option<Op> {
+        [Op::Insert, Op::Update, Op::Delete].into_iter().find(|op| *op as u8 == number)
+    }
+}
+
+/// An entry, looked at where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// What it is about.
+    pub id: &'a str,
+    /// What it does.
+    pub op: Op,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// Whether the payload was given as text, and comes back as such.
+    pub is_text: bool,
+    /// The payload; UTF-8 if it is text.
+    pub payload: &'a [u8],
+}
+
+/// An entry as it comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number in the log.
+    pub sequence: u64,
+    /// What it is about.
+    pub id: String,
+    /// What it does.
+    pub op: Op,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// Whether the payload was given as text.
+    pub is_text: bool,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+impl Entry {
+    /// Makes one that owns its memory.
+    pub fn new(sequence: u64, entry: EntryRef<'_>) -> Entry {
+        let EntryRef { id, op, timestamp, is_text, payload } = entry;
+        let (id, payload) = (id.to_owned(), payload.to_vec());
+        Entry { sequence, id, op, timestamp, is_text, payload }
+    }
+
+    /// The same, to be looked at.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        let Entry { id, op, timestamp, is_text, payload, .. } = self;
+        EntryRef { id, op: *op, timestamp: *timestamp, is_text: *is_text, payload }
+    }
+}
+
+/// The fixed part of a packed entry: two lengths, the time, the operation, the kind of payload.
+const FIXED: usize = 4 + 4 + 8 + 1 + 1;
+
+/// Entries that are appended as one, all or none.
+///
+/// Packed one after the other, numbers little-endian: length of the id (4 bytes), length of
+/// the payload (4), time in milliseconds since 1970 (8, signed), operation (1: 0 insert,
+/// 1 update, 2 delete), payload kind (1: 0 bytes, 1 UTF-8 text), id, payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    packed: Vec<u8>,
+    count: usize,
+}
+
+impl Batch {
+    /// Takes packed entries. `None` if they are not packed as described.
+    pub fn from_packed(packed: Vec<u8>) -> Option<Batch> {
+        let mut rest = packed.as_slice();
+        let mut count = 0;
+        while !rest.is_empty() {
+            let entry = unpack(&mut rest)?;
+            if entry.is_text && std::str::from_utf8(entry.payload).is_err() {
+                return None;
+            }
+            count += 1;
+        }
+        Some(Batch { packed, count })
+    }
+
+    /// Adds an entry. What is longer than 4 GiB is not taken.
+    pub fn push(&mut self, entry: EntryRef<'_>) {
+        if pack(&mut self.packed, entry).is_some() {
+            self.count += 1;
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How much memory the entries take.
+    pub fn bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        let mut rest = self.packed.as_slice();
+        std::iter::from_fn(move || unpack(&mut rest))
+    }
+}
+
+/// Appends a packed entry.
+fn pack(out: &mut Vec<u8>, entry: EntryRef<'_>) -> Option<()> {
+    let id = u32::try_from(entry.id.len()).ok()?;
+    let payload = u32::try_from(entry.payload.len()).ok()?;
+    out.reserve(FIXED + entry.id.len() + entry.payload.len());
+    out.extend_from_slice(&id.to_le_bytes());
+    out.extend_from_slice(&payload.to_le_bytes());
+    out.extend_from_slice(&entry.timestamp.to_le_bytes());
+    out.extend_from_slice(&[entry.op as u8, u8::from(entry.is_text)]);
+    out.extend_from_slice(entry.id.as_bytes());
+    out.extend_from_slice(entry.payload);
+    Some(())
+}
+
+/// Appends an entry as it goes out: its sequence number in eight bytes, little-endian, and
+/// then as a [`Batch`] has it.
+pub fn pack_with_sequence(out: &mut Vec<u8>, sequence: u64, entry: EntryRef<'_>) {
+    let start = out.len();
+    out.extend_from_slice(&sequence.to_le_bytes());
+    if pack(out, entry).is_none() {
+        out.truncate(start);
+    }
+}
+
+/// How much [`pack_with_sequence`] appends.
+pub(super) fn packed_length(entry: EntryRef<'_>) -> usize {
+    8 + FIXED + entry.id.len() + entry.payload.len()
+}
+
+/// Takes an entry off the front.
+fn unpack<'a>(rest: &mut &'a [u8]) -> Option<EntryRef<'a>> {
+    let (fixed, variable) = rest.split_at_checked(FIXED)?;
+    let (id, fixed) = fixed.split_first_chunk::<4>()?;
+    let (payload, fixed) = fixed.split_first_chunk::<4>()?;
+    let (timestamp, fixed) = fixed.split_first_chunk::<8>()?;
+    let &[op, kind] = fixed else { return None };
+    let (id, variable) = variable.split_at_checked(u32::from_le_bytes(*id) as usize)?;
+    let (payload, variable) = variable.split_at_checked(u32::from_le_bytes(*payload) as usize)?;
+    let entry = EntryRef {
+        id: std::str::from_utf8(id).ok()?,
+        op: Op::of(op)?,
+        timestamp: i64::from_le_bytes(*timestamp),
+        is_text: match kind {
+            0 => false,
+            1 => true,
+            _ => return None,
+        },
+        payload,
+    };
+    *rest = variable;
+    Some(entry)
+}

@@ -1,0 +1,110 @@
+//! Logs on a simulated disk, and what must be true of what is left of them.
+
+#![allow(dead_code, reason = "each test program uses a part of this")]
+
+use std::path::Path;
+
+use holdfast::error::ErrorKind;
+use holdfast::fs::FileSystem;
+use holdfast::fs::sim::SimFs;
+use holdfast::wal::{
+    Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, SyncMode,
+};
+
+pub(crate) const LOG: &str = "/log";
+
+/// A log on a disk where little is much.
+pub(crate) fn options(sync: SyncMode, recovery: Recovery) -> Options {
+    Options {
+        sync,
+        recovery,
+        segment_size: 3000,
+        step: 512,
+        large_group: 1200,
+        clock: || 1_700_000_000_000,
+        ..Options::default()
+    }
+}
+
+/// The batch with this number: its entries tell whose they are, and their payloads differ in
+/// length, so that sectors and blocks do not fall together.
+pub(crate) fn batch(number: u64, entries: u64) -> Batch {
+    let mut batch = Batch::default();
+    for index in 0..entries {
+        let payload = payload(number, index);
+        batch.push(EntryRef {
+            id: &format!("{number}/{index}"),
+            op: Op::Insert,
+            timestamp: number as i64,
+            is_text: index % 2 == 1,
+            payload: payload.as_bytes(),
+        });
+    }
+    batch
+}
+
+pub(crate) fn payload(number: u64, index: u64) -> String {
+    let length = (number * 37 + index * 11) % 150;
+    format!("{number}.{index}:").repeat(1 + length as usize / 8)
+}
+
+pub(crate) fn open(fs: &SimFs, options: &Options) -> Result<Log<SimFs>, ErrorKind> {
+    Log::open(fs.clone(), Path::new(LOG), *options)
+}
+
+/// Unpacks what a replay or the memtable gives.
+pub(crate) fn unpack(mut bytes: &[u8]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        let (sequence, rest) = bytes.split_at(8);
+        let sequence = u64::from_le_bytes(sequence.try_into().unwrap());
+        let id = u32::from_le_bytes(rest[..4].try_into().unwrap()) as usize;
+        let payload = u32::from_le_bytes(rest[4..8].try_into().unwrap()) as usize;
+        let length = 18 + id + payload;
+        let one = Batch::from_packed(rest[..length].to_vec()).unwrap();
+        entries.push(Entry::new(sequence, one.entries().next().unwrap()));
+        bytes = &rest[length..];
+    }
+    entries
+}
+
+/// Everything that a replay shows.
+pub(crate) fn drain<F: FileSystem>(replay: &mut Replay<F>) -> Result<Vec<Entry>, ErrorKind> {
+    let mut entries = Vec::new();
+    loop {
+        let mut packed = Vec::new();
+        let progress = replay.chunk(&mut packed, 300)?;
+        entries.extend(unpack(&packed));
+        if progress == Progress::Over {
+            return Ok(entries);
+        }
+    }
+}
+
+/// The entries of a collection, by replay, which the memtable has to agree with.
+pub(crate) fn entries(log: &Log<SimFs>, collection: &str) -> Result<Vec<Entry>, ErrorKind> {
+    let replayed = drain(&mut log.replay(collection, 0)?)?;
+    let mut held = Vec::new();
+    let mut after = 0;
+    loop {
+        let mut packed = Vec::new();
+        let next = log.entries(collection, (after, u64::MAX - 1), 500, true, &mut packed)?;
+        held.extend(unpack(&packed));
+        match next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    // Every id is used once in these tests, so that nothing hides anything.
+    assert_eq!(held, replayed, "memtable and replay differ");
+    Ok(replayed)
+}
+
+/// The same beside the writer, as another process sees it.
+pub(crate) fn seen_from_outside(
+    fs: &SimFs,
+    collection: &str,
+    recovery: Recovery,
+) -> Result<Vec<Entry>, ErrorKind> {
+    drain(&mut Replay::new(fs.clone(), Path::new(LOG), collection, 0, None, recovery)?)
+}

@@ -1,0 +1,334 @@
+//! Logs that somebody or something has damaged: they are opened without a crash, nothing is
+//! lost silently, nothing shows twice or by halves, and the mode decides what is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod wal_common;
+
+use holdfast::error::ErrorKind;
+use holdfast::fs::sim::SimFs;
+use holdfast::wal::{Damage, DamageKind, Entry, Options, Recovery, SyncMode, WalError};
+
+use wal_common::{batch, entries, open, options, seen_from_outside};
+
+const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt];
+
+const CURRENT: &str = "/log/a/wal_current.avro";
+const FIRST: &str = "/log/a/wal_000000000001.avro";
+const SECOND: &str = "/log/a/wal_000000000002.avro";
+
+fn with(recovery: Recovery) -> Options {
+    options(SyncMode::PerBatch, recovery)
+}
+
+/// A log with two sealed segments and a current one, of two small batches each, closed or as
+/// a kill leaves it; and what is in it.
+fn log(is_closed: bool) -> (SimFs, Vec<Entry>) {
+    let fs = SimFs::new();
+    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    for number in 1..=6 {
+        log.append("a", &[&batch(number, 2)], false).unwrap();
+        if number == 2 || number == 4 {
+            log.rotate("a").unwrap();
+        }
+    }
+    let all = entries(&log, "a").unwrap();
+    if is_closed {
+        log.close().unwrap();
+    }
+    drop(log);
+    (fs.after_kill(), all)
+}
+
+/// What a log shows when it is opened, and what was reported; or the damage that was refused.
+fn opened(fs: &SimFs, recovery: Recovery) -> Result<(Vec<Entry>, Vec<Damage>), Box<Damage>> {
+    let log = match open(fs, &with(recovery)) {
+        Ok(log) => log,
+        Err(ErrorKind::Wal(WalError::Damaged(damage))) => return Err(damage),
+        Err(other) => panic!("{other}\n{}", fs.log_text()),
+    };
+    let damage = log.damage().to_vec();
+    let all = match entries(&log, "a") {
+        Ok(all) => all,
+        Err(error) => panic!("opened, but not read: {error}, after {damage:?}\n{}", fs.log_text()),
+    };
+    Ok((all, damage))
+}
+
+/// Opens a damaged log in every mode. What it shows must be whole batches of what was in it,
+/// in order, each once; if any are missing, that is reported; and what each mode refuses is what
+/// it must refuse. The answer is the kinds of damage that skipping reports.
+fn judge(fs: &SimFs, all: &[Entry], what: &str) -> (Vec<DamageKind>, usize) {
+    let mut kinds = Vec::new();
+    let mut shown_when_skipping = 0;
+    for recovery in RECOVERIES {
+        let fs = fs.after_kill();
+        let before: Vec<_> =
+            fs.paths().into_iter().map(|path| (fs.read_file(&path).ok(), path)).collect();
+        match opened(&fs, recovery) {
+            Err(damage) => {
+                assert_ne!(recovery, Recovery::SkipCorrupt, "{what}: {damage}");
+                if recovery == Recovery::TolerateTail {
+                    assert_ne!(damage.kind, DamageKind::TornTail, "{what}: {damage}");
+                }
+                let after: Vec<_> =
+                    fs.paths().into_iter().map(|path| (fs.read_file(&path).ok(), path)).collect();
+                assert_eq!(before, after, "{what}: refused, and changed");
+            }
+            Ok((shown, damage)) => {
+                assert!(shown.len() % 2 == 0, "{what}: a part of a batch: {shown:?}");
+                assert!(
+                    shown.windows(2).all(|pair| pair[0].sequence < pair[1].sequence),
+                    "{what}: {shown:?}"
+                );
+                assert!(shown.iter().all(|entry| all.contains(entry)), "{what}: {shown:?}");
+                if shown.len() < all.len() {
+                    assert!(!damage.is_empty(), "{what}, {recovery:?}: a silent loss: {shown:?}");
+                }
+                match recovery {
+                    Recovery::Strict => assert_eq!(damage, [], "{what}"),
+                    Recovery::TolerateTail => {
+                        let is_tail = |it: &Damage| it.kind == DamageKind::TornTail;
+                        assert!(damage.iter().all(is_tail), "{what}: {damage:?}");
+                        assert!(all.starts_with(&shown), "{what}: no prefix: {shown:?}");
+                    }
+                    Recovery::SkipCorrupt => {
+                        kinds = damage.iter().map(|damage| damage.kind).collect();
+                        shown_when_skipping = shown.len();
+                    }
+                }
+                if recovery == Recovery::TolerateTail {
+                    // It is mended for good.
+                    let again = opened(&fs, Recovery::Strict).unwrap_or_else(|damage| {
+                        panic!("{what}: after a repair: {damage}\n{}", fs.log_text())
+                    });
+                    assert_eq!(again, (shown, Vec::new()), "{what}");
+                }
+            }
+        }
+        // Whoever reads beside a writer must not fall over it, either.
+        let _ = seen_from_outside(&fs, "a", recovery);
+    }
+    (kinds, shown_when_skipping)
+}
+
+#[test]
+fn a_segment_of_any_length() {
+    for is_closed in [true, false] {
+        let (fs, all) = log(is_closed);
+        for path in [FIRST, SECOND, CURRENT] {
+            let content = fs.read_file(path).unwrap();
+            for length in 0..content.len() {
+                let fs = fs.after_kill();
+                fs.put_file(path, &content[..length]).unwrap();
+                let what = format!("{path} cut to {length} of {} bytes", content.len());
+                let (kinds, shown) = judge(&fs, &all, &what);
+                assert_eq!(kinds.len(), 1, "{what}: {kinds:?}");
+                // Nothing of the other segments is lost.
+                assert!(shown >= 8, "{what}: {shown}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_with_any_byte_flipped() {
+    for is_closed in [true, false] {
+        let (fs, all) = log(is_closed);
+        for path in [FIRST, CURRENT] {
+            let content = fs.read_file(path).unwrap();
+            for place in 0..content.len() {
+                // The header has one checksum over all of it.
+                let masks: &[u8] = if place < 550 { &[0xFF] } else { &[0x01, 0x80, 0xFF] };
+                for mask in masks {
+                    let fs = fs.after_kill();
+                    let mut bytes = content.to_vec();
+                    bytes[place] ^= mask;
+                    fs.put_file(path, &bytes).unwrap();
+                    let what = format!("{path} with byte {place} changed by {mask:x}");
+                    let (kinds, shown) = judge(&fs, &all, &what);
+                    assert!(shown >= 8, "{what}: {shown}, {kinds:?}");
+                    assert!(kinds.len() <= 1, "{what}: {kinds:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn garbage_behind_a_segment() {
+    let mut dice = 1_u64;
+    for is_closed in [true, false] {
+        let (fs, all) = log(is_closed);
+        for path in [FIRST, CURRENT] {
+            let content = fs.read_file(path).unwrap();
+            for length in [1, 2, 17, 18, 22, 100, 5000] {
+                let mut bytes = content.to_vec();
+                bytes.extend(std::iter::repeat_with(|| random(&mut dice) as u8).take(length));
+                let fs = fs.after_kill();
+                fs.put_file(path, &bytes).unwrap();
+                let what = format!("{length} bytes behind {path}");
+                let (kinds, shown) = judge(&fs, &all, &what);
+                assert_eq!(shown, all.len(), "{what}");
+                let expected: &[DamageKind] =
+                    if path == FIRST { &[DamageKind::TornTail] } else { &[] };
+                assert_eq!(kinds, expected, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_missing() {
+    for is_closed in [true, false] {
+        for (path, left) in [(FIRST, 8), (SECOND, 8), (CURRENT, 8)] {
+            let (fs, all) = log(is_closed);
+            fs.take_away(path).unwrap();
+            let (kinds, shown) = judge(&fs, &all, path);
+            assert_eq!((kinds, shown), (vec![DamageKind::Missing], left), "{path}");
+            let refused = opened(&fs, Recovery::TolerateTail).unwrap_err();
+            assert_eq!(refused.kind, DamageKind::Missing);
+        }
+    }
+}
+
+#[test]
+fn segments_that_are_swapped_or_come_twice() {
+    for (one, other) in [(FIRST, SECOND), (FIRST, CURRENT), (SECOND, CURRENT)] {
+        let (fs, all) = log(true);
+        let (first, second) = (fs.read_file(one).unwrap(), fs.read_file(other).unwrap());
+        fs.put_file(one, &second).unwrap();
+        fs.put_file(other, &first).unwrap();
+        let (kinds, _) = judge(&fs, &all, &format!("{one} and {other} swapped"));
+        assert!(kinds.contains(&DamageKind::Misplaced), "{kinds:?}");
+        opened(&fs, Recovery::TolerateTail).unwrap_err();
+
+        let (fs, all) = log(true);
+        fs.put_file(other, &first).unwrap();
+        let (kinds, shown) = judge(&fs, &all, &format!("{one} in the place of {other}"));
+        assert_eq!((kinds, shown), (vec![DamageKind::Misplaced], 8));
+    }
+    // A segment of another collection.
+    let (fs, all) = log(true);
+    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    log.append("b", &[&batch(9, 2)], false).unwrap();
+    log.close().unwrap();
+    let foreign = fs.read_file("/log/b/wal_current.avro").unwrap();
+    fs.put_file("/log/a/wal_000000000003.avro", &foreign).unwrap();
+    fs.take_away(CURRENT).unwrap();
+    let (kinds, shown) = judge(&fs, &all, "a segment of another collection");
+    assert_eq!((kinds, shown), (vec![DamageKind::Misplaced, DamageKind::Missing], 8));
+}
+
+/// The checksum is bound to the segment: blocks of another one, given its marker, do not pass.
+#[test]
+fn blocks_of_another_segment_with_the_right_marker() {
+    let (fs, all) = log(true);
+    let (first, second) = (fs.read_file(FIRST).unwrap(), fs.read_file(SECOND).unwrap());
+    let marker = |bytes: &[u8]| bytes[bytes.len() - 16..].to_vec();
+    let (from, to) = (marker(&first), marker(&second));
+    let places: Vec<usize> =
+        (0..first.len() - 15).filter(|place| first[*place..place + 16] == from).collect();
+    // The header and two blocks, and the end mark.
+    assert_eq!(places.len(), 4);
+    let mut blocks = first[places[0] + 16..places[2] + 16].to_vec();
+    for place in &places[1..3] {
+        let place = place - places[0] - 16;
+        blocks[place..place + 16].copy_from_slice(&to);
+    }
+    let mut forged = second[..second.len() - 18].to_vec();
+    forged.extend_from_slice(&blocks);
+    forged.extend_from_slice(&second[second.len() - 18..]);
+    fs.put_file(SECOND, &forged).unwrap();
+    let (kinds, shown) = judge(&fs, &all, "old blocks in a segment");
+    assert_eq!((kinds, shown), (vec![DamageKind::Unreadable], all.len()));
+
+    // The same block twice, with everything right but its place.
+    let (fs, all) = log(true);
+    let content = fs.read_file(FIRST).unwrap();
+    let last = &content[places[1] + 16..places[2] + 16];
+    let mut doubled = content[..content.len() - 18].to_vec();
+    doubled.extend_from_slice(last);
+    doubled.extend_from_slice(&content[content.len() - 18..]);
+    fs.put_file(FIRST, &doubled).unwrap();
+    let (kinds, shown) = judge(&fs, &all, "a block that comes twice");
+    assert_eq!((kinds, shown), (vec![DamageKind::Misplaced], all.len()));
+}
+
+#[test]
+fn the_note_of_a_checkpoint_that_is_damaged() {
+    let (fs, _) = log(true);
+    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    log.checkpoint("a", 6).unwrap();
+    let left = entries(&log, "a").unwrap();
+    log.close().unwrap();
+    drop(log);
+    let note = "/log/a/wal_checkpoint.json";
+    let content = fs.read_file(note).unwrap();
+    for place in 0..content.len() {
+        let mut bytes = content.to_vec();
+        bytes[place] ^= 1;
+        let fs = fs.after_kill();
+        fs.put_file(note, &bytes).unwrap();
+        let refused = opened(&fs, Recovery::TolerateTail).unwrap_err();
+        assert_eq!(refused.kind, DamageKind::Checkpoint);
+        let (shown, damage) = opened(&fs, Recovery::SkipCorrupt).unwrap();
+        assert_eq!(damage[0].kind, DamageKind::Checkpoint, "byte {place}");
+        assert!(shown.ends_with(&left), "byte {place}: {shown:?}");
+    }
+}
+
+/// A number that looks random (SplitMix64).
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut number = *state;
+    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+/// Damage of every sort, many at a time: what is fuzzed is a log that is otherwise right, so
+/// that the reader gets further than the first byte.
+fn fuzz(seed: u64) {
+    let (fs, all) = log(random(&mut seed.clone()).is_multiple_of(2));
+    let mut state = seed;
+    let paths = [FIRST, SECOND, CURRENT];
+    for _ in 0..1 + random(&mut state) % 4 {
+        let path = paths[random(&mut state) as usize % paths.len()];
+        let Ok(content) = fs.read_file(path) else { continue };
+        let mut bytes = content.to_vec();
+        let place = random(&mut state) as usize % (bytes.len() + 1);
+        let length = (random(&mut state) as usize % 64).min(bytes.len() - place);
+        let from = random(&mut state) as usize % (bytes.len() - length + 1);
+        match random(&mut state) % 6 {
+            0 => bytes[place..place + length].fill(0),
+            1 => bytes[place..place + length]
+                .iter_mut()
+                .for_each(|byte| *byte = random(&mut state) as u8),
+            2 => bytes.copy_within(from..from + length, place),
+            3 => bytes.truncate(place),
+            4 => {
+                let part = bytes[from..from + length].to_vec();
+                bytes.splice(place..place, part);
+            }
+            _ => {
+                let end = (place + length).min(bytes.len());
+                bytes.drain(place..end);
+            }
+        }
+        fs.put_file(path, &bytes).unwrap();
+    }
+    judge(&fs, &all, &format!("seed {seed}"));
+}
+
+#[test]
+fn damage_of_every_sort() {
+    // HOLDFAST_FUZZ: how many seeds; HOLDFAST_SEED: the first one.
+    let number = |name: &str, default| {
+        std::env::var(name).ok().map_or(default, |text| text.parse::<u64>().unwrap())
+    };
+    let first = number("HOLDFAST_SEED", 1);
+    for seed in first..first + number("HOLDFAST_FUZZ", 1000) {
+        fuzz(seed);
+    }
+}

@@ -1,0 +1,282 @@
+//! Many callers, one log, on the real system: who shares a sync, who waits, who is told what.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod wal_common;
+
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use holdfast::errno::Code;
+use holdfast::error::ErrorKind;
+use holdfast::fs::os::Os;
+use holdfast::fs::sim::{Fault, OperationKind, Performed, SimFs};
+use holdfast::io::Pool;
+use holdfast::wal::{
+    Appended, Batch, EntryRef, Log, Op, Options, Queue, Recovery, Replay, SyncMode, WalError,
+};
+
+use wal_common::{LOG, batch, drain, open, options};
+
+/// Far more than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+type Outcome = Result<Appended, ErrorKind>;
+
+fn reply(to: &Sender<Outcome>) -> Box<dyn FnOnce(Outcome) + Send> {
+    let to = to.clone();
+    Box::new(move |outcome| {
+        let _ = to.send(outcome);
+    })
+}
+
+fn close<F: holdfast::fs::FileSystem + Clone>(queue: &Queue<F>) -> Result<(), ErrorKind> {
+    let (told, tell) = channel();
+    queue.close(move |outcome| told.send(outcome).unwrap());
+    tell.recv_timeout(LONG).unwrap()
+}
+
+fn all(answers: &Receiver<Outcome>, count: usize) -> Vec<Appended> {
+    (0..count).map(|_| answers.recv_timeout(LONG).unwrap().unwrap()).collect()
+}
+
+fn simulated(fs: &SimFs, options: &Options, limit: usize) -> Queue<SimFs> {
+    Queue::new(open(fs, options).unwrap(), Pool::new(2, 4), limit, Box::new(()))
+}
+
+#[test]
+fn producers_beside_each_other_share_syncs_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let small = Options { segment_size: 60_000, step: 8192, ..Options::default() };
+    let log = Log::open(Os, &path, small).unwrap();
+    let queue = Queue::new(log, Pool::new(2, 8), 1 << 20, Box::new(()));
+    let (told, answers) = channel();
+    std::thread::scope(|scope| {
+        for producer in 0..8_u64 {
+            let (queue, told) = (queue.clone(), told.clone());
+            scope.spawn(move || {
+                for round in 0..50 {
+                    let (one, mine) = channel();
+                    let batch = batch(producer * 1000 + round, 5);
+                    queue.submit("a", batch, false, reply(&one)).unwrap();
+                    let appended = mine.recv_timeout(LONG).unwrap();
+                    // Its own entry shows as soon as it is told.
+                    let id = format!("{}/4", producer * 1000 + round);
+                    let entry = queue.log().get("a", &id).unwrap().unwrap();
+                    assert_eq!(entry.sequence, appended.as_ref().unwrap().first + 4);
+                    told.send(appended).unwrap();
+                }
+            });
+        }
+    });
+    let mut firsts: Vec<u64> =
+        all(&answers, 400).into_iter().map(|appended| appended.first).collect();
+    firsts.sort_unstable();
+    assert_eq!(firsts, (0..400).map(|index| index * 5 + 1).collect::<Vec<u64>>());
+    let stats = queue.log().stats();
+    assert_eq!((stats.batches, stats.entries), (400, 2000));
+    assert_eq!(stats.groups, stats.syncs);
+    close(&queue).unwrap();
+    let mut replay = Replay::new(Os, &path, "a", 0, None, Recovery::Strict).unwrap();
+    let entries = drain(&mut replay).unwrap();
+    assert_eq!(entries.len(), 2000);
+    let reopened = Log::open(Os, &path, small).unwrap();
+    assert_eq!(reopened.damage(), []);
+    assert_eq!(reopened.stats().collections[0].memtable_entries, 2000);
+}
+
+/// Keeps the log's first sync from ending until it is told.
+fn held_up(fs: &SimFs) -> Sender<()> {
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    fs.inject(
+        Fault::intrude(move |_, _| {
+            let _ = wait.lock().unwrap().recv_timeout(LONG);
+        })
+        .of(OperationKind::SyncData),
+    );
+    go
+}
+
+#[test]
+fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_always() {
+    for (sync, groups) in [(SyncMode::PerBatch, 2), (SyncMode::Always, 11)] {
+        let fs = SimFs::new();
+        let queue = simulated(&fs, &options(sync, Recovery::Strict), 1 << 20);
+        let go = held_up(&fs);
+        let (told, answers) = channel();
+        queue.submit("a", batch(0, 1), false, reply(&told)).unwrap();
+        // The lane has begun when its first group is on its way to the disk.
+        let is_begun = |performed: &Performed| {
+            performed.kind == OperationKind::WriteAt && performed.path.ends_with("wal_current.avro")
+        };
+        while !fs.log().iter().any(is_begun) {
+            std::thread::yield_now();
+        }
+        // Nobody waits for a disk to be told how things are.
+        assert_eq!(queue.log().stats().groups, 0);
+        for number in 1..=10 {
+            queue.submit("a", batch(number, 1), false, reply(&told)).unwrap();
+        }
+        drop(go);
+        let firsts: Vec<u64> = all(&answers, 11).iter().map(|appended| appended.first).collect();
+        assert_eq!(firsts, (1..=11).collect::<Vec<u64>>(), "in the order of the calls");
+        let stats = queue.log().stats();
+        assert_eq!((stats.groups, stats.syncs), (groups, groups));
+        close(&queue).unwrap();
+    }
+}
+
+#[test]
+fn a_full_queue_takes_no_more_until_there_is_room() {
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 2000);
+    let go = held_up(&fs);
+    let (told, answers) = channel();
+    let mut taken = 0;
+    let full = loop {
+        match queue.submit("a", batch(taken, 2), false, reply(&told)) {
+            Ok(()) => taken += 1,
+            Err(full) => break full,
+        }
+        assert!(taken < 100, "it takes anything");
+    };
+    assert!(queue.bytes() <= 2000);
+    drop(go);
+    all(&answers, taken as usize);
+    assert_eq!(queue.bytes(), 0);
+    queue.submit("a", full.batch, false, full.reply).unwrap();
+    all(&answers, 1);
+    // One that is larger than the queue is taken when nothing else waits.
+    let mut large = Batch::default();
+    let (id, op, timestamp, is_text) = ("large", Op::Insert, 0, false);
+    large.push(EntryRef { id, op, timestamp, is_text, payload: &[1; 5000] });
+    queue.submit("a", large, false, reply(&told)).unwrap();
+    all(&answers, 1);
+    close(&queue).unwrap();
+}
+
+#[test]
+fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let (told, answers) = channel();
+    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncData));
+    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EIO");
+    assert!(queue.log().get("a", "2/0").unwrap().is_none(), "it shows, and was rejected");
+    for collection in ["a", "b"] {
+        queue.submit(collection, batch(3, 1), false, reply(&told)).unwrap();
+        let refused = answers.recv_timeout(LONG).unwrap().unwrap_err();
+        assert_eq!(refused.code(), "EWALPOISONED");
+    }
+    assert!(queue.log().get("a", "1/0").unwrap().is_some());
+    assert_eq!(queue.log().sync(None).unwrap_err().code(), "EWALPOISONED");
+    assert_eq!(close(&queue).unwrap_err().code(), "EWALPOISONED");
+    drop(queue);
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    queue.submit("a", batch(4, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    assert!(queue.log().get("a", "1/0").unwrap().is_some());
+}
+
+#[test]
+fn a_full_disk_rejects_what_does_not_fit_and_the_log_goes_on() {
+    let fs = SimFs::new();
+    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let log = open(&fs, &plain).unwrap();
+    let mut taken = 0;
+    let mut refused = 0;
+    // Small ones need new space, large ones make their own; both meet the end of the disk.
+    for room in [0, 100, 700, 1300, 3000, 5000] {
+        fs.set_free_space(Some(room));
+        for entries in [2, 30, 2, 2, 2, 2, 2, 2, 30, 2, 2, 2, 2] {
+            let number = 1000 + taken + refused;
+            match log.append("a", &[&batch(number, entries)], false) {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    assert_eq!(error.code(), "ENOSPC");
+                    assert_eq!(log.stats().poisoned, None, "room {room}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(taken > 10 && refused > 10, "{taken} {refused}");
+    fs.set_free_space(None);
+    log.append("a", &[&batch(1, 2)], false).unwrap();
+    let before = wal_common::entries(&log, "a").unwrap();
+    drop(log);
+    let left = fs.after_kill();
+    let log = open(&left, &plain).unwrap();
+    assert_eq!(wal_common::entries(&log, "a").unwrap(), before);
+    for state in fs.crash_states(holdfast::fs::sim::Model::StrictPosix, 200) {
+        let log = open(&state.fs, &plain).unwrap();
+        assert_eq!(wal_common::entries(&log, "a").unwrap(), before);
+    }
+}
+
+#[test]
+fn a_periodic_sync_comes_by_itself_and_a_durable_append_does_not_wait_for_it() {
+    let fs = SimFs::new();
+    let every = |interval| options(SyncMode::Periodic(interval), Recovery::Strict);
+    let queue = simulated(&fs, &every(Duration::from_millis(5)), 1 << 20);
+    let (told, answers) = channel();
+    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    let until = std::time::Instant::now() + LONG;
+    while queue.log().stats().collections[0].durable < 1 {
+        assert!(std::time::Instant::now() < until, "nobody syncs");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    close(&queue).unwrap();
+
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &every(LONG * 60), 1 << 20);
+    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    assert_eq!(queue.log().stats().collections[0].durable, 0);
+    queue.submit("a", batch(2, 1), true, reply(&told)).unwrap();
+    all(&answers, 1);
+    assert_eq!(queue.log().stats().collections[0].durable, 2);
+    queue.submit("a", batch(3, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    let (done, is_done) = channel();
+    queue.sync(None, move |outcome| done.send(outcome).unwrap());
+    is_done.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!(queue.log().stats().collections[0].durable, 3);
+    close(&queue).unwrap();
+}
+
+#[test]
+fn closing_waits_for_what_was_taken_and_keeps_the_guard_until_then() {
+    let fs = SimFs::new();
+    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let guard = Arc::new(());
+    let log = open(&fs, &plain).unwrap();
+    let queue = Queue::new(log, Pool::new(2, 4), 1 << 20, Box::new(Arc::clone(&guard)));
+    let go = held_up(&fs);
+    let (told, answers) = channel();
+    for number in 0..5 {
+        queue.submit("a", batch(number, 1), false, reply(&told)).unwrap();
+    }
+    let (done, is_done) = channel();
+    queue.close(move |outcome| done.send(outcome).unwrap());
+    queue.submit("a", batch(9, 1), false, reply(&told)).unwrap();
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALCLOSED");
+    assert!(is_done.try_recv().is_err());
+    assert_eq!(Arc::strong_count(&guard), 2);
+    drop(go);
+    is_done.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!(Arc::strong_count(&guard), 1);
+    all(&answers, 5);
+    let log = Log::open(fs.after_kill(), Path::new(LOG), plain).unwrap();
+    assert_eq!(wal_common::entries(&log, "a").unwrap().len(), 5);
+    let refused = queue.log().append("a", &[&batch(9, 1)], false).unwrap_err();
+    assert!(matches!(refused, ErrorKind::Wal(WalError::Closed)));
+}
