@@ -274,8 +274,9 @@ describe('everybody has a turn', LIMITS, () => {
       }
       // Asked for before the last one is given back, and readers hold on to it until it is there
       // or somebody keeps it from them.
+      // (It may be over before this one has begun.)
       let last = await take()
-      for (kept.over = false; !kept.over;) {
+      while (!kept.over) {
         const next = take()
         await Promise.race([kind === 'read' && next, new Promise((resolve) => setTimeout(resolve, 2))].filter(Boolean))
         if (kind === 'read') await new Promise((resolve) => setTimeout(resolve, 2))

@@ -357,6 +357,20 @@ fn calls_are_served_in_their_order() {
 }
 
 #[test]
+fn thousands_that_give_it_back_at_once_do_so_one_after_the_other() {
+    // Inside each other they would need more stack than a thread has.
+    let (_folder, file) = place();
+    let held = hold(&file, W);
+    let (tell, served) = mpsc::channel();
+    for number in 0..20_000 {
+        note(&file, W, FOR_EVER, &tell, number);
+    }
+    drop((held, tell));
+    assert_eq!(served.iter().count(), 20_000);
+    assert!(is_free(&file, W));
+}
+
+#[test]
 fn those_that_give_up_leave_the_order_of_the_rest() {
     for by_another in [false, true] {
         let (_folder, file) = place();

@@ -9,6 +9,7 @@
 //! Each turn asks the kernel anew, also when the lock passes between two calls of this
 //! process, so that a process with many calls does not keep others out.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -73,6 +74,13 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let last = self.kernel.take().and_then(Arc::into_inner);
+        if Settling::is_under_way() {
+            // Given back by the very reply that brought it. What comes next is seen to after
+            // that, and not inside it: there may be thousands who do the same.
+            drop(last);
+            self.queue.lock().turns.released(self.kind);
+            return Settling::then_pump(&self.queue);
+        }
         let mut state = self.queue.lock();
         if let Some(kernel) = last {
             if state.turns.goes_on_after(self.kind) {
@@ -333,6 +341,53 @@ fn refuse(group: Vec<Arc<Waiter>>, failure: &Failure) {
     }
 }
 
+thread_local! {
+    /// While this thread hands out locks: the queues to look after when it has done so.
+    static TO_PUMP: RefCell<Option<Vec<Arc<Queue>>>> = const { RefCell::new(None) };
+}
+
+/// A thread that hands out locks. Dropping the outermost one looks after what has come of it.
+struct Settling {
+    is_outermost: bool,
+}
+
+impl Settling {
+    fn begin() -> Settling {
+        let is_outermost = !Settling::is_under_way();
+        if is_outermost {
+            let _ = TO_PUMP.try_with(|queues| queues.replace(Some(Vec::new())));
+        }
+        Settling { is_outermost }
+    }
+
+    fn is_under_way() -> bool {
+        TO_PUMP.try_with(|queues| queues.borrow().is_some()).unwrap_or(false)
+    }
+
+    fn then_pump(queue: &Arc<Queue>) {
+        let _ = TO_PUMP.try_with(|queues| {
+            if let Some(queues) = &mut *queues.borrow_mut() {
+                queues.push(Arc::clone(queue));
+            }
+        });
+    }
+
+    fn next() -> Option<Arc<Queue>> {
+        TO_PUMP.try_with(|queues| queues.borrow_mut().as_mut().and_then(Vec::pop)).ok().flatten()
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            while let Some(queue) = Settling::next() {
+                queue.pump();
+            }
+            let _ = TO_PUMP.try_with(|queues| queues.replace(None));
+        }
+    }
+}
+
 struct Queue {
     key: Key,
     folder: Folder,
@@ -520,9 +575,11 @@ impl Queue {
             served.iter().map(|waiter| hold(waiter.kind, Arc::clone(&kernel))).collect();
         // From here on the lock is theirs alone: it is free when they have dropped it.
         drop(kernel);
+        let settling = Settling::begin();
         for (waiter, hold) in served.into_iter().zip(holds) {
             waiter.settle(Ok(hold));
         }
+        drop(settling);
     }
 
     fn failed(&self, mut state: MutexGuard<'_, State>, failure: Failure) {
