@@ -1291,6 +1291,21 @@ export interface Metrics {
     /** Commits that failed, by the code of their error. */
     readonly failed: Readonly<Record<string, number>>
   }
+  /** Write-ahead logs ({@link openWal}), all that are open in this process. */
+  readonly wal: {
+    /** Batches that were appended: the part of a call that belongs to one collection is one. */
+    readonly batches: number
+    /** Their entries. */
+    readonly entries: number
+    /** The bytes of their entries, as they were given and framed. */
+    readonly bytes: number
+    /** Groups: batches that wait together are written, and synced, together. */
+    readonly groups: number
+    /** Batches that were not appended, by the code of the error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until a batch was appended as its sync mode promises. */
+    readonly latency: Histogram
+  }
   /** Locks, whoever asks for them: updates, transactions and the return of backups take theirs, too. */
   readonly locks: {
     /** Locks that were had, by kind. */

@@ -12,7 +12,7 @@ const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.
 const { ordinaryDisk } = require('./system.js')
 
 const {
-  AtomicOperations, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, metrics,
+  AtomicOperations, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, metrics, openWal,
   resetMetrics, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock,
 } = holdfast
 
@@ -26,6 +26,7 @@ const ZERO = {
   updates: { calls: 0, failed: 0, batches: 0, unchanged: 0 },
   backups: { created: 0, restored: 0, failed: {} },
   transactions: { committed: 0, files: 0, retries: 0, failed: {} },
+  wal: { batches: 0, entries: 0, bytes: 0, groups: 0, failed: {}, latency: NONE },
   locks: {
     acquired: { read: 0, write: 0 }, contended: 0, timedOut: 0, refused: 0, failed: {}, wait: { read: NONE, write: NONE },
     hold: { read: NONE, write: NONE }, contention: [],
@@ -286,6 +287,26 @@ describe('transactions', () => {
     assert.deepEqual(now().transactions, { retries: 2, failed: { ENOSPC: 1 } })
     assert.equal(metrics().writes.retries, 0)
   })
+})
+
+test('write-ahead logs: batches, entries, bytes and groups', async (t) => {
+  const folder = begin(t)
+  const wal = await openWal(folder, { syncMode: 'perBatch' })
+  const stats = await wal.stats()
+  resetMetrics()
+  const entry = (/** @type {number} */ i) => /** @type {const} */ ({ id: `${i}`, op: 'insert', payload: Buffer.alloc(100, i) })
+  await Promise.all(Array.from({ length: 40 }, (_, i) => wal.append('a', [entry(i), entry(i + 1)])))
+  await wal.append('b', [entry(1)])
+  const after = await wal.stats()
+  const figures = metrics()
+  await wal.close()
+  assert.deepEqual([figures.wal.batches, figures.wal.entries, figures.wal.latency.count], [41, 81, 41])
+  assert.equal(figures.wal.bytes, Number(after.bytes) - Number(stats.bytes))
+  assert.equal(figures.wal.groups, Number(after.groups) - Number(stats.groups))
+  assert.ok(figures.wal.groups <= 41)
+  assert.ok(figures.syncs.file.count >= figures.wal.groups, 'each group was synced')
+  assert.deepEqual(figures.wal.failed, {})
+  assertOrder(figures.wal.latency)
 })
 
 describe('locks', () => {

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub backups: Backups,
     /// Transactions.
     pub transactions: Transactions,
+    /// Write-ahead logs.
+    pub wal: Wal,
     /// Locks.
     pub locks: Locks,
 }
@@ -56,6 +58,7 @@ impl Metrics {
             updates: Updates::new(),
             backups: Backups::new(),
             transactions: Transactions::new(),
+            wal: Wal::new(),
             locks: Locks::new(),
         }
     }
@@ -78,6 +81,7 @@ impl Metrics {
         self.updates.tell(&mut figures);
         self.backups.tell(&mut figures);
         self.transactions.tell(&mut figures);
+        self.wal.tell(&mut figures);
         self.locks.tell(&mut figures);
         figures
     }
@@ -429,6 +433,49 @@ impl Transactions {
         figures.count("transactions.files", &self.files);
         figures.count("transactions.retries", &self.retries);
         figures.failures("transactions.failed", &self.failures);
+    }
+}
+
+/// Write-ahead logs, all that are open in the process.
+pub struct Wal {
+    /// Groups of batches that were written, and synced, together.
+    pub groups: Counter,
+    entries: Counter,
+    bytes: Counter,
+    failures: Failures,
+    /// Batches, from the call to its answer.
+    latency: Histogram,
+}
+
+impl Wal {
+    const fn new() -> Wal {
+        Wal {
+            groups: Counter::new(),
+            entries: Counter::new(),
+            bytes: Counter::new(),
+            failures: Failures::new(),
+            latency: Histogram::new(),
+        }
+    }
+
+    /// A batch that was handed over then has been appended.
+    pub fn appended(&self, entries: usize, bytes: usize, begun: Instant) {
+        self.entries.add(entries as u64);
+        self.bytes.add(bytes as u64);
+        self.latency.record(begun.elapsed());
+    }
+
+    /// A batch has not been appended.
+    pub fn failed(&self, kind: &ErrorKind) {
+        self.failures.add(kind.code());
+    }
+
+    fn tell(&self, figures: &mut Figures) {
+        figures.durations("wal.latency", &self.latency, Some("wal.batches"));
+        figures.count("wal.groups", &self.groups);
+        figures.count("wal.entries", &self.entries);
+        figures.count("wal.bytes", &self.bytes);
+        figures.failures("wal.failed", &self.failures);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::error::WalError;
@@ -16,6 +16,7 @@ use super::{SyncMode, format};
 use crate::error::ErrorKind;
 use crate::fs::FileSystem;
 use crate::io::{Pool, task};
+use crate::metrics::METRICS;
 
 /// How many bytes one group has, unless a single batch has more.
 const LARGEST_GROUP: usize = 8 << 20;
@@ -95,6 +96,7 @@ struct Waiting {
     batch: Batch,
     durable: bool,
     reply: Reply,
+    begun: Instant,
 }
 
 impl<F: FileSystem + Clone> Queue<F> {
@@ -151,7 +153,7 @@ impl<F: FileSystem + Clone> Queue<F> {
             state.lanes.insert(collection.to_owned(), Lane::default());
         }
         let Some(lane) = state.lanes.get_mut(collection) else { return Ok(()) };
-        lane.waiting.push_back(Waiting { batch, durable, reply });
+        lane.waiting.push_back(Waiting { batch, durable, reply, begun: Instant::now() });
         if !std::mem::replace(&mut lane.is_running, true) {
             state.running += 1;
             drop(state);
@@ -250,12 +252,15 @@ impl<F: FileSystem + Clone> Shared<F> {
                 if let SyncMode::Periodic(interval) = self.log.options().sync {
                     self.sync_later(interval);
                 }
-                for (Waiting { batch, reply, .. }, first) in group.into_iter().zip(firsts) {
+                METRICS.wal.groups.add(1);
+                for (Waiting { batch, reply, begun, .. }, first) in group.into_iter().zip(firsts) {
+                    METRICS.wal.appended(batch.len(), batch.bytes(), begun);
                     reply(Ok(Appended { first, count: batch.len() as u64, memtable_bytes }));
                 }
             }
             Err(kind) => {
                 for Waiting { reply, .. } in group {
+                    METRICS.wal.failed(&kind);
                     reply(Err(kind.duplicate()));
                 }
             }

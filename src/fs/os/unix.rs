@@ -260,13 +260,13 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        Ok(rustix::fs::fdatasync(&file.descriptor)?)
+        METRICS.syncs.file(|| Ok(rustix::fs::fdatasync(&file.descriptor)?))
     }
 
     /// `fdatasync` on macOS leaves the bytes in the drive's cache, as `fsync` does.
     #[cfg(not(target_os = "linux"))]
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        sync(file.descriptor.as_fd())
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
     }
 
     #[cfg(target_os = "linux")]

@@ -355,7 +355,7 @@ impl FileSystem for Os {
     /// A flush of everything: a way to leave the metadata out is not documented for a handle
     /// of this kind.
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        native::flush(file.handle.as_handle())
+        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
     }
 
     // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
