@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `one-by-one` | atomic writes one after the other on this thread |
 //! | `batch` | all files at once with as few syncs as can be |
+//! | `wal` | batches appended one after the other, each synced, to space written before |
 //! | `trip` | an empty trip to a thread and back |
 //! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
 //! | `fill` | nothing: makes empty files |
@@ -19,6 +20,7 @@ mod payload;
 mod replace;
 mod settle;
 mod trip;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,7 @@ fn run() -> Outcome {
     match command.as_str() {
         "one-by-one" => one_by_one::run(&arguments),
         "batch" => batch::run(&arguments),
+        "wal" => wal::run(&arguments),
         "trip" => trip::run(&arguments),
         "settle" => settle::run(&arguments),
         "fill" => fill::run(&arguments),
