@@ -672,16 +672,20 @@ export interface Transaction {
  * completes what was decided, and takes everything else away. Write locks of all
  * files are held from before `fn` to the end, and taken in one order that is the same
  * everywhere: transactions on the same files never wait for each other in a circle. Whoever reads
- * under read locks therefore sees all changes or none, and so does everybody after recovery. A
- * file that somebody without a lock has changed between the crash and the recovery is left as it
+ * under read locks, or in a transaction, never sees half of one that is under way, nor does
+ * anybody after recovery. A file that somebody without a lock has changed between the crash and the recovery is left as it
  * is; the new content it was to get is then beside it, as `<file>.conflict-<id>`.
  *
  * The changes take their place in the order of the writes of this process to the same files.
  * Inside {@link withLock} on some or all of the files it works under the locks that are held.
  *
  * **Does not promise.** Who reads without locks may see some files changed and others not yet,
- * for the moment that the renames take, or until recovery. Isolation holds among those who use
- * the locks. Each file that is replaced or removed is read once, to know it again after a crash.
+ * for the moment that the renames take. Between a crash in that moment and the recovery so does
+ * everybody who does not read in a transaction (that settles what is unfinished first), read
+ * locks or not: call `recoverFromCrash` when a program starts. Isolation holds among those who use
+ * the locks. Each file that is replaced or removed is read once, to know it again after a crash,
+ * and the folders of the files are listed once, which takes milliseconds where there are ten
+ * thousand names.
  * The contents that are staged are held in memory. A call with more files than may be open at once
  * fails with `EMFILE`. Folders and symbolic links are not made; a link leads to the file that
  * is meant. Who holds the lock of one file and names others as well waits for those
@@ -1277,7 +1281,17 @@ export interface Metrics {
     /** Calls that failed, by the code of their error. */
     readonly failed: Readonly<Record<string, number>>
   }
-  /** Locks, whoever asks for them: updates and the return of backups take theirs, too. */
+  /** {@link transaction}: those that had something to commit. */
+  readonly transactions: {
+    readonly committed: number
+    /** The files that they changed. */
+    readonly files: number
+    /** Attempts that were made because the one before had failed. */
+    readonly retries: number
+    /** Commits that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** Locks, whoever asks for them: updates, transactions and the return of backups take theirs, too. */
   readonly locks: {
     /** Locks that were had, by kind. */
     readonly acquired: Readonly<Record<LockKind, number>>
@@ -1303,7 +1317,7 @@ export interface Metrics {
  * figures of all threads together.
  *
  * **Promises.** Each event is counted once, however many threads there are, and before the
- * promise of its call settles. Counting is always on; it costs a write some tens of nanoseconds.
+ * promise of its call settles. Counting is always on; it costs a write about 0.1 µs.
  *
  * **Does not promise.** The figures are read one after another while work goes on, so they may
  * differ by what happens meanwhile.

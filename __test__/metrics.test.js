@@ -13,7 +13,7 @@ const { ordinaryDisk } = require('./system.js')
 
 const {
   AtomicOperations, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, metrics,
-  resetMetrics, restoreBackup, tryAcquireLock, updateJsonFile, withLock,
+  resetMetrics, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock,
 } = holdfast
 
 const NONE = { count: 0, min: 0, max: 0, mean: 0, p50: 0, p90: 0, p99: 0, p999: 0 }
@@ -25,6 +25,7 @@ const ZERO = {
   syncs: { file: NONE, folder: NONE, fileSystem: NONE, writeBack: NONE, failed: 0 },
   updates: { calls: 0, failed: 0, batches: 0, unchanged: 0 },
   backups: { created: 0, restored: 0, failed: {} },
+  transactions: { committed: 0, files: 0, retries: 0, failed: {} },
   locks: {
     acquired: { read: 0, write: 0 }, contended: 0, timedOut: 0, refused: 0, failed: {}, wait: { read: NONE, write: NONE },
     hold: { read: NONE, write: NONE }, contention: [],
@@ -256,6 +257,34 @@ describe('updates', () => {
     })
     assert.deepEqual(now().updates, { calls: 1, batches: 1 })
     assert.deepEqual(now().locks.acquired, { write: 1 })
+  })
+})
+
+describe('transactions', () => {
+  test('commits, their files, and what fails', async (t) => {
+    const file = begin(t)
+    const [one, two] = [`${file}-1`, `${file}-2`]
+    await transaction([one, two], async (tx) => {
+      await tx.write(one, 'one')
+      await tx.write(two, 'two')
+    })
+    await transaction([one, two], (tx) => tx.remove(one))
+    await transaction([one, two], async () => {})
+    await failure(() => transaction([one], () => { throw new Error('mine') }))
+    assert.deepEqual(now().transactions, { committed: 2, files: 3 })
+    assert.deepEqual(now().locks.acquired, { write: 7 })
+    fs.mkdirSync(one)
+    const { code } = await failure(() => transaction([one], (tx) => tx.write(one, 'one')))
+    assert.deepEqual(now().transactions, { committed: 2, files: 3, failed: { [code]: 1 } })
+  })
+
+  test('retries on a full disk are theirs', { skip: noMount }, async (t) => {
+    const { folder } = fullDisk(t)
+    const file = path.join(folder, 'file')
+    resetMetrics()
+    await failure(() => transaction([file], (tx) => tx.write(file, 'n'.repeat(512 << 10)), { retries: 3, retryDelay: 0 }))
+    assert.deepEqual(now().transactions, { retries: 2, failed: { ENOSPC: 1 } })
+    assert.equal(metrics().writes.retries, 0)
   })
 })
 

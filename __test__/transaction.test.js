@@ -289,6 +289,34 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     })
   })
 
+  test('held for reading are an error, and readers never see half of a transaction', async (t) => {
+    const at = fastFolder(t)
+    const [a, b] = files(at, { a: '0', b: '0' })
+    await withLock(a, async () => {
+      assert.equal((await failure(transaction([b, a], () => {}))).code, 'EDEADLK')
+    }, { kind: 'read' })
+    let isOver = false
+    let seen = 0
+    const reader = (async () => {
+      while (!isOver) {
+        // In the order of the names in one folder, as everybody takes them.
+        await withLock(a, () => withLock(b, () => {
+          assert.equal(read(a), read(b))
+          seen++
+        }, { kind: 'read' }), { kind: 'read' })
+      }
+    })()
+    for (let i = 1; i <= 50; i++) {
+      await transaction([b, a], async (tx) => {
+        await tx.write(a, String(i))
+        await tx.write(b, String(i))
+      }, FAST)
+    }
+    isOver = true
+    await reader
+    assert.ok(seen > 0)
+  })
+
   test('of calls in opposite orders never wait in a circle', async (t) => {
     const at = fastFolder(t)
     const accounts = files(at, { a: '{"balance":9}', b: '{"balance":9}', c: '{"balance":9}' })
@@ -406,6 +434,58 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
     assert.equal(read(a) + read(b), 'AB')
     assert.deepEqual(leftovers(one, other), [])
   })
+})
+
+/** A reason not to make files immutable; `false` when there is none. */
+const noChattr = whyNot.ext4() || (spawnSync('chattr', ['-V']).error ? 'needs chattr (e2fsprogs)' : false)
+
+describe('a file that cannot be replaced', { skip: noChattr, timeout: GUARD }, () => {
+  const immutable = (file, is) => assert.equal(spawnSync('chattr', [is ? '+i' : '-i', file]).status, 0)
+
+  test('as the first one takes the decision back, as a later one leaves it to recovery', async (t) => {
+    const at = ordinaryDisk(t)
+    const [a, b] = files(at, { a: 'a', b: 'b' })
+    const change = (first, second) => transaction([first, second], async (tx) => {
+      await tx.write(first, 'new')
+      await tx.write(second, 'new')
+    })
+    immutable(b, true)
+    try {
+      const undone = await failure(change(b, a))
+      assert.deepEqual([undone.code, undone.committed, undone.path], ['EPERM', false, b])
+      assert.deepEqual([read(a), read(b), leftovers(at)], ['a', 'b', []])
+
+      const halfway = await failure(change(a, b))
+      assert.deepEqual([halfway.code, halfway.committed, halfway.path], ['EPERM', true, b])
+      assert.match(halfway.hint, /recoverFromCrash/)
+      assert.deepEqual([read(a), read(b)], ['new', 'b'])
+      // Whoever wants the files has to complete it, too.
+      assert.equal((await failure(transaction([a], () => {}))).code, 'EPERM')
+      assert.equal((await recoverFromCrash(at)).complete, false)
+    } finally {
+      immutable(b, false)
+    }
+    await transaction([a], () => {})
+    assert.deepEqual([read(a), read(b), leftovers(at)], ['new', 'new', []])
+  })
+})
+
+test('a worker that is terminated in a transaction changes nothing and frees the locks', { timeout: GUARD }, async (t) => {
+  const { Worker } = require('node:worker_threads')
+  const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+  const source = `
+    const { parentPort, workerData } = require('node:worker_threads')
+    require(workerData.holdfast).transaction(workerData.paths, async (tx) => {
+      await tx.write(workerData.paths[0], 'A')
+      parentPort.postMessage('inside')
+      await new Promise(() => setInterval(() => {}, 1000))
+    })`
+  const worker = new Worker(source, { eval: true, workerData: { holdfast: path.join(__dirname, '..'), paths: [a, b] } })
+  await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+  assert.equal((await failure(transaction([b], () => {}, { timeout: 0 }))).code, 'ELOCKED')
+  await worker.terminate()
+  await transaction([a, b], (tx) => tx.write(b, 'B'), FAST)
+  assert.deepEqual([read(a), read(b)], ['a', 'B'])
 })
 
 describe('two banks with the same accounts, in opposite orders', { timeout: GUARD }, () => {

@@ -166,6 +166,7 @@ expect<Equal<typeof figures.writes.sharedSyncs.rounds, number>>()
 expect<Equal<typeof figures.syncs.fileSystem.p999, number>>()
 expect<Equal<typeof figures.updates.batches, number>>()
 expect<Equal<typeof figures.backups.created, number>>()
+expect<Equal<typeof figures.transactions.files, number>>()
 expect<Equal<typeof figures.locks.wait.read, Histogram>>()
 expect<Equal<typeof figures.locks.contention, readonly LockContention[]>>()
 // @ts-expect-error they are frozen

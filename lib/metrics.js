@@ -25,7 +25,7 @@ function resetMetrics() {
  */
 function told({ figures, contention }) {
   /** @type {any} */
-  const all = { writes: { failed: {} }, backups: { failed: {} }, locks: { failed: {}, contention } }
+  const all = { writes: { failed: {} }, backups: { failed: {} }, transactions: { failed: {} }, locks: { failed: {}, contention } }
   for (const { name, count, durations } of figures) {
     const path = name.split('.')
     const last = /** @type {string} */ (path.pop())

@@ -14,7 +14,8 @@
 //!    wakes JavaScript once for everything that has finished meanwhile.
 //!
 //! [`errno`] and [`error`] say what failed in the terms Node's users know, and
-//! [`temp`] knows how temp files are named. [`metrics`] has the numbers of what has been done.
+//! [`temp`] knows how temp files are named. [`recovery`] puts in order what a crash has left.
+//! [`metrics`] has the numbers of what has been done.
 
 pub mod backup;
 pub mod errno;

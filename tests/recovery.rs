@@ -350,6 +350,22 @@ fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
 
 // ── Folders ───────────────────────────────────────────────────────────────────────────────
 
+/// A crash leaves no intent that is damaged, so nobody knows what it stood for.
+#[test]
+fn a_damaged_intent_of_a_transaction_is_reported_and_left_with_what_belongs_to_it() {
+    let fs = disk(&[
+        (FILE, GOOD),
+        ("/dir/.state.json.0123456789abcdef.0.txn", NEW),
+        ("/dir/.holdfast.0123456789abcdef.intent", NEW),
+    ]);
+    let before = fs.paths();
+    let actions = recover(&fs, "/dir", Options::default());
+    assert_eq!(actions.len(), 1);
+    assert_eq!(actions[0].act, Act::Left);
+    assert_eq!(actions[0].path, Path::new("/dir/.holdfast.0123456789abcdef.intent"));
+    assert_eq!(fs.paths(), before);
+}
+
 #[test]
 fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
     let bystanders: &[(&str, &[u8])] = &[

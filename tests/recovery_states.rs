@@ -207,6 +207,8 @@ struct Recoverer<'a> {
     way: Way,
     promise: &'a Promise,
     spoil: &'a dyn Fn(&SimFs),
+    /// Whether a power cut leaves no torn file of what a killed process had done.
+    never_torn: bool,
     seen: HashSet<(Contents, bool)>,
     seen_again: HashSet<(Contents, Contents, bool)>,
     /// Where not every recovery is cut off, but one of each kind: what kinds there were.
@@ -311,6 +313,16 @@ impl Recoverer<'_> {
             self.again(&before, is_acknowledged, &killed, &|| {
                 format!("{}\nthen the recovery killed at {moment}\n{}", how(), fs.log_text())
             });
+            // What was never synced may be lost by a power cut, but what a recovery has made the
+            // file is whole.
+            if !is_cut && self.never_torn {
+                for state in Model::ALL.iter().flat_map(|model| fs.crash_states(*model, MOST)) {
+                    if state.fs.read_file(FILE).is_ok_and(|bytes| !is_json(&bytes)) {
+                        let how = format!("{}\nthen cut at {moment}: {}", how(), state.description);
+                        self.complain("the file is torn".to_owned(), &how, &fs);
+                    }
+                }
+            }
             for model in Model::ALL.iter().filter(|_| is_cut) {
                 let states = fs.crash_states(*model, MOST);
                 assert!(states.complete);
@@ -356,6 +368,8 @@ struct Play {
     survives_power_cut: bool,
     /// What is taken for granted about the disk.
     models: &'static [Model],
+    /// Whether it syncs what it writes.
+    is_synced: bool,
     promise: Box<Promise>,
 }
 
@@ -376,6 +390,7 @@ impl Play {
             way,
             promise: &*self.promise,
             spoil,
+            never_torn: self.survives_power_cut && self.models == Model::ALL && self.is_synced,
             seen: HashSet::new(),
             seen_again: HashSet::new(),
             kinds: None,
@@ -482,6 +497,7 @@ fn play(
         run: Box::new(run),
         survives_power_cut: durability != Durability::None,
         models: Model::ALL,
+        is_synced: true,
         promise: one_of(&[old, Some(NEW)], durability != Durability::File),
     }
 }
@@ -700,7 +716,7 @@ fn by_hand() -> Vec<Play> {
                 write().is_ok()
             };
             let written = play("temp file and .bak by hand", Durability::Full, old, run);
-            Play { promise: Box::new(|_, _| Ok(())), ..written }
+            Play { promise: Box::new(|_, _| Ok(())), is_synced: false, ..written }
         })
         .collect()
 }
@@ -819,6 +835,7 @@ fn recoverer<'a>(way: Way, spoil: &'a dyn Fn(&SimFs)) -> Recoverer<'a> {
         way,
         promise: &|_, _| Ok(()),
         spoil,
+        never_torn: false,
         seen: HashSet::new(),
         seen_again: HashSet::new(),
         kinds: None,
@@ -927,6 +944,20 @@ fn a_recovery_that_left_out_a_sync_of_the_file_would_be_noticed() {
         *found.lock().unwrap() |= !tally.complaints.is_empty();
     }
     assert!(*found.lock().unwrap());
+}
+
+#[test]
+fn a_recovery_that_renamed_before_the_sync_would_be_noticed() {
+    let sync_late = |fs: &SimFs| {
+        fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
+        let sync = |fs: &SimFs, _: &Path| drop(fs.sync_filesystem());
+        fs.inject(Fault::intrude(sync).of(OperationKind::SyncFolder));
+    };
+    let is_noticed = |play: &Play| {
+        let tally = play.cut(Way::Named, &|_| {}, &sync_late);
+        tally.complaints.iter().any(|complaint| complaint.contains("torn"))
+    };
+    assert!(writes().iter().any(is_noticed));
 }
 
 #[test]

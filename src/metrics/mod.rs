@@ -42,6 +42,8 @@ pub struct Metrics {
     pub updates: Updates,
     /// Backups.
     pub backups: Backups,
+    /// Transactions.
+    pub transactions: Transactions,
     /// Locks.
     pub locks: Locks,
 }
@@ -53,8 +55,18 @@ impl Metrics {
             syncs: Syncs::new(),
             updates: Updates::new(),
             backups: Backups::new(),
+            transactions: Transactions::new(),
             locks: Locks::new(),
         }
+    }
+
+    /// What this operation does is tried once more.
+    pub fn retried(&self, operation: Operation) {
+        match operation {
+            Operation::Transaction => &self.transactions.retries,
+            _ => &self.writes.retries,
+        }
+        .add(1);
     }
 
     /// All that there is to tell.
@@ -65,6 +77,7 @@ impl Metrics {
         self.syncs.tell(&mut figures);
         self.updates.tell(&mut figures);
         self.backups.tell(&mut figures);
+        self.transactions.tell(&mut figures);
         self.locks.tell(&mut figures);
         figures
     }
@@ -177,7 +190,7 @@ pub struct Writes {
     /// Attempts to put a file in its place, for whatever.
     pub attempts: Counter,
     /// Those of them that were made because one before had failed.
-    pub retries: Counter,
+    retries: Counter,
     /// Bytes of the files that were put in their place.
     pub bytes: Counter,
     /// Syncs that served several writes.
@@ -373,6 +386,49 @@ impl Backups {
         figures.count("backups.created", &self.created);
         figures.count("backups.restored", &self.restored);
         figures.failures("backups.failed", &self.failures);
+    }
+}
+
+/// Transactions.
+pub struct Transactions {
+    /// Those that were committed.
+    committed: Counter,
+    /// The files that they changed.
+    files: Counter,
+    /// Attempts that were made because one before had failed.
+    retries: Counter,
+    /// Commits that failed.
+    failures: Failures,
+}
+
+impl Transactions {
+    const fn new() -> Transactions {
+        Transactions {
+            committed: Counter::new(),
+            files: Counter::new(),
+            retries: Counter::new(),
+            failures: Failures::new(),
+        }
+    }
+
+    /// The commit of so many files is over.
+    pub fn ended(&self, files: usize, outcome: Result<(), &ErrorKind>) {
+        match outcome {
+            Err(kind) => self.failures.add(kind.code()),
+            Ok(()) if files > 0 => {
+                self.committed.add(1);
+                self.files.add(files as u64);
+            }
+            // It has only given its locks back.
+            Ok(()) => {}
+        }
+    }
+
+    fn tell(&self, figures: &mut Figures) {
+        figures.count("transactions.committed", &self.committed);
+        figures.count("transactions.files", &self.files);
+        figures.count("transactions.retries", &self.retries);
+        figures.failures("transactions.failed", &self.failures);
     }
 }
 

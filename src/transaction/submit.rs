@@ -10,6 +10,7 @@ use crate::fs::os::Os;
 use crate::io::Pool;
 use crate::io::task::{self, Step};
 use crate::lock::Hold;
+use crate::metrics::METRICS;
 use crate::write::{Control, Lane, Next, Options, after_failure_of, engine};
 
 /// A transaction that is to be committed.
@@ -51,10 +52,16 @@ pub fn submit<G: 'static>(
                     Err(CommitError::from(crate::write::AttemptError::from(ErrorKind::Cancelled)))
                 }
             };
-            let Err(CommitError { error, path }) = outcome else { return Step::Done(Ok(())) };
+            let Err(CommitError { error, path }) = outcome else {
+                METRICS.transactions.ended(parts.len(), Ok(()));
+                return Step::Done(Ok(()));
+            };
             let path = path.as_deref().unwrap_or(&first);
             match after_failure_of(Operation::Transaction, path, &options, number, error, None) {
-                Next::GiveUp(error) => Step::Done(Err(error)),
+                Next::GiveUp(error) => {
+                    METRICS.transactions.ended(parts.len(), Err(&error.kind));
+                    Step::Done(Err(error))
+                }
                 Next::Retry { attempt, delay } => {
                     number = attempt;
                     Step::Again(delay)

@@ -533,7 +533,7 @@ pub(crate) fn after_failure_of(
     if let Some(failure) = passing
         && number < options.attempts
     {
-        METRICS.writes.retries.add(1);
+        METRICS.retried(operation);
         let attempt = number + 1;
         let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {
