@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `one-by-one` | atomic writes one after the other on this thread |
 //! | `batch` | all files at once with as few syncs as can be |
+//! | `wal` | batches appended one after the other, each synced, to space written before |
 //! | `trip` | an empty trip to a thread and back |
 //! | `hand-over` | a lock that two processes pass to each other |
 //! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
@@ -23,6 +24,7 @@ mod payload;
 mod replace;
 mod settle;
 mod trip;
+mod wal;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,7 @@ fn run() -> Outcome {
     match command.as_str() {
         "one-by-one" => one_by_one::run(&arguments),
         "batch" => batch::run(&arguments),
+        "wal" => wal::run(&arguments),
         "trip" => trip::run(&arguments),
         "hand-over" => hand_over::run(&arguments),
         "settle" => settle::run(&arguments),
