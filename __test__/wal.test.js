@@ -226,11 +226,13 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
   test('closes: what was asked for before is done, later calls are refused, the next may open', async (t) => {
     const { wal, dir } = await newLog(t)
     const pending = Array.from({ length: 20 }, (_, i) => wal.append('a', inserts(10, i * 10)))
+    const flushed = wal.flush()
     const closed = wal.close()
     const late = wal.append('a', inserts(1))
     const { code } = await failure(() => late)
     assert.equal(code, 'EWALCLOSED')
     assert.equal((await Promise.all(pending)).flat().length, 200)
+    await flushed
     await closed
     await wal.close()
     await wal[Symbol.asyncDispose]()
@@ -264,12 +266,12 @@ describe('sync modes', { concurrency: 4 }, () => {
     for (const syncMode of ['always', 'perBatch']) {
       const { wal } = await newLog(t, { syncMode })
       await wal.append('a', inserts(1))
-      await Promise.all(Array.from({ length: 100 }, (_, i) => wal.append('a', inserts(1, i))))
+      await Promise.all(Array.from({ length: 500 }, (_, i) => wal.append('a', inserts(1, i))))
       counts[syncMode] = wal.stats().syncs
-      assert.equal(wal.stats().collections[0].durable, 101n)
+      assert.equal(wal.stats().collections[0].durable, 501n)
     }
-    assert.equal(counts.always, 101)
-    assert.ok(counts.perBatch < 60, `${counts.perBatch} syncs for 100 appends at once`)
+    assert.equal(counts.always, 501)
+    assert.ok(counts.perBatch < 500, `${counts.perBatch} syncs for 500 appends at once`)
   })
 
   test("'never' does not sync but on demand: by a durable append, flush and close", async (t) => {
@@ -352,6 +354,17 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     release()
     await closed
     assert.equal(isDone, true)
+  })
+
+  test('flushes that were asked for are done before the log is closed', async (t) => {
+    const taken = []
+    const { wal } = await newLog(t, { onFlush: ({ entries }) => setTimeout(5).then(() => void taken.push([...entries].length)) })
+    await wal.append('a', inserts(3))
+    const first = wal.flush()
+    const appended = wal.append('a', inserts(2, 10))
+    const second = wal.flush('a')
+    await Promise.all([wal.close(), first, appended, second])
+    assert.equal(taken.reduce((a, b) => a + b), 5)
   })
 
   test('begins when a log is opened that has too much', async (t) => {

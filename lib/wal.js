@@ -328,8 +328,7 @@ class Wal {
     } finally {
       // There is room now.
       while (this.#waiting[0]?.()) this.#waiting.shift()
-      this.#pending--
-      if (this.#pending === 0) this.#onIdle?.()
+      this.#ended()
     }
   }
 
@@ -381,11 +380,16 @@ class Wal {
     const name = collection === undefined ? undefined : collectionName(collection)
     if (this.#closed) throw failed(this.#dir, 'wal flush', CLOSED)
     this.#flusher?.refuseInside(name, 'wal flush')
-    await this.#during('wal flush', name, (opened, id) => opened.syncWal(id, this.#wal, name))
-    if (!this.#flusher) return
-    const names = name === undefined ? this.stats().collections.map((each) => each.name) : [name]
-    // One after the other: together they would need the memory of all.
-    for (const each of names) await this.#flusher.flush(each)
+    this.#pending++
+    try {
+      await this.#during('wal flush', name, (opened, id) => opened.syncWal(id, this.#wal, name))
+      if (!this.#flusher) return
+      const names = name === undefined ? this.stats().collections.map((each) => each.name) : [name]
+      // One after the other: together they would need the memory of all.
+      for (const each of names) await this.#flusher.flush(each)
+    } finally {
+      this.#ended()
+    }
   }
 
   /** @param {string} collection @param {bigint} upTo */
@@ -393,7 +397,18 @@ class Wal {
     const name = collectionName(collection)
     sequence(upTo, 'The "upTo" argument')
     if (this.#closed) throw failed(this.#dir, 'wal checkpoint', CLOSED)
-    await this.#checkpoint(name, upTo)
+    this.#pending++
+    try {
+      await this.#checkpoint(name, upTo)
+    } finally {
+      this.#ended()
+    }
+  }
+
+  /** Something is over that close waits for. */
+  #ended() {
+    this.#pending--
+    if (this.#pending === 0) this.#onIdle?.()
   }
 
   /** @param {string} collection @param {bigint} upTo */

@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { bare } = require('../bare.js')
 const { Worker } = require('../crew.js')
-const { BATCH, BYTES, WARM_UP } = require('../logs/log.js')
+const { BATCH, BYTES } = require('../logs/log.js')
 const { whyNot } = require('../logs/peers.js')
 const { interleave } = require('../rounds.js')
 const { spread } = require('../statistics.js')
@@ -98,7 +98,7 @@ function bareLog(disk, batches) {
   return {
     name: BARE,
     async run(round) {
-      const { milliseconds, p99 } = await bare('log', { dir: disk.dir, count: batches, size: BATCH_ON_DISK, warm: WARM_UP })
+      const { milliseconds, p99 } = await bare('log', { dir: disk.dir, count: batches, size: BATCH_ON_DISK, warm: 20 })
       if (round > 0) p99s.push(p99)
       return (milliseconds * 1000) / batches
     },
