@@ -8,7 +8,6 @@
 //! | `trip` | an empty trip to a thread and back |
 //! | `hand-over` | a lock that two processes pass to each other |
 //! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
-//! | `log` | batches appended to a log, each synced |
 //! | `fill` | nothing: makes empty files |
 //!
 //! Arguments are `name=value`, see [`arguments`]. A further measurement is a further
@@ -18,7 +17,6 @@ mod arguments;
 mod batch;
 mod fill;
 mod hand_over;
-mod log;
 mod one_by_one;
 mod payload;
 mod replace;
@@ -58,7 +56,6 @@ fn run() -> Outcome {
         "hand-over" => hand_over::run(&arguments),
         "settle" => settle::run(&arguments),
         "fill" => fill::run(&arguments),
-        "log" => log::run(&arguments),
         other => Err(format!("there is no command {other:?}").into()),
     }
 }
