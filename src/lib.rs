@@ -13,9 +13,15 @@
 //! 4. The outcome goes back through one completion queue ([`io::Completions`]) that
 //!    wakes JavaScript once for everything that has finished meanwhile.
 //!
-//! [`errno`] and [`error`] say what failed in the terms Node's users know, and
-//! [`temp`] knows how temp files are named. [`recovery`] puts in order what a crash has left.
-//! [`metrics`] has the numbers of what has been done.
+//! Beside it, and knowing nothing of it or of each other, stand [`lock`], locks between
+//! processes, and [`wal`], the write-ahead log.
+//!
+//! Built on these: [`json`] (read-modify-write), [`backup`], [`transaction`] (several files, all or
+//! none), [`recovery`] (what a crash has left) and [`held_wal`] (a log that one process writes).
+//!
+//! [`errno`] and [`error`] say what failed in the terms Node's users know, [`target`] finds the
+//! file that a path means, [`temp`] knows how temp files are named, and [`metrics`] has the
+//! numbers of what has been done.
 
 pub mod backup;
 pub mod errno;

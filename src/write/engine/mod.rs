@@ -1,0 +1,407 @@
+//! Writes on holdfast's threads, each in its turn.
+//!
+//! An attempt is one job; between attempts no thread is held. Writes to one file follow each
+//! other in the order of the calls ([`super::order`]); of those that wait together only the
+//! newest is written, and answers for all. Writes to different files that are staged while
+//! another one is synced are synced together ([`super::epoch`]); while they wait they hold no
+//! thread either.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Instant;
+
+use super::order::{self, Key, Merge, Order};
+use super::sharing::{Admission, Costs, Rounds};
+use super::{Control, Observer, Options, Request, Staged};
+use crate::error::{Error, ErrorKind};
+use crate::fs::os::Os;
+use crate::fs::{FileId, FileSystem, uninterrupted};
+use crate::io::{Pool, pool};
+use crate::metrics::METRICS;
+use crate::target::{self, Target};
+
+mod running;
+mod together;
+
+use running::{Coming, Reply, Running, Write};
+
+/// Whoever asked for a write and waits for its outcome.
+pub trait Client: Send {
+    /// Declares that an attempt starts. `false` when the client is gone and its memory with
+    /// it: then its data is not written.
+    fn start(&mut self, borrows_memory: bool) -> bool;
+
+    /// Declares that the attempt is over.
+    fn stop(&mut self);
+
+    /// Who is to be told of the steps, if anybody.
+    fn observer(&self) -> Option<&dyn Observer>;
+
+    /// Takes the outcome.
+    fn finish(&mut self, outcome: Result<(), Error>);
+}
+
+/// The engine of this process, shared by all its JavaScript environments.
+pub fn engine() -> &'static Engine<Os> {
+    static ENGINE: OnceLock<Engine<Os>> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(Os, pool().clone()))
+}
+
+/// Runs writes on a file system.
+pub struct Engine<F: FileSystem + Clone> {
+    shared: Arc<Shared<F>>,
+}
+
+struct Shared<F: FileSystem + Clone> {
+    fs: F,
+    pool: Pool,
+    order: Mutex<Order<Item<F>>>,
+    /// Writes between two attempts. Their lanes stay busy.
+    paused: Mutex<HashMap<Key, Running<F>>>,
+    /// A job will look after lanes that are held up.
+    looks_after: AtomicBool,
+    /// How many writes are on their way to being staged and held up by nothing but the
+    /// processor.
+    coming: AtomicUsize,
+    /// Who may have a temp file now.
+    admission: Admission<Running<F>>,
+    /// Writes that wait to be synced together, by device.
+    epochs: Rounds<u64, Waiting<F>>,
+    /// Writes in their places that wait for their folder to be synced.
+    folder_syncs: Rounds<FileId, Waiting<F>>,
+    costs: Costs,
+}
+
+/// A write that waits for others, and what it has got ready.
+type Waiting<F> = (Running<F>, Staged<F>);
+
+/// How many writes may be under way at a time on a file system that may have so many files
+/// open. Each needs two; the process has other uses for them.
+fn most_drafts(most_open_files: u64) -> usize {
+    usize::try_from(most_open_files / 8).unwrap_or(usize::MAX).clamp(32, 512)
+}
+
+/// What waits in a lane.
+enum Item<F: FileSystem + Clone> {
+    Write(Write),
+    /// Something else that takes its turn, and has the lane until it drops it.
+    Turn(Box<dyn FnOnce(Lane<F>) + Send>),
+}
+
+impl<F: FileSystem + Clone> Merge for Item<F> {
+    fn merges_into(&self, newer: &Item<F>) -> bool {
+        match (self, newer) {
+            // Where the key ignores case the names may still differ.
+            (Item::Write(older), Item::Write(newer)) => {
+                older.can_merge
+                    && newer.can_merge
+                    && older.request.options == newer.request.options
+                    && older.request.path.file_name() == newer.request.path.file_name()
+            }
+            _ => false,
+        }
+    }
+
+    fn is_write(&self) -> bool {
+        matches!(self, Item::Write(_))
+    }
+}
+
+impl<F: FileSystem + Clone> Item<F> {
+    fn into_write(self) -> Option<Write> {
+        match self {
+            Item::Write(write) => Some(write),
+            Item::Turn(_) => None,
+        }
+    }
+}
+
+impl<F: FileSystem + Clone> Clone for Engine<F> {
+    fn clone(&self) -> Engine<F> {
+        Engine { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<F: FileSystem + Clone> Engine<F> {
+    /// An engine of its own: the writes of different engines know nothing of each other.
+    pub fn new(fs: F, pool: Pool) -> Engine<F> {
+        let admission = Admission::new(most_drafts(fs.most_open_files()));
+        Engine {
+            shared: Arc::new(Shared {
+                fs,
+                pool,
+                order: Mutex::default(),
+                paused: Mutex::default(),
+                looks_after: AtomicBool::new(false),
+                coming: AtomicUsize::new(0),
+                admission,
+                epochs: Rounds::default(),
+                folder_syncs: Rounds::default(),
+                costs: Costs::default(),
+            }),
+        }
+    }
+
+    /// Runs a write in its turn and reports its outcome to `client`, exactly once. With a
+    /// `control` it can be cancelled. One that cannot, and `can_merge`, may be replaced by a
+    /// newer one with equal options, whose outcome is then its own.
+    pub fn submit(
+        &self,
+        request: Request,
+        control: Option<Arc<Control>>,
+        can_merge: bool,
+        client: Box<dyn Client>,
+    ) {
+        let path = request.path.clone();
+        let options = request.options.clone();
+        let durability = options.durability;
+        let write = Write {
+            can_merge: can_merge && control.is_none(),
+            control: control.clone().unwrap_or_default(),
+            reply: Reply {
+                client,
+                control: control.clone(),
+                path: path.clone(),
+                is_answered: false,
+                begun: Instant::now(),
+                durability,
+            },
+            request,
+        };
+        self.arrive(path.clone(), options, Item::Write(write));
+        if let Some(control) = control {
+            let engine = self.clone();
+            control.on_cancel(Box::new(move || engine.wake(&path)));
+        }
+    }
+
+    /// Calls `turn` when all that was asked for before, for the file at `path`, is done. What
+    /// is asked for later waits until the lane is dropped.
+    pub fn in_turn(
+        &self,
+        path: PathBuf,
+        options: Options,
+        turn: impl FnOnce(Lane<F>) + Send + 'static,
+    ) {
+        self.arrive(path, options, Item::Turn(Box::new(turn)));
+    }
+
+    /// Runs a write on the calling thread. It takes the place of those that wait for the same
+    /// file, and comes after what is under way there: nothing older lands after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`super::run`].
+    pub fn write_now(
+        &self,
+        mut request: Request,
+        observer: Option<&dyn Observer>,
+    ) -> Result<(), Error> {
+        let (begun, durability) = (Instant::now(), request.options.durability);
+        let (key, _) = self.find(&request.path, &request.options);
+        let (give, take) = mpsc::channel();
+        let turn = Item::Turn(Box::new(move |lane| {
+            // Whoever is to take it waits a few lines below.
+            let _ = give.send(lane);
+        }));
+        let superseded = self.order().supersede(&key, turn);
+        let mut superseded: Vec<_> = superseded.into_iter().filter_map(Item::into_write).collect();
+        let paused = lock(&self.shared.paused).remove(&key);
+        if let Some(paused) = paused {
+            superseded.splice(0..0, paused.into_writes());
+        }
+        self.go_on(&key, None);
+        let lane = take.recv();
+        // It answers for them, so it has to be as durable as they were to be.
+        let levels = superseded.iter().map(|write| write.request.options.durability);
+        request.options.durability = levels.fold(request.options.durability, Ord::max);
+        let outcome = super::run(&self.shared.fs, &request, &Control::default(), observer);
+        for write in superseded {
+            write.merged();
+            write.answer_like(&outcome);
+        }
+        drop(lane);
+        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
+        METRICS.writes.answered(begun, durability, told);
+        outcome
+    }
+
+    fn order(&self) -> MutexGuard<'_, Order<Item<F>>> {
+        lock(&self.shared.order)
+    }
+
+    fn arrive(&self, path: PathBuf, options: Options, item: Item<F>) {
+        if self.order().arrive(&path, item) {
+            self.bring_on(move |engine, coming| engine.place(&path, &options, coming));
+        }
+    }
+
+    fn run_on_a_thread(&self, job: impl FnOnce(&Engine<F>) + Send + 'static) {
+        let engine = self.clone();
+        let _ = self.shared.pool.submit(Box::new(move || job(&engine)));
+    }
+
+    /// The same for what is likely to stage a write.
+    fn bring_on(&self, job: impl FnOnce(&Engine<F>, Coming<F>) + Send + 'static) {
+        let coming = Coming::new(self);
+        self.run_on_a_thread(move |engine| job(engine, coming));
+    }
+
+    fn is_anybody_coming(&self) -> bool {
+        self.shared.coming.load(Ordering::SeqCst) > 0
+    }
+
+    /// Finds the lane of the calls that have arrived for a path, and starts what may start.
+    fn place(&self, path: &Path, options: &Options, coming: Coming<F>) {
+        let (key, target) = self.find(path, options);
+        let mut order = self.order();
+        order.place(path, &key);
+        let group = order.start(&key);
+        let released = order.released();
+        let is_anything_held_up = order.is_anything_held_up();
+        drop(order);
+        for key in released {
+            self.bring_on(move |engine, coming| engine.go_on(&key, Some(coming)));
+        }
+        if is_anything_held_up {
+            self.look_after_later();
+        }
+        if let Some(group) = group {
+            let found = target.map(|target| (target, options.clone()));
+            self.launch(key, group, found, Some(coming));
+        }
+    }
+
+    /// Which lane a path leads to, and the target if it was found.
+    fn find(&self, path: &Path, options: &Options) -> (Key, Option<Target<F>>) {
+        let fs = &self.shared.fs;
+        let purpose = options.folder_use();
+        let found = target::resolve(fs, path, options.follow_symlinks, purpose).ok();
+        let key = found.and_then(|target| {
+            let folder = uninterrupted(|| fs.folder_metadata(&target.folder)).ok()?;
+            Some((order::key(folder.id, &target.name), Some(target)))
+        });
+        key.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None))
+    }
+
+    /// Starts what comes next in a lane, if anything may.
+    fn go_on(&self, key: &Key, coming: Option<Coming<F>>) {
+        let group = self.order().start(key);
+        if let Some(group) = group {
+            self.launch(key.clone(), group, None, coming);
+        }
+    }
+
+    /// Runs what a lane has started, on this thread.
+    fn launch(
+        &self,
+        key: Key,
+        group: Vec<Item<F>>,
+        found: Option<(Target<F>, Options)>,
+        coming: Option<Coming<F>>,
+    ) {
+        let lane = Lane { engine: self.clone(), key };
+        let mut writes = Vec::new();
+        for item in group {
+            match item {
+                Item::Write(write) => writes.push(write),
+                // A turn is never merged, so it is alone.
+                Item::Turn(turn) => return turn(lane),
+            }
+        }
+        let Some(lead) = writes.pop() else { return };
+        writes.iter().for_each(|write| write.merged());
+        // What was found for one path and one use of the folder serves only that.
+        let found = found.filter(|(_, options)| *options == lead.request.options);
+        let found = found.map(|(target, _)| target);
+        let running = Running {
+            lane,
+            number: 1,
+            lead,
+            absorbed: writes,
+            found,
+            coming,
+            place: None,
+            is_alone: false,
+            is_in_place: false,
+        };
+        running.run();
+    }
+
+    /// Lanes that wait for a call that cannot find its file go on without it after a while.
+    fn look_after_later(&self) {
+        if self.shared.looks_after.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let engine = self.clone();
+        let look = move || {
+            engine.shared.looks_after.store(false, Ordering::SeqCst);
+            let mut order = engine.order();
+            let released = order.released();
+            let is_anything_held_up = order.is_anything_held_up();
+            drop(order);
+            released.iter().for_each(|key| engine.go_on(key, None));
+            if is_anything_held_up {
+                engine.look_after_later();
+            }
+        };
+        let _ = self.shared.pool.submit_after(order::PATIENCE, Box::new(look));
+    }
+
+    /// Lets a write that has been cancelled notice it, where it is waiting.
+    fn wake(&self, path: &Path) {
+        let path = path.to_owned();
+        self.run_on_a_thread(move |engine| {
+            let is_cancelled =
+                |item: &Item<F>| matches!(item, Item::Write(write) if write.control.is_cancelled());
+            let cancelled = engine.order().take_if(&path, is_cancelled);
+            for mut write in cancelled.into_iter().filter_map(Item::into_write) {
+                write.reply.answer(Err(write.reply.error(ErrorKind::Cancelled)));
+            }
+            let is_cancelled = |running: &Running<F>| running.lead.control.is_cancelled();
+            let paused = {
+                let mut paused = lock(&engine.shared.paused);
+                let key = paused.iter().find(|(_, running)| is_cancelled(running));
+                let key = key.map(|(key, _)| key.clone());
+                key.and_then(|key| paused.remove(&key))
+            };
+            let held_back = engine.shared.admission.take_if(is_cancelled);
+            for mut running in paused.into_iter().chain(held_back) {
+                let error = Error {
+                    attempts: running.number - 1,
+                    ..running.lead.reply.error(ErrorKind::Cancelled)
+                };
+                running.lead.reply.answer(Err(error));
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks can panic and leave a state half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The turn of whoever has it. When it is dropped, the next in the lane begins.
+pub struct Lane<F: FileSystem + Clone> {
+    engine: Engine<F>,
+    key: Key,
+}
+
+impl<F: FileSystem + Clone> Drop for Lane<F> {
+    fn drop(&mut self) {
+        let mut order = self.engine.order();
+        order.finish(&self.key);
+        let group = order.start(&self.key);
+        drop(order);
+        if let Some(group) = group {
+            // At the back of the queue, so that other files get their turn too.
+            let key = self.key.clone();
+            self.engine.bring_on(move |engine, coming| {
+                engine.launch(key, group, None, Some(coming));
+            });
+        }
+    }
+}
