@@ -243,11 +243,13 @@ impl<F: FileSystem + Clone> Writer<F> {
             created: (options.clock)(),
             marker: rand::random(),
         };
+        // More than a segment has would never be used, and a disk that is nearly full may not have it.
+        let step = self.step.min(options.segment_size);
         let begun = match self.prepared.take() {
-            Some(begun) => self.fill_in(begun, header)?,
+            Some(begun) => self.fill_in(begun, header, step)?,
             None => {
                 let has_spare = std::mem::take(&mut self.has_spare);
-                begin(&self.fs, &self.folder, header, has_spare, self.step, Pace::Fast)?
+                begin(&self.fs, &self.folder, header, has_spare, step, Pace::Fast)?
             }
         };
         self.seal(begun).map_err(Trouble::Unknown)?;
@@ -256,13 +258,13 @@ impl<F: FileSystem + Clone> Writer<F> {
     }
 
     /// Writes into the header of a segment that was made beforehand what was not known then.
-    fn fill_in(&self, begun: Begun<F>, header: Header) -> Result<Begun<F>, Trouble> {
+    fn fill_in(&self, begun: Begun<F>, header: Header, step: u64) -> Result<Begun<F>, Trouble> {
         let header = Header { marker: begun.header.marker, ..header };
         let bytes = header.encode();
         if bytes.len() as u64 != begun.end {
             // The clock has got another digit.
             drop(begun);
-            return Ok(begin(&self.fs, &self.folder, header, false, self.step, Pace::Fast)?);
+            return Ok(begin(&self.fs, &self.folder, header, false, step, Pace::Fast)?);
         }
         write_all(&self.fs, &begun.file, &bytes, 0)?;
         sync_data(&self.fs, &begun.file)?;
