@@ -147,12 +147,16 @@ fn sync_together<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) -> Durati
 /// Syncs the folders of those whose names are not durable yet.
 fn sync_folders<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) {
     let mut synced = HashMap::new();
-    for member in members.iter_mut().filter(|member| member.syncs() == Syncs::FileThenFolder) {
-        if member.outcome.is_some() {
-            continue;
-        }
+    let needs_it = |member: &Member<'_, F>| {
+        member.outcome.is_none() && member.syncs() == Syncs::FileThenFolder
+    };
+    let is_one_of_many = members.iter().filter(|member| needs_it(member)).count() > 1;
+    for member in members.iter_mut().filter(|member| needs_it(member)) {
         let Draft { target, temp, .. } = &member.draft;
-        let folder = uninterrupted(|| fs.folder_metadata(&target.folder)).ok();
+        let folder = match is_one_of_many {
+            true => uninterrupted(|| fs.folder_metadata(&target.folder)).ok(),
+            false => None,
+        };
         let sync = || publish::sync_folder(fs, target, temp);
         let outcome = match folder {
             Some(folder) => synced.entry(folder.id).or_insert_with(sync),
