@@ -10,10 +10,18 @@ const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
 const { metrics, resetMetrics } = require('./lib/metrics.js')
 const { recoverFromCrash } = require('./lib/recover.js')
-const { createAtomicWriteStream } = require('./lib/stream.js')
 const { transaction } = require('./lib/transaction.js')
 const { updateJsonFile } = require('./lib/update-json.js')
 const { openWal } = require('./lib/wal.js')
+
+/**
+ * Loaded when it is first used: Node's streams take longer to load than most of this package.
+ *
+ * @type {typeof import('./index.js').createAtomicWriteStream}
+ */
+function createAtomicWriteStream(path, options) {
+  return require('./lib/stream.js').createAtomicWriteStream(path, options)
+}
 
 module.exports = {
   acquireLock,

@@ -2,7 +2,6 @@
 
 // Locks in the protocol of the package `proper-lockfile`: folders that their holder keeps fresh.
 
-const { isMainThread } = require('node:worker_threads')
 const { milliseconds, outOfRange, wrongValue } = require('./arguments.js')
 const { lostLock } = require('./errors.js')
 const native = require('./binding.js')
@@ -134,7 +133,7 @@ let watchesHandlers = false
  * of its own. Some do so in the handler, and then send themselves the signal again, to die of it.
  */
 function watchHandlers() {
-  if (watchesHandlers || !isMainThread || process.platform === 'win32') return
+  if (watchesHandlers || process.platform === 'win32' || !require('node:worker_threads').isMainThread) return
   watchesHandlers = true
   process.on('removeListener', (event) => {
     if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()

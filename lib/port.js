@@ -3,7 +3,6 @@
 // The JavaScript end of the way to holdfast's threads: it numbers operations, keeps what
 // they need alive, and settles their promises.
 
-const { isMainThread } = require('node:worker_threads')
 const native = require('./binding.js')
 
 /**
@@ -33,6 +32,8 @@ function connect() {
   const opened = new native.Port(onMessages)
   // A write that is cut off by the end of the process does no harm, but leaves its temp
   // file behind. Worker threads end without the process and need no such care.
+  // Only now: to load it takes as long as half the package.
+  const { isMainThread } = require('node:worker_threads')
   if (isMainThread) process.on('exit', () => opened.finish(PATIENCE))
   return opened
 }
