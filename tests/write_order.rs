@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -335,6 +335,57 @@ fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
     for state in world.fs.crash_states(Model::StrictPosix, 10_000) {
         assert_eq!(state.fs.read_file("/dir/one").unwrap().as_slice(), b"51");
     }
+}
+
+/// Says when it is dropped.
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A write that fails together with others is made again. What others wrote meanwhile, under a
+/// lock that it had given back, would be lost.
+#[test]
+fn a_lock_is_kept_while_a_write_may_have_to_be_made_again() {
+    let world = world(4);
+    let given_back = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::new(Mutex::new(None));
+    let look = {
+        let (given_back, seen) = (Arc::clone(&given_back), Arc::clone(&seen));
+        move |_: &SimFs, _: &Path| {
+            *seen.lock().unwrap() = Some(given_back.load(Ordering::SeqCst));
+        }
+    };
+    world.fs.inject(Fault::intrude(look).of(OperationKind::SyncFilesystem));
+    // The writes meet: none of them can go before all are there.
+    let (release, go) = std::sync::mpsc::channel::<()>();
+    let waits = Options::default();
+    for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
+        world.fs.put_file(name, b"0").unwrap();
+    }
+    let go = Arc::new(Mutex::new(go));
+    for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
+        let go = Arc::clone(&go);
+        world.engine.in_turn(name.into(), waits.clone(), move |lane| {
+            let _ = go.lock().unwrap().recv();
+            drop(lane);
+        });
+    }
+    *world.pending.lock().unwrap() = 2;
+    for (number, file) in [(1, "/dir/one"), (2, "/dir/two")] {
+        let caller = Caller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
+        let control = Arc::new(Control::default());
+        control.keep(Box::new(Guard(Arc::clone(&given_back))));
+        let request = request(file, number, Options::default());
+        world.engine.submit(request, Some(control), false, Box::new(caller));
+    }
+    drop(release);
+    world.wait();
+    assert_eq!(given_back.load(Ordering::SeqCst), 2, "both are free in the end");
+    assert_eq!(*seen.lock().unwrap(), Some(0), "none is, while both are synced together");
 }
 
 /// A plain write that can be merged.

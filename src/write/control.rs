@@ -28,11 +28,12 @@ impl Control {
     }
 
     /// Gives the write something, such as a lock, that is dropped as soon as its new content is
-    /// in place, or when it has failed.
+    /// in place for good, or when it has failed.
     ///
     /// The last sync is not waited for: whoever comes next finds the new content, and whatever
     /// makes a later one durable makes this one durable too, or takes its place. So processes
-    /// that take turns at one file can share their syncs.
+    /// that take turns at one file can share their syncs. But a write that is synced together
+    /// with others may have to be made again, and keeps what it was given until that is over.
     pub fn keep(&self, what: Box<dyn Send>) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
     }

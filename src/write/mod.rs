@@ -439,7 +439,11 @@ fn sync_and_publish<F: FileSystem>(
     let steps = || {
         publish::prepare(fs, &draft.temp, draft.syncs(job.options))?;
         log.written();
-        publish(fs, draft, job.name, control, log)
+        let number = publish(fs, draft, job.name, control, log)?;
+        // What follows is one more sync, and if that fails the write is not made again: nothing
+        // of it can come over what the next one writes.
+        control.let_go();
+        Ok(number)
     };
     steps().inspect_err(|error| abandon(fs, draft, error, log))
 }
@@ -458,7 +462,6 @@ fn publish<F: FileSystem>(
         Name::Target => publish::rename(fs, target, temp).map(|()| 0)?,
         Name::Free(names) => publish::rename_new(fs, target, temp, names)?,
     };
-    control.let_go();
     log.renamed(begun.elapsed());
     Ok(number)
 }
