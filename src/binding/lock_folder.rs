@@ -1,6 +1,5 @@
 //! Locks in the protocol of `proper-lockfile`, and the numbers that JavaScript knows them by.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use napi_derive::napi;
 
 use super::convert::{NativeError, NativeValue, Report};
 use super::port::{Environment, Port, failed, report};
+use super::table::Table;
 use crate::error::{ErrorKind, LostLock, Operation};
 use crate::fs::os::Os;
 use crate::io::{pool, task};
@@ -17,66 +17,30 @@ use crate::lock::Before;
 use crate::lock::lockdir::{self, Hold, Key, Naming, Request, Rules, Waiter};
 use crate::write::{Durability, make_parents};
 
-/// The locks that one environment holds. They are given back at the latest when it ends.
-#[derive(Default)]
-pub(super) struct LockFolders {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    last: u32,
-    held: HashMap<u32, Arc<Mutex<Option<Hold>>>>,
-    closed: bool,
-}
+/// The locks that one environment holds, each for whoever uses it at the moment. They are given
+/// back at the latest when it ends.
+pub(super) type LockFolders = Table<Arc<Mutex<Option<Hold>>>>;
 
 impl LockFolders {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn keep_hold(&self, hold: Hold) -> Option<u32> {
+        self.keep(Arc::new(Mutex::new(Some(hold))))
     }
 
-    /// Keeps a lock. `None` when the environment has ended; the lock is given back.
-    fn keep(&self, hold: Hold) -> Option<u32> {
-        let mut state = self.lock();
-        if state.closed {
-            // Giving it back may lead to the next holder, and must not do so under the lock.
-            drop(state);
-            drop(hold);
-            return None;
-        }
-        while {
-            state.last = state.last.wrapping_add(1);
-            state.held.contains_key(&state.last)
-        } {}
-        let number = state.last;
-        state.held.insert(number, Arc::new(Mutex::new(Some(hold))));
-        Some(number)
-    }
-
-    fn get(&self, number: u32) -> Option<Arc<Mutex<Option<Hold>>>> {
-        self.lock().held.get(&number).cloned()
-    }
-
-    fn take(&self, number: u32) -> Option<Hold> {
-        let hold = self.lock().held.remove(&number)?;
-        taken(&hold)
+    fn take_hold(&self, number: u32) -> Option<Hold> {
+        taken(&*self.take(number)?)
     }
 
     fn keys(&self, numbers: &[u32]) -> Vec<Key> {
-        let holds: Vec<_> = numbers.iter().filter_map(|number| self.get(*number)).collect();
-        holds
-            .iter()
-            .filter_map(|hold| inner(hold).as_ref().map(|hold| hold.key().clone()))
-            .collect()
+        // Not under the lock of all: somebody may be using one of them.
+        let holds = self.look(numbers, |_, hold| Arc::clone(hold));
+        let key =
+            |hold: &Arc<Mutex<Option<Hold>>>| inner(hold).as_ref().map(|hold| hold.key().clone());
+        holds.iter().filter_map(key).collect()
     }
 
     /// Gives everything back, now and from now on.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        let held = std::mem::take(&mut state.held);
-        drop(state);
-        held.values().for_each(|hold| drop(taken(hold)));
+    pub(super) fn release_all(&self) {
+        self.close().iter().for_each(|hold| drop(taken(hold)));
     }
 }
 
@@ -156,7 +120,7 @@ fn keep(environment: &Arc<Environment>, id: f64, path: &Path, hold: Hold) -> Opt
     }));
     let text = hold.file().map(|file| file.to_string_lossy().into_owned());
     let key = Some(hold.key().text());
-    let number = environment.folders.keep(hold)?;
+    let number = environment.folders.keep_hold(hold)?;
     Some(NativeValue { hold: Some(number.into()), text, key, ..NativeValue::default() })
 }
 
@@ -228,7 +192,7 @@ impl Port {
     #[napi]
     pub fn release_lock_folder(&self, id: f64, number: u32) {
         let environment = Arc::clone(&self.environment);
-        let hold = environment.folders.take(number);
+        let hold = environment.folders.take_hold(number);
         let release = move || hold.map_or(Ok(()), Hold::release);
         task::run(pool(), release, move |outcome| match outcome {
             Ok(()) => environment.outcomes.push(Either::A(id)),
@@ -239,7 +203,7 @@ impl Port {
     /// The same on this thread: what went wrong, if anything.
     #[napi]
     pub fn release_lock_folder_now(&self, number: u32) -> Option<NativeError> {
-        let outcome = self.environment.folders.take(number).map_or(Ok(()), Hold::release);
+        let outcome = self.environment.folders.take_hold(number).map_or(Ok(()), Hold::release);
         outcome.err().map(|kind| failed(Operation::Lock, Path::new(""), kind).into())
     }
 

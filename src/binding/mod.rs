@@ -16,6 +16,7 @@ mod metrics;
 mod port;
 mod recovery;
 mod streams;
+mod table;
 mod transaction;
 mod wal;
 mod write;

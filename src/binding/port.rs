@@ -19,7 +19,7 @@ use super::convert::{Message, NativeValue, Report};
 use super::holds::Holds;
 use super::lock_folder::LockFolders;
 use super::streams::Streams;
-use super::wal::Wals;
+use super::wal::{Replays, Wals};
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::io::{Completions, WaitFor};
@@ -36,6 +36,7 @@ pub(super) struct Environment {
     pub(super) folders: LockFolders,
     pub(super) streams: Streams,
     pub(super) wals: Wals,
+    pub(super) replays: Replays,
 }
 
 impl Environment {
@@ -207,10 +208,10 @@ impl Port {
     pub fn finish(&self, milliseconds: u32) {
         let limit = Duration::from_millis(milliseconds.into());
         self.environment.outcomes.close(WaitFor::Everyone(limit));
-        self.environment.streams.close();
+        drop(self.environment.streams.close());
         // Elsewhere they go later, when no handler of the program's runs any more.
         #[cfg(not(unix))]
-        self.environment.folders.close();
+        self.environment.folders.release_all();
     }
 }
 
@@ -262,10 +263,11 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     // SAFETY: the context is kept alive until `free_environment`, which runs later.
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
     environment.outcomes.close(WaitFor::Borrowers);
-    environment.streams.close();
-    environment.holds.close();
-    environment.folders.close();
-    environment.wals.close();
+    drop(environment.streams.close());
+    drop(environment.holds.close());
+    environment.folders.release_all();
+    drop(environment.wals.close());
+    drop(environment.replays.close());
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

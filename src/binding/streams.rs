@@ -1,8 +1,7 @@
 //! `createAtomicWriteStream`.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use napi::Either;
 use napi::bindgen_prelude::BufferSlice;
@@ -11,6 +10,7 @@ use napi_derive::napi;
 use super::backup::Watcher;
 use super::convert::{NativeValue, Report, WriteOptions};
 use super::port::{Environment, Port};
+use super::table::Table;
 use super::write::{Control, payload};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -18,60 +18,9 @@ use crate::io::{pool, task};
 use crate::payload::Payload;
 use crate::write::{self, AttemptError, Observer, Options, Stream};
 
-/// The streams that are open in one environment, by the numbers that JavaScript knows them by.
-/// They end without a trace at the latest when the environment does.
-#[derive(Default)]
-pub(super) struct Streams {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    last: u32,
-    open: HashMap<u32, Stream<Os>>,
-    closed: bool,
-}
-
-impl Streams {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A number that no other stream of the environment has had.
-    fn number(&self) -> u32 {
-        let mut state = self.lock();
-        state.last += 1;
-        state.last
-    }
-
-    /// Keeps a stream between two operations. `false` when the environment has ended; then
-    /// the stream has, too.
-    fn keep(&self, number: u32, stream: Stream<Os>) -> bool {
-        let mut state = self.lock();
-        if state.closed {
-            // Its temp file is removed, which is not to be done under the lock.
-            drop(state);
-            drop(stream);
-            return false;
-        }
-        state.open.insert(number, stream);
-        true
-    }
-
-    /// Takes a stream out for an operation. `None` when it is over.
-    fn take(&self, number: u32) -> Option<Stream<Os>> {
-        self.lock().open.remove(&number)
-    }
-
-    /// Ends all, now and from now on.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        let open = std::mem::take(&mut state.open);
-        drop(state);
-        drop(open);
-    }
-}
+/// The streams that are open in one environment. They end without a trace at the latest when it
+/// does.
+pub(super) type Streams = Table<Stream<Os>>;
 
 /// What an operation on a stream needs.
 struct Call {
@@ -150,7 +99,7 @@ impl Port {
         self.call(id, path, control, is_observed).run(false, move |call| {
             let (path, control) = (call.path.clone(), &call.control);
             let stream = Stream::open(Os, path, options, control, call.observer())?;
-            match call.environment.streams.keep(number, stream) {
+            match call.environment.streams.put(number, stream) {
                 true => Ok(NativeValue { stream: Some(number.into()), ..NativeValue::default() }),
                 false => Err(ErrorKind::Cancelled.into()),
             }
@@ -175,7 +124,7 @@ impl Port {
             let streams = &call.environment.streams;
             let mut stream = streams.take(number).ok_or(ErrorKind::Cancelled)?;
             stream.write(&payload, &call.control, call.observer())?;
-            streams.keep(number, stream);
+            streams.put(number, stream);
             Ok(NativeValue::default())
         });
     }

@@ -39,9 +39,8 @@
 //! otherwise as everywhere (`'system'`, `'locked'`…). Operations: `open wal`, `wal append`,
 //! `wal read`, `wal flush`, `wal checkpoint`, `wal close`.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::Either;
@@ -51,6 +50,7 @@ use napi_derive::napi;
 use super::convert::{NativeDamage, NativeError, NativeValue};
 use super::lock::LockWaiter;
 use super::port::{Environment, Port};
+use super::table::Table;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::held_wal;
@@ -60,90 +60,22 @@ use crate::wal::{
     WalError, collections, pack_with_sequence,
 };
 
-/// The logs and replays of one environment, by the numbers that JavaScript knows them by. A log
-/// that is still open when the environment ends is left as a crash would leave it, its lock
-/// freed when nothing more is written.
-#[derive(Default)]
-pub(super) struct Wals {
-    state: Mutex<State>,
-}
+/// The logs that one environment has open. One that is still open when it ends is left as a
+/// crash would leave it, its lock freed when nothing more is written.
+pub(super) type Wals = Table<Open>;
 
-#[derive(Default)]
-struct State {
-    last: u32,
-    logs: HashMap<u32, Open>,
-    replays: HashMap<u32, Replaying>,
-    closed: bool,
-}
+/// The replays that are under way in one environment.
+pub(super) type Replays = Table<Replaying>;
 
 #[derive(Clone)]
-struct Open {
+pub(super) struct Open {
     path: PathBuf,
     queue: Queue<Os>,
 }
 
-struct Replaying {
+pub(super) struct Replaying {
     path: PathBuf,
     replay: Replay<Os>,
-}
-
-impl Wals {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keep(&self, log: Open) -> Option<u32> {
-        let mut state = self.lock();
-        if state.closed {
-            drop(state);
-            drop(log);
-            return None;
-        }
-        state.last += 1;
-        let number = state.last;
-        state.logs.insert(number, log);
-        Some(number)
-    }
-
-    fn get(&self, number: u32) -> Option<Open> {
-        self.lock().logs.get(&number).cloned()
-    }
-
-    fn take(&self, number: u32) -> Option<Open> {
-        self.lock().logs.remove(&number)
-    }
-
-    fn keep_replay(&self, replay: Replaying) -> Option<u32> {
-        let mut state = self.lock();
-        if state.closed {
-            return None;
-        }
-        state.last += 1;
-        let number = state.last;
-        state.replays.insert(number, replay);
-        Some(number)
-    }
-
-    fn take_replay(&self, number: u32) -> Option<Replaying> {
-        self.lock().replays.remove(&number)
-    }
-
-    /// Gives a replay back that was taken for a step.
-    fn return_replay(&self, number: u32, replay: Replaying) {
-        let mut state = self.lock();
-        if !state.closed {
-            state.replays.insert(number, replay);
-        }
-    }
-
-    /// Ends all, now and from now on.
-    pub(super) fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        let (logs, replays) = (std::mem::take(&mut state.logs), std::mem::take(&mut state.replays));
-        drop(state);
-        drop((logs, replays));
-    }
 }
 
 /// How a log is kept. What is left out has the default of the public contract; the facade has
@@ -434,8 +366,7 @@ impl Port {
     #[napi]
     pub fn next_wal(&self, id: f64, replay: u32, most: u32) {
         let environment = Arc::clone(&self.environment);
-        let Some(Replaying { path, replay: mut walk }) = environment.wals.take_replay(replay)
-        else {
+        let Some(Replaying { path, replay: mut walk }) = environment.replays.take(replay) else {
             environment.answer(id, Operation::WalRead, Path::new(""), Err(closed()));
             return;
         };
@@ -447,7 +378,7 @@ impl Port {
             let damage = walk.damage().iter().cloned().map(NativeDamage::from);
             let damage = over.then(|| damage.collect());
             if !over {
-                environment.wals.return_replay(replay, Replaying { path, replay: walk });
+                environment.replays.put(replay, Replaying { path, replay: walk });
             }
             let (packed, over) = (Some(packed.into()), Some(over));
             Ok(NativeValue { packed, over, damage, ..NativeValue::default() })
@@ -458,7 +389,7 @@ impl Port {
     /// Forgets a replay.
     #[napi]
     pub fn end_replay(&self, replay: u32) {
-        drop(self.environment.wals.take_replay(replay));
+        drop(self.environment.replays.take(replay));
     }
 
     /// Makes everything durable that was appended to a collection, or to all.
@@ -536,7 +467,7 @@ fn start_replay(
     let (answer, place) = (Arc::clone(&environment), path.clone());
     let work = move || {
         let replay = start()?;
-        let number = environment.wals.keep_replay(Replaying { path, replay });
+        let number = environment.replays.keep(Replaying { path, replay });
         let number = number.ok_or_else(closed)?;
         Ok(NativeValue { replay: Some(number.into()), ..NativeValue::default() })
     };
