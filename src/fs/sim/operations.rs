@@ -252,7 +252,7 @@ impl FileSystem for SimFs {
     fn open_to_write(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
         let kind = OperationKind::OpenToWrite;
         self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
-            disk.open_file_to_write(folder, name).map(|number| SimFile(self.handle(number)))
+            disk.open_to_write(folder, name).map(|number| SimFile(self.handle(number)))
         })
     }
 

@@ -107,7 +107,8 @@ impl Disk {
         Ok(self.open(inode, HandleUse::File))
     }
 
-    pub(in crate::fs::sim) fn open_file(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+    /// A file that the process may read.
+    fn readable(&self, folder: Inode, name: &OsStr) -> io::Result<Inode> {
         let inode = self.child(Some(self.process), folder, name)?;
         match self.node(inode)?.body {
             Body::File(_) => {}
@@ -115,7 +116,22 @@ impl Disk {
             Body::Link(_) => return Err(Code::ELOOP.error()),
         }
         self.check(Some(self.process), inode, READ)?;
+        Ok(inode)
+    }
+
+    pub(in crate::fs::sim) fn open_file(&mut self, folder: Inode, name: &OsStr) -> io::Result<u64> {
+        let inode = self.readable(folder, name)?;
         Ok(self.open(inode, HandleUse::ReadOnly))
+    }
+
+    pub(in crate::fs::sim) fn open_to_write(
+        &mut self,
+        folder: Inode,
+        name: &OsStr,
+    ) -> io::Result<u64> {
+        let inode = self.readable(folder, name)?;
+        self.check(Some(self.process), inode, WRITE)?;
+        Ok(self.open(inode, HandleUse::File))
     }
 
     pub(in crate::fs::sim) fn open_to_change(
@@ -123,31 +139,10 @@ impl Disk {
         folder: Inode,
         name: &OsStr,
     ) -> io::Result<u64> {
-        let handle = self.open_file(folder, name)?;
-        let inode = self.inode_of(handle)?;
-        if self.check(Some(self.process), inode, WRITE).is_ok()
-            && let Some(open) = self.handles.get_mut(&handle)
-        {
-            open.use_of = HandleUse::File;
+        match self.open_to_write(folder, name) {
+            Err(error) if Code::of(&error) == Some(Code::EACCES) => self.open_file(folder, name),
+            outcome => outcome,
         }
-        Ok(handle)
-    }
-
-    pub(in crate::fs::sim) fn open_file_to_write(
-        &mut self,
-        folder: Inode,
-        name: &OsStr,
-    ) -> io::Result<u64> {
-        let handle = self.open_file(folder, name)?;
-        let inode = self.inode_of(handle)?;
-        if let Err(error) = self.check(Some(self.process), inode, READ | WRITE) {
-            self.close(handle);
-            return Err(error);
-        }
-        if let Some(handle) = self.handles.get_mut(&handle) {
-            handle.use_of = HandleUse::File;
-        }
-        Ok(handle)
     }
 
     pub(in crate::fs::sim) fn list(&self, folder: Inode) -> io::Result<Vec<OsString>> {
