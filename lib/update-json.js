@@ -10,7 +10,7 @@ const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const held = require('./held.js')
-const { PATIENCE, release, underHeld, waitFor } = require('./lock.js')
+const { PATIENCE, release, underHeld } = require('./lock.js')
 const native = require('./binding.js')
 const { observer } = require('./logger.js')
 const port = require('./port.js')
@@ -186,9 +186,10 @@ async function runBatch(path, queue, outer) {
   let begun
   try {
     const timeout = outer || options.lock === false ? undefined : (options.timeout ?? PATIENCE)
-    const controller = new AbortController()
-    queue.cancel = () => controller.abort()
-    begun = await waitFor(controller.signal, (opened, id) => opened.beginJsonUpdate(id, path, settings, timeout, []))
+    begun = await port.run((opened, id) => {
+      const waiter = opened.beginJsonUpdate(id, path, settings, timeout, [])
+      queue.cancel = () => waiter?.cancel()
+    })
   } catch (error) {
     // When the wait was cancelled, those for whom it was are gone, and any others came later.
     if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
