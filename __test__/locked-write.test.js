@@ -110,6 +110,20 @@ describe('lock: true', () => {
     assert.equal((await isLocked(file)).locked, false)
   })
 
+  test('data that is gone when the lock is there fails the write, and frees the lock', async (t) => {
+    const file = path.join(newFolder(t), 'file')
+    fs.writeFileSync(file, 'old')
+    const lock = await acquireLock(file)
+    const data = new Uint8Array(100)
+    const failing = failure(() => atomicWrite(file, data, { lock: true }))
+    structuredClone(data, { transfer: [data.buffer] })
+    await lock.release()
+    const error = await failing
+    assert.deepEqual([error.name, error.code, error.committed], ['SessionFileError', 'ERR_INVALID_ARG_VALUE', false])
+    assert.equal(fs.readFileSync(file, 'utf8'), 'old')
+    await atomicWrite(file, 'new', { lock: true })
+  })
+
   test('without it locks are not heeded', async (t) => {
     const file = path.join(newFolder(t), 'file.json')
     const lock = await acquireLock(file)

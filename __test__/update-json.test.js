@@ -497,6 +497,7 @@ describe('what is in the file', LIMITS, () => {
     const error = await failure(() => updateJsonFile(file, never))
     assert.ok(error instanceof SessionFileError)
     assert.equal(error.code, 'ENOENT')
+    assert.match(error.hint, /defaultValue/)
     assert.equal(error.syscall, 'open')
     assert.equal(error.errno, -os.constants.errno.ENOENT)
     assert.equal(error.operation, 'update JSON')
@@ -1028,7 +1029,7 @@ describe('options', LIMITS, () => {
     ['a misspelt option', ['a.json', never, { defaultvalue: {} }], { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /"defaultvalue".*Did you mean "defaultValue"/ }],
     ['encoding, which JSON has no use for', ['a.json', never, { encoding: 'latin1' }], { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /"encoding"/ }],
     ['an indent of letters', ['a.json', never, { indent: 'ab' }], { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /"indent"/ }],
-    ['an indent of 11', ['a.json', never, { indent: 11 }], { code: 'ERR_INVALID_ARG_VALUE', message: /"indent"/ }],
+    ['an indent of 11', ['a.json', never, { indent: 11 }], { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', message: /"indent"/ }],
     ['a lock that is no boolean', ['a.json', never, { lock: 1 }], { name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE', message: /"lock"/ }],
     ['a negative timeout', ['a.json', never, { timeout: -1 }], { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', message: /"timeout"/ }],
     ['NaN as timeout', ['a.json', never, { timeout: NaN }], { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', message: /"timeout"/ }],
