@@ -881,6 +881,24 @@ describe('a text that stays the same', LIMITS, () => {
   })
 })
 
+// After a sync that failed a second one says nothing: the system may have dropped what it could
+// not write.
+test('a file whose last sync has failed is written anew, even if it does not change', { ...LIMITS, skip: noStrace }, async (t) => {
+  const file = newFile(t)
+  const log = path.join(path.dirname(file), 'strace')
+  const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast, fs, outcome }) => {
+    const set = () => holdfast.updateJsonFile(file, () => ({ count: 7 }), { retries: 1 })
+    const { committed, code } = await outcome(set)
+    const before = fs.statSync(file).ino
+    await outcome(set)
+    return { committed, code, isNew: fs.statSync(file).ino !== before, text: fs.readFileSync(file, 'utf8') }
+  }
+  // The textbook sequence: the file, then the folder. Each thread fails its second.
+  const command = ['env', 'HOLDFAST_PUBLISH=textbook', 'strace', '-f', '-qq', '-o', log, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO:when=2']
+  const { committed, code, isNew, text } = await inChild(program, { file }, { command })
+  assert.deepEqual({ committed, code, isNew, text }, { committed: true, code: 'EIO', isNew: true, text: '{"count":7}' })
+})
+
 describe('options', LIMITS, () => {
   test('indent', async (t) => {
     const file = newFile(t, {})
