@@ -63,8 +63,12 @@ for (const [name, write] of writers) {
       const file = path.join(newFolder(t), 'file.json')
       fs.writeFileSync(file, '{}')
       await updateJsonFile(file, async (data) => {
-        const error = await failure(() => write(file, '1'))
-        assert.deepEqual([error.code, error.operation], ['EDEADLK', 'atomic write'])
+        for (const spelling of [file, `${path.dirname(file)}/./file.json`]) {
+          const error = await failure(() => write(spelling, '1'))
+          assert.deepEqual([error.code, error.operation], ['EDEADLK', 'atomic write'])
+        }
+        // What else is locked there is not being updated.
+        await write(`${file}.other`, '1')
         data.a = 1
       })
       assert.equal(fs.readFileSync(file, 'utf8'), '{"a":1}')

@@ -79,7 +79,8 @@ function writeSync(target, bytes, options) {
 function writeLocked(path, bytes, settings, isObserved) {
   const inside = held.current()
   if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
-  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), PATIENCE)
+  const updating = held.numbers(inside.filter((candidate) => candidate.updates !== undefined))
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), updating, PATIENCE)
 }
 
 /**
