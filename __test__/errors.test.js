@@ -9,7 +9,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const util = require('node:util')
 const {
-  NOBODY, cleanUp, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, noStrace, notRoot, notUnix, temps, tinyDisk,
+  NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, noStrace, notRoot, notUnix, temps, tinyDisk,
 } = require('./helpers.js')
 
 const { SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
@@ -568,7 +568,7 @@ describe('cancelling', () => {
     const warnings = []
     const take = (/** @type {Error} */ warning) => void warnings.push(warning)
     process.on('warning', take)
-    cleanUp('warning listener', () => process.off('warning', take), t)
+    t.after(() => process.off('warning', take))
     await Promise.all(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(folder, `${i}`), 'new', { signal, durability: 'none' })))
     await new Promise(setImmediate)
     assert.deepEqual(warnings.map(String), [])

@@ -315,6 +315,4 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
   return held.create(/** @type {number} */ (hold), kind)
 }
 
-const lockManager = new LockManager()
-
-module.exports = { LockManager, lockManager }
+module.exports = { LockManager }
