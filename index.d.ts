@@ -1117,7 +1117,8 @@ export interface ManagedLock {
    * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
    * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost; errno names when the
+   *   system refuses, and then the lock is held as before.
    */
   extend(milliseconds: number): Promise<void>
   /** `release`, for `await using`. */

@@ -5,7 +5,7 @@
 const nodePath = require('node:path')
 const { integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('./arguments.js')
 const { tracedLock } = require('./diagnostics.js')
-const { failed } = require('./errors.js')
+const { failed, lossOf } = require('./errors.js')
 const held = require('./held.js')
 const lock = require('./lock.js')
 const lockFolder = require('./lock-folder.js')
@@ -60,7 +60,9 @@ function patience({ retries = RETRIES, minTimeout = SHORTEST, maxTimeout = LONGE
 /** @param {Base} base */
 async function leave(base) {
   base.uses--
-  if (base.uses === 0) await lock.release(base.own)
+  if (base.uses === 0) return lock.release(base.own)
+  const signal = base.own.folder?.signal
+  if (signal?.aborted) throw failed(base.dir, OPERATION, lossOf(signal.reason))
 }
 
 class ManagedLock {
