@@ -1,26 +1,164 @@
 'use strict'
 
-const { AtomicOperations } = require('./lib/atomic-operations.js')
+// What users get. All that a program needs to save its files is loaded with this module: the
+// addon, whose absence must show at once and not at the first save, and the writes themselves,
+// which have to work in an exit handler, and when no more files can be opened. The rest is
+// loaded by its first call: few programs use much of it.
+
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/atomic-write.js')
-const { cleanupBackups, createBackup, listBackups, restoreBackup } = require('./lib/backup.js')
-const { setDefaults } = require('./lib/defaults.js')
 const { SessionFileError } = require('./lib/errors.js')
-const { acquireLock, isLocked, tryAcquireLock, withLock } = require('./lib/lock.js')
-const { LockManager, lockManager } = require('./lib/lock-manager.js')
 const { setLogger } = require('./lib/logger.js')
-const { metrics, resetMetrics } = require('./lib/metrics.js')
-const { recoverFromCrash } = require('./lib/recover.js')
-const { transaction } = require('./lib/transaction.js')
-const { updateJsonFile } = require('./lib/update-json.js')
-const { openWal } = require('./lib/wal.js')
+
+/** @typedef {typeof import('./index.js')} Contract */
 
 /**
- * Loaded when it is first used: Node's streams take longer to load than most of this package.
- *
- * @type {typeof import('./index.js').createAtomicWriteStream}
+ * @template T
+ * @param {() => T} load
+ * @returns {() => T} loads it once
  */
+function atFirstUse(load) {
+  /** @type {T | undefined} */
+  let loaded
+  return () => (loaded ??= load())
+}
+
+const backups = atFirstUse(() => require('./lib/backup.js'))
+const locks = atFirstUse(() => require('./lib/lock.js'))
+const updates = atFirstUse(() => require('./lib/update-json.js'))
+const vectra = atFirstUse(() => require('./lib/atomic-operations.js'))
+
+/** @type {Contract['createAtomicWriteStream']} */
 function createAtomicWriteStream(path, options) {
   return require('./lib/stream.js').createAtomicWriteStream(path, options)
+}
+
+/** @type {Contract['updateJsonFile']} */
+async function updateJsonFile(path, update, options) {
+  return await updates().updateJsonFile(path, update, options)
+}
+
+/** @type {Contract['createBackup']} */
+async function createBackup(path, options) {
+  return await backups().createBackup(path, options)
+}
+
+/** @type {Contract['restoreBackup']} */
+async function restoreBackup(backupPath, targetPath, options) {
+  await backups().restoreBackup(backupPath, targetPath, options)
+}
+
+/** @type {Contract['listBackups']} */
+async function listBackups(path) {
+  return await backups().listBackups(path)
+}
+
+/** @type {Contract['cleanupBackups']} */
+async function cleanupBackups(dir, pattern, ...rest) {
+  return await backups().cleanupBackups(dir, pattern, ...rest)
+}
+
+/** @type {Contract['recoverFromCrash']} */
+async function recoverFromCrash(pathOrDir, options) {
+  return await require('./lib/recover.js').recoverFromCrash(pathOrDir, options)
+}
+
+/** @type {Contract['transaction']} */
+async function transaction(paths, fn, options) {
+  await require('./lib/transaction.js').transaction(paths, fn, options)
+}
+
+/** @type {Contract['withLock']} */
+async function withLock(path, fn, options) {
+  return await locks().withLock(path, fn, options)
+}
+
+/** @type {Contract['acquireLock']} */
+async function acquireLock(path, options) {
+  return await locks().acquireLock(path, options)
+}
+
+/** @type {Contract['tryAcquireLock']} */
+async function tryAcquireLock(path, options) {
+  return await locks().tryAcquireLock(path, options)
+}
+
+/** @type {Contract['isLocked']} */
+async function isLocked(path, options) {
+  return await locks().isLocked(path, options)
+}
+
+/** @type {Contract['openWal']} */
+async function openWal(/** @type {any} */ dir, /** @type {any} */ options) {
+  return await require('./lib/wal.js').openWal(dir, options)
+}
+
+/** @type {Contract['metrics']} */
+function metrics(...args) {
+  return require('./lib/metrics.js').metrics(...args)
+}
+
+/** @type {Contract['resetMetrics']} */
+function resetMetrics(...args) {
+  return require('./lib/metrics.js').resetMetrics(...args)
+}
+
+/** @type {Contract['setDefaults']} */
+function setDefaults(defaults) {
+  require('./lib/defaults.js').setDefaults(defaults)
+}
+
+/** The class of Vectra. */
+class AtomicOperations {
+  static writeFile = atomicWrite
+  static createBackup = createBackup
+  static restoreBackup = restoreBackup
+  static cleanupBackups = cleanupBackups
+
+  /** @type {Contract['AtomicOperations']['readFile']} */
+  static async readFile(path, options) {
+    return await vectra().readFile(path, options)
+  }
+
+  /** @type {Contract['AtomicOperations']['updateJsonFile']} */
+  static async updateJsonFile(path, updater, options) {
+    return await vectra().updateJsonFile(path, updater, options)
+  }
+}
+
+/** @typedef {import('./index.js').LockManager} PublicLockManager */
+
+/**
+ * The class of Vectra's fork.
+ *
+ * @implements {PublicLockManager}
+ */
+class LockManager {
+  #locks = atFirstUse(() => new (require('./lib/lock-manager.js').LockManager)())
+
+  /** @type {PublicLockManager['acquireWriteLock']} */
+  async acquireWriteLock(dir, options) {
+    return await this.#locks().acquireWriteLock(dir, options)
+  }
+
+  /** @type {PublicLockManager['acquireReadLock']} */
+  async acquireReadLock(dir, options) {
+    return await this.#locks().acquireReadLock(dir, options)
+  }
+
+  /** @type {PublicLockManager['tryAcquireWriteLock']} */
+  async tryAcquireWriteLock(dir, options) {
+    return await this.#locks().tryAcquireWriteLock(dir, options)
+  }
+
+  /** @type {PublicLockManager['isWriteLocked']} */
+  async isWriteLocked(dir, options) {
+    return await this.#locks().isWriteLocked(dir, options)
+  }
+
+  /** @type {PublicLockManager['releaseAllLocks']} */
+  async releaseAllLocks() {
+    await this.#locks().releaseAllLocks()
+  }
 }
 
 module.exports = {
@@ -35,7 +173,7 @@ module.exports = {
   isLocked,
   listBackups,
   LockManager,
-  lockManager,
+  lockManager: new LockManager(),
   metrics,
   recoverFromCrash,
   resetMetrics,

@@ -68,11 +68,13 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.equal(inLib.filter((file) => /^holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
     const sources = inLib.filter((file) => !/^holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'binding.d.ts')
     for (const file of sources) assert.match(file, /^[a-z-]+\.js$/)
-    // Each of them is there for a reason: it is loaded.
+    // Each of them is there for a reason: something that users call loads it.
     const loaded = JSON.parse(node(['-e', `
-      const { createAtomicWriteStream } = require('holdfast')
-      // This one is loaded when it is first used.
-      try { createAtomicWriteStream() } catch {}
+      const { AtomicOperations, LockManager, lockManager, SessionFileError, ...functions } = require('holdfast')
+      for (const call of [...Object.values(functions), AtomicOperations.readFile, () => lockManager.acquireReadLock()]) {
+        // All of them want arguments.
+        try { Promise.resolve(call()).catch(() => {}) } catch {}
+      }
       console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file))
     for (const file of sources) assert.ok(loaded.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
@@ -107,6 +109,64 @@ describe('the packed package', { skip: noNpm }, () => {
     visit(exports)
     exists(main)
     exists(types)
+  })
+
+  /** The modules of a program's own that are loaded, and those of Node that were not before. @param {string} program */
+  function loadedBy(program) {
+    fs.writeFileSync(path.join(home, 'loads.mjs'), `
+      import { createRequire } from 'node:module'
+      const require = createRequire(import.meta.url)
+      const before = new Set(process.moduleLoadList)
+      ${program}
+      console.log(JSON.stringify({
+        own: Object.keys(require.cache),
+        ofNode: process.moduleLoadList.filter((name) => !before.has(name) && name.startsWith('NativeModule ')).map((name) => name.slice('NativeModule '.length)),
+      }))`)
+    const { own, ofNode } = JSON.parse(node(['loads.mjs'], home))
+    return { own: own.map((/** @type {string} */ file) => path.relative(fs.realpathSync(installed), file).replaceAll(path.sep, '/')).sort(), ofNode }
+  }
+
+  /** What it takes to write a file, and to say why it could not be written. */
+  const core = [
+    'index.js', 'lib/abort.js', 'lib/arguments.js', 'lib/atomic-write.js', 'lib/binding.js', 'lib/diagnostics.js', 'lib/errors.js',
+    'lib/hints.js', 'lib/logger.js', 'lib/port.js', 'lib/write-options.js',
+  ]
+  const withoutAddon = (/** @type {string[]} */ files) => files.filter((file) => !file.endsWith('.node'))
+
+  test('loads with require no more than it takes to write a file', () => {
+    const { own, ofNode } = loadedBy("require('holdfast')")
+    assert.deepEqual(withoutAddon(own), core)
+    assert.equal(own.length, core.length + 1, 'the addon is loaded: that it is missing shows at once')
+    // Those that take long, or that only a few calls need.
+    for (const name of ['crypto', 'os', 'stream', 'timers/promises', 'worker_threads']) assert.ok(!ofNode.includes(name), `it loads ${name}`)
+  })
+
+  test('an import of everything loads nothing else either', () => {
+    const names = declared.map(({ name }) => name)
+    const { own } = loadedBy(`const { ${names.join(', ')} } = await import('holdfast')`)
+    assert.deepEqual(withoutAddon(own), core)
+  })
+
+  test('writes when no more modules can be loaded', () => {
+    // As in an exit handler of a process whose package is being replaced.
+    const { own } = loadedBy(`
+      const { atomicWrite, atomicWriteJson, atomicWriteSync, SessionFileError, setLogger } = require('holdfast')
+      const { Module } = await import('node:module')
+      for (const extension of Object.keys(Module._extensions)) Module._extensions[extension] = () => { throw new Error('it loads a module') }
+      const told = []
+      const logger = { debug: (_, message) => told.push(message), warn() {}, error: (_, message) => told.push(message) }
+      setLogger(logger)
+      const { signal } = new AbortController()
+      atomicWriteSync('now', '1')
+      await atomicWrite('then', '2', { signal, makeDirs: true, validate: 'json', durability: 'file' })
+      await atomicWriteJson('json', { three: 3 })
+      if (told.filter((message) => message === 'Atomic write completed successfully').length !== 3) throw new Error(told.join())
+      for (const fail of [async () => atomicWriteSync('missing/file', ''), () => atomicWrite('missing/file', '')]) {
+        const error = await fail().then(() => undefined, (error) => error)
+        if (!(error instanceof SessionFileError) || error.code !== 'ENOENT' || !error.hint) throw error ?? new Error('no error')
+      }`)
+    assert.deepEqual(withoutAddon(own), core)
+    assert.equal(['now', 'then', 'json'].map((name) => fs.readFileSync(path.join(home, name), 'utf8')).join(), '1,2,{"three":3}')
   })
 
   test('exports the same with import and require, and just what index.d.ts declares', () => {

@@ -18,11 +18,12 @@ const NOW = { minAge: 0 }
 
 /** Makes files by name, long ago. */
 function put(folder, files, age = 3600) {
+  // One moment for all: which of two is older may matter.
+  const then = Date.now() / 1000 - age
   for (const [name, content] of Object.entries(files)) {
     const file = path.join(folder, name)
     fs.mkdirSync(path.dirname(file), { recursive: true })
     fs.writeFileSync(file, content)
-    const then = Date.now() / 1000 - age
     fs.utimesSync(file, then, then)
   }
 }

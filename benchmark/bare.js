@@ -1,7 +1,7 @@
 'use strict'
 
 const { execFile, execFileSync } = require('node:child_process')
-const { build } = require('./crates.js')
+const { build } = require('../scripts/crates.js')
 
 /** @type {string | undefined} */
 let program

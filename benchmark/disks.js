@@ -6,7 +6,7 @@ const os = require('node:os')
 const path = require('node:path')
 const { bareSync } = require('./bare.js')
 const { beforeExit } = require('./cleanup.js')
-const { build } = require('./crates.js')
+const { build } = require('../scripts/crates.js')
 const { measureFlush } = require('./flush.js')
 
 /**
@@ -122,9 +122,9 @@ function mountImage(image, dir) {
  * @returns {Promise<() => void>} Ends it.
  */
 async function startSlowDisk(dir) {
-  const words = [dir, String(MEGABYTES), String(FLUSH_MS * 1000)]
+  const words = ['slow', dir, String(MEGABYTES), String(FLUSH_MS * 1000)]
   // In a process group of its own: Ctrl-C must not end the disk below a mounted file system.
-  const child = spawn(build('slow-disk'), words, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
+  const child = spawn(build('disk'), words, { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
   child.unref()
   const stop = beforeExit(() => {
     umount(dir)

@@ -1,12 +1,9 @@
 'use strict'
 
-// The class `AtomicOperations` of Vectra: the same functions under its names, and with its
-// rules for trying again.
+// What the class `AtomicOperations` of Vectra does in its own way: with its rules for trying again.
 
 const { setTimeout: wait } = require('node:timers/promises')
 const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
-const { atomicWrite } = require('./atomic-write.js')
-const { cleanupBackups, createBackup, restoreBackup } = require('./backup.js')
 const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const port = require('./port.js')
@@ -17,36 +14,29 @@ const readChecks = { retries: integer(1, 1_000_000), retryDelay: milliseconds(2 
 const ATTEMPTS = 3
 const DELAY = 100
 
-class AtomicOperations {
-  static writeFile = atomicWrite
-  static createBackup = createBackup
-  static restoreBackup = restoreBackup
-  static cleanupBackups = cleanupBackups
-
-  /** @type {typeof import('../index.js').AtomicOperations.readFile} */
-  static async readFile(path, options) {
-    const read = readOptions(options, readChecks, 'AtomicOperations.readFile')
-    const target = toPath(path)
-    try {
-      const absolute = toAbsolute(target)
-      return await repeat(read, async () => {
-        /** @type {import('./binding.js').NativeValue} */
-        const { text } = await port.run((opened, id) => opened.readText(id, absolute))
-        if (text === undefined) throw missing(absolute)
-        return text
-      })
-    } catch (error) {
-      throw failed(target, 'read file', error)
-    }
+/** @type {typeof import('../index.js').AtomicOperations.readFile} */
+async function readFile(path, options) {
+  const read = readOptions(options, readChecks, 'AtomicOperations.readFile')
+  const target = toPath(path)
+  try {
+    const absolute = toAbsolute(target)
+    return await repeat(read, async () => {
+      /** @type {import('./binding.js').NativeValue} */
+      const { text } = await port.run((opened, id) => opened.readText(id, absolute))
+      if (text === undefined) throw missing(absolute)
+      return text
+    })
+  } catch (error) {
+    throw failed(target, 'read file', error)
   }
+}
 
-  /** @type {typeof import('../index.js').AtomicOperations.updateJsonFile} */
-  static async updateJsonFile(path, updater, options) {
-    const read = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
-    const target = toPath(path)
-    if (typeof updater !== 'function') throw wrongType('The "updater" argument', 'of type function', updater)
-    return await tracedUpdate(target, updater, read)
-  }
+/** @type {typeof import('../index.js').AtomicOperations.updateJsonFile} */
+async function updateJsonFile(path, updater, options) {
+  const read = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
+  const target = toPath(path)
+  if (typeof updater !== 'function') throw wrongType('The "updater" argument', 'of type function', updater)
+  return await tracedUpdate(target, updater, read)
 }
 
 /**
@@ -108,4 +98,4 @@ function thrown(value) {
   return { kind: 'thrown', value, exhausted: true, committed: false }
 }
 
-module.exports = { AtomicOperations }
+module.exports = { readFile, updateJsonFile }

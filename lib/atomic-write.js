@@ -5,8 +5,6 @@ const native = require('./binding.js')
 const { boolean, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
 const { traced, tracedSync, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
-const held = require('./held.js')
-const { IN_UPDATE, PATIENCE, underLock } = require('./lock.js')
 const { observer } = require('./logger.js')
 const port = require('./port.js')
 const writeOptions = require('./write-options.js')
@@ -77,6 +75,8 @@ function writeSync(target, bytes, options) {
  * @param {boolean} isObserved
  */
 function writeLocked(path, bytes, settings, isObserved) {
+  const held = require('./held.js')
+  const { IN_UPDATE, PATIENCE } = require('./lock.js')
   const inside = held.current()
   if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
   return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), PATIENCE)
@@ -100,7 +100,8 @@ async function write(target, bytes, options) {
     /** @param {number} [hold] */
     const writeUnder = (hold) =>
       port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
-    await (options.lock ? underLock(path, options, settings, writeUnder) : writeUnder())
+    // Loaded for those who ask for it.
+    await (options.lock ? require('./lock.js').underLock(path, options, settings, writeUnder) : writeUnder())
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   } finally {

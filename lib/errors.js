@@ -2,7 +2,6 @@
 
 // The errors that users see.
 
-const os = require('node:os')
 const util = require('node:util')
 const { hintFor } = require('./hints.js')
 
@@ -187,7 +186,8 @@ function errnoOf(code) {
   numbers ??= new Map(Array.from(util.getSystemErrorMap(), ([number, [name]]) => [name, number]))
   const known = numbers.get(code)
   if (known !== undefined) return known
-  const constant = /** @type {Record<string, number>} */ (os.constants.errno)[code]
+  // Hardly ever needed, and not among what Node has loaded.
+  const constant = /** @type {Record<string, number>} */ (require('node:os').constants.errno)[code]
   return constant === undefined ? undefined : -constant
 }
 

@@ -329,6 +329,4 @@ const tracedTake = tracedLock(
   },
 )
 
-const lockManager = new LockManager()
-
-module.exports = { LockManager, lockManager }
+module.exports = { LockManager }

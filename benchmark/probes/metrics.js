@@ -6,7 +6,7 @@ const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { contestant } = require('../contestants.js')
-const { build } = require('../crates.js')
+const { build } = require('../../scripts/crates.js')
 const { spread } = require('../statistics.js')
 const { measureInChild } = require('./child.js')
 

@@ -135,9 +135,9 @@ fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Res
     if look(fs, target, temp, &target.name) == Found::Ours {
         return Ok(());
     }
-    // Somebody else's file has taken its place already, and btrfs does nothing for a file that
-    // has no name left. Then what was there before might come back, although this write was
-    // acknowledged. Whatever is there now has to stay, with its bytes.
+    // Somebody else's file has taken its place already, and a file system may do nothing for a
+    // file that has no name left (btrfs does not). Then what was there before might come back,
+    // although this write was acknowledged. Whatever is there now has to stay, with its bytes.
     uninterrupted(|| blocking(|| fs.sync_file_system_of(&temp.file)))
         .map_err(|error| Failure::at("syncfs", target.shown(&target.name), error))
 }

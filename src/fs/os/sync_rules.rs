@@ -1,15 +1,21 @@
 //! What is known of the way in which file systems sync.
 //!
-//! Two things, and both only of ext4 with its journal, xfs and btrfs:
+//! Two things:
 //!
-//! - They keep the changes of names, sizes and attributes in order: a rename cannot reach the
-//!   disk before what was done to the file ahead of it. POSIX does not promise that; for these
-//!   it has been tried with power cuts. It allows a shorter way to durability; see
-//!   [`crate::write`].
-//! - `syncfs` makes everything durable and says what it could not write. Linux reports lost
-//!   data there since 5.8 and a journal that gave up since 5.17. (On ext4 without a journal
-//!   the device is told to flush before the last blocks are sent to it, so it is not one of
-//!   these.)
+//! - ext4 with its journal and xfs keep the changes of names, sizes and attributes in order: a
+//!   rename cannot reach the disk before what was done to the file ahead of it, and the bytes'
+//!   write-back is over only when the file's size is a part of that order. POSIX does not
+//!   promise it; for these it has been tried with power cuts. It allows a shorter way to
+//!   durability; see [`crate::write`].
+//!
+//!   btrfs is not one of them, though it has one log: it takes note of a file's new extents, and
+//!   so of its size, some time after their write-back is reported to be over. When another
+//!   file's sync commits everything in between, a rename reaches the disk and the bytes do not:
+//!   the power cuts found empty files.
+//! - With these two and btrfs `syncfs` makes everything durable and says what it could not write.
+//!   Linux reports lost data there since 5.8 and a journal that gave up since 5.17. (On ext4
+//!   without a journal the device is told to flush before the last blocks are sent to it, so
+//!   it is not one of these.)
 //!
 //! Everything else (network file systems, overlays, FUSE) gets the textbook sequence, file by
 //! file. With `HOLDFAST_PUBLISH=textbook` nothing relies on the order of changes.
@@ -48,20 +54,31 @@ pub(super) fn sync_rules(file: BorrowedFd<'_>, device: u64) -> SyncRules {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let rules = known.entry((device, found.f_fsid));
     *rules.or_insert_with(|| {
-        let is_journaled = is_journaled(file, device).unwrap_or(false);
+        let kind = Kind::of(file, device).unwrap_or(Kind::Other);
         SyncRules {
-            keeps_order: is_journaled && *MAY_RELY_ON_ORDER,
-            syncs_whole: is_journaled && *SYNCFS_REPORTS,
+            keeps_order: kind == Kind::InOrder && *MAY_RELY_ON_ORDER,
+            syncs_whole: kind != Kind::Other && *SYNCFS_REPORTS,
         }
     })
 }
 
-fn is_journaled(file: BorrowedFd<'_>, device: u64) -> Option<bool> {
-    // The type is a signed number on some platforms, but never negative.
-    match u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()? {
-        XFS | BTRFS => Some(true),
-        EXT => has_journal(device),
-        _ => None,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// ext4 with its journal, and xfs.
+    InOrder,
+    Btrfs,
+    Other,
+}
+
+impl Kind {
+    fn of(file: BorrowedFd<'_>, device: u64) -> Option<Kind> {
+        // The type is a signed number on some platforms, but never negative.
+        match u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()? {
+            XFS => Some(Kind::InOrder),
+            EXT if has_journal(device)? => Some(Kind::InOrder),
+            BTRFS => Some(Kind::Btrfs),
+            _ => None,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub enum Model {
     /// What POSIX promises: nothing but what a sync of that very file or folder has
     /// confirmed. What is not yet synced reaches the disk in any order, or never.
     StrictPosix,
-    /// What ext4, xfs and btrfs do: changes of names, sizes and attributes go through one
+    /// What ext4 and xfs do: changes of names, sizes and attributes go through one
     /// log, of which a power cut leaves a beginning; a sync commits the log up to the
     /// last change that touches what it was asked for. Contents are as loose as in the
     /// other model, except those whose write-back was awaited: they are there as soon as

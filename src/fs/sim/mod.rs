@@ -52,8 +52,8 @@
 //!   can be synced again. An interruption (`EINTR`) or a refusal (`EACCES`, `EINVAL`…) is
 //!   not such a failure: nothing was tried.
 //!
-//! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4, xfs and
-//! btrfs promise in addition, and what may be relied on where the file system is known:
+//! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4 and xfs
+//! promise in addition, and what may be relied on where the file system is known:
 //! names, sizes and attributes change in order, in one log. There
 //! [`await_write_back`](FileSystem::await_write_back) means something, too.
 //!

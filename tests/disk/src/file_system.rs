@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
@@ -11,26 +10,32 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::delay::Delay;
-
 const NAME: &str = "disk";
 const DISK: INodeNo = INodeNo(2);
 /// How long the kernel may keep what it was told: nothing changes but through it.
 const ALWAYS: Duration = Duration::from_secs(1 << 20);
 
-/// The one file, `disk`.
-#[derive(Debug)]
-pub struct Disk {
-    /// Zeroes that were never touched take no memory.
-    bytes: Mutex<Vec<u8>>,
-    size: usize,
-    flush: Delay,
+/// What the bytes of the file are kept in. What it is asked for is within the size.
+pub trait Storage: Send + Sync + 'static {
+    /// Whether the kernel may keep what was written until it flushes.
+    const CACHED: bool;
+
+    fn read(&self, offset: usize, into: &mut [u8]);
+    fn write(&self, offset: usize, data: &[u8]);
+    /// Answers once everything that was written before is on the disk.
+    fn flush(&self, reply: ReplyEmpty);
 }
 
-impl Disk {
-    /// A disk of `size` zero bytes whose fsync takes `delay`.
-    pub fn new(size: usize, delay: Duration) -> Disk {
-        Disk { bytes: Mutex::new(vec![0; size]), size, flush: Delay::new(delay) }
+/// The one file, `disk`.
+#[derive(Debug)]
+pub struct Disk<S> {
+    storage: S,
+    size: usize,
+}
+
+impl<S: Storage> Disk<S> {
+    pub fn new(storage: S, size: usize) -> Disk<S> {
+        Disk { storage, size }
     }
 
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
@@ -66,11 +71,12 @@ impl Disk {
     }
 }
 
-impl Filesystem for Disk {
+impl<S: Storage> Filesystem for Disk<S> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Writes stay in the page cache until the device is flushed, as in the cache of
-        // a disk. Where the kernel cannot do that each write comes here at once.
-        let _ = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
+        if S::CACHED {
+            // Where the kernel cannot do that each write comes here at once.
+            let _ = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
+        }
         let _ = config.set_max_write(1 << 20);
         Ok(())
     }
@@ -111,7 +117,9 @@ impl Filesystem for Disk {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+        let flags =
+            if S::CACHED { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
+        reply.opened(FileHandle(0), flags);
     }
 
     fn read(
@@ -125,10 +133,10 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let Ok(bytes) = self.bytes.lock() else { return reply.error(Errno::EIO) };
-        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-        let end = start.saturating_add(size as usize).min(bytes.len());
-        reply.data(&bytes[start..end]);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(self.size);
+        let mut bytes = vec![0; (size as usize).min(self.size - start)];
+        self.storage.read(start, &mut bytes);
+        reply.data(&bytes);
     }
 
     fn write(
@@ -143,15 +151,12 @@ impl Filesystem for Disk {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let Ok(mut bytes) = self.bytes.lock() else { return reply.error(Errno::EIO) };
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        match bytes.get_mut(start..start.saturating_add(data.len())) {
-            Some(place) => {
-                place.copy_from_slice(data);
-                reply.written(data.len() as u32);
-            }
-            None => reply.error(Errno::ENOSPC),
+        if start.saturating_add(data.len()) > self.size {
+            return reply.error(Errno::ENOSPC);
         }
+        self.storage.write(start, data);
+        reply.written(data.len() as u32);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -159,7 +164,7 @@ impl Filesystem for Disk {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.flush.answer(reply);
+        self.storage.flush(reply);
     }
 
     fn readdir(
