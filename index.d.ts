@@ -820,7 +820,8 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
  * {@link withLock} for the same file the update works under the lock that is held.
  *
  * **Does not promise.** Programs that do not take the lock are not kept out. If the text does
- * not change, the file is not written again (but it is synced as asked).
+ * not change, the file is not written again (but it is synced as asked; only where this process
+ * has seen a sync of it fail it is written, because another sync would say nothing).
  *
  * @param update Gets the parsed content, of its own for each call. Returns what is to be
  *   written, or a promise of it; `undefined` means that the argument was changed in place. It

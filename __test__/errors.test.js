@@ -1,6 +1,7 @@
 'use strict'
 
 const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
 const { getEventListeners } = require('node:events')
 const fs = require('node:fs')
 const os = require('node:os')
@@ -8,7 +9,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const util = require('node:util')
 const {
-  NOBODY, cleanUp, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, noStrace, notRoot, notUnix, temps, tinyDisk,
+  NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, noStrace, notRoot, notUnix, temps, tinyDisk,
 } = require('./helpers.js')
 
 const { SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
@@ -567,7 +568,7 @@ describe('cancelling', () => {
     const warnings = []
     const take = (/** @type {Error} */ warning) => void warnings.push(warning)
     process.on('warning', take)
-    cleanUp('warning listener', () => process.off('warning', take), t)
+    t.after(() => process.off('warning', take))
     await Promise.all(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(folder, `${i}`), 'new', { signal, durability: 'none' })))
     await new Promise(setImmediate)
     assert.deepEqual(warnings.map(String), [])
@@ -581,5 +582,42 @@ describe('cancelling', () => {
     controller.abort('enough')
     checkAborted(await failure(() => atomicWrite(path.join(folder, 'file'), 'newer', { signal })), 'enough')
     assert.equal(fs.readFileSync(path.join(folder, 'file'), 'utf8'), 'new')
+  })
+})
+
+// As in a container that may have no more processes.
+describe('when the system refuses a thread', { skip: notRoot || spawnSync('prlimit', ['--version']).error !== undefined }, () => {
+  test('calls fail, those that come later too, and no longer than that', async (t) => {
+    const folder = newFolder(t)
+    fs.chmodSync(folder, 0o777)
+    const file = path.join(folder, 'file')
+    const told = await inChild(async ({ file }, { holdfast, outcome }) => {
+      const { spawn } = require('node:child_process')
+      const limit = (/** @type {string} */ how) => `prlimit --pid ${process.pid} --nproc=${how}:4096 && echo done`
+      // Once there may be no more processes it is too late to start one.
+      const limiter = spawn('sh', ['-c', `${limit('1')} && read go && ${limit('4096')}`])
+      const done = () => new Promise((resolve) => limiter.stdout.once('data', resolve))
+      await done()
+      const first = await outcome(() => holdfast.atomicWrite(file, '1'))
+      const together = await Promise.all(['2', '3', '4'].map((text) => outcome(() => holdfast.atomicWrite(file, text))))
+      holdfast.atomicWriteSync(file, 'synchronous')
+      const others = await Promise.all([
+        outcome(() => holdfast.atomicWrite(file, '5', { lock: true })),
+        outcome(() => holdfast.updateJsonFile(file, () => 6)),
+        outcome(() => holdfast.createBackup(file)),
+        outcome(() => holdfast.restoreBackup(file, file)),
+        outcome(() => require('node:stream/promises').pipeline(['7'], holdfast.createAtomicWriteStream(file))),
+      ])
+      limiter.stdin.end('go\n')
+      await done()
+      await holdfast.atomicWrite(`${file}.2`, 'later')
+      await holdfast.atomicWrite(file, 'later')
+      return { first, together, others }
+    }, { file }, { user: NOBODY })
+    assert.match(told.first.message, /EAGAIN: .*, pthread_create$/)
+    assert.equal(told.first.committed, false)
+    for (const error of [...told.together, ...told.others]) assert.equal(error.code, 'EAGAIN', JSON.stringify(error))
+    assert.equal(fs.readFileSync(file, 'utf8'), 'later')
+    assert.deepEqual(names(folder).filter((name) => !name.endsWith('.lock')), ['file', 'file.2'])
   })
 })

@@ -1,14 +1,14 @@
 'use strict'
 
-// What the specs share: folders that clean up after themselves, mounts, child programs, and
-// the reasons for which a test cannot run here.
+// What the specs share: folders that all may look into, small and full disks, functions that run in
+// a child program, and the reasons for which a test cannot run here. What is made goes by system.js.
 
 const assert = require('node:assert/strict')
 const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
-const os = require('node:os')
 const path = require('node:path')
 const holdfast = require('..')
+const { cleanUp, folder, tmpfs, whyNot } = require('./system.js')
 
 const root = path.join(__dirname, '..')
 
@@ -22,38 +22,8 @@ const HANGS = 60_000
 const notUnix = process.platform === 'win32' && 'Windows has no such files or permissions'
 const notLinux = process.platform !== 'linux' && 'it looks at Linux from outside'
 const notRoot = notUnix || (process.getuid?.() !== 0 && 'it needs root, to give files away and to act as another user')
-const noMount = notLinux || (notRoot && 'it needs root, to mount a small disk') || whyNoMount()
+const noMount = notLinux || (notRoot && 'it needs root, to mount a small disk') || whyNot.mount()
 const noStrace = notLinux || (spawnSync('strace', ['-f', 'true']).status !== 0 && 'strace is missing or not allowed here')
-
-function whyNoMount() {
-  const point = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-mount-'))
-  const { status } = spawnSync('mount', ['-t', 'tmpfs', 'tmpfs', point])
-  if (status === 0) unmount(point)
-  fs.rmdirSync(point)
-  return status !== 0 && 'this root may not mount file systems'
-}
-
-/** Names of what was made and has to go, should a test be cut off before its clean-up. @type {Map<string, () => void>} */
-const leftovers = new Map()
-process.on('exit', () => {
-  for (const clean of [...leftovers.values()].reverse()) clean()
-})
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
-
-/**
- * Has something cleaned up after the test, or at the latest when this process ends.
- *
- * @param {string} name
- * @param {() => void} clean
- * @param {import('node:test').TestContext} [t]
- */
-function cleanUp(name, clean, t) {
-  const once = () => {
-    if (leftovers.delete(name)) clean()
-  }
-  leftovers.set(name, once)
-  t?.after(once)
-}
 
 /**
  * A new empty folder, gone after the test. Everybody may look into it.
@@ -61,10 +31,9 @@ function cleanUp(name, clean, t) {
  * @param {import('node:test').TestContext} [t] without it: gone at the end of the process
  */
 function newFolder(t) {
-  const folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-test-')))
-  fs.chmodSync(folder, 0o755)
-  cleanUp(folder, () => fs.rmSync(folder, { recursive: true, force: true }), t)
-  return folder
+  const made = folder(t)
+  fs.chmodSync(made, 0o755)
+  return made
 }
 
 /** @param {string} point */
@@ -82,7 +51,7 @@ function unmount(point) {
 function mount(t, point, ...args) {
   const { status, stderr } = spawnSync('mount', [...args, point], { encoding: 'utf8' })
   assert.equal(status, 0, stderr)
-  cleanUp(`${point} (mount)`, () => unmount(point), t)
+  cleanUp(t, () => unmount(point))
 }
 
 /**
@@ -93,12 +62,7 @@ function mount(t, point, ...args) {
  * @returns {string} its folder
  */
 function tinyDisk(t, options = 'size=64k') {
-  const point = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-disk-')))
-  cleanUp(point, () => fs.rmdirSync(point))
-  mount(t, point, '-t', 'tmpfs', '-o', options, 'tmpfs')
-  // Hooks run in order: the folder can go once nothing is mounted on it.
-  t.after(() => leftovers.get(point)?.())
-  return point
+  return tmpfs(t, options)
 }
 
 /**
@@ -222,6 +186,6 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
 }
 
 module.exports = {
-  NOBODY, cleanUp, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace,
+  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace,
   notLinux, notRoot, notUnix, root, temps, tinyDisk,
 }

@@ -63,8 +63,12 @@ for (const [name, write] of writers) {
       const file = path.join(newFolder(t), 'file.json')
       fs.writeFileSync(file, '{}')
       await updateJsonFile(file, async (data) => {
-        const error = await failure(() => write(file, '1'))
-        assert.deepEqual([error.code, error.operation], ['EDEADLK', 'atomic write'])
+        for (const spelling of [file, `${path.dirname(file)}/./file.json`]) {
+          const error = await failure(() => write(spelling, '1'))
+          assert.deepEqual([error.code, error.operation], ['EDEADLK', 'atomic write'])
+        }
+        // What else is locked there is not being updated.
+        await write(`${file}.other`, '1')
         data.a = 1
       })
       assert.equal(fs.readFileSync(file, 'utf8'), '{"a":1}')
@@ -108,6 +112,20 @@ describe('lock: true', () => {
     const aborted = await failure(() => atomicWrite(file, 'x', { lock: true, signal: AbortSignal.abort() }))
     assert.equal(aborted.name, 'AbortError')
     assert.equal((await isLocked(file)).locked, false)
+  })
+
+  test('data that is gone when the lock is there fails the write, and frees the lock', async (t) => {
+    const file = path.join(newFolder(t), 'file')
+    fs.writeFileSync(file, 'old')
+    const lock = await acquireLock(file)
+    const data = new Uint8Array(100)
+    const failing = failure(() => atomicWrite(file, data, { lock: true }))
+    structuredClone(data, { transfer: [data.buffer] })
+    await lock.release()
+    const error = await failing
+    assert.deepEqual([error.name, error.code, error.committed], ['SessionFileError', 'ERR_INVALID_ARG_VALUE', false])
+    assert.equal(fs.readFileSync(file, 'utf8'), 'old')
+    await atomicWrite(file, 'new', { lock: true })
   })
 
   test('without it locks are not heeded', async (t) => {

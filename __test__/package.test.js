@@ -80,10 +80,34 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
+      'docs/formats.md', 'docs/guarantees.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
     for (const { path: file, mode } of packed) assert.equal(mode & 0o444, 0o444, `${file} is readable by all`)
+  })
+
+  test('has documents whose links lead somewhere: to what is packed, or to what only the repository has', () => {
+    const packedFiles = new Set(packed.map(({ path: file }) => file))
+    /** The names under which a document's headings are found. @param {string} document */
+    const anchors = (document) => Array.from(
+      fs.readFileSync(path.join(root, document), 'utf8').matchAll(/^#+ (.*)$/gm),
+      ([, title = '']) => title.toLowerCase().replace(/[^\p{L}\p{N} _-]/gu, '').replaceAll(' ', '-'),
+    )
+    let links = 0
+    for (const document of [...packedFiles].filter((file) => file.endsWith('.md'))) {
+      for (const [, link = ''] of fs.readFileSync(path.join(root, document), 'utf8').matchAll(/\]\(([^)\s]+)\)/g)) {
+        if (/^https?:/.test(link)) continue
+        links += 1
+        const [file = '', anchor] = link.split('#')
+        const target = file === '' ? document : path.posix.join(path.posix.dirname(document), file)
+        const isPacked = packedFiles.has(target)
+        if (target.endsWith('.md') || target.endsWith('.d.ts')) assert.ok(isPacked, `${document} leads to ${link}, which is not packed`)
+        assert.ok(isPacked || fs.existsSync(path.join(root, target)), `${document} leads to ${link}, which is not there`)
+        if (anchor !== undefined) assert.ok(anchors(target).includes(anchor), `${document} leads to ${link}, which has no such heading`)
+      }
+    }
+    assert.ok(links >= 10, `only ${links} links were found`)
   })
 
   test('runs nothing when it is installed, and needs no other package', () => {

@@ -250,6 +250,7 @@ describe('recoverFromCrash of a folder', () => {
       [() => recoverFromCrash('x', { validate: 'xml' }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'validate'],
       [() => recoverFromCrash('x', { retries: 1 }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'retries'],
       [() => setDefaults(), 'TypeError', 'ERR_INVALID_ARG_TYPE', 'defaults'],
+      [() => setDefaults(null), 'TypeError', 'ERR_INVALID_ARG_TYPE', 'defaults'],
       [() => setDefaults({ cleanup: true }), 'TypeError', 'ERR_INVALID_ARG_TYPE', 'cleanup'],
       [() => setDefaults({ cleanup: 'always' }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'cleanup'],
       [() => setDefaults({ clean: 'off' }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'cleanup'],

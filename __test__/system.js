@@ -21,11 +21,13 @@ process.on('exit', () => {
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
 
-/** Runs `undo` once, after the test or else at the end of the process, and after what was added later. */
+/** Runs `undo` once, after the test or else at the end of the process, and after what was added later. Without a test: at the end. */
 function cleanUp(t, undo) {
   const once = () => {
     if (toUndo.delete(once)) undo()
   }
+  toUndo.add(once)
+  if (!t) return once
   if (!stacks.has(t)) {
     stacks.set(t, [])
     t.after(() => {
@@ -33,7 +35,6 @@ function cleanUp(t, undo) {
     })
   }
   stacks.get(t).push(once)
-  toUndo.add(once)
   return once
 }
 
@@ -85,7 +86,7 @@ const whyNot = {
 
 // -- Folders and disks ----------------------------------------------------------------------
 
-/** An empty folder for one test, with all symbolic links in its path resolved. */
+/** An empty folder for one test, or without one for the process, with all symbolic links in its path resolved. */
 function folder(t, parent = os.tmpdir()) {
   const made = fs.realpathSync(fs.mkdtempSync(path.join(parent, 'holdfast-test-')))
   cleanUp(t, () => fs.rmSync(made, { recursive: true, force: true }))

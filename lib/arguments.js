@@ -102,10 +102,13 @@ function toBytes(data, encoding) {
   if (!ArrayBuffer.isView(data)) {
     throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
   }
-  if (isDetached(data)) {
-    throw wrongValue('The "data" argument must not be a view of memory that is gone: its ArrayBuffer is detached or has become too short')
-  }
+  if (isDetached(data)) throw gone()
   return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/** The bytes of a view are gone. */
+function gone() {
+  return wrongValue('The "data" argument must not be a view of memory that is gone: its ArrayBuffer is detached or has become too short')
 }
 
 /**
@@ -246,6 +249,7 @@ module.exports = {
   abortSignal,
   boolean,
   encoding,
+  gone,
   integer,
   isDetached,
   milliseconds,

@@ -2,7 +2,7 @@
 
 const { onAbort } = require('./abort.js')
 const native = require('./binding.js')
-const { boolean, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
+const { boolean, gone, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
 const { traced, tracedSync, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const { observer } = require('./logger.js')
@@ -79,7 +79,8 @@ function writeLocked(path, bytes, settings, isObserved) {
   const { IN_UPDATE, PATIENCE } = require('./lock.js')
   const inside = held.current()
   if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
-  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), PATIENCE)
+  const updating = held.numbers(inside.filter((candidate) => candidate.updates !== undefined))
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), updating, PATIENCE)
 }
 
 /**
@@ -97,9 +98,16 @@ async function write(target, bytes, options) {
     const control = signal && new native.Control()
     if (signal?.aborted) throw CANCELLED
     if (control) stop = onAbort(signal, () => control.cancel())
+    const { length } = bytes
     /** @param {number} [hold] */
-    const writeUnder = (hold) =>
-      port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    const writeUnder = async (hold) => {
+      if (bytes.length !== length) {
+        // While the lock was waited for. An empty file would come of it.
+        if (hold !== undefined) await port.run((opened, id) => opened.releaseLock(id, hold))
+        throw gone()
+      }
+      return port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    }
     // Loaded for those who ask for it.
     await (options.lock ? require('./lock.js').underLock(path, options, settings, writeUnder) : writeUnder())
   } catch (error) {
@@ -119,12 +127,11 @@ const tracedWriteSync = tracedSync(traces.write, writeSync, describe)
 
 const CANCELLED = { kind: 'cancelled' }
 
+const spaces = integer(0, 10)
+
 /** @param {unknown} value @param {string} name */
 function indent(value, name) {
-  if (typeof value === 'number') {
-    if (Number.isInteger(value) && value >= 0 && value <= 10) return value
-    throw wrongValue(`${name} must be a number of spaces from 0 to 10. Received ${value}`)
-  }
+  if (typeof value === 'number') return spaces(value, name)
   if (typeof value !== 'string') throw wrongType(name, 'of type number or string', value)
   if (value.length > 10 || /[^ \t\n\r]/.test(value)) {
     throw wrongValue(`${name} must be at most 10 characters of white space, or the text would not be JSON`)

@@ -9,7 +9,7 @@ const checks = { cleanup: oneOf('off', 'onFirstWrite') }
 
 /** @type {typeof import('../index.js').setDefaults} */
 function setDefaults(defaults) {
-  if (defaults === undefined) throw wrongType('The "defaults" argument', 'of type object', defaults)
+  if (typeof defaults !== 'object' || defaults === null || Array.isArray(defaults)) throw wrongType('The "defaults" argument', 'of type object', defaults)
   const { cleanup } = readOptions(defaults, checks, 'setDefaults')
   if (cleanup !== undefined) native.sweepOnFirstWrite(cleanup === 'onFirstWrite')
 }

@@ -23,6 +23,16 @@ const HINTS = {
   EXDEV: 'The file and its folder are on different file systems.',
 }
 
+/** Where it is something else that does not exist. @type {Record<string, string>} */
+const MISSING_HINTS = {
+  'clean up backups': 'There is no such folder.',
+  'create backup': 'There is no such file.',
+  'list backups': 'The folder that holds the file does not exist.',
+  'read file': 'There is no such file.',
+  'restore backup': 'There is no such backup, or no folder for the target: `makeDirs: true` makes that.',
+  'update JSON': 'There is no such file: pass `defaultValue` to begin with. A folder that does not exist is made with `makeDirs: true`.',
+}
+
 /** What of it is different for write-ahead logs. @type {Record<string, string>} */
 const LOG_HINTS = {
   EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
@@ -60,6 +70,7 @@ function hintFor(error, operation) {
   if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
     return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
   }
+  if (error.code === 'ENOENT' && Object.hasOwn(MISSING_HINTS, operation)) return MISSING_HINTS[operation]
   return HINTS[error.code]
 }
 

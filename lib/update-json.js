@@ -200,18 +200,20 @@ async function runBatch(path, queue, outer) {
     queue.cancel = undefined
   }
   const own = begun.hold === undefined ? undefined : held.create(begun.hold, 'write')
+  // What a sync would not make durable is written anew, even if it stays as it is.
+  const before = begun.isDoubtful ? undefined : begun.text
   /** @type {Batch} */
   const batch = { path, text: begun.text, done: [], failed: [] }
   try {
     await runUpdates(batch, queue, options, own ?? outer)
-    if (batch.done.length > 0) await commit(batch, begun.text, settings, own)
+    if (batch.done.length > 0) await commit(batch, before, settings, own)
   } catch (error) {
     for (const { call } of batch.done) batch.failed.push({ call, error })
     batch.done.length = 0
   } finally {
     if (own?.isLive) await release(own)
   }
-  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === begun.text)
+  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === before)
   // Whoever hears of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
@@ -378,17 +380,25 @@ async function orCancelled(promise, signal) {
  */
 async function commit({ path, text, done }, before, settings, own) {
   const hold = own?.hold
-  // From here on the native side gives it back.
-  if (own) own.isLive = false
+  // Once it has been called the native side gives it back.
+  const givenAway = () => {
+    if (own) own.isLive = false
+  }
   if (text === before) {
-    await port.run((opened, id) => opened.syncUnchanged(id, path, settings, hold))
+    await port.run((opened, id) => {
+      opened.syncUnchanged(id, path, settings, hold)
+      givenAway()
+    })
     return
   }
   const last = /** @type {{ call: Call }} */ (done.at(-1)).call
   const observe = observer(last.options.logger, last.target)
   const bytes = Buffer.from(/** @type {string} */ (text))
   await port.run(
-    (opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, undefined, hold),
+    (opened, id) => {
+      opened.write(id, path, bytes, settings, observe !== undefined, undefined, hold)
+      givenAway()
+    },
     bytes,
     observe,
   )

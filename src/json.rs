@@ -15,7 +15,7 @@ use crate::fs::{FileSystem, FolderUse, uninterrupted};
 use crate::io::{Pool, blocking, task};
 use crate::lock::{self, Hold, Waiter};
 use crate::target;
-use crate::write::{Durability, make_parents};
+use crate::write::{Durability, is_doubtful, make_parents};
 
 /// Reads a text file as a whole. `None` when there is none.
 ///
@@ -98,9 +98,16 @@ pub struct Begin {
     pub lock: Option<lock::Request>,
 }
 
-/// What the first trip brings: the lock, if it was asked for, and the file's text, if there
-/// is such a file.
-pub type Begun = (Option<Hold>, Option<String>);
+/// What the first trip brings.
+pub struct Begun {
+    /// The lock, if it was asked for.
+    pub hold: Option<Hold>,
+    /// The file's text, if there is such a file.
+    pub text: Option<String>,
+    /// Whether a sync would not make it durable, so that it has to be written anew even if it
+    /// stays as it is.
+    pub is_doubtful: bool,
+}
 
 /// Takes the lock, then reads. The outcome goes to `answer`; the returned waiter, if there
 /// is a lock to wait for, can be cancelled.
@@ -117,19 +124,25 @@ pub fn begin(
     let Some(request) = lock else {
         let work = move || {
             folders.map_or(Ok(()), |make| make())?;
-            Ok((None, read(&Os, &path, follow_symlinks)?))
+            begun(None, &path, follow_symlinks)
         };
         task::run(pool, work, answer);
         return None;
     };
     let reply = move |granted: Result<Hold, ErrorKind>| {
-        answer(granted.and_then(|hold| Ok((Some(hold), read(&Os, &path, follow_symlinks)?))));
+        answer(granted.and_then(|hold| begun(Some(hold), &path, follow_symlinks)));
     };
     let before = folders.map(|make| Box::new(make) as lock::Before);
     Some(lock::acquire(pool, lock::Request { before, ..request }, Box::new(reply)))
 }
 
-/// Makes a file that stays as it is as durable as a write of it would have been.
+fn begun(hold: Option<Hold>, path: &Path, follow_symlinks: bool) -> Result<Begun, ErrorKind> {
+    let text = read(&Os, path, follow_symlinks)?;
+    Ok(Begun { hold, text, is_doubtful: is_doubtful(&Os, path, follow_symlinks) })
+}
+
+/// Makes a file that stays as it is, and [is not doubtful](is_doubtful), as durable as a write
+/// of it would have been.
 pub fn sync_unchanged<F: FileSystem>(
     fs: &F,
     path: &Path,

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::ffi::{OsStr, OsString};
 
 use holdfast::backup;
@@ -11,29 +14,12 @@ use holdfast::recovery::names::{self, Origin, Remains};
 use holdfast::temp;
 use holdfast::write::{Format, validate_bytes};
 
+use random::Random;
+
 /// How many cases each test tries.
 const CASES: u64 = 20_000;
 
-/// Numbers that look random and are the same every time (SplitMix64).
-struct Random(u64);
-
 impl Random {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut number = self.0;
-        number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        number ^ (number >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.roll() % limit as u64).unwrap()
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
-    }
-
     /// Text made of what the parsers look for, and of what they do not expect.
     fn text(&mut self, most: usize) -> String {
         const PIECES: [&str; 30] = [

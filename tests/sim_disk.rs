@@ -8,6 +8,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -19,6 +22,8 @@ use holdfast::fs::sim::{
 };
 use holdfast::fs::{FileKind, FileSystem, FolderUse};
 use holdfast::payload::Chunk;
+
+use random::Random;
 
 const MOST: usize = 10_000;
 
@@ -952,13 +957,8 @@ fn too_many_states_are_sampled_and_it_is_said_so() {
 
 /// Random operations on a small disk; the seed decides.
 fn random_walk(seed: u64) -> SimFs {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut roll = |limit: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % limit as u64) as usize
-    };
+    let mut random = Random(seed);
+    let mut roll = |limit| random.below(limit);
     let fs = SimFs::new();
     fs.put_file("/a", b"old").unwrap();
     fs.put_folder("/box").unwrap();

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -11,22 +14,9 @@ use holdfast::transaction::names::{self, Id, Name, RecordKind};
 use holdfast::transaction::record::{Action, Content, Damage, Member, Record};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Numbers that look random and are the same every time (SplitMix64).
-struct Random(u64);
+use random::Random;
 
 impl Random {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut number = self.0;
-        number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        number ^ (number >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.roll() % limit as u64).unwrap()
-    }
-
     fn content(&mut self) -> Content {
         Content { size: self.roll(), hash: u128::from(self.roll()) << 64 | u128::from(self.roll()) }
     }

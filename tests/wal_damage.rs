@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "common/random.rs"]
+mod random;
 mod wal_common;
 
 use holdfast::error::ErrorKind;
 use holdfast::fs::sim::SimFs;
 use holdfast::wal::{Damage, DamageKind, Entry, Options, Recovery, SyncMode, WalError};
 
+use random::Random;
 use wal_common::{batch, entries, open, options, seen_from_outside};
 
 const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt];
@@ -157,14 +160,14 @@ fn a_segment_with_any_byte_flipped() {
 
 #[test]
 fn garbage_behind_a_segment() {
-    let mut dice = 1_u64;
+    let mut random = Random(1);
     for is_closed in [true, false] {
         let (fs, all) = log(is_closed);
         for path in [FIRST, CURRENT] {
             let content = fs.read_file(path).unwrap();
             for length in [1, 2, 17, 18, 22, 100, 5000] {
                 let mut bytes = content.to_vec();
-                bytes.extend(std::iter::repeat_with(|| random(&mut dice) as u8).take(length));
+                bytes.extend(std::iter::repeat_with(|| random.roll() as u8).take(length));
                 let fs = fs.after_kill();
                 fs.put_file(path, &bytes).unwrap();
                 let what = format!("{length} bytes behind {path}");
@@ -278,33 +281,24 @@ fn the_note_of_a_checkpoint_that_is_damaged() {
     }
 }
 
-/// A number that looks random (SplitMix64).
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut number = *state;
-    number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    number ^ (number >> 31)
-}
-
 /// Damage of every sort, many at a time: what is fuzzed is a log that is otherwise right, so
 /// that the reader gets further than the first byte.
 fn fuzz(seed: u64) {
-    let (fs, all) = log(random(&mut seed.clone()).is_multiple_of(2));
-    let mut state = seed;
+    let (fs, all) = log(Random(seed).roll().is_multiple_of(2));
+    let mut random = Random(seed);
     let paths = [FIRST, SECOND, CURRENT];
-    for _ in 0..1 + random(&mut state) % 4 {
-        let path = paths[random(&mut state) as usize % paths.len()];
+    for _ in 0..1 + random.below(4) {
+        let path = *random.pick(&paths);
         let Ok(content) = fs.read_file(path) else { continue };
         let mut bytes = content.to_vec();
-        let place = random(&mut state) as usize % (bytes.len() + 1);
-        let length = (random(&mut state) as usize % 64).min(bytes.len() - place);
-        let from = random(&mut state) as usize % (bytes.len() - length + 1);
-        match random(&mut state) % 6 {
+        let place = random.below(bytes.len() + 1);
+        let length = random.below(64).min(bytes.len() - place);
+        let from = random.below(bytes.len() - length + 1);
+        match random.below(6) {
             0 => bytes[place..place + length].fill(0),
-            1 => bytes[place..place + length]
-                .iter_mut()
-                .for_each(|byte| *byte = random(&mut state) as u8),
+            1 => {
+                bytes[place..place + length].iter_mut().for_each(|byte| *byte = random.roll() as u8)
+            }
             2 => bytes.copy_within(from..from + length, place),
             3 => bytes.truncate(place),
             4 => {

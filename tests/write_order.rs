@@ -395,3 +395,128 @@ fn submit(world: &Arc<World>, file: &'static str, number: u64) {
     let caller = Caller { world, file, number, answers: 0, is_gone: false };
     engine.submit(request(file, number, Options::default()), None, true, Box::new(caller));
 }
+
+/// Waits until nobody else is at it.
+fn wait_until(is_so: impl Fn() -> bool) {
+    for _ in 0..60_000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it never came to it");
+}
+
+/// Where there is much to do it takes a while until a thread looks for the file of a call. The
+/// call keeps its place all the same.
+#[test]
+fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
+    let world = world(1);
+    let (release, go) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    world.engine.in_turn(PathBuf::from("/else/three"), Options::default(), move |_lane| {
+        begun.send(()).unwrap();
+        let _ = go.recv();
+    });
+    has_begun.recv().unwrap();
+    *world.pending.lock().unwrap() = 2;
+    for (number, path) in [(1, "/dir/one"), (2, "/links/one")] {
+        let caller = Caller {
+            world: Arc::clone(&world),
+            file: "/dir/one",
+            number,
+            answers: 0,
+            is_gone: false,
+        };
+        let request = request(path, number, Options::default());
+        world.engine.submit(request, None, true, Box::new(caller));
+    }
+    // Longer than a folder that does not answer is waited for.
+    std::thread::sleep(Duration::from_millis(1200));
+    let writer = {
+        let world = Arc::clone(&world);
+        std::thread::spawn(move || {
+            world.engine.write_now(request("/dir/one", 3, Options::default()), None).unwrap();
+            world.look("/dir/one", 3, "written synchronously");
+        })
+    };
+    std::thread::sleep(Duration::from_millis(300));
+    drop(release);
+    writer.join().unwrap();
+    world.wait();
+    assert_eq!(world.complaints(), Vec::<String>::new());
+    assert_eq!(world.content("/dir/one"), 3);
+    assert_eq!(world.succeeded.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_folder_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere() {
+    let world = world(2);
+    world.fs.put_file("/dead/file", b"0").unwrap();
+    let (release, go) = std::sync::mpsc::channel::<()>();
+    let go = Mutex::new(go);
+    let is_asked = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&is_asked);
+    let hang = move |_: &SimFs, _: &Path| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let _ = go.lock().unwrap().recv();
+    };
+    world.fs.inject(Fault::intrude(hang).of(OperationKind::OpenFolder).on("/dead"));
+    *world.pending.lock().unwrap() = 1;
+    submit(&world, "/dead/file", 1);
+    wait_until(|| is_asked.load(Ordering::SeqCst) == 1);
+    let (told, done) = std::sync::mpsc::channel();
+    let writer = Arc::clone(&world);
+    std::thread::spawn(move || {
+        let written = writer.engine.write_now(request("/dir/one", 2, Options::default()), None);
+        told.send(written).unwrap();
+    });
+    let written = done.recv_timeout(Duration::from_secs(60));
+    drop(release);
+    written.expect("it waits for the dead folder").unwrap();
+    world.wait();
+    assert_eq!(world.content("/dir/one"), 2);
+}
+
+/// A write that fails together with others is made again. If it had come to its place before,
+/// it is too late to cancel it: the file has changed.
+#[test]
+fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again() {
+    let world = world(4);
+    world.fs.set_keeps_order(true);
+    let controls: Vec<_> = (0..2).map(|_| Arc::new(Control::default())).collect();
+    let cancel = {
+        let controls = controls.clone();
+        move |_: &SimFs, path: &Path| {
+            let is_first = path.to_string_lossy().contains("one");
+            controls[usize::from(!is_first)].cancel();
+        }
+    };
+    // Each is cancelled when it was looked at for the last time before its rename.
+    world.fs.inject(Fault::intrude(cancel).of(OperationKind::Rename).for_ever());
+    world.fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFilesystem));
+    let (release, go) = std::sync::mpsc::channel::<()>();
+    let go = Arc::new(Mutex::new(go));
+    for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
+        world.fs.put_file(name, b"0").unwrap();
+        let go = Arc::clone(&go);
+        world.engine.in_turn(name.into(), Options::default(), move |lane| {
+            let _ = go.lock().unwrap().recv();
+            drop(lane);
+        });
+    }
+    *world.pending.lock().unwrap() = 2;
+    for ((number, file), control) in [(1, "/dir/one"), (2, "/dir/two")].into_iter().zip(&controls) {
+        let caller = Caller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
+        let request = request(file, number, Options::default());
+        world.engine.submit(request, Some(Arc::clone(control)), false, Box::new(caller));
+    }
+    drop(release);
+    world.wait();
+    let wholes =
+        world.fs.log().iter().filter(|done| done.kind == OperationKind::SyncFilesystem).count();
+    assert_eq!(wholes, 1, "they did not meet");
+    assert_eq!([world.content("/dir/one"), world.content("/dir/two")], [1, 2]);
+    assert_eq!(world.succeeded.load(Ordering::SeqCst), 2);
+    assert_eq!(world.complaints(), Vec::<String>::new());
+}

@@ -60,6 +60,8 @@ pub struct NativeValue {
     pub holder: Option<NativeHolder>,
     /// The content of a file, if it exists.
     pub text: Option<String>,
+    /// A sync would not make it durable.
+    pub is_doubtful: Option<bool>,
     /// The number of a stream that is open now.
     pub stream: Option<f64>,
     /// Milliseconds since 1970.

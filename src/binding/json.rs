@@ -47,15 +47,19 @@ impl Port {
         };
         let answer = move |begun: Result<Begun, ErrorKind>| {
             let value = match begun {
-                Ok((Some(hold), text)) => match environment.holds.keep(hold) {
-                    Some(number) => Ok(NativeValue {
-                        hold: Some(number.into()),
+                Ok(Begun { hold, text, is_doubtful }) => {
+                    let is_locked = hold.is_some();
+                    let hold = hold.and_then(|hold| environment.holds.keep(hold));
+                    if is_locked && hold.is_none() {
+                        return;
+                    }
+                    Ok(NativeValue {
+                        hold: hold.map(f64::from),
                         text,
+                        is_doubtful: is_doubtful.then_some(true),
                         ..NativeValue::default()
-                    }),
-                    None => return,
-                },
-                Ok((None, text)) => Ok(NativeValue { text, ..NativeValue::default() }),
+                    })
+                }
                 Err(kind) => Err(kind),
             };
             environment.answer(id, Operation::UpdateJson, &path, value);

@@ -89,7 +89,8 @@ pub fn write_sync(
 #[napi]
 impl Port {
     /// The same under the file's lock: that of `inside`, if it is among these, or else one
-    /// that is waited for on the calling thread, for so many milliseconds.
+    /// that is waited for on the calling thread, for so many milliseconds. Under those of
+    /// `updating` a file is being updated, which would come over what is written.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn write_sync_locked(
@@ -99,6 +100,7 @@ impl Port {
         options: Option<WriteOptions>,
         is_observed: bool,
         inside: Vec<u32>,
+        updating: Vec<u32>,
         timeout: f64,
     ) -> Vec<Report> {
         let holds = &self.environment.holds;
@@ -108,9 +110,11 @@ impl Port {
                 write::make_parents(&Os, path, options.durability)?;
             }
             if let Some(number) = holds.find(&inside, &lock::key_of(path)?) {
-                return match holds.kind(number) {
-                    Some(Kind::Read) => Err(ErrorKind::Deadlock(path.clone())),
-                    _ => Ok(None),
+                let is_for_others =
+                    holds.kind(number) == Some(Kind::Read) || updating.contains(&number);
+                return match is_for_others {
+                    true => Err(ErrorKind::Deadlock(path.clone())),
+                    false => Ok(None),
                 };
             }
             let wanted = lock::Request {

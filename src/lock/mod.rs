@@ -4,25 +4,36 @@
 //! it when its holder dies, however it dies. The protocol, in [`kernel`], has two locks in
 //! a fixed order, so that readers that keep arriving cannot starve a writer. In one process
 //! [`queue`] serves waiters in the order of their calls, and lets at most one thread wait
-//! in the kernel for each lock. [`holder`] is the note in the lock file that tells people
-//! who has it; nothing depends on it.
+//! in the kernel for each lock; [`arrival`] brings each call to the queue of the lock that its
+//! path means ([`place`]). [`holder`] is the note in the lock file that tells people who has
+//! it; nothing depends on it.
 //!
 //! [`lockdir`] is another protocol, for living together with programs that use the package
 //! `proper-lockfile`. The two know nothing of each other.
 
+mod arrival;
 mod brief;
+mod hold;
 pub mod holder;
 mod kernel;
 pub mod lockdir;
 mod name;
+mod place;
 pub mod protocol;
 mod queue;
+mod settling;
 mod threads;
 pub mod turns;
+mod waiter;
 
+pub use arrival::{Before, Request, acquire};
 pub use brief::{Brief, try_lock};
+pub use hold::Hold;
 pub use holder::Holder;
-pub use queue::{Before, Hold, Key, Reply, Request, Waiter, acquire, inspect, key_of};
+pub use place::{Key, inspect, key_of};
+pub use waiter::{Reply, Waiter};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a lock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,4 +42,10 @@ pub enum Kind {
     Read,
     /// Alone.
     Write,
+}
+
+/// Takes a mutex of this process.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these can panic and leave a state half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -165,7 +165,7 @@ fn sync_folders<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) {
         if let Err(failure) = outcome {
             let failure = failure.duplicate().on(&target.folder_path);
             let error = AttemptError { kind: failure.into(), committed: true };
-            member.log.failed(&error);
+            abandon(fs, &member.draft, &error, &member.log);
             member.outcome = Some(Outcome::Done(Err(error)));
         }
     }

@@ -32,6 +32,7 @@ use crate::temp;
 
 mod arrival;
 mod control;
+mod doubt;
 mod durability;
 mod engine;
 mod epoch;
@@ -48,6 +49,7 @@ mod validate;
 
 pub use arrival::{Hook, watch_folders};
 pub use control::Control;
+pub use doubt::is_doubtful;
 pub use durability::Durability;
 pub use engine::{Client, Engine, Lane, engine};
 pub use epoch::run_together;
@@ -423,7 +425,7 @@ fn commit<F: FileSystem>(
     let number = sync_and_publish(fs, draft, job, control, log)?;
     let Draft { target, temp, .. } = draft;
     publish::make_durable(fs, target, temp, draft.syncs(job.options))
-        .inspect_err(|error| log.failed(error))?;
+        .inspect_err(|error| abandon(fs, draft, error, log))?;
     log.completed();
     Ok(number)
 }
@@ -466,11 +468,12 @@ fn publish<F: FileSystem>(
     Ok(number)
 }
 
-/// Takes the temp file of a failed attempt away.
+/// Takes the temp file of a failed attempt away, unless it has come to its place.
 fn abandon<F: FileSystem>(fs: &F, draft: &Draft<F>, error: &AttemptError, log: &Log<'_>) {
     log.failed(error);
-    if !error.committed {
-        log.cleaned_up(stage::discard(fs, &draft.target, &draft.temp));
+    match error.committed {
+        true => doubt::note(draft.temp.metadata.id),
+        false => log.cleaned_up(stage::discard(fs, &draft.target, &draft.temp)),
     }
 }
 

@@ -10,8 +10,8 @@
 //!
 //! A placed call may start once no call with a smaller number is still arriving, because that
 //! one may turn out to be for the same file. A folder that does not answer (a dead network
-//! file system) would hold up everything, so after [`PATIENCE`] an arriving call is no longer
-//! waited for.
+//! file system) would hold up everything, so a call whose file has been looked for longer than
+//! [`PATIENCE`] is no longer waited for.
 //!
 //! This file only keeps the books; it starts nothing and makes no system calls.
 
@@ -22,8 +22,12 @@ use std::time::{Duration, Instant};
 
 use crate::fs::FileId;
 
-/// How long an arriving call holds up those behind it.
+/// How long an arriving call holds up those behind it once somebody looks for its file.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same while nobody does, because all threads have other work: that is the fault of no
+/// folder, and where there is much to do it may take a while.
+const LONGEST_QUEUE: Duration = Duration::from_secs(30);
 
 /// Which file it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +68,7 @@ pub(super) trait Merge {
 pub(super) struct Order<T> {
     calls: u64,
     arriving: HashMap<PathBuf, Vec<Entry<T>>>,
-    /// The first call of each arriving group, and when it was made.
+    /// The first call of each arriving group, and how long it is waited for.
     unplaced: BTreeMap<u64, Instant>,
     /// Where the paths lead whose lanes exist.
     places: HashMap<PathBuf, Key>,
@@ -119,8 +123,16 @@ impl<T: Merge> Order<T> {
             return false;
         }
         self.arriving.insert(path.to_owned(), vec![entry]);
-        self.unplaced.insert(number, Instant::now());
+        self.unplaced.insert(number, Instant::now() + LONGEST_QUEUE);
         true
+    }
+
+    /// From now on somebody looks for the file that the calls for `path` are for.
+    pub(super) fn look_for(&mut self, path: &Path) {
+        let first = self.arriving.get(path).and_then(|group| group.first());
+        if let Some(until) = first.and_then(|first| self.unplaced.get_mut(&first.number)) {
+            *until = Instant::now() + PATIENCE;
+        }
     }
 
     /// Puts the calls that arrived for `path` into the lane of their file.
@@ -140,13 +152,40 @@ impl<T: Merge> Order<T> {
     }
 
     /// Puts a call whose file is known at the end of its lane, and takes the writes out that
-    /// wait there: it will stand for them.
-    pub(super) fn supersede(&mut self, key: &Key, item: T) -> Vec<T> {
+    /// wait there, or are arriving by the same path: it will stand for them.
+    pub(super) fn supersede(&mut self, path: &Path, key: &Key, item: T) -> Vec<T> {
         let number = self.number();
         let lane = self.lanes.entry(key.clone()).or_default();
-        let superseded = lane.take_if(|entry| entry.item.is_write());
+        let mut superseded = lane.take_if(|entry| entry.item.is_write());
         lane.waiting.push_back(Entry { number, item });
+        let group = self.arriving.remove(path).unwrap_or_default();
+        let until = group.first().and_then(|first| self.unplaced.remove(&first.number));
+        let (writes, others): (Vec<_>, Vec<_>) =
+            group.into_iter().partition(|entry| entry.item.is_write());
+        superseded.extend(writes.into_iter().map(|entry| entry.item));
+        if let (Some(first), Some(until)) = (others.first(), until) {
+            self.unplaced.insert(first.number, until);
+            self.arriving.insert(path.to_owned(), others);
+        }
         superseded
+    }
+
+    /// Takes out everything that nobody has begun: what is arriving, and what waits in lanes
+    /// that are free.
+    pub(super) fn take_idle(&mut self) -> Vec<T> {
+        self.unplaced.clear();
+        self.held_up.clear();
+        let groups = std::mem::take(&mut self.arriving).into_values().flatten();
+        let mut idle: Vec<T> = groups.map(|entry| entry.item).collect();
+        let free = self.lanes.iter_mut().filter(|(_, lane)| !lane.is_busy);
+        let free = free.map(|(key, lane)| {
+            idle.extend(lane.take_if(|_| true));
+            key.clone()
+        });
+        for key in free.collect::<Vec<_>>() {
+            self.forget_if_empty(&key);
+        }
+        idle
     }
 
     /// Takes those out of all that wait for which this is so.
@@ -216,9 +255,9 @@ impl<T: Merge> Order<T> {
 
     /// The smallest number that is still arriving and waited for.
     fn first_unplaced(&self) -> u64 {
-        let is_waited_for = |since: &Instant| since.elapsed() < PATIENCE;
+        let is_waited_for = |until: &Instant| Instant::now() < *until;
         // Nearly always this looks at no more than one.
-        let mut waited_for = self.unplaced.iter().filter(|(_, since)| is_waited_for(since));
+        let mut waited_for = self.unplaced.iter().filter(|(_, until)| is_waited_for(until));
         waited_for.next().map_or(u64::MAX, |(number, _)| *number)
     }
 }

@@ -131,14 +131,13 @@ impl FileSystem for Os {
     }
 
     fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
-        use rustix::io::Errno;
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(&folder.descriptor, name, flags, Mode::empty()) {
-            Ok(descriptor) => Ok(File { descriptor }),
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) => {
+        let outcome = self.open_to_write(folder, name);
+        match outcome.as_ref().err().and_then(Code::of) {
+            // It is read-only, or runs, or may not be written to.
+            Some(Code::EACCES | Code::EPERM | Code::EROFS | Code::ETXTBSY) => {
                 self.open(folder, name)
             }
-            Err(error) => Err(error.into()),
+            _ => outcome,
         }
     }
 

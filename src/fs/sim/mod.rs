@@ -34,11 +34,11 @@
 //! Three things reach the disk each on its own: the bytes of a file, its attributes
 //! (mode, owner), and the names in a folder.
 //!
-//! - [`sync_file`](FileSystem::sync_file) makes the bytes and the attributes of that
+//! - [`sync_file`](crate::fs::FileSystem::sync_file) makes the bytes and the attributes of that
 //!   file durable; not its name.
-//! - [`sync_data`](FileSystem::sync_data) makes the bytes and the size durable, and no
+//! - [`sync_data`](crate::fs::FileSystem::sync_data) makes the bytes and the size durable, and no
 //!   attributes.
-//! - [`sync_folder`](FileSystem::sync_folder) makes the names in that folder durable;
+//! - [`sync_folder`](crate::fs::FileSystem::sync_folder) makes the names in that folder durable;
 //!   not what is in the files, and not the name of the folder itself in the one above.
 //! - Without a sync, bytes may be lost, cut short or replaced by zeros, in full or in
 //!   part; bytes that were written over others are replaced or not, sector by sector (512
@@ -55,7 +55,7 @@
 //! That is [`Model::StrictPosix`]. [`Model::OrderedMetadata`] is what ext4 and xfs
 //! promise in addition, and what may be relied on where the file system is known:
 //! names, sizes and attributes change in order, in one log. There
-//! [`await_write_back`](FileSystem::await_write_back) means something, too.
+//! [`await_write_back`](crate::fs::FileSystem::await_write_back) means something, too.
 //!
 //! # What goes wrong
 //!
@@ -69,14 +69,17 @@
 //! Several devices, hard links, access control lists beyond mode bits, sticky folders,
 //! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
 //! cut does not undo that), write-back errors that show up without a sync, a
-//! [`rename_new`](FileSystem::rename_new) that takes two steps, and renames from one
+//! [`rename_new`](crate::fs::FileSystem::rename_new) that takes two steps, and renames from one
 //! folder to another. Symbolic links are made by tests only and are durable at once.
 //! [`Chunk::Memory`] is answered with `EFAULT`: there is no kernel here to read foreign
 //! memory.
+//!
+//! [`FileSystem`]: crate::fs::FileSystem
+//! [`Chunk::Memory`]: crate::payload::Chunk::Memory
 
 #![forbid(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,15 +87,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use self::disk::{Body, Disk, HandleUse, Names};
-use self::faults::Effect;
 use crate::errno::Code;
-use crate::fs::{FileSystem, FolderUse, Metadata, SyncRules};
-use crate::payload::Chunk;
+use crate::fs::Metadata;
 
 mod content;
 mod crash;
 mod disk;
 mod faults;
+mod operations;
 
 pub use self::crash::{CrashState, CrashStates, Description, Model};
 pub use self::disk::{Attributes, Copying};
@@ -485,489 +487,5 @@ impl SimFs {
     pub fn crash_states_seeded(&self, model: Model, most: usize, seed: u64) -> CrashStates {
         let disk = self.lock().disk.clone();
         crash::states(&disk, model, most, seed)
-    }
-}
-
-/// Operations that [`FileSystem`] does not have.
-impl SimFs {
-    /// Makes everything on the disk durable, as `syncfs` does.
-    ///
-    /// # Errors
-    ///
-    /// Only those that a fault injects. After a failure everything counts as written.
-    pub fn sync_filesystem(&self) -> io::Result<()> {
-        self.operate(
-            OperationKind::SyncFilesystem,
-            |_| (PathBuf::from("/"), String::new()),
-            Some(()),
-            |disk, _| {
-                disk.sync_filesystem();
-                Ok(())
-            },
-            Disk::sync_filesystem_failed,
-        )
-    }
-}
-
-fn handle_path(disk: &Disk, handle: u64) -> PathBuf {
-    disk.inode_of(handle).map_or_else(|_| PathBuf::from("(closed)"), |inode| disk.path_of(inode))
-}
-
-fn no_damage(_: &mut Disk) {}
-
-/// Whether a sync that fails so has not even tried to write anything.
-fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::EINTR
-            | Code::EACCES
-            | Code::EPERM
-            | Code::EBADF
-            | Code::EINVAL
-            | Code::ENOSYS
-            | Code::ENOTSUP
-    )
-}
-
-impl SimFs {
-    /// Does one operation, or what the faults make of it.
-    ///
-    /// `subject` says what it is about, for faults that concern a path, and for the log.
-    /// `ignored` is the answer if it is silently left out, where it can be. `effect` is
-    /// told how many bytes it may take. `damage` is done when the operation is made to
-    /// fail.
-    fn operate<T>(
-        &self,
-        kind: OperationKind,
-        subject: impl FnOnce(&Disk) -> (PathBuf, String),
-        ignored: Option<T>,
-        effect: impl FnOnce(&mut Disk, usize) -> io::Result<T>,
-        damage: impl FnOnce(&mut Disk),
-    ) -> io::Result<T> {
-        let mut shared = self.lock();
-        let (path, detail) = subject(&shared.disk);
-        shared.count += 1;
-        let number = shared.count;
-        let mut verdict = None;
-        if !shared.is_off {
-            verdict = faults::judge(&mut shared.faults, kind, &path);
-        }
-        if let Some(Effect::Intrude(act)) = &verdict {
-            drop(shared);
-            act(self, &path);
-            shared = self.lock();
-        }
-        if matches!(verdict, Some(Effect::PowerOff)) {
-            shared.is_off = true;
-        }
-
-        let mut fault = verdict.as_ref().map_or_else(String::new, |effect| format!("{effect:?}"));
-        let outcome = match verdict {
-            Some(Effect::PowerOff) => Err(Code::EIO.error()),
-            _ if shared.is_off => {
-                fault = "the power is off".to_owned();
-                Err(Code::EIO.error())
-            }
-            Some(Effect::Fail(code)) => {
-                if !is_refusal(code) {
-                    damage(&mut shared.disk);
-                }
-                Err(code.error())
-            }
-            Some(Effect::FailAfter(code)) => match effect(&mut shared.disk, usize::MAX) {
-                // A handle that nobody gets is closed, which takes the lock.
-                Ok(lost) => {
-                    drop(shared);
-                    drop(lost);
-                    shared = self.lock();
-                    Err(code.error())
-                }
-                Err(error) => Err(error),
-            },
-            Some(Effect::Ignore) if ignored.is_some() => ignored.ok_or_else(|| Code::EIO.error()),
-            Some(Effect::ShortWrite(most)) => effect(&mut shared.disk, most),
-            Some(Effect::Ignore | Effect::Intrude(_)) | None => {
-                effect(&mut shared.disk, usize::MAX)
-            }
-        };
-        let error = outcome.as_ref().err().map(|error| {
-            Code::of(error).map_or_else(|| error.to_string(), |code| code.name().to_owned())
-        });
-        shared.log.push(Performed { number, kind, path, detail, error, fault });
-        outcome
-    }
-
-    /// An operation by path.
-    fn by_path<T>(
-        &self,
-        kind: OperationKind,
-        path: &Path,
-        ignored: Option<T>,
-        effect: impl FnOnce(&mut Disk) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let subject = |_: &Disk| (path.to_owned(), String::new());
-        self.operate(kind, subject, ignored, |disk, _| effect(disk), no_damage)
-    }
-
-    /// An operation on a name in a folder.
-    fn by_name<T>(
-        &self,
-        kind: OperationKind,
-        folder: &SimFolder,
-        name: &OsStr,
-        detail: String,
-        ignored: Option<T>,
-        effect: impl FnOnce(&mut Disk, disk::Inode) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let number = folder.0.number;
-        let subject = |disk: &Disk| (handle_path(disk, number).join(name), detail);
-        let effect = |disk: &mut Disk, _| {
-            let inode = disk.inode_of(number)?;
-            effect(disk, inode)
-        };
-        self.operate(kind, subject, ignored, effect, no_damage)
-    }
-
-    /// An operation on something open.
-    fn by_handle<T>(
-        &self,
-        kind: OperationKind,
-        handle: &Handle,
-        detail: String,
-        ignored: Option<T>,
-        effect: impl FnOnce(&mut Disk, u64) -> io::Result<T>,
-    ) -> io::Result<T> {
-        let number = handle.number;
-        let subject = |disk: &Disk| (handle_path(disk, number), detail);
-        self.operate(kind, subject, ignored, |disk, _| effect(disk, number), no_damage)
-    }
-
-    fn handle(&self, number: u64) -> Handle {
-        Handle { fs: self.clone(), number }
-    }
-}
-
-impl FileSystem for SimFs {
-    type Folder = SimFolder;
-    type File = SimFile;
-
-    fn effective_user(&self) -> Option<u32> {
-        Some(self.lock().disk.process.uid)
-    }
-
-    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<SimFolder> {
-        let sync = purpose == FolderUse::NamesAndSync;
-        self.by_path(OperationKind::OpenFolder, path, None, |disk| {
-            disk.open_folder(path, sync).map(|number| SimFolder(self.handle(number)))
-        })
-    }
-
-    fn folder_metadata(&self, folder: &SimFolder) -> io::Result<Metadata> {
-        self.by_handle(
-            OperationKind::FolderMetadata,
-            &folder.0,
-            String::new(),
-            None,
-            |disk, handle| disk.metadata(disk.inode_of(handle)?),
-        )
-    }
-
-    fn make_folder(&self, path: &Path) -> io::Result<()> {
-        self.by_path(OperationKind::MakeFolder, path, Some(()), |disk| disk.make_folder(path))
-    }
-
-    fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.by_path(OperationKind::RemoveFolder, path, Some(()), |disk| disk.remove_folder(path))
-    }
-
-    fn names(&self, folder: &SimFolder) -> io::Result<Vec<OsString>> {
-        let number = &folder.0;
-        self.by_handle(OperationKind::Names, number, String::new(), None, |disk, handle| {
-            disk.list(disk.inode_of(handle)?)
-        })
-    }
-
-    fn metadata(&self, folder: &SimFolder, name: &OsStr) -> io::Result<Metadata> {
-        self.by_name(OperationKind::Metadata, folder, name, String::new(), None, |disk, folder| {
-            disk.metadata_of_name(folder, name)
-        })
-    }
-
-    fn modified(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SystemTime> {
-        self.by_name(OperationKind::Modified, folder, name, String::new(), None, |disk, folder| {
-            disk.modified_of_name(folder, name)
-        })
-    }
-
-    fn read_link(&self, folder: &SimFolder, name: &OsStr) -> io::Result<PathBuf> {
-        self.by_name(OperationKind::ReadLink, folder, name, String::new(), None, |disk, folder| {
-            disk.read_link(folder, name)
-        })
-    }
-
-    fn create_new(&self, folder: &SimFolder, name: &OsStr, mode: u32) -> io::Result<SimFile> {
-        let detail = format!("mode {mode:o}");
-        self.by_name(OperationKind::CreateNew, folder, name, detail, None, |disk, folder| {
-            disk.create_new(folder, name, mode).map(|number| SimFile(self.handle(number)))
-        })
-    }
-
-    fn open(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
-        self.by_name(OperationKind::Open, folder, name, String::new(), None, |disk, folder| {
-            disk.open_file(folder, name).map(|number| SimFile(self.handle(number)))
-        })
-    }
-
-    fn open_to_change(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
-        let kind = OperationKind::OpenToChange;
-        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
-            disk.open_to_change(folder, name).map(|number| SimFile(self.handle(number)))
-        })
-    }
-
-    fn open_to_write(&self, folder: &SimFolder, name: &OsStr) -> io::Result<SimFile> {
-        let kind = OperationKind::OpenToWrite;
-        self.by_name(kind, folder, name, String::new(), None, |disk, folder| {
-            disk.open_file_to_write(folder, name).map(|number| SimFile(self.handle(number)))
-        })
-    }
-
-    fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
-        self.by_handle(OperationKind::TryLock, &file.0, String::new(), Some(true), Disk::try_lock)
-    }
-
-    fn file_metadata(&self, file: &SimFile) -> io::Result<Metadata> {
-        self.by_handle(OperationKind::FileMetadata, &file.0, String::new(), None, |disk, handle| {
-            disk.metadata(disk.inode_of(handle)?)
-        })
-    }
-
-    fn write(&self, file: &SimFile, chunk: Chunk<'_>) -> io::Result<usize> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::Write,
-            |disk| (handle_path(disk, number), format!("{} bytes", chunk.len())),
-            Some(chunk.len()),
-            |disk, most| match chunk {
-                Chunk::Slice(bytes) => {
-                    let some = bytes.get(..most.min(bytes.len())).unwrap_or_default();
-                    disk.write(number, some)
-                }
-                Chunk::Memory { .. } => Err(Code::EFAULT.error()),
-            },
-            no_damage,
-        )
-    }
-
-    fn write_at(&self, file: &SimFile, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::WriteAt,
-            |disk| (handle_path(disk, number), format!("{} bytes at {offset}", bytes.len())),
-            Some(bytes.len()),
-            |disk, most| {
-                let some = bytes.get(..most.min(bytes.len())).unwrap_or_default();
-                disk.write_at(number, some, offset)
-            },
-            no_damage,
-        )
-    }
-
-    fn set_size(&self, file: &SimFile, size: u64) -> io::Result<()> {
-        let detail = format!("{size} bytes");
-        self.by_handle(OperationKind::SetSize, &file.0, detail, Some(()), |disk, handle| {
-            disk.set_size(handle, size)
-        })
-    }
-
-    fn read(&self, file: &SimFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let detail = format!("{} bytes at {offset}", buffer.len());
-        self.by_handle(OperationKind::Read, &file.0, detail, None, |disk, handle| {
-            disk.read(handle, buffer, offset)
-        })
-    }
-
-    fn clone_content(&self, source: &SimFile, into: &SimFile) -> io::Result<bool> {
-        let (from, detail) = (source.0.number, format!("of {}", source.0.number));
-        self.by_handle(OperationKind::CloneContent, &into.0, detail, None, |disk, into| {
-            disk.clone_content(from, into)
-        })
-    }
-
-    fn copy(
-        &self,
-        source: &SimFile,
-        offset: u64,
-        into: &SimFile,
-        most: usize,
-    ) -> io::Result<Option<usize>> {
-        let (from, number) = (source.0.number, into.0.number);
-        self.operate(
-            OperationKind::Copy,
-            |disk| (handle_path(disk, number), format!("{most} bytes of {from} at {offset}")),
-            None,
-            |disk, limit| disk.copy(from, offset, number, most.min(limit)),
-            no_damage,
-        )
-    }
-
-    fn set_owner(&self, file: &SimFile, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
-        let detail = format!("uid {uid:?}, gid {gid:?}");
-        self.by_handle(OperationKind::SetOwner, &file.0, detail, Some(()), |disk, handle| {
-            disk.set_owner(handle, uid, gid)
-        })
-    }
-
-    fn set_mode(&self, file: &SimFile, mode: u32) -> io::Result<()> {
-        let detail = format!("{mode:o}");
-        self.by_handle(OperationKind::SetMode, &file.0, detail, Some(()), |disk, handle| {
-            disk.set_mode(handle, mode)
-        })
-    }
-
-    fn report_write_errors(&self, file: &SimFile) -> io::Result<()> {
-        self.by_handle(
-            OperationKind::ReportWriteErrors,
-            &file.0,
-            String::new(),
-            Some(()),
-            |_, _| Ok(()),
-        )
-    }
-
-    fn sync_file(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::SyncFile,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_file(number),
-            |disk| disk.sync_file_failed(number),
-        )
-    }
-
-    fn sync_data(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::SyncData,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_data(number),
-            |disk| disk.sync_file_failed(number),
-        )
-    }
-
-    fn rename(
-        &self,
-        folder: &SimFolder,
-        _file: &SimFile,
-        from: &OsStr,
-        to: &OsStr,
-    ) -> io::Result<()> {
-        let detail = format!("-> {}", to.display());
-        self.by_name(OperationKind::Rename, folder, from, detail, Some(()), |disk, folder| {
-            disk.rename(folder, from, to)
-        })
-    }
-
-    fn rename_new(
-        &self,
-        folder: &SimFolder,
-        _file: &SimFile,
-        from: &OsStr,
-        to: &OsStr,
-    ) -> io::Result<()> {
-        let detail = format!("-> {}", to.display());
-        self.by_name(OperationKind::RenameNew, folder, from, detail, Some(()), |disk, folder| {
-            disk.rename_new(folder, from, to)
-        })
-    }
-
-    fn sync_folder(&self, folder: &SimFolder, file: Option<&SimFile>) -> io::Result<()> {
-        let number = folder.0.number;
-        self.operate(
-            OperationKind::SyncFolder,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_folder(number, file.is_some()),
-            |disk| disk.sync_folder_failed(number),
-        )
-    }
-
-    fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {
-        self.lock().disk.sync_rules
-    }
-
-    fn begin_write_back(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::BeginWriteBack,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            // A disk may write at any time: it changes nothing that could be relied on.
-            |_, _| Ok(()),
-            |disk| disk.sync_file_failed(number),
-        )
-    }
-
-    fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::AwaitWriteBack,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.await_write_back(number),
-            |disk| disk.sync_file_failed(number),
-        )
-    }
-
-    fn sync_file_system(&self, _folder: &SimFolder) -> io::Result<()> {
-        self.sync_filesystem()
-    }
-
-    fn sync_file_system_of(&self, _file: &SimFile) -> io::Result<()> {
-        self.sync_filesystem()
-    }
-
-    fn remove(&self, folder: &SimFolder, name: &OsStr) -> io::Result<()> {
-        self.by_name(
-            OperationKind::Remove,
-            folder,
-            name,
-            String::new(),
-            Some(()),
-            |disk, folder| disk.remove(folder, name),
-        )
-    }
-
-    fn removes_open_folders(&self) -> bool {
-        self.lock().disk.minds_open_folders
-    }
-
-    fn folder_modified(&self, folder: &SimFolder) -> io::Result<SystemTime> {
-        let kind = OperationKind::FolderModified;
-        self.by_handle(kind, &folder.0, String::new(), None, |disk, handle| {
-            Ok(disk.modified(disk.inode_of(handle)?))
-        })
-    }
-
-    fn set_folder_modified(&self, folder: &SimFolder, time: SystemTime) -> io::Result<()> {
-        let kind = OperationKind::SetFolderModified;
-        self.by_handle(kind, &folder.0, format!("{time:?}"), Some(()), |disk, handle| {
-            disk.set_modified(disk.inode_of(handle)?, time);
-            Ok(())
-        })
-    }
-
-    fn try_lock_folder(&self, folder: &SimFolder) -> io::Result<bool> {
-        let kind = OperationKind::TryLockFolder;
-        self.by_handle(kind, &folder.0, String::new(), Some(true), Disk::try_lock_folder)
-    }
-
-    fn exchange(&self, folder: &SimFolder, one: &OsStr, other: &OsStr) -> io::Result<bool> {
-        let detail = format!("<-> {}", other.display());
-        self.by_name(OperationKind::Exchange, folder, one, detail, None, |disk, folder| {
-            disk.exchange(folder, one, other)
-        })
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::folder::{self, Attempt, Beat, Place, SETTLING};
@@ -20,8 +20,8 @@ use crate::fs::os::Os;
 use crate::fs::{FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
 use crate::io::task::refused;
-use crate::lock::Kind;
-use crate::lock::queue::{Before, target_of};
+use crate::lock::place::target_of;
+use crate::lock::{Before, Kind, guard};
 use crate::metrics::{LockCall, LockHeld};
 use crate::target;
 
@@ -130,7 +130,7 @@ impl Waiter {
     }
 
     fn is_waiting(&self) -> bool {
-        lock(&self.reply).is_some()
+        guard(&self.reply).is_some()
     }
 
     fn only_tries(&self) -> bool {
@@ -138,7 +138,7 @@ impl Waiter {
     }
 
     fn settle(&self, outcome: Result<Hold, ErrorKind>) {
-        let reply = lock(&self.reply).take();
+        let reply = guard(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
         if let Some(reply) = reply {
             self.counted.ended(&outcome);
@@ -174,14 +174,14 @@ pub fn acquire_here(pool: &Pool, request: Request) -> Result<Hold, ErrorKind> {
     let outcome = Arc::new(Mutex::new(None));
     let place = Arc::clone(&outcome);
     let request = Request { timeout: Some(Duration::ZERO), ..request };
-    let waiter = Waiter::new(&request, Box::new(move |given| *lock(&place) = Some(given)));
+    let waiter = Waiter::new(&request, Box::new(move |given| *guard(&place) = Some(given)));
     let Some(queue) = arrive(pool, &waiter, request) else {
-        return lock(&outcome).take().unwrap_or_else(|| Err(refused()));
+        return guard(&outcome).take().unwrap_or_else(|| Err(refused()));
     };
     queue.pump_here();
     // Still under way when it is being taken over for somebody else.
     waiter.time_out();
-    lock(&outcome).take().unwrap_or_else(|| Err(refused()))
+    guard(&outcome).take().unwrap_or_else(|| Err(refused()))
 }
 
 /// Whether somebody holds a lock.
@@ -205,11 +205,6 @@ pub fn locate(naming: &Naming) -> Result<(Key, Option<PathBuf>), Failure> {
 }
 
 static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 struct Found {
     place: Place<Os>,
@@ -289,7 +284,7 @@ fn arrive(pool: &Pool, waiter: &Arc<Waiter>, request: Request) -> Option<Arc<Que
     if let Some(file) = file {
         let _ = waiter.file.set(file);
     }
-    let mut queues = lock(&QUEUES);
+    let mut queues = guard(&QUEUES);
     let queue = queues.entry(key.clone()).or_insert_with(|| {
         let (place, pool) = (Arc::new(place), pool.clone());
         Arc::new(Queue { key, place, pool, state: Mutex::default() })
@@ -360,7 +355,7 @@ enum Next {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        guard(&self.state)
     }
 
     /// Sees to it that whoever is next gets the lock. Called whenever something has changed.
@@ -529,7 +524,7 @@ impl Queue {
 
     /// Forgets the queue when nobody holds or wants the lock any more.
     fn retire(self: &Arc<Queue>) {
-        let mut queues = lock(&QUEUES);
+        let mut queues = guard(&QUEUES);
         let mut state = self.lock();
         let is_idle = !state.is_held && !state.is_asking && state.head().is_none();
         if is_idle && queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self)) {

@@ -206,14 +206,20 @@ impl<F: FileSystem + Clone> Engine<F> {
             // Whoever is to take it waits a few lines below.
             let _ = give.send(lane);
         }));
-        let superseded = self.order().supersede(&key, turn);
+        let superseded = self.order().supersede(&request.path, &key, turn);
         let mut superseded: Vec<_> = superseded.into_iter().filter_map(Item::into_write).collect();
         let paused = lock(&self.shared.paused).remove(&key);
         if let Some(paused) = paused {
             superseded.splice(0..0, paused.into_writes());
         }
         self.go_on(&key, None);
-        let lane = take.recv();
+        let lane = loop {
+            match take.recv_timeout(order::PATIENCE) {
+                // The threads, too, may be held up by what it is not to be held up by.
+                Err(mpsc::RecvTimeoutError::Timeout) => self.go_on(&key, None),
+                lane_or_nobody => break lane_or_nobody,
+            }
+        };
         // It answers for them, so it has to be as durable as they were to be.
         let levels = superseded.iter().map(|write| write.request.options.durability);
         request.options.durability = levels.fold(request.options.durability, Ord::max);
@@ -238,15 +244,29 @@ impl<F: FileSystem + Clone> Engine<F> {
         }
     }
 
-    fn run_on_a_thread(&self, job: impl FnOnce(&Engine<F>) + Send + 'static) {
+    /// Says whether it will be run. When the system refuses a thread, and there is none, the job
+    /// is dropped.
+    fn run_on_a_thread(&self, job: impl FnOnce(&Engine<F>) + Send + 'static) -> bool {
         let engine = self.clone();
-        let _ = self.shared.pool.submit(Box::new(move || job(&engine)));
+        let is_taken = self.shared.pool.submit(Box::new(move || job(&engine))).is_ok();
+        if !is_taken {
+            self.turn_away();
+        }
+        is_taken
     }
 
     /// The same for what is likely to stage a write.
-    fn bring_on(&self, job: impl FnOnce(&Engine<F>, Coming<F>) + Send + 'static) {
+    fn bring_on(&self, job: impl FnOnce(&Engine<F>, Coming<F>) + Send + 'static) -> bool {
         let coming = Coming::new(self);
-        self.run_on_a_thread(move |engine| job(engine, coming));
+        self.run_on_a_thread(move |engine| job(engine, coming))
+    }
+
+    /// There is no thread: those who wait for one are told so, and nobody who comes later waits
+    /// behind them.
+    fn turn_away(&self) {
+        let idle = self.order().take_idle();
+        // Not under the lock: what is dropped has something to say.
+        drop(idle);
     }
 
     fn is_anybody_coming(&self) -> bool {
@@ -255,18 +275,14 @@ impl<F: FileSystem + Clone> Engine<F> {
 
     /// Finds the lane of the calls that have arrived for a path, and starts what may start.
     fn place(&self, path: &Path, options: &Options, coming: Coming<F>) {
+        self.order().look_for(path);
         let (key, target) = self.find(path, options);
         let mut order = self.order();
         order.place(path, &key);
-        let group = order.start(&key);
         let released = order.released();
-        let is_anything_held_up = order.is_anything_held_up();
-        drop(order);
+        let group = self.start(order, &key);
         for key in released {
             self.bring_on(move |engine, coming| engine.go_on(&key, Some(coming)));
-        }
-        if is_anything_held_up {
-            self.look_after_later();
         }
         if let Some(group) = group {
             let found = target.map(|target| (target, options.clone()));
@@ -286,10 +302,20 @@ impl<F: FileSystem + Clone> Engine<F> {
         key.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None))
     }
 
-    /// Starts what comes next in a lane, if anything may.
+    /// Starts what comes next in a lane, if anything may. What may not yet is looked after.
+    fn start(&self, mut order: MutexGuard<'_, Order<Item<F>>>, key: &Key) -> Option<Vec<Item<F>>> {
+        let group = order.start(key);
+        let is_anything_held_up = order.is_anything_held_up();
+        drop(order);
+        if is_anything_held_up {
+            self.look_after_later();
+        }
+        group
+    }
+
+    /// Starts what comes next in a lane, if anything may, and runs it on this thread.
     fn go_on(&self, key: &Key, coming: Option<Coming<F>>) {
-        let group = self.order().start(key);
-        if let Some(group) = group {
+        if let Some(group) = self.start(self.order(), key) {
             self.launch(key.clone(), group, None, coming);
         }
     }
@@ -338,16 +364,15 @@ impl<F: FileSystem + Clone> Engine<F> {
         let engine = self.clone();
         let look = move || {
             engine.shared.looks_after.store(false, Ordering::SeqCst);
-            let mut order = engine.order();
-            let released = order.released();
-            let is_anything_held_up = order.is_anything_held_up();
-            drop(order);
+            let released = engine.order().released();
             released.iter().for_each(|key| engine.go_on(key, None));
-            if is_anything_held_up {
+            if engine.order().is_anything_held_up() {
                 engine.look_after_later();
             }
         };
-        let _ = self.shared.pool.submit_after(order::PATIENCE, Box::new(look));
+        if self.shared.pool.submit_after(order::PATIENCE, Box::new(look)).is_err() {
+            self.shared.looks_after.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Lets a write that has been cancelled notice it, where it is waiting.
@@ -394,14 +419,16 @@ impl<F: FileSystem + Clone> Drop for Lane<F> {
     fn drop(&mut self) {
         let mut order = self.engine.order();
         order.finish(&self.key);
-        let group = order.start(&self.key);
-        drop(order);
-        if let Some(group) = group {
+        if let Some(group) = self.engine.start(order, &self.key) {
             // At the back of the queue, so that other files get their turn too.
             let key = self.key.clone();
-            self.engine.bring_on(move |engine, coming| {
+            let is_launched = self.engine.bring_on(move |engine, coming| {
                 engine.launch(key, group, None, Some(coming));
             });
+            if !is_launched {
+                self.engine.order().finish(&self.key);
+                self.engine.turn_away();
+            }
         }
     }
 }

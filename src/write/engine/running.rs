@@ -213,7 +213,11 @@ impl<F: FileSystem + Clone> Running<F> {
             Outcome::Done(outcome) => self.conclude(outcome),
             Outcome::Alone { is_in_place } => {
                 self.lead.reply.client.stop();
-                (self.is_alone, self.is_in_place) = (true, is_in_place);
+                self.is_alone = true;
+                if is_in_place {
+                    // It is too late to cancel what is in its place.
+                    (self.is_in_place, self.lead.control) = (true, Arc::default());
+                }
                 let engine = self.lane.engine.clone();
                 engine.run_on_a_thread(move |_| self.run());
             }
@@ -251,7 +255,7 @@ impl<F: FileSystem + Clone> Running<F> {
     fn pause(self, delay: Duration) {
         let engine = self.lane.engine.clone();
         let (key, number) = (self.lane.key.clone(), self.number);
-        let is_cancelled = self.lead.control.is_cancelled();
+        let control = Arc::clone(&self.lead.control);
         lock(&engine.shared.paused).insert(key.clone(), self);
         let pool = engine.shared.pool.clone();
         let resume = move || {
@@ -264,7 +268,8 @@ impl<F: FileSystem + Clone> Running<F> {
                 running.run();
             }
         };
-        let delay = if is_cancelled { Duration::ZERO } else { delay };
+        // Whoever cancels it from now on finds it.
+        let delay = if control.is_cancelled() { Duration::ZERO } else { delay };
         let _ = pool.submit_after(delay, Box::new(resume));
     }
 

@@ -250,23 +250,13 @@ impl FileSystem for Os {
     }
 
     fn open_to_change(&self, folder: &Folder, name: &OsStr) -> io::Result<File> {
-        let (folder, name) = (folder.handle.as_handle(), Name::new(name)?);
-        let open = |access| {
-            let opening =
-                Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
-            native::open_at(folder, &name, &opening)
-        };
-        let handle = match open(GENERIC_READ | GENERIC_WRITE | DELETE) {
+        match self.open_to_write(folder, name) {
             // It is read-only, or may not be written to.
             Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
-                open(GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)?
+                open_existing(folder, name, GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)
             }
-            outcome => outcome?,
-        };
-        if metadata_of(handle.as_handle())?.kind != FileKind::File {
-            return Err(Code::ELOOP.error());
+            outcome => outcome,
         }
-        Ok(File { handle, position: AtomicU64::new(0) })
     }
 
     fn try_lock(&self, file: &File) -> io::Result<bool> {

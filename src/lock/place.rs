@@ -1,0 +1,71 @@
+//! Which lock a path means, and where its file is.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Holder, Kind, kernel, name};
+use crate::error::Failure;
+use crate::fs::os::{Folder, Os};
+use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
+use crate::target::{self, Target};
+
+/// Which lock is meant: the folder that holds its file, and the file's name in it.
+pub type Key = (FileId, OsString);
+
+/// Who has the lock of a file so that somebody who asked for this kind would have to wait; the
+/// outer `None` when nobody has. Only writers are known by name.
+pub fn inspect(path: &Path, kind: Kind) -> Result<Option<Option<Holder>>, Failure> {
+    let place = Place::find(path)?;
+    kernel::inspect(&place.folder, &place.name, kind).map_err(|failure| failure.on(&place.path))
+}
+
+/// Which lock is that of a file.
+pub fn key_of(path: &Path) -> Result<Key, Failure> {
+    Place::find(path).map(|place| place.key)
+}
+
+/// Where a lock file is.
+pub(super) struct Place {
+    pub(super) folder: Folder,
+    pub(super) key: Key,
+    pub(super) name: OsString,
+    pub(super) path: PathBuf,
+}
+
+impl Place {
+    pub(super) fn find(path: &Path) -> Result<Place, Failure> {
+        let target = target_of(path)?;
+        let folder = uninterrupted(|| Os.folder_metadata(&target.folder))
+            .map_err(|error| Failure::at("fstat", &target.folder_path, error))?;
+        let name = name::of(&target.name);
+        Ok(Place {
+            key: (folder.id, name.clone()),
+            path: target.folder_path.join(&name),
+            folder: target.folder,
+            name,
+        })
+    }
+}
+
+/// What a path to be locked means.
+pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
+    // A folder may be named with a separator at the end; it is locked as a whole, through a
+    // file beside it like any other.
+    let path = match path.components().next_back() {
+        // Only the system knows what it is called.
+        Some(Component::ParentDir) => {
+            &std::fs::canonicalize(path).map_err(|error| Failure::at("realpath", path, error))?
+        }
+        _ => without_end(path),
+    };
+    target::resolve(&Os, path, true, FolderUse::Names)
+}
+
+/// The path without separators at its end.
+fn without_end(path: &Path) -> &Path {
+    match (path.parent(), path.file_name()) {
+        // `components` ignores separators, and `.`, at the end.
+        (Some(_), Some(_)) => path.components().as_path(),
+        _ => path,
+    }
+}

@@ -1,0 +1,114 @@
+//! Somebody who waits for a lock, until he has an answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use super::queue::Queue;
+use super::turns::Waits;
+use super::{Before, Hold, Key, Kind, Request, guard};
+use crate::error::ErrorKind;
+use crate::io::Pool;
+use crate::metrics::LockCall;
+
+/// Takes the outcome: the lock, or why there is none.
+pub type Reply = Box<dyn FnOnce(Result<Hold, ErrorKind>) + Send>;
+
+/// Somebody who waits for a lock.
+pub struct Waiter {
+    pub(super) kind: Kind,
+    pub(super) timeout: Option<Duration>,
+    since: Instant,
+    /// The order of calls, in which waiters are served.
+    number: u64,
+    pub(super) inside: Vec<Key>,
+    pub(super) before: Mutex<Option<Before>>,
+    /// Taken by whoever settles the wait, so that this happens once.
+    reply: Mutex<Option<Reply>>,
+    pub(super) queue: OnceLock<Weak<Queue>>,
+    pool: Pool,
+    counted: LockCall,
+}
+
+impl Waits for Arc<Waiter> {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn is_waiting(&self) -> bool {
+        guard(&self.reply).is_some()
+    }
+
+    fn only_tries(&self) -> bool {
+        self.timeout.is_some_and(|timeout| timeout.is_zero())
+    }
+
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Waiter {
+    pub(super) fn new(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        let Request { path, kind, timeout, inside, before } = request;
+        Arc::new(Waiter {
+            kind,
+            timeout,
+            since: Instant::now(),
+            number: CALLS.fetch_add(1, Ordering::Relaxed),
+            inside,
+            before: Mutex::new(before),
+            reply: Mutex::new(Some(reply)),
+            queue: OnceLock::new(),
+            pool: pool.clone(),
+            counted: LockCall::new(path, kind),
+        })
+    }
+
+    /// Counts one who has not got the lock at once, and sets his timer.
+    pub(super) fn waits_from_here(self: Arc<Waiter>) {
+        if self.is_waiting() {
+            self.counted.waits();
+        }
+        if let Some(timeout) = self.timeout
+            && self.is_waiting()
+        {
+            let left = timeout.saturating_sub(self.since.elapsed());
+            let pool = self.pool.clone();
+            let _ = pool.submit_after(left, Box::new(move || self.time_out()));
+        }
+    }
+
+    pub(super) fn settle(&self, outcome: Result<Hold, ErrorKind>) {
+        let reply = guard(&self.reply).take();
+        // Otherwise the wait is over already, and a lock that came too late is given back.
+        if let Some(reply) = reply {
+            self.counted.ended(&outcome);
+            reply(outcome);
+        }
+    }
+
+    /// Ends the wait without a lock, unless it is over already.
+    pub fn cancel(self: &Arc<Waiter>) {
+        self.settle(Err(ErrorKind::Cancelled));
+        self.leave();
+    }
+
+    /// Lets those behind move up. Not on this thread: it may be JavaScript's.
+    fn leave(self: &Arc<Waiter>) {
+        if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
+            let _ = self.pool.submit(Box::new(move || queue.pump()));
+        }
+    }
+
+    fn time_out(self: &Arc<Waiter>) {
+        if !self.is_waiting() {
+            return;
+        }
+        if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
+            self.settle(Err(queue.locked(self)));
+            queue.pump();
+        }
+    }
+}
