@@ -1118,7 +1118,8 @@ export interface ManagedLock {
    * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
    * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
    *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost.
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost; errno names when the
+   *   system refuses, and then the lock is held as before.
    */
   extend(milliseconds: number): Promise<void>
   /** `release`, for `await using`. */
@@ -1399,13 +1400,58 @@ export interface UpdateTrace {
 }
 
 /**
+ * The same for `tracingChannel('holdfast:backup')`, {@link createBackup} and {@link restoreBackup}.
+ */
+export interface BackupTrace {
+  readonly operation: 'create backup' | 'restore backup'
+  /** The file that is copied, or that is put back, as it was given to the call. */
+  readonly path: string
+  /** With `'restore backup'`: the backup, as it was given to the call. */
+  readonly backup?: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:transaction')` and {@link transaction}: from the wait for
+ * the locks until they are given back.
+ */
+export interface TransactionTrace {
+  readonly operation: 'transaction'
+  /** The files, as they were given to the call. */
+  readonly paths: readonly string[]
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. What the function throws, too. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:wal')` and write-ahead logs: {@link openWal} (not
+ * `readOnly`), `append` and `writeBatch`, the sync of `flush`, `checkpoint` and `close`; what
+ * `onFlush` has caused, too. No entry is told.
+ */
+export interface WalTrace {
+  readonly operation: 'open wal' | 'wal append' | 'wal flush' | 'wal checkpoint' | 'wal close'
+  /** The folder of the log, as it was given to {@link openWal}. */
+  readonly dir: string
+  /** Those that it is about, where it is not about all. */
+  readonly collections?: readonly string[]
+  /** With `'wal append'`: how many. */
+  readonly entries?: number
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
  * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
- * {@link acquireLock} and {@link tryAcquireLock} for their lock. That a try does not get it is an
- * error with `code` `'ELOCKED'` here.
+ * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. That a try
+ * does not get it is an error with `code` `'ELOCKED'` here. A read lock that a manager grants under
+ * a write lock of its own is not told; a wait that ends so fails here with an `AbortError`.
  */
 export interface LockTrace {
   readonly operation: 'lock'
-  /** The file, as it was given to the call. */
+  /** The file or folder, as it was given to the call. */
   readonly path: string
   readonly kind: LockKind
   /** What the call fails with, from the event `error` on. */

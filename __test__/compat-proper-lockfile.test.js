@@ -108,6 +108,28 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.deepEqual(names(path.dirname(file)), [])
     })
 
+    test('a folder that is missing', async (t) => {
+      const file = path.join(newFolder(t), 'missing', 'file')
+      const options = { realpath: false }
+      await assert.rejects(lockfile.lock(file, options), { code: 'ENOENT' })
+      assert.throws(() => lockfile.lockSync(file, options), { code: 'ENOENT' })
+      assert.equal(await lockfile.check(file, options), false)
+      assert.equal(lockfile.checkSync(file, options), false)
+      await assert.rejects(lockfile.unlock(file, options), NOT_ACQUIRED)
+    })
+
+    test('options that are empty are left out', async (t) => {
+      const file = newFile(t)
+      for (const empty of /** @type {any[]} */ ([{ lockfilePath: null }, { lockfilePath: '' }, { stale: null }, { update: null }, { retries: null }])) {
+        const release = await lockfile.lock(file, empty)
+        assert.ok(fs.existsSync(`${file}.lock`), JSON.stringify(empty))
+        await release()
+      }
+      fs.mkdirSync(`${file}.lock`)
+      age(`${file}.lock`, 5)
+      assert.equal(await lockfile.check(file, /** @type {any} */ ({ stale: null })), false)
+    })
+
     test('realpath: a symbolic link is its file, or is itself', async (t) => {
       const file = newFile(t)
       const link = path.join(path.dirname(file), 'link')
@@ -167,6 +189,18 @@ for (const [name, module] of Object.entries(implementations)) {
       await (await lockfile.lock(file, { retries: 2 }))()
     })
 
+    test('retries as pauses', async (t) => {
+      const file = newFile(t)
+      const release = await lockfile.lock(file)
+      for (const retries of [[], [20], [20, 30]]) await assert.rejects(lockfile.lock(file, { retries }), HELD)
+      const pauses = new Array(GUARD / 100).fill(100)
+      const waiting = lockfile.lock(file, { retries: pauses })
+      await wait(50)
+      await release()
+      await (await waiting)()
+      lockfile.lockSync(file, /** @type {any} */ ({ retries: [] }))()
+    })
+
     test('retries are for every failure', async (t) => {
       const file = newFile(t)
       const folder = path.join(path.dirname(file), 'later')
@@ -221,6 +255,8 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.ok(error instanceof Error)
       assert.equal(/** @type {any} */ (error).code, 'ECOMPROMISED')
       assert.match(error.message, /^ENOENT: no such file or directory, stat /)
+      const { errno, syscall, path: folder } = /** @type {any} */ (error)
+      assert.deepEqual({ errno, syscall, folder }, { errno: process.platform === 'win32' ? -4058 : -2, syscall: 'stat', folder: `${file}.lock` })
       await assert.rejects(lockfile.unlock(file), NOT_ACQUIRED)
       await (await lockfile.lock(file))()
     })
@@ -347,6 +383,25 @@ describe('on purpose otherwise than the package', LIMITS, () => {
     fs.mkdirSync(`${file}.lock`)
     await assert.rejects(release(), { code: 'ECOMPROMISED' })
     assert.ok(fs.existsSync(`${file}.lock`))
+  })
+
+  // The loss came in one piece with the lock, and nobody was told.
+  test('a lock that is lost before JavaScript has run again is compromised', async (t) => {
+    const file = newFile(t)
+    /** @type {Promise<Error & { code?: string }>} */
+    const told = new Promise((resolve) => {
+      const options = { realpath: false, stale: 2000, update: 1000, onCompromised: resolve }
+      lockfile.lock(file, options).then((release) => t.after(() => assert.rejects(release(), RELEASED)))
+    })
+    while (!fs.existsSync(`${file}.lock`));
+    const pause = (/** @type {number} */ time) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, time)
+    pause(200)
+    fs.rmdirSync(`${file}.lock`)
+    pause(2500)
+    const alive = setInterval(() => {}, 1000)
+    assert.equal((await told).code, 'ECOMPROMISED')
+    clearInterval(alive)
+    await assert.rejects(lockfile.unlock(file), NOT_ACQUIRED)
   })
 
   test('who waits has the lock when it is free, and those of one process in their order', async (t) => {

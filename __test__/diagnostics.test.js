@@ -11,7 +11,8 @@ const native = require('../lib/binding.js')
 const { failure, fullDisk, holdfast, inChild, newFolder, noMount } = require('./helpers.js')
 
 const {
-  AtomicOperations, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createBackup, tryAcquireLock, updateJsonFile, withLock,
+  AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createBackup, openWal, restoreBackup,
+  transaction, tryAcquireLock, updateJsonFile, withLock,
 } = holdfast
 
 /** @type {(() => void)[]} */
@@ -194,6 +195,98 @@ describe('tracing locks', () => {
     await withLock(file, () => {})
     await earlier.release()
     assert.deepEqual(released.map(({ path }) => path), [file], 'nobody was there when the other was taken')
+  })
+})
+
+describe('tracing the rest', () => {
+  for (const protocol of /** @type {const} */ (['kernel', 'proper-lockfile'])) {
+    test(`LockManager (${protocol}): its locks, and what it does not get`, async (t) => {
+      const folder = newFolder(t)
+      const { told, events } = trace('holdfast:lock')
+      const acquired = listen('holdfast:lock:acquired')
+      const released = listen('holdfast:lock:released')
+      const manager = new LockManager()
+      const write = await manager.acquireWriteLock(folder, { protocol })
+      assert.deepEqual(events(), SUCCESS)
+      assert.deepEqual(told[0]?.context, { operation: 'lock', path: folder, kind: 'write', result: undefined })
+      const read = await manager.acquireReadLock(folder, { protocol })
+      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      assert.deepEqual(events().slice(4), FAILURE)
+      const error = /** @type {any} */ (told.at(-1)?.error)
+      assert.ok(error instanceof holdfast.SessionFileError)
+      assert.deepEqual([error.code, error.path], ['ELOCKED', folder])
+      assert.equal(await failure(() => new LockManager().acquireWriteLock(folder, { protocol, retries: 0 })), told.at(-1)?.error)
+      await write.release()
+      assert.deepEqual(released, [], 'somebody reads under it')
+      await read.release()
+      assert.deepEqual([acquired, released].map((all) => all.map(({ path, kind }) => [path, kind])), [[[folder, 'write']], [[folder, 'write']]])
+    })
+  }
+
+  test('backups', async (t) => {
+    const file = newFile(t)
+    await atomicWrite(file, 'bytes')
+    const { told, events } = trace('holdfast:backup')
+    const backup = await createBackup(file, { durability: 'none' })
+    await restoreBackup(backup, file)
+    assert.deepEqual(events(), [...SUCCESS, ...SUCCESS])
+    assert.deepEqual(told[0]?.context, { operation: 'create backup', path: file, durability: 'none', result: undefined })
+    assert.deepEqual(told[4]?.context, { operation: 'restore backup', path: file, backup, durability: 'full', result: undefined })
+    for (const call of [() => createBackup(`${file}-missing`), () => restoreBackup(`${file}-missing`, file)]) {
+      told.length = 0
+      const error = await failure(call)
+      assert.deepEqual(events(), FAILURE)
+      assert.equal(told[2]?.error, error)
+    }
+    told.length = 0
+    await failure(() => createBackup(file, /** @type {any} */ ({ keep: 0 })))
+    assert.deepEqual(told, [])
+  })
+
+  test('transactions', async (t) => {
+    const folder = newFolder(t)
+    const paths = ['one', 'two'].map((name) => path.join(folder, name))
+    const { told, events } = trace('holdfast:transaction')
+    await transaction(paths, (tx) => tx.write(/** @type {string} */ (paths[0]), 'bytes'))
+    assert.deepEqual(events(), SUCCESS)
+    assert.deepEqual(told[0]?.context, { operation: 'transaction', paths, durability: 'full', result: undefined })
+    const own = new Error('own')
+    const thrown = await failure(() => transaction(paths, () => {
+      throw own
+    }, { durability: 'none' }))
+    assert.deepEqual(events().slice(4), FAILURE)
+    assert.deepEqual([thrown, told.at(-1)?.error, told.at(-1)?.context.durability], [own, own, 'none'])
+  })
+
+  test('write-ahead logs, and not what is in them', async (t) => {
+    const dir = path.join(newFolder(t), 'log')
+    const { told } = trace('holdfast:wal')
+    const wal = await openWal(dir)
+    const entry = /** @type {const} */ ({ id: 'id', op: 'insert', payload: 'secret' })
+    await wal.append('one', [entry, entry])
+    await wal.writeBatch([{ collection: 'one', ...entry }, { collection: 'two', ...entry }])
+    await wal.flush('one')
+    await wal.checkpoint('one', 1n)
+    const error = await failure(() => wal.append('../one', [entry]))
+    await wal.close()
+    const closed = await failure(() => wal.append('one', [entry]))
+    const of = (/** @type {string} */ wanted) => told.filter(({ event }) => event === wanted).map(({ context: { result, error, ...about } }) => about)
+    const calls = [
+      { operation: 'open wal', dir },
+      { operation: 'wal append', dir, collections: ['one'], entries: 2 },
+      { operation: 'wal append', dir, collections: ['one', 'two'], entries: 2 },
+      { operation: 'wal flush', dir, collections: ['one'] },
+      { operation: 'wal checkpoint', dir, collections: ['one'] },
+      { operation: 'wal append', dir, collections: ['../one'], entries: 1 },
+      { operation: 'wal close', dir },
+      { operation: 'wal append', dir, collections: ['one'], entries: 1 },
+    ]
+    for (const event of ['start', 'end', 'asyncStart', 'asyncEnd']) assert.deepEqual(of(event), calls)
+    assert.deepEqual(told.filter(({ event }) => event === 'error').map(({ error }) => error), [error, closed])
+    assert.ok(!JSON.stringify(told).includes('secret'))
+    const other = await openWal(dir)
+    assert.equal(await failure(() => openWal(dir, { timeout: 0 })), told.at(-1)?.error)
+    await other.close()
   })
 })
 

@@ -7,7 +7,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
-const { failure, holdfast, names, newFolder } = require('./helpers.js')
+const { failure, holdfast, mount, names, newFolder, noMount, tinyDisk } = require('./helpers.js')
 const vectra = require('../vectra.js')
 const { GUARD, Peer } = require('./programs/lock-peer.js')
 
@@ -285,9 +285,25 @@ test('a lock that is lost aborts its signal, also for those who read under it', 
   clearInterval(alive)
   assert.equal(write.signal.reason.code, 'ECOMPROMISED')
   await assert.rejects(write.extend(1000), { code: 'ECOMPROMISED' })
-  // The last of them gives it back.
-  await write.release()
+  // Each is told, and not only the last of them, which gives it back.
+  await assert.rejects(write.release(), { code: 'ECOMPROMISED' })
   await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
+})
+
+test('extend does not say that it has extended a lock when it has not', { ...LIMITS, skip: noMount }, async (t) => {
+  const folder = tinyDisk(t)
+  const lock = await lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' })
+  const before = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
+  mount(t, folder, '-o', 'remount,ro')
+  const error = await failure(() => lock.extend(60_000))
+  assert.ok(error instanceof SessionFileError)
+  assert.deepEqual([error.code, error.path, error.syscall], ['EROFS', folder, 'utime'])
+  assert.equal(fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs, before)
+  assert.equal(lock.signal.aborted, false)
+  mount(t, folder, '-o', 'remount,rw')
+  await lock.extend(60_000)
+  assert.ok(fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs >= before + 59_000)
+  await lock.release()
 })
 
 test('many readers, in several processes, go together, and beside no writer', LIMITS, async (t) => {

@@ -11,7 +11,7 @@ const { after, describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const lockfile = require('proper-lockfile')
-const { failure, holdfast, names, newFolder, notUnix, root } = require('./helpers.js')
+const { NOBODY, failure, holdfast, inChild, names, newFolder, notRoot, notUnix, root } = require('./helpers.js')
 const { GUARD, Peer } = require('./programs/lock-peer.js')
 
 const { SessionFileError, acquireLock, isLocked, tryAcquireLock, updateJsonFile, withLock } = holdfast
@@ -150,6 +150,21 @@ describe('in one process', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
   })
 
+  test('a lock folder of another user, who lets nobody look into it, is held until it is stale', { skip: notRoot }, async (t) => {
+    const file = newFile(t)
+    fs.chmodSync(path.dirname(file), 0o777)
+    fs.mkdirSync(`${file}.lock`, { mode: 0o700 })
+    const program = (/** @type {any} */ { file }, /** @type {any} */ { holdfast, outcome }) =>
+      outcome(() => holdfast.acquireLock(file, { protocol: 'proper-lockfile', timeout: 50 }))
+    const held = await inChild(program, { file }, { user: NOBODY })
+    assert.equal(held.code, 'ELOCKED')
+    // Whether he lives cannot be told.
+    age(file, 60)
+    const stale = await inChild(program, { file }, { user: NOBODY })
+    assert.deepEqual([stale.code, stale.syscall], ['EACCES', 'open'])
+    assert.ok(fs.existsSync(`${file}.lock`))
+  })
+
   test('wrong options are told before anything happens', async (t) => {
     const file = newFile(t)
     for (const [options, code, word] of /** @type {[any, string, string][]} */ ([
@@ -213,6 +228,26 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
       await (await acquireLock(file, { ...PROTOCOL, timeout: 0 })).release()
     })
   }
+
+  // The number of the lost folder was free again, the next one had it, and the end of the process
+  // removed that one: somebody else's lock.
+  test('is not what the end of the process removes, although it has the same number', { skip: notUnix }, async (t) => {
+    const file = newFile(t)
+    const peer = new Peer(t)
+    await peer.run(async ({ holdfast, kept }, file, options) => {
+      kept.lock = await holdfast.acquireLock(file, options)
+    }, file, QUICK)
+    const { ino } = fs.statSync(`${file}.lock`)
+    fs.rmdirSync(`${file}.lock`)
+    await peer.run(async ({ kept }) => {
+      const { signal } = kept.lock
+      if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
+    })
+    fs.mkdirSync(`${file}.lock`)
+    if (fs.statSync(`${file}.lock`).ino !== ino) t.diagnostic('this file system has given it another number')
+    await peer.kill('SIGTERM')
+    assert.ok(fs.existsSync(`${file}.lock`))
+  })
 
   test('withLock fails when it was lost before the function had ended, and passes on what that throws', async (t) => {
     const file = newFile(t)

@@ -9,7 +9,7 @@ import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
 import {
   metrics, resetMetrics,
   type Histogram, type LockAcquired, type LockContention, type LockKind, type LockReleased, type LockTrace, type Metrics, type UpdateTrace,
-  type WriteStep, type WriteTrace,
+  type BackupTrace, type TransactionTrace, type WalTrace, type WriteStep, type WriteTrace,
 } from '../index.js'
 import * as everything from '../index.js'
 
@@ -194,7 +194,7 @@ writeTraces.subscribe({
     expect<Equal<typeof error, unknown>>()
   },
 })
-const told: [WriteTrace, UpdateTrace, LockTrace, LockAcquired, LockReleased, WriteStep] = null!
+const told: [WriteTrace, UpdateTrace, LockTrace, LockAcquired, LockReleased, WriteStep, BackupTrace, TransactionTrace, WalTrace] = null!
 expect<Equal<(typeof told)[2]['kind'], LockKind>>()
 expect<Equal<(typeof told)[3]['waited'], number>>()
 expect<Equal<(typeof told)[4]['held'], number>>()

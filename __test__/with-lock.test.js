@@ -12,7 +12,7 @@ const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { promisify } = require('node:util')
 const {
-  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, notLinux, notRoot, notUnix, root, tinyDisk,
+  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace, notLinux, notRoot, notUnix, root, tinyDisk,
 } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 
@@ -1093,6 +1093,22 @@ describe('the lock file', LIMITS, () => {
       assert.deepEqual(await isLocked(file), { locked: true })
     })
     await assertFree(file)
+  })
+
+  test('on a file system without locks: an error that names the other protocol, and nobody has it', { skip: noStrace }, async (t) => {
+    const file = newFile(t)
+    const command = ['strace', '-f', '-o', '/dev/null', '-P', lockFileOf(file), '-e', 'trace=fcntl', '-e', 'inject=fcntl:error=ENOLCK']
+    const { write, read, update, other } = await inChild(async ({ file }, { holdfast, outcome }) => ({
+      write: await outcome(() => holdfast.acquireLock(file)),
+      read: await outcome(() => holdfast.withLock(file, () => {}, { kind: 'read' })),
+      update: await outcome(() => holdfast.updateJsonFile(file, () => {}, { defaultValue: {} })),
+      other: await outcome(() => holdfast.withLock(file, () => holdfast.updateJsonFile(file, () => {}, { defaultValue: {}, lock: false }), { protocol: 'proper-lockfile' })),
+    }), { file }, { command })
+    for (const error of [write, read, update]) {
+      assert.deepEqual([error.code, error.syscall, error.cause.path], ['ENOLCK', 'fcntl', lockFileOf(file)])
+      assert.match(error.hint, /protocol: 'proper-lockfile'/)
+    }
+    assert.equal(other, 'success')
   })
 
   test('in a missing folder: ENOENT, and under a file: ENOTDIR', async (t) => {

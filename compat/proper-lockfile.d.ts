@@ -7,8 +7,9 @@
  * event loop does not lose it. Who waits has a lock as soon as it is free, and not at the next
  * attempt. A stale lock is never taken over by two at once, and is had 200 ms later. A lock that
  * somebody else has taken is not removed when it is given back: `release()` rejects with
- * `ECOMPROMISED`. Unknown options are refused by name, and `fs` must be `node:fs` itself or be left
- * out. Signals that end the process remove its locks without a handler in JavaScript.
+ * `ECOMPROMISED`. Unknown options are refused by name, and so are values of a wrong type; `fs` must
+ * be `node:fs` itself or be left out. A file in the place of the lock folder is an error (`ENOTDIR`)
+ * whatever its age. Signals that end the process remove its locks without a handler in JavaScript.
  *
  * @example
  * ```js
@@ -72,8 +73,8 @@ declare namespace lock {
 
   /** The options of {@link lock}. */
   export interface LockOptions extends LockSyncOptions {
-    /** How often to try again. @default 0 */
-    retries?: number | RetryOptions | undefined
+    /** How often to try again, and when; or the pauses between attempts, in milliseconds. @default 0 */
+    retries?: number | readonly number[] | RetryOptions | undefined
   }
 
   /**

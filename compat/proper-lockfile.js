@@ -6,18 +6,20 @@
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
 const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/arguments.js')
-const { causeOf, lossText } = require('../lib/errors.js')
+const { causeOf, errnoOf, lossOf } = require('../lib/errors.js')
 const { acquireFolder } = require('../lib/lock.js')
 const { FolderHold, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldNow, locate, locateNow } = require('../lib/lock-folder.js')
 
 const LONGEST = 2 ** 31 - 1
 
 const checks = {
-  stale: number,
+  stale: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? 0 : number(value, name)),
   update: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? undefined : number(value, name)),
   retries,
   realpath: boolean,
-  lockfilePath: (/** @type {unknown} */ value) => nodePath.resolve(toPath(value, 'lockfilePath')),
+  // Nothing is the same as none.
+  lockfilePath: (/** @type {unknown} */ value) =>
+    value === null || value === '' || value === false ? undefined : nodePath.resolve(toPath(value, 'lockfilePath')),
   onCompromised: callback,
   fs: nodeFileSystem,
 }
@@ -39,9 +41,12 @@ function number(value, name) {
   return value
 }
 
-/** @param {unknown} value @param {string} name @returns {{ [K in keyof typeof retryChecks]?: ReturnType<typeof retryChecks[K]> }} */
+/** @typedef {{ [K in keyof typeof retryChecks]?: ReturnType<typeof retryChecks[K]> } & { pauses?: number[] }} Retries */
+
+/** @param {unknown} value @param {string} name @returns {Retries} */
 function retries(value, name) {
   if (value === null || value === false) return { retries: 0 }
+  if (Array.isArray(value)) return { pauses: value.map((pause) => number(pause, name)) }
   if (typeof value === 'number') return { retries: number(value, name) }
   if (typeof value !== 'object') throw wrongType(name, 'of type number or object', value)
   return readOptions(value, retryChecks, 'the "retries" option')
@@ -109,13 +114,16 @@ function keep(hold, file, onCompromised) {
   /** @type {Held} */
   const own = { hold, isReleased: false }
   locks.set(file, own)
-  hold.signal.addEventListener('abort', () => {
+  const onLoss = () => {
     if (own.isReleased) return
     forget(file, own)
     // The lock itself is free: what is left is to be tidied up.
     hold.release().catch(() => {})
-    onCompromised(compromised(hold.signal.reason))
-  }, { once: true })
+    onCompromised(lost(lossOf(hold.signal.reason)))
+  }
+  // It may have been lost before JavaScript was told that it is had.
+  if (hold.signal.aborted) queueMicrotask(onLoss)
+  else hold.signal.addEventListener('abort', onLoss, { once: true })
   return own
 }
 
@@ -130,9 +138,11 @@ function throwIt(error) {
   throw error
 }
 
-/** @param {Error} reason */
-function compromised(reason) {
-  return coded(lossText(reason) ?? 'Unable to update lock within the stale threshold', 'ECOMPROMISED')
+/** A lock that was lost: the system's error, or that somebody else has it. @param {import('../lib/binding.js').NativeError | undefined} loss */
+function lost(loss) {
+  const { cause, syscall, path } = loss ?? {}
+  if (cause === undefined) return coded('Unable to update lock within the stale threshold', 'ECOMPROMISED')
+  return Object.assign(coded(cause, 'ECOMPROMISED'), { errno: errnoOf(/^\w*/.exec(cause)?.[0] ?? ''), syscall, path })
 }
 
 /** @param {string} message @param {string} code */
@@ -149,12 +159,15 @@ function coded(message, code) {
 function translated(failure, file) {
   if (failure instanceof Error) return failure
   if (failure.kind === 'locked') return Object.assign(coded('Lock file is already being held', 'ELOCKED'), { file })
-  if (failure.kind === 'lost') return coded(failure.cause ?? 'Unable to update lock within the stale threshold', 'ECOMPROMISED')
+  if (failure.kind === 'lost') return lost(failure)
   return causeOf(failure)
 }
 
 const alreadyReleased = () => coded('Lock is already released', 'ERELEASED')
 const notAcquired = () => coded('Lock is not acquired/owned by you', 'ENOTACQUIRED')
+
+/** Whether there is nothing where the lock would be, not even a folder. @param {any} failure */
+const isNowhere = (failure) => failure.code === 'ENOENT' && failure.syscall === 'open'
 
 /** Whether a lock that was to be given back was not there any more, and nobody else's was. @param {any} failure */
 const isGone = (failure) => failure.kind === 'lost' && failure.cause !== undefined
@@ -162,9 +175,10 @@ const isGone = (failure) => failure.kind === 'lost' && failure.cause !== undefin
 /**
  * The pauses between attempts, the shortest first.
  *
- * @param {{ [K in keyof typeof retryChecks]?: ReturnType<typeof retryChecks[K]> }} options
+ * @param {Retries} options
  */
-function pauses({ retries = 10, factor = 2, minTimeout = 1000, maxTimeout = Infinity, randomize = false, forever = false }) {
+function pausesOf({ pauses, retries = 10, factor = 2, minTimeout = 1000, maxTimeout = Infinity, randomize = false, forever = false }) {
+  if (pauses) return pauses
   if (minTimeout > maxTimeout) throw new Error('minTimeout is greater than maxTimeout')
   const count = retries === 0 && forever ? 1 : retries
   const all = Array.from({ length: count }, (_, i) => {
@@ -178,12 +192,12 @@ function pauses({ retries = 10, factor = 2, minTimeout = 1000, maxTimeout = Infi
  * Takes a lock, as often as is asked for. Between attempts that found it held it is waited for
  * without JavaScript, so it is had as soon as it is free.
  *
- * @param {ReturnType<typeof retries>} options
+ * @param {Retries} options
  * @param {(timeout: number) => Promise<InstanceType<typeof FolderHold>>} attempt
  */
 async function persist(options, attempt) {
   const { forever = false, unref = false, maxRetryTime = Infinity } = options
-  const all = pauses(options)
+  const all = pausesOf(options)
   const begun = performance.now()
   for (let i = 0; ; i++) {
     const rest = forever ? Infinity : all.slice(i).reduce((sum, pause) => sum + pause, 0)
@@ -267,6 +281,7 @@ async function check(file, options) {
   try {
     return await isHeld(naming, rulesOf({ stale: STALE, ...read }).stale)
   } catch (error) {
+    if (isNowhere(error)) return false
     throw translated(error, naming.path)
   }
 }
@@ -337,6 +352,7 @@ function checkSync(file, options) {
   try {
     return isHeldNow(naming, rulesOf({ stale: STALE, ...read }).stale)
   } catch (error) {
+    if (isNowhere(error)) return false
     throw translated(error, naming.path)
   }
 }

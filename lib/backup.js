@@ -4,6 +4,7 @@
 
 const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const native = require('./binding.js')
+const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const { PATIENCE, underHeld, waitFor } = require('./lock.js')
 const { observer } = require('./logger.js')
@@ -19,10 +20,17 @@ const createChecks = { durability, retries, retryDelay, signal, validate, logger
 
 const cleanupChecks = { anyName: boolean }
 
+/** @typedef {{ [K in keyof typeof createChecks]?: ReturnType<typeof createChecks[K]> }} CreateOptions */
+/** @typedef {{ [K in keyof typeof restoreChecks]?: ReturnType<typeof restoreChecks[K]> }} RestoreOptions */
+
 /** @type {typeof import('../index.js').createBackup} */
 async function createBackup(path, options) {
-  const { keep, ...read } = readOptions(options, createChecks, 'createBackup')
-  const source = toPath(path)
+  const read = readOptions(options, createChecks, 'createBackup')
+  return await tracedCreate(toPath(path), read)
+}
+
+/** @param {string} source @param {CreateOptions} options */
+async function create(source, { keep, ...read }) {
   try {
     const from = toAbsolute(source)
     const settings = writeOptions.toNative(read)
@@ -42,6 +50,8 @@ async function createBackup(path, options) {
   }
 }
 
+const tracedCreate = traced(traces.backup, create, (path, { durability = 'full' }) => ({ operation: 'create backup', path, durability }))
+
 /** @param {string} path @param {number} time */
 function nameOf(path, time) {
   return `${path}.${time}.backup`
@@ -51,26 +61,32 @@ function nameOf(path, time) {
 async function restoreBackup(backupPath, targetPath, options) {
   const read = readOptions(options, restoreChecks, 'restoreBackup')
   const backup = toPath(backupPath, 'backupPath')
-  const target = toPath(targetPath, 'targetPath')
+  await tracedRestore(toPath(targetPath, 'targetPath'), backup, read)
+}
+
+/** @param {string} target @param {string} backup @param {RestoreOptions} read */
+async function restore(target, backup, read) {
   try {
     const [from, to] = [toAbsolute(backup), toAbsolute(target)]
     const settings = writeOptions.toNative(read)
     const observe = observer(read.logger, target)
     const control = new native.Control()
     /** @param {number} [timeout] */
-    const restore = (timeout) =>
+    const bringBack = (timeout) =>
       waitFor(
         read.signal,
         (opened, id) => opened.restoreBackup(id, from, to, settings, timeout, observe !== undefined, control),
         control,
         observe,
       )
-    if (read.lock === false) await restore()
-    else await underHeld(to, true, () => restore(), () => restore(read.timeout ?? PATIENCE))
+    if (read.lock === false) await bringBack()
+    else await underHeld(to, true, () => bringBack(), () => bringBack(read.timeout ?? PATIENCE))
   } catch (error) {
     throw failed(target, 'restore backup', error, read.signal)
   }
 }
+
+const tracedRestore = traced(traces.backup, restore, (path, backup, { durability = 'full' }) => ({ operation: 'restore backup', path, backup, durability }))
 
 /** @type {typeof import('../index.js').listBackups} */
 async function listBackups(path) {

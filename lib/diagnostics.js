@@ -12,6 +12,9 @@ const traces = {
   write: tracingChannel('holdfast:write'),
   update: tracingChannel('holdfast:update'),
   lock: tracingChannel('holdfast:lock'),
+  backup: tracingChannel('holdfast:backup'),
+  transaction: tracingChannel('holdfast:transaction'),
+  wal: tracingChannel('holdfast:wal'),
 }
 const steps = channel('holdfast:write:step')
 const acquired = channel('holdfast:lock:acquired')

@@ -106,16 +106,16 @@ function lostLock(path, native) {
   // There is no call that it is the answer to.
   error.stack = `${error.name}: ${error.message}`
   // What the system said, for those who want to pass it on.
-  lossTexts.set(error, native.cause)
+  losses.set(error, native)
   return error
 }
 
-/** @type {WeakMap<Error, string | undefined>} */
-const lossTexts = new WeakMap()
+/** @type {WeakMap<Error, NativeError>} */
+const losses = new WeakMap()
 
-/** What the system said when a lock was lost. @param {Error} error */
-function lossText(error) {
-  return lossTexts.get(error)
+/** How a lock was lost. @param {Error} error */
+function lossOf(error) {
+  return losses.get(error)
 }
 
 /**
@@ -191,4 +191,4 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, causeOf, failed, lossText, lostLock, toDamage, toHolder }
+module.exports = { SessionFileError, AbortError, causeOf, errnoOf, failed, lossOf, lostLock, toDamage, toHolder }

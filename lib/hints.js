@@ -43,6 +43,9 @@ const LOG_HINTS = {
   EWALTOOLARGE: 'Append it as several batches.',
 }
 
+/** What a system says whose file system knows no locks. */
+const LOCKLESS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
+
 const LOG_OPERATION = /\bwal\b/
 
 /**
@@ -54,6 +57,9 @@ function hintFor(error, operation) {
   if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
+  }
+  if ((error.syscall === 'fcntl' || error.syscall === 'LockFileEx') && LOCKLESS.includes(error.code)) {
+    return "The file system has no locks, as some network file systems, or is out of them. Use withLock with protocol: 'proper-lockfile', which needs none, in all programs that share the file, and lock: false inside it."
   }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'

@@ -4,7 +4,8 @@
 
 const nodePath = require('node:path')
 const { integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('./arguments.js')
-const { failed } = require('./errors.js')
+const { tracedLock } = require('./diagnostics.js')
+const { failed, lossOf } = require('./errors.js')
 const held = require('./held.js')
 const lock = require('./lock.js')
 const lockFolder = require('./lock-folder.js')
@@ -59,7 +60,9 @@ function patience({ retries = RETRIES, minTimeout = SHORTEST, maxTimeout = LONGE
 /** @param {Base} base */
 async function leave(base) {
   base.uses--
-  if (base.uses === 0) await lock.release(base.own)
+  if (base.uses === 0) return lock.release(base.own)
+  const signal = base.own.folder?.signal
+  if (signal?.aborted) throw failed(base.dir, OPERATION, lossOf(signal.reason))
 }
 
 class ManagedLock {
@@ -178,7 +181,7 @@ class LockManager {
   async #write(target, options, timeout) {
     try {
       const place = placeOf(target)
-      const own = await take(target, place, 'write', options, timeout)
+      const own = await tracedTake(target, { kind: 'write' }, place, options, timeout)
       /** @type {Base} */
       const base = { own, dir: target, uses: 1 }
       try {
@@ -207,7 +210,7 @@ class LockManager {
     /** @type {import('./held.js').Held | undefined} */
     let own
     try {
-      own = await take(target, place, 'read', options, patience(options), pending.signal)
+      own = await tracedTake(target, { kind: 'read' }, place, options, patience(options), pending.signal)
     } catch (error) {
       if (!pending.granted) throw error
     } finally {
@@ -314,5 +317,16 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
   )
   return held.create(/** @type {number} */ (hold), kind)
 }
+
+const tracedTake = tracedLock(
+  /** @param {string} target @param {{ kind: import('../index.js').LockKind }} kind @param {Place} place @param {Options} options @param {number} timeout @param {AbortSignal} [signal] */
+  async (target, { kind }, place, options, timeout, signal) => {
+    try {
+      return await take(target, place, kind, options, timeout, signal)
+    } catch (error) {
+      throw failed(target, OPERATION, error)
+    }
+  },
+)
 
 module.exports = { LockManager }

@@ -7,6 +7,7 @@ const { onAbort } = require('./abort.js')
 const { milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('./arguments.js')
 const { indent } = require('./atomic-write.js')
 const native = require('./binding.js')
+const { traced, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const held = require('./held.js')
 const { IN_UPDATE, PATIENCE, findOuter, waitFor } = require('./lock.js')
@@ -33,6 +34,11 @@ async function transaction(paths, fn, options) {
   if (paths.length === 0) throw wrongValue('The "paths" argument must name one file at least. Received []')
   const targets = paths.map((path, index) => toPath(path, `paths[${index}]`))
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
+  await tracedTransaction(targets, fn, read)
+}
+
+/** @param {string[]} targets @param {(tx: PublicTransaction) => unknown} fn @param {Options} read */
+async function attempt(targets, fn, read) {
   /** @type {string[]} */
   let absolute = []
   try {
@@ -45,6 +51,8 @@ async function transaction(paths, fn, options) {
     throw decorated(failed(targets[index] ?? /** @type {string} */ (targets[0]), OPERATION, error, read.signal))
   }
 }
+
+const tracedTransaction = traced(traces.transaction, attempt, (paths, _fn, { durability = 'full' }) => ({ operation: OPERATION, paths: [...paths], durability }))
 
 /** What the caller's function threw: it is passed on as it is. */
 class Thrown {

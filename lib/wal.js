@@ -5,6 +5,7 @@
 const {
   abortSignal, boolean, integer, milliseconds, oneOf, outOfRange, readOptions, toAbsolute, toPath, wrongType, wrongValue,
 } = require('./arguments.js')
+const { traced, traces } = require('./diagnostics.js')
 const { failed, toDamage } = require('./errors.js')
 const { waitFor } = require('./lock.js')
 const logger = require('./logger.js')
@@ -100,7 +101,7 @@ const openWal = async function openWal(/** @type {any} */ dir, /** @type {any} *
   const target = toPath(dir, 'dir')
   checkTogether(read)
   const path = toAbsolute(target).replace(/(?<=[^\\/])[\\/]+$/, '')
-  return /** @type {any} */ (read.readOnly ? openToRead(target, path, read) : openToAppend(target, path, read))
+  return /** @type {any} */ (read.readOnly ? openToRead(target, path, read) : tracedOpen(target, path, read))
 }
 
 /** @param {string} target @param {string} path @param {Options} options */
@@ -132,6 +133,15 @@ async function openToAppend(target, path, options) {
     throw failed(target, 'open wal', error, signal)
   }
 }
+
+const tracedOpen = traced(traces.wal, openToAppend, (dir) => ({ operation: 'open wal', dir }))
+
+/** @type {<T>(run: () => Promise<T>, describe: () => import('../index.js').WalTrace) => Promise<T>} */
+const tracedWork = traced(
+  traces.wal,
+  (/** @type {() => Promise<any>} */ run, /** @type {() => object} */ _describe) => run(),
+  (_run, describe) => describe(),
+)
 
 /**
  * A log that another process may have open.
@@ -227,11 +237,19 @@ class Wal {
     const name = collectionName(collection)
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
     const packed = pack(entries, Date.now())
+    return tracedWork(
+      () => this.#appendOne(name, packed, durable),
+      () => ({ operation: 'wal append', dir: this.#dir, collections: [name], entries: entries.length }),
+    )
+  }
+
+  /** @param {string} collection @param {Buffer} packed @param {boolean} durable */
+  async #appendOne(collection, packed, durable) {
     if (this.#closed) throw failed(this.#dir, 'wal append', CLOSED)
     try {
-      return await this.#append(name, packed, durable)
+      return await this.#append(collection, packed, durable)
     } catch (error) {
-      throw walFailed(this.#dir, 'wal append', name, error)
+      throw walFailed(this.#dir, 'wal append', collection, error)
     }
   }
 
@@ -255,12 +273,20 @@ class Wal {
     // All of it is checked before any of it is appended.
     const now = Date.now()
     pack(entries, now)
+    return tracedWork(
+      () => this.#appendGroups(groups, entries.length, now, durable),
+      () => ({ operation: 'wal append', dir: this.#dir, collections: [...groups.keys()], entries: entries.length }),
+    )
+  }
+
+  /** @param {Map<string, { entries: WalEntryInput[], places: number[] }>} groups @param {number} count @param {number} now @param {boolean} durable */
+  async #appendGroups(groups, count, now, durable) {
     if (this.#closed) throw failed(this.#dir, 'wal append', CLOSED)
     const outcomes = await Promise.allSettled(
       Array.from(groups, ([name, group]) => this.#append(name, pack(group.entries, now), durable)),
     )
     /** @type {(bigint | undefined)[]} */
-    const sequences = new Array(entries.length).fill(undefined)
+    const sequences = new Array(count).fill(undefined)
     /** @type {{ name: string, reason: unknown } | undefined} */
     let failure
     for (const [name, group] of groups) {
@@ -416,13 +442,16 @@ class Wal {
     await this.#during('wal checkpoint', collection, (opened, id) => opened.checkpointWal(id, this.#wal, collection, upTo))
   }
 
-  /** @param {string} operation @param {string | undefined} collection @param {(port: import('./binding.js').Port, id: number) => void} start */
-  async #during(operation, collection, start) {
-    try {
-      await port.run(start)
-    } catch (error) {
-      throw walFailed(this.#dir, operation, collection, error)
+  /** @param {import('../index.js').WalTrace['operation']} operation @param {string | undefined} collection @param {(port: import('./binding.js').Port, id: number) => void} start */
+  #during(operation, collection, start) {
+    const run = async () => {
+      try {
+        await port.run(start)
+      } catch (error) {
+        throw walFailed(this.#dir, operation, collection, error)
+      }
     }
+    return tracedWork(run, () => ({ operation, dir: this.#dir, ...(collection !== undefined && { collections: [collection] }) }))
   }
 
   /** @returns {import('../index.js').WalStats} */

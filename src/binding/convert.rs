@@ -278,6 +278,7 @@ impl From<Error> for NativeError {
             }
             ErrorKind::Lost(lost) => {
                 native.path = Some(text(lost.path));
+                native.syscall = lost.failure.as_ref().map(|failure| failure.syscall.to_owned());
                 native.cause = lost.failure.map(|failure| failure.to_string());
                 "lost"
             }

@@ -80,7 +80,7 @@ pub enum Beat {
     /// It is ours, and fresh again.
     Kept,
     /// It could not be seen to. There is time to try again.
-    Failing,
+    Failing(Failure),
     /// It is ours no longer.
     Lost(LostLock),
 }
@@ -120,6 +120,13 @@ pub fn attempt<F: FileSystem>(
         Ok(folder) => folder,
         // Given back since.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Attempt::Held),
+        // Another user's, who lets nobody look into it.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied
+                && is_held(fs, place, stale, now)? =>
+        {
+            return Ok(Attempt::Held);
+        }
         Err(error) => return Err(Failure::at("open", path, error)),
     };
     let is_stale = || -> Result<bool, Failure> {
@@ -402,11 +409,12 @@ impl<F: FileSystem> Owned<F> {
             // Others may take it by now.
             return Beat::Lost(LostLock { path: place.path(), failure: Some(failure) });
         }
-        Beat::Failing
+        Beat::Failing(failure)
     }
 
     /// Gives the lock back. `Some` when it was not ours any more; then nothing is removed.
-    pub fn release(self, fs: &F, place: &Place<F>) -> Result<Option<LostLock>, Failure> {
+    /// To be dropped afterwards: until then no other folder gets its number.
+    pub fn release(&self, fs: &F, place: &Place<F>) -> Result<Option<LostLock>, Failure> {
         if let Some(lost) = self.check(fs, place)? {
             return Ok(Some(lost));
         }

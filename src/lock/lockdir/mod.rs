@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::fs::FileId;
 
 pub mod folder;
+mod guarded;
 mod heartbeat;
 mod queue;
 

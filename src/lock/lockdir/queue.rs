@@ -10,13 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::folder::{self, Attempt, Beat, Owned, Place, SETTLING};
+use super::folder::{self, Attempt, Beat, Place, SETTLING};
+use super::guarded::Guarded;
 use super::heartbeat::{Beating, OnLoss};
 use super::{Key, Naming, Rules};
 use crate::errno::Code;
 use crate::error::{Contention, ErrorKind, Failure};
-#[cfg(unix)]
-use crate::fs::os::Farewell;
 use crate::fs::os::Os;
 use crate::fs::{FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
@@ -48,8 +47,6 @@ pub struct Hold {
     queue: Arc<Queue>,
     beating: Arc<Beating>,
     file: Option<PathBuf>,
-    #[cfg(unix)]
-    farewell: Option<Farewell>,
     is_released: bool,
     _counted: LockHeld,
 }
@@ -90,8 +87,6 @@ impl Hold {
             return Ok(());
         }
         let outcome = self.beating.stop();
-        #[cfg(unix)]
-        drop(self.farewell.take());
         self.queue.lock().is_held = false;
         self.queue.pump();
         outcome
@@ -353,7 +348,7 @@ enum Next {
     /// Ask who is next.
     Again,
     /// See whether what was taken over is still ours, after a while.
-    Settle(Arc<Waiter>, Owned<Os>),
+    Settle(Arc<Waiter>, Guarded),
     /// Try once more, after a while.
     Pause(Duration),
 }
@@ -380,10 +375,10 @@ impl Queue {
                     let queue = Arc::clone(self);
                     (pause, Box::new(move || queue.resume()))
                 }
-                Next::Settle(head, owned) => {
+                Next::Settle(head, own) => {
                     let queue = Arc::clone(self);
                     let job = move || {
-                        let next = queue.settled(&head, owned);
+                        let next = queue.settled(&head, own);
                         queue.go_on(next);
                     };
                     (SETTLING, Box::new(job))
@@ -404,9 +399,9 @@ impl Queue {
     /// The same on this thread, which sleeps while what was taken over settles.
     fn pump_here(self: &Arc<Queue>) {
         match self.step() {
-            Next::Settle(head, owned) => {
+            Next::Settle(head, own) => {
                 std::thread::sleep(SETTLING);
-                let next = self.settled(&head, owned);
+                let next = self.settled(&head, own);
                 self.go_on(next);
             }
             next => self.go_on(next),
@@ -434,8 +429,8 @@ impl Queue {
         state.is_asking = true;
         drop(state);
         match folder::attempt(&Os, &self.place, head.rules.stale, SystemTime::now()) {
-            Ok(Attempt::Ours(owned)) => self.arrived(owned),
-            Ok(Attempt::TakenOver(owned)) => Next::Settle(head, owned),
+            Ok(Attempt::Ours(owned)) => self.arrived(Guarded::new(owned, &self.place)),
+            Ok(Attempt::TakenOver(owned)) => Next::Settle(head, Guarded::new(owned, &self.place)),
             Ok(Attempt::Held) => self.in_vain(),
             Err(failure) => {
                 let mut state = self.lock();
@@ -465,47 +460,43 @@ impl Queue {
     }
 
     /// What was taken over has had time to show whether it is ours.
-    fn settled(self: &Arc<Queue>, head: &Waiter, mut owned: Owned<Os>) -> Next {
+    fn settled(self: &Arc<Queue>, head: &Waiter, mut own: Guarded) -> Next {
         let now = SystemTime::now();
-        match owned.beat(&Os, &self.place, head.rules.stale, now, now) {
-            Beat::Kept => self.arrived(owned),
+        match own.owned.beat(&Os, &self.place, head.rules.stale, now, now) {
+            Beat::Kept => self.arrived(own),
             Beat::Lost(_) => self.in_vain(),
-            Beat::Failing => {
-                let _ = owned.release(&Os, &self.place);
+            Beat::Failing(_) => {
+                let _ = own.owned.release(&Os, &self.place);
                 self.in_vain()
             }
         }
     }
 
     /// Hands out a lock that has been taken.
-    fn arrived(self: &Arc<Queue>, owned: Owned<Os>) -> Next {
+    fn arrived(self: &Arc<Queue>, own: Guarded) -> Next {
         let mut state = self.lock();
         state.is_asking = false;
         state.attempts = 0;
         let Some(head) = state.head() else {
             drop(state);
             // Everybody has given up.
-            let _ = owned.release(&Os, &self.place);
+            let _ = own.owned.release(&Os, &self.place);
             return Next::Again;
         };
         state.waiting.pop_front();
         state.is_held = true;
         drop(state);
-        #[cfg(unix)]
-        let farewell = Farewell::of(&self.place.path(), owned.id());
         let Rules { stale, update } = head.rules;
-        match Beating::start(Arc::clone(&self.place), owned, stale, update) {
+        match Beating::start(Arc::clone(&self.place), own, stale, update) {
             Ok(beating) => head.settle(Ok(Hold {
                 queue: Arc::clone(self),
                 beating,
                 file: head.file.get().cloned(),
-                #[cfg(unix)]
-                farewell,
                 is_released: false,
                 _counted: LockHeld::new(Kind::Write),
             })),
-            Err((error, owned)) => {
-                let _ = owned.map(|owned| owned.release(&Os, &self.place));
+            Err((error, own)) => {
+                let _ = own.map(|own| own.owned.release(&Os, &self.place));
                 self.lock().is_held = false;
                 head.settle(Err(Failure::new("pthread_create", error).into()));
                 return Next::Again;
