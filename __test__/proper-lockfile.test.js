@@ -161,7 +161,7 @@ describe('in one process', LIMITS, () => {
     // Whether he lives cannot be told.
     age(file, 60)
     const stale = await inChild(program, { file }, { user: NOBODY })
-    assert.deepEqual([stale.code, stale.syscall], ['EACCES', 'open'])
+    assert.deepEqual([stale.code, stale.syscall], ['EACCES', 'scandir'])
     assert.ok(fs.existsSync(`${file}.lock`))
   })
 
