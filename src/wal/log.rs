@@ -116,6 +116,9 @@ pub struct Stats {
     pub collections: Vec<CollectionStats>,
 }
 
+/// How many entries of a memtable are dropped before others get their turns.
+const RELEASED_AT_ONCE: usize = 4096;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -238,6 +241,55 @@ impl<F: FileSystem + Clone> Log<F> {
         batches: &[&Batch],
         sync: bool,
     ) -> Result<Vec<u64>, ErrorKind> {
+        self.append_and(collection, batches, sync, |memtable, firsts| {
+            for (batch, first) in batches.iter().zip(firsts) {
+                for (sequence, entry) in (*first..).zip(batch.entries()) {
+                    memtable.insert(sequence, entry);
+                }
+            }
+        })
+    }
+
+    /// The same, but that the memtable only gets to know of the batches: who is told of them
+    /// finds their entries, and [`Log::settle`] is to follow.
+    pub(super) fn append_shared(
+        &self,
+        collection: &str,
+        batches: &[&Arc<Batch>],
+        sync: bool,
+    ) -> Result<Vec<u64>, ErrorKind> {
+        let all: Vec<&Batch> = batches.iter().map(|batch| &***batch).collect();
+        self.append_and(collection, &all, sync, |memtable, firsts| {
+            for (batch, first) in batches.iter().zip(firsts) {
+                memtable.announce(*first, Arc::clone(batch));
+            }
+        })
+    }
+
+    /// Sorts into the memtable what has come by [`Log::append_shared`].
+    pub(super) fn settle(&self, collection: &str) {
+        let Ok(Some(collection)) = self.existing(collection) else { return };
+        // Batch by batch, so that appends and reads get their turns.
+        while lock(&collection.memtable).as_mut().is_some_and(Memtable::settle_next) {}
+    }
+
+    /// How many bytes of a collection wait for [`Log::settle`].
+    pub(super) fn backlog(&self, collection: &str) -> usize {
+        match self.existing(collection) {
+            Ok(Some(collection)) => {
+                lock(&collection.memtable).as_ref().map_or(0, Memtable::backlog)
+            }
+            _ => 0,
+        }
+    }
+
+    fn append_and(
+        &self,
+        collection: &str,
+        batches: &[&Batch],
+        sync: bool,
+        show: impl FnOnce(&mut Memtable, &[u64]),
+    ) -> Result<Vec<u64>, ErrorKind> {
         for batch in batches {
             self.check(collection, batch)?;
         }
@@ -260,11 +312,7 @@ impl<F: FileSystem + Clone> Log<F> {
             }
         };
         if let Some(memtable) = lock(&collection_of.memtable).as_mut() {
-            for (batch, first) in batches.iter().zip(&firsts) {
-                for (sequence, entry) in (*first..).zip(batch.entries()) {
-                    memtable.insert(sequence, entry);
-                }
-            }
+            show(memtable, &firsts);
         }
         if let Some(writer) = &state.writer {
             collection_of.visible.store(writer.last, Ordering::Release);
@@ -393,8 +441,8 @@ impl<F: FileSystem + Clone> Log<F> {
     /// There is no memtable, or the collection's name cannot be one.
     pub fn get(&self, collection: &str, id: &str) -> Result<Option<Entry>, WalError> {
         let Some(collection) = self.existing(collection)? else { return Ok(None) };
-        let memtable = lock(&collection.memtable);
-        let memtable = memtable.as_ref().ok_or(WalError::NoMemtable)?;
+        let mut memtable = lock(&collection.memtable);
+        let memtable = memtable.as_mut().ok_or(WalError::NoMemtable)?;
         Ok(memtable.get(id))
     }
 
@@ -414,8 +462,8 @@ impl<F: FileSystem + Clone> Log<F> {
         out: &mut Vec<u8>,
     ) -> Result<Option<u64>, WalError> {
         let Some(collection) = self.existing(collection)? else { return Ok(None) };
-        let memtable = lock(&collection.memtable);
-        let memtable = memtable.as_ref().ok_or(WalError::NoMemtable)?;
+        let mut memtable = lock(&collection.memtable);
+        let memtable = memtable.as_mut().ok_or(WalError::NoMemtable)?;
         Ok(memtable.pack(out, (after, until), most, with_deletions))
     }
 
@@ -478,8 +526,10 @@ impl<F: FileSystem + Clone> Log<F> {
             note.write(&self.fs, &folder).map_err(|failure| failure.on(path()))?;
             *checkpoint = note;
             lock(&collection_of.figures).released = up_to;
-            if let Some(memtable) = lock(&collection_of.memtable).as_mut() {
-                memtable.release(up_to);
+            let release = |memtable: &mut Memtable| memtable.release(up_to, RELEASED_AT_ONCE);
+            while lock(&collection_of.memtable).as_mut().is_some_and(release) {
+                // Appends and reads get their turns.
+                std::thread::yield_now();
             }
         }
         let released: Vec<u64> = {
@@ -597,10 +647,12 @@ impl<F: FileSystem + Clone> Log<F> {
         }
     }
 
-    /// How much memory the memtable of a collection takes, about.
-    pub fn memtable_bytes(&self, collection: &str) -> usize {
+    /// How much memory the memtable of a collection takes at most, about.
+    pub(super) fn memtable_bytes(&self, collection: &str) -> usize {
         match self.existing(collection) {
-            Ok(Some(collection)) => lock(&collection.memtable).as_ref().map_or(0, Memtable::bytes),
+            Ok(Some(collection)) => {
+                lock(&collection.memtable).as_ref().map_or(0, Memtable::most_bytes)
+            }
             _ => 0,
         }
     }
@@ -683,7 +735,7 @@ impl<F: FileSystem + Clone> Collection<F> {
             released,
             ..Default::default()
         };
-        if let Some(memtable) = lock(&self.memtable).as_ref() {
+        if let Some(memtable) = lock(&self.memtable).as_mut() {
             stats.memtable_entries = memtable.len() as u64;
             stats.memtable_bytes = memtable.bytes() as u64;
         }
