@@ -219,6 +219,38 @@ fn apache_avro_reads_what_was_written_entry_for_entry() {
 }
 
 #[test]
+fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
+    // Its last marker ends with a piece, lies across a border, begins with a piece, is behind.
+    for more in [0, 7, 16, 300] {
+        let fs = SimFs::new();
+        let segment_size = (1 << 19) + more;
+        let options = Options { segment_size, ..options(PLAIN.0, PLAIN.1) };
+        let log = open(&fs, &options).unwrap();
+        let mut number = 0;
+        let mut append = || {
+            number += 1;
+            log.append("a", &[&batch(number, 50)], false).unwrap();
+        };
+        let next = loop {
+            append();
+            if let Some(next) = log.next_segment("a") {
+                break next;
+            }
+        };
+        next.make();
+        while log.stats().collections[0].segments == 1 {
+            append();
+        }
+        append();
+        let all = entries(&log, "a").unwrap();
+        assert_eq!(read_by_apache_avro(&fs), all);
+        drop(log);
+        let log = open(&fs, &options).unwrap();
+        assert_eq!((log.damage(), entries(&log, "a").unwrap()), (&[][..], all));
+    }
+}
+
+#[test]
 fn a_checkpoint_drops_more_entries_than_it_does_in_one_go() {
     let fs = SimFs::new();
     let log = open(&fs, &Options { segment_size: 1 << 20, ..options(PLAIN.0, PLAIN.1) }).unwrap();

@@ -54,6 +54,8 @@ struct Collection<F: FileSystem + Clone> {
     memtable: Mutex<Option<Memtable>>,
     /// The last number whose append has resolved.
     visible: AtomicU64,
+    /// The next segment is being made, and will soon be needed.
+    is_urgent: AtomicBool,
     /// Held while a checkpoint is made, so that they come one after the other.
     checkpoint: Mutex<Checkpoint>,
     /// What the others had to tell last. They may be held while a disk is waited for, and this
@@ -163,6 +165,7 @@ impl<F: FileSystem + Clone> Log<F> {
                 }),
                 memtable: Mutex::new(opened.memtable),
                 visible: AtomicU64::new(opened.last),
+                is_urgent: AtomicBool::new(false),
                 checkpoint: Mutex::new(opened.checkpoint),
                 figures: Mutex::new(Figures {
                     released: opened.checkpoint.up_to,
@@ -316,6 +319,9 @@ impl<F: FileSystem + Clone> Log<F> {
         }
         if let Some(writer) = &state.writer {
             collection_of.visible.store(writer.last, Ordering::Release);
+            if writer.is_preparing && writer.end > self.options.segment_size / 4 * 3 {
+                collection_of.is_urgent.store(true, Ordering::Relaxed);
+            }
         }
         collection_of.tell(&state);
         drop(state);
@@ -388,6 +394,7 @@ impl<F: FileSystem + Clone> Log<F> {
             }),
             memtable: Mutex::new(self.options.memtable.then(Memtable::default)),
             visible: AtomicU64::new(0),
+            is_urgent: AtomicBool::new(false),
             checkpoint: Mutex::default(),
             figures: Mutex::default(),
         });
@@ -598,6 +605,7 @@ impl<F: FileSystem + Clone> Log<F> {
             marker: rand::random(),
         };
         writer.is_preparing = true;
+        collection_of.is_urgent.store(false, Ordering::Relaxed);
         let has_spare = std::mem::take(&mut writer.has_spare);
         let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
         let size = self.options.segment_size;
@@ -657,6 +665,13 @@ impl<F: FileSystem + Clone> Log<F> {
         }
     }
 
+    /// Has the next segments made without pauses: somebody waits for them.
+    pub(super) fn hurry(&self) {
+        for collection in lock(&self.collections).values() {
+            collection.is_urgent.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Ends the log: everything is on the disk, and every segment ends where its entries do.
     /// Nothing can be appended any more, however this ends.
     ///
@@ -704,7 +719,8 @@ impl<F: FileSystem + Clone> NextSegment<F> {
     /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
     pub fn make(self) {
         let NextSegment { fs, collection, folder, header, has_spare, size } = self;
-        let made = begin(&fs, &folder, header, has_spare, size, Pace::Gentle).ok();
+        let pace = Pace::Gentle { is_urgent: &collection.is_urgent };
+        let made = begin(&fs, &folder, header, has_spare, size, pace).ok();
         if let Some(writer) = &mut lock(&collection.state).writer {
             writer.is_preparing = false;
             writer.prepared = made;

@@ -194,6 +194,7 @@ impl<F: FileSystem + Clone> Queue<F> {
         };
         let mut state = self.shared.lock();
         state.is_closing = true;
+        self.shared.log.hurry();
         if state.running > 0 {
             state.closing.push(Box::new(close));
             return;
@@ -288,6 +289,9 @@ impl<F: FileSystem + Clone> Shared<F> {
 
     /// Has the next segment made beforehand, when it is time for that.
     fn prepare(self: &Arc<Self>, collection: &str) {
+        if self.lock().is_closing {
+            return;
+        }
         let Some(segment) = self.log.next_segment(collection) else { return };
         // Whoever closes the log waits for it, as for a lane.
         self.lock().running += 1;
