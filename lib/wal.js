@@ -349,7 +349,11 @@ class Wal {
       this.#flusher?.appended(collection, memtableBytes)
       const sequences = new Array(count)
       let next = first
-      for (let i = 0; i < count; i++) sequences[i] = next++
+      for (let i = 0; i < count; i++) {
+        sequences[i] = next
+        // All of them fit, and an engine that knows it adds five times as fast.
+        next = BigInt.asIntN(64, next + 1n)
+      }
       return sequences
     } finally {
       // There is room now.

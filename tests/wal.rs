@@ -6,7 +6,7 @@ mod wal_common;
 
 use holdfast::error::ErrorKind;
 use holdfast::fs::sim::SimFs;
-use holdfast::wal::{Batch, Entry, EntryRef, Op, Recovery, SyncMode, WalError};
+use holdfast::wal::{Batch, Entry, EntryRef, Op, Options, Recovery, SyncMode, WalError};
 
 use wal_common::{batch, entries, open, options, seen_from_outside, unpack};
 
@@ -161,9 +161,48 @@ fn the_newest_entry_of_an_id_counts_and_deleted_ones_are_told_only_to_a_flush() 
     assert_eq!(log.stats().collections[0].memtable_bytes, 0);
 }
 
+/// The entries of all segments, read by `apache-avro`.
+fn read_by_apache_avro(fs: &SimFs) -> Vec<Entry> {
+    use apache_avro::types::Value;
+    let mut read = Vec::new();
+    let mut names: Vec<_> = fs.paths();
+    names.retain(|path| path.extension().is_some_and(|end| end == "avro"));
+    // 'wal_0…' comes before 'wal_current'.
+    names.sort();
+    assert!(names.len() > 1);
+    for path in names {
+        let bytes = fs.read_file(&path).unwrap();
+        for value in apache_avro::Reader::new(bytes.as_slice()).unwrap() {
+            let Value::Record(fields) = value.unwrap() else { panic!("no record") };
+            let field = |name: &str| {
+                fields.iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap()
+            };
+            let Value::Long(sequence) = field("sequence") else { panic!("sequence") };
+            let Value::String(id) = field("id") else { panic!("id") };
+            let Value::Enum(0, op) = field("op") else { panic!("op") };
+            assert_eq!(op, "insert");
+            let Value::Long(timestamp) = field("timestamp") else { panic!("timestamp") };
+            let Value::Union(kind, payload) = field("payload") else { panic!("payload") };
+            let payload = match &**payload {
+                Value::Bytes(bytes) => bytes.clone(),
+                Value::String(text) => text.clone().into_bytes(),
+                other => panic!("{other:?}"),
+            };
+            read.push(Entry {
+                sequence: *sequence as u64,
+                id: id.clone(),
+                op: Op::Insert,
+                timestamp: *timestamp,
+                is_text: *kind == 1,
+                payload,
+            });
+        }
+    }
+    read
+}
+
 #[test]
 fn apache_avro_reads_what_was_written_entry_for_entry() {
-    use apache_avro::types::Value;
     let fs = SimFs::new();
     let log = open(&fs, &options(PLAIN.0, PLAIN.1)).unwrap();
     for number in 0..12 {
@@ -175,40 +214,53 @@ fn apache_avro_reads_what_was_written_entry_for_entry() {
         if is_closed {
             log.close().unwrap();
         }
-        let mut read = Vec::new();
-        let mut names: Vec<_> = fs.paths();
-        names.retain(|path| path.extension().is_some_and(|end| end == "avro"));
-        // 'wal_0…' comes before 'wal_current'.
-        names.sort();
-        assert!(names.len() > 1);
-        for path in names {
-            let bytes = fs.read_file(&path).unwrap();
-            for value in apache_avro::Reader::new(bytes.as_slice()).unwrap() {
-                let Value::Record(fields) = value.unwrap() else { panic!("no record") };
-                let field = |name: &str| {
-                    fields.iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap()
-                };
-                let Value::Long(sequence) = field("sequence") else { panic!("sequence") };
-                let Value::String(id) = field("id") else { panic!("id") };
-                let Value::Enum(0, op) = field("op") else { panic!("op") };
-                assert_eq!(op, "insert");
-                let Value::Long(timestamp) = field("timestamp") else { panic!("timestamp") };
-                let Value::Union(kind, payload) = field("payload") else { panic!("payload") };
-                let payload = match &**payload {
-                    Value::Bytes(bytes) => bytes.clone(),
-                    Value::String(text) => text.clone().into_bytes(),
-                    other => panic!("{other:?}"),
-                };
-                read.push(Entry {
-                    sequence: *sequence as u64,
-                    id: id.clone(),
-                    op: Op::Insert,
-                    timestamp: *timestamp,
-                    is_text: *kind == 1,
-                    payload,
-                });
-            }
-        }
-        assert_eq!(read, all, "closed: {is_closed}");
+        assert_eq!(read_by_apache_avro(&fs), all, "closed: {is_closed}");
     }
+}
+
+#[test]
+fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
+    // Its last marker ends with a piece, lies across a border, begins with a piece, is behind.
+    for more in [0, 7, 16, 300] {
+        let fs = SimFs::new();
+        let segment_size = (1 << 19) + more;
+        let options = Options { segment_size, ..options(PLAIN.0, PLAIN.1) };
+        let log = open(&fs, &options).unwrap();
+        let mut number = 0;
+        let mut append = || {
+            number += 1;
+            log.append("a", &[&batch(number, 50)], false).unwrap();
+        };
+        let next = loop {
+            append();
+            if let Some(next) = log.next_segment("a") {
+                break next;
+            }
+        };
+        next.make();
+        while log.stats().collections[0].segments == 1 {
+            append();
+        }
+        append();
+        let all = entries(&log, "a").unwrap();
+        assert_eq!(read_by_apache_avro(&fs), all);
+        drop(log);
+        let log = open(&fs, &options).unwrap();
+        assert_eq!((log.damage(), entries(&log, "a").unwrap()), (&[][..], all));
+    }
+}
+
+#[test]
+fn a_checkpoint_drops_more_entries_than_it_does_in_one_go() {
+    let fs = SimFs::new();
+    let log = open(&fs, &Options { segment_size: 1 << 20, ..options(PLAIN.0, PLAIN.1) }).unwrap();
+    for number in 0..3 {
+        log.append("a", &[&batch(number, 5000)], false).unwrap();
+    }
+    log.checkpoint("a", 12_000).unwrap();
+    assert_eq!(log.stats().collections[0].memtable_entries, 3000);
+    let left: Vec<u64> = entries(&log, "a").unwrap().iter().map(|entry| entry.sequence).collect();
+    assert_eq!(left, (12_001..=15_000).collect::<Vec<u64>>());
+    assert!(log.get("a", "2/1999").unwrap().is_none());
+    assert_eq!(log.get("a", "2/2000").unwrap().unwrap().sequence, 12_001);
 }

@@ -88,6 +88,29 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
     assert_eq!(reopened.stats().collections[0].memtable_entries, 2000);
 }
 
+#[test]
+fn whoever_is_told_of_an_append_finds_its_entries_at_once() {
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let (told, tell) = channel();
+    for number in 0..20_u64 {
+        let (told, reader) = (told.clone(), queue.clone());
+        // On the log's own thread: before it does anything else.
+        let answer = move |outcome: Outcome| {
+            let entry = reader.log().get("a", &format!("{number}/4"));
+            let stats = reader.log().stats().collections[0].clone();
+            told.send((outcome.unwrap(), entry.unwrap(), stats)).unwrap();
+        };
+        queue.submit("a", batch(number, 5), false, Box::new(answer)).unwrap();
+        let (appended, entry, stats) = tell.recv_timeout(LONG).unwrap();
+        assert_eq!(entry.map(|entry| entry.sequence), Some(appended.first + 4));
+        assert_eq!((stats.last, stats.memtable_entries), (appended.first + 4, 5 * (number + 1)));
+        // What it is told of the memory is what there is: no entry replaces another here.
+        assert_eq!(appended.memtable_bytes as u64, stats.memtable_bytes);
+    }
+    close(&queue).unwrap();
+}
+
 /// Keeps the log's first sync from ending until it is told.
 fn held_up(fs: &SimFs) -> Sender<()> {
     let (go, wait) = channel::<()>();

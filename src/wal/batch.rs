@@ -122,10 +122,39 @@ impl Batch {
         let mut rest = self.packed.as_slice();
         std::iter::from_fn(move || unpack(&mut rest))
     }
+
+    /// The entries, each as it is packed.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.packed.as_slice();
+        std::iter::from_fn(move || {
+            let (id, payload) = lengths(rest)?;
+            let (piece, behind) = rest.split_at_checked(FIXED + id + payload)?;
+            rest = behind;
+            Some(piece)
+        })
+    }
+}
+
+/// The lengths of id and payload of a packed entry.
+fn lengths(packed: &[u8]) -> Option<(usize, usize)> {
+    let (id, rest) = packed.split_first_chunk::<4>()?;
+    let payload = rest.first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*id) as usize, u32::from_le_bytes(*payload) as usize))
+}
+
+/// The id of a packed entry.
+pub(super) fn id_of(packed: &[u8]) -> Option<&[u8]> {
+    let (id, _) = lengths(packed)?;
+    packed.get(FIXED..)?.get(..id)
+}
+
+/// What a packed entry does.
+pub(super) fn op_of(packed: &[u8]) -> Option<Op> {
+    Op::of(*packed.get(FIXED - 2)?)
 }
 
 /// Appends a packed entry.
-fn pack(out: &mut Vec<u8>, entry: EntryRef<'_>) -> Option<()> {
+pub(super) fn pack(out: &mut Vec<u8>, entry: EntryRef<'_>) -> Option<()> {
     let id = u32::try_from(entry.id.len()).ok()?;
     let payload = u32::try_from(entry.payload.len()).ok()?;
     out.reserve(FIXED + entry.id.len() + entry.payload.len());
@@ -148,13 +177,8 @@ pub fn pack_with_sequence(out: &mut Vec<u8>, sequence: u64, entry: EntryRef<'_>)
     }
 }
 
-/// How much [`pack_with_sequence`] appends.
-pub(super) fn packed_length(entry: EntryRef<'_>) -> usize {
-    8 + FIXED + entry.id.len() + entry.payload.len()
-}
-
 /// Takes an entry off the front.
-fn unpack<'a>(rest: &mut &'a [u8]) -> Option<EntryRef<'a>> {
+pub(super) fn unpack<'a>(rest: &mut &'a [u8]) -> Option<EntryRef<'a>> {
     let (fixed, variable) = rest.split_at_checked(FIXED)?;
     let (id, fixed) = fixed.split_first_chunk::<4>()?;
     let (payload, fixed) = fixed.split_first_chunk::<4>()?;

@@ -54,6 +54,8 @@ struct Collection<F: FileSystem + Clone> {
     memtable: Mutex<Option<Memtable>>,
     /// The last number whose append has resolved.
     visible: AtomicU64,
+    /// The next segment is being made, and will soon be needed.
+    is_urgent: AtomicBool,
     /// Held while a checkpoint is made, so that they come one after the other.
     checkpoint: Mutex<Checkpoint>,
     /// What the others had to tell last. They may be held while a disk is waited for, and this
@@ -116,6 +118,9 @@ pub struct Stats {
     pub collections: Vec<CollectionStats>,
 }
 
+/// How many entries of a memtable are dropped before others get their turns.
+const RELEASED_AT_ONCE: usize = 4096;
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -160,6 +165,7 @@ impl<F: FileSystem + Clone> Log<F> {
                 }),
                 memtable: Mutex::new(opened.memtable),
                 visible: AtomicU64::new(opened.last),
+                is_urgent: AtomicBool::new(false),
                 checkpoint: Mutex::new(opened.checkpoint),
                 figures: Mutex::new(Figures {
                     released: opened.checkpoint.up_to,
@@ -238,6 +244,55 @@ impl<F: FileSystem + Clone> Log<F> {
         batches: &[&Batch],
         sync: bool,
     ) -> Result<Vec<u64>, ErrorKind> {
+        self.append_and(collection, batches, sync, |memtable, firsts| {
+            for (batch, first) in batches.iter().zip(firsts) {
+                for (sequence, entry) in (*first..).zip(batch.entries()) {
+                    memtable.insert(sequence, entry);
+                }
+            }
+        })
+    }
+
+    /// The same, but that the memtable only gets to know of the batches: who is told of them
+    /// finds their entries, and [`Log::settle`] is to follow.
+    pub(super) fn append_shared(
+        &self,
+        collection: &str,
+        batches: &[&Arc<Batch>],
+        sync: bool,
+    ) -> Result<Vec<u64>, ErrorKind> {
+        let all: Vec<&Batch> = batches.iter().map(|batch| &***batch).collect();
+        self.append_and(collection, &all, sync, |memtable, firsts| {
+            for (batch, first) in batches.iter().zip(firsts) {
+                memtable.announce(*first, Arc::clone(batch));
+            }
+        })
+    }
+
+    /// Sorts into the memtable what has come by [`Log::append_shared`].
+    pub(super) fn settle(&self, collection: &str) {
+        let Ok(Some(collection)) = self.existing(collection) else { return };
+        // Batch by batch, so that appends and reads get their turns.
+        while lock(&collection.memtable).as_mut().is_some_and(Memtable::settle_next) {}
+    }
+
+    /// How many bytes of a collection wait for [`Log::settle`].
+    pub(super) fn backlog(&self, collection: &str) -> usize {
+        match self.existing(collection) {
+            Ok(Some(collection)) => {
+                lock(&collection.memtable).as_ref().map_or(0, Memtable::backlog)
+            }
+            _ => 0,
+        }
+    }
+
+    fn append_and(
+        &self,
+        collection: &str,
+        batches: &[&Batch],
+        sync: bool,
+        show: impl FnOnce(&mut Memtable, &[u64]),
+    ) -> Result<Vec<u64>, ErrorKind> {
         for batch in batches {
             self.check(collection, batch)?;
         }
@@ -260,14 +315,13 @@ impl<F: FileSystem + Clone> Log<F> {
             }
         };
         if let Some(memtable) = lock(&collection_of.memtable).as_mut() {
-            for (batch, first) in batches.iter().zip(&firsts) {
-                for (sequence, entry) in (*first..).zip(batch.entries()) {
-                    memtable.insert(sequence, entry);
-                }
-            }
+            show(memtable, &firsts);
         }
         if let Some(writer) = &state.writer {
             collection_of.visible.store(writer.last, Ordering::Release);
+            if writer.is_preparing && writer.end > self.options.segment_size / 4 * 3 {
+                collection_of.is_urgent.store(true, Ordering::Relaxed);
+            }
         }
         collection_of.tell(&state);
         drop(state);
@@ -340,6 +394,7 @@ impl<F: FileSystem + Clone> Log<F> {
             }),
             memtable: Mutex::new(self.options.memtable.then(Memtable::default)),
             visible: AtomicU64::new(0),
+            is_urgent: AtomicBool::new(false),
             checkpoint: Mutex::default(),
             figures: Mutex::default(),
         });
@@ -393,8 +448,8 @@ impl<F: FileSystem + Clone> Log<F> {
     /// There is no memtable, or the collection's name cannot be one.
     pub fn get(&self, collection: &str, id: &str) -> Result<Option<Entry>, WalError> {
         let Some(collection) = self.existing(collection)? else { return Ok(None) };
-        let memtable = lock(&collection.memtable);
-        let memtable = memtable.as_ref().ok_or(WalError::NoMemtable)?;
+        let mut memtable = lock(&collection.memtable);
+        let memtable = memtable.as_mut().ok_or(WalError::NoMemtable)?;
         Ok(memtable.get(id))
     }
 
@@ -414,8 +469,8 @@ impl<F: FileSystem + Clone> Log<F> {
         out: &mut Vec<u8>,
     ) -> Result<Option<u64>, WalError> {
         let Some(collection) = self.existing(collection)? else { return Ok(None) };
-        let memtable = lock(&collection.memtable);
-        let memtable = memtable.as_ref().ok_or(WalError::NoMemtable)?;
+        let mut memtable = lock(&collection.memtable);
+        let memtable = memtable.as_mut().ok_or(WalError::NoMemtable)?;
         Ok(memtable.pack(out, (after, until), most, with_deletions))
     }
 
@@ -478,8 +533,10 @@ impl<F: FileSystem + Clone> Log<F> {
             note.write(&self.fs, &folder).map_err(|failure| failure.on(path()))?;
             *checkpoint = note;
             lock(&collection_of.figures).released = up_to;
-            if let Some(memtable) = lock(&collection_of.memtable).as_mut() {
-                memtable.release(up_to);
+            let release = |memtable: &mut Memtable| memtable.release(up_to, RELEASED_AT_ONCE);
+            while lock(&collection_of.memtable).as_mut().is_some_and(release) {
+                // Appends and reads get their turns.
+                std::thread::yield_now();
             }
         }
         let released: Vec<u64> = {
@@ -548,6 +605,7 @@ impl<F: FileSystem + Clone> Log<F> {
             marker: rand::random(),
         };
         writer.is_preparing = true;
+        collection_of.is_urgent.store(false, Ordering::Relaxed);
         let has_spare = std::mem::take(&mut writer.has_spare);
         let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
         let size = self.options.segment_size;
@@ -597,11 +655,20 @@ impl<F: FileSystem + Clone> Log<F> {
         }
     }
 
-    /// How much memory the memtable of a collection takes, about.
-    pub fn memtable_bytes(&self, collection: &str) -> usize {
+    /// How much memory the memtable of a collection takes at most, about.
+    pub(super) fn memtable_bytes(&self, collection: &str) -> usize {
         match self.existing(collection) {
-            Ok(Some(collection)) => lock(&collection.memtable).as_ref().map_or(0, Memtable::bytes),
+            Ok(Some(collection)) => {
+                lock(&collection.memtable).as_ref().map_or(0, Memtable::most_bytes)
+            }
             _ => 0,
+        }
+    }
+
+    /// Has the next segments made without pauses: somebody waits for them.
+    pub(super) fn hurry(&self) {
+        for collection in lock(&self.collections).values() {
+            collection.is_urgent.store(true, Ordering::Relaxed);
         }
     }
 
@@ -652,7 +719,8 @@ impl<F: FileSystem + Clone> NextSegment<F> {
     /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
     pub fn make(self) {
         let NextSegment { fs, collection, folder, header, has_spare, size } = self;
-        let made = begin(&fs, &folder, header, has_spare, size, Pace::Gentle).ok();
+        let pace = Pace::Gentle { is_urgent: &collection.is_urgent };
+        let made = begin(&fs, &folder, header, has_spare, size, pace).ok();
         if let Some(writer) = &mut lock(&collection.state).writer {
             writer.is_preparing = false;
             writer.prepared = made;
@@ -683,7 +751,7 @@ impl<F: FileSystem + Clone> Collection<F> {
             released,
             ..Default::default()
         };
-        if let Some(memtable) = lock(&self.memtable).as_ref() {
+        if let Some(memtable) = lock(&self.memtable).as_mut() {
             stats.memtable_entries = memtable.len() as u64;
             stats.memtable_bytes = memtable.bytes() as u64;
         }

@@ -21,6 +21,9 @@ use crate::metrics::METRICS;
 /// How many bytes one group has, unless a single batch has more.
 const LARGEST_GROUP: usize = 8 << 20;
 
+/// How many bytes the memtable may be behind. Who reads has to wait for them.
+const LARGEST_BACKLOG: usize = 2 << 20;
+
 /// What came of an append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -93,7 +96,7 @@ struct Lane {
 }
 
 struct Waiting {
-    batch: Batch,
+    batch: Arc<Batch>,
     durable: bool,
     reply: Reply,
     begun: Instant,
@@ -153,6 +156,7 @@ impl<F: FileSystem + Clone> Queue<F> {
             state.lanes.insert(collection.to_owned(), Lane::default());
         }
         let Some(lane) = state.lanes.get_mut(collection) else { return Ok(()) };
+        let batch = Arc::new(batch);
         lane.waiting.push_back(Waiting { batch, durable, reply, begun: Instant::now() });
         if !std::mem::replace(&mut lane.is_running, true) {
             state.running += 1;
@@ -190,6 +194,7 @@ impl<F: FileSystem + Clone> Queue<F> {
         };
         let mut state = self.shared.lock();
         state.is_closing = true;
+        self.shared.log.hurry();
         if state.running > 0 {
             state.closing.push(Box::new(close));
             return;
@@ -238,9 +243,9 @@ impl<F: FileSystem + Clone> Shared<F> {
 
     /// Appends a group and tells each of its callers.
     fn commit(self: &Arc<Self>, collection: &str, group: Vec<Waiting>) {
-        let batches: Vec<&Batch> = group.iter().map(|waiting| &waiting.batch).collect();
+        let batches: Vec<_> = group.iter().map(|waiting| &waiting.batch).collect();
         let durable = group.iter().any(|waiting| waiting.durable);
-        let append = || self.log.append(collection, &batches, durable);
+        let append = || self.log.append_shared(collection, &batches, durable);
         let outcome = catch_unwind(AssertUnwindSafe(append))
             .unwrap_or_else(|panic| Err(task::internal(&*panic)));
         let memtable_bytes = self.log.memtable_bytes(collection);
@@ -248,7 +253,6 @@ impl<F: FileSystem + Clone> Shared<F> {
         self.lock().bytes -= group.iter().map(|waiting| waiting.batch.bytes()).sum::<usize>();
         match outcome {
             Ok(firsts) => {
-                self.prepare(collection);
                 if let SyncMode::Periodic(interval) = self.log.options().sync {
                     self.sync_later(interval);
                 }
@@ -257,6 +261,8 @@ impl<F: FileSystem + Clone> Shared<F> {
                     METRICS.wal.appended(batch.len(), batch.bytes(), begun);
                     reply(Ok(Appended { first, count: batch.len() as u64, memtable_bytes }));
                 }
+                self.settle(collection);
+                self.prepare(collection);
             }
             Err(kind) => {
                 for Waiting { reply, .. } in group {
@@ -267,8 +273,25 @@ impl<F: FileSystem + Clone> Shared<F> {
         }
     }
 
+    /// Sorts into the memtable what was appended, while those who were told make up their next
+    /// batches; on another thread, if there are some already for this one to write.
+    fn settle(self: &Arc<Self>, collection: &str) {
+        let lane_waits =
+            self.lock().lanes.get(collection).is_some_and(|lane| !lane.waiting.is_empty());
+        if !lane_waits || self.log.backlog(collection) > LARGEST_BACKLOG {
+            self.log.settle(collection);
+            return;
+        }
+        let (shared, collection) = (Arc::clone(self), collection.to_owned());
+        // If it cannot be run, the next one does it, or who reads.
+        let _ = self.pool.submit(Box::new(move || shared.log.settle(&collection)));
+    }
+
     /// Has the next segment made beforehand, when it is time for that.
     fn prepare(self: &Arc<Self>, collection: &str) {
+        if self.lock().is_closing {
+            return;
+        }
         let Some(segment) = self.log.next_segment(collection) else { return };
         // Whoever closes the log waits for it, as for a lane.
         self.lock().running += 1;

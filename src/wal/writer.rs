@@ -7,6 +7,8 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::format::{
@@ -312,13 +314,27 @@ fn next_step(step: u64) -> u64 {
 }
 
 /// How space is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace<'a> {
     /// At once, because somebody waits for it.
     Fast,
-    /// Piece by piece, so that syncs of other files get their turns.
-    Gentle,
+    /// Piece by piece, with a pause behind each as long as it has taken, so that the disk is
+    /// free for the appends half of the time. No more pauses once it is urgent.
+    Gentle {
+        /// Set when it is.
+        is_urgent: &'a AtomicBool,
+    },
 }
+
+/// The pieces that space is first made in where there is time: so many bytes hold up the sync
+/// of an append hardly longer than another append does.
+const GENTLE_PIECE: u64 = 256 << 10;
+
+/// A piece that takes longer is not slow because of its bytes.
+const SLOW_PIECE: Duration = Duration::from_millis(2);
+
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes a new segment, under its provisional name, and makes both durable.
 pub(super) fn begin<F: FileSystem>(
@@ -327,7 +343,7 @@ pub(super) fn begin<F: FileSystem>(
     header: Header,
     has_spare: bool,
     step: u64,
-    pace: Pace,
+    pace: Pace<'_>,
 ) -> Result<Begun<F>, Failure> {
     let file = if has_spare {
         let open = || fs.open_to_write(folder, OsStr::new(SPARE));
@@ -384,14 +400,18 @@ fn fill<F: FileSystem>(
     file: &F::File,
     header: &Header,
     (from, to): (u64, u64),
-    pace: Pace,
+    pace: Pace<'_>,
 ) -> Result<(), Failure> {
-    let mut bytes = vec![0; (to - from).min(CHUNK) as usize];
+    let mut piece = match pace {
+        Pace::Fast => CHUNK,
+        Pace::Gentle { .. } => GENTLE_PIECE,
+    };
+    let mut bytes = Vec::with_capacity((to - from).min(CHUNK) as usize);
     let mut at = from;
     while at < to {
-        bytes.fill(0);
-        let length = (to - at).min(bytes.len() as u64);
-        bytes.truncate(length as usize);
+        let length = (to - at).min(piece);
+        bytes.clear();
+        bytes.resize(length as usize, 0);
         if at == from {
             bytes.iter_mut().zip(filler_head(to - from)).for_each(|(place, byte)| *place = byte);
         }
@@ -404,9 +424,18 @@ fn fill<F: FileSystem>(
                 *place = byte;
             }
         }
+        let begun = Instant::now();
         write_all(fs, file, &bytes, at)?;
-        if pace == Pace::Gentle {
+        if let Pace::Gentle { is_urgent } = pace {
             sync_data(fs, file)?;
+            let took = begun.elapsed();
+            if took > SLOW_PIECE {
+                // It is not the bytes that take so long. The fewer syncs the better.
+                piece = CHUNK.min(2 * piece);
+            }
+            if !is_urgent.load(Ordering::Relaxed) {
+                blocking(|| std::thread::sleep(took.min(LONGEST_PAUSE)));
+            }
         }
         at += length;
     }
