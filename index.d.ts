@@ -1547,8 +1547,9 @@ export interface WalDamage {
   /** The name of the file in the folder of the collection. */
   file: string
   /**
-   * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it.
-   *   Nothing that was acknowledged as synced is missing, as far as can be told.
+   * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it, or
+   *   bytes behind the end. Nothing that was acknowledged as synced is missing, but for one case that cannot be
+   *   told: a disk that has damaged the very last appends to a log that was not closed.
    * - `'unreadable'`: something that had been on the disk, or may have been, cannot be read.
    * - `'missing'`: a segment is not there.
    * - `'misplaced'`: a segment, or a part of one, is not what its place says, or comes twice.

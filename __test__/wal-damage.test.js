@@ -81,13 +81,19 @@ describe('damage', { concurrency: 4 }, () => {
     assert.deepEqual(await wal.append('c0', batch(1, 0, BATCHES, 1)), [BigInt((BATCHES - 1) * 5 + 1)], 'and it goes on')
   })
 
-  test('garbage behind a sealed segment is a torn tail; behind the current one it is space that was being added', async (t) => {
+  test('garbage behind a segment is a torn tail; space that was being added is none', async (t) => {
     for (const size of [1, 17, 5000]) {
       const { dir, folder, sealed, current } = await newLog(t)
-      fs.appendFileSync(current, content(size, size))
+      fs.appendFileSync(current, Buffer.alloc(size))
       const strict = await openWal(dir, { recovery: 'strict' })
       assert.deepEqual(strict.damage, [])
       await strict.close()
+      fs.appendFileSync(current, Buffer.alloc(size, 'garbage'))
+      assert.equal((await failure(() => openWal(dir, { recovery: 'strict' }))).damage.file, 'wal_current.avro')
+      const tolerant = await openWal(dir)
+      assert.deepEqual(tolerant.damage.map(({ kind, length, file }) => ({ kind, length, file })), [{ kind: 'tornTail', length: size, file: 'wal_current.avro' }])
+      assert.deepEqual(fs.readFileSync(path.join(folder, tolerant.damage[0].copy)), Buffer.alloc(size, 'garbage'))
+      await tolerant.close()
       fs.appendFileSync(path.join(folder, sealed[0]), content(size, size))
       assert.equal((await failure(() => openWal(dir, { recovery: 'strict' }))).code, 'EWALDAMAGED')
       const wal = await open(t, dir)

@@ -18,6 +18,8 @@ const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Rec
 
 const CURRENT: &str = "/log/a/wal_current.avro";
 const FIRST: &str = "/log/a/wal_000000000001.avro";
+/// How many bytes an end mark has.
+const END_MARK: usize = 18;
 const SECOND: &str = "/log/a/wal_000000000002.avro";
 
 fn with(recovery: Recovery) -> Options {
@@ -152,6 +154,11 @@ fn a_segment_with_any_byte_flipped() {
                     let (kinds, shown) = judge(&fs, &all, &what);
                     assert!(shown >= 8, "{what}: {shown}, {kinds:?}");
                     assert!(kinds.len() <= 1, "{what}: {kinds:?}");
+                    // What is before an end mark had been on the disk.
+                    if path == CURRENT && is_closed && place < content.len() - END_MARK {
+                        assert_eq!(kinds, [DamageKind::Unreadable], "{what}");
+                        assert_eq!(opened(&fs, Recovery::TolerateTail).unwrap_err().kind, kinds[0]);
+                    }
                 }
             }
         }
@@ -173,9 +180,10 @@ fn garbage_behind_a_segment() {
                 let what = format!("{length} bytes behind {path}");
                 let (kinds, shown) = judge(&fs, &all, &what);
                 assert_eq!(shown, all.len(), "{what}");
-                let expected: &[DamageKind] =
-                    if path == FIRST { &[DamageKind::TornTail] } else { &[] };
-                assert_eq!(kinds, expected, "{what}");
+                assert_eq!(kinds, [DamageKind::TornTail], "{what}");
+                let (_, damage) = opened(&fs, Recovery::TolerateTail).unwrap();
+                let copy = fs.read_file(format!("/log/a/{}", damage[0].copy.as_ref().unwrap()));
+                assert!(bytes.ends_with(&copy.unwrap()), "{what}");
             }
         }
     }
@@ -192,6 +200,36 @@ fn a_segment_that_is_missing() {
             let refused = opened(&fs, Recovery::TolerateTail).unwrap_err();
             assert_eq!(refused.kind, DamageKind::Missing);
         }
+    }
+}
+
+/// A segment that was made beforehand is there long before the one before it is sealed, and must
+/// not be taken for the sign of a rotation.
+#[test]
+fn a_current_segment_that_is_missing_though_the_next_one_has_been_made() {
+    for sealed in [0, 1] {
+        let fs = SimFs::new();
+        let log = open(&fs, &with(Recovery::Strict)).unwrap();
+        let mut all = 0;
+        if sealed == 1 {
+            log.append("a", &[&batch(1, 2)], false).unwrap();
+            log.rotate("a").unwrap();
+            all = 2;
+        }
+        let next = (10..).find_map(|number| {
+            log.append("a", &[&batch(number, 2)], false).unwrap();
+            log.next_segment("a")
+        });
+        next.unwrap().make();
+        assert!(fs.read_file("/log/a/wal_next.avro").is_ok());
+        drop(log);
+        let fs = fs.after_kill();
+        opened(&fs.after_kill(), Recovery::Strict).unwrap();
+        fs.take_away(CURRENT).unwrap();
+        assert_eq!(opened(&fs, Recovery::TolerateTail).unwrap_err().kind, DamageKind::Missing);
+        let (shown, damage) = opened(&fs, Recovery::SkipCorrupt).unwrap();
+        assert_eq!((shown.len(), damage[0].kind), (all, DamageKind::Missing), "{damage:?}");
+        opened(&fs, Recovery::Strict).unwrap();
     }
 }
 

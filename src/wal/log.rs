@@ -559,24 +559,34 @@ impl<F: FileSystem + Clone> Log<F> {
         number: u64,
     ) -> Result<(), Failure> {
         let name = sealed(number);
-        let has_spare = lock(&collection.state).writer.as_ref().is_some_and(|it| it.has_spare);
-        if has_spare {
-            match uninterrupted(|| self.fs.remove(folder, OsStr::new(&name))) {
+        let mut state = lock(&collection.state);
+        // Closed meanwhile: the next opening removes it.
+        let Some(writer) = &mut state.writer else { return Ok(()) };
+        // Whoever makes the next segment may have opened the spare and not yet renamed it.
+        // Another file that took its name now would become the current segment, and what is
+        // appended would go to one that has no name.
+        let is_kept = !writer.has_spare && !writer.is_preparing;
+        if is_kept {
+            match uninterrupted(|| self.fs.open_to_write(folder, OsStr::new(&name))) {
                 // An earlier attempt was told that it failed.
+                Err(error) if Code::of(&error) == Some(Code::ENOENT) => {}
+                Err(error) => return Err(Failure::at("open", &name, error)),
+                // Under the lock, so that nobody takes the spare in the middle of it.
+                Ok(file) => {
+                    rename(&self.fs, folder, &file, &name, SPARE)?;
+                    writer.has_spare = true;
+                }
+            }
+        } else {
+            drop(state);
+            match uninterrupted(|| self.fs.remove(folder, OsStr::new(&name))) {
                 Err(error) if Code::of(&error) == Some(Code::ENOENT) => {}
                 outcome => outcome.map_err(|error| Failure::at("unlink", &name, error))?,
             }
-        } else {
-            match uninterrupted(|| self.fs.open_to_write(folder, OsStr::new(&name))) {
-                Err(error) if Code::of(&error) == Some(Code::ENOENT) => {}
-                Err(error) => return Err(Failure::at("open", &name, error)),
-                Ok(file) => rename(&self.fs, folder, &file, &name, SPARE)?,
-            }
+            state = lock(&collection.state);
         }
-        let mut state = lock(&collection.state);
         if let Some(writer) = &mut state.writer {
             writer.sealed.retain(|segment| segment.number != number);
-            writer.has_spare |= !has_spare;
         }
         collection.tell(&state);
         Ok(())

@@ -250,6 +250,71 @@ impl<F: FileSystem> SegmentReader<F> {
         Ok(None)
     }
 
+    /// Where the end mark is, if the file ends with one, behind the damage at `offset`: it says
+    /// that all before it was on the disk when it was written. The last bytes of unused space
+    /// look the same, but no marker comes before them.
+    pub(super) fn end_behind(
+        &mut self,
+        fs: &F,
+        offset: u64,
+        length: u64,
+    ) -> Result<Option<u64>, Failure> {
+        let Some(end) = length.checked_sub(END as u64).filter(|end| *end >= offset) else {
+            return Ok(None);
+        };
+        if !matches!(self.look(fs, end)?, Found::End(_)) {
+            return Ok(None);
+        }
+        let bytes = self.window.get(fs, &self.file, offset, LONGEST_HEAD)?;
+        if let Head::Data { head, size, .. } = format::head(bytes)
+            && offset + (head + size + MARKER) as u64 == end
+        {
+            return Ok(Some(end));
+        }
+        let Some(before) = end.checked_sub(MARKER as u64) else { return Ok(None) };
+        let found = self.window.get(fs, &self.file, before, MARKER)?;
+        Ok((found == self.header.marker).then_some(end))
+    }
+
+    /// Whether there is nothing from `from` to the end of the file but unused space, or what is
+    /// there of space that was being added: zeros, and of its frame as much as has been written.
+    pub(super) fn is_space(&mut self, fs: &F, from: u64, length: u64) -> Result<bool, Failure> {
+        let marker = self.header.marker;
+        // Where an end mark has taken the place of the head, this much of the space is left at
+        // least, and the marker may lie in it in part.
+        let left = length.saturating_sub(from);
+        let last = self.window.peek(fs, &self.file, length.saturating_sub(MARKER as u64))?;
+        let mut ends = last.iter().zip(&marker).rev().take(usize::try_from(left).unwrap_or(MARKER));
+        if left >= SHORTEST_FILLER - END as u64 && ends.all(|(found, own)| found == own) {
+            return Ok(true);
+        }
+        let frame = self.window.get(fs, &self.file, from, FILLER_HEAD)?;
+        let is_head = |(index, byte): (usize, &u8)| {
+            let has_more = byte & 0x80 != 0;
+            *byte == 0 || index > 0 && has_more == (index + 1 < FILLER_HEAD)
+        };
+        if !frame.iter().enumerate().all(is_head) {
+            return Ok(false);
+        }
+        let mut at = from + frame.len() as u64;
+        while at < length {
+            let bytes = self.window.get(fs, &self.file, at, CHUNK)?;
+            if bytes.is_empty() {
+                break;
+            }
+            if let Some(place) = bytes.iter().position(|byte| *byte != 0) {
+                let left = length - at - place as u64;
+                if left > MARKER as u64 {
+                    return Ok(false);
+                }
+                let rest = self.window.get(fs, &self.file, at + place as u64, left as usize)?;
+                return Ok(marker.windows(rest.len().max(1)).any(|part| part == rest));
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+
     fn block_at(&mut self, fs: &F, offset: u64) -> Result<Option<(u64, u64, u64)>, Failure> {
         let Found::Data { count, head, size } = self.look(fs, offset)? else { return Ok(None) };
         let bytes = self.window.get(fs, &self.file, offset, head + size)?;

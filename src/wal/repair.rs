@@ -33,6 +33,8 @@ use crate::error::{ErrorKind, Failure};
 use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
 use crate::temp;
 
+const BEHIND_THE_END: &str = "there is something behind the end of the segment";
+
 /// How much is copied at once.
 const CHUNK: usize = 256 * 1024;
 
@@ -79,6 +81,8 @@ struct Found {
     has_blocks: bool,
     /// Where the blocks start that no sync is known to have confirmed.
     unconfirmed: Option<u64>,
+    /// Where the bytes start that are copied aside before they are cut off.
+    torn: Option<u64>,
 }
 
 pub(super) fn open<F: FileSystem + Clone>(
@@ -114,11 +118,16 @@ pub(super) fn open<F: FileSystem + Clone>(
     scan.released = checkpoint.up_to;
 
     // Between two segments there is none that is current, but the next one has been begun. What
-    // has just been sealed goes on then.
-    let is_rotating = !names.contains(CURRENT) && names.contains(NEXT);
+    // has just been sealed goes on then. (One that was made beforehand follows another that is
+    // not sealed yet: if that is not there, it is missing.)
+    let begun = match names.contains(NEXT) && !names.contains(CURRENT) {
+        true => number_of_next(fs, &folder, collection)?,
+        false => None,
+    };
     let mut numbers = numbers;
     let last = numbers.last().copied();
-    let unsealed = last.filter(|last| is_rotating && *last >= checkpoint.first_segment);
+    let follows = |last: u64| begun.is_some_and(|begun| begun == last.saturating_add(1));
+    let unsealed = last.filter(|last| *last >= checkpoint.first_segment && follows(*last));
     if let Some(number) = unsealed {
         numbers.remove(&number);
     }
@@ -138,7 +147,9 @@ pub(super) fn open<F: FileSystem + Clone>(
     let mut current = None;
     if names.contains(current_name.as_str()) {
         current = Some(scan.current(fs, &folder, &current_name, unsealed.is_none(), expected)?);
-    } else if (expected > 1 || names.contains(CHECKPOINT)) && !names.contains(NEXT) {
+    } else if begun != Some(expected)
+        && (expected > 1 || names.contains(CHECKPOINT) || begun.is_some())
+    {
         let reason = "there is no current segment";
         scan.damaged(DamageKind::Missing, CURRENT, (0, 0), reason)?;
     }
@@ -311,8 +322,7 @@ impl Scan<'_> {
         if bytes <= end {
             return Ok(Some((sealed, None)));
         }
-        let reason = "there is something behind the end of the segment";
-        self.damaged(DamageKind::TornTail, &name, (end, bytes - end), reason)?;
+        self.damaged(DamageKind::TornTail, &name, (end, bytes - end), BEHIND_THE_END)?;
         let index = self.damage.len() - 1;
         let trailing = Trailing { file: name, end, length: bytes - end, index };
         Ok(Some((Sealed { bytes: end, ..sealed }, Some(trailing))))
@@ -388,7 +398,8 @@ impl Scan<'_> {
         let mut open: VecDeque<(u64, u64)> = VecDeque::new();
         loop {
             let offset = reader.offset;
-            let (reason, is_space) = match reader.next(fs)? {
+            // With unused space, or an end mark: which of them, and where that ends.
+            let (reason, regular) = match reader.next(fs)? {
                 Item::Block(block, length) => {
                     has_blocks = true;
                     if block.first <= self.last {
@@ -403,38 +414,55 @@ impl Scan<'_> {
                     self.take(&block);
                     continue;
                 }
+                Item::End(end) if is_current => {
+                    ("a block has become an end mark", Some((true, end)))
+                }
                 Item::End(_) => {
                     let ending = Ending::Marked(offset);
-                    return Ok(Found { ending, has_blocks, unconfirmed: None });
+                    return Ok(Found { ending, has_blocks, unconfirmed: None, torn: None });
                 }
-                Item::Filler(_) if is_current => ("", true),
-                Item::Filler(_) => ("a sealed segment ends with unused space", false),
-                Item::Damaged(reason) => (reason, false),
+                Item::Filler(end) if is_current => {
+                    ("a block has become unused space", Some((false, end)))
+                }
+                Item::Filler(_) => ("a sealed segment ends with unused space", None),
+                Item::Damaged(reason) => (reason, None),
             };
             let length = reader.length(fs)?;
-            let behind = reader.resume(fs, is_current.then_some(self.last))?;
+            let mut behind = reader.resume(fs, is_current.then_some(self.last))?;
+            if behind.is_none() && is_current && regular.is_none() {
+                behind = reader.end_behind(fs, offset, length)?;
+            }
             match behind {
-                // Entries that had been confirmed are missing before the next ones.
+                // Entries that had been confirmed are missing before the next ones, or the end.
                 Some(next) => {
-                    let reason = if is_space { "a block has become unused space" } else { reason };
                     let range = (offset, next - offset);
                     self.damaged(DamageKind::Unreadable, name, range, reason)?;
                     reader.offset = next;
                 }
                 None => {
                     let unconfirmed = open.front().map(|(start, _)| *start);
-                    let ending = if is_space {
-                        Ending::Space(offset)
-                    } else if is_current {
-                        let range = (offset, length - offset);
-                        self.damaged(DamageKind::TornTail, name, range, reason)?;
-                        Ending::Torn(offset)
-                    } else {
-                        let range = (offset, length - offset);
-                        self.damaged(DamageKind::Unreadable, name, range, reason)?;
-                        Ending::Torn(offset)
+                    let mut found =
+                        Found { ending: Ending::Torn(offset), has_blocks, unconfirmed, torn: None };
+                    let (kind, from, reason) = match regular {
+                        Some((is_marked, end)) => {
+                            found.ending = match is_marked {
+                                true => Ending::Marked(offset),
+                                false => Ending::Space(offset),
+                            };
+                            if is_marked {
+                                found.unconfirmed = None;
+                            }
+                            if length <= end || reader.is_space(fs, end, length)? {
+                                return Ok(found);
+                            }
+                            (DamageKind::TornTail, end, BEHIND_THE_END)
+                        }
+                        None if is_current => (DamageKind::TornTail, offset, reason),
+                        None => (DamageKind::Unreadable, offset, reason),
                     };
-                    return Ok(Found { ending, has_blocks, unconfirmed });
+                    self.damaged(kind, name, (from, length - from), reason)?;
+                    found.torn = Some(from);
+                    return Ok(found);
                 }
             }
         }
@@ -487,19 +515,14 @@ impl Scan<'_> {
         // Windows: nobody has it open for reading any more.
         drop(reader);
         let file = open_to_write(fs, folder, CURRENT)?;
-        let offset = match found.ending {
-            Ending::Marked(offset) => offset,
-            Ending::Space(offset) => offset,
-            Ending::Torn(offset) => {
-                let copy = set_aside(fs, folder, &file, CURRENT, offset, length - offset)?;
-                let last = self.damage.iter_mut().rev();
-                let mut torn = last.filter(|damage| damage.kind == DamageKind::TornTail);
-                if let Some(damage) = torn.next() {
-                    damage.copy = copy;
-                }
-                offset
+        let (Ending::Marked(offset) | Ending::Space(offset) | Ending::Torn(offset)) = found.ending;
+        if let Some(torn) = found.torn {
+            let copy = set_aside(fs, folder, &file, CURRENT, torn, length.saturating_sub(torn))?;
+            // What was found in the current segment was found last.
+            if let Some(damage) = self.damage.last_mut() {
+                damage.copy = copy;
             }
-        };
+        }
         if !matches!(found.ending, Ending::Marked(_)) {
             if let Some(from) = found.unconfirmed {
                 write_again(fs, &file, from, offset)?;
@@ -541,6 +564,19 @@ impl Scan<'_> {
         writer.sealed = sealed;
         Ok(writer)
     }
+}
+
+/// The number of the segment in the making. `None` if its header cannot be read.
+fn number_of_next<F: FileSystem>(
+    fs: &F,
+    folder: &F::Folder,
+    collection: &str,
+) -> Result<Option<u64>, Failure> {
+    if !is_file(fs, folder, NEXT)? {
+        return Ok(None);
+    }
+    let header = SegmentReader::open(fs, folder, NEXT)?.map(|reader| reader.header);
+    Ok(header.ok().filter(|header| header.collection == collection).map(|header| header.number))
 }
 
 fn is_file<F: FileSystem>(fs: &F, folder: &F::Folder, name: &str) -> Result<bool, Failure> {

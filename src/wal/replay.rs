@@ -173,6 +173,17 @@ impl<F: FileSystem> Replay<F> {
                 }
                 return Ok(None);
             }
+            Item::End(_) if within.is_current => {
+                // That of a log which has just been opened. More may have been appended in its
+                // place since it was read, and then the next segment been begun.
+                let is_sealed = self.numbers()?.contains(&number);
+                if !is_sealed && self.checkpoint()?.first_segment <= number {
+                    return Ok(Some(At::Over));
+                }
+                within.is_current = false;
+                within.reader.forget();
+                return Ok(None);
+            }
             Item::End(_) => return Ok(Some(At::Before(number + 1))),
             Item::Filler(_) if within.is_current => return Ok(Some(At::Over)),
             Item::Filler(_) => "a sealed segment ends with unused space",
@@ -186,10 +197,21 @@ impl<F: FileSystem> Replay<F> {
         }
         let length = within.reader.length(&self.fs)?;
         let read = within.is_current.then_some(self.read);
-        let behind = within.reader.resume(&self.fs, read)?;
+        let mut behind = within.reader.resume(&self.fs, read)?;
+        if behind.is_none() && within.is_current {
+            behind = within.reader.end_behind(&self.fs, offset, length)?;
+        }
         if !within.reader.is_same(&self.fs)? {
             // A checkpoint has released the segment, and its space serves again.
             return Ok(Some(At::Start));
+        }
+        // What is behind was written when this was whole, and this may have been read before.
+        within.reader.forget();
+        within.reader.offset = offset;
+        let is_whole = matches!(within.reader.next(&self.fs)?, Item::Block(..));
+        within.reader.offset = offset;
+        if is_whole {
+            return Ok(None);
         }
         let name = name_of(number, within.is_current);
         match behind {
@@ -213,24 +235,17 @@ impl<F: FileSystem> Replay<F> {
         for _ in 0..ATTEMPTS {
             let checkpoint = self.checkpoint()?;
             self.next = self.next.max(checkpoint.up_to.saturating_add(1));
-            let mut names: Vec<Option<u64>> = self
-                .numbers()?
-                .into_iter()
-                .filter(|number| *number >= checkpoint.first_segment)
-                .map(Some)
-                .collect();
+            let numbers = self.numbers()?;
+            let is_needed = |number: &u64| *number >= checkpoint.first_segment;
+            let mut names: Vec<Option<u64>> =
+                numbers.iter().copied().filter(is_needed).map(Some).collect();
             // The current one, whatever its number is, comes last.
             names.push(None);
             let mut lowest = None;
-            let mut has_changed = false;
             while let Some(number) = names.pop() {
                 let within = match self.open(number)? {
                     Looked::Found(within) => within,
-                    Looked::Unusable => continue,
-                    Looked::Absent => {
-                        has_changed |= number.is_some();
-                        continue;
-                    }
+                    Looked::Unusable | Looked::Absent => continue,
                 };
                 let first = within.reader.header.first;
                 if first <= self.next {
@@ -239,8 +254,9 @@ impl<F: FileSystem> Replay<F> {
                 }
                 lowest = Some(within.reader.header.number);
             }
-            // A segment may have got another name, or have been released, meanwhile.
-            if has_changed {
+            // A segment may have got another name, or have been released, meanwhile: also the
+            // current one, which then was under neither name when it was looked for.
+            if self.numbers()? != numbers || self.checkpoint()? != checkpoint {
                 continue;
             }
             return match lowest {
@@ -273,15 +289,19 @@ impl<F: FileSystem> Replay<F> {
                     Looked::Unusable | Looked::Absent => {}
                 }
             }
+            let numbers = self.numbers()?;
+            // Released, and the note of it was there before: so it is read after the names.
             if self.checkpoint()?.first_segment > number {
                 return Ok(At::Start);
             }
-            let later = self.numbers()?.into_iter().find(|later| *later > number);
+            if numbers.contains(&number) {
+                // It has got its other name between the two looks.
+                continue;
+            }
+            let later = numbers.into_iter().find(|later| *later > number);
             match later.or(current.filter(|current| *current > number)) {
                 // It has not been begun, or is just being.
                 None => return Ok(At::Over),
-                // It has got its other name meanwhile.
-                Some(_) if !matches!(self.open(Some(number))?, Looked::Absent) => {}
                 Some(later) => {
                     let reason = "the segment is not there";
                     let name = segments::sealed(number);
@@ -297,24 +317,31 @@ impl<F: FileSystem> Replay<F> {
     fn open(&mut self, number: Option<u64>) -> Result<Looked<F>, ErrorKind> {
         let Some(folder) = &self.folder else { return Ok(Looked::Absent) };
         let name = number.map_or_else(|| CURRENT.to_owned(), segments::sealed);
-        let (kind, reason) = match SegmentReader::open(&self.fs, folder, &name) {
-            Ok(Ok(reader)) => {
-                let header = &reader.header;
-                if header.collection == self.collection
-                    && number.is_none_or(|number| header.number == number)
-                {
-                    let is_current = number.is_none();
-                    let within = Within { reader, is_current, may_be_stale: false };
-                    return Ok(Looked::Found(Box::new(within)));
+        let mut is_second_look = false;
+        loop {
+            let (kind, reason) = match SegmentReader::open(&self.fs, folder, &name) {
+                Ok(Ok(reader)) => {
+                    let header = &reader.header;
+                    if header.collection == self.collection
+                        && number.is_none_or(|number| header.number == number)
+                    {
+                        let is_current = number.is_none();
+                        let within = Within { reader, is_current, may_be_stale: false };
+                        return Ok(Looked::Found(Box::new(within)));
+                    }
+                    (DamageKind::Misplaced, "the segment is not the one that its name says")
                 }
-                (DamageKind::Misplaced, "the segment is not the one that its name says")
+                Ok(Err(reason)) => (DamageKind::Unreadable, reason),
+                Err(failure) if failure.code() == Some(Code::ENOENT) => return Ok(Looked::Absent),
+                Err(failure) => return Err(failure.into()),
+            };
+            // A segment that was released after its name had been looked up may have got another
+            // header before it was read. The name does not lead there any more.
+            if std::mem::replace(&mut is_second_look, true) {
+                self.damaged(kind, name, (0, 0), reason)?;
+                return Ok(Looked::Unusable);
             }
-            Ok(Err(reason)) => (DamageKind::Unreadable, reason),
-            Err(failure) if failure.code() == Some(Code::ENOENT) => return Ok(Looked::Absent),
-            Err(failure) => return Err(failure.into()),
-        };
-        self.damaged(kind, name, (0, 0), reason)?;
-        Ok(Looked::Unusable)
+        }
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, ErrorKind> {

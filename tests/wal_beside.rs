@@ -1,0 +1,324 @@
+//! What goes on beside each other in a log: readers beside a writer, a checkpoint beside a segment
+//! that is made beforehand. Each is stopped at each of its operations, and the other comes in
+//! between.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod wal_common;
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use holdfast::error::ErrorKind;
+use holdfast::fs::sim::{Fault, OperationKind, Performed, SimFs};
+use holdfast::wal::{Entry, Log, Recovery, Replay, SyncMode};
+
+use wal_common::{LOG, batch, drain, entries, open, options};
+
+/// Far more than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+fn begin() -> (SimFs, Arc<Log<SimFs>>) {
+    let fs = SimFs::new();
+    let log = open(&fs, &options(SyncMode::PerBatch, Recovery::Strict)).unwrap();
+    (fs, Arc::new(log))
+}
+
+/// Calls `act` once, before the operation with this number from now on, and says whether there
+/// was one.
+fn at_operation(fs: &SimFs, number: u64, act: impl FnOnce() + Send + 'static) -> impl Fn() -> bool {
+    let act = Mutex::new(Some(act));
+    let was = Arc::new(Mutex::new(false));
+    let is = Arc::clone(&was);
+    let intrude = Fault::intrude(move |_, _| {
+        if let Some(act) = act.lock().unwrap().take() {
+            *is.lock().unwrap() = true;
+            act();
+        }
+    });
+    fs.inject(intrude.at(number));
+    move || *was.lock().unwrap()
+}
+
+/// Everything is there, now and for the next process.
+fn assert_all_there(fs: &SimFs, log: &Log<SimFs>, from: u64, what: &str) {
+    let before = entries(log, "a").unwrap();
+    let last = log.stats().collections[0].last;
+    let sequences: Vec<u64> = before.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(sequences, (from..=last).collect::<Vec<u64>>(), "{what}");
+    let next = fs.after_kill();
+    let log = open(&next, &options(SyncMode::PerBatch, Recovery::Strict))
+        .unwrap_or_else(|error| panic!("{what}: {error}\n{}", fs.log_text()));
+    let after = entries(&log, "a").unwrap();
+    assert_eq!(after, before, "{what}, by the next process\n{}", fs.log_text());
+}
+
+/// The spare that is about to become the next segment must not be another file by then: what is
+/// appended would go to a file without a name.
+#[test]
+fn a_checkpoint_beside_a_segment_in_the_making_loses_nothing() {
+    for number in 1.. {
+        let (fs, log) = begin();
+        for number in 0..4 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+            log.rotate("a").unwrap();
+        }
+        log.checkpoint("a", 3).unwrap();
+        let mut numbers = 10..;
+        let next = loop {
+            log.append("a", &[&batch(numbers.next().unwrap(), 3)], false).unwrap();
+            if let Some(next) = log.next_segment("a") {
+                break next;
+            }
+        };
+        let other = Arc::clone(&log);
+        let was = at_operation(&fs, number, move || other.checkpoint("a", 9).unwrap());
+        next.make();
+        fs.repair();
+        for number in 50..70 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+        }
+        assert_all_there(&fs, &log, if was() { 10 } else { 4 }, &format!("operation {number}"));
+        if !was() {
+            assert!(number > 5);
+            break;
+        }
+    }
+}
+
+/// And the other way round.
+#[test]
+fn a_segment_that_is_made_beside_a_checkpoint_loses_nothing() {
+    let begin = || {
+        let (fs, log) = begin();
+        for number in 0..4 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+            log.rotate("a").unwrap();
+        }
+        log.checkpoint("a", 3).unwrap();
+        for number in 10..15 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+        }
+        (fs, log)
+    };
+    let (fs, log) = begin();
+    let before = fs.count();
+    log.checkpoint("a", 9).unwrap();
+    // It syncs under a lock that appends need: nobody comes in between there.
+    let is_free = |it: &Performed| it.number > before && it.kind != OperationKind::SyncData;
+    let moments: Vec<u64> = fs.log().iter().filter(|it| is_free(it)).map(|it| it.number).collect();
+    assert!(moments.len() > 5, "{}", fs.log_text());
+    for moment in moments {
+        let (fs, log) = begin();
+        let other = Arc::clone(&log);
+        let was = at_operation(&fs, moment - before, move || {
+            for number in 30..40 {
+                if let Some(next) = other.next_segment("a") {
+                    next.make();
+                }
+                other.append("a", &[&batch(number, 3)], false).unwrap();
+            }
+        });
+        log.checkpoint("a", 9).unwrap();
+        assert!(was());
+        fs.repair();
+        for number in 50..70 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+        }
+        assert_all_there(&fs, &log, 10, &format!("operation {moment}"));
+    }
+}
+
+// ── Readers beside a writer ───────────────────────────────────────────────────────────────
+
+/// What the writer does while somebody reads.
+#[derive(Clone, Copy, Debug)]
+enum Play {
+    Append(u64),
+    /// Everything up to this sequence number.
+    Release(u64),
+    Rotate,
+}
+
+use Play::{Append, Release, Rotate};
+
+/// Rotation, release, space that serves again, and the reader's segment with it.
+const PLAYS: &[&[Play]] = &[
+    &[Append(20), Rotate, Append(21)],
+    &[Rotate, Append(20), Rotate],
+    &[Release(6), Append(20), Rotate, Append(21), Rotate],
+    &[Append(20), Rotate, Release(12), Rotate, Append(21), Rotate, Append(22)],
+    &[Append(20), Append(21), Append(22)],
+];
+
+thread_local! {
+    /// Who this is, and how many operations it has done.
+    static PLACE: Cell<Option<(&'static str, u64)>> = const { Cell::new(None) };
+}
+
+/// A log with so many sealed segments and a current one: entries 1 to 18.
+fn beginning((sealed, is_reopened): (u64, bool)) -> (SimFs, Arc<Log<SimFs>>) {
+    let (fs, log) = begin();
+    for number in 1..=6 {
+        log.append("a", &[&batch(number, 3)], false).unwrap();
+        if number % 2 == 0 && number / 2 <= sealed {
+            log.rotate("a").unwrap();
+        }
+    }
+    if !is_reopened {
+        return (fs, log);
+    }
+    // Then there is an end mark where the next batch goes.
+    log.close().unwrap();
+    let log = open(&fs, &options(SyncMode::PerBatch, Recovery::Strict)).unwrap();
+    (fs, Arc::new(log))
+}
+
+/// The writer is stopped at every third of its operations, other ones for each stop of the reader.
+const STRIDE: u64 = 3;
+
+/// What the logs begin with, in the walks below.
+const BEGINNINGS: [(u64, bool); 4] = [(0, false), (0, true), (1, true), (3, false)];
+
+fn perform(log: &Log<SimFs>, play: &[Play]) {
+    for step in play {
+        match *step {
+            Append(number) => drop(log.append("a", &[&batch(number, 3)], false).unwrap()),
+            Release(up_to) => log.checkpoint("a", up_to).unwrap(),
+            Rotate => log.rotate("a").unwrap(),
+        }
+    }
+}
+
+/// The reader is stopped before its operation `reader`; the writer plays until its operation
+/// `writer`, and waits there; the reader goes on to its end; then the writer does. The answer says
+/// whether both have so many operations.
+fn interleave(
+    (fs, log): (SimFs, Arc<Log<SimFs>>),
+    play: &'static [Play],
+    (reader, writer): (u64, u64),
+    read: impl FnOnce(&SimFs, &Log<SimFs>) -> Result<Vec<Entry>, ErrorKind>,
+) -> (Result<Vec<Entry>, ErrorKind>, (bool, bool)) {
+    type Ends = (Sender<()>, Mutex<Receiver<()>>);
+    let ends = || -> Ends {
+        let (told, tell) = channel();
+        (told, Mutex::new(tell))
+    };
+    let (begin_writing, begun) = ends();
+    let (paused, is_paused) = ends();
+    let (go_on, goes_on) = ends();
+    let stopped = Arc::new(Mutex::new((false, false)));
+    let also_stopped = Arc::clone(&stopped);
+    let also_paused = paused.clone();
+    let intrude = Fault::intrude(move |_, _| {
+        let Some((who, count)) = PLACE.get() else { return };
+        let count = count + 1;
+        PLACE.set(Some((who, count)));
+        if who == "reader" && count == reader {
+            also_stopped.lock().unwrap().0 = true;
+            begin_writing.send(()).unwrap();
+            is_paused.lock().unwrap().recv_timeout(LONG).unwrap();
+        }
+        if who == "writer" && count == writer {
+            also_stopped.lock().unwrap().1 = true;
+            also_paused.send(()).unwrap();
+            goes_on.lock().unwrap().recv_timeout(LONG).unwrap();
+        }
+    });
+    fs.inject(intrude.for_ever());
+    let outcome = std::thread::scope(|scope| {
+        let own = Arc::clone(&log);
+        scope.spawn(move || {
+            if begun.lock().unwrap().recv_timeout(LONG).is_err() {
+                return;
+            }
+            PLACE.set(Some(("writer", 0)));
+            perform(&own, play);
+            let _ = paused.send(());
+        });
+        PLACE.set(Some(("reader", 0)));
+        let outcome = read(&fs, &log);
+        PLACE.set(None);
+        let _ = go_on.send(());
+        // Drops the sender, so that a writer that was never begun ends.
+        fs.repair();
+        outcome
+    });
+    let stopped = *stopped.lock().unwrap();
+    (outcome, stopped)
+}
+
+fn walk(sealed: (u64, bool), play: &'static [Play], is_inside: bool) -> usize {
+    let mut runs = 0;
+    let expected: Vec<u64> = {
+        let (_, log) = beginning(sealed);
+        perform(&log, play);
+        (1..=log.stats().collections[0].last).collect()
+    };
+    let released = play.iter().map(|step| if let Release(to) = step { *to } else { 0 }).max();
+    let released = released.unwrap_or(0);
+    for reader in 1.. {
+        let mut is_over = false;
+        for writer in (1 + reader % STRIDE..).step_by(STRIDE as usize) {
+            runs += 1;
+            let begun = beginning(sealed);
+            let fs = begun.0.clone();
+            let (outcome, stopped) = interleave(begun, play, (reader, writer), |fs, log| {
+                if is_inside {
+                    drain(&mut log.replay("a", 0)?)
+                } else {
+                    let (fs, path) = (fs.clone(), Path::new(LOG));
+                    drain(&mut Replay::new(fs, path, "a", 0, None, Recovery::Strict)?)
+                }
+            });
+            let what = || {
+                let log = fs.log_text();
+                format!("{sealed:?}, {play:?}, reader at {reader}, writer at {writer}\n{log}")
+            };
+            let all = outcome.unwrap_or_else(|error| panic!("{error}: {}", what()));
+            let seen: Vec<u64> = all.iter().map(|entry| entry.sequence).collect();
+            // In order, each once; without gaps behind what may have been released before it was
+            // reached; and at least as far as the log had got before.
+            assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "{seen:?}: {}", what());
+            let kept: Vec<u64> = seen.into_iter().filter(|number| *number > released).collect();
+            let all = &expected[released as usize..];
+            assert!(all.starts_with(&kept), "{kept:?}: {}", what());
+            assert!(released + kept.len() as u64 >= 18, "{kept:?}: {}", what());
+            is_over = !stopped.0;
+            if !stopped.1 {
+                break;
+            }
+        }
+        if is_over {
+            return runs;
+        }
+    }
+    runs
+}
+
+#[test]
+fn a_reader_beside_a_writer_sees_all_that_was_there_before_and_no_damage() {
+    let mut runs = 0;
+    for play in PLAYS {
+        for sealed in BEGINNINGS {
+            runs += walk(sealed, play, false);
+        }
+    }
+    println!("{runs} runs");
+    assert!(runs > 1000, "{runs}");
+}
+
+#[test]
+fn a_replay_beside_appends_of_its_own_process_sees_all_that_was_there_before() {
+    let mut runs = 0;
+    for play in PLAYS {
+        for sealed in BEGINNINGS {
+            runs += walk(sealed, play, true);
+        }
+    }
+    println!("{runs} runs");
+    assert!(runs > 1000, "{runs}");
+}
