@@ -13,7 +13,7 @@ use holdfast::errno::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
 use holdfast::fs::sim::{Fault, OperationKind, Performed, SimFs};
-use holdfast::io::Pool;
+use holdfast::io::{Pool, blocking};
 use holdfast::wal::{
     Appended, Batch, EntryRef, Log, Op, Options, Queue, Recovery, Replay, SyncMode, WalError,
 };
@@ -206,6 +206,55 @@ fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
     queue.submit("a", batch(4, 1), false, reply(&told)).unwrap();
     all(&answers, 1);
     assert!(queue.log().get("a", "1/0").unwrap().is_some());
+}
+
+/// Whoever is stopped in the middle leaves a writer of which nobody knows where it is.
+#[test]
+fn a_panic_rejects_its_group_and_poisons_the_log() {
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let (told, answers) = channel();
+    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    all(&answers, 1);
+    fs.inject(Fault::intrude(|_, _| panic!("not so")).of(OperationKind::WriteAt));
+    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    let failed = answers.recv_timeout(LONG).unwrap().unwrap_err();
+    assert!(matches!(failed, ErrorKind::Internal(_)), "{failed}");
+    queue.submit("a", batch(3, 1), false, reply(&told)).unwrap();
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALPOISONED");
+    close(&queue).unwrap_err();
+}
+
+#[test]
+#[should_panic(expected = "within another")]
+fn a_wait_for_a_disk_within_another_is_found_out() {
+    blocking(|| blocking(|| ()));
+}
+
+/// The system may have written a part of what was refused before it was undone.
+#[test]
+fn what_a_full_disk_has_refused_does_not_show_after_a_power_cut() {
+    let fs = SimFs::new();
+    let plain = options(SyncMode::Never, Recovery::TolerateTail);
+    let log = open(&fs, &plain).unwrap();
+    log.append("a", &[&batch(1, 2)], true).unwrap();
+    let before = wal_common::entries(&log, "a").unwrap();
+    let group: Vec<Batch> = (2..8).map(|number| batch(number, 2)).collect();
+    let group: Vec<&Batch> = group.iter().collect();
+    fs.inject(Fault::short_write(400).of(OperationKind::WriteAt));
+    fs.inject(Fault::fail(Code::ENOSPC).of(OperationKind::WriteAt).at(2));
+    let write_back = Fault::intrude(|fs, _| fs.sync_filesystem().unwrap());
+    fs.inject(write_back.of(OperationKind::WriteAt).at(3));
+    let refused = log.append("a", &group, false).unwrap_err();
+    assert_eq!((refused.code(), log.stats().poisoned), ("ENOSPC", None), "{}", fs.log_text());
+    // It was the group that met the end of the disk, and not more space for it.
+    let written =
+        fs.log().iter().any(|it| it.detail.contains("400 bytes") || it.fault.contains("400"));
+    assert!(written && !fs.paths().iter().any(|path| path.ends_with("wal_next.avro")));
+    for state in fs.crash_states(holdfast::fs::sim::Model::StrictPosix, 1000) {
+        let log = open(&state.fs, &plain).unwrap();
+        assert_eq!(wal_common::entries(&log, "a").unwrap(), before, "{}", state.description);
+    }
 }
 
 #[test]

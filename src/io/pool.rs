@@ -7,7 +7,7 @@
 //! held up without having said so (a network file system that does not answer), another is
 //! added each time nothing has moved for a while.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -38,7 +38,7 @@ pub fn pool() -> &'static Pool {
 }
 
 /// Does something that mostly waits for a disk. Meanwhile another thread takes the place of
-/// this one.
+/// this one. Not to be called within itself: the thread would count as two.
 pub fn blocking<T>(wait: impl FnOnce() -> T) -> T {
     let aside = StepAside::new(CURRENT.with_borrow(Clone::clone));
     let outcome = wait();
@@ -49,12 +49,16 @@ pub fn blocking<T>(wait: impl FnOnce() -> T) -> T {
 thread_local! {
     /// The pool that the thread belongs to.
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    /// The thread waits for a disk.
+    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
 }
 
 struct StepAside(Option<Arc<Shared>>);
 
 impl StepAside {
     fn new(shared: Option<Arc<Shared>>) -> StepAside {
+        let is_nested = IS_ASIDE.replace(true);
+        debug_assert!(!is_nested, "a wait for a disk within another");
         if let Some(shared) = &shared {
             let mut state = shared.lock();
             state.active -= 1;
@@ -69,6 +73,7 @@ impl StepAside {
 
 impl Drop for StepAside {
     fn drop(&mut self) {
+        IS_ASIDE.set(false);
         if let Some(shared) = &self.0 {
             shared.lock().active += 1;
         }

@@ -229,6 +229,12 @@ impl<F: FileSystem + Clone> Log<F> {
         let _ = self.poison.set(failure.to_string());
     }
 
+    /// Poisons the log, because an append has been left in the middle: what the disk has and
+    /// what is in memory may differ.
+    pub(super) fn give_up(&self, why: &ErrorKind) {
+        let _ = self.poison.set(why.to_string());
+    }
+
     /// Appends batches, each whole or not at all, as one write, and syncs it if that is asked
     /// for. The answer has the sequence number of the first entry of each; those of the others
     /// follow it. Empty batches are not taken.

@@ -246,8 +246,11 @@ impl<F: FileSystem + Clone> Shared<F> {
         let batches: Vec<_> = group.iter().map(|waiting| &waiting.batch).collect();
         let durable = group.iter().any(|waiting| waiting.durable);
         let append = || self.log.append_shared(collection, &batches, durable);
-        let outcome = catch_unwind(AssertUnwindSafe(append))
-            .unwrap_or_else(|panic| Err(task::internal(&*panic)));
+        let outcome = catch_unwind(AssertUnwindSafe(append)).unwrap_or_else(|panic| {
+            let kind = task::internal(&*panic);
+            self.log.give_up(&kind);
+            Err(kind)
+        });
         let memtable_bytes = self.log.memtable_bytes(collection);
         // Whoever is told may append at once, and finds room.
         self.lock().bytes -= group.iter().map(|waiting| waiting.batch.bytes()).sum::<usize>();

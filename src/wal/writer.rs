@@ -194,8 +194,9 @@ impl<F: FileSystem + Clone> Writer<F> {
     }
 
     /// A write that fails may have been done in part. Where it was for want of room, and the
-    /// space that there was can be made what it was, nothing has happened: the next group is
-    /// synced together with that.
+    /// space that there was can be made what it was, nothing has happened. That has to be on the
+    /// disk before it is told: the system may have written the part, and after a power cut whole
+    /// batches of it would show.
     fn after_failed_write(&mut self, failure: Failure, space: u64) -> Trouble {
         let is_full = matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT));
         if !is_full || space == self.space || self.space < self.end + SHORTEST_FILLER {
@@ -203,7 +204,8 @@ impl<F: FileSystem + Clone> Writer<F> {
         }
         let range = (self.end, self.space);
         let undone = fill(&self.fs, &self.file, &self.header, range, Pace::Fast)
-            .and_then(|()| set_size(&self.fs, &self.file, self.space));
+            .and_then(|()| set_size(&self.fs, &self.file, self.space))
+            .and_then(|()| sync_file(&self.fs, &self.file));
         match undone {
             Ok(()) => Trouble::Refused(failure),
             Err(_) => Trouble::Unknown(failure),
