@@ -4,11 +4,13 @@
 
 mod wal_common;
 
+use std::path::Path;
+
 use holdfast::error::ErrorKind;
 use holdfast::fs::sim::SimFs;
 use holdfast::wal::{Batch, Entry, EntryRef, Op, Options, Recovery, SyncMode, WalError};
 
-use wal_common::{batch, entries, open, options, seen_from_outside, unpack};
+use wal_common::{LOG, batch, entries, open, options, seen_from_outside, unpack};
 
 const PLAIN: (SyncMode, Recovery) = (SyncMode::PerBatch, Recovery::Strict);
 
@@ -101,6 +103,73 @@ fn names_that_could_lead_elsewhere_are_refused() {
     for name in ["a", "ü", "0755d429-c53f-47c3-b3b0-76adcd0f386a", "comma", "nullable", &long[1..]]
     {
         log.append(name, &[&batch(1, 1)], false).unwrap();
+    }
+}
+
+#[test]
+fn a_collection_may_be_a_link_to_a_folder() {
+    let fs = SimFs::new();
+    let options = options(PLAIN.0, PLAIN.1);
+    let log = open(&fs, &options).unwrap();
+    log.append("a", &[&batch(1, 3)], false).unwrap();
+    log.close().unwrap();
+    // As somebody does it who needs the room.
+    fs.put_folder("/large").unwrap();
+    fs.put_file("/large/wal_current.avro", &fs.read_file("/log/a/wal_current.avro").unwrap())
+        .unwrap();
+    fs.take_away("/log/a/wal_current.avro").unwrap();
+    fs.take_away("/log/a").unwrap();
+    fs.put_link("/log/a", "/large").unwrap();
+    fs.put_link("/log/nowhere", "/gone").unwrap();
+    assert_eq!(holdfast::wal::collections(&fs, Path::new(LOG)).unwrap(), ["a"]);
+    let log = open(&fs, &options).unwrap();
+    assert_eq!(entries(&log, "a").unwrap().len(), 3);
+    assert_eq!(log.append("a", &[&batch(2, 1)], false).unwrap(), [4]);
+    assert_eq!(log.append("nowhere", &[&batch(2, 1)], false).unwrap_err().code(), "ENOENT");
+    assert_eq!(entries(&log, "a").unwrap().len(), 4);
+}
+
+#[test]
+fn segments_that_have_come_since_the_log_was_opened_are_not_overwritten() {
+    let fs = SimFs::new();
+    let options = options(PLAIN.0, PLAIN.1);
+    let log = open(&fs, &options).unwrap();
+    fs.put_folder("/log/a").unwrap();
+    fs.put_file("/log/a/wal_current.avro", b"from a backup").unwrap();
+    assert_eq!(log.append("a", &[&batch(1, 1)], false).unwrap_err().code(), "EEXIST");
+    assert_eq!(*fs.read_file("/log/a/wal_current.avro").unwrap(), b"from a backup");
+    log.append("b", &[&batch(1, 1)], false).unwrap();
+    fs.take_away("/log/a/wal_current.avro").unwrap();
+    log.append("a", &[&batch(1, 1)], false).unwrap();
+}
+
+#[test]
+fn numbers_end_before_they_overflow() {
+    let note = |up_to: u64| {
+        let checksum = crc32c::crc32c(format!("{up_to} 1").as_bytes());
+        format!(
+            "{{\"version\":1,\"upTo\":\"{up_to}\",\"firstSegment\":\"1\",\"checksum\":\"{checksum:08x}\"}}\n"
+        )
+    };
+    for (up_to, opens) in [(u64::MAX, false), (i64::MAX as u64, true), (1 << 62, true)] {
+        let fs = SimFs::new();
+        let options = options(PLAIN.0, PLAIN.1);
+        let log = open(&fs, &options).unwrap();
+        log.append("a", &[&batch(1, 1)], false).unwrap();
+        log.close().unwrap();
+        fs.put_file("/log/a/wal_checkpoint.json", note(up_to).as_bytes()).unwrap();
+        let log = match open(&fs, &options) {
+            Ok(log) => log,
+            Err(ErrorKind::Wal(WalError::Damaged(_))) if !opens => continue,
+            Err(other) => panic!("{up_to}: {other}"),
+        };
+        assert!(opens);
+        if up_to < i64::MAX as u64 {
+            assert_eq!(log.append("a", &[&batch(1, 1)], false).unwrap(), [up_to + 1]);
+            assert_eq!(entries(&log, "a").unwrap().len(), 1);
+        } else {
+            assert_eq!(log.append("a", &[&batch(1, 1)], false).unwrap_err().code(), "EOVERFLOW");
+        }
     }
 }
 

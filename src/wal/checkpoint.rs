@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::format::LAST_SEQUENCE;
 use super::segments::CHECKPOINT;
 use crate::errno::Code;
 use crate::error::Failure;
@@ -49,7 +50,8 @@ impl Checkpoint {
         let object: Map<String, Value> = serde_json::from_slice(text).ok()?;
         let number = |key: &str| object.get(key)?.as_str()?.parse::<u64>().ok();
         let note = Checkpoint { up_to: number("upTo")?, first_segment: number("firstSegment")? };
-        (note.text().as_bytes() == text).then_some(note)
+        let is_in_range = note.up_to <= LAST_SEQUENCE && note.first_segment <= LAST_SEQUENCE;
+        (is_in_range && note.text().as_bytes() == text).then_some(note)
     }
 
     /// Reads the note in this folder. `Ok(None)` when it is there and cannot be understood.

@@ -234,6 +234,9 @@ impl Header {
         if found != format!("{checksum:08x}") {
             return Err("the checksum of the header does not fit");
         }
+        if header.number > LAST_SEQUENCE || header.first > LAST_SEQUENCE {
+            return Err("a number in the header is out of range");
+        }
         if version != VERSION {
             return Err("the segment has a version that this holdfast does not know");
         }

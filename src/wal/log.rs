@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::batch::{Batch, Entry};
 use super::checkpoint::Checkpoint;
 use super::error::{Damage, WalError};
-use super::format::{Header, LARGEST_BLOCK, most_bytes};
+use super::format::{Header, LARGEST_BLOCK, LAST_SEQUENCE, most_bytes};
 use super::memtable::Memtable;
 use super::repair;
 use super::replay::Replay;
-use super::segments::{NEXT, SPARE, sealed};
+use super::segments::{NEXT, SPARE, has_entries, sealed};
 use super::writer::{Pace, Trouble, Writer, begin, rename};
 use super::{Options, check_name};
 use crate::errno::Code;
@@ -145,12 +145,7 @@ impl<F: FileSystem + Clone> Log<F> {
         let mut damage = Vec::new();
         let mut last = 0;
         for name in names.iter().filter_map(|name| name.to_str()) {
-            if check_name(name).is_err() {
-                continue;
-            }
-            let known = uninterrupted(|| fs.metadata(&folder, OsStr::new(name)));
-            let known = known.map_err(|error| Failure::at("stat", path.join(name), error))?;
-            if known.kind != FileKind::Folder {
+            if !is_collection(&fs, &folder, path, name)? {
                 continue;
             }
             let opened = repair::open(&fs, &path.join(name), name, &options)?;
@@ -307,6 +302,12 @@ impl<F: FileSystem + Clone> Log<F> {
         let mut state = lock(&collection_of.state);
         // Not before the lock is held: an append before this one may just have failed.
         self.check_usable()?;
+        // What has a higher number would not be read again. All groups that are written at one
+        // moment together have fewer entries than are left then.
+        if self.next.load(Ordering::Relaxed) > LAST_SEQUENCE - (LARGEST_BLOCK as u64 * 64) {
+            let failure = Failure::at("write", self.path.join(collection), Code::EOVERFLOW.error());
+            return Err(failure.into());
+        }
         let outcome = self.append_to(&mut state, collection, batches, sync);
         let firsts = match outcome {
             Ok(firsts) => firsts,
@@ -370,7 +371,14 @@ impl<F: FileSystem + Clone> Log<F> {
                 make_folder(&self.fs, &path)?;
                 let open = || self.fs.open_folder(&path, FolderUse::NamesAndSync);
                 let folder = uninterrupted(open);
-                Arc::new(folder.map_err(|error| Failure::at("open", &path, error))?)
+                let folder = folder.map_err(|error| Failure::at("open", &path, error))?;
+                let names = uninterrupted(|| self.fs.names(&folder));
+                let names = names.map_err(|error| Failure::at("scandir", &path, error))?;
+                // Segments that have come since the log was opened are somebody's entries.
+                if names.iter().any(|name| name.to_str().is_some_and(has_entries)) {
+                    return Err(Failure::at("open", &path, Code::EEXIST.error()).into());
+                }
+                Arc::new(folder)
             }
         };
         state.folder = Some(Arc::clone(&folder));
@@ -787,16 +795,39 @@ pub fn collections<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<String>, Er
     let names = names.map_err(|error| Failure::at("scandir", path, error))?;
     let mut found = Vec::new();
     for name in names.iter().filter_map(|name| name.to_str()) {
-        let known = match uninterrupted(|| fs.metadata(&folder, OsStr::new(name))) {
-            Err(error) if Code::of(&error) == Some(Code::ENOENT) => continue,
-            known => known.map_err(|error| Failure::at("stat", path.join(name), error))?,
-        };
-        if known.kind == FileKind::Folder && check_name(name).is_ok() {
+        if is_collection(fs, &folder, path, name)? {
             found.push(name.to_owned());
         }
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Whether a name in the folder of a log is that of a collection: a folder, or a symbolic link
+/// to one.
+fn is_collection<F: FileSystem>(
+    fs: &F,
+    folder: &F::Folder,
+    path: &Path,
+    name: &str,
+) -> Result<bool, Failure> {
+    if check_name(name).is_err() {
+        return Ok(false);
+    }
+    let is_absent = |error: &std::io::Error| Code::of(error) == Some(Code::ENOENT);
+    let kind = match uninterrupted(|| fs.metadata(folder, OsStr::new(name))) {
+        Err(error) if is_absent(&error) => return Ok(false),
+        known => known.map_err(|error| Failure::at("stat", path.join(name), error))?.kind,
+    };
+    if kind != FileKind::Link {
+        return Ok(kind == FileKind::Folder);
+    }
+    let path = path.join(name);
+    match uninterrupted(|| fs.open_folder(&path, FolderUse::Names)) {
+        Ok(_) => Ok(true),
+        Err(error) if is_absent(&error) || Code::of(&error) == Some(Code::ENOTDIR) => Ok(false),
+        Err(error) => Err(Failure::at("open", path, error)),
+    }
 }
 
 /// Makes a folder, and makes its name durable.

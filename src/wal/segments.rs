@@ -35,6 +35,11 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
     (sealed(number) == name).then_some(number)
 }
 
+/// Whether a file of this name may have entries.
+pub(super) fn has_entries(name: &str) -> bool {
+    name == CURRENT || number_of(name).is_some()
+}
+
 /// The name that the bytes of a torn tail are copied to.
 pub(super) fn torn(file: &str, offset: u64, random: u32) -> String {
     format!("{file}.torn-{offset}-{random:08x}")
