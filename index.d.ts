@@ -1775,7 +1775,7 @@ export interface WalReader {
  *   appended until the log is closed and opened again;
  * - `'EWALCLOSED'`: the log was closed;
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
- * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes;
+ * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each beside its id and payload;
  * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
  * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself.
  */
@@ -1794,7 +1794,8 @@ export interface Wal {
    *
    * @param collection A plain name: at most 100 bytes, nothing that any system takes for a
    *   separator, a device or a hidden file. A collection comes into being with its first batch.
-   * @param entries Up to 64 MiB less 1 byte. An empty list resolves to an empty list.
+   * @param entries Up to 67108863 bytes: ids and payloads, and 64 for each entry. An empty list resolves to an
+   *   empty list.
    * @returns Their sequence numbers.
    */
   append(collection: string, entries: readonly WalEntryInput[], options?: WalAppendOptions): Promise<bigint[]>

@@ -124,6 +124,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     assert.deepEqual(error.sequences.map(typeof_), ['bigint', 'undefined', 'bigint'])
     assert.deepEqual(ids([...wal.entries('a')]), ['1', '2'])
     // What is wrong with the arguments is told before anything is appended.
+    assert.equal((await failure(() => wal.writeBatch([{ collection: 'c', ...insert('1') }, { collection: '../d', ...insert('1') }]))).code, 'ERR_INVALID_ARG_VALUE')
     const wrong = await failure(() => wal.writeBatch([{ collection: 'c', ...insert('1') }, { collection: 'd', id: 1 }]))
     assert.equal(wrong.code, 'ERR_INVALID_ARG_TYPE')
     assert.deepEqual([...wal.entries('c')], [])

@@ -122,8 +122,9 @@ class WalReplay {
     const replay = /** @type {number} */ (this.#replay)
     /** @type {Promise<NativeValue>} */
     const asked = port.run((opened, id) => opened.nextWal(id, replay, PIECE))
-    // Who wants the piece hears of a failure, and nobody else need.
-    asked.catch(() => {})
+    // Who wants the piece hears of a failure, and nobody else need. Until it is there the native
+    // side cannot end the replay, so that must not be collected before.
+    asked.then(() => this, () => this)
     return asked
   }
 

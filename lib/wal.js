@@ -282,6 +282,10 @@ class Wal {
   /** @param {Map<string, { entries: WalEntryInput[], places: number[] }>} groups @param {number} count @param {number} now @param {boolean} durable */
   async #appendGroups(groups, count, now, durable) {
     if (this.#closed) throw failed(this.#dir, 'wal append', CLOSED)
+    for (const name of groups.keys()) {
+      const { error } = port.open().entriesWal(this.#wal, name, 0n, 0n, 1, false)
+      if (error?.code === 'EWALNAME') throw walFailed(this.#dir, 'wal append', name, error)
+    }
     const outcomes = await Promise.allSettled(
       Array.from(groups, ([name, group]) => this.#append(name, pack(group.entries, now), durable)),
     )
