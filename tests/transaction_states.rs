@@ -747,8 +747,8 @@ fn decided(scene: &Scene) -> SimFs {
         let fs = scene.disk();
         fs.inject(Fault::power_off().at(moment));
         let _ = scene.commit(&fs, Durability::Full);
-        // The second one has not been done.
-        if renames(&fs) == 2 {
+        // The second one has not been done, nor has any after it.
+        if renames(&fs) >= 2 {
             return fs.after_kill();
         }
     }
