@@ -482,7 +482,10 @@ export interface RecoveryAction {
   action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
   /** Why. For people: the wording is not part of the contract. */
   reason: string
-  /** Of what was promoted, restored or set aside: what it is called now. */
+  /**
+   * Of what was promoted, restored or set aside: what it is called now. In a conflict: where the
+   * content is that the transaction had for it, if it was to be written.
+   */
   to?: string | undefined
   /**
    * Of what failed: why. With `committed: true` it has taken the place of the file all the same,
@@ -514,7 +517,8 @@ export interface RecoveryReport {
  * {@link createBackup} has made does not count: going back to it is for you to decide.
  *
  * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
- * `minAge`; so this may run beside writers of this and other processes. In a folder that is shared
+ * `minAge`; so this may run beside writers of this and other processes. What a transaction has
+ * staged is touched only if nobody holds the lock of its record, whatever its age. In a folder that is shared
  * like `/tmp` (sticky and writable by all) what other users left is left alone. Nothing is ever
  * overwritten: what becomes a file gets its name only while nothing has it. What has become a
  * file is fully durable when the promise resolves, and nothing good is removed before something
@@ -595,6 +599,17 @@ export interface TransactionOptions {
    */
   retryDelay?: number | undefined
   /**
+   * Make missing parent folders of all the files, as in {@link WriteOptionsBase.makeDirs}, before
+   * the function is called. They stay when the transaction fails.
+   * @default false
+   */
+  makeDirs?: boolean | undefined
+  /**
+   * `'json'`: everything that is written must be one valid JSON text, or no file changes
+   * (`EBADJSON`, `EEMPTYJSON`).
+   */
+  validate?: 'json' | undefined
+  /**
    * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
    * @default 10000
    */
@@ -615,7 +630,7 @@ export interface TransactionOptions {
  * What the function of a {@link transaction} works with. Nothing it does touches a file before
  * the function has returned. Operations on one file take effect in the order of the calls. What
  * has been started and not been waited for when the function returns is still part of the
- * transaction. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
+ * transaction, and when it fails the transaction does. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
  * the transaction does not name is a `TypeError`.
  */
 export interface Transaction {
@@ -687,8 +702,7 @@ export interface Transaction {
  * and the folders of the files are listed once, which takes milliseconds where there are ten
  * thousand names.
  * The contents that are staged are held in memory. A call with more files than may be open at once
- * fails with `EMFILE`. Folders and symbolic links are not made; a link leads to the file that
- * is meant. Who holds the lock of one file and names others as well waits for those
+ * fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. Who holds the lock of one file and names others as well waits for those
  * out of the order, and may meet somebody doing the opposite: then `timeout` ends it.
  *
  * An error with `committed: false` means that no file has changed. With `committed: true` the
@@ -699,7 +713,8 @@ export interface Transaction {
  *   the record that decides.
  * @param fn Gets the transaction. What it returns is ignored.
  * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
- *   transaction or an update of one of the files or a read lock on it, `EUNSETTLED` when an
+ *   transaction or an update of one of the files or a read lock on it (or on another file of an
+ *   unfinished transaction on one of them), `EUNSETTLED` when an
  *   unfinished transaction on one of the files cannot be settled (its other folder is not
  *   mounted; `error.cause.path` is its record), or errno names as for {@link atomicWrite}.
  * @example

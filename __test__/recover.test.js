@@ -210,7 +210,7 @@ describe('recoverFromCrash of a folder', () => {
       const error = await failure(() => recoverFromCrash(asked))
       assert.ok(error instanceof SessionFileError)
       assert.deepEqual([error.code, error.operation, error.path], [code, 'recover', asked])
-      assert.match(error.message, /^Failed to recover at /)
+      assert.match(error.message, /^Failed to recover from a crash at /)
     }
   })
 

@@ -106,6 +106,59 @@ describe('a transaction', { timeout: GUARD }, () => {
     await transaction([b, a], () => {}, { timeout: 0 })
   })
 
+  test('rejects with what befalls an operation that nobody waits for, and nobody else hears of it', async (t) => {
+    const [a, b] = files(folder(t), { a: '{}', b: '{' })
+    const thrown = new RangeError('no')
+    const fail = async () => {
+      await sleep(1)
+      throw thrown
+    }
+    assert.equal(await failure(transaction([a], (tx) => void tx.updateJson(a, fail), FAST)), thrown)
+    // Those that come behind it on the same file are dealt with as well, and those beside it.
+    assert.equal((await failure(transaction([a, b], (tx) => {
+      tx.write(a, 'A')
+      for (let i = 0; i < 3; i++) tx.updateJson(b, () => {})
+      tx.updateJson(a, fail)
+    }, FAST))).code, 'EBADJSON')
+    const other = new Error('the function itself')
+    assert.equal(await failure(transaction([a], (tx) => {
+      tx.updateJson(a, fail)
+      throw other
+    }, FAST)), other)
+    // A rejection that nobody handles would fail the test by now.
+    await sleep(20)
+    assert.deepEqual([read(a), read(b)], ['{}', '{'])
+  })
+
+  test('does not hide what befalls an operation while its function still runs', async (t) => {
+    const [a] = files(folder(t), { a: '{}' })
+    const source = `
+      const { transaction } = require(${JSON.stringify(path.join(__dirname, '..'))})
+      process.on('unhandledRejection', (error) => console.log(error.message))
+      transaction([process.argv[1]], async (tx) => {
+        tx.updateJson(process.argv[1], () => { throw new Error('unheard') })
+        tx.write(process.argv[1], 'A')
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }).then(() => console.log('over'))`
+    const { stdout, stderr } = spawnSync(process.execPath, ['-e', source, a], { encoding: 'utf8', timeout: GUARD })
+    assert.equal(stdout, 'unheard\nover\n', stderr)
+  })
+
+  test('is not kept from its work by what has the name of a record and is none', { skip: whyNot.unix() }, async (t) => {
+    const at = folder(t)
+    const [a] = files(at, { a: 'a' })
+    const name = (number, kind) => path.join(at, `.holdfast.${String(number).repeat(16)}.${kind}`)
+    for (const kind of ['prepared', 'intent']) {
+      fs.mkdirSync(name(1, kind))
+      fs.symlinkSync('a', name(2, kind))
+      fs.symlinkSync('nowhere', name(3, kind))
+      assert.equal(spawnSync('mkfifo', [name(4, kind)]).status, 0)
+      fs.writeFileSync(name(5, kind), 'a note')
+    }
+    await transaction([a], (tx) => tx.write(a, 'A'), FAST)
+    assert.equal(read(a), 'A')
+  })
+
   test('refuses paths that it does not name, and calls after its end', async (t) => {
     const at = folder(t)
     const [a, b] = files(at, { a: 'a', b: 'b' })
@@ -149,7 +202,9 @@ describe('a transaction', { timeout: GUARD }, () => {
       [[[a, 7], () => {}], 'ERR_INVALID_ARG_TYPE'],
       [[[a]], 'ERR_INVALID_ARG_TYPE'],
       [[[a], () => {}, { durability: 'file' }], 'ERR_INVALID_ARG_VALUE'],
-      [[[a], () => {}, { makeDirs: true }], 'ERR_INVALID_ARG_VALUE'],
+      [[[a], () => {}, { makeDirs: 1 }], 'ERR_INVALID_ARG_TYPE'],
+      [[[a], () => {}, { validate: 'xml' }], 'ERR_INVALID_ARG_VALUE'],
+      [[[a], () => {}, { followSymlinks: true }], 'ERR_INVALID_ARG_VALUE'],
       [[[a], () => {}, { timeout: -1 }], 'ERR_OUT_OF_RANGE'],
     ]) {
       const error = await failure(transaction(...args))
@@ -187,6 +242,30 @@ describe('a transaction', { timeout: GUARD }, () => {
     const nowhere = await failure(transaction([a, missing], async (tx) => tx.write(a, 'A')))
     assert.deepEqual([nowhere.code, nowhere.path], ['ENOENT', missing])
     assert.deepEqual([read(a), leftovers(at)], ['a', []])
+  })
+
+  test('makes folders when it is asked to', async (t) => {
+    const at = folder(t)
+    const [a, b] = ['x/y/a', 'x/z/b'].map((name) => path.join(at, name))
+    const error = await failure(transaction([a, b], (tx) => tx.write(a, 'A')))
+    assert.deepEqual([error.code, error.path], ['ENOENT', a])
+    assert.ok(error.message.startsWith(`Failed to carry out the transaction at ${a}: ENOENT: no such file or directory, open '`), error.message)
+    await transaction([a, b], async (tx) => (await tx.write(a, 'A'), tx.write(b, 'B')), { makeDirs: true })
+    assert.deepEqual([read(a), read(b), leftovers(path.dirname(a), path.dirname(b))], ['A', 'B', []])
+    const blocked = path.join(a, 'below')
+    assert.deepEqual((({ code, path }) => [code, path])(await failure(transaction([b, blocked], () => {}, { makeDirs: true }))), ['ENOTDIR', blocked])
+  })
+
+  test('changes nothing when one of the files is not JSON and has to be', async (t) => {
+    const at = folder(t)
+    const [a, b] = files(at, { a: '{}', b: '{}' })
+    for (const [text, code] of [['{"torn', 'EBADJSON'], ['', 'EEMPTYJSON']]) {
+      const error = await failure(transaction([a, b], async (tx) => (await tx.write(a, '{"n":1}'), tx.write(b, text)), { validate: 'json' }))
+      assert.deepEqual([error.code, error.path, error.committed], [code, b, false])
+      assert.deepEqual([read(a), read(b), leftovers(at)], ['{}', '{}', []])
+    }
+    await transaction([a, b], async (tx) => (await tx.write(a, '[1]'), tx.remove(b)), { validate: 'json' })
+    assert.deepEqual([read(a), exists(b)], ['[1]', false])
   })
 
   test('changes fifty files', async (t) => {
@@ -413,6 +492,15 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
     assert.equal(read(b), 'somebody else')
   })
 
+  test('what concerns a file that the caller has locked for reading is an error, and no endless loop', async (t) => {
+    const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+    dieAtRename(2, [[a, 'A'], [b, 'B']])
+    const error = await withLock(b, () => failure(transaction([a], () => {}, { timeout: 1000 })), { kind: 'read' })
+    assert.equal(error.code, 'EDEADLK')
+    await withLock(b, () => transaction([a], () => {}))
+    assert.equal(read(a) + read(b), 'AB')
+  })
+
   test('a folder that is not there is waited for', async (t) => {
     const one = folder(t)
     const other = path.join(folder(t), 'other')
@@ -486,6 +574,57 @@ test('a worker that is terminated in a transaction changes nothing and frees the
   await worker.terminate()
   await transaction([a, b], (tx) => tx.write(b, 'B'), FAST)
   assert.deepEqual([read(a), read(b)], ['a', 'B'])
+})
+
+test('a worker that is terminated in the middle of a commit gives the lock that it lent back after it', { timeout: GUARD }, async (t) => {
+  const { Worker } = require('node:worker_threads')
+  const at = folder(t)
+  const paths = files(at, Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`file-${i}`, 'old'])))
+  const source = `
+    const { workerData } = require('node:worker_threads')
+    const { transaction, withLock } = require(workerData.holdfast)
+    const data = Buffer.alloc(1 << 20, 'new')
+    withLock(workerData.paths[0], () => transaction(workerData.paths, (tx) => {
+      for (const file of workerData.paths) tx.write(file, data)
+    }))`
+  const worker = new Worker(source, { eval: true, workerData: { holdfast: path.join(__dirname, '..'), paths } })
+  const ended = new Promise((resolve) => worker.once('exit', resolve))
+  let isOver = false
+  worker.once('exit', () => (isOver = true))
+  while (!isOver && leftovers(at).length < 5) await null
+  worker.terminate()
+  await withLock(paths[0], () => {
+    assert.deepEqual(leftovers(at), [], 'nothing is under way any more')
+    assert.equal(new Set(paths.map((file) => read(file).length)).size, 1, 'all or none')
+  }, { timeout: 60_000 })
+  await ended
+})
+
+describe('process.exit', { timeout: GUARD }, () => {
+  const program = `
+    const [holdfast, when, ...paths] = process.argv.slice(1)
+    require(holdfast).transaction(paths, async (tx) => {
+      for (const file of paths) await tx.write(file, 'new')
+      if (when === 'inside') process.exit(7)
+      else setTimeout(() => process.exit(7), Number(when))
+    }).then(() => process.exit(7))`
+
+  test('in the function of a transaction changes nothing, and during its commit all or nothing', async (t) => {
+    const at = folder(t)
+    const paths = files(at, Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`file-${i}`, 'old'])))
+    for (const when of ['inside', 0, 1, 2, 4]) {
+      for (const file of paths) fs.writeFileSync(file, 'old')
+      const { status, stderr } = spawnSync(process.execPath, ['-e', program, path.join(__dirname, '..'), String(when), ...paths], { encoding: 'utf8', timeout: GUARD })
+      assert.equal(status, 7, stderr)
+      if (when === 'inside') assert.deepEqual(leftovers(at), [])
+      // What had begun was waited for, or is completed now.
+      assert.ok((await recoverFromCrash(at)).complete)
+      const found = new Set(paths.map(read))
+      assert.equal(found.size, 1, `${[...found]}`)
+      if (when === 'inside') assert.ok(found.has('old'))
+      assert.deepEqual(leftovers(at), [])
+    }
+  })
 })
 
 describe('two banks with the same accounts, in opposite orders', { timeout: GUARD }, () => {

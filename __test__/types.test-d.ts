@@ -280,8 +280,8 @@ caught()
   transaction(paths, () => {})
   // @ts-expect-error there is nothing between all and nothing
   transaction(paths, () => {}, { durability: 'file' })
-  // @ts-expect-error the folders have to be there
-  transaction(paths, () => {}, { makeDirs: true })
+  // @ts-expect-error links are always followed
+  transaction(paths, () => {}, { followSymlinks: false })
   // @ts-expect-error files are named in a list
   transaction('a', () => {})
 }

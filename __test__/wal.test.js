@@ -447,7 +447,7 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
     const other = await inChild(({ dir }, { holdfast, outcome }) => outcome(() => holdfast.openWal(dir, { timeout: 20 })), { dir })
     assert.equal(other.code, 'ELOCKED')
     assert.equal(other.class, 'SessionFileError')
-    assert.match(other.message, new RegExp(`^Failed to open wal at .*process ${process.pid} on `))
+    assert.match(other.message, new RegExp(`^Failed to open the log at .*process ${process.pid} on `))
     const controller = new AbortController()
     const cancelled = failure(() => openWal(dir, { signal: controller.signal, timeout: Infinity }))
     controller.abort('enough')

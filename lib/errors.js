@@ -9,6 +9,21 @@ const { hintFor } = require('./hints.js')
 
 /** @typedef {Partial<Pick<import('../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
 
+/** What has been tried, where the name of the operation is none that 'Failed to …' could go on with. */
+const IN_WORDS = new Map([
+  ['recover', 'recover from a crash'],
+  ['transaction', 'carry out the transaction'],
+  ['open wal', 'open the log'],
+  ['wal append', 'append to the log'],
+  ['wal read', 'read the log'],
+  ['wal flush', 'flush the log'],
+  ['wal checkpoint', 'set a checkpoint in the log'],
+  ['wal close', 'close the log'],
+])
+
+/** @param {string} path @param {string} operation */
+const beginning = (path, operation) => `Failed to ${IN_WORDS.get(operation) ?? operation} at ${path}`
+
 class SessionFileError extends Error {
   /**
    * @param {string} path
@@ -16,7 +31,7 @@ class SessionFileError extends Error {
    * @param {unknown} [cause]
    */
   constructor(path, operation, cause) {
-    super(`Failed to ${operation} at ${path}: ${textOf(cause)}`)
+    super(`${beginning(path, operation)}: ${textOf(cause)}`)
     this.path = path
     this.operation = operation
     this.attempts = 1
@@ -86,7 +101,7 @@ function failed(path, operation, failure, signal) {
   const error = new SessionFileError(path, operation, cause)
   if (native.exhausted && native.attempts > 1) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)
-    error.message = `Failed to ${operation} at ${path}: ${title} failed after ${native.attempts} attempts: ${cause instanceof Error ? cause.message : String(cause)}`
+    error.message = `${beginning(path, operation)}: ${title} failed after ${native.attempts} attempts: ${cause instanceof Error ? cause.message : String(cause)}`
   }
   error.attempts = native.attempts
   error.committed = native.committed

@@ -18,8 +18,11 @@ const writeOptions = require('./write-options.js')
 
 const OPERATION = 'transaction'
 
-const { mode, chown, retries, retryDelay, signal, logger, encoding } = writeOptions.checks
-const checks = { durability: oneOf('none', 'full'), mode, chown, retries, retryDelay, signal, logger, timeout: milliseconds(Infinity) }
+const { mode, chown, retries, retryDelay, signal, makeDirs, validate, logger, encoding } = writeOptions.checks
+const checks = {
+  durability: oneOf('none', 'full'), mode, chown, retries, retryDelay, signal, makeDirs, validate, logger,
+  timeout: milliseconds(Infinity),
+}
 const writeChecks = { encoding }
 const updateChecks = { indent, defaultValue: jsonValue }
 
@@ -111,8 +114,9 @@ async function underAll(paths, work) {
  */
 async function perform(paths, targets, fn, options, outer) {
   const { signal } = options
+  const settings = writeOptions.toNative(options)
   const begun = await waitFor(signal, (opened, id) =>
-    opened.beginTransaction(id, paths, options.timeout ?? PATIENCE, held.numbers(held.current())),
+    opened.beginTransaction(id, paths, settings, options.timeout ?? PATIENCE, held.numbers(held.current())),
   )
   settled(options.logger, begun.settled ?? [])
   const numbers = begun.holds ?? []
@@ -134,18 +138,17 @@ async function perform(paths, targets, fn, options, outer) {
   } catch (error) {
     failure = { error }
   } finally {
-    staged.isOver = true
+    staged.end()
     for (const lock of all) lock.isLive = false
   }
   // The locks are given back by whatever comes of this; without parts that is all it does.
-  const settings = writeOptions.toNative(options)
   const first = /** @type {string} */ (paths[0])
   const changes = failure ? new native.TransactionParts() : parts
   const stop = onAbort(signal, () => control.cancel())
   if (signal?.aborted) control.cancel()
   try {
     await port.run((opened, id) =>
-      opened.commitTransaction(id, first, changes, settings, numbers, failure ? undefined : control),
+      opened.commitTransaction(id, first, changes, settings, numbers, outer.size > 0, failure ? undefined : control),
     )
   } finally {
     stop()
@@ -183,7 +186,7 @@ class Staged {
   #places
   /** By the number of the file: its new content, or `null` if it is removed. @type {Map<number, Buffer | null>} */
   #contents = new Map()
-  /** The last operation on each file. They run one after another. @type {Map<number, Promise<unknown>>} */
+  /** Settles when the last operation on a file is over. They run one after another. @type {Map<number, Promise<void>>} */
   #last = new Map()
   /** @type {Set<Promise<unknown>>} */
   #pending = new Set()
@@ -229,23 +232,31 @@ class Staged {
    * @template T
    * @param {number} file
    * @param {() => Promise<T>} operation
-   * @returns {Promise<T>}
+   * @returns {Promise<T>} to be given to the caller as it is: who does not handle it while the function runs is told by Node
    */
   inTurn(file, operation) {
     if (held.current().some(({ updates }) => updates === this.#mark(file))) {
-      return Promise.reject(failed(this.target(file), OPERATION, IN_UPDATE))
+      throw failed(this.target(file), OPERATION, IN_UPDATE)
     }
     const before = this.#last.get(file)
-    const outcome = (async () => {
-      // What became of it is for its own caller.
-      await before?.catch(() => {})
-      if (this.isOver) throw over()
-      return operation()
-    })()
-    this.#last.set(file, outcome)
+    let leave = () => {}
+    this.#last.set(file, new Promise((resolve) => {
+      leave = resolve
+    }))
+    /** @type {{ outcome?: Promise<T> }} */
+    const own = {}
+    const run = async () => {
+      try {
+        await before
+        if (this.isOver) throw over()
+        return await operation()
+      } finally {
+        if (own.outcome) this.#pending.delete(own.outcome)
+        leave()
+      }
+    }
+    const outcome = (own.outcome = run())
     this.#pending.add(outcome)
-    const done = () => this.#pending.delete(outcome)
-    outcome.then(done, done)
     return outcome
   }
 
@@ -266,9 +277,18 @@ class Staged {
 
   #id = ++transactions
 
-  /** Settles when everything is done that was started; rejects if something fails. */
+  /**
+   * Settles when everything is done that was started; rejects if something fails. Nobody else has
+   * to handle that any more.
+   */
   async idle() {
     while (this.#pending.size > 0) await Promise.all(this.#pending)
+  }
+
+  /** Ends it: what still runs changes nothing any more, and what becomes of it is nobody's affair. */
+  end() {
+    this.isOver = true
+    for (const outcome of this.#pending) outcome.catch(() => {})
   }
 
   /** @param {number} file @param {Buffer | null} content */
@@ -321,6 +341,22 @@ function decode(bytes) {
   }
 }
 
+/**
+ * Starts an operation, and passes its promise on itself. (That of an `async` function would be
+ * another, which nobody could handle for the caller: see `idle`.)
+ *
+ * @template T
+ * @param {() => Promise<T>} start
+ * @returns {Promise<T>}
+ */
+function begin(start) {
+  try {
+    return start()
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
 /** @implements {PublicTransaction} */
 class Transaction {
   #staged
@@ -335,13 +371,15 @@ class Transaction {
    * @param {BufferEncoding} [encoding]
    * @returns {Promise<any>}
    */
-  async read(path, encoding) {
-    const file = this.#staged.find(path)
-    const name = encoding === undefined ? undefined : writeChecks.encoding(encoding, 'The "encoding" argument')
-    return this.#staged.inTurn(file, async () => {
-      const bytes = await this.#attempt(file, () => this.#staged.get(file))
-      if (!bytes) throw failed(this.#staged.target(file), OPERATION, missing(this.#staged.path(file)))
-      return name === undefined ? bytes : bytes.toString(name)
+  read(path, encoding) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const name = encoding === undefined ? undefined : writeChecks.encoding(encoding, 'The "encoding" argument')
+      return this.#staged.inTurn(file, async () => {
+        const bytes = await this.#attempt(file, () => this.#staged.get(file))
+        if (!bytes) throw missingHint(failed(this.#staged.target(file), OPERATION, missing(this.#staged.path(file))))
+        return name === undefined ? bytes : bytes.toString(name)
+      })
     })
   }
 
@@ -350,18 +388,22 @@ class Transaction {
    * @param {string | ArrayBufferView} data
    * @param {{ encoding?: BufferEncoding | undefined }} [options]
    */
-  async write(path, data, options) {
-    const file = this.#staged.find(path)
-    const { encoding = 'utf8' } = readOptions(options, writeChecks, 'write')
-    // A copy: whoever reuses a buffer does not change what is written.
-    const bytes = Buffer.from(toBytes(data, encoding))
-    return this.#staged.inTurn(file, async () => this.#staged.set(file, bytes))
+  write(path, data, options) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const { encoding = 'utf8' } = readOptions(options, writeChecks, 'write')
+      // A copy: whoever reuses a buffer does not change what is written.
+      const bytes = Buffer.from(toBytes(data, encoding))
+      return this.#staged.inTurn(file, async () => this.#staged.set(file, bytes))
+    })
   }
 
   /** @param {string | URL} path */
-  async remove(path) {
-    const file = this.#staged.find(path)
-    return this.#staged.inTurn(file, async () => this.#staged.set(file, null))
+  remove(path) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      return this.#staged.inTurn(file, async () => this.#staged.set(file, null))
+    })
   }
 
   /**
@@ -370,21 +412,23 @@ class Transaction {
    * @param {{ defaultValue?: any, indent?: number | string | undefined }} [options]
    * @returns {Promise<any>}
    */
-  async updateJson(path, update, options) {
-    const file = this.#staged.find(path)
-    const { defaultValue, indent } = readOptions(options, updateChecks, 'updateJson')
-    if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
-    return this.#staged.inTurn(file, async () => {
-      const data = await this.#attempt(file, async () => {
-        const text = await this.#staged.text(file)
-        return parse({ path: this.#staged.path(file), text }, defaultValue)
+  updateJson(path, update, options) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const { defaultValue, indent } = readOptions(options, updateChecks, 'updateJson')
+      if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+      return this.#staged.inTurn(file, async () => {
+        const data = await this.#attempt(file, async () => {
+          const text = await this.#staged.text(file)
+          return parse({ path: this.#staged.path(file), text }, defaultValue)
+        })
+        const made = await this.#staged.inUpdate(file, () => update(data))
+        const text = JSON.stringify(made === undefined ? data : made, null, indent)
+        if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', made)
+        if (this.#staged.isOver) throw over()
+        this.#staged.set(file, Buffer.from(text))
+        return JSON.parse(text)
       })
-      const made = await this.#staged.inUpdate(file, () => update(data))
-      const text = JSON.stringify(made === undefined ? data : made, null, indent)
-      if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', made)
-      if (this.#staged.isOver) throw over()
-      this.#staged.set(file, Buffer.from(text))
-      return JSON.parse(text)
     })
   }
 
@@ -393,7 +437,8 @@ class Transaction {
     try {
       return await operation()
     } catch (error) {
-      throw failed(this.#staged.target(file), OPERATION, error)
+      const made = failed(this.#staged.target(file), OPERATION, error)
+      throw missingHint(made)
     }
   }
 }
@@ -402,6 +447,12 @@ class Transaction {
 function missing(path) {
   const message = `ENOENT: no such file or directory, open '${path}'`
   return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false, exhausted: false }
+}
+
+/** @param {Error & { code?: string, hint?: string }} error */
+function missingHint(error) {
+  if (error.code === 'ENOENT') error.hint = 'There is no such file. `updateJson` begins with `defaultValue` then.'
+  return error
 }
 
 module.exports = { transaction }

@@ -388,6 +388,18 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
     assert_eq!(fs.paths(), before);
 
+    // No file, so no record, whoever made it.
+    let (folder, link) =
+        ("/dir/.holdfast.0123456789abcdef.intent", "/dir/.holdfast.fedcba9876543210.prepared");
+    let fs = disk(&[(FILE, GOOD)]);
+    fs.put_folder(folder).unwrap();
+    fs.put_link(link, "state.json").unwrap();
+    let before = fs.paths();
+    let actions = recover(&fs, "/dir", Options::default());
+    assert_eq!(acts(&actions), [(folder, Act::Left), (link, Act::Left)]);
+    assert_eq!(acts(&named(&fs)), []);
+    assert_eq!(fs.paths(), before);
+
     // What a transaction has left is settled by its own rules; a record that is none is left.
     let record = "/dir/.holdfast.0123456789abcdef.intent";
     let staged = "/dir/.state.json.0123456789abcdef.0.txn";
@@ -534,6 +546,25 @@ fn what_cannot_be_looked_at_at_all_is_an_error() {
     let error = recovery::recover(&fs, &request, &free, &control).unwrap_err();
     assert!(matches!(error, ErrorKind::Cancelled));
     assert!(fs.read_file(TEMP).is_ok());
+}
+
+#[test]
+fn what_is_cancelled_in_the_middle_of_a_file_is_said_to_be() {
+    for count in [1, 100] {
+        let fs = disk(&[]);
+        for number in 0..count {
+            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            fs.put_file(Path::new("/dir").join(name), NEW).unwrap();
+        }
+        let control = std::sync::Arc::new(Control::default());
+        let own = control.clone();
+        fs.inject(
+            Fault::intrude(move |_, _| own.cancel()).of(OperationKind::TryLock).at(count / 2 + 1),
+        );
+        let request = Request { path: FILE.into(), options: Options::default(), now: now() };
+        let outcome = recovery::recover(&fs, &request, &free, &control);
+        assert!(matches!(outcome, Err(ErrorKind::Cancelled)), "{count}: {outcome:?}");
+    }
 }
 
 #[test]

@@ -626,7 +626,118 @@ fn without_syncs_all_or_none_holds_when_the_process_is_killed() {
     }
 }
 
+/// Such a transaction has brought nothing to the disk. Once its intent is dropped by a recovery
+/// nobody will look for it again, so all of it has to be there by then.
+#[test]
+fn what_a_recovery_completes_of_a_transaction_without_syncs_is_on_the_disk() {
+    let mut completed = 0;
+    for scene in each_file_synced() {
+        let (_, new) = scene.versions();
+        for moment in 1.. {
+            let fs = scene.disk();
+            fs.inject(Fault::power_off().at(moment));
+            let _ = scene.commit(&fs, Durability::None);
+            let is_over = fs.count() < moment;
+            let killed = fs.after_kill();
+            if has_intent(&killed) {
+                scene.recover(&killed).unwrap();
+                completed += 1;
+                for model in Model::ALL {
+                    for state in killed.crash_states(*model, STATES) {
+                        let found = scene.contents(&state.fs);
+                        let how = &state.description;
+                        assert!(found == new, "{}, killed at {moment}, {how}", scene.name);
+                    }
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(completed > 10, "{completed}");
+}
+
+/// A server that does what it is asked, loses its answer, and cannot be reached from then on: nobody
+/// can say whether the file has changed, so the decision must not be taken back.
+#[test]
+fn a_first_file_that_may_have_changed_is_not_said_to_have_stayed() {
+    let like = scene("one is new, one is removed");
+    let swapped = like.parts.iter().rev().copied().collect();
+    // Before that the path of the first one is looked at twice, to find the folder and the file.
+    let looks = [(PathBuf::from("/a/new"), 3), (beside("/a/old", 0), 1)];
+    for (scene, (to, look)) in [like.clone(), Scene { parts: swapped, ..like }].iter().zip(looks) {
+        let (_, new) = scene.versions();
+        let fs = scene.disk();
+        // The first rename decides.
+        fs.inject(Fault::fail_after(Code::ETIMEDOUT).of(OperationKind::Rename).at(2));
+        let unseen = Fault::fail(Code::ETIMEDOUT).of(OperationKind::Metadata).on(to);
+        fs.inject(unseen.at(look).for_ever());
+        let error = scene.commit(&fs, Durability::Full).unwrap_err();
+        assert!(error.error.committed, "{}", fs.log_text());
+        let killed = fs.after_kill();
+        scene.recover(&killed).unwrap();
+        assert!(scene.contents(&killed) == new);
+        assert!(leftovers(&killed).is_empty());
+    }
+}
+
+/// The same at the decision itself: whoever finds the intent will do what it says.
+#[test]
+fn a_decision_that_may_stand_is_not_denied() {
+    let scene = scene("two files in one folder");
+    let (_, new) = scene.versions();
+    let fs = scene.disk();
+    let intent = Path::new("/a").join(names::record(ID, RecordKind::Intent));
+    fs.inject(Fault::fail_after(Code::ETIMEDOUT).of(OperationKind::Rename));
+    for kind in [OperationKind::Metadata, OperationKind::Remove] {
+        fs.inject(Fault::fail(Code::ETIMEDOUT).of(kind).on(&intent).for_ever());
+    }
+    let error = scene.commit(&fs, Durability::Full).unwrap_err();
+    assert!(error.error.committed, "{}", fs.log_text());
+    let killed = fs.after_kill();
+    scene.recover(&killed).unwrap();
+    assert!(scene.contents(&killed) == new);
+}
+
 // ── Others ────────────────────────────────────────────────────────────────────────────────
+
+/// Another recovery comes in before every operation of the first one, from each of the folders.
+#[test]
+fn two_recoveries_at_once_do_what_one_does() {
+    for scene in each_file_synced() {
+        let (old, new) = scene.versions();
+        for moment in 1.. {
+            let fs = scene.disk();
+            fs.inject(Fault::power_off().at(moment));
+            let _ = scene.commit(&fs, Durability::Full);
+            let is_over = fs.count() < moment;
+            let left = fs.after_kill();
+            let alone = left.after_kill();
+            scene.recover(&alone).unwrap();
+            let expected = scene.contents(&alone);
+            assert!(expected == old || expected == new);
+            for step in 1..=alone.count() {
+                let fs = left.after_kill();
+                let other = scene.clone();
+                let intruder = move |fs: &SimFs, _: &Path| drop(other.recover(fs).unwrap());
+                fs.inject(Fault::intrude(intruder).at(step));
+                let how = format!("{}, killed at {moment}, met at {step}", scene.name);
+                if let Err(failure) = scene.recover(&fs) {
+                    panic!("{how}: {failure}\n{}", fs.log_text());
+                }
+                assert!(scene.contents(&fs) == expected, "{how}\n{}", fs.log_text());
+                // What each has left to the other is there for the next one.
+                scene.recover(&fs).unwrap();
+                assert!(scene.contents(&fs) == expected, "{how}");
+                assert!(leftovers(&fs).is_empty(), "{how}: {:?}", leftovers(&fs));
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+}
 
 /// The disk on which a process has died right after its decision.
 fn decided(scene: &Scene) -> SimFs {
@@ -636,8 +747,8 @@ fn decided(scene: &Scene) -> SimFs {
         let fs = scene.disk();
         fs.inject(Fault::power_off().at(moment));
         let _ = scene.commit(&fs, Durability::Full);
-        // The second one has not been done.
-        if renames(&fs) == 2 {
+        // The second one has not been done, nor has any after it.
+        if renames(&fs) >= 2 {
             return fs.after_kill();
         }
     }

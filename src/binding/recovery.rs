@@ -92,7 +92,8 @@ impl Port {
     }
 
     /// Recovers a file whose lock the caller holds, in its turn among the writes to it. The lock
-    /// with the number `hold`, if there is one, is given back when that is done.
+    /// with the number `hold`, if there is one, is given back when that is done. One that the caller
+    /// only lends is given back when the environment ends, and that has to wait until it is done.
     #[napi]
     pub fn recover_in_turn(
         &self,
@@ -105,7 +106,9 @@ impl Port {
         let request = request(path, options);
         let hold = hold.and_then(|number| self.environment.holds.take(number));
         let answer = self.recovered(id, request.path.clone());
-        submit_in_turn(pool(), request, hold, control_of(control), answer);
+        let (outcomes, is_lent) = (Arc::clone(&self.environment.outcomes), hold.is_none());
+        let start = move || outcomes.start(is_lent);
+        submit_in_turn(pool(), request, hold, control_of(control), start, answer);
     }
 }
 

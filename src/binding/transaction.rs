@@ -70,20 +70,24 @@ impl TransactionParts {
 #[napi]
 impl Port {
     /// Takes the locks of all these files but those that are among `inside`, and settles what
-    /// others have left unfinished there. `timeout` is in milliseconds; infinity waits for ever.
+    /// others have left unfinished there. `timeout` is in milliseconds; infinity waits for ever. Of
+    /// the options those count that say whether to make folders.
     #[napi]
     pub fn begin_transaction(
         &self,
         id: f64,
         paths: Vec<String>,
+        options: Option<WriteOptions>,
         timeout: f64,
         inside: Vec<u32>,
     ) -> TransactionWaiter {
         let environment = Arc::clone(&self.environment);
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
         let first = paths.first().cloned().unwrap_or_default();
+        let options = options.map_or_else(Options::default, Options::from);
         let begin = Begin {
             paths,
+            make_dirs: options.make_dirs.then_some(options.durability),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: environment.holds.kinds(&inside),
         };
@@ -116,7 +120,8 @@ impl Port {
     }
 
     /// Changes the files, in the folder of `first` what is decided is decided, and gives the
-    /// locks back.
+    /// locks back. `isLent` says that it works under locks of the caller's, too: they are given
+    /// back when the environment ends, and that has to wait until it is done.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn commit_transaction(
@@ -126,6 +131,7 @@ impl Port {
         parts: &mut TransactionParts,
         options: Option<WriteOptions>,
         holds: Vec<u32>,
+        is_lent: bool,
         control: Option<&Control>,
     ) {
         let environment = Arc::clone(&self.environment);
@@ -138,7 +144,7 @@ impl Port {
             control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         };
         let outcomes = Arc::clone(&environment.outcomes);
-        let start = move || outcomes.start(false);
+        let start = move || outcomes.start(is_lent);
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
             Ok(Ok(())) => environment.outcomes.push(Either::A(id)),
             Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),

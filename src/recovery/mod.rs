@@ -183,7 +183,12 @@ pub fn recover<F: FileSystem>(
             recovery.file(path, failure)?;
         }
     }
-    Ok(recovery.actions)
+    // With one file, or the last one of a folder, nobody has asked since.
+    let is_cut_short = |action: &Action| matches!(&action.error, Some(error) if matches!(error.kind, ErrorKind::Cancelled));
+    match recovery.actions.iter().any(is_cut_short) {
+        true => Err(ErrorKind::Cancelled),
+        false => Ok(recovery.actions),
+    }
 }
 
 /// Whether the path names a folder.

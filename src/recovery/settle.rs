@@ -78,8 +78,8 @@ impl<F: FileSystem> Recovery<'_, F> {
         let mut parts = names.chunks(AT_ONCE).peekable();
         let mut follows_file = false;
         while let Some(part) = parts.next() {
-            if self.control.check().is_err() {
-                return;
+            if let Err(cancelled) = self.control.check() {
+                return self.failed(place.shown(&remains.file), cancelled.into());
             }
             let how = Part { is_last: parts.peek().is_none(), follows_file };
             let mut part = Remains { names: part.to_vec(), ..remains.clone() };

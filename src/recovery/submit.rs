@@ -69,20 +69,26 @@ pub fn submit(
 
 /// The same for a file that is named and has to change, in its turn among the writes to it. Its
 /// lock, if the caller does not hold it otherwise, is `hold`, and is given back before the
-/// answer.
-pub fn submit_in_turn(
+/// answer. `start` declares that it starts, which lasts until what it gives is dropped; `None` when
+/// nobody is left to wait for it.
+pub fn submit_in_turn<G: 'static>(
     pool: &Pool,
     request: Request,
     hold: Option<Hold>,
     control: Arc<Control>,
+    start: impl FnOnce() -> Option<G> + Send + 'static,
     answer: impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static,
 ) {
     let (own_pool, answer) = (pool.clone(), task::Answer::new(answer));
     engine().in_turn(request.path.clone(), Options::default(), move |lane| {
         // Both are given back with the step, before anybody is told.
         let under = (hold, lane);
+        let mut start = Some(start);
         let step = move || {
             let _ = &under;
+            let Some(_started) = start.take().and_then(|start| start()) else {
+                return Step::Done(Err(ErrorKind::Cancelled));
+            };
             let own = lock::key_of(&request.path);
             // A transaction may name other files, too.
             let held = |path: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> {

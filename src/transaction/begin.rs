@@ -25,6 +25,7 @@ use crate::io::Pool;
 use crate::io::task::Answer;
 use crate::lock::{self, Hold, Key, Kind, Waiter};
 use crate::target;
+use crate::write::{Durability, make_parents};
 
 /// How long it takes until somebody who settles a transaction is asked again.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -33,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Begin {
     /// The files, absolute.
     pub paths: Vec<PathBuf>,
+    /// Whether to make the folders that they are in, and how durably.
+    pub make_dirs: Option<Durability>,
     /// How long to wait for all locks together; zero to try once, `None` for ever.
     pub timeout: Option<Duration>,
     /// The locks that the caller holds already.
@@ -114,6 +117,7 @@ pub fn begin(
     let round = Round {
         pool: pool.clone(),
         paths: begin.paths,
+        make_dirs: begin.make_dirs,
         others: Vec::new(),
         inside: begin.inside.into_iter().collect(),
         timeout: begin.timeout,
@@ -134,6 +138,7 @@ pub fn begin(
 struct Round {
     pool: Pool,
     paths: Vec<PathBuf>,
+    make_dirs: Option<Durability>,
     /// Files of a transaction that has to be settled first.
     others: Vec<PathBuf>,
     inside: HashMap<Key, Kind>,
@@ -169,6 +174,14 @@ impl Round {
 
     /// Finds out which locks there are to take.
     fn start(mut self) {
+        if let Some(durability) = self.make_dirs.take() {
+            for path in &self.paths {
+                if let Err(failure) = make_parents(&Os, path, durability) {
+                    let path = path.clone();
+                    return self.fail(failure.into(), Some(path));
+                }
+            }
+        }
         let mut first_with = HashMap::new();
         let mut wanted = BTreeMap::new();
         self.places.clear();
@@ -196,8 +209,15 @@ impl Round {
         for path in &self.others {
             // What cannot be found will be reported by whoever settles it.
             let Ok(key) = lock::key_of(path) else { continue };
-            if !self.inside.contains_key(&key) {
-                wanted.entry(key).or_insert_with(|| path.clone());
+            match self.inside.get(&key) {
+                Some(Kind::Write) => {}
+                Some(Kind::Read) => {
+                    let path = path.clone();
+                    return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
+                }
+                None => {
+                    wanted.entry(key).or_insert_with(|| path.clone());
+                }
             }
         }
         self.wanted = wanted.into_values().collect();

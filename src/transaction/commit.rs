@@ -351,6 +351,9 @@ impl<'a, F: FileSystem> Draft<'a, F> {
                 // It may have been done all the same, as in `write::publish`.
                 && !is_named(fs, &home.folder, record, &intent)
             {
+                // If the old name is gone, the rename is what took it.
+                is_decided = look(fs, &home.folder, &intent) == Seen::Unknown
+                    && look(fs, &home.folder, &prepared) == Seen::Nothing;
                 let (from, to) = (home.path.join(&prepared), home.path.join(&intent));
                 return Err(Failure { dest: Some(to), ..Failure::at("rename", from, error) });
             }
@@ -365,8 +368,9 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     }
 
     /// Takes the decision back, while no file has changed, and says what the caller is to be
-    /// told. `is_decided` says whether the intent has been seen. What was made is removed once that is on the disk; where it cannot be brought there
-    /// it stays, so that an intent that turns up after a power cut finds what it needs.
+    /// told. `is_decided` says whether the intent is there, as far as can be told. What was made is
+    /// removed once that is on the disk; where it cannot be brought there it stays, so that an
+    /// intent that turns up after a power cut finds what it needs.
     fn undecide(&mut self, error: AttemptError, is_decided: bool) -> AttemptError {
         let fs = self.fs;
         let intent = names::record(self.id, RecordKind::Intent);
@@ -407,7 +411,8 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             let Some(member) = self.members.get(number) else { continue };
             let Err(failure) = member.apply(self.fs) else { continue };
             let error = at(member.part, failure.into());
-            if number == 0 {
+            // What is not known to be undone cannot be taken back.
+            if number == 0 && !member.may_be_applied(self.fs) {
                 let CommitError { error, path } = error;
                 return Err(CommitError { error: self.undecide(error, true), path });
             }
@@ -473,6 +478,17 @@ impl<F: FileSystem> Draftee<'_, F> {
             dest: Some(shown(&self.temp_name)),
             ..Failure::at("rename", shown(name), error)
         })
+    }
+
+    /// Whether that may have been done although it has failed: the new name cannot be looked at,
+    /// and the old one is not known to be there.
+    fn may_be_applied(&self, fs: &F) -> bool {
+        let Target { folder, name, .. } = &self.target;
+        let (from, to) = match self.staged {
+            Some(_) => (&self.temp_name, name),
+            None => (name, &self.temp_name),
+        };
+        look(fs, folder, to) == Seen::Unknown && look(fs, folder, from) != Seen::Something
     }
 }
 
@@ -540,6 +556,23 @@ fn at(part: &Part, error: AttemptError) -> CommitError {
 
 fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> io::Result<()> {
     uninterrupted(|| blocking(|| fs.sync_file(file)))
+}
+
+/// What a look at a name says.
+#[derive(PartialEq, Eq)]
+enum Seen {
+    Something,
+    Nothing,
+    /// A network file system whose server cannot be asked any more, for example.
+    Unknown,
+}
+
+fn look<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> Seen {
+    match uninterrupted(|| fs.metadata(folder, name)) {
+        Ok(_) => Seen::Something,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Nothing,
+        Err(_) => Seen::Unknown,
+    }
 }
 
 /// Whether a name stands for this open file.

@@ -124,7 +124,7 @@ pub fn unfinished<F: FileSystem>(fs: &F, folder: &Path) -> Result<Vec<Unfinished
         let Some(Name::Record(id, kind)) = names::parse(&name) else { continue };
         let path = place.path.join(&name);
         let metadata = uninterrupted(|| fs.metadata(&place.folder, &name));
-        if metadata.is_ok_and(|found| is_foreign(fs, &place.metadata, &found)) {
+        if metadata.is_ok_and(|found| !is_trusted(fs, &place.metadata, &found)) {
             // Or anybody could keep everybody from their transactions in `/tmp`.
             continue;
         }
@@ -231,7 +231,8 @@ enum Claim<F: FileSystem> {
     Nothing,
     /// A process is at it.
     InUse(PathBuf),
-    /// In a folder that everybody may write to, somebody has put it who has no say here.
+    /// It is no file; or somebody has put it into a folder that everybody may write to, who has no
+    /// say there.
     Foreign(PathBuf),
     /// It is locked by us.
     Ours(Claimed<F>),
@@ -253,9 +254,7 @@ fn claim<F: FileSystem>(fs: &F, place: &Place<F>, id: Id) -> Result<Claim<F>, Fa
             let path = place.path.join(&name);
             let failed = |syscall, error| Failure::at(syscall, &path, error);
             match uninterrupted(|| fs.metadata(&place.folder, &name)) {
-                Ok(found)
-                    if found.kind != FileKind::File || is_foreign(fs, &place.metadata, &found) =>
-                {
+                Ok(found) if !is_trusted(fs, &place.metadata, &found) => {
                     return Ok(Claim::Foreign(path));
                 }
                 Ok(_) => {}
@@ -270,7 +269,7 @@ fn claim<F: FileSystem>(fs: &F, place: &Place<F>, id: Id) -> Result<Claim<F>, Fa
             // It may have been exchanged since it was looked at.
             let own = uninterrupted(|| fs.file_metadata(&file))
                 .map_err(|error| failed("fstat", error))?;
-            if is_foreign(fs, &place.metadata, &own) {
+            if !is_trusted(fs, &place.metadata, &own) {
                 return Ok(Claim::Foreign(path));
             }
             if !uninterrupted(|| fs.try_lock(&file)).map_err(|error| failed("flock", error))? {
@@ -288,12 +287,14 @@ fn claim<F: FileSystem>(fs: &F, place: &Place<F>, id: Id) -> Result<Claim<F>, Fa
     Ok(Claim::InUse(place.path.clone()))
 }
 
-/// Whether a file in a folder where everybody may put one (`/tmp`) belongs to somebody who is
-/// neither the process's user nor the folder's owner: the same care as for symbolic links.
-fn is_foreign<F: FileSystem>(fs: &F, folder: &Metadata, file: &Metadata) -> bool {
+/// Whether something that has the name of a record may be one: a file, and in a folder where
+/// everybody may put one (`/tmp`) that of the process's user or of the folder's owner. The same care
+/// as for symbolic links.
+fn is_trusted<F: FileSystem>(fs: &F, folder: &Metadata, found: &Metadata) -> bool {
     const SHARED: u32 = 0o1002;
-    folder.mode & SHARED == SHARED
-        && fs.effective_user().is_some_and(|user| file.uid != user && file.uid != folder.uid)
+    let is_foreign = folder.mode & SHARED == SHARED
+        && fs.effective_user().is_some_and(|user| found.uid != user && found.uid != folder.uid);
+    found.kind == FileKind::File && !is_foreign
 }
 
 fn read_record<F: FileSystem>(
@@ -350,7 +351,7 @@ impl<F: FileSystem> Settling<'_, '_, F> {
                 return Ok(self.leave(path, Outcome::InUse, "a process is at this transaction"));
             }
             Claim::Foreign(path) => {
-                let reason = "it belongs to somebody who has no say in this folder";
+                let reason = "it is no file, or belongs to somebody who has no say in this folder";
                 return Ok(self.leave(path, Outcome::Stuck, reason));
             }
             Claim::Ours(claimed) => claimed,
@@ -490,9 +491,8 @@ impl<F: FileSystem> Settling<'_, '_, F> {
             let place = Place::open(fs, path);
             let prepared = names::record(self.id, RecordKind::Prepared);
             let has_record = place.as_ref().is_ok_and(|place| {
-                uninterrupted(|| fs.metadata(&place.folder, &prepared)).is_ok_and(|found| {
-                    found.kind == FileKind::File && !is_foreign(fs, &place.metadata, &found)
-                })
+                uninterrupted(|| fs.metadata(&place.folder, &prepared))
+                    .is_ok_and(|found| is_trusted(fs, &place.metadata, &found))
             });
             match place {
                 Ok(place) if has_record => others.push(place),
@@ -579,7 +579,14 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         };
         match aside {
             // It has been done.
-            Found::Nothing => return Ok(true),
+            Found::Nothing => {
+                if target == Found::File(after) && !self.options.dry_run {
+                    let file = uninterrupted(|| fs.open(&place.folder, name))
+                        .map_err(|error| Failure::at("open", &path, error))?;
+                    self.sync(&file, &path)?;
+                }
+                return Ok(true);
+            }
             found if found == Found::File(after) => {}
             _ => {
                 self.say(temp_path, Verdict::Left, "what was staged is damaged");
@@ -614,6 +621,7 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         let to = if is_conflict { names::aside(name, self.id) } else { name.to_owned() };
         let file = uninterrupted(|| fs.open_to_change(&place.folder, from))
             .map_err(|error| Failure::at("open", place.path.join(from), error))?;
+        self.sync(&file, &place.path.join(from))?;
         let renamed = uninterrupted(|| match is_conflict {
             true => fs.rename_new(&place.folder, &file, from, &to),
             false => fs.rename(&place.folder, &file, from, &to),
@@ -626,6 +634,13 @@ impl<F: FileSystem> Settling<'_, '_, F> {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Brings a new content to the disk. A transaction without syncs has left that to whoever
+    /// finishes it, and the record may go only after it.
+    fn sync(&self, file: &F::File, path: &Path) -> Result<(), Failure> {
+        uninterrupted(|| blocking(|| self.fs.sync_file(file)))
+            .map_err(|error| Failure::at("fsync", path, error))
     }
 
     /// Drops the record once everything is on the disk, and then what was needed until then.
