@@ -460,14 +460,14 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
   test('a reader sees what is there, takes no lock and changes nothing', async (t) => {
     const { wal, dir } = await newLog(t, { segmentSize: 8192 })
     for (let i = 0; i < 10; i++) await wal.append('a', inserts(50, i * 50))
-    // The writer makes the next segment beforehand, whoever reads.
-    const names = () => fs.readdirSync(path.join(dir, 'a')).filter((name) => name !== 'wal_next.avro')
-    const before = names()
     const reader = await openWal(pathToFileURL(dir), { readOnly: true })
     assert.deepEqual((await all(reader.replay('a', { from: 11n }))).map(({ sequence }) => sequence), Array.from({ length: 490 }, (_, i) => BigInt(i + 11)))
     assert.deepEqual(await all(reader.replay('unknown')), [])
     assert.deepEqual(await reader.collections(), ['a'])
     await wal.append('a', inserts(5))
+    // The writer makes the next segment beforehand, whoever reads.
+    const names = () => fs.readdirSync(path.join(dir, 'a')).filter((name) => name !== 'wal_next.avro')
+    const before = names()
     const seen = await inChild(async ({ dir }, { holdfast }) => {
       const reader = await holdfast.openWal(dir, { readOnly: true })
       let count = 0

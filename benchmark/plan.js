@@ -22,7 +22,7 @@ function planFor(disk, quick) {
     /** @type {import('./rounds.js').Pace} */
     pace: quick
       ? { rounds: 5, atLeast: 1, seconds: 0.8 }
-      : { rounds: 15, atLeast: 3, seconds: slow ? 12 : 6 },
+      : { rounds: 15, atLeast: 3, seconds: slow ? 8 : 4 },
     sizes: quick ? [KIB] : [KIB, 100 * KIB, 10 * MIB],
     /** Files, by size. */
     oneByOne: slow ? { [KIB]: 20, [100 * KIB]: 10, [10 * MIB]: 3 } : { [KIB]: 200, [100 * KIB]: 50, [10 * MIB]: 4 },
