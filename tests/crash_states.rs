@@ -334,7 +334,7 @@ fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
             if dies {
                 fs.inject(Fault::ignore().of(last));
             }
-            write(fs, &next).unwrap();
+            common::by_somebody_else(|| write(fs, &next)).unwrap();
         };
         fs.inject(Fault::intrude(intrude).of(last));
         write(&fs, &scene.request(Durability::Full)).unwrap();

@@ -720,7 +720,9 @@ fn two_recoveries_at_once_do_what_one_does() {
             for step in 1..=alone.count() {
                 let fs = left.after_kill();
                 let other = scene.clone();
-                let intruder = move |fs: &SimFs, _: &Path| drop(other.recover(fs).unwrap());
+                let intruder = move |fs: &SimFs, _: &Path| {
+                    drop(common::by_somebody_else(|| other.recover(fs)).unwrap());
+                };
                 fs.inject(Fault::intrude(intruder).at(step));
                 let how = format!("{}, killed at {moment}, met at {step}", scene.name);
                 if let Err(failure) = scene.recover(&fs) {

@@ -13,6 +13,13 @@ use holdfast::fs::{FileKind, Metadata};
 use holdfast::payload::Payload;
 use holdfast::write::{Control, Durability, Options, Owner, Request, run};
 
+/// An act that goes in between the steps of another, on a thread of its own as somebody else's
+/// would: it is no part of what the other thread is doing.
+pub(crate) fn by_somebody_else<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(act).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 pub(crate) const OLD: &[u8] = b"old content, longer than the new one";
 pub(crate) const NEW: &[u8] = b"new content";
 
