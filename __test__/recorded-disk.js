@@ -19,7 +19,6 @@ const KINDS = { ext4, xfs, btrfs }
 const VARIANTS = {
   'ext4, data=writeback': { ...ext4, options: `${ext4.options},data=writeback` },
   'ext4, data=journal': { ...ext4, options: `${ext4.options},data=journal` },
-  'ext4, fast_commit': { ...ext4, make: [...ext4.make, '-O', 'fast_commit'] },
   'btrfs, compressed': { ...btrfs, options: `${btrfs.options},compress-force=zstd` },
 }
 
