@@ -28,7 +28,7 @@ async function main() {
   report.note(
     'What this cannot show is a power cut: a killed process loses nothing that the kernel already has, synced or not. ' +
       'For that, the tests in tests/ run the same engine on a simulated disk and look at everything that a disk may ' +
-      'keep or lose, at every point of a write (npm test).',
+      'keep or lose, at every point of a write; and __test__/power-cut.test.js cuts the power under real file systems (npm test).',
   )
   const held = report.verdict()
   console.log(`  (${((Date.now() - begun) / 1000).toFixed(0)} s)`)
