@@ -1,0 +1,122 @@
+//! Numbers that grow.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::figures::Reading;
+
+/// A number that grows.
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
+
+    /// Adds to it.
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self, reading: Reading) -> u64 {
+        reading.number(&self.0)
+    }
+}
+
+/// Failures by the code of their error. A failure is rare and dear enough to wait for another.
+pub struct Failures {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Failures {
+    pub(super) const fn new() -> Failures {
+        Failures { counts: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        // Nothing that runs under this lock can panic and leave the state half changed.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one.
+    pub fn add(&self, code: &'static str) {
+        *self.lock().entry(code).or_default() += 1;
+    }
+
+    pub(super) fn read(&self, reading: Reading) -> BTreeMap<&'static str, u64> {
+        match reading {
+            Reading::Keep => self.lock().clone(),
+            Reading::Take => std::mem::take(&mut *self.lock()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::super::histogram::Histogram;
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_their_codes_from_many_threads() {
+        let failures = Failures::new();
+        let names = ["ENOSPC", "EIO", "EDQUOT", "EACCES"];
+        let begin = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (failures, begin) = (&failures, &begin);
+                scope.spawn(move || {
+                    begin.wait();
+                    for index in 0..4000 {
+                        failures.add(names[(thread + index) % names.len()]);
+                    }
+                });
+            }
+        });
+        let expected =
+            BTreeMap::from(["EACCES", "EDQUOT", "EIO", "ENOSPC"].map(|name| (name, 8000)));
+        assert_eq!(failures.read(Reading::Take), expected);
+        assert_eq!(failures.read(Reading::Keep), BTreeMap::new());
+    }
+
+    #[test]
+    fn nothing_is_lost_or_counted_twice_when_it_is_reset_meanwhile() {
+        let (counter, histogram) = (Counter::new(), Histogram::new());
+        let begin = Barrier::new(5);
+        let (mut counted, mut recorded) = (0, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    begin.wait();
+                    for number in 0..20_000 {
+                        counter.add(3);
+                        histogram.record(std::time::Duration::from_nanos(1000 + number));
+                    }
+                });
+            }
+            begin.wait();
+            for _ in 0..200 {
+                counted += counter.read(Reading::Take);
+                let summary = histogram.read(Reading::Take);
+                recorded += summary.count;
+                if summary.count > 0 {
+                    assert!(summary.min >= 1000.0 && summary.max < 21_000.0, "{summary:?}");
+                    let order = [
+                        summary.min,
+                        summary.p50,
+                        summary.p90,
+                        summary.p99,
+                        summary.p999,
+                        summary.max,
+                    ];
+                    assert!(order.is_sorted(), "{summary:?}");
+                }
+            }
+        });
+        counted += counter.read(Reading::Take);
+        recorded += histogram.read(Reading::Take).count;
+        assert_eq!((counted, recorded), (4 * 20_000 * 3, 4 * 20_000));
+    }
+}
