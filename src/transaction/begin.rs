@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::settle::{self, Decision, Guard, Outcome, Verdict, settle, unfinished};
+use super::claim::unfinished;
+use super::settle::{self, Decision, Guard, Outcome, Verdict, settle};
 use crate::error::{ErrorKind, Failure, Unsettled};
 use crate::fs::FolderUse;
 use crate::fs::os::Os;
@@ -183,7 +184,7 @@ impl Round {
             }
         }
         let mut first_with = HashMap::new();
-        let mut wanted = BTreeMap::new();
+        let mut keys = Vec::new();
         self.places.clear();
         for (number, path) in self.paths.iter().enumerate() {
             let key = match lock::key_of(path) {
@@ -194,29 +195,21 @@ impl Round {
                 }
             };
             self.places.push(*first_with.entry(key.clone()).or_insert(number));
+            keys.push((key, path.clone()));
+        }
+        // What of the others cannot be found will be reported by whoever settles it.
+        let found = |path: &PathBuf| Some((lock::key_of(path).ok()?, path.clone()));
+        keys.extend(self.others.iter().filter_map(found));
+        let mut wanted = BTreeMap::new();
+        for (key, path) in keys {
             match self.inside.get(&key) {
                 Some(Kind::Write) => {}
                 // It would have to be given back first.
                 Some(Kind::Read) => {
-                    let path = path.clone();
                     return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
                 }
                 None => {
-                    wanted.insert(key, path.clone());
-                }
-            }
-        }
-        for path in &self.others {
-            // What cannot be found will be reported by whoever settles it.
-            let Ok(key) = lock::key_of(path) else { continue };
-            match self.inside.get(&key) {
-                Some(Kind::Write) => {}
-                Some(Kind::Read) => {
-                    let path = path.clone();
-                    return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
-                }
-                None => {
-                    wanted.entry(key).or_insert_with(|| path.clone());
+                    wanted.entry(key).or_insert(path);
                 }
             }
         }

@@ -18,13 +18,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::content;
+use super::moves::{Seen, is_named, look, put_aside};
 use super::names::{self, Id, RecordKind};
+use super::place::Place;
 use super::record::{Action, Content, Member, Record};
 use crate::errno::Code;
 use crate::error::Failure;
-use crate::fs::{FileId, FileKind, FileSystem, FolderUse, uninterrupted};
+use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
 use crate::io::blocking;
-use crate::payload::{Chunk, Payload};
+use crate::payload::Payload;
 use crate::target::{self, Target};
 use crate::write::{AttemptError, Control, Durability, Options, StagedFile};
 
@@ -130,15 +132,6 @@ struct Draft<'a, F: FileSystem> {
     places: Vec<Place<F>>,
     members: Vec<Draftee<'a, F>>,
     syncs: bool,
-}
-
-/// A folder.
-struct Place<F: FileSystem> {
-    folder: F::Folder,
-    path: PathBuf,
-    id: FileId,
-    /// The record there, locked.
-    record: Option<F::File>,
 }
 
 /// A file that is to change.
@@ -492,118 +485,10 @@ impl<F: FileSystem> Draftee<'_, F> {
     }
 }
 
-impl<F: FileSystem> Place<F> {
-    fn shown(&self, id: Id) -> PathBuf {
-        self.path.join(names::record(id, RecordKind::Prepared))
-    }
-
-    /// Makes the record, locked, and does not sync it.
-    fn write_record(&mut self, fs: &F, id: Id, bytes: &[u8]) -> Result<(), AttemptError> {
-        let name = names::record(id, RecordKind::Prepared);
-        let failed =
-            |syscall, error| AttemptError::from(Failure::at(syscall, self.path.join(&name), error));
-        let file = fs.create_new(&self.folder, &name, 0o644).map_err(|error| {
-            if Code::of(&error) != Some(Code::EEXIST) {
-                // It may be there all the same.
-                let _ = uninterrupted(|| fs.remove(&self.folder, &name));
-            }
-            failed("open", error)
-        })?;
-        let fill = || {
-            let locked = uninterrupted(|| fs.try_lock(&file));
-            // Whoever sweeps may have come between, as with temp files.
-            if !locked.map_err(|error| failed("flock", error))?
-                || !is_named(fs, &self.folder, &file, &name)
-            {
-                return Err(failed("open", Code::EBUSY.error()));
-            }
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let written = uninterrupted(|| fs.write(&file, Chunk::Slice(rest)))
-                    .and_then(|count| match count {
-                        0 => Err(Code::EIO.error()),
-                        count => Ok(count),
-                    })
-                    .map_err(|error| failed("write", error))?;
-                rest = rest.get(written..).unwrap_or_default();
-            }
-            let size = uninterrupted(|| fs.file_metadata(&file));
-            match size.map_err(|error| failed("fstat", error))?.size == bytes.len() as u64 {
-                true => Ok(()),
-                false => Err(failed("fstat", Code::EIO.error())),
-            }
-        };
-        let filled = fill();
-        if filled.is_err() {
-            let _ = uninterrupted(|| fs.remove(&self.folder, &name));
-        }
-        self.record = filled.is_ok().then_some(file);
-        filled
-    }
-
-    fn sync_names(&self, fs: &F) -> io::Result<()> {
-        uninterrupted(|| blocking(|| fs.sync_folder(&self.folder, self.record.as_ref())))
-    }
-
-    fn sync(&self, fs: &F) -> Result<(), Failure> {
-        self.sync_names(fs).map_err(|error| Failure::at("fsync", &self.path, error))
-    }
-}
-
 fn at(part: &Part, error: AttemptError) -> CommitError {
     CommitError { error, path: Some(part.path.clone()) }
 }
 
 fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> io::Result<()> {
     uninterrupted(|| blocking(|| fs.sync_file(file)))
-}
-
-/// What a look at a name says.
-#[derive(PartialEq, Eq)]
-enum Seen {
-    Something,
-    Nothing,
-    /// A network file system whose server cannot be asked any more, for example.
-    Unknown,
-}
-
-fn look<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> Seen {
-    match uninterrupted(|| fs.metadata(folder, name)) {
-        Ok(_) => Seen::Something,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Nothing,
-        Err(_) => Seen::Unknown,
-    }
-}
-
-/// Whether a name stands for this open file.
-pub(super) fn is_named<F: FileSystem>(
-    fs: &F,
-    folder: &F::Folder,
-    file: &F::File,
-    name: &OsStr,
-) -> bool {
-    let own = uninterrupted(|| fs.file_metadata(file));
-    let named = uninterrupted(|| fs.metadata(folder, name));
-    matches!((own, named), (Ok(own), Ok(named)) if own.id == named.id)
-}
-
-/// Gives a file that is to be removed another name, by which it is known that it was. That it
-/// is gone already is as well.
-pub(super) fn put_aside<F: FileSystem>(
-    fs: &F,
-    folder: &F::Folder,
-    name: &OsStr,
-    aside: &OsStr,
-) -> io::Result<()> {
-    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let file = match uninterrupted(|| fs.open_to_change(folder, name)) {
-        Ok(file) => file,
-        Err(error) if is_missing(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    match uninterrupted(|| fs.rename(folder, &file, name, aside)) {
-        Err(error) if is_missing(&error) => Ok(()),
-        Err(error) if !is_named(fs, folder, &file, aside) => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -14,16 +14,17 @@
 //! the same for everybody, and what others have left unfinished. [`submit`] is the way back.
 
 pub mod begin;
+mod claim;
 pub mod commit;
 mod content;
+mod moves;
 pub mod names;
+mod place;
 pub mod record;
 pub mod settle;
 pub mod submit;
 
 pub use begin::{Begin, Begun, Waiting, begin};
+pub use claim::{Unfinished, unfinished};
 pub use commit::{Change, CommitError, Part, commit, commit_as};
-pub use settle::{
-    Decision, Guard, Locks, Options, Outcome, Unfinished, Verdict, settle, settle_folder,
-    unfinished,
-};
+pub use settle::{Decision, Guard, Locks, Options, Outcome, Verdict, settle, settle_folder};
