@@ -872,7 +872,10 @@ export function updateJsonFile<T = any>(
  */
 export type LockKind = 'read' | 'write'
 
-/** Who holds a lock for writing, as the holder has noted it. For people: nothing depends on it. */
+/**
+ * Who holds a lock for writing, as the holder has noted it, 2 milliseconds after taking it at the
+ * latest. For people: nothing depends on it.
+ */
 export interface LockHolder {
   pid: number
   hostname: string
@@ -979,15 +982,22 @@ export interface LockOptions extends TryLockOptions {
  * processes. When a process dies, however it dies, the kernel frees its locks at once: there
  * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
  * served in their order, readers that wait one after the other together. Processes take turns:
- * on Linux, who waits is overtaken at most once by each other process, so that neither readers
+ * on Linux, each other process has at most one turn before who waits, so that neither readers
  * that keep coming starve a writer nor writers a reader; elsewhere that is left to the system,
- * behind a gate at which all wait. Waiting holds up neither the event loop nor Node's thread
- * pool.
+ * behind a gate at which all wait. A turn is one lock or, for writing, as many as the process
+ * asks for within a millisecond: to wake up the next process takes longer than most of what is
+ * done under a lock. Waiting holds up neither the event loop nor Node's thread pool.
+ *
+ * On Linux a lock that nobody holds or wants, and that this process has used within the last 50
+ * milliseconds, is taken and given back at once, where that can be done without waiting for a
+ * disk. After a millisecond of such calls the event loop has a turn in between.
  *
  * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
- * deleted while processes are using it. The file itself need not exist; its folder must. Some
- * network file systems have no locks (an error says so) or none between machines.
+ * deleted while processes are using it. The file itself need not exist; its folder must. On
+ * Linux the file stays open for up to a tenth of a second after the lock was given back, and its
+ * file system cannot be unmounted meanwhile. Some network file systems have no locks (an error
+ * says so) or none between machines.
  *
  * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
@@ -1072,7 +1082,8 @@ export interface LookOptions extends ProtocolOptions {
 
 /**
  * Whether somebody holds the lock of a file at this moment, and who: `holder` is there when it
- * is a writer, and is missing where the note of it could not be written. By the time you read
+ * is a writer, and is missing where the note of it could not be written (20 milliseconds are
+ * waited for it). By the time you read
  * the answer it may have changed: to do something about it, use {@link tryAcquireLock}.
  *
  * @example

@@ -103,7 +103,7 @@ async function write(target, bytes, options) {
     const writeUnder = async (hold) => {
       if (bytes.length !== length) {
         // While the lock was waited for. An empty file would come of it.
-        if (hold !== undefined) await port.run((opened, id) => opened.releaseLock(id, hold))
+        if (hold !== undefined) await require('./lock.js').giveBack(hold)
         throw gone()
       }
       return port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)

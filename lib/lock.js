@@ -6,6 +6,7 @@ const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
 const held = require('./held.js')
 const lockFolder = require('./lock-folder.js')
+const { mustPause, pause } = require('./pauses.js')
 const port = require('./port.js')
 
 const OPERATION = 'lock'
@@ -57,8 +58,18 @@ async function release(own) {
   // What was started under the lock is finished under it.
   await own.last
   if (own.folder) await releaseFolder(own.folder)
-  else await port.run((opened, id) => opened.releaseLock(id, /** @type {number} */ (own.hold)))
+  else await giveBack(/** @type {number} */ (own.hold))
   lockReleased(own)
+}
+
+/**
+ * Gives a lock back, by the number that the native side knows it by. `undefined` when it is done.
+ *
+ * @param {number} hold
+ * @returns {Promise<void> | undefined}
+ */
+function giveBack(hold) {
+  return port.offer((opened, id) => opened.releaseLock(id, hold))
 }
 
 /** @param {InstanceType<typeof lockFolder.FolderHold>} folder */
@@ -135,10 +146,13 @@ async function acquire(target, options, inside) {
   try {
     const path = toAbsolute(target)
     if (rules) return { ...held.create(undefined, kind), folder: await acquireFolder(target, { path }, rules, timeout, signal, inside) }
-    const hold = await waitFor(signal, (opened, id) =>
+    if (mustPause()) await pause()
+    const taken = signal?.aborted ? null : port.open().takeLock(path, kind === 'write')
+    if (taken) return held.create(taken, kind)
+    const { hold } = await waitFor(signal, (opened, id) =>
       opened.acquireLock(id, path, kind === 'write', timeout, held.numbers(inside)),
     )
-    return held.create(/** @type {number} */ (hold.hold), kind)
+    return held.create(/** @type {number} */ (hold), kind)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   }
@@ -300,5 +314,5 @@ async function waitFor(signal, start, control, observe) {
 }
 
 module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, findOuter, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
+  IN_UPDATE, PATIENCE, acquire, acquireFolder, acquireLock, findOuter, giveBack, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
 }

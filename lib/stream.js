@@ -8,7 +8,7 @@ const { onAbort } = require('./abort.js')
 const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('./arguments.js')
 const native = require('./binding.js')
 const { failed } = require('./errors.js')
-const { underLock } = require('./lock.js')
+const { giveBack, underLock } = require('./lock.js')
 const { observer } = require('./logger.js')
 const port = require('./port.js')
 const writeOptions = require('./write-options.js')
@@ -191,7 +191,7 @@ class AtomicWriteStream extends Writable {
         opened.discardStream(id, this.#path, stream, this.#control, isObserved),
       )
     }
-    if (hold !== undefined) await port.run((opened, id) => opened.releaseLock(id, hold))
+    if (hold !== undefined) await giveBack(hold)
   }
 }
 

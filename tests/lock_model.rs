@@ -147,6 +147,8 @@ enum Mistake {
     WaitsWithoutGate,
     /// Who does not have to wait does not look whether others do.
     DoesNotLook,
+    /// Who goes on takes it that he has the lock still.
+    GoesOnUnasked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -173,6 +175,10 @@ struct Process {
     overtaken: [u8; 3],
     /// Which writers were waiting for main when this one got it, by each of its files.
     passed: [[bool; 3]; 3],
+    /// It has had its turn, and may go on; or it does so. (Here once for each turn, in the product
+    /// for a certain time.)
+    may_go_on: bool,
+    goes_on: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -222,6 +228,8 @@ impl Process {
             waits: [None, None],
             overtaken: [0; 3],
             passed: [[false; 3]; 3],
+            may_go_on: false,
+            goes_on: false,
         }
     }
 
@@ -258,6 +266,9 @@ impl Processes {
                 return vec![(kernel, Answer::Locked(true))];
             }
             (Mistake::DoesNotLook, Step::Look(..)) if owner.1 == TRY => Answer::Found(None),
+            (Mistake::GoesOnUnasked, Step::Try(Part::Main, _)) if self.all[owner.0].goes_on => {
+                Answer::Locked(true)
+            }
             _ => return self.kernel.take(owner, step),
         };
         vec![(self.kernel.clone(), answer)]
@@ -278,6 +289,9 @@ impl Processes {
             {
                 return Err(format!("{process} and {other} both have the lock"));
             }
+        }
+        if self.all[process].goes_on {
+            return Ok(());
         }
         for (other, own) in self.all.iter_mut().enumerate() {
             let Doing::Waiting(slot) = own.doing else { continue };
@@ -306,7 +320,7 @@ impl Processes {
             // In the line it counts how often one is overtaken; without it, that no one is who
             // has the gate.
             self.all[process].passed[file][other] =
-                is_at_main && other != process && !self.has_line;
+                is_at_main && other != process && !self.has_line && !self.all[process].goes_on;
         }
     }
 
@@ -352,7 +366,15 @@ impl Processes {
             Doing::Nothing => {
                 if let Some(kind) = own.wants.front() {
                     let attempt = Attempt::new(*kind, self.has_line(process));
-                    worlds.push(changed(Doing::Trying(attempt, Answer::Nothing)));
+                    let mut world = changed(Doing::Trying(attempt, Answer::Nothing));
+                    world.all[process].may_go_on = false;
+                    worlds.push(world);
+                    if own.may_go_on && *kind == W {
+                        let mut world = changed(Doing::Trying(Attempt::again(), Answer::Nothing));
+                        world.all[process].may_go_on = false;
+                        world.all[process].goes_on = true;
+                        worlds.push(world);
+                    }
                 }
             }
             Doing::Trying(attempt, answer) => {
@@ -363,6 +385,12 @@ impl Processes {
                         let mut world = changed(Doing::Nothing);
                         world.all[process].wants.pop_front();
                         world.hold(process, TRY, kind)?;
+                        worlds.push(world);
+                    }
+                    Step::Done(false) if own.goes_on => {
+                        let attempt = Attempt::new(kind, self.has_line(process));
+                        let mut world = changed(Doing::Trying(attempt, Answer::Nothing));
+                        world.all[process].goes_on = false;
                         worlds.push(world);
                     }
                     Step::Done(false) => {
@@ -462,10 +490,14 @@ impl Processes {
             Doing::Holding(file, kind) => {
                 let mut world = changed(Doing::Nothing);
                 world.kernel.close((process, *file));
+                let own_again = &mut world.all[process];
+                own_again.may_go_on = *kind == W && !own.goes_on && own.wants.front() == Some(&W);
+                own_again.goes_on = false;
                 worlds.push(world);
                 // Or the next call has its place before.
                 if let Some(next) = own.wants.front() {
                     let mut world = self.clone();
+                    world.all[process].goes_on = false;
                     if world.wait(process, *next, Some((*file, *kind))) {
                         worlds.push(world);
                     }
@@ -637,6 +669,7 @@ fn mistakes_in_the_protocol_are_noticed() {
         (Mistake::WaitsWithoutGate, false, "at main"),
         (Mistake::DoesNotLook, true, "twice"),
         (Mistake::KeepsPlace, true, "nobody wants it"),
+        (Mistake::GoesOnUnasked, true, "has no lock"),
         (Mistake::KeepsMain, true, "nobody wants it"),
         (Mistake::KeepsMain, false, "nobody wants it"),
     ] {
@@ -695,6 +728,8 @@ enum Slip {
     DoesNotLookAfterLeaver,
     /// A wait that is for nobody does not stand aside.
     DoesNotStandAside,
+    /// Who takes the lock at once does not look whether somebody waits.
+    DoesNotLookForWaiters,
 }
 
 /// A process with a queue, and a kernel in which other processes come and go.
@@ -815,13 +850,19 @@ impl OneProcess {
             if caller.kind != kind {
                 return Err(format!("{caller:?} got a lock for {kind:?}"));
             }
-            let first = (0..caller.number).find(|number| self.answered & (1 << number) == 0);
-            if let Some(first) = first {
-                return Err(format!("{caller:?} has overtaken caller {first}"));
-            }
-            self.answer(caller)?;
-            self.holds.push((caller, self.last_lock));
+            self.served(caller)?;
         }
+        Ok(())
+    }
+
+    /// The last lock of the system is this caller's.
+    fn served(&mut self, caller: Caller) -> Result<(), String> {
+        let first = (0..caller.number).find(|number| self.answered & (1 << number) == 0);
+        if let Some(first) = first {
+            return Err(format!("{caller:?} has overtaken caller {first}"));
+        }
+        self.answer(caller)?;
+        self.holds.push((caller, self.last_lock));
         let is_alone = self.holds.len() == 1 || self.holds.iter().all(|(one, _)| one.kind == R);
         if is_alone { Ok(()) } else { Err("a writer is not alone".to_owned()) }
     }
@@ -897,6 +938,32 @@ impl OneProcess {
         Ok(())
     }
 
+    /// The first that comes takes the lock at once.
+    fn take_at_once(&mut self) -> Result<(), String> {
+        let Some(caller) = self.coming.pop_front() else { return Ok(()) };
+        self.turns.take(caller.kind);
+        self.last_lock += 1;
+        self.locks.push((self.last_lock, caller.kind, 1));
+        self.served(caller)
+    }
+
+    /// Gives the lock back while nobody in the process wants it, and leaves it at that.
+    fn give_back_at_once(&mut self, index: usize) {
+        let (caller, lock) = self.holds.remove(index);
+        self.locks.retain(|(number, ..)| *number != lock);
+        self.turns.released(caller.kind);
+    }
+
+    /// Gives the lock to whoever comes next in this process, without asking the kernel.
+    fn pass_on(&mut self, index: usize) -> Result<(), String> {
+        let (caller, lock) = self.holds.remove(index);
+        self.locks.retain(|(number, ..)| *number != lock);
+        self.turns.released(caller.kind);
+        self.arrived(W)?;
+        self.tasks.insert(Task::Pump);
+        Ok(())
+    }
+
     fn release(&mut self, index: usize) -> Result<(), String> {
         let (caller, lock) = self.holds.remove(index);
         for (number, _, shares) in &mut self.locks {
@@ -936,6 +1003,10 @@ impl World for OneProcess {
                 world.tasks.insert(Task::Pump);
                 Ok(())
             })?;
+            let is_idle = self.turns.clone().is_idle() || self.slip == Slip::DoesNotLookForWaiters;
+            if is_idle && self.is_free(caller.kind) {
+                add(&OneProcess::take_at_once)?;
+            }
         }
         let come = self.come();
         for number in (0..come).filter(|number| self.answered & (1 << number) == 0) {
@@ -958,6 +1029,18 @@ impl World for OneProcess {
         }
         for index in 0..self.holds.len() {
             add(&|world| world.release(index))?;
+            let (Caller { kind, .. }, lock) = self.holds[index];
+            let is_last =
+                self.locks.iter().any(|(number, _, shares)| *number == lock && *shares == 1);
+            if is_last && self.turns.clone().is_unwanted() {
+                add(&|world| {
+                    world.give_back_at_once(index);
+                    Ok(())
+                })?;
+            }
+            if kind == W && self.turns.clone().goes_on_after(W) {
+                add(&|world| world.pass_on(index))?;
+            }
         }
         match self.others {
             Some(_) if self.others_stay => {}
@@ -1039,7 +1122,12 @@ fn calls_of_one_process_are_served_in_their_order_and_none_is_forgotten() {
 
 #[test]
 fn mistakes_in_the_queue_are_noticed() {
-    for slip in [Slip::KeepsForNobody, Slip::DoesNotLookAfterLeaver, Slip::DoesNotStandAside] {
+    for slip in [
+        Slip::KeepsForNobody,
+        Slip::DoesNotLookAfterLeaver,
+        Slip::DoesNotStandAside,
+        Slip::DoesNotLookForWaiters,
+    ] {
         let found: Vec<String> = queues()
             .into_iter()
             .filter_map(|(_, world)| explore(OneProcess { slip, ..world }).err())

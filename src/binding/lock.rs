@@ -1,6 +1,6 @@
 //! `withLock`, `acquireLock`, `tryAcquireLock`, `isLocked`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,17 +78,28 @@ impl Port {
         LockWaiter { waiter: lock::acquire(pool(), request, Box::new(reply)) }
     }
 
-    /// Gives a lock back.
+    /// Takes the lock of a file, if that can be done without waiting for anything. Its number;
+    /// nothing if the lock is to be asked for.
     #[napi]
-    pub fn release_lock(&self, id: f64, number: u32) {
+    pub fn take_lock(&self, path: String, is_write: bool) -> Option<u32> {
+        let hold = lock::take_at_once(Path::new(&path), kind_of(is_write))?;
+        self.environment.holds.keep(hold)
+    }
+
+    /// Gives a lock back. Whether an answer will come: it may be done at once.
+    #[napi]
+    pub fn release_lock(&self, id: f64, number: u32) -> bool {
         let environment = Arc::clone(&self.environment);
-        let hold = environment.holds.take(number);
+        let Some(Err(hold)) = environment.holds.take(number).map(Hold::give_back_at_once) else {
+            return false;
+        };
         let release = move || {
             drop(hold);
             Ok(())
         };
         // If there is no thread for it, it has been given back on this one.
         task::run(pool(), release, move |_| environment.outcomes.push(Either::A(id)));
+        true
     }
 
     /// Which of the locks `inside`, if any, is that of a file.

@@ -7,12 +7,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use super::place::Place;
 use super::queue::Queue;
-use super::{Key, Kind, Reply, Waiter, guard};
+#[cfg(target_os = "linux")]
+use super::warm;
+use super::{Hold, Key, Kind, Reply, Waiter, guard};
 use crate::error::{ErrorKind, Failure};
 use crate::io::Pool;
+#[cfg(target_os = "linux")]
+use crate::metrics;
 
 /// What is to happen before the lock is looked for: the folders above it are made, say.
 pub type Before = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
@@ -54,6 +60,27 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     waiter
 }
 
+/// Takes a lock for writing or reading without waiting for anything: no thread, no disk, nobody
+/// else. `None` when that cannot be done, and it is to be asked for by [`acquire`].
+#[cfg(target_os = "linux")]
+pub fn take_at_once(path: &Path, kind: Kind) -> Option<Hold> {
+    let begun = Instant::now();
+    let queue = warm::find(path, begun)?;
+    // Those who have called before come first.
+    if guard(&ARRIVING).contains_key(path) {
+        return None;
+    }
+    let hold = queue.take_at_once(kind, || warm::leads_to(path, &queue))?;
+    metrics::lock_taken_at_once(kind, begun);
+    Some(hold)
+}
+
+/// Other systems do not say what they can answer without a disk.
+#[cfg(not(target_os = "linux"))]
+pub fn take_at_once(_: &Path, _: Kind) -> Option<Hold> {
+    None
+}
+
 /// Calls that have not found their queue yet, by path as it was spelt. Finding it takes
 /// system calls, on whatever thread is free. Those that spell it alike go together, so that
 /// they cannot overtake each other on the way.
@@ -82,11 +109,17 @@ fn enter(path: &Path) {
     };
     let (doomed, group): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|waiter| waiter.inside.contains(&place.key));
-    let path = place.path.clone();
+    let lock_file = place.path.clone();
+    #[cfg(target_os = "linux")]
+    let is_direct = place.is_direct;
     let queue = Queue::join(place, &group);
+    #[cfg(target_os = "linux")]
+    if is_direct {
+        warm::keep(path, &queue);
+    }
     drop(arriving);
     for waiter in doomed {
-        waiter.settle(Err(ErrorKind::Deadlock(path.clone())));
+        waiter.settle(Err(ErrorKind::Deadlock(lock_file.clone())));
     }
     queue.pump();
     for waiter in group {

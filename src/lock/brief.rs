@@ -19,6 +19,6 @@ pub struct Brief(#[allow(dead_code, reason = "dropping it gives the lock back")]
 pub fn try_lock(path: &Path) -> Result<Option<Brief>, Failure> {
     let target = target::resolve(&Os, path, true, FolderUse::Names)?;
     let lock_name = name::of(&target.name);
-    let taken = KernelLock::try_acquire(&target.folder, &lock_name, Kind::Write);
+    let taken = KernelLock::try_acquire(&target.folder, &lock_name, Kind::Write, None, &mut None);
     Ok(taken.map_err(|failure| failure.on(target.shown(&lock_name)))?.map(Brief))
 }

@@ -10,7 +10,7 @@ use crate::metrics::LockHeld;
 /// A lock that is held. Dropping it gives the lock back.
 pub struct Hold {
     queue: Arc<Queue>,
-    /// Readers that came together share one. `None` only while it is being dropped.
+    /// Readers that came together share one. `None` once it is given back.
     kernel: Option<Arc<KernelLock>>,
     kind: Kind,
     _counted: LockHeld,
@@ -30,11 +30,31 @@ impl Hold {
     pub fn kind(&self) -> Kind {
         self.kind
     }
+
+    /// Gives it back, if that can be done without waiting for anything: on a thread that must
+    /// not wait. Otherwise it is still held.
+    ///
+    /// # Errors
+    ///
+    /// With the hold, to be dropped elsewhere.
+    pub fn give_back_at_once(mut self) -> Result<(), Hold> {
+        let Some(kernel) = self.kernel.take() else { return Ok(()) };
+        let refused = match Arc::try_unwrap(kernel) {
+            Ok(kernel) => match self.queue.give_back_at_once(kernel, self.kind) {
+                Ok(()) => return Ok(()),
+                Err(kernel) => Arc::new(kernel),
+            },
+            Err(shared) => shared,
+        };
+        self.kernel = Some(refused);
+        Err(self)
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let last = self.kernel.take().and_then(Arc::into_inner);
-        self.queue.given_back(last, self.kind);
+        if let Some(kernel) = self.kernel.take() {
+            self.queue.given_back(Arc::into_inner(kernel), self.kind);
+        }
     }
 }

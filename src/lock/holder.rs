@@ -32,9 +32,9 @@ const LATEST: u64 = 8_640_000_000_000_000;
 pub(super) const LONGEST_LINE: usize = 4096;
 
 impl Holder {
-    /// This process, as of now.
-    pub(super) fn this_process() -> Holder {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// This process, since then.
+    pub(super) fn this_process(since: SystemTime) -> Holder {
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
         Holder {
             pid: std::process::id(),
             hostname: hostname().to_owned(),

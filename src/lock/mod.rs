@@ -5,7 +5,8 @@
 //! a fixed order, so that readers that keep arriving cannot starve a writer. In one process
 //! [`queue`] serves waiters in the order of their calls, and lets at most one thread wait
 //! in the kernel for each lock; [`arrival`] brings each call to the queue of the lock that its
-//! path means ([`place`]). [`holder`] is the note in the lock file that tells people who has
+//! path means ([`place`]), unless nobody wants it and it was used a moment ago ([`warm`]): then
+//! it takes neither a thread nor a disk. [`holder`] is the note in the lock file that tells people who has
 //! it; nothing depends on it.
 //!
 //! [`lockdir`] is another protocol, for living together with programs that use the package
@@ -22,11 +23,14 @@ mod place;
 pub mod protocol;
 mod queue;
 mod settling;
+mod stint;
 mod threads;
 pub mod turns;
 mod waiter;
+#[cfg(target_os = "linux")]
+mod warm;
 
-pub use arrival::{Before, Request, acquire};
+pub use arrival::{Before, Request, acquire, take_at_once};
 pub use brief::{Brief, try_lock};
 pub use hold::Hold;
 pub use holder::Holder;

@@ -30,6 +30,9 @@ pub(super) struct Place {
     pub(super) key: Key,
     pub(super) name: OsString,
     pub(super) path: PathBuf,
+    /// What was asked for is this name in this folder, and no link that leads there.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "for what is taken at once"))]
+    pub(super) is_direct: bool,
 }
 
 impl Place {
@@ -38,7 +41,10 @@ impl Place {
         let folder = uninterrupted(|| Os.folder_metadata(&target.folder))
             .map_err(|error| Failure::at("fstat", &target.folder_path, error))?;
         let name = name::of(&target.name);
+        let is_direct =
+            path.parent() == Some(&target.folder_path) && path.file_name() == Some(&target.name);
         Ok(Place {
+            is_direct,
             key: (folder.id, name.clone()),
             path: target.folder_path.join(&name),
             folder: target.folder,

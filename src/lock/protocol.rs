@@ -15,6 +15,9 @@
 //! process that dies leaves it. The line is for fairness alone; nothing but
 //! main keeps anybody out.
 //!
+//! A process that has had its turn may go on for a short time, and take main again for writing
+//! whenever it is free: to wake up the next one takes longer than most critical sections.
+//!
 //! Nothing here does a system call: these are state machines that say what to do next, so that
 //! a test can run them, as they are, through every order of events.
 
@@ -76,6 +79,9 @@ pub struct Attempt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum AttemptAt {
     Begin,
+    /// Is to ask for main alone, and has.
+    Again,
+    MainAlone,
     Line,
     Gate,
     Main,
@@ -88,9 +94,17 @@ impl Attempt {
         Attempt { kind, has_line, at: AttemptAt::Begin }
     }
 
+    /// For writing, by a process that has had its turn and goes on for a while, before those who
+    /// wait: the first of them has the gate.
+    pub fn again() -> Attempt {
+        Attempt { kind: Kind::Write, has_line: false, at: AttemptAt::Again }
+    }
+
     /// What to do next, after this answer to the step before.
     pub fn next(&mut self, answer: Answer) -> Step {
         let (at, step) = match self.at {
+            AttemptAt::Again => (AttemptAt::MainAlone, Step::Try(Part::Main, self.kind)),
+            AttemptAt::MainAlone => return Step::Done(answer == Answer::Locked(true)),
             AttemptAt::Begin if self.has_line => {
                 (AttemptAt::Line, Step::Look(FIRST_PLACE, LAST_PLACE))
             }

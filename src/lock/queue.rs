@@ -6,21 +6,26 @@
 //! at the head when it arrives. Waiters that give up just stop waiting: the thread stands in
 //! nobody's way, and a lock that arrives for nobody is given back at once.
 //!
-//! Each turn asks the kernel anew, also when the lock passes between two calls of this
-//! process, so that a process with many calls does not keep others out.
+//! For a short time ([`Stint`]) the lock passes between the calls of this process before other
+//! processes have their turn; after that it asks the kernel anew, so that a process with many
+//! calls does not keep others out.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::time::Duration;
 
-use super::kernel::{self, KernelLock, KernelWait};
+use super::kernel::{self, KernelLock, KernelWait, LockFile};
 use super::place::Place;
 use super::settling::Settling;
+use super::stint::Stint;
 use super::turns::{Fit, Next, Turns};
 use super::{Hold, Key, Kind, Waiter, guard, threads};
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::Folder;
+#[cfg(target_os = "linux")]
+use crate::fs::os::remembered::locks_in_memory;
 
 /// The locks that somebody in this process holds or wants.
 static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);
@@ -40,6 +45,14 @@ struct State {
     /// The waits in the kernel, by their numbers.
     waits: Vec<(u64, Arc<KernelWait>)>,
     last_wait: u64,
+    /// The last stint of this process.
+    stint: Option<Stint>,
+    /// Somebody may come back soon: it stays although nobody holds or wants the lock, and keeps
+    /// the lock file open.
+    is_warm: bool,
+    opened: Option<Arc<LockFile>>,
+    /// There may be another queue for the lock by now.
+    is_retired: bool,
 }
 
 impl Queue {
@@ -58,7 +71,7 @@ impl Queue {
     }
 
     fn new(place: Place) -> Arc<Queue> {
-        let Place { folder, key, name, path } = place;
+        let Place { folder, key, name, path, .. } = place;
         Arc::new(Queue { key, folder, name, path, state: Mutex::default() })
     }
 
@@ -80,17 +93,26 @@ impl Queue {
             if let Next::StandAside(number) = next {
                 state.wait(number).iter().for_each(|wait| wait.stand_aside());
             }
+            let (last, mut opened) = match next {
+                Next::Ask(_) => (state.stint, state.opened.take()),
+                _ => (None, None),
+            };
             drop(state);
             self.refuse(&mut refused);
             match next {
                 Next::Nothing => return,
                 Next::Retire => return self.retire(),
                 Next::StandAside(_) => {}
-                Next::Ask(kind) => match KernelLock::try_acquire(&self.folder, &self.name, kind) {
-                    Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
-                    Ok(None) => self.not_now(self.lock(), None),
-                    Err(failure) => self.failed(self.lock(), failure),
-                },
+                Next::Ask(kind) => {
+                    let (folder, name) = (&self.folder, &self.name);
+                    let taken = KernelLock::try_acquire(folder, name, kind, last, &mut opened);
+                    drop(opened);
+                    match taken {
+                        Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
+                        Ok(None) => self.not_now(self.lock(), None),
+                        Err(failure) => self.failed(self.lock(), failure),
+                    }
+                }
             }
         }
     }
@@ -106,17 +128,47 @@ impl Queue {
         }
         let mut state = self.lock();
         if let Some(kernel) = last {
+            let stint = kernel.stint();
+            state.stint = Some(stint);
             if state.turns.goes_on_after(kind) {
+                if kind == Kind::Write
+                    && stint.goes_on()
+                    && kernel.is_called(&self.folder, &self.name)
+                {
+                    state.turns.released(kind);
+                    self.arrived(state, kernel, kind);
+                    return self.pump();
+                }
                 return self.hand_over(state, kernel, kind);
             }
             // The kernel first: whoever comes next asks it.
             drop(state);
-            drop(kernel);
+            let opened = kernel.give_back();
             state = self.lock();
+            state.keep_open(opened);
         }
         state.turns.released(kind);
         drop(state);
         self.pump();
+    }
+
+    /// Gives the lock back without waiting for anything, if nobody in this process wants it and
+    /// its file system decides about locks in memory.
+    pub(super) fn give_back_at_once(
+        &self,
+        kernel: KernelLock,
+        kind: Kind,
+    ) -> Result<(), KernelLock> {
+        let Ok(mut state) = self.state.try_lock() else { return Err(kernel) };
+        let is_unwanted = state.is_warm && state.turns.is_unwanted();
+        if !is_unwanted || Settling::is_under_way() || !kernel.is_given_back_at_once() {
+            return Err(kernel);
+        }
+        state.stint = Some(kernel.stint());
+        let opened = kernel.give_back();
+        state.keep_open(opened);
+        state.turns.released(kind);
+        Ok(())
     }
 
     /// Gives a lock back, on behalf of whoever comes next in this process. He has his place
@@ -270,35 +322,96 @@ impl Queue {
     }
 
     fn refuse(&self, triers: &mut Vec<Arc<Waiter>>) {
+        if triers.is_empty() {
+            return;
+        }
+        let contention = self.contention(None);
         for trier in triers.drain(..) {
-            trier.settle(Err(self.locked(&trier)));
+            trier.settle(Err(ErrorKind::Locked(Box::new(contention.clone()))));
         }
     }
 
-    /// The error for somebody who has not got the lock in time.
-    pub(super) fn locked(&self, waiter: &Waiter) -> ErrorKind {
+    /// Why somebody has not got the lock: after waiting for so long, if he has.
+    pub(super) fn contention(&self, waited: Option<Duration>) -> Contention {
         let in_this_process = self.lock().turns.is_held();
         // For the message only: if it cannot be told, it is not told.
         let holder = kernel::inspect(&self.folder, &self.name, Kind::Write);
-        ErrorKind::Locked(Box::new(Contention {
+        Contention {
             path: self.path.clone(),
-            waited: waiter.timeout.filter(|timeout| !timeout.is_zero()),
+            waited,
             holder: holder.ok().flatten().flatten(),
             in_this_process,
-        }))
+        }
     }
 
     /// Forgets the queue when nobody holds or wants the lock any more.
     fn retire(self: &Arc<Queue>) {
         let mut queues = guard(&QUEUES);
-        let is_idle = self.lock().turns.is_idle();
-        if is_idle && queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self)) {
+        let mut state = self.lock();
+        if state.turns.is_idle()
+            && !state.is_warm
+            && queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self))
+        {
+            state.is_retired = true;
             queues.remove(&self.key);
         }
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Queue {
+    /// Whether its file system decides about locks in memory.
+    pub(super) fn is_decided_in_memory(&self) -> bool {
+        locks_in_memory(self.folder.descriptor())
+    }
+
+    /// Stays for a while, for those who come back soon.
+    pub(super) fn warm_up(&self) {
+        self.lock().is_warm = true;
+    }
+
+    /// Does not stay any longer than it is needed.
+    pub(super) fn cool_down(self: &Arc<Queue>) {
+        let mut state = self.lock();
+        state.is_warm = false;
+        let opened = state.opened.take();
+        drop(state);
+        drop(opened);
+        self.retire();
+    }
+
+    /// Takes the lock without waiting for anything, if nobody holds or wants it and it then
+    /// `is_right`.
+    pub(super) fn take_at_once(
+        self: &Arc<Queue>,
+        kind: Kind,
+        is_right: impl FnOnce() -> bool,
+    ) -> Option<Hold> {
+        let mut state = self.state.try_lock().ok()?;
+        if !state.is_warm || state.is_retired || !state.turns.is_idle() {
+            return None;
+        }
+        let file = state.opened.take()?;
+        let (folder, name) = (&self.folder, &self.name);
+        let taken = KernelLock::try_at_once(&file, folder, name, kind, state.stint, is_right);
+        let Some(kernel) = taken.ok()? else {
+            state.opened = Some(file);
+            return None;
+        };
+        state.turns.take(kind);
+        drop(state);
+        Some(Hold::new(Arc::clone(self), Arc::new(kernel), kind))
+    }
+}
+
 impl State {
+    /// Keeps the lock file for those who come back soon, if any may.
+    fn keep_open(&mut self, file: Option<Arc<LockFile>>) {
+        if self.is_warm {
+            self.opened = file;
+        }
+    }
+
     fn wait(&self, number: u64) -> Option<&Arc<KernelWait>> {
         self.waits.iter().find(|(other, _)| *other == number).map(|(_, wait)| wait)
     }

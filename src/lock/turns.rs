@@ -99,10 +99,12 @@ impl<W: Waits> Turns<W> {
 
     /// Whether nobody holds or wants the lock.
     pub fn is_idle(&mut self) -> bool {
-        self.asking == Asking::Nobody
-            && self.waits.is_empty()
-            && !self.is_held()
-            && self.head().is_none()
+        !self.is_held() && self.is_unwanted()
+    }
+
+    /// Whether nobody wants the lock, apart from those who have it.
+    pub fn is_unwanted(&mut self) -> bool {
+        self.asking == Asking::Nobody && self.waits.is_empty() && self.head().is_none()
     }
 
     /// Whether, once this has been given back, there is somebody who comes next and waits.
@@ -196,6 +198,14 @@ impl<W: Waits> Turns<W> {
         }
         self.readers += served.len();
         served
+    }
+
+    /// Somebody who has not waited has the lock, while nobody else held or wanted it.
+    pub fn take(&mut self, kind: Kind) {
+        match kind {
+            Kind::Write => self.has_writer = true,
+            Kind::Read => self.readers += 1,
+        }
     }
 
     /// The kernel does not do what was asked for. Whom to tell.

@@ -107,7 +107,8 @@ impl Waiter {
             return;
         }
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
-            self.settle(Err(queue.locked(self)));
+            let waited = self.timeout.filter(|timeout| !timeout.is_zero());
+            self.settle(Err(ErrorKind::Locked(Box::new(queue.contention(waited)))));
             queue.pump();
         }
     }

@@ -114,6 +114,11 @@ impl LockCall {
     }
 }
 
+/// A call has got the lock at once.
+pub fn lock_taken_at_once(kind: Kind, begun: Instant) {
+    METRICS.locks.waits(kind).record(begun.elapsed());
+}
+
 /// A lock that is held, from when it is made until it is dropped.
 pub struct LockHeld {
     kind: Kind,

@@ -27,7 +27,7 @@ mod writes;
 pub use backups::Backups;
 pub use counter::{Counter, Failures};
 pub use figures::{Figures, Reading};
-pub use locks::{LockCall, LockHeld, Locks};
+pub use locks::{LockCall, LockHeld, Locks, lock_taken_at_once};
 pub use syncs::Syncs;
 pub use transactions::Transactions;
 pub use updates::Updates;

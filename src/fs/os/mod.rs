@@ -1,6 +1,8 @@
 //! The real file system, one file per platform with the same names in each.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod remembered;
+#[cfg(target_os = "linux")]
 mod sync_rules;
 
 #[cfg(unix)]

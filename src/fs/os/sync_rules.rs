@@ -27,9 +27,9 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use crate::fs::SyncRules;
 
 /// ext2, ext3 and ext4 have the same number.
-const EXT: u64 = 0xEF53;
-const XFS: u64 = 0x5846_5342;
-const BTRFS: u64 = 0x9123_683E;
+pub(super) const EXT: u64 = 0xEF53;
+pub(super) const XFS: u64 = 0x5846_5342;
+pub(super) const BTRFS: u64 = 0x9123_683E;
 
 /// A mounted file system: its device and its identity. A device may be given another file
 /// system while the process lives.

@@ -4,23 +4,30 @@
 use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::Kind;
 use super::holder::{Holder, LONGEST_LINE};
 use super::protocol::{self, Answer, Attempt, Part, Step};
+use super::stint::Stint;
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::os::Folder;
+use crate::io::blocking;
+
+mod note;
+use note::Note;
 
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
-use unix::LockFile;
+pub(super) use unix::LockFile;
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-use windows::LockFile;
+pub(super) use windows::LockFile;
 
 /// Where a lock is in the lock file, on Linux and Windows. On macOS the gate is a file of its
 /// own.
@@ -55,75 +62,164 @@ const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
 /// macOS a file has one lock and no more.
 const HAS_LINE: bool = cfg!(target_os = "linux");
 
+/// How often it is looked whether a writer has left his note after all, and how long between.
+/// Where there is none after that there will be none: the disk is full, say.
+const LOOKS: u32 = 20;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
 /// How often a lock file that is replaced under our hands is opened again.
 const FRESH_STARTS: usize = 100;
 
 /// A lock that this process has. Dropping it gives the lock back.
 pub(super) struct KernelLock {
     file: Arc<LockFile>,
-    has_note: bool,
+    /// Only of writers.
+    note: Option<Arc<Note>>,
     /// Its place in the line, which a writer keeps.
     place: Option<u64>,
+    stint: Stint,
+    is_held: bool,
 }
 
 impl KernelLock {
-    /// Takes the lock if it is free, and it is nobody else's turn.
+    /// Takes the lock if it is free, and it is nobody else's turn. `last` is this process's last
+    /// stint; `opened` may have the lock file, and is taken from it if that is of use.
     pub(super) fn try_acquire(
         folder: &Folder,
         name: &OsStr,
         kind: Kind,
+        last: Option<Stint>,
+        opened: &mut Option<Arc<LockFile>>,
     ) -> Result<Option<KernelLock>, Failure> {
-        acquire(folder, name, |file| {
-            let mut attempt = Attempt::new(kind, HAS_LINE);
-            carry_out(file, |answer| attempt.next(answer))
-        })
-        .map(|file| file.map(|file| KernelLock::new(file, kind, None)))
+        let mut stint = None;
+        let taken = acquire_from(opened, folder, name, |file| {
+            stint = attempt(file, kind, last)?;
+            Ok(stint.is_some())
+        })?;
+        let Some(((file, has_content), stint)) = taken.zip(stint) else { return Ok(None) };
+        let lock = KernelLock::new(file, kind, None, stint);
+        // Who goes on has had time for it.
+        lock.leave_note(has_content || last.is_none());
+        Ok(Some(lock))
     }
 
-    fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>) -> KernelLock {
-        let mut lock = KernelLock { file, has_note: false, place };
-        if kind == Kind::Write {
-            lock.leave_note();
+    /// The same with an open lock file and without ever waiting for a disk, if it then `is_right`:
+    /// that is asked last, because others are fast, too. `None` also when it would take waiting.
+    ///
+    /// # Errors
+    ///
+    /// When something of the file may be locked still. Closing it frees that.
+    #[cfg(target_os = "linux")]
+    pub(super) fn try_at_once(
+        file: &Arc<LockFile>,
+        folder: &Folder,
+        name: &OsStr,
+        kind: Kind,
+        last: Option<Stint>,
+        is_right: impl FnOnce() -> bool,
+    ) -> io::Result<Option<KernelLock>> {
+        let Some(stint) = attempt(file, kind, last)? else { return Ok(None) };
+        let mut lock = KernelLock::new(Arc::clone(file), kind, None, stint);
+        // A note that is there is that of a writer who has died. To remove it may wait.
+        if file.is_remembered_empty(folder, name) && is_right() {
+            lock.leave_note(false);
+            return Ok(Some(lock));
         }
+        lock.unlock().map(|()| None)
+    }
+
+    fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>, stint: Stint) -> KernelLock {
+        let note = (kind == Kind::Write).then(|| Note::new(&file));
+        KernelLock { file, note, place, stint, is_held: true }
+    }
+
+    /// One that has been waited for. Whoever comes after it is waiting.
+    fn after_wait(file: Arc<LockFile>, has_content: bool, kind: Kind, place: Option<u64>) -> Self {
+        let lock = KernelLock::new(file, kind, place, Stint::begin());
+        lock.leave_note(has_content);
         lock
+    }
+
+    /// Says who has it, at once or if it takes longer than a moment.
+    fn leave_note(&self, at_once: bool) {
+        match &self.note {
+            Some(note) if at_once => note.write(),
+            Some(note) => note.write_soon(),
+            None => {}
+        }
     }
 
     /// Turns a write lock into a read lock, without a moment in between.
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
         self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
-        self.leave_line();
+        // Closing the file leaves the line as well, should this fail.
+        let _ = self.leave_line();
         Ok(())
     }
 
-    /// Lets others pass.
-    fn leave_line(&mut self) {
-        if let Some(place) = self.place.take() {
-            // Closing the file does it as well, should this fail.
-            let _ = self.file.unlock(Part::Place(place));
-        }
+    /// Whether the name still leads to the file that is locked: otherwise others lock another.
+    pub(super) fn is_called(&self, folder: &Folder, name: &OsStr) -> bool {
+        matches!(self.file.size_if_called(folder, name), Ok(Some(_)))
     }
 
-    /// Says who has it. That this fails (on a full disk, say) is no reason not to have it.
-    fn leave_note(&mut self) {
-        self.has_note = self.file.write_note(Holder::this_process().to_line().as_bytes()).is_ok();
+    /// Since when the process has been going on with it.
+    pub(super) fn stint(&self) -> Stint {
+        self.stint
+    }
+
+    /// Whether giving it back takes no system call that may wait for a disk, on a file system
+    /// that decides about locks in memory.
+    pub(super) fn is_given_back_at_once(&self) -> bool {
+        self.note.as_ref().is_none_or(|note| note.withdraw())
+    }
+
+    /// Gives it back. The lock file, if nothing of it is locked any more.
+    pub(super) fn give_back(mut self) -> Option<Arc<LockFile>> {
+        self.unlock().ok().map(|()| Arc::clone(&self.file))
+    }
+
+    fn unlock(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_held) {
+            return Ok(());
+        }
+        self.remove_note();
+        let unlocked = self.file.unlock(Part::Main);
+        self.leave_line().and(unlocked)
+    }
+
+    /// Lets others pass.
+    fn leave_line(&mut self) -> io::Result<()> {
+        self.place.take().map_or(Ok(()), |place| self.file.unlock(Part::Place(place)))
     }
 
     fn remove_note(&mut self) {
-        if std::mem::take(&mut self.has_note) {
-            // What is left there otherwise means nothing while nobody has the lock.
-            let _ = self.file.write_note(b"");
+        if let Some(note) = self.note.take() {
+            note.remove();
         }
     }
 }
 
 impl Drop for KernelLock {
     fn drop(&mut self) {
-        self.remove_note();
         // Closing the file frees the lock as well, should this fail.
-        let _ = self.file.unlock(Part::Main);
-        self.leave_line();
+        let _ = self.unlock();
     }
+}
+
+/// Asks for the lock once. The stint in which it has been taken: the last one, if that goes on.
+fn attempt(file: &LockFile, kind: Kind, last: Option<Stint>) -> io::Result<Option<Stint>> {
+    if let Some(stint) = last
+        && kind == Kind::Write
+        && stint.goes_on()
+    {
+        let mut attempt = Attempt::again();
+        if carry_out(file, |answer| attempt.next(answer))? {
+            return Ok(Some(stint));
+        }
+    }
+    let mut attempt = Attempt::new(kind, HAS_LINE);
+    Ok(carry_out(file, |answer| attempt.next(answer))?.then(Stint::begin))
 }
 
 /// A wait for the lock in the kernel. It cannot be ended from outside, but it can be made to
@@ -163,8 +259,8 @@ impl KernelWait {
         folder: &Folder,
         name: &OsStr,
     ) -> Result<Option<KernelLock>, Failure> {
-        let begun = self.state().file.clone();
-        let outcome = acquire_from(begun, folder, name, |file| {
+        let mut begun = self.state().file.clone();
+        let outcome = acquire_from(&mut begun, folder, name, |file| {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
                 state.wait.restart();
@@ -178,7 +274,8 @@ impl KernelWait {
         state.file = None;
         let place = state.wait.place();
         drop(state);
-        Ok(outcome?.map(|file| KernelLock::new(file, self.kind, place)))
+        Ok(outcome?
+            .map(|(file, has_content)| KernelLock::after_wait(file, has_content, self.kind, place)))
     }
 
     /// Goes as far as it can without waiting: all the way, if the lock is free and nobody comes
@@ -207,10 +304,11 @@ impl KernelWait {
         };
         // What is not called so any more is no lock. The thread sees to another.
         state.file = None;
-        let is_called =
-            file.is_still_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        let size =
+            file.size_if_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
         let place = state.wait.place();
-        Ok((has_main && is_called).then(|| KernelLock::new(file, self.kind, place)))
+        let taken = size.filter(|_| has_main);
+        Ok(taken.map(|size| KernelLock::after_wait(file, size > 0, self.kind, place)))
     }
 
     fn go_through(&self, file: &LockFile) -> io::Result<bool> {
@@ -292,23 +390,15 @@ fn take(file: &LockFile, step: Step) -> io::Result<Answer> {
     }
 }
 
-/// Opens the lock file, locks it by `lock`, and makes sure that the name still leads to
-/// it: somebody may have removed it meanwhile, and then others lock another file.
-fn acquire(
-    folder: &Folder,
-    name: &OsStr,
-    lock: impl Fn(&Arc<LockFile>) -> io::Result<bool>,
-) -> Result<Option<Arc<LockFile>>, Failure> {
-    acquire_from(None, folder, name, lock)
-}
-
-/// The same, with a lock file that has been opened already.
+/// Opens the lock file, unless it has been opened already, locks it by `lock`, and makes sure that
+/// the name still leads to it: somebody may have removed it meanwhile, and then others lock
+/// another file. Also says whether anything is in it.
 fn acquire_from(
-    mut opened: Option<Arc<LockFile>>,
+    opened: &mut Option<Arc<LockFile>>,
     folder: &Folder,
     name: &OsStr,
-    lock: impl Fn(&Arc<LockFile>) -> io::Result<bool>,
-) -> Result<Option<Arc<LockFile>>, Failure> {
+    mut lock: impl FnMut(&Arc<LockFile>) -> io::Result<bool>,
+) -> Result<Option<(Arc<LockFile>, bool)>, Failure> {
     for _ in 0..FRESH_STARTS {
         let file = match opened.take() {
             Some(file) => file,
@@ -317,10 +407,13 @@ fn acquire_from(
             }
         };
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
+            *opened = Some(file);
             return Ok(None);
         }
-        if file.is_still_called(folder, name).map_err(|error| Failure::new("lstat", error))? {
-            return Ok(Some(file));
+        let size =
+            file.size_if_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        if let Some(size) = size {
+            return Ok(Some((file, size > 0)));
         }
     }
     Err(Failure::new(LOCK, Code::EBUSY.error()))
@@ -338,16 +431,23 @@ pub(super) fn inspect(
         Err(error) => return Err(Failure::new("open", error)),
     };
     let in_lock = |error| Failure::new(LOCK, error);
-    if !file.is_locked(Part::Main, kind).map_err(in_lock)? {
-        return Ok(None);
-    }
-    // Readers leave no note. One that is there is that of a writer who has died.
-    let by_writer =
-        kind == Kind::Read || file.is_locked(Part::Main, Kind::Read).map_err(in_lock)?;
-    if !by_writer {
-        return Ok(Some(None));
-    }
     let mut line = vec![0; LONGEST_LINE];
-    let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
-    Ok(Some(line.get(..length).and_then(Holder::from_line)))
+    for look in 0.. {
+        if !file.is_locked(Part::Main, kind).map_err(in_lock)? {
+            return Ok(None);
+        }
+        // Readers leave no note. One that is there is that of a writer who has died.
+        let by_writer =
+            kind == Kind::Read || file.is_locked(Part::Main, Kind::Read).map_err(in_lock)?;
+        if !by_writer {
+            break;
+        }
+        let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
+        if length > 0 || look == LOOKS {
+            return Ok(Some(line.get(..length).and_then(Holder::from_line)));
+        }
+        // Who has only just taken it has not said so yet.
+        blocking(|| thread::sleep(BETWEEN_LOOKS));
+    }
+    Ok(Some(None))
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -10,10 +12,12 @@ use super::Part;
 #[cfg(target_os = "linux")]
 use super::{LINE, Offset};
 use crate::fs::os::Folder;
+#[cfg(target_os = "linux")]
+use crate::fs::os::remembered;
 use crate::lock::Kind;
 
 /// An open lock file.
-pub(super) struct LockFile {
+pub(in crate::lock) struct LockFile {
     main: OwnedFd,
     #[cfg(not(target_os = "linux"))]
     gate: OwnedFd,
@@ -52,14 +56,23 @@ impl LockFile {
         })
     }
 
-    /// Whether `name` still leads to this file.
-    pub(super) fn is_still_called(&self, folder: &Folder, name: &OsStr) -> io::Result<bool> {
+    /// How long the note in the file is, if `name` still leads to it.
+    pub(super) fn size_if_called(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<u64>> {
         let own = rustix::fs::fstat(&self.main)?;
         match rustix::fs::statat(folder.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) => Ok((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino)),
-            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Ok(named) => Ok(((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino))
+                .then(|| u64::try_from(own.st_size).unwrap_or(0))),
+            Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether it is empty and `name` leads to it, as far as can be told without a disk.
+    #[cfg(target_os = "linux")]
+    pub(super) fn is_remembered_empty(&self, folder: &Folder, name: &OsStr) -> bool {
+        let named = remembered::look(folder.descriptor(), name).flatten();
+        let own = remembered::of(self.main.as_fd());
+        own.zip(named).is_some_and(|(own, named)| own.id == named.id && own.size == 0)
     }
 
     /// Replaces the note in the file.

@@ -23,7 +23,7 @@ use crate::lock::Kind;
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
 /// handle is for synchronous use, and Windows does one thing after the other on those.
-pub(super) struct LockFile {
+pub(in crate::lock) struct LockFile {
     file: File,
 }
 
@@ -39,9 +39,12 @@ impl LockFile {
         Ok(LockFile { file: folder.open_existing_lock_file(name)? })
     }
 
-    /// Whether `name` still leads to this file.
-    pub(super) fn is_still_called(&self, folder: &Folder, name: &OsStr) -> io::Result<bool> {
-        folder.leads_to(name, self.file.as_handle())
+    /// How long the note in the file is, if `name` still leads to it.
+    pub(super) fn size_if_called(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<u64>> {
+        if !folder.leads_to(name, self.file.as_handle())? {
+            return Ok(None);
+        }
+        Ok(Some(self.file.metadata()?.len()))
     }
 
     /// Replaces the note in the file.
@@ -319,16 +322,16 @@ mod tests {
         let (place, folder) = place();
         let name = OsStr::new(".file.lock");
         let file = open(&folder);
-        assert!(file.is_still_called(&folder, name).unwrap());
+        assert!(file.size_if_called(&folder, name).unwrap().is_some());
         std::fs::rename(place.path().join(name), place.path().join("moved")).unwrap();
-        assert!(!file.is_still_called(&folder, name).unwrap());
+        assert!(!file.size_if_called(&folder, name).unwrap().is_some());
         let next = open(&folder);
-        assert!(next.is_still_called(&folder, name).unwrap());
-        assert!(!file.is_still_called(&folder, name).unwrap());
+        assert!(next.size_if_called(&folder, name).unwrap().is_some());
+        assert!(!file.size_if_called(&folder, name).unwrap().is_some());
         std::fs::remove_file(place.path().join(name)).unwrap();
         // Under Wine it is there, as if nothing had happened, until it is closed.
         if !place.path().join(name).exists() {
-            assert!(!next.is_still_called(&folder, name).unwrap());
+            assert!(!next.size_if_called(&folder, name).unwrap().is_some());
         }
     }
 
