@@ -834,6 +834,25 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: notLinux
     }
   })
 
+  test('serves the calls of a process in their order, whichever of them are answered at once', async (t) => {
+    const file = newFile(t)
+    /** @type {number[]} */
+    const served = []
+    const calls = []
+    let number = 0
+    for (let round = 0; round < 200; round++) {
+      for (let call = 0; call < 1 + (round % 4); call++) {
+        const own = number++
+        calls.push(withLock(file, () => void served.push(own), PATIENT))
+      }
+      // Sometimes the last one has its lock by now, sometimes the event loop has had a turn.
+      if (round % 3 === 0) await calls.at(-1)
+      if (round % 5 === 0) await turn()
+    }
+    await Promise.all(calls)
+    assert.deepEqual(served, Array.from({ length: number }, (_, own) => own))
+  })
+
   test('is taken and given back without a thread, and without a call that may wait for a disk', { skip: noStrace }, async (t) => {
     const folder = newFolder(t)
     const log = path.join(folder, 'log')

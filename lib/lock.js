@@ -4,9 +4,9 @@ const { onAbort } = require('./abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('./arguments.js')
 const { lockReleased, tracedLock } = require('./diagnostics.js')
 const { failed, toHolder } = require('./errors.js')
+const { mayAnswerAtOnce } = require('./event-loop.js')
 const held = require('./held.js')
 const lockFolder = require('./lock-folder.js')
-const { mustPause, pause } = require('./pauses.js')
 const port = require('./port.js')
 
 const OPERATION = 'lock'
@@ -146,8 +146,7 @@ async function acquire(target, options, inside) {
   try {
     const path = toAbsolute(target)
     if (rules) return { ...held.create(undefined, kind), folder: await acquireFolder(target, { path }, rules, timeout, signal, inside) }
-    if (mustPause()) await pause()
-    const taken = signal?.aborted ? null : port.open().takeLock(path, kind === 'write')
+    const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write')
     if (taken) return held.create(taken, kind)
     const { hold } = await waitFor(signal, (opened, id) =>
       opened.acquireLock(id, path, kind === 'write', timeout, held.numbers(inside)),
