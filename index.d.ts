@@ -873,8 +873,8 @@ export function updateJsonFile<T = any>(
 export type LockKind = 'read' | 'write'
 
 /**
- * Who holds a lock for writing, as the holder has noted it, 2 milliseconds after taking it at the
- * latest. For people: nothing depends on it.
+ * Who holds a lock for writing, as the holder has noted it: usually 2 milliseconds after taking
+ * it at the latest. For people: nothing depends on it.
  */
 export interface LockHolder {
   pid: number

@@ -68,17 +68,14 @@ function run(start, memory, observe) {
  * @returns {Promise<T> | undefined}
  */
 function offer(start) {
-  let has = false
-  /** @type {Promise<T>} */
-  const promise = new Promise((resolve, reject) => {
-    const opened = open()
-    const id = ++last
-    has = start(opened, id)
-    if (!has) return
+  const opened = open()
+  const id = ++last
+  if (!start(opened, id)) return undefined
+  return new Promise((resolve, reject) => {
+    // As above.
     if (pending.size === 0) opened.hold()
     pending.set(id, { resolve, reject, observe: undefined, memory: undefined })
   })
-  return has ? promise : undefined
 }
 
 /** @param {Array<number | import('./binding.js').Message>} messages */

@@ -135,12 +135,9 @@ fn it_is_not_taken_past_those_who_wait_and_passes_to_them() {
     assert!(lock::try_lock(&path).unwrap().is_some());
 }
 
-/// Another process stands in the line.
-#[test]
-fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
-    let (_folder, path) = place();
-    drop(hold(&path, W));
-    let file = File::options().write(true).open(lock_file(&path)).unwrap();
+/// Another process, as far as the first place in the line goes.
+fn stand_in_line(path: &Path) -> File {
+    let file = File::options().write(true).open(lock_file(path)).unwrap();
     // SAFETY: all fields are numbers.
     let mut place: libc::flock = unsafe { std::mem::zeroed() };
     place.l_type = libc::F_WRLCK as libc::c_short;
@@ -148,25 +145,49 @@ fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
     place.l_len = 1;
     // SAFETY: the descriptor is open, and this command takes a `flock`.
     assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &place) }, 0);
+    file
+}
+
+#[test]
+fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
+    let (_folder, path) = place();
+    drop(hold(&path, W));
+    let other = stand_in_line(&path);
     for _ in 0..20 {
         sleep(A_MOMENT);
         assert!(lock::take_at_once(&path, W).is_none());
         let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(PATIENCE).unwrap();
         assert!(matches!(refused, Err(ErrorKind::Locked(_))), "it is the other's turn");
     }
-    drop(file);
+    drop(other);
     // Within its turn it does not look at the line.
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         drop(take(&path, W));
-        let file = File::options().write(true).open(lock_file(&path)).unwrap();
-        // SAFETY: as above.
-        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &place) }, 0);
+        let _other = stand_in_line(&path);
         if lock::take_at_once(&path, W).is_some() {
             return;
         }
     }
     panic!("it never goes on");
+}
+
+#[test]
+fn a_turn_for_reading_is_none_for_writing() {
+    let (_folder, path) = place();
+    let mut turns = 0;
+    let begun = Instant::now();
+    while turns < 20 {
+        assert!(begun.elapsed() < PATIENCE);
+        // It was known by writing, which is over then.
+        drop(take(&path, R));
+        sleep(A_MOMENT);
+        let Some(reader) = lock::take_at_once(&path, R) else { continue };
+        let _other = stand_in_line(&path);
+        drop(reader);
+        assert!(lock::take_at_once(&path, W).is_none(), "past one who waits");
+        turns += 1;
+    }
 }
 
 #[test]
@@ -245,4 +266,28 @@ fn what_nobody_asks_for_any_more_is_let_go_of() {
     assert!(lock::take_at_once(&path, W).is_none());
     assert!(take(&path, W).give_back_at_once().is_ok());
     drop(folder);
+}
+
+#[test]
+fn what_was_in_a_folder_that_is_gone_is_let_go_of() {
+    let (folder, path) = place();
+    for _ in 0..50 {
+        drop(hold(&path, W));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+    }
+    let deleted = |found: PathBuf| {
+        found.starts_with(fs::canonicalize(folder.path()).unwrap())
+            && found.to_string_lossy().ends_with(" (deleted)")
+    };
+    let begun = Instant::now();
+    loop {
+        let all = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let left = all.filter(|entry| fs::read_link(entry.path()).is_ok_and(deleted)).count();
+        if left == 0 {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{left} are open");
+        sleep(Duration::from_millis(5));
+    }
 }

@@ -4,6 +4,8 @@
 //! they keep their order. What they want done before is done first.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use super::queue::Queue;
 use super::warm;
 use super::{Hold, Key, Kind, Reply, Waiter, guard};
 use crate::error::{ErrorKind, Failure};
-use crate::io::Pool;
+use crate::io::{Pool, task};
 #[cfg(target_os = "linux")]
 use crate::metrics;
 
@@ -42,20 +44,27 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     let path = request.path.clone();
     let mut arriving = guard(&ARRIVING);
     let waiter = Waiter::new(pool, request, reply);
-    let group = arriving.entry(path.clone()).or_default();
-    group.push(Arc::clone(&waiter));
-    if group.len() > 1 {
-        return waiter;
-    }
+    match arriving.entry(path.clone()) {
+        Entry::Occupied(mut group) => {
+            group.get_mut().push(Arc::clone(&waiter));
+            return waiter;
+        }
+        Entry::Vacant(group) => group.insert(vec![Arc::clone(&waiter)]),
+    };
     drop(arriving);
     let submitted = pool.submit(Box::new({
         let path = path.clone();
-        move || enter(&path)
+        move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| enter(&path))) {
+                let group = guard(&ARRIVING).remove(&path).unwrap_or_default();
+                refuse(group, || task::internal(&*panic));
+            }
+        }
     }));
     if let Err(error) = submitted {
         let refused = Failure::new("pthread_create", error);
         let group = guard(&ARRIVING).remove(&path).unwrap_or_default();
-        refuse(group, &refused);
+        refuse(group, || refused.duplicate().into());
     }
     waiter
 }
@@ -65,12 +74,13 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
 #[cfg(target_os = "linux")]
 pub fn take_at_once(path: &Path, kind: Kind) -> Option<Hold> {
     let begun = Instant::now();
-    let queue = warm::find(path, begun)?;
+    let queue = warm::find(path)?;
     // Those who have called before come first.
     if guard(&ARRIVING).contains_key(path) {
         return None;
     }
     let hold = queue.take_at_once(kind, || warm::leads_to(path, &queue))?;
+    warm::found(path, begun);
     metrics::lock_taken_at_once(kind, begun);
     Some(hold)
 }
@@ -83,41 +93,47 @@ pub fn take_at_once(_: &Path, _: Kind) -> Option<Hold> {
 
 /// Calls that have not found their queue yet, by path as it was spelt. Finding it takes
 /// system calls, on whatever thread is free. Those that spell it alike go together, so that
-/// they cannot overtake each other on the way.
+/// they cannot overtake each other on the way: somebody sees to them as long as the path is here.
+///
+/// JavaScript's threads wait for this mutex, so nothing is done under it that may take long.
 static ARRIVING: LazyLock<Mutex<HashMap<PathBuf, Vec<Arc<Waiter>>>>> =
     LazyLock::new(Mutex::default);
 
-/// Brings the callers that arrived for a path to their queue.
+/// Brings the callers that arrive for a path to their queue, until no more come.
 fn enter(path: &Path) {
-    let (place, mut arriving) = loop {
+    loop {
         prepare(path);
         let place = Place::find(path);
-        let arriving = guard(&ARRIVING);
+        let mut arriving = guard(&ARRIVING);
+        let Some(group) = arriving.get_mut(path) else { return };
         // Somebody may have joined in the meantime, who wants something done first.
-        let group = arriving.get(path).map(Vec::as_slice).unwrap_or_default();
-        if group.iter().all(|waiter| guard(&waiter.before).is_none()) {
-            break (place, arriving);
+        if group.iter().any(|waiter| guard(&waiter.before).is_some()) {
+            continue;
         }
-    };
-    let group = arriving.remove(path).unwrap_or_default();
-    let place = match place {
-        Ok(place) => place,
-        Err(failure) => {
-            drop(arriving);
-            return refuse(group, &failure);
+        let group = std::mem::take(group);
+        drop(arriving);
+        match place {
+            Ok(place) => join(path, place, group),
+            Err(failure) => refuse(group, || failure.duplicate().into()),
         }
-    };
+        let mut arriving = guard(&ARRIVING);
+        if arriving.get(path).is_none_or(Vec::is_empty) {
+            arriving.remove(path);
+            return;
+        }
+    }
+}
+
+/// Lets the callers into the queue of the lock that their path has led to.
+fn join(path: &Path, place: Place, group: Vec<Arc<Waiter>>) {
     let (doomed, group): (Vec<_>, Vec<_>) =
         group.into_iter().partition(|waiter| waiter.inside.contains(&place.key));
     let lock_file = place.path.clone();
-    #[cfg(target_os = "linux")]
     let is_direct = place.is_direct;
     let queue = Queue::join(place, &group);
-    #[cfg(target_os = "linux")]
     if is_direct {
-        warm::keep(path, &queue);
+        stay(path, &queue);
     }
-    drop(arriving);
     for waiter in doomed {
         waiter.settle(Err(ErrorKind::Deadlock(lock_file.clone())));
     }
@@ -125,6 +141,14 @@ fn enter(path: &Path) {
     for waiter in group {
         waiter.waits_from_here();
     }
+}
+
+/// Keeps the queue for a while, for those who come back.
+fn stay(path: &Path, queue: &Arc<Queue>) {
+    #[cfg(target_os = "linux")]
+    warm::keep(path, queue);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (path, queue);
 }
 
 /// Does what the callers want done first. One that fails has its answer.
@@ -138,8 +162,8 @@ fn prepare(path: &Path) {
     }
 }
 
-fn refuse(group: Vec<Arc<Waiter>>, failure: &Failure) {
+fn refuse(group: Vec<Arc<Waiter>>, why: impl Fn() -> ErrorKind) {
     for waiter in group {
-        waiter.settle(Err(failure.duplicate().into()));
+        waiter.settle(Err(why()));
     }
 }

@@ -9,6 +9,10 @@
 //! it takes neither a thread nor a disk. [`holder`] is the note in the lock file that tells people who has
 //! it; nothing depends on it.
 //!
+//! JavaScript's threads wait for the mutexes of [`arrival`] and [`warm`]: nothing is done under
+//! them that may wait for a disk. The mutex of a queue they only try, and nobody waits for one
+//! while he has another.
+//!
 //! [`lockdir`] is another protocol, for living together with programs that use the package
 //! `proper-lockfile`. The two know nothing of each other.
 

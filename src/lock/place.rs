@@ -16,7 +16,8 @@ pub type Key = (FileId, OsString);
 /// outer `None` when nobody has. Only writers are known by name.
 pub fn inspect(path: &Path, kind: Kind) -> Result<Option<Option<Holder>>, Failure> {
     let place = Place::find(path)?;
-    kernel::inspect(&place.folder, &place.name, kind).map_err(|failure| failure.on(&place.path))
+    kernel::inspect(&place.folder, &place.name, kind, kernel::LOOKS)
+        .map_err(|failure| failure.on(&place.path))
 }
 
 /// Which lock is that of a file.
@@ -31,7 +32,6 @@ pub(super) struct Place {
     pub(super) name: OsString,
     pub(super) path: PathBuf,
     /// What was asked for is this name in this folder, and no link that leads there.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "for what is taken at once"))]
     pub(super) is_direct: bool,
 }
 

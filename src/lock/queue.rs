@@ -13,19 +13,22 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::kernel::{self, KernelLock, KernelWait, LockFile};
 use super::place::Place;
 use super::settling::Settling;
 use super::stint::Stint;
 use super::turns::{Fit, Next, Turns};
-use super::{Hold, Key, Kind, Waiter, guard, threads};
+use super::{Hold, Holder, Key, Kind, Waiter, guard, threads};
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::Folder;
 #[cfg(target_os = "linux")]
 use crate::fs::os::remembered::locks_in_memory;
+use crate::io::pool;
 
 /// The locks that somebody in this process holds or wants.
 static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);
@@ -36,17 +39,20 @@ pub(super) struct Queue {
     folder: Folder,
     name: OsString,
     path: PathBuf,
+    #[cfg(target_os = "linux")]
+    is_in_memory: OnceLock<bool>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     turns: Turns<Arc<Waiter>>,
     /// The waits in the kernel, by their numbers.
     waits: Vec<(u64, Arc<KernelWait>)>,
     last_wait: u64,
-    /// The last stint of this process.
+    /// The last stint of this process, if that is what it had the lock for.
     stint: Option<Stint>,
+    /// When the lock was last given to somebody.
+    since: SystemTime,
     /// Somebody may come back soon: it stays although nobody holds or wants the lock, and keeps
     /// the lock file open.
     is_warm: bool,
@@ -58,21 +64,59 @@ struct State {
 impl Queue {
     /// Lets waiters into the queue of their lock.
     pub(super) fn join(place: Place, waiters: &[Arc<Waiter>]) -> Arc<Queue> {
-        let mut queues = guard(&QUEUES);
-        let queue =
-            Arc::clone(queues.entry(place.key.clone()).or_insert_with(|| Queue::new(place)));
-        let mut state = queue.lock();
+        loop {
+            let mut queues = guard(&QUEUES);
+            let Some(known) = queues.get(&place.key) else {
+                let key = place.key.clone();
+                let queue = Queue::new(place);
+                // Nobody else knows it yet.
+                queue.admit(waiters);
+                queues.insert(key, Arc::clone(&queue));
+                return queue;
+            };
+            let queue = Arc::clone(known);
+            drop(queues);
+            if queue.admit(waiters) {
+                return queue;
+            }
+            queue.forget();
+        }
+    }
+
+    /// Whether it is not too late for these.
+    fn admit(self: &Arc<Queue>, waiters: &[Arc<Waiter>]) -> bool {
+        let mut state = self.lock();
+        if state.is_retired {
+            return false;
+        }
         for waiter in waiters {
-            let _ = waiter.queue.set(Arc::downgrade(&queue));
+            let _ = waiter.queue.set(Arc::downgrade(self));
             state.turns.insert(Arc::clone(waiter));
         }
-        drop(state);
-        queue
+        true
     }
 
     fn new(place: Place) -> Arc<Queue> {
         let Place { folder, key, name, path, .. } = place;
-        Arc::new(Queue { key, folder, name, path, state: Mutex::default() })
+        let state = State {
+            turns: Turns::default(),
+            waits: Vec::new(),
+            last_wait: 0,
+            stint: None,
+            since: SystemTime::now(),
+            is_warm: false,
+            opened: None,
+            is_retired: false,
+        };
+        Arc::new(Queue {
+            key,
+            folder,
+            name,
+            path,
+            #[cfg(target_os = "linux")]
+            is_in_memory: OnceLock::new(),
+            state: Mutex::new(state),
+        })
     }
 
     /// Which lock it is.
@@ -126,29 +170,33 @@ impl Queue {
             self.lock().turns.released(kind);
             return Settling::then_pump(self);
         }
+        let Some(kernel) = last else {
+            self.lock().turns.released(kind);
+            return self.pump();
+        };
+        let stint = (kind == Kind::Write).then_some(kernel.stint());
+        // Nobody waits for the system under the mutex.
+        let may_pass_on = stint.is_some_and(Stint::goes_on)
+            && self.lock().turns.goes_on_after(kind)
+            && kernel.is_called(&self.folder, &self.name);
         let mut state = self.lock();
-        if let Some(kernel) = last {
-            let stint = kernel.stint();
-            state.stint = Some(stint);
-            if state.turns.goes_on_after(kind) {
-                if kind == Kind::Write
-                    && stint.goes_on()
-                    && kernel.is_called(&self.folder, &self.name)
-                {
-                    state.turns.released(kind);
-                    self.arrived(state, kernel, kind);
-                    return self.pump();
-                }
-                return self.hand_over(state, kernel, kind);
+        state.stint = stint;
+        if state.turns.goes_on_after(kind) {
+            if may_pass_on {
+                state.turns.released(kind);
+                self.arrived(state, kernel, kind);
+                return self.pump();
             }
-            // The kernel first: whoever comes next asks it.
-            drop(state);
-            let opened = kernel.give_back();
-            state = self.lock();
-            state.keep_open(opened);
+            return self.hand_over(state, kernel, kind);
         }
+        // The kernel first: whoever comes next asks it.
+        drop(state);
+        let opened = kernel.give_back();
+        let mut state = self.lock();
+        let unneeded = state.keep_open(opened);
         state.turns.released(kind);
         drop(state);
+        drop(unneeded);
         self.pump();
     }
 
@@ -164,10 +212,15 @@ impl Queue {
         if !is_unwanted || Settling::is_under_way() || !kernel.is_given_back_at_once() {
             return Err(kernel);
         }
-        state.stint = Some(kernel.stint());
+        state.stint = (kind == Kind::Write).then_some(kernel.stint());
         let opened = kernel.give_back();
-        state.keep_open(opened);
+        let unneeded = state.keep_open(opened);
         state.turns.released(kind);
+        drop(state);
+        if unneeded.is_some() {
+            // Closing a file may wait. Without a thread for it, it is closed here.
+            let _ = pool().submit(Box::new(move || drop(unneeded)));
+        }
         Ok(())
     }
 
@@ -298,6 +351,7 @@ impl Queue {
             return drop(kernel);
         }
         let served = state.turns.grant();
+        state.since = SystemTime::now();
         drop(state);
         let kernel = Arc::new(kernel);
         let holds: Vec<Hold> = served
@@ -325,34 +379,48 @@ impl Queue {
         if triers.is_empty() {
             return;
         }
-        let contention = self.contention(None);
+        // Not everybody who tries wants to know who has it, so nobody waits for his note.
+        let contention = self.contention(None, 0);
         for trier in triers.drain(..) {
             trier.settle(Err(ErrorKind::Locked(Box::new(contention.clone()))));
         }
     }
 
-    /// Why somebody has not got the lock: after waiting for so long, if he has.
-    pub(super) fn contention(&self, waited: Option<Duration>) -> Contention {
-        let in_this_process = self.lock().turns.is_held();
-        // For the message only: if it cannot be told, it is not told.
-        let holder = kernel::inspect(&self.folder, &self.name, Kind::Write);
-        Contention {
-            path: self.path.clone(),
-            waited,
-            holder: holder.ok().flatten().flatten(),
-            in_this_process,
+    /// Why somebody has not got the lock, after waiting for so long.
+    pub(super) fn timed_out(&self, waited: Option<Duration>) -> ErrorKind {
+        ErrorKind::Locked(Box::new(self.contention(waited, kernel::LOOKS)))
+    }
+
+    fn contention(&self, waited: Option<Duration>, looks: u32) -> Contention {
+        let state = self.lock();
+        let (in_this_process, since) = (state.turns.is_held(), state.since);
+        let is_own = state.turns.has_writer();
+        drop(state);
+        let holder = match is_own {
+            true => Some(Holder::this_process(since)),
+            // For the message only: if it cannot be told, it is not told.
+            false => kernel::inspect(&self.folder, &self.name, Kind::Write, looks)
+                .ok()
+                .flatten()
+                .flatten(),
+        };
+        Contention { path: self.path.clone(), waited, holder, in_this_process }
+    }
+
+    /// Is forgotten when nobody holds or wants the lock any more.
+    fn retire(self: &Arc<Queue>) {
+        let mut state = self.lock();
+        if state.turns.is_idle() && !state.is_warm {
+            state.is_retired = true;
+            drop(state);
+            self.forget();
         }
     }
 
-    /// Forgets the queue when nobody holds or wants the lock any more.
-    fn retire(self: &Arc<Queue>) {
+    /// There may be another one from now on.
+    fn forget(self: &Arc<Queue>) {
         let mut queues = guard(&QUEUES);
-        let mut state = self.lock();
-        if state.turns.is_idle()
-            && !state.is_warm
-            && queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self))
-        {
-            state.is_retired = true;
+        if queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self)) {
             queues.remove(&self.key);
         }
     }
@@ -362,7 +430,7 @@ impl Queue {
 impl Queue {
     /// Whether its file system decides about locks in memory.
     pub(super) fn is_decided_in_memory(&self) -> bool {
-        locks_in_memory(self.folder.descriptor())
+        *self.is_in_memory.get_or_init(|| locks_in_memory(self.folder.descriptor()))
     }
 
     /// Stays for a while, for those who come back soon.
@@ -399,16 +467,20 @@ impl Queue {
             return None;
         };
         state.turns.take(kind);
+        state.since = SystemTime::now();
         drop(state);
+        kernel.leave_note_soon();
         Some(Hold::new(Arc::clone(self), Arc::new(kernel), kind))
     }
 }
 
 impl State {
-    /// Keeps the lock file for those who come back soon, if any may.
-    fn keep_open(&mut self, file: Option<Arc<LockFile>>) {
-        if self.is_warm {
-            self.opened = file;
+    /// Keeps the lock file for those who come back soon, if any may. What is to be closed, not
+    /// under the mutex.
+    fn keep_open(&mut self, file: Option<Arc<LockFile>>) -> Option<Arc<LockFile>> {
+        match self.is_warm {
+            true => std::mem::replace(&mut self.opened, file),
+            false => file,
         }
     }
 

@@ -97,6 +97,11 @@ impl<W: Waits> Turns<W> {
         self.has_writer || self.readers > 0
     }
 
+    /// Whether somebody in this process has it for writing.
+    pub fn has_writer(&self) -> bool {
+        self.has_writer
+    }
+
     /// Whether nobody holds or wants the lock.
     pub fn is_idle(&mut self) -> bool {
         !self.is_held() && self.is_unwanted()

@@ -108,7 +108,7 @@ impl Waiter {
         }
         if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
             let waited = self.timeout.filter(|timeout| !timeout.is_zero());
-            self.settle(Err(ErrorKind::Locked(Box::new(queue.contention(waited)))));
+            self.settle(Err(queue.timed_out(waited)));
             queue.pump();
         }
     }

@@ -15,14 +15,13 @@ use std::time::{Duration, Instant};
 
 use super::guard;
 use super::queue::Queue;
-use crate::fs::FileKind;
 use crate::fs::os::remembered;
 use crate::io::pool;
 
 /// How long a lock stays that nobody asks for. A file system cannot be unmounted meanwhile.
 const WHILE: Duration = Duration::from_millis(50);
 
-/// As many stay; each has two descriptors.
+/// As many paths are remembered; the queue of each has two descriptors.
 const MOST: usize = 64;
 
 #[derive(Default)]
@@ -40,26 +39,37 @@ pub(super) fn keep(path: &Path, queue: &Arc<Queue>) {
     if !queue.is_decided_in_memory() {
         return;
     }
-    let mut warm = guard(&WARM);
-    if warm.queues.len() >= MOST && !warm.queues.contains_key(path) {
+    let has_room = |warm: &Warm| warm.queues.len() < MOST || warm.queues.contains_key(path);
+    if !has_room(&guard(&WARM)) {
         return;
     }
-    // Before anybody can find it, and before a look whether it has been forgotten.
+    // Before anybody can find it. Not under the mutex, as that of the queue is waited for.
     queue.warm_up();
-    warm.queues.insert(path.to_owned(), (Arc::clone(queue), Instant::now()));
+    let mut warm = guard(&WARM);
+    let before = warm.queues.insert(path.to_owned(), (Arc::clone(queue), Instant::now()));
     let is_seen_to = std::mem::replace(&mut warm.is_seen_to, true);
     drop(warm);
+    // The path has led to another folder then.
+    if let Some((before, _)) = before
+        && !Arc::ptr_eq(&before, queue)
+    {
+        before.cool_down();
+    }
     if !is_seen_to {
         look_in_a_while();
     }
 }
 
 /// The queue to which this path has led a moment ago.
-pub(super) fn find(path: &Path, now: Instant) -> Option<Arc<Queue>> {
-    let mut warm = guard(&WARM);
-    let (queue, used) = warm.queues.get_mut(path)?;
-    *used = now;
-    Some(Arc::clone(queue))
+pub(super) fn find(path: &Path) -> Option<Arc<Queue>> {
+    guard(&WARM).queues.get(path).map(|(queue, _)| Arc::clone(queue))
+}
+
+/// The path still leads there.
+pub(super) fn found(path: &Path, now: Instant) {
+    if let Some((_, used)) = guard(&WARM).queues.get_mut(path) {
+        *used = now;
+    }
 }
 
 /// Whether the path still leads there, as far as can be told without a disk.
@@ -70,7 +80,7 @@ pub(super) fn leads_to(path: &Path, queue: &Queue) -> bool {
         is_there.then_some(remembered::look(folder.as_fd(), path.file_name()?)?)
     };
     // A link leads to another file's lock.
-    named().is_some_and(|named| named.is_none_or(|named| named.kind != FileKind::Link))
+    named().is_some_and(|named| named.is_none_or(|named| !named.is_link))
 }
 
 /// Lets go of those that nobody has asked for.

@@ -7,13 +7,25 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags, StatxFlags, makedev,
+};
 use rustix::io::Errno;
 
 use super::sync_rules::{BTRFS, EXT, XFS};
-use super::unix::metadata_of;
-use crate::fs::Metadata;
+use crate::fs::FileId;
+
+/// Whether the system has no such calls, or a sandbox keeps us from them.
+static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// What the kernel remembers of a file.
+pub(crate) struct Remembered {
+    pub(crate) id: FileId,
+    pub(crate) is_link: bool,
+    pub(crate) is_empty: bool,
+}
 
 /// The folder that a path leads to. `None` when that takes asking a disk, or fails.
 pub(crate) fn folder(path: &Path) -> Option<OwnedFd> {
@@ -23,7 +35,7 @@ pub(crate) fn folder(path: &Path) -> Option<OwnedFd> {
 /// What a name in a folder stands for, the inner `None` for nothing. `None` when that takes
 /// asking a disk, or fails.
 #[allow(clippy::option_option, reason = "nothing is known, and nothing is there, are two answers")]
-pub(crate) fn look(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Option<Metadata>> {
+pub(crate) fn look(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Option<Remembered>> {
     match open(folder, name, OFlags::NOFOLLOW) {
         Ok(found) => of(found.as_fd()).map(Some),
         Err(Errno::NOENT) => Some(None),
@@ -32,21 +44,40 @@ pub(crate) fn look(folder: BorrowedFd<'_>, name: &OsStr) -> Option<Option<Metada
 }
 
 /// What an open file is.
-pub(crate) fn of(file: BorrowedFd<'_>) -> Option<Metadata> {
-    rustix::fs::fstat(file).ok().map(|stat| metadata_of(&stat))
+pub(crate) fn of(file: BorrowedFd<'_>) -> Option<Remembered> {
+    // A network file system below an overlay would otherwise ask its server.
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
+    let found = rustix::fs::statx(file, c"", flags, wanted).map_err(refused).ok()?;
+    let device = makedev(found.stx_dev_major, found.stx_dev_minor);
+    Some(Remembered {
+        id: FileId { device, inode: found.stx_ino.into() },
+        is_link: FileType::from_raw_mode(RawMode::from(found.stx_mode)) == FileType::Symlink,
+        is_empty: found.stx_size == 0,
+    })
 }
 
 fn open(folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(folder, name, flags, Mode::empty(), ResolveFlags::CACHED)
+    rustix::fs::openat2(folder, name, flags, Mode::empty(), ResolveFlags::CACHED).map_err(refused)
 }
 
-/// Whether the locks of a file in this folder are decided in memory. A network file system asks
-/// its server, and FUSE a program.
+fn refused(error: Errno) -> Errno {
+    if matches!(error, Errno::NOSYS | Errno::INVAL | Errno::PERM) {
+        IS_REFUSED.store(true, Ordering::Relaxed);
+    }
+    error
+}
+
+/// Whether the locks of a file in this folder are decided in memory, and names can be looked up
+/// there. A network file system asks its server for locks, and FUSE a program.
 pub(crate) fn locks_in_memory(folder: BorrowedFd<'_>) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     const F2FS: u64 = 0xF2F5_2010;
     const OVERLAY: u64 = 0x794C_7630;
+    if IS_REFUSED.load(Ordering::Relaxed) {
+        return false;
+    }
     let Ok(found) = rustix::fs::fstatfs(folder) else { return false };
     // The type is a signed number on some platforms, but never negative.
     let kind = u64::try_from(found.f_type);

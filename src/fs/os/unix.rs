@@ -508,7 +508,7 @@ fn raw_mode(mode: u32) -> Mode {
 
 // The fields' types differ between the Unixes; the casts keep every bit.
 #[allow(clippy::unnecessary_cast)]
-pub(super) fn metadata_of(stat: &Stat) -> Metadata {
+fn metadata_of(stat: &Stat) -> Metadata {
     let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
         FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Folder,

@@ -62,9 +62,9 @@ const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
 /// macOS a file has one lock and no more.
 const HAS_LINE: bool = cfg!(target_os = "linux");
 
-/// How often it is looked whether a writer has left his note after all, and how long between.
-/// Where there is none after that there will be none: the disk is full, say.
-const LOOKS: u32 = 20;
+/// How often it is looked for the note of a writer by those who can wait. Where there is none after
+/// that there will be none: the disk is full, say.
+pub(super) const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// How often a lock file that is replaced under our hands is opened again.
@@ -105,6 +105,7 @@ impl KernelLock {
 
     /// The same with an open lock file and without ever waiting for a disk, if it then `is_right`:
     /// that is asked last, because others are fast, too. `None` also when it would take waiting.
+    /// The note is still to be left, by [`KernelLock::leave_note_soon`].
     ///
     /// # Errors
     ///
@@ -122,7 +123,6 @@ impl KernelLock {
         let mut lock = KernelLock::new(Arc::clone(file), kind, None, stint);
         // A note that is there is that of a writer who has died. To remove it may wait.
         if file.is_remembered_empty(folder, name) && is_right() {
-            lock.leave_note(false);
             return Ok(Some(lock));
         }
         lock.unlock().map(|()| None)
@@ -140,6 +140,12 @@ impl KernelLock {
         lock
     }
 
+    /// Says who has it if it takes longer than a moment.
+    #[cfg(target_os = "linux")]
+    pub(super) fn leave_note_soon(&self) {
+        self.leave_note(false);
+    }
+
     /// Says who has it, at once or if it takes longer than a moment.
     fn leave_note(&self, at_once: bool) {
         match &self.note {
@@ -153,7 +159,7 @@ impl KernelLock {
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
         self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
-        // Closing the file leaves the line as well, should this fail.
+        // Should this fail it is tried again when the lock is given back.
         let _ = self.leave_line();
         Ok(())
     }
@@ -190,7 +196,11 @@ impl KernelLock {
 
     /// Lets others pass.
     fn leave_line(&mut self) -> io::Result<()> {
-        self.place.take().map_or(Ok(()), |place| self.file.unlock(Part::Place(place)))
+        if let Some(place) = self.place {
+            self.file.unlock(Part::Place(place))?;
+            self.place = None;
+        }
+        Ok(())
     }
 
     fn remove_note(&mut self) {
@@ -419,11 +429,13 @@ fn acquire_from(
     Err(Failure::new(LOCK, Code::EBUSY.error()))
 }
 
-/// Who has the lock, as far as can be told; the outer `None` when nobody has it.
+/// Who has the lock, as far as can be told; the outer `None` when nobody has it. Who has only just
+/// taken it may not have said so yet: `looks` is how often it is looked again, a millisecond later.
 pub(super) fn inspect(
     folder: &Folder,
     name: &OsStr,
     kind: Kind,
+    looks: u32,
 ) -> Result<Option<Option<Holder>>, Failure> {
     let file = match LockFile::open_existing(folder, name) {
         Ok(file) => file,
@@ -443,10 +455,9 @@ pub(super) fn inspect(
             break;
         }
         let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
-        if length > 0 || look == LOOKS {
+        if length > 0 || look == looks {
             return Ok(Some(line.get(..length).and_then(Holder::from_line)));
         }
-        // Who has only just taken it has not said so yet.
         blocking(|| thread::sleep(BETWEEN_LOOKS));
     }
     Ok(Some(None))

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::LockFile;
-use crate::io::pool;
+use crate::io::{blocking, pool};
 use crate::lock::guard;
 use crate::lock::holder::Holder;
 
@@ -93,26 +93,22 @@ struct Soon {
 
 static SOON: Mutex<Soon> = Mutex::new(Soon { notes: VecDeque::new(), is_seen_to: false });
 
-/// Writes the notes whose time has come. Most are not wanted any more by then.
+/// Has the notes written whose time has come. Most are not wanted any more by then.
 fn write_due() {
-    loop {
-        let mut soon = guard(&SOON);
-        let Some((due, note)) = soon.notes.pop_front() else {
-            soon.is_seen_to = false;
-            // What a crowd has needed once is not kept.
-            soon.notes = VecDeque::new();
-            return;
-        };
-        let left = due.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            soon.notes.push_front((due, note));
-            drop(soon);
-            return see_to_them_in(left);
-        }
-        drop(soon);
-        if let Some(note) = note.upgrade() {
-            note.write();
-        }
+    let mut soon = guard(&SOON);
+    let now = Instant::now();
+    let count = soon.notes.iter().take_while(|(due, _)| *due <= now).count();
+    let due: Vec<Weak<Note>> = soon.notes.drain(..count).map(|(_, note)| note).collect();
+    let next = soon.notes.front().map(|(due, _)| *due - now);
+    soon.is_seen_to = next.is_some();
+    drop(soon);
+    if let Some(delay) = next {
+        see_to_them_in(delay);
+    }
+    // Each by itself: one whose disk does not answer holds up no other.
+    for note in due.iter().filter_map(Weak::upgrade) {
+        // If there is no thread for it, there is no note.
+        let _ = pool().submit(Box::new(move || blocking(|| note.write())));
     }
 }
 

@@ -72,7 +72,7 @@ impl LockFile {
     pub(super) fn is_remembered_empty(&self, folder: &Folder, name: &OsStr) -> bool {
         let named = remembered::look(folder.descriptor(), name).flatten();
         let own = remembered::of(self.main.as_fd());
-        own.zip(named).is_some_and(|(own, named)| own.id == named.id && own.size == 0)
+        own.zip(named).is_some_and(|(own, named)| own.id == named.id && own.is_empty)
     }
 
     /// Replaces the note in the file.
