@@ -352,6 +352,14 @@ pub fn submit_restore<G: 'static>(
     let own_pool = pool.clone();
     let begin = move |hold: Option<Hold>, answer: task::Answer<_, _>| {
         engine().in_turn(target.clone(), options.clone(), move |lane| {
+            let lane = match lane {
+                Ok(lane) => lane,
+                Err(kind) => {
+                    // Whoever is told finds the lock free.
+                    drop(hold);
+                    return answer.give(Err(kind));
+                }
+            };
             let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
                 restore(&Os, &request, control, observer)
             };

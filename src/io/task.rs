@@ -18,11 +18,7 @@ pub fn run<T: 'static>(
 ) {
     let answer = Answer::new(answer);
     // A job that cannot be run is dropped, and the answer with it.
-    let _ = pool.submit(Box::new(move || {
-        let outcome =
-            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(&*panic)));
-        answer.give(outcome);
-    }));
+    let _ = pool.submit(Box::new(move || answer.give(caught(work))));
 }
 
 /// What came of one step of work that may take several.
@@ -63,6 +59,11 @@ pub fn repeat_here<T: 'static, A: FnOnce(Result<T, ErrorKind>) + Send + 'static>
     };
     drop(step);
     answer.give(outcome);
+}
+
+/// Does something that may fail. A panic is a failure, too.
+pub fn caught<T, E: From<ErrorKind>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(&*panic).into()))
 }
 
 /// What a panic becomes.

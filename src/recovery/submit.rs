@@ -81,6 +81,13 @@ pub fn submit_in_turn<G: 'static>(
 ) {
     let (own_pool, answer) = (pool.clone(), task::Answer::new(answer));
     engine().in_turn(request.path.clone(), Options::default(), move |lane| {
+        let lane = match lane {
+            Ok(lane) => lane,
+            Err(kind) => {
+                drop(hold);
+                return answer.give(Err(kind));
+            }
+        };
         // Both are given back with the step, before anybody is told.
         let under = (hold, lane);
         let mut start = Some(start);

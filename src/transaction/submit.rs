@@ -41,6 +41,13 @@ pub fn submit<G: 'static>(
     let answer = task::Answer::new(answer);
     in_turns(pool, paths, &options, move |lanes| {
         let Commit { first, parts, options, holds, control } = commit;
+        let lanes = match lanes {
+            Ok(lanes) => lanes,
+            Err(kind) => {
+                drop(holds);
+                return answer.give(Err(kind));
+            }
+        };
         // Both are given back with the step, before anybody is told.
         let under = (lanes, holds);
         let mut number = 1;
@@ -72,14 +79,15 @@ pub fn submit<G: 'static>(
     });
 }
 
-/// Calls `go` when all that was asked for before, for any of these files, is done.
+/// Calls `go` when all that was asked for before, for any of these files, is done; or tells it
+/// why that cannot be known.
 ///
 /// Two that want the same files cannot wait for each other here: they hold the files' locks.
 fn in_turns(
     pool: &Pool,
     paths: Vec<PathBuf>,
     options: &Options,
-    go: impl FnOnce(Vec<Lane<Os>>) + Send + 'static,
+    go: impl FnOnce(Result<Vec<Lane<Os>>, ErrorKind>) + Send + 'static,
 ) {
     // Where names that differ in case share a lane, nobody may wait for it twice.
     let is_caseless = cfg!(any(windows, target_os = "macos", target_os = "ios"));
@@ -89,7 +97,7 @@ fn in_turns(
         .filter(|path| !is_caseless || known.insert(path.to_string_lossy().to_lowercase()))
         .collect();
     if paths.is_empty() {
-        let _ = pool.submit(Box::new(move || go(Vec::new())));
+        let _ = pool.submit(Box::new(move || go(Ok(Vec::new()))));
         return;
     }
     let missing = paths.len();
@@ -98,15 +106,25 @@ fn in_turns(
         let gathered = Arc::clone(&gathered);
         engine().in_turn(path, options.clone(), move |lane| {
             let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            all.lanes.push(lane);
+            let refused = match lane {
+                Ok(lane) => {
+                    all.lanes.push(lane);
+                    None
+                }
+                Err(kind) => Some(kind),
+            };
             all.missing -= 1;
-            if all.missing > 0 {
+            if all.missing > 0 && refused.is_none() && all.go.is_some() {
                 return;
             }
             let (lanes, go) = (std::mem::take(&mut all.lanes), all.go.take());
+            // Not under the lock: a lane that is left leads to whoever comes next there.
             drop(all);
             if let Some(go) = go {
-                go(lanes);
+                go(match refused {
+                    Some(kind) => Err(kind),
+                    None => Ok(lanes),
+                });
             }
         });
     }
