@@ -109,7 +109,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption 
   /**
    * Cancels the write. Before the rename nothing has changed and the call rejects with an
    * `AbortError` (`code` `'ABORT_ERR'`, the signal's reason as `cause`); after it the write
-   * stands and the call resolves.
+   * stands and the call resolves. The wait for another attempt ends at once.
    */
   signal?: AbortSignal | undefined
 }

@@ -110,6 +110,8 @@ pub fn submit_in_turn<G: 'static>(
         let answer = task::Answer::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {
             answer.give(outcome.and_then(|done| done).map(Outcome::Done));
         });
-        task::repeat_here(&own_pool, step, answer);
+        // It is one step.
+        let listen = |_: task::Wake| ();
+        task::repeat_here(&own_pool, step, listen, answer);
     });
 }

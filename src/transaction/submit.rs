@@ -11,7 +11,7 @@ use crate::io::Pool;
 use crate::io::task::{self, Step};
 use crate::lock::Hold;
 use crate::metrics::METRICS;
-use crate::write::{Control, Lane, Next, Options, after_failure_of, engine};
+use crate::write::{AttemptError, Control, Lane, Next, Options, after_failure_of, engine};
 
 /// A transaction that is to be committed.
 pub struct Commit {
@@ -50,14 +50,21 @@ pub fn submit<G: 'static>(
         };
         // Both are given back with the step, before anybody is told.
         let under = (lanes, holds);
+        let listen = control.listener();
         let mut number = 1;
         let step = move || {
             let _ = &under;
-            let outcome = match start() {
-                Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
-                None => {
-                    Err(CommitError::from(crate::write::AttemptError::from(ErrorKind::Cancelled)))
+            let cancelled = || CommitError::from(AttemptError::from(ErrorKind::Cancelled));
+            let outcome = match number > 1 && control.is_cancelled() {
+                // In the pause before this attempt, which is not made.
+                true => {
+                    number -= 1;
+                    Err(cancelled())
                 }
+                false => match start() {
+                    Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
+                    None => Err(cancelled()),
+                },
             };
             let Err(CommitError { error, path }) = outcome else {
                 METRICS.transactions.ended(parts.len(), Ok(()));
@@ -75,7 +82,7 @@ pub fn submit<G: 'static>(
                 }
             }
         };
-        task::repeat_here(&own_pool, step, answer);
+        task::repeat_here(&own_pool, step, listen, answer);
     });
 }
 

@@ -1,9 +1,10 @@
 //! The caller's way to cancel a write that is under way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::ErrorKind;
+use crate::io::task::Wake;
 
 /// Shared between a write and whoever may cancel it.
 #[derive(Default)]
@@ -14,8 +15,6 @@ pub struct Control {
     /// What is dropped when the new content is in place.
     kept: Mutex<Option<Box<dyn Send>>>,
 }
-
-type Wake = Box<dyn Fn() + Send>;
 
 impl Control {
     /// Asks the write to stop. It takes effect at the next check, of which the last is
@@ -46,14 +45,20 @@ impl Control {
     }
 
     /// Says how to wake the write should it be cancelled while it waits.
-    pub(super) fn on_cancel(&self, wake: Wake) {
+    pub(crate) fn on_cancel(&self, wake: Wake) {
         *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
         if self.is_cancelled() {
             self.cancel();
         }
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// What takes the end of a pause in the work that this cancels.
+    pub(crate) fn listener(self: &Arc<Control>) -> impl Fn(Wake) + Clone + Send + 'static {
+        let control = Arc::clone(self);
+        move |wake| control.on_cancel(wake)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
 
