@@ -1022,7 +1022,8 @@ export function withLock<T>(
 ): Promise<T>
 
 /**
- * Takes the lock of a file until `release()` is called, the thread ends, or the process dies.
+ * Takes the lock of a file until `release()` is called, the thread ends (and with it what holdfast
+ * has begun to write for it), or the process dies.
  * {@link withLock} is easier to use rightly: this one cannot tell that it would wait for itself.
  *
  * @throws {SessionFileError} As {@link withLock}, but never `EDEADLK`.

@@ -38,9 +38,9 @@ impl LockFolders {
         holds.iter().filter_map(key).collect()
     }
 
-    /// Gives everything back, now and from now on.
-    pub(super) fn release_all(&self) {
-        self.close().iter().for_each(|hold| drop(taken(hold)));
+    /// Takes everything out. What comes from now on is given back at once.
+    pub(super) fn take_all(&self) -> Vec<Hold> {
+        self.close().iter().filter_map(|hold| taken(hold)).collect()
     }
 }
 

@@ -29,15 +29,18 @@ pub enum Outcome {
 }
 
 /// Does what can be done without the lock of a file that is named: everything in a folder, and
-/// everything if `may_change` says that no lock is wanted.
-pub fn submit(
+/// everything if `may_change` says that no lock is wanted. `start` declares that it starts, which
+/// lasts until what it gives is dropped; `None` when nobody is left to wait for it.
+pub fn submit<G>(
     pool: &Pool,
     request: Request,
     may_change: bool,
     control: Arc<Control>,
+    start: impl FnOnce() -> Option<G> + Send + 'static,
     answer: impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static,
 ) {
     let work = move || {
+        let _started = start().ok_or(ErrorKind::Cancelled)?;
         if may_change {
             let no_lock =
                 |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
@@ -69,8 +72,7 @@ pub fn submit(
 
 /// The same for a file that is named and has to change, in its turn among the writes to it. Its
 /// lock, if the caller does not hold it otherwise, is `hold`, and is given back before the
-/// answer. `start` declares that it starts, which lasts until what it gives is dropped; `None` when
-/// nobody is left to wait for it.
+/// answer.
 pub fn submit_in_turn<G: 'static>(
     pool: &Pool,
     request: Request,
