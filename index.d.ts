@@ -1389,13 +1389,15 @@ export function resetMetrics(): Metrics
 /**
  * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
  * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
- * for all its events. Arguments that are wrong are not told.
+ * for all its events. Arguments that are wrong are not told. For a stream
+ * ({@link createAtomicWriteStream}) it ends when the file has been replaced or the stream has
+ * failed; one that is destroyed before ends with an `AbortError`.
  */
 export interface WriteTrace {
   readonly operation: 'atomic write'
   /** The file, as it was given to the call. */
   readonly path: string
-  /** Bytes. */
+  /** Bytes; of a stream those that it has written so far, so none at the `start`. */
   readonly size: number
   readonly durability: Durability
   /** What the call fails with, from the event `error` on. */
