@@ -5,6 +5,8 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mutex::guard;
+
 /// Wakes the JavaScript thread. It is only called while the environment is alive.
 pub type Waker = Box<dyn Fn() + Send>;
 
@@ -60,13 +62,11 @@ impl<T> Default for Completions<T> {
 
 impl<T> Completions<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        // For the same reason.
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.waker)
     }
 
     /// Says how to wake the environment.

@@ -3,12 +3,13 @@
 use std::any::Any;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Job, Pool};
 use crate::errno::Code;
 use crate::error::{ErrorKind, Failure};
+use crate::mutex::guard;
 
 /// Runs `work` on the pool and hands its outcome to `answer`, exactly once: also when the
 /// work panics, and when the system refuses to start a thread for it.
@@ -68,8 +69,7 @@ pub fn repeat_here<T: 'static, A: FnOnce(Result<T, ErrorKind>) + Send + 'static>
 
 /// Runs a job after a delay, or as soon as what is returned is called.
 fn pause(pool: &Pool, delay: Duration, job: Job) -> Wake {
-    let take =
-        |next: &Mutex<Option<Job>>| next.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let take = |next: &Mutex<Option<Job>>| guard(next).take();
     // The delayed job alone keeps it: if that is dropped, because there is no thread, so is this.
     let next = Arc::new(Mutex::new(Some(job)));
     let (woken, own_pool) = (Arc::downgrade(&next), pool.clone());

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::claim::unfinished;
@@ -26,6 +26,7 @@ use crate::fs::os::Os;
 use crate::io::Pool;
 use crate::io::task::Answer;
 use crate::lock::{self, Hold, Key, Kind, Waiter};
+use crate::mutex::guard;
 use crate::target;
 use crate::write::{Durability, make_parents};
 
@@ -83,7 +84,7 @@ struct State {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     /// Ends the wait, unless it is over already.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitError, Part};
 use crate::error::{Error, ErrorKind, Operation};
@@ -11,6 +11,7 @@ use crate::io::Pool;
 use crate::io::task::{self, Step};
 use crate::lock::Hold;
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::write::{AttemptError, Control, Lane, Next, Options, after_failure_of, engine};
 
 /// A transaction that is to be committed.
@@ -112,7 +113,7 @@ fn in_turns(
     for path in paths {
         let gathered = Arc::clone(&gathered);
         engine().in_turn(path, options.clone(), move |lane| {
-            let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = guard(&gathered);
             let refused = match lane {
                 Ok(lane) => {
                     all.lanes.push(lane);

@@ -1,10 +1,11 @@
 //! The caller's way to cancel a write that is under way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::ErrorKind;
 use crate::io::task::Wake;
+use crate::mutex::guard;
 
 /// Shared between a write and whoever may cancel it.
 #[derive(Default)]
@@ -21,7 +22,8 @@ impl Control {
     /// immediately before the rename; a write that is past it stands.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        if let Some(wake) = self.wake.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let wake = guard(&self.wake).take();
+        if let Some(wake) = wake {
             wake();
         }
     }
@@ -34,19 +36,19 @@ impl Control {
     /// that take turns at one file can share their syncs. But a write that is synced together
     /// with others may have to be made again, and keeps what it was given until that is over.
     pub fn keep(&self, what: Box<dyn Send>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        *guard(&self.kept) = Some(what);
     }
 
     /// Drops what was kept.
     pub(super) fn let_go(&self) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = guard(&self.kept).take();
         // Not under the lock: a lock that is given back may lead to its next holder.
         drop(kept);
     }
 
     /// Says how to wake the write should it be cancelled while it waits.
     pub(crate) fn on_cancel(&self, wake: Wake) {
-        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        *guard(&self.wake) = Some(wake);
         if self.is_cancelled() {
             self.cancel();
         }

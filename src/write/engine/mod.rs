@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::time::Instant;
 
 use super::order::{self, Key, Merge, Order};
@@ -20,6 +20,7 @@ use crate::fs::os::Os;
 use crate::fs::{FileId, FileSystem, uninterrupted};
 use crate::io::{Pool, pool, task};
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::target::{self, Target};
 
 mod running;
@@ -229,7 +230,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         }));
         let superseded = self.order().supersede(&request.path, &key, turn);
         let mut superseded: Vec<_> = superseded.into_iter().filter_map(Item::into_write).collect();
-        let paused = lock(&self.shared.paused).remove(&key);
+        let paused = guard(&self.shared.paused).remove(&key);
         if let Some(paused) = paused {
             superseded.splice(0..0, paused.into_writes());
         }
@@ -257,7 +258,7 @@ impl<F: FileSystem + Clone> Engine<F> {
     }
 
     fn order(&self) -> MutexGuard<'_, Order<Item<F>>> {
-        lock(&self.shared.order)
+        guard(&self.shared.order)
     }
 
     fn arrive(&self, path: PathBuf, options: Options, item: Item<F>) {
@@ -428,7 +429,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             }
             let is_cancelled = |running: &Running<F>| running.lead.control.is_cancelled();
             let paused = {
-                let mut paused = lock(&engine.shared.paused);
+                let mut paused = guard(&engine.shared.paused);
                 let key = paused.iter().find(|(_, running)| is_cancelled(running));
                 let key = key.map(|(key, _)| key.clone());
                 key.and_then(|key| paused.remove(&key))
@@ -443,11 +444,6 @@ impl<F: FileSystem + Clone> Engine<F> {
             }
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The turn of whoever has it. When it is dropped, the next in the lane begins.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Client, Engine, Lane, Shared, lock};
+use super::{Client, Engine, Lane, Shared};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
 use crate::io::task;
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::payload::Payload;
 use crate::target::Target;
 use crate::write::durability::Syncs;
@@ -257,10 +258,10 @@ impl<F: FileSystem + Clone> Running<F> {
         let engine = self.lane.engine.clone();
         let (key, number) = (self.lane.key.clone(), self.number);
         let control = Arc::clone(&self.lead.control);
-        lock(&engine.shared.paused).insert(key.clone(), self);
+        guard(&engine.shared.paused).insert(key.clone(), self);
         let pool = engine.shared.pool.clone();
         let resume = move || {
-            let mut paused = lock(&engine.shared.paused);
+            let mut paused = guard(&engine.shared.paused);
             // It may have been woken before, and be another one by now.
             let is_it = paused.get(&key).is_some_and(|running| running.number == number);
             let running = is_it.then(|| paused.remove(&key)).flatten();
