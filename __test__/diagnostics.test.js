@@ -10,7 +10,7 @@ const path = require('node:path')
 const { afterEach, describe, test } = require('node:test')
 const { setImmediate } = require('node:timers/promises')
 const native = require('../lib/binding.js')
-const { failure, fullDisk, holdfast, inChild, newFolder, noMount } = require('./helpers.js')
+const { failure, fullDisk, holdfast, inChild, newFile, newFolder, noMount } = require('./helpers.js')
 
 const {
   AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, openWal, restoreBackup,
@@ -47,9 +47,6 @@ function listen(name) {
   undo.push(() => diagnostics.unsubscribe(name, listener))
   return told
 }
-
-/** @param {import('node:test').TestContext} t */
-const newFile = (t) => path.join(newFolder(t), 'file')
 
 const SUCCESS = ['start', 'end', 'asyncStart', 'asyncEnd']
 const FAILURE = ['start', 'end', 'error', 'asyncStart', 'asyncEnd']
