@@ -43,6 +43,7 @@ mod native;
 pub(crate) use codes::{code_of_raw, raw_of_code};
 use metadata::{OWNER_MAY_WRITE, kind_of, metadata_of, set_attributes, time_of, with_mode};
 use native::{Disposition, Name, Opening, Replacing, is, is_unknown};
+pub(crate) use native::{check, overlapped};
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
