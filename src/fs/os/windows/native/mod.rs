@@ -15,7 +15,7 @@ pub(super) use information::{
     Disposition, final_path, general, get, has_journal, id_of, set, wide,
 };
 pub(super) use names::{
-    Name, Opening, Replacing, move_file, names, open_at, rename_at, reopen_folder,
+    Name, Opening, Replacing, move_file, names, open_at, rename_at, reopen_file, reopen_folder,
 };
 pub(crate) use transfer::overlapped;
 pub(super) use transfer::{flush, lock, read, write};
