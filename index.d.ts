@@ -109,7 +109,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption 
   /**
    * Cancels the write. Before the rename nothing has changed and the call rejects with an
    * `AbortError` (`code` `'ABORT_ERR'`, the signal's reason as `cause`); after it the write
-   * stands and the call resolves.
+   * stands and the call resolves. The wait for another attempt ends at once.
    */
   signal?: AbortSignal | undefined
 }
@@ -1032,7 +1032,8 @@ export function withLock<T>(
 ): Promise<T>
 
 /**
- * Takes the lock of a file until `release()` is called, the thread ends, or the process dies.
+ * Takes the lock of a file until `release()` is called, the thread ends (and with it what holdfast
+ * has begun to write for it), or the process dies.
  * {@link withLock} is easier to use rightly: this one cannot tell that it would wait for itself.
  *
  * @throws {SessionFileError} As {@link withLock}, but never `EDEADLK`.
@@ -1399,13 +1400,15 @@ export function resetMetrics(): Metrics
 /**
  * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
  * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
- * for all its events. Arguments that are wrong are not told.
+ * for all its events. Arguments that are wrong are not told. For a stream
+ * ({@link createAtomicWriteStream}) it ends when the file has been replaced or the stream has
+ * failed; one that is destroyed before ends with an `AbortError`.
  */
 export interface WriteTrace {
   readonly operation: 'atomic write'
   /** The file, as it was given to the call. */
   readonly path: string
-  /** Bytes. */
+  /** Bytes; of a stream those that it has written so far, so none at the `start`. */
   readonly size: number
   readonly durability: Durability
   /** What the call fails with, from the event `error` on. */
@@ -1803,7 +1806,8 @@ export interface WalReader {
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
  * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each beside its id and payload;
  * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
- * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself.
+ * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself, or for a flush of another
+ *   collection whose `onFlush` waits for this one.
  */
 export interface Wal {
   /** What was found damaged when the log was opened, and cut off or skipped. */

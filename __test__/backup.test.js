@@ -218,6 +218,37 @@ describe('createBackup', () => {
     assert.equal(files(folder).length, error ? 2 : 3)
   })
 
+  test('is cancelled at once in the wait for its next attempt, and so is restoreBackup', { skip: noMount }, async (t) => {
+    const { folder, filler } = fullDisk(t)
+    const file = path.join(folder, 'state.json')
+    const backup = path.join(newFolder(t), 'state.json.1.backup')
+    fs.truncateSync(filler, fs.statSync(filler).size - 64 * 1024)
+    for (const at of [file, backup]) fs.writeFileSync(at, Buffer.alloc(60 * 1024, 'x'))
+    // In a child, because a call that went on waiting would do so for weeks.
+    const ends = await inChild(async ({ file, backup }, { holdfast, outcome }) => {
+      const { createBackup, isLocked, restoreBackup } = holdfast
+      const ends = []
+      for (const begin of [(options) => createBackup(file, options), (options) => restoreBackup(backup, file, options)]) {
+        const controller = new AbortController()
+        const messages = []
+        const take = (_, message) => {
+          messages.push(message)
+          if (message.startsWith('Retrying')) setImmediate(() => controller.abort('enough'))
+        }
+        const logger = { debug: take, warn: take, error: take }
+        const { name, code } = await outcome(() => begin({ signal: controller.signal, logger, retryDelay: 2 ** 31 - 1 }))
+        const { locked } = await isLocked(file)
+        // Nor is anybody behind it held up.
+        const next = await outcome(() => restoreBackup(backup, file, { retries: 1 }))
+        ends.push([name, code, messages.at(-1), locked, next.code])
+      }
+      return ends
+    }, { file, backup })
+    for (const end of ends) assert.deepEqual(end, ['AbortError', 'ABORT_ERR', 'Retrying atomic write', false, 'ENOSPC'])
+    assert.equal(ends.length, 2)
+    assert.deepEqual(files(folder), ['filler', 'state.json'])
+  })
+
   test('logs as a write does', async (t) => {
     const { file } = scene(t)
     const { logger, entries } = collector()

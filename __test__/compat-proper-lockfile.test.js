@@ -11,7 +11,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
-const { failure, names, newFolder, notUnix } = require('./helpers.js')
+const { failure, names, newFile, newFolder, notUnix } = require('./helpers.js')
 
 const GUARD = 60_000
 const LIMITS = { timeout: GUARD }
@@ -20,13 +20,6 @@ after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 const implementations = {
   'the package': require.resolve('proper-lockfile'),
   'holdfast/compat/proper-lockfile': require.resolve('../compat/proper-lockfile.js'),
-}
-
-/** A file in a new folder. @param {import('node:test').TestContext} t */
-function newFile(t) {
-  const file = path.join(newFolder(t), 'file')
-  fs.writeFileSync(file, '')
-  return file
 }
 
 /** @param {string} folder @param {number} seconds */
@@ -60,7 +53,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('locks by a folder beside the file, until it is released', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       assert.equal(await lockfile.check(file), false)
       const release = await lockfile.lock(file)
       assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
@@ -73,7 +66,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock that is held', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const release = await lockfile.lock(file)
       const error = await failure(() => lockfile.lock(file))
       assert.ok(error instanceof Error)
@@ -83,7 +76,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock that was not acquired, or is released', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       await assert.rejects(lockfile.unlock(file), NOT_ACQUIRED)
       const release = await lockfile.lock(file)
       await release()
@@ -119,7 +112,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('options that are empty are left out', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       for (const empty of /** @type {any[]} */ ([{ lockfilePath: null }, { lockfilePath: '' }, { stale: null }, { update: null }, { retries: null }])) {
         const release = await lockfile.lock(file, empty)
         assert.ok(fs.existsSync(`${file}.lock`), JSON.stringify(empty))
@@ -131,7 +124,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('realpath: a symbolic link is its file, or is itself', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const link = path.join(path.dirname(file), 'link')
       fs.symlinkSync('file', link)
       const release = await lockfile.lock(link)
@@ -148,7 +141,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('lockfilePath', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const lockfilePath = path.join(path.dirname(file), 'elsewhere')
       const release = await lockfile.lock(file, { lockfilePath })
       assert.deepEqual(names(path.dirname(file)), ['elsewhere', 'file'])
@@ -166,7 +159,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a path is what it is when the call is made', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const release = await lockfile.lock(path.relative(process.cwd(), file))
       assert.ok(fs.existsSync(`${file}.lock`))
       await lockfile.unlock(file)
@@ -174,7 +167,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('retries', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const first = await lockfile.lock(file)
       await assert.rejects(lockfile.lock(file, { retries: { retries: 3, minTimeout: 5, factor: 1 } }), HELD)
       const waiting = lockfile.lock(file, { retries: { retries: 1000, minTimeout: 10, maxTimeout: 10 } })
@@ -190,7 +183,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('retries as pauses', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const release = await lockfile.lock(file)
       for (const retries of [[], [20], [20, 30]]) await assert.rejects(lockfile.lock(file, { retries }), HELD)
       const pauses = new Array(GUARD / 100).fill(100)
@@ -202,7 +195,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('retries are for every failure', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const folder = path.join(path.dirname(file), 'later')
       const waiting = lockfile.lock(file, { lockfilePath: path.join(folder, 'lock'), retries: { retries: 1000, minTimeout: 10, maxTimeout: 10 } })
       await wait(50)
@@ -211,7 +204,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock that is stale is no lock', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       fs.mkdirSync(`${file}.lock`)
       age(`${file}.lock`, 6)
       assert.equal(await lockfile.check(file), true)
@@ -229,7 +222,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock is kept fresh', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const release = await lockfile.lock(file, { stale: 2000, update: 1 })
       const mtimes = new Set()
       const end = performance.now() + 2600
@@ -242,7 +235,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock that is removed is compromised', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       /** @type {any} */
       const error = await new Promise((resolve, reject) => {
         const alive = setInterval(() => {}, 1000)
@@ -262,7 +255,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a lock that somebody else has taken is compromised', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       /** @type {any} */
       const error = await new Promise((resolve, reject) => {
         const alive = setInterval(() => {}, 1000)
@@ -274,7 +267,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('one that is gone when it is released is as good as released', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const release = await lockfile.lock(file)
       fs.rmdirSync(`${file}.lock`)
       await release()
@@ -284,7 +277,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('the synchronous functions', async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       assert.equal(lockfile.checkSync(file), false)
       const release = lockfile.lockSync(file)
       assert.equal(lockfile.checkSync(file), true)
@@ -322,7 +315,7 @@ for (const [name, module] of Object.entries(implementations)) {
       ...(notUnix ? [] : [['by a signal', "setImmediate(() => process.kill(process.pid, 'SIGTERM')); setInterval(() => {}, 1000)", 'SIGTERM']]),
     ])) {
       test(`locks go when the process ends ${how}`, async (t) => {
-        const [file, other] = [newFile(t), newFile(t)]
+        const [file, other] = [newFile(t, ''), newFile(t, '')]
         const child = spawn(process.execPath, ['-e', `
           const fs = require('node:fs')
           const lockfile = require(${JSON.stringify(module)})
@@ -349,7 +342,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
   const lockfile = require('../compat/proper-lockfile.js')
 
   test('a file system that cannot be honoured is refused', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     await assert.rejects(lockfile.lock(file, /** @type {any} */ ({ fs: { ...fs } })), { code: 'ERR_INVALID_ARG_VALUE', message: /"fs" option must be node:fs itself/ })
     assert.throws(() => lockfile.lockSync(file, /** @type {any} */ ({ fs: {} })), { code: 'ERR_INVALID_ARG_VALUE' })
     await (await lockfile.lock(file, { fs }))()
@@ -358,7 +351,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
   })
 
   test('options that it does not know are refused by name', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     for (const [options, code] of /** @type {[any, string][]} */ ([
       [{ retry: 1 }, 'ERR_INVALID_ARG_VALUE'], [{ retries: { retry: 1 } }, 'ERR_INVALID_ARG_VALUE'], [{ stale: '1' }, 'ERR_INVALID_ARG_TYPE'],
       [{ onCompromised: 1 }, 'ERR_INVALID_ARG_TYPE'], [{ realpath: 1 }, 'ERR_INVALID_ARG_TYPE'], [{ lockfilePath: 1 }, 'ERR_INVALID_ARG_TYPE'],
@@ -377,7 +370,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
   })
 
   test("what somebody else has made in the lock's place is not removed, and that is told", async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const release = await lockfile.lock(file)
     fs.rmdirSync(`${file}.lock`)
     fs.mkdirSync(`${file}.lock`)
@@ -387,7 +380,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
 
   // The loss came in one piece with the lock, and nobody was told.
   test('a lock that is lost before JavaScript has run again is compromised', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     /** @type {Promise<Error & { code?: string }>} */
     const told = new Promise((resolve) => {
       const options = { realpath: false, stale: 2000, update: 1000, onCompromised: resolve }
@@ -405,7 +398,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
   })
 
   test('who waits has the lock when it is free, and those of one process in their order', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const first = await lockfile.lock(file)
     /** @type {number[]} */
     const order = []
@@ -423,7 +416,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
   })
 
   test('unref: the process may end while it waits', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.mkdirSync(`${file}.lock`)
     const child = spawn(process.execPath, ['-e', `
       require(${JSON.stringify(require.resolve('../compat/proper-lockfile.js'))}).lock(${JSON.stringify(file)}, { retries: { forever: true, unref: true } })`],

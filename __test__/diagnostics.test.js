@@ -5,13 +5,15 @@
 const assert = require('node:assert/strict')
 const { AsyncLocalStorage } = require('node:async_hooks')
 const diagnostics = require('node:diagnostics_channel')
+const fs = require('node:fs')
 const path = require('node:path')
 const { afterEach, describe, test } = require('node:test')
+const { setImmediate } = require('node:timers/promises')
 const native = require('../lib/binding.js')
-const { failure, fullDisk, holdfast, inChild, newFolder, noMount } = require('./helpers.js')
+const { failure, fullDisk, holdfast, inChild, newFile, newFolder, noMount } = require('./helpers.js')
 
 const {
-  AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createBackup, openWal, restoreBackup,
+  AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, openWal, restoreBackup,
   transaction, tryAcquireLock, updateJsonFile, withLock,
 } = holdfast
 
@@ -45,9 +47,6 @@ function listen(name) {
   undo.push(() => diagnostics.unsubscribe(name, listener))
   return told
 }
-
-/** @param {import('node:test').TestContext} t */
-const newFile = (t) => path.join(newFolder(t), 'file')
 
 const SUCCESS = ['start', 'end', 'asyncStart', 'asyncEnd']
 const FAILURE = ['start', 'end', 'error', 'asyncStart', 'asyncEnd']
@@ -95,6 +94,56 @@ describe('tracing writes', () => {
     assert.deepEqual(events().slice(2), ['start', 'error', 'end'])
     assert.equal(told[3]?.error, error)
     assert.match(error.stack, /theCaller/)
+  })
+
+  test('createAtomicWriteStream: from the call until the file is replaced', async (t) => {
+    const file = newFile(t)
+    const storage = new AsyncLocalStorage()
+    const { start, asyncEnd } = diagnostics.tracingChannel('holdfast:write')
+    const { told, events } = trace('holdfast:write')
+    start.bindStore(storage, () => 'span')
+    undo.push(() => start.unbindStore(storage))
+    const content = await new Promise((resolve) => {
+      const look = () => resolve([fs.readFileSync(file, 'utf8'), storage.getStore()])
+      asyncEnd.subscribe(look)
+      undo.push(() => asyncEnd.unsubscribe(look))
+      const stream = createAtomicWriteStream(file, { durability: 'file' })
+      assert.deepEqual(events(), ['start', 'end'], 'they come with the call')
+      assert.deepEqual(told[0]?.context, { operation: 'atomic write', path: file, size: 0, durability: 'file' })
+      stream.write('by')
+      stream.end('tes')
+    })
+    assert.deepEqual(content, ['bytes', 'span'])
+    assert.deepEqual(events(), SUCCESS)
+    assert.equal(new Set(told.map(({ context }) => context)).size, 1)
+    assert.equal(told[0]?.context.size, 5)
+  })
+
+  test('createAtomicWriteStream that fails or is destroyed: the error is that of the stream', async (t) => {
+    const file = newFile(t)
+    const { told, events } = trace('holdfast:write')
+    /** Until it is over: what it has failed with, if anything. @param {import('node:stream').Writable} stream */
+    const over = (stream) => new Promise((resolve) => {
+      /** @type {any} */
+      let failed
+      stream.once('error', (error) => (failed = error)).once('close', () => resolve(failed))
+    })
+    const error = await over(createAtomicWriteStream(path.join(file, 'no', 'folder')).end('bytes'))
+    assert.deepEqual(events(), FAILURE)
+    assert.equal(told[2]?.error, error)
+    assert.equal(error.code, 'ENOENT')
+    for (const why of [undefined, new Error('why')]) {
+      told.length = 0
+      const stream = createAtomicWriteStream(file)
+      stream.write('bytes')
+      assert.equal(await over(stream.destroy(why)), why)
+      assert.deepEqual(events(), FAILURE)
+      if (why) assert.equal(told[2]?.error, why)
+      else assert.equal(/** @type {Error} */ (told[2]?.error).name, 'AbortError')
+    }
+    // Nobody listens to the promise of a trace, and nobody has to.
+    await setImmediate()
+    assert.deepEqual(fs.readdirSync(path.dirname(file)), [])
   })
 
   test('wrong arguments are not told', async (t) => {

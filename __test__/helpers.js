@@ -36,6 +36,18 @@ function newFolder(t) {
   return made
 }
 
+/**
+ * The path of a file in a new folder. It exists if it is given a content.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {string} [content]
+ */
+function newFile(t, content) {
+  const file = path.join(newFolder(t), 'file')
+  if (content !== undefined) fs.writeFileSync(file, content)
+  return file
+}
+
 /** @param {string} point */
 function unmount(point) {
   if (spawnSync('umount', [point]).status !== 0) spawnSync('umount', ['-l', point])
@@ -186,6 +198,6 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
 }
 
 module.exports = {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace,
+  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newFolder, noMount, noStrace,
   notLinux, notRoot, notUnix, root, temps, tinyDisk,
 }

@@ -23,14 +23,14 @@ async function play(t, scene, { folder = fastFolder(t), args = [], nodeArgs = []
   return { folder, target, says: outcome.lines.at(-1), errors: outcome.errors }
 }
 
-/** Plays a scene in which holdfast's threads wait so many milliseconds before each write. */
-async function playSlowly(t, scene, delay, code) {
+/** Plays a scene in which holdfast's threads wait so many milliseconds before each write, or another system call. */
+async function playSlowly(t, scene, delay, code, call = 'write') {
   for (let tries = 1; ; tries++) {
     const folder = fastFolder(t)
     fs.writeFileSync(path.join(folder, 'target'), 'old 0')
     const program = new Program(t, 'life.js', { args: [scene, folder] })
     const { io } = await program.next()
-    const trace = await strace(t, io, [`write:delay_enter=${delay * 1000}`])
+    const trace = await strace(t, io, [`${call}:delay_enter=${delay * 1000}`])
     program.tell('begin')
     const outcome = await program.outcome()
     const calls = await trace.done()
@@ -143,6 +143,11 @@ describe('a worker thread that ends in mid-write', { concurrency: 2 }, () => {
     const { lines, calls } = await playSlowly(t, 'terminatedSlowly', 300, 0)
     assert.deepEqual(lines, [{ reused: 20, isWhole: true }])
     assert.deepEqual(calls.filter((line) => line.includes('EFAULT')), [], 'the memory was gone')
+  })
+
+  test('by terminate() under a lock gives it back after what it has begun, however small', { skip: whyNot.strace() }, async (t) => {
+    const { lines } = await playSlowly(t, 'terminatedUnderLock', 300, 0, 'renameat')
+    assert.deepEqual(lines, [{ write: 0, lockedWrite: 0, update: 0, stream: 0, restore: 0, folderLock: 0 }], 'what is under way while somebody else has the lock')
   })
 
   test('by terminate() between two attempts makes no further attempt', { skip: whyNot.mount() }, async (t) => {

@@ -11,7 +11,7 @@ const { after, describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const lockfile = require('proper-lockfile')
-const { NOBODY, failure, holdfast, inChild, names, newFolder, notRoot, notUnix, root } = require('./helpers.js')
+const { NOBODY, failure, holdfast, inChild, names, newFile, newFolder, notRoot, notUnix, root } = require('./helpers.js')
 const { GUARD, Peer } = require('./programs/lock-peer.js')
 
 const { SessionFileError, acquireLock, isLocked, tryAcquireLock, updateJsonFile, withLock } = holdfast
@@ -24,13 +24,6 @@ const PROTOCOL = { protocol: 'proper-lockfile' }
 /** The shortest that there is, so that a loss shows within a second. */
 const QUICK = { ...PROTOCOL, stale: 2000, update: 1000 }
 const PATIENT = { ...PROTOCOL, timeout: GUARD }
-
-/** A file in a new folder. @param {import('node:test').TestContext} t */
-function newFile(t) {
-  const file = path.join(newFolder(t), 'file')
-  fs.writeFileSync(file, '')
-  return file
-}
 
 /** Makes a lock folder look as old as it is after so many seconds. @param {string} file @param {number} seconds */
 function age(file, seconds) {
@@ -55,7 +48,7 @@ function byPackage(peer, file, options) {
 
 describe('in one process', LIMITS, () => {
   test('the lock is a folder beside the file, for as long as it is held', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const lock = await acquireLock(file, PROTOCOL)
     assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
     assert.equal(fs.statSync(`${file}.lock`).isDirectory(), true)
@@ -71,7 +64,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('withLock frees it on return, throw and rejection', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     assert.equal(await withLock(file, () => 'value', PROTOCOL), 'value')
     const own = new Error('own')
     await assert.rejects(withLock(file, () => Promise.reject(own), PROTOCOL), (error) => error === own)
@@ -80,7 +73,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('asking for it again inside is an error, and not an endless wait', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.writeFileSync(file, '1')
     await withLock(file, async () => {
       const error = await failure(() => withLock(file, () => {}, { ...PROTOCOL, timeout: Infinity }))
@@ -92,7 +85,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('waiters are served in the order of their calls, and those that give up leave it', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const lock = await acquireLock(file, PROTOCOL)
     /** @type {number[]} */
     const served = []
@@ -113,7 +106,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('who waits is told after the time whose lock it is', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const lock = await acquireLock(file, PROTOCOL)
     const error = await failure(() => acquireLock(file, { ...PROTOCOL, timeout: 30 }))
     assert.ok(error instanceof SessionFileError)
@@ -123,7 +116,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('symbolic links lead to the same lock, and the file need not be there', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const folder = path.dirname(file)
     fs.symlinkSync('file', path.join(folder, 'link'))
     await withLock(path.join(folder, 'link'), () => {
@@ -138,7 +131,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('what is no lock is left alone', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.writeFileSync(`${file}.lock`, 'content')
     assert.equal((await failure(() => acquireLock(file, PROTOCOL))).code, 'ENOTDIR')
     assert.equal(fs.readFileSync(`${file}.lock`, 'utf8'), 'content')
@@ -151,7 +144,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('a lock folder of another user, who lets nobody look into it, is held until it is stale', { skip: notRoot }, async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.chmodSync(path.dirname(file), 0o777)
     fs.mkdirSync(`${file}.lock`, { mode: 0o700 })
     const program = (/** @type {any} */ { file }, /** @type {any} */ { holdfast, outcome }) =>
@@ -166,7 +159,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('wrong options are told before anything happens', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     for (const [options, code, word] of /** @type {[any, string, string][]} */ ([
       [{ protocol: 'flock' }, 'ERR_INVALID_ARG_VALUE', 'protocol'],
       [{ stale: 5000 }, 'ERR_INVALID_ARG_VALUE', 'stale'],
@@ -187,7 +180,7 @@ describe('in one process', LIMITS, () => {
   })
 
   test('threads exclude each other, and a thread that ends gives its locks back', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const thread = new Peer(t, { thread: true })
     await thread.acquire(file, PROTOCOL)
     assert.equal(await tryAcquireLock(file, PROTOCOL), null)
@@ -210,7 +203,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   }
   for (const [how, lose] of Object.entries(losses)) {
     test(`${how}: aborts the signal, and giving it back fails`, async (t) => {
-      const file = newFile(t)
+      const file = newFile(t, '')
       const lock = await acquireLock(file, QUICK)
       lose(file)
       const left = fs.statSync(`${file}.lock`, { throwIfNoEntry: false })
@@ -232,7 +225,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   // The number of the lost folder was free again, the next one had it, and the end of the process
   // removed that one: somebody else's lock.
   test('is not what the end of the process removes, although it has the same number', { skip: notUnix }, async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const peer = new Peer(t)
     await peer.run(async ({ holdfast, kept }, file, options) => {
       kept.lock = await holdfast.acquireLock(file, options)
@@ -250,7 +243,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   })
 
   test('withLock fails when it was lost before the function had ended, and passes on what that throws', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const lose = () => fs.rmdirSync(`${file}.lock`)
     await assert.rejects(withLock(file, lose, PROTOCOL), { code: 'ECOMPROMISED' })
     const own = new Error('own')
@@ -269,7 +262,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   })
 
   test('is not lost while the event loop is blocked for longer than it takes to be stale', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const peer = new Peer(t)
     await peer.acquire(file, { ...PROTOCOL, stale: 4000, update: 1000 })
     const blocked = peer.run(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5500))
@@ -294,7 +287,7 @@ describe('the end of a process', LIMITS, () => {
    * @param {string} [first] what it does before it has the lock
    */
   async function end(t, program, signal, first = '') {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const source = `
       const fs = require('node:fs')
       const { Worker } = require('node:worker_threads')
@@ -365,7 +358,7 @@ describe('the end of a process', LIMITS, () => {
   })
 
   test('the end of a thread that has loaded holdfast alone', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const worker = new Worker(`
       require(${JSON.stringify(root)}).acquireLock(${JSON.stringify(file)}, { protocol: 'proper-lockfile' })`, { eval: true })
     await once(worker, 'exit')
@@ -375,7 +368,7 @@ describe('the end of a process', LIMITS, () => {
 
 describe('beside the package', LIMITS, () => {
   test('each side keeps out the other, and waits for it', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const peer = new Peer(t)
     await byPackage(peer, file)
     assert.deepEqual(await isLocked(file, PROTOCOL), { locked: true })
@@ -395,7 +388,7 @@ describe('beside the package', LIMITS, () => {
   })
 
   test('processes of both kinds count up one file, and lose no count', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const counter = `${file}-counter`
     fs.writeFileSync(counter, '0')
     const times = { package: 60, holdfast: 150 }
@@ -412,7 +405,7 @@ describe('beside the package', LIMITS, () => {
 
   test('the lock of a holder that was killed is taken over by the other side, once it is stale', async (t) => {
     const LONGER = { ...QUICK, stale: 3000 }
-    const [byThem, byUs] = [newFile(t), newFile(t)]
+    const [byThem, byUs] = [newFile(t, ''), newFile(t, '')]
     const [one, two] = [new Peer(t), new Peer(t)]
     await byPackage(one, byThem, { stale: 3000 })
     await two.acquire(byUs, LONGER)
@@ -438,7 +431,7 @@ describe('many who want one stale lock', LIMITS, () => {
    * @returns {Promise<{ had: number, together: number }>} how often somebody had it, and how many had it together at most
    */
   async function race(t, kinds, rounds) {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const witness = path.join(newFolder(t), 'witness')
     fs.mkdirSync(witness)
     const children = kinds.map((kind) => {
@@ -496,7 +489,7 @@ describe('many who want one stale lock', LIMITS, () => {
   }
 
   test('the package has two: what this is about', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.mkdirSync(`${file}.lock`)
     age(file, 60)
     const { slow, waits, goOn } = slowToRemove()
@@ -514,7 +507,7 @@ describe('many who want one stale lock', LIMITS, () => {
   })
 
   test('one who runs the package and comes a moment later does not get it beside us', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.mkdirSync(`${file}.lock`)
     age(file, 60)
     const { slow, waits, goOn } = slowToRemove()
@@ -534,7 +527,7 @@ describe('many who want one stale lock', LIMITS, () => {
   })
 
   test('one who comes much later takes it from us: that is told, and his is left alone', async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     fs.mkdirSync(`${file}.lock`)
     age(file, 60)
     const { slow, waits, goOn } = slowToRemove()
@@ -550,7 +543,7 @@ describe('many who want one stale lock', LIMITS, () => {
   })
 
   test('a holder that is stopped keeps its lock among those that run holdfast', { skip: notUnix }, async (t) => {
-    const file = newFile(t)
+    const file = newFile(t, '')
     const peer = new Peer(t)
     await peer.acquire(file, QUICK)
     process.kill(/** @type {number} */ (peer.pid), 'SIGSTOP')

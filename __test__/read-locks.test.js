@@ -4,9 +4,8 @@
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
-const path = require('node:path')
 const { describe, test } = require('node:test')
-const { failure, holdfast, newFolder, notLinux, notUnix } = require('./helpers.js')
+const { failure, holdfast, newFile, notLinux, notUnix } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 
 const { acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, createBackup, isLocked, restoreBackup, tryAcquireLock, updateJsonFile, withLock } = holdfast
@@ -14,11 +13,6 @@ const { acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, crea
 const READ = /** @type {const} */ ({ kind: 'read' })
 const PATIENT = { timeout: GUARD }
 const LIMITS = { timeout: 3 * GUARD }
-
-/** A file in a new folder. @param {import('node:test').TestContext} t */
-function newFile(t) {
-  return path.join(newFolder(t), 'file')
-}
 
 /** Lets what has been asked for so far be taken up. */
 const turn = () => new Promise((resolve) => setImmediate(resolve))

@@ -9,6 +9,7 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const {
   SessionFileError, acquireLock, atomicWrite, atomicWriteJson, recoverFromCrash, transaction, updateJsonFile, withLock,
 } = require('../index.js')
+const { fullDisk, inChild, noMount } = require('./helpers.js')
 const { Program, fastFolder, folder, ordinaryDisk, tmpfs, whyNot } = require('./system.js')
 
 const FAST = { durability: /** @type {const} */ ('none') }
@@ -330,6 +331,28 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     assert.equal((await hanging).name, 'AbortError')
     assert.equal((await failure(transaction([a], () => {}, { signal: AbortSignal.abort() }))).name, 'AbortError')
     await transaction([a, b], () => {}, { timeout: 5000 })
+  })
+
+  test('are free at once when the signal comes in the wait for the next attempt', { skip: noMount }, async (t) => {
+    const { folder: at } = fullDisk(t)
+    const [a, b] = files(at, { a: '', b: '' })
+    // In a child, because a commit that went on waiting would do so for weeks.
+    const error = await inChild(async ({ a, b }, { holdfast, outcome }) => {
+      const { metrics, transaction } = holdfast
+      const controller = new AbortController()
+      const looks = setInterval(() => {
+        if (metrics().transactions.retries > 0) controller.abort('enough')
+      }, 5)
+      const error = await outcome(() => transaction([a, b], async (tx) => {
+        await tx.write(a, Buffer.alloc(1 << 20))
+        await tx.write(b, 'b')
+      }, { signal: controller.signal, retryDelay: 2 ** 31 - 1 }))
+      clearInterval(looks)
+      await transaction([a, b], () => {}, { timeout: 5000 })
+      return error
+    }, { a, b })
+    assert.deepEqual([error.name, error.code], ['AbortError', 'ABORT_ERR'])
+    assert.deepEqual([read(a), read(b), leftovers(at)], ['', '', []])
   })
 
   test('held by withLock are worked under, some or all of them', async (t) => {

@@ -435,6 +435,54 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.deepEqual(codes, ['EDEADLK', 'EDEADLK', 'EDEADLK'])
     assert.equal(wal.stats().collections[1].memtableEntries, 0)
   })
+
+  test('flushes that ask for each other are refused, and nothing is lost', async (t) => {
+    const next = { a: 'b', b: 'c', c: 'a' }
+    const codes = []
+    const { wal } = await newLog(t, {
+      onFlush: ({ collection }) => wal.flush(next[collection]).catch((error) => {
+        codes.push(`${collection}: ${error.code}`)
+        throw error
+      }),
+    })
+    for (const collection of Object.keys(next)) await wal.append(collection, inserts(2))
+    // One asks for the next, in a circle.
+    const error = await failure(() => wal.flush('a'))
+    assert.deepEqual([error.code, error.operation], ['EDEADLK', 'wal flush'])
+    assert.deepEqual(codes, ['c: EDEADLK', 'b: EDEADLK', 'a: EDEADLK'])
+    // All of them have begun, and each asks for one that runs.
+    const settled = await Promise.allSettled(Object.keys(next).map((collection) => wal.flush(collection)))
+    assert.deepEqual(settled.map(({ reason }) => reason?.code), ['EDEADLK', 'EDEADLK', 'EDEADLK'])
+    assert.deepEqual(wal.stats().collections.map(({ memtableEntries }) => memtableEntries), [2, 2, 2])
+    // Where it is no circle it is waited for, whoever else waits there.
+    delete next.c
+    next.b = 'a'
+    const flushed = []
+    const { wal: other } = await newLog(t, {
+      async onFlush({ collection }) {
+        await setTimeout(1)
+        if (collection !== 'a') await other.flush('a')
+        flushed.push(collection)
+      },
+    })
+    for (const collection of ['a', 'b', 'c']) await other.append(collection, inserts(2))
+    await Promise.all(['b', 'c', 'a'].map((collection) => other.flush(collection)))
+    assert.deepEqual(flushed.sort(), ['a', 'b', 'c'])
+  })
+
+  test('flushes of two logs that ask for each other are refused likewise', async (t) => {
+    /** Each has the other flushed, at most `left` times in all. */
+    let left = 1000
+    const logs = []
+    const toOther = (number) => () => left-- > 0 ? logs[1 - number].flush('a') : undefined
+    for (const number of [0, 1]) logs.push((await newLog(t, { onFlush: toOther(number) })).wal)
+    for (const log of logs) await log.append('a', inserts(2))
+    const settled = await Promise.allSettled(logs.map((log) => log.flush('a')))
+    assert.deepEqual(settled.map(({ reason }) => reason?.code), ['EDEADLK', 'EDEADLK'])
+    left = 1
+    await logs[0].flush('a')
+    assert.deepEqual(logs.map((log) => log.stats().collections[0].memtableEntries), [0, 0])
+  })
 })
 
 describe('one writer, many readers', { concurrency: 4 }, () => {

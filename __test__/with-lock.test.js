@@ -12,7 +12,7 @@ const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { promisify } = require('node:util')
 const {
-  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFolder, noMount, noStrace, notLinux, notRoot, notUnix, root, tinyDisk,
+  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newFolder, noMount, noStrace, notLinux, notRoot, notUnix, root, tinyDisk,
 } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 
@@ -25,11 +25,6 @@ const PATIENT = { timeout: GUARD }
 const LIMITS = { timeout: 3 * GUARD }
 /** and does not keep the specs from ending. */
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
-
-/** A file in a new folder. @param {import('node:test').TestContext} t */
-function newFile(t) {
-  return path.join(newFolder(t), 'file')
-}
 
 /** Fails unless the lock is free at this moment. @param {string} file */
 async function assertFree(file) {

@@ -67,6 +67,46 @@ function tracedSync(trace, run, describe) {
   return (...args) => (isWatched(trace) ? trace.traceSync(() => run(...args), describe(...args)) : run(...args))
 }
 
+/**
+ * Whom to tell of the life of something that ends after the call that has made it.
+ *
+ * @typedef {object} Life
+ * @property {any} context what subscribers are told of it
+ * @property {(error?: unknown) => void} ended the first word counts
+ */
+
+/**
+ * The same for a function that makes something which ends later, and says so itself.
+ *
+ * @template {any[]} A
+ * @template T
+ * @param {TracingChannel} trace
+ * @param {(life: Life | undefined, ...args: A) => T} make
+ * @param {(...args: A) => object} describe
+ * @returns {(...args: A) => T}
+ */
+function tracedLife(trace, make, describe) {
+  return (...args) => {
+    if (!isWatched(trace)) return make(undefined, ...args)
+    const context = describe(...args)
+    /** @type {T[]} */
+    const made = []
+    const told = trace.tracePromise(() => {
+      /** @type {Life['ended']} */
+      let ended = () => {}
+      /** @type {Promise<void>} */
+      const life = new Promise((resolve, reject) => {
+        ended = (error) => (error === undefined ? resolve() : reject(error))
+      })
+      made.push(make({ context, ended }, ...args))
+      return life
+    }, context)
+    // Whoever made it hears of a failure from itself.
+    told.catch(() => {})
+    return /** @type {T} */ (made[0])
+  }
+}
+
 /** @typedef {import('./held.js').Held} Held */
 
 /**
@@ -119,4 +159,4 @@ function stepper(path) {
   }
 }
 
-module.exports = { lockReleased, stepper, traced, tracedLock, tracedSync, traces }
+module.exports = { lockReleased, stepper, traced, tracedLife, tracedLock, tracedSync, traces }

@@ -7,6 +7,7 @@ const { Writable } = require('node:stream')
 const { onAbort } = require('./abort.js')
 const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('./arguments.js')
 const native = require('./binding.js')
+const { tracedLife, traces } = require('./diagnostics.js')
 const { failed } = require('./errors.js')
 const { giveBack, underLock } = require('./lock.js')
 const { observer } = require('./logger.js')
@@ -28,7 +29,7 @@ const LARGEST_BATCH = 1024 * 1024
 /** @type {typeof import('../index.js').createAtomicWriteStream} */
 function createAtomicWriteStream(path, options) {
   const read = readOptions(options, checks, 'createAtomicWriteStream')
-  return new AtomicWriteStream(toPath(path), read)
+  return tracedStream(toPath(path), read)
 }
 
 class AtomicWriteStream extends Writable {
@@ -54,14 +55,16 @@ class AtomicWriteStream extends Writable {
   /** That of the call which made the stream: it knows the locks that the caller holds. */
   #context = new AsyncResource('holdfast.createAtomicWriteStream')
   #onAbort = () => this.#abort()
+  #life
 
-  /** @param {string} target @param {Options} options */
-  constructor(target, options) {
+  /** @param {import('./diagnostics.js').Life | undefined} life @param {string} target @param {Options} options */
+  constructor(life, target, options) {
     const { encoding: defaultEncoding, highWaterMark } = options
     super({
       ...(defaultEncoding !== undefined && { defaultEncoding }),
       ...(highWaterMark !== undefined && { highWaterMark }),
     })
+    this.#life = life
     this.#target = target
     this.#path = toAbsolute(target)
     this.#options = options
@@ -103,7 +106,10 @@ class AtomicWriteStream extends Writable {
   /** @override @param {Error | null} error @param {Callback} callback */
   _destroy(error, callback) {
     this.#stop()
-    const done = () => process.nextTick(callback, error)
+    const done = () => {
+      this.#life?.ended(error ?? this.#error(CANCELLED))
+      process.nextTick(callback, error)
+    }
     this.#running.then(() => this.#discard()).then(done, done)
   }
 
@@ -115,7 +121,7 @@ class AtomicWriteStream extends Writable {
   #abort() {
     // A commit knows best whether it has come too late; its outcome tells.
     if (this.#isCommitting) this.#cancel()
-    else this.destroy(this.#error({ kind: 'cancelled' }))
+    else this.destroy(this.#error(CANCELLED))
   }
 
   /** @param {unknown} error */
@@ -166,6 +172,7 @@ class AtomicWriteStream extends Writable {
           opened.writeStream(id, this.#path, /** @type {number} */ (this.#stream), data, this.#control, isObserved),
         data,
       )
+      if (this.#life) this.#life.context.size += data.length
     }
   }
 
@@ -181,6 +188,7 @@ class AtomicWriteStream extends Writable {
     }
     if (this.#isUnderHeld) await underLock(this.#path, this.#waiting, this.#settings, commit)
     else await commit(this.#hold)
+    this.#life?.ended()
   }
 
   async #discard() {
@@ -194,6 +202,14 @@ class AtomicWriteStream extends Writable {
     if (hold !== undefined) await giveBack(hold)
   }
 }
+
+const CANCELLED = { kind: 'cancelled' }
+
+const tracedStream = tracedLife(
+  traces.write,
+  (life, /** @type {string} */ target, /** @type {Options} */ options) => new AtomicWriteStream(life, target, options),
+  (path, { durability = 'full' }) => ({ operation: OPERATION, path, size: 0, durability }),
+)
 
 /**
  * The chunks in as few pieces as can be had without copying large ones.

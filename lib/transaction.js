@@ -148,7 +148,7 @@ async function perform(paths, targets, fn, options, outer) {
   if (signal?.aborted) control.cancel()
   try {
     await port.run((opened, id) =>
-      opened.commitTransaction(id, first, changes, settings, numbers, outer.size > 0, failure ? undefined : control),
+      opened.commitTransaction(id, first, changes, settings, numbers, failure ? undefined : control),
     )
   } finally {
     stop()

@@ -11,15 +11,24 @@ const { failed } = require('./errors.js')
 /**
  * @typedef {object} Lane what is known of the flushes of one collection
  * @property {Promise<void> | undefined} running
+ * @property {Handler | undefined} handler whose function has been called
  * @property {number} failures in a row
  * @property {number} notBefore when a flush may be started in the background again
+ */
+
+/**
+ * @typedef {object} Handler a call of the function that flushes
+ * @property {Flusher} flusher
+ * @property {string} collection
+ * @property {boolean} isLive until it is over
+ * @property {Set<{ lane: Lane }>} waits what it waits for
  */
 
 /** Milliseconds after the first failure; they double, up to the limit. */
 const FIRST_DELAY = 100
 const LONGEST_DELAY = 60_000
 
-/** @type {AsyncLocalStorage<{ flusher: Flusher, collection: string, isLive: boolean }>} */
+/** @type {AsyncLocalStorage<Handler>} */
 const storage = new AsyncLocalStorage()
 
 class Flusher {
@@ -55,7 +64,7 @@ class Flusher {
   #lane(collection) {
     let lane = this.#lanes.get(collection)
     if (!lane) {
-      lane = { running: undefined, failures: 0, notBefore: 0 }
+      lane = { running: undefined, handler: undefined, failures: 0, notBefore: 0 }
       this.#lanes.set(collection, lane)
     }
     return lane
@@ -83,9 +92,19 @@ class Flusher {
   /** @param {string} collection */
   async flush(collection) {
     const lane = this.#lane(collection)
-    // One that runs may have begun before what is asked for; how it ends, others are told.
-    while (lane.running) await lane.running.catch(() => {})
-    await this.#start(collection, lane)
+    const [inside, wait] = [storage.getStore(), { lane }]
+    if (inside?.isLive) {
+      // Flushes of two collections, or of two logs, may ask for each other.
+      if (waitsFor(lane, inside)) throw this.#deadlock('wal flush')
+      inside.waits.add(wait)
+    }
+    try {
+      // One that runs may have begun before what is asked for; how it ends, others are told.
+      while (lane.running) await lane.running.catch(() => {})
+      await this.#start(collection, lane)
+    } finally {
+      inside?.waits.delete(wait)
+    }
   }
 
   /** Waits for what runs; nothing is started any more. */
@@ -103,25 +122,31 @@ class Flusher {
   refuseInside(collection, operation) {
     const inside = storage.getStore()
     if (!inside?.isLive || inside.flusher !== this || (collection !== undefined && collection !== inside.collection)) return
-    const message = 'the caller is in a flush of this log, which would wait for itself'
-    throw failed(this.#dir, operation, { kind: 'deadlock', code: 'EDEADLK', message, attempts: 1, committed: false })
+    throw this.#deadlock(operation)
+  }
+
+  /** @param {string} operation */
+  #deadlock(operation) {
+    const message = 'the caller is in a flush that would wait for itself'
+    return failed(this.#dir, operation, { kind: 'deadlock', code: 'EDEADLK', message, attempts: 1, committed: false })
   }
 
   /** @param {string} collection @param {Lane} lane */
   #start(collection, lane) {
-    const running = this.#run(collection).finally(() => {
-      lane.running = undefined
+    const running = this.#run(collection, lane).finally(() => {
+      lane.running = lane.handler = undefined
     })
     lane.running = running
     return running
   }
 
-  /** @param {string} collection */
-  async #run(collection) {
+  /** @param {string} collection @param {Lane} lane */
+  async #run(collection, lane) {
     const { last: upTo, memtableEntries } = this.#wal.figuresOf(collection)
     if (memtableEntries === 0) return
     const entries = () => this.#wal.entries(collection, upTo)
-    const inside = { flusher: this, collection, isLive: true }
+    /** @type {Handler} */
+    const inside = (lane.handler = { flusher: this, collection, isLive: true, waits: new Set() })
     const flush = { collection, upTo, entries: { [Symbol.iterator]: entries } }
     try {
       await this.#context.runInAsyncScope(() => storage.run(inside, this.#onFlush, flush))
@@ -140,6 +165,22 @@ class Flusher {
     }
     process.emitWarning(`The background flush of '${collection}' in ${this.#dir} failed: ${errorMessage}`, 'HoldfastWarning')
   }
+}
+
+/**
+ * Whether what runs in a lane waits, by way of others maybe, for this call. A flush that begins
+ * while somebody waits in its lane waits for nothing yet, so it is enough to look whenever
+ * something is asked for.
+ *
+ * @param {Lane} lane
+ * @param {Handler} handler
+ * @param {Set<Lane>} [seen]
+ * @returns {boolean}
+ */
+function waitsFor(lane, handler, seen = new Set()) {
+  if (seen.has(lane) || !lane.handler?.isLive) return false
+  seen.add(lane)
+  return lane.handler === handler || Array.from(lane.handler.waits).some((wait) => waitsFor(wait.lane, handler, seen))
 }
 
 module.exports = { Flusher }

@@ -298,9 +298,16 @@ fn attempts<T, G>(
     let mut number = 1;
     move || {
         let observer = client.observer.as_deref().map(|observer| observer as &dyn Observer);
-        let outcome = match (client.start)() {
-            Some(_started) => attempt(&client.control, observer),
-            None => Err(ErrorKind::Cancelled.into()),
+        let outcome = match number > 1 && client.control.is_cancelled() {
+            // In the pause before this attempt, which is not made.
+            true => {
+                number -= 1;
+                Err(ErrorKind::Cancelled.into())
+            }
+            false => match (client.start)() {
+                Some(_started) => attempt(&client.control, observer),
+                None => Err(ErrorKind::Cancelled.into()),
+            },
         };
         let error = match outcome {
             Ok(value) => {
@@ -330,11 +337,12 @@ pub fn submit_create<G: 'static>(
     answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
+    let listen = client.control.listener();
     let step =
         attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
             create(&Os, &request, control, observer)
         });
-    task::repeat(pool, step, answer);
+    task::repeat(pool, step, listen, answer);
 }
 
 /// Brings a backup back, on `pool`: under a lock, if there is one to take first, and in its
@@ -352,9 +360,18 @@ pub fn submit_restore<G: 'static>(
     let own_pool = pool.clone();
     let begin = move |hold: Option<Hold>, answer: task::Answer<_, _>| {
         engine().in_turn(target.clone(), options.clone(), move |lane| {
+            let lane = match lane {
+                Ok(lane) => lane,
+                Err(kind) => {
+                    // Whoever is told finds the lock free.
+                    drop(hold);
+                    return answer.give(Err(kind));
+                }
+            };
             let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
                 restore(&Os, &request, control, observer)
             };
+            let listen = client.control.listener();
             let mut step = attempts(Operation::RestoreBackup, target, options, client, attempt);
             // Both are given back with the step, before anybody is told.
             let under = (hold, lane);
@@ -362,7 +379,7 @@ pub fn submit_restore<G: 'static>(
                 let _ = &under;
                 step()
             };
-            task::repeat_here(&own_pool, step, answer);
+            task::repeat_here(&own_pool, step, listen, answer);
         });
     };
     let Some(wanted) = lock else {

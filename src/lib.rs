@@ -32,6 +32,7 @@ pub mod io;
 pub mod json;
 pub mod lock;
 pub mod metrics;
+mod mutex;
 pub mod payload;
 pub mod recovery;
 pub mod target;

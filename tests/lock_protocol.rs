@@ -29,61 +29,10 @@ use tempfile::TempDir;
 
 use Kind::{Read as R, Write as W};
 
-/// After this long something that should happen does not.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-const NOW: Option<Duration> = Some(Duration::ZERO);
-const FOR_EVER: Option<Duration> = None;
+mod lock_common;
+use lock_common::{Call, FOR_EVER, NOW, PATIENCE, acquire, ask, hold, request};
 
 // -- Calls of this process ------------------------------------------------------------------
-
-/// A call that wants a lock.
-struct Call {
-    waiter: Arc<Waiter>,
-    outcome: Receiver<Result<Hold, ErrorKind>>,
-}
-
-impl Call {
-    fn outcome(&self) -> Result<Hold, ErrorKind> {
-        self.outcome.recv_timeout(PATIENCE).expect("an answer")
-    }
-
-    fn hold(&self) -> Hold {
-        self.outcome().unwrap_or_else(|error| panic!("the lock: {error:?}"))
-    }
-
-    fn code(&self) -> &'static str {
-        match self.outcome() {
-            Ok(_) => "a lock",
-            Err(error) => error.code(),
-        }
-    }
-
-    fn is_answered(&self) -> bool {
-        match self.outcome.try_recv() {
-            Err(mpsc::TryRecvError::Empty) => false,
-            answer => panic!("answered already: {:?}", answer.map(|outcome| outcome.map(drop))),
-        }
-    }
-}
-
-fn request(path: &Path, kind: Kind, timeout: Option<Duration>) -> Request {
-    Request { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None }
-}
-
-fn ask(request: Request) -> Call {
-    let (tell, outcome) = mpsc::channel();
-    let waiter = lock::acquire(pool(), request, Box::new(move |outcome| drop(tell.send(outcome))));
-    Call { waiter, outcome }
-}
-
-fn acquire(path: &Path, kind: Kind, timeout: Option<Duration>) -> Call {
-    ask(request(path, kind, timeout))
-}
-
-fn hold(path: &Path, kind: Kind) -> Hold {
-    acquire(path, kind, FOR_EVER).hold()
-}
 
 /// Whether the lock can be had at this moment.
 fn is_free(path: &Path, kind: Kind) -> bool {

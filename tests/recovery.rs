@@ -5,7 +5,7 @@
 mod common;
 
 use std::any::Any;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use holdfast::errno::Code;
@@ -55,8 +55,10 @@ fn recover(fs: &SimFs, path: &str, options: Options) -> Vec<Action> {
     actions
 }
 
-fn acts(actions: &[Action]) -> Vec<(&str, Act)> {
-    actions.iter().map(|action| (action.path.to_str().unwrap(), action.act)).collect()
+/// On Windows names are added to a path by the system's separator.
+fn acts(actions: &[Action]) -> Vec<(&'static str, Act)> {
+    let shown = |path: &Path| path.to_str().unwrap().replace(MAIN_SEPARATOR, "/").leak() as &str;
+    actions.iter().map(|action| (shown(&action.path), action.act)).collect()
 }
 
 fn named(fs: &SimFs) -> Vec<Action> {

@@ -223,6 +223,9 @@ fn what_no_transaction_can_be_is_refused() {
     ] {
         assert_eq!(Record::decode(&bad.encode().unwrap()), Err(Damage::Nonsense), "{bad:?}");
     }
+    // With the name of a member behind it this is a share of a server. Elsewhere it is relative.
+    let server = Record { folders: vec![r"\\server".into(), "/b".into()], ..good.clone() };
+    assert_eq!(Record::decode(&server.encode().unwrap()), Err(Damage::Nonsense));
     let mut later = good.encode().unwrap();
     later[8] = 2;
     assert_eq!(Record::decode(&sealed(later)), Err(Damage::Version(2)));

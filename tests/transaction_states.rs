@@ -869,9 +869,9 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let options = transaction::Options { dry_run: true, locks: &locks };
     settle_folder(&fs, "/b".as_ref(), options, &mut report).unwrap();
     assert!(before == (contents(&fs), leftovers(&fs)));
-    let done: Vec<_> =
-        report.iter().map(|said| (said.path.to_str().unwrap(), said.verdict)).collect();
-    assert_eq!(done, [("/b/two", Verdict::RolledForward), ("/a/one", Verdict::RolledForward)]);
+    let done: Vec<_> = report.iter().map(|said| (said.path.as_path(), said.verdict)).collect();
+    let forward = |path| (Path::new(path), Verdict::RolledForward);
+    assert_eq!(done, [forward("/b/two"), forward("/a/one")]);
 }
 
 #[test]

@@ -16,7 +16,9 @@ use std::path::Path;
 use holdfast::errno::Code;
 use holdfast::fs::os::{File, Folder, Os};
 use holdfast::fs::{FileKind, FileSystem, FolderUse};
+use holdfast::json;
 use holdfast::payload::Chunk;
+use holdfast::write::Durability;
 use windows_sys::Win32::Storage::FileSystem::{
     LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx,
 };
@@ -493,6 +495,27 @@ fn a_folder_that_was_opened_for_names_is_synced_through_a_file() {
     Os.sync_folder(&folder, Some(&file)).unwrap();
     Os.sync_folder(&folder, None).unwrap();
     assert_eq!(names(place.path()), ["target"]);
+}
+
+/// Windows flushes only for those who may write, and what a transaction replaces, or an update
+/// leaves as it is, is opened for reading.
+#[test]
+fn a_file_that_is_open_for_reading_is_synced_where_it_may_be_written() {
+    let (place, folder) = place();
+    drop(make(&folder, "file", b"old"));
+    let file = Os.open(&folder, OsStr::new("file")).unwrap();
+    Os.sync_file(&file).unwrap();
+    Os.sync_data(&file).unwrap();
+    Os.sync_folder(&Os.open_folder(place.path(), FolderUse::Names).unwrap(), Some(&file)).unwrap();
+    json::sync_unchanged(&Os, &place.path().join("file"), true, Durability::Full).unwrap();
+    if is_wine() {
+        // Wine looks for the file by the path that it was opened by, and opens what is read-only.
+        return;
+    }
+    fs::rename(place.path().join("file"), place.path().join("moved")).unwrap();
+    Os.sync_file(&file).unwrap();
+    Os.set_mode(&Os.open_to_change(&folder, OsStr::new("moved")).unwrap(), 0o444).unwrap();
+    assert_eq!(code(Os.sync_file(&file)), Code::EPERM);
 }
 
 #[test]

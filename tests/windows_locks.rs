@@ -9,56 +9,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use holdfast::errno::Code;
 use holdfast::error::{Contention, ErrorKind};
-use holdfast::io::pool;
-use holdfast::lock::{self, Hold, Holder, Kind, Request, Waiter};
+use holdfast::lock::{self, Holder, Kind};
 
-/// After this long something that should happen does not.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// As long as something that should not happen is watched for.
-const A_MOMENT: Duration = Duration::from_millis(150);
-
-const NOW: Option<Duration> = Some(Duration::ZERO);
-const FOR_EVER: Option<Duration> = None;
-
-/// A call that wants a lock.
-struct Call {
-    waiter: Arc<Waiter>,
-    outcome: Receiver<Result<Hold, ErrorKind>>,
-}
-
-impl Call {
-    fn outcome(&self) -> Result<Hold, ErrorKind> {
-        self.outcome.recv_timeout(PATIENCE).expect("an answer")
-    }
-
-    fn hold(&self) -> Hold {
-        self.outcome().unwrap_or_else(|error| panic!("the lock: {error:?}"))
-    }
-
-    fn assert_waiting(&self) {
-        std::thread::sleep(A_MOMENT);
-        assert!(matches!(self.outcome.try_recv(), Err(TryRecvError::Empty)), "it waits");
-    }
-}
-
-fn acquire(path: &Path, kind: Kind, timeout: Option<Duration>) -> Call {
-    let (tell, outcome) = mpsc::channel();
-    let request =
-        Request { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None };
-    let waiter = lock::acquire(pool(), request, Box::new(move |outcome| drop(tell.send(outcome))));
-    Call { waiter, outcome }
-}
-
-fn hold(path: &Path, kind: Kind) -> Hold {
-    acquire(path, kind, FOR_EVER).hold()
-}
+mod lock_common;
+use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, PATIENCE, acquire, hold};
 
 /// The answer to those who do not get the lock in time.
 fn refused(call: &Call) -> Contention {

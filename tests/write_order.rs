@@ -520,3 +520,83 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
     assert_eq!(world.succeeded.load(Ordering::SeqCst), 2);
     assert_eq!(world.complaints(), Vec::<String>::new());
 }
+
+/// Takes the outcome of a write.
+struct Told(std::sync::mpsc::Sender<Result<(), Error>>);
+
+impl Client for Told {
+    fn start(&mut self, _: bool) -> bool {
+        true
+    }
+
+    fn stop(&mut self) {}
+
+    fn observer(&self) -> Option<&dyn Observer> {
+        None
+    }
+
+    fn finish(&mut self, outcome: Result<(), Error>) {
+        // The test may have failed.
+        let _ = self.0.send(outcome);
+    }
+}
+
+/// Whoever waits behind a call whose file is being looked for must not wait for ever, either.
+#[test]
+fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else() {
+    const LONG: Duration = Duration::from_secs(20);
+    let world = world(2);
+    world.fs.put_file("/bad/file", b"0").unwrap();
+    let (release, go) = std::sync::mpsc::channel::<()>();
+    let (go, is_asked) = (Mutex::new(go), Arc::new(AtomicUsize::new(0)));
+    let asked = Arc::clone(&is_asked);
+    let panics = move |_: &SimFs, _: &Path| {
+        asked.fetch_add(1, Ordering::SeqCst);
+        let _ = go.lock().unwrap().recv();
+        panic!("not so");
+    };
+    world.fs.inject(Fault::intrude(panics).of(OperationKind::OpenFolder).on("/bad"));
+    let (told, outcomes) = std::sync::mpsc::channel();
+    let (told_other, other) = std::sync::mpsc::channel();
+    let submit = |path: &str, number, told: &std::sync::mpsc::Sender<_>| {
+        let request = request(path, number, Options::default());
+        world.engine.submit(request, None, true, Box::new(Told(told.clone())));
+    };
+    submit("/bad/file", 1, &told);
+    wait_until(|| is_asked.load(Ordering::SeqCst) == 1);
+    // These arrive with it: a write, and something else that wants its turn.
+    submit("/bad/file", 2, &told);
+    let (give_turn, turn) = std::sync::mpsc::channel();
+    world.engine.in_turn(PathBuf::from("/bad/file"), Options::default(), move |lane| {
+        give_turn.send(lane.map(drop)).unwrap();
+    });
+    // And this one is held up, as long as it may be for the same file.
+    submit("/dir/one", 3, &told_other);
+    drop(release);
+    for _ in 0..2 {
+        let error = outcomes.recv_timeout(LONG).expect("nobody answers").unwrap_err();
+        assert!(matches!(&error.kind, ErrorKind::Internal(text) if text == "not so"), "{error}");
+        assert!(!error.committed);
+    }
+    let refused = turn.recv_timeout(LONG).expect("its turn never comes").unwrap_err();
+    assert!(matches!(refused, ErrorKind::Internal(_)), "{refused}");
+    other.recv_timeout(LONG).expect("it is held up for ever").unwrap();
+    // The file is as good as any other from then on.
+    submit("/bad/file", 4, &told);
+    outcomes.recv_timeout(LONG).expect("nobody answers").unwrap();
+    assert_eq!((world.content("/bad/file"), world.content("/dir/one")), (4, 3));
+}
+
+/// It runs on JavaScript's thread, where a panic would end the process.
+#[test]
+fn a_panic_in_a_synchronous_write_is_its_error() {
+    let world = world(2);
+    for kind in [OperationKind::OpenFolder, OperationKind::SyncFile] {
+        world.fs.inject(Fault::intrude(|_, _| panic!("not so")).of(kind));
+        let written = world.engine.write_now(request("/dir/one", 1, Options::default()), None);
+        let error = written.unwrap_err();
+        assert!(matches!(&error.kind, ErrorKind::Internal(text) if text == "not so"), "{error}");
+    }
+    world.engine.write_now(request("/dir/one", 2, Options::default()), None).unwrap();
+    assert_eq!(world.content("/dir/one"), 2);
+}

@@ -28,9 +28,11 @@ const say = (fact) => fs.writeSync(1, `${JSON.stringify(fact)}\n`)
 const filled = (text, size = HUGE) => Buffer.alloc(size, text)
 const pressure = (size = HUGE) => filled(Buffer.from([0xee]), size)
 
-/** Waits until a write has put some of its bytes into its temp file. */
-async function underWay() {
-  while (!temps(folder).some((name) => sizeOf(path.join(folder, name)) > 0)) await setTimeout(1)
+/** Waits until a write has put some of its bytes into its temp file, or `until` settles. */
+async function underWay(until) {
+  let isOver = false
+  until?.finally(() => (isOver = true))
+  while (!isOver && !temps(folder).some((name) => sizeOf(path.join(folder, name)) > 0)) await setTimeout(1)
 }
 
 function sizeOf(file) {
@@ -86,6 +88,18 @@ const takings = {
   },
   resize: (bytes) => bytes.buffer.resize(0),
 }
+
+/** Small writes, each to be made by somebody who has the lock. */
+const underLock = {
+  write: () => load().atomicWrite(target, '"write"'),
+  lockedWrite: () => load().atomicWrite(target, '"locked write"', { lock: true }),
+  update: () => load().updateJsonFile(target, () => 'update'),
+  stream: () => once(load().createAtomicWriteStream(target, { lock: true }).end('"stream"'), 'close'),
+  restore: () => load().restoreBackup(path.join(folder, 'source'), target),
+  folderLock: () => load().atomicWrite(target, '"under a folder"'),
+}
+
+const protocolOf = (way) => (way === 'folderLock' ? 'proper-lockfile' : 'kernel')
 
 const scenes = {
   // -- What keeps a process alive -----------------------------------------------------------
@@ -187,6 +201,22 @@ const scenes = {
     const reused = Array.from({ length: 20 }, () => pressure(LARGE))
     await settled()
     say({ reused: reused.length, isWhole: isOneOf('old 0', filled('new', LARGE)) })
+  },
+
+  async terminatedUnderLock() {
+    await slowedDown()
+    const left = {}
+    for (const way of Object.keys(underLock)) {
+      const thread = worker('worksUnderLock', { way })
+      const ended = once(thread, 'exit')
+      // A thread of holdfast's that nobody has made slow may be done with it already.
+      await underWay(ended)
+      // What is not on its way to its rename by now is not made at all.
+      await setTimeout(50)
+      await thread.terminate()
+      await load().withLock(target, () => void (left[way] = temps(folder).length), { timeout: 60_000, protocol: protocolOf(way) })
+    }
+    say(left)
   },
 
   async terminatedBetweenAttempts() {
@@ -374,6 +404,11 @@ const scenes = {
       process.exit(exits)
     }
     await write
+  },
+
+  async worksUnderLock({ way }) {
+    for (const name of ['source', 'target']) fs.writeFileSync(path.join(folder, name), `"${name}"`)
+    await load().withLock(target, underLock[way], { protocol: protocolOf(way) })
   },
 
   async retriesHuge() {

@@ -138,7 +138,9 @@ impl Port {
             let since = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or_default();
             SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
         });
+        let outcomes = Arc::clone(&environment.outcomes);
         let remove = move || {
+            let _started = outcomes.start(false).ok_or(ErrorKind::Cancelled)?;
             let names = backup::remove(&Os, &place, names, until)?;
             Ok(NativeValue { names: Some(names), ..NativeValue::default() })
         };

@@ -1,7 +1,7 @@
 //! Locks in the protocol of `proper-lockfile`, and the numbers that JavaScript knows them by.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use napi::Either;
@@ -15,6 +15,7 @@ use crate::fs::os::Os;
 use crate::io::{pool, task};
 use crate::lock::Before;
 use crate::lock::lockdir::{self, Hold, Key, Naming, Request, Rules, Waiter};
+use crate::mutex::guard;
 use crate::write::{Durability, make_parents};
 
 /// The locks that one environment holds, each for whoever uses it at the moment. They are given
@@ -38,14 +39,14 @@ impl LockFolders {
         holds.iter().filter_map(key).collect()
     }
 
-    /// Gives everything back, now and from now on.
-    pub(super) fn release_all(&self) {
-        self.close().iter().for_each(|hold| drop(taken(hold)));
+    /// Takes everything out. What comes from now on is given back at once.
+    pub(super) fn take_all(&self) -> Vec<Hold> {
+        self.close().iter().filter_map(|hold| taken(hold)).collect()
     }
 }
 
 fn inner(hold: &Mutex<Option<Hold>>) -> MutexGuard<'_, Option<Hold>> {
-    hold.lock().unwrap_or_else(PoisonError::into_inner)
+    guard(hold)
 }
 
 fn taken(hold: &Mutex<Option<Hold>>) -> Option<Hold> {

@@ -211,7 +211,7 @@ impl Port {
         drop(self.environment.streams.close());
         // Elsewhere they go later, when no handler of the program's runs any more.
         #[cfg(not(unix))]
-        self.environment.folders.release_all();
+        drop(self.environment.folders.take_all());
     }
 }
 
@@ -258,14 +258,15 @@ unsafe extern "C" fn deliver(
 }
 
 /// Runs when the environment ends, while its memory is still there: a worker thread that
-/// is terminated frees its Buffers right after this. Its locks are given back too.
+/// is terminated frees its Buffers right after this. Its locks are given back too, but those
+/// jobs that have begun, and are not waited for here, may be writing under them.
 unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     // SAFETY: the context is kept alive until `free_environment`, which runs later.
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
     environment.outcomes.close(WaitFor::Borrowers);
     drop(environment.streams.close());
-    drop(environment.holds.close());
-    environment.folders.release_all();
+    environment.outcomes.drop_after_jobs(environment.holds.close());
+    environment.outcomes.drop_after_jobs(environment.folders.take_all());
     drop(environment.wals.close());
     drop(environment.replays.close());
 }

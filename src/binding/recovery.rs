@@ -88,12 +88,13 @@ impl Port {
     ) {
         let request = request(path, options);
         let answer = self.recovered(id, request.path.clone());
-        submit(pool(), request, may_change, control_of(control), answer);
+        let outcomes = Arc::clone(&self.environment.outcomes);
+        let start = move || outcomes.start(false);
+        submit(pool(), request, may_change, control_of(control), start, answer);
     }
 
     /// Recovers a file whose lock the caller holds, in its turn among the writes to it. The lock
-    /// with the number `hold`, if there is one, is given back when that is done. One that the caller
-    /// only lends is given back when the environment ends, and that has to wait until it is done.
+    /// with the number `hold`, if there is one, is given back when that is done.
     #[napi]
     pub fn recover_in_turn(
         &self,
@@ -106,8 +107,8 @@ impl Port {
         let request = request(path, options);
         let hold = hold.and_then(|number| self.environment.holds.take(number));
         let answer = self.recovered(id, request.path.clone());
-        let (outcomes, is_lent) = (Arc::clone(&self.environment.outcomes), hold.is_none());
-        let start = move || outcomes.start(is_lent);
+        let outcomes = Arc::clone(&self.environment.outcomes);
+        let start = move || outcomes.start(false);
         submit_in_turn(pool(), request, hold, control_of(control), start, answer);
     }
 }

@@ -156,12 +156,14 @@ impl Port {
         write::engine().in_turn(call.path.clone(), options, move |lane| {
             let started = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| started.is_some());
-            let outcome = match stream {
-                Some(stream) => {
-                    stream.commit(&call.control, call.observer()).map(|()| NativeValue::default())
-                }
-                None => Err(ErrorKind::Cancelled.into()),
-            };
+            let outcome = task::caught(|| {
+                let stream = match (&lane, stream) {
+                    (Ok(_), Some(stream)) => stream,
+                    (Err(kind), _) => return Err(kind.duplicate().into()),
+                    (_, None) => return Err(ErrorKind::Cancelled.into()),
+                };
+                stream.commit(&call.control, call.observer()).map(|()| NativeValue::default())
+            });
             // Whoever is told of the outcome finds the lock free.
             drop((hold, lane, started));
             reply.give(Ok(outcome));

@@ -1,7 +1,9 @@
 //! What one environment has open, by the numbers that JavaScript knows it by.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+
+use crate::mutex::guard;
 
 /// It is empty, and stays so, once the environment ends.
 pub(super) struct Table<T> {
@@ -22,7 +24,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     /// A number that nothing has.

@@ -85,11 +85,13 @@ impl Port {
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
         let first = paths.first().cloned().unwrap_or_default();
         let options = options.map_or_else(Options::default, Options::from);
+        let outcomes = Arc::clone(&environment.outcomes);
         let begin = Begin {
             paths,
             make_dirs: options.make_dirs.then_some(options.durability),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: environment.holds.kinds(&inside),
+            start: Box::new(move || Some(Box::new(outcomes.start(false)?))),
         };
         let operation = Operation::Transaction;
         let answer = move |outcome: begin::Outcomes| {
@@ -120,8 +122,7 @@ impl Port {
     }
 
     /// Changes the files, in the folder of `first` what is decided is decided, and gives the
-    /// locks back. `isLent` says that it works under locks of the caller's, too: they are given
-    /// back when the environment ends, and that has to wait until it is done.
+    /// locks back.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn commit_transaction(
@@ -131,7 +132,6 @@ impl Port {
         parts: &mut TransactionParts,
         options: Option<WriteOptions>,
         holds: Vec<u32>,
-        is_lent: bool,
         control: Option<&Control>,
     ) {
         let environment = Arc::clone(&self.environment);
@@ -144,7 +144,7 @@ impl Port {
             control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         };
         let outcomes = Arc::clone(&environment.outcomes);
-        let start = move || outcomes.start(is_lent);
+        let start = move || outcomes.start(false);
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
             Ok(Ok(())) => environment.outcomes.push(Either::A(id)),
             Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),

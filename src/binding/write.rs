@@ -151,7 +151,8 @@ fn write_now(
         None => Ok(()),
     };
     let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
-    let outcome = match checked.and_then(|()| take_lock(&request)) {
+    // A panic must not come to JavaScript, whose thread this is.
+    let outcome = match checked.and_then(|()| task::caught(|| take_lock(&request))) {
         Ok(_hold) => write::engine().write_now(request, observer),
         Err(kind) => Err(Error {
             kind,

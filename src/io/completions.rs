@@ -1,8 +1,11 @@
 //! The queue on which outcomes travel back to one JavaScript environment.
 
+use std::any::Any;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::mutex::guard;
 
 /// Wakes the JavaScript thread. It is only called while the environment is alive.
 pub type Waker = Box<dyn Fn() + Send>;
@@ -22,6 +25,8 @@ struct State<T> {
     /// Those of the running jobs that use memory of the environment.
     borrowing: usize,
     closed: bool,
+    /// What goes when the last job has stopped.
+    left_to_jobs: Vec<Box<dyn Any + Send>>,
 }
 
 /// Says that a job is running, for as long as it lives.
@@ -47,6 +52,7 @@ impl<T> Default for Completions<T> {
                 running: 0,
                 borrowing: 0,
                 closed: false,
+                left_to_jobs: Vec::new(),
             }),
             stopped: Condvar::new(),
             waker: Mutex::new(None),
@@ -56,13 +62,11 @@ impl<T> Default for Completions<T> {
 
 impl<T> Completions<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
-        // For the same reason.
-        self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.waker)
     }
 
     /// Says how to wake the environment.
@@ -139,6 +143,21 @@ impl<T> Completions<T> {
     }
 }
 
+impl<T> Completions<T> {
+    /// Drops something, such as a lock, as soon as none of the jobs that are running needs it: now,
+    /// if none is. To be called when the environment has ended, and no other job can start.
+    pub fn drop_after_jobs(&self, what: impl Send + 'static) {
+        let mut state = self.lock();
+        if state.running > 0 {
+            state.left_to_jobs.push(Box::new(what));
+        } else {
+            // Not under the lock: a lock that is given back leads to its next holder.
+            drop(state);
+            drop(what);
+        }
+    }
+}
+
 impl<T> Drop for Started<T> {
     fn drop(&mut self) {
         let mut state = self.completions.lock();
@@ -147,5 +166,11 @@ impl<T> Drop for Started<T> {
         if state.closed {
             self.completions.stopped.notify_all();
         }
+        let left = match state.running {
+            0 => mem::take(&mut state.left_to_jobs),
+            _ => Vec::new(),
+        };
+        drop(state);
+        drop(left);
     }
 }

@@ -16,6 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::mutex::guard;
+
 /// A piece of work. It says itself what came of it; see [`super::Completions`].
 pub type Job = Box<dyn FnOnce() + Send>;
 
@@ -193,8 +195,7 @@ impl Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     /// Makes a call. Not under the lock: whoever wakes would run into it.

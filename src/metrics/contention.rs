@@ -9,10 +9,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::Reading;
+use crate::mutex::guard;
 
 /// How many files are remembered.
 pub const MOST: usize = 64;
@@ -48,8 +49,7 @@ impl Contention {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Waits>> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.places)
     }
 
     /// A call has waited for so long, whatever came of it.

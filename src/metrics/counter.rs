@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::figures::Reading;
+use crate::mutex::guard;
 
 /// A number that grows.
 pub struct Counter(AtomicU64);
@@ -35,8 +36,7 @@ impl Failures {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.counts)
     }
 
     /// Counts one.

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::SystemTime;
 
 use super::sweep;
 use crate::fs::FileId;
 use crate::fs::os::Os;
 use crate::io::{pool, task};
+use crate::mutex::guard;
 use crate::write;
 
 /// The folders that have been written to since they were to be swept.
@@ -22,8 +23,7 @@ pub fn sweep_on_first_write(is_wanted: bool) {
 /// Sweeps a folder, on a thread of its own and in nobody's way. What cannot be done there is
 /// left for a recovery that somebody waits for.
 fn entered(folder: FileId, path: &Path) {
-    // Nothing that runs under this lock can panic.
-    if !SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(folder) {
+    if !guard(&SEEN).insert(folder) {
         return;
     }
     let path = path.to_owned();

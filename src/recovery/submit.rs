@@ -29,15 +29,18 @@ pub enum Outcome {
 }
 
 /// Does what can be done without the lock of a file that is named: everything in a folder, and
-/// everything if `may_change` says that no lock is wanted.
-pub fn submit(
+/// everything if `may_change` says that no lock is wanted. `start` declares that it starts, which
+/// lasts until what it gives is dropped; `None` when nobody is left to wait for it.
+pub fn submit<G>(
     pool: &Pool,
     request: Request,
     may_change: bool,
     control: Arc<Control>,
+    start: impl FnOnce() -> Option<G> + Send + 'static,
     answer: impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static,
 ) {
     let work = move || {
+        let _started = start().ok_or(ErrorKind::Cancelled)?;
         if may_change {
             let no_lock =
                 |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
@@ -69,8 +72,7 @@ pub fn submit(
 
 /// The same for a file that is named and has to change, in its turn among the writes to it. Its
 /// lock, if the caller does not hold it otherwise, is `hold`, and is given back before the
-/// answer. `start` declares that it starts, which lasts until what it gives is dropped; `None` when
-/// nobody is left to wait for it.
+/// answer.
 pub fn submit_in_turn<G: 'static>(
     pool: &Pool,
     request: Request,
@@ -81,6 +83,13 @@ pub fn submit_in_turn<G: 'static>(
 ) {
     let (own_pool, answer) = (pool.clone(), task::Answer::new(answer));
     engine().in_turn(request.path.clone(), Options::default(), move |lane| {
+        let lane = match lane {
+            Ok(lane) => lane,
+            Err(kind) => {
+                drop(hold);
+                return answer.give(Err(kind));
+            }
+        };
         // Both are given back with the step, before anybody is told.
         let under = (hold, lane);
         let mut start = Some(start);
@@ -103,6 +112,8 @@ pub fn submit_in_turn<G: 'static>(
         let answer = task::Answer::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {
             answer.give(outcome.and_then(|done| done).map(Outcome::Done));
         });
-        task::repeat_here(&own_pool, step, answer);
+        // It is one step.
+        let listen = |_: task::Wake| ();
+        task::repeat_here(&own_pool, step, listen, answer);
     });
 }

@@ -10,11 +10,12 @@
 //! name others, too, whose locks are not held. Then all are given back and taken anew with
 //! those, in the same order.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::claim::unfinished;
@@ -25,6 +26,7 @@ use crate::fs::os::Os;
 use crate::io::Pool;
 use crate::io::task::Answer;
 use crate::lock::{self, Hold, Key, Kind, Waiter};
+use crate::mutex::guard;
 use crate::target;
 use crate::write::{Durability, make_parents};
 
@@ -41,7 +43,13 @@ pub struct Begin {
     pub timeout: Option<Duration>,
     /// The locks that the caller holds already.
     pub inside: Vec<(Key, Kind)>,
+    /// Declares that files may be changed from now on.
+    pub start: Start,
 }
+
+/// Declares that something begins, which lasts until what this gives is dropped; `None` when
+/// nobody is left to wait for it, and with them the locks that they hold.
+pub type Start = Box<dyn Fn() -> Option<Box<dyn Any + Send>> + Send>;
 
 /// What comes of it.
 pub struct Begun {
@@ -76,7 +84,7 @@ struct State {
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     /// Ends the wait, unless it is over already.
@@ -121,6 +129,7 @@ pub fn begin(
         make_dirs: begin.make_dirs,
         others: Vec::new(),
         inside: begin.inside.into_iter().collect(),
+        changes: begin.start,
         timeout: begin.timeout,
         deadline: begin.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         waiting: Arc::clone(&waiting),
@@ -143,6 +152,7 @@ struct Round {
     /// Files of a transaction that has to be settled first.
     others: Vec<PathBuf>,
     inside: HashMap<Key, Kind>,
+    changes: Start,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     waiting: Arc<Waiting>,
@@ -253,6 +263,7 @@ impl Round {
 
     /// Settles what others have left, with all locks held.
     fn settle(mut self) {
+        let Some(_started) = (self.changes)() else { return self.fail(ErrorKind::Cancelled, None) };
         let mut wanted: BTreeMap<PathBuf, HashSet<OsString>> = BTreeMap::new();
         for path in &self.paths {
             match target::resolve(&Os, path, true, FolderUse::Names) {

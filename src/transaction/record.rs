@@ -285,8 +285,11 @@ fn is_file_name(name: &OsStr) -> bool {
     !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(is_special)
 }
 
+/// Whether it is a path from the root, to which a name can be added: on Windows `\\server` becomes
+/// another place by that.
 fn is_folder_path(path: &Path) -> bool {
-    path.has_root() && !path.as_os_str().as_encoded_bytes().contains(&0)
+    let is_left = path.join("name").parent() == Some(path);
+    path.has_root() && is_left && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 const _: () = assert!(HEADER == 52, "the header that is documented");

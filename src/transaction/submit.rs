@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitError, Part};
 use crate::error::{Error, ErrorKind, Operation};
@@ -11,7 +11,8 @@ use crate::io::Pool;
 use crate::io::task::{self, Step};
 use crate::lock::Hold;
 use crate::metrics::METRICS;
-use crate::write::{Control, Lane, Next, Options, after_failure_of, engine};
+use crate::mutex::guard;
+use crate::write::{AttemptError, Control, Lane, Next, Options, after_failure_of, engine};
 
 /// A transaction that is to be committed.
 pub struct Commit {
@@ -41,16 +42,30 @@ pub fn submit<G: 'static>(
     let answer = task::Answer::new(answer);
     in_turns(pool, paths, &options, move |lanes| {
         let Commit { first, parts, options, holds, control } = commit;
+        let lanes = match lanes {
+            Ok(lanes) => lanes,
+            Err(kind) => {
+                drop(holds);
+                return answer.give(Err(kind));
+            }
+        };
         // Both are given back with the step, before anybody is told.
         let under = (lanes, holds);
+        let listen = control.listener();
         let mut number = 1;
         let step = move || {
             let _ = &under;
-            let outcome = match start() {
-                Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
-                None => {
-                    Err(CommitError::from(crate::write::AttemptError::from(ErrorKind::Cancelled)))
+            let cancelled = || CommitError::from(AttemptError::from(ErrorKind::Cancelled));
+            let outcome = match number > 1 && control.is_cancelled() {
+                // In the pause before this attempt, which is not made.
+                true => {
+                    number -= 1;
+                    Err(cancelled())
                 }
+                false => match start() {
+                    Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
+                    None => Err(cancelled()),
+                },
             };
             let Err(CommitError { error, path }) = outcome else {
                 METRICS.transactions.ended(parts.len(), Ok(()));
@@ -68,18 +83,19 @@ pub fn submit<G: 'static>(
                 }
             }
         };
-        task::repeat_here(&own_pool, step, answer);
+        task::repeat_here(&own_pool, step, listen, answer);
     });
 }
 
-/// Calls `go` when all that was asked for before, for any of these files, is done.
+/// Calls `go` when all that was asked for before, for any of these files, is done; or tells it
+/// why that cannot be known.
 ///
 /// Two that want the same files cannot wait for each other here: they hold the files' locks.
 fn in_turns(
     pool: &Pool,
     paths: Vec<PathBuf>,
     options: &Options,
-    go: impl FnOnce(Vec<Lane<Os>>) + Send + 'static,
+    go: impl FnOnce(Result<Vec<Lane<Os>>, ErrorKind>) + Send + 'static,
 ) {
     // Where names that differ in case share a lane, nobody may wait for it twice.
     let is_caseless = cfg!(any(windows, target_os = "macos", target_os = "ios"));
@@ -89,7 +105,7 @@ fn in_turns(
         .filter(|path| !is_caseless || known.insert(path.to_string_lossy().to_lowercase()))
         .collect();
     if paths.is_empty() {
-        let _ = pool.submit(Box::new(move || go(Vec::new())));
+        let _ = pool.submit(Box::new(move || go(Ok(Vec::new()))));
         return;
     }
     let missing = paths.len();
@@ -97,16 +113,26 @@ fn in_turns(
     for path in paths {
         let gathered = Arc::clone(&gathered);
         engine().in_turn(path, options.clone(), move |lane| {
-            let mut all = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            all.lanes.push(lane);
+            let mut all = guard(&gathered);
+            let refused = match lane {
+                Ok(lane) => {
+                    all.lanes.push(lane);
+                    None
+                }
+                Err(kind) => Some(kind),
+            };
             all.missing -= 1;
-            if all.missing > 0 {
+            if all.missing > 0 && refused.is_none() && all.go.is_some() {
                 return;
             }
             let (lanes, go) = (std::mem::take(&mut all.lanes), all.go.take());
+            // Not under the lock: a lane that is left leads to whoever comes next there.
             drop(all);
             if let Some(go) = go {
-                go(lanes);
+                go(match refused {
+                    Some(kind) => Err(kind),
+                    None => Ok(lanes),
+                });
             }
         });
     }

@@ -137,7 +137,7 @@ pub(super) fn open<F: FileSystem + Clone>(
     let mut sealed = Vec::new();
     let mut trailing = Vec::new();
     for number in numbers.range(checkpoint.first_segment..) {
-        scan.expect(expected, *number)?;
+        scan.note_missing(expected, *number)?;
         expected = number.saturating_add(1);
         if let Some((segment, tail)) = scan.sealed(fs, &folder, *number)? {
             sealed.push(segment);
@@ -294,7 +294,7 @@ impl Scan<'_> {
     }
 
     /// Notes the segments that are missing before this one.
-    fn expect(&mut self, expected: u64, number: u64) -> Result<(), ErrorKind> {
+    fn note_missing(&mut self, expected: u64, number: u64) -> Result<(), ErrorKind> {
         if number > expected {
             let file = segments::sealed(expected);
             self.damaged(DamageKind::Missing, &file, (0, 0), "the segment is not there")?;
@@ -347,7 +347,7 @@ impl Scan<'_> {
             self.damaged(DamageKind::Misplaced, name, (0, length), reason)?;
             return Ok(Current::Unusable);
         }
-        self.expect(expected, number)?;
+        self.note_missing(expected, number)?;
         let found = self.scan(fs, &mut reader, name, is_current)?;
         let length = reader.length(fs)?;
         Ok(Current::Usable { reader, found, length })

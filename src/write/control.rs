@@ -1,9 +1,11 @@
 //! The caller's way to cancel a write that is under way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::error::ErrorKind;
+use crate::io::task::Wake;
+use crate::mutex::guard;
 
 /// Shared between a write and whoever may cancel it.
 #[derive(Default)]
@@ -15,14 +17,13 @@ pub struct Control {
     kept: Mutex<Option<Box<dyn Send>>>,
 }
 
-type Wake = Box<dyn Fn() + Send>;
-
 impl Control {
     /// Asks the write to stop. It takes effect at the next check, of which the last is
     /// immediately before the rename; a write that is past it stands.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
-        if let Some(wake) = self.wake.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let wake = guard(&self.wake).take();
+        if let Some(wake) = wake {
             wake();
         }
     }
@@ -35,25 +36,31 @@ impl Control {
     /// that take turns at one file can share their syncs. But a write that is synced together
     /// with others may have to be made again, and keeps what it was given until that is over.
     pub fn keep(&self, what: Box<dyn Send>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+        *guard(&self.kept) = Some(what);
     }
 
     /// Drops what was kept.
     pub(super) fn let_go(&self) {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let kept = guard(&self.kept).take();
         // Not under the lock: a lock that is given back may lead to its next holder.
         drop(kept);
     }
 
     /// Says how to wake the write should it be cancelled while it waits.
-    pub(super) fn on_cancel(&self, wake: Wake) {
-        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+    pub(crate) fn on_cancel(&self, wake: Wake) {
+        *guard(&self.wake) = Some(wake);
         if self.is_cancelled() {
             self.cancel();
         }
     }
 
-    pub(super) fn is_cancelled(&self) -> bool {
+    /// What takes the end of a pause in the work that this cancels.
+    pub(crate) fn listener(self: &Arc<Control>) -> impl Fn(Wake) + Clone + Send + 'static {
+        let control = Arc::clone(self);
+        move |wake| control.on_cancel(wake)
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::SeqCst)
     }
 

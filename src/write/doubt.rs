@@ -4,16 +4,16 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use crate::fs::{FileId, FileSystem, FolderUse};
+use crate::mutex::guard;
 use crate::target;
 
 static DOUBTFUL: LazyLock<Mutex<HashSet<FileId>>> = LazyLock::new(Mutex::default);
 
 fn doubtful() -> MutexGuard<'static, HashSet<FileId>> {
-    // Nothing that runs under this lock can panic and leave it half changed.
-    DOUBTFUL.lock().unwrap_or_else(PoisonError::into_inner)
+    guard(&DOUBTFUL)
 }
 
 /// Notes that this process could not make a file durable.

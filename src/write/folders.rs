@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 
 use super::Durability;
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileId, FileSystem, FolderUse, uninterrupted};
 use crate::io::blocking;
+use crate::mutex::guard;
 
 /// Makes the folders above `path` that do not exist. Under [`Durability::Full`] each one
 /// is durable before this returns, those included that another thread of this process
@@ -70,7 +71,7 @@ fn make_durable<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
     if synced.is_err() && is_new && uninterrupted(|| fs.remove_folder(folder)).is_err() {
         // The error that is reported is the first one, whatever comes of this.
         if let Ok(id) = id_of(fs, folder) {
-            lock(&DOUBTFUL).insert(id);
+            guard(&DOUBTFUL).insert(id);
         }
     }
     synced
@@ -83,15 +84,15 @@ static DOUBTFUL: LazyLock<Mutex<HashSet<FileId>>> = LazyLock::new(Mutex::default
 /// Removes the folders from a path whose names are not durable, to be made anew. One that
 /// cannot be removed fails the write.
 fn remove_doubtful<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> {
-    if lock(&DOUBTFUL).is_empty() {
+    if guard(&DOUBTFUL).is_empty() {
         return Ok(());
     }
     for folder in folder.ancestors() {
         let Ok(id) = id_of(fs, folder) else { continue };
-        if lock(&DOUBTFUL).contains(&id) {
+        if guard(&DOUBTFUL).contains(&id) {
             uninterrupted(|| fs.remove_folder(folder))
                 .map_err(|_| Failure::at("fsync", folder, Code::EIO.error()))?;
-            lock(&DOUBTFUL).remove(&id);
+            guard(&DOUBTFUL).remove(&id);
         }
     }
     Ok(())
@@ -100,11 +101,6 @@ fn remove_doubtful<F: FileSystem>(fs: &F, folder: &Path) -> Result<(), Failure> 
 fn id_of<F: FileSystem>(fs: &F, folder: &Path) -> std::io::Result<FileId> {
     let folder = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))?;
     uninterrupted(|| fs.folder_metadata(&folder)).map(|metadata| metadata.id)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Makes the name of a folder in its parent durable.
@@ -140,7 +136,7 @@ struct Turn {
 impl Turn {
     fn on(device: u64) -> Turn {
         let mut busy = FREED
-            .wait_while(lock(&BUSY), |busy| busy.contains(&device))
+            .wait_while(guard(&BUSY), |busy| busy.contains(&device))
             .unwrap_or_else(PoisonError::into_inner);
         busy.push(device);
         Turn { device }
@@ -149,7 +145,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        lock(&BUSY).retain(|device| *device != self.device);
+        guard(&BUSY).retain(|device| *device != self.device);
         FREED.notify_all();
     }
 }

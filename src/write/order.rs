@@ -137,10 +137,7 @@ impl<T: Merge> Order<T> {
 
     /// Puts the calls that arrived for `path` into the lane of their file.
     pub(super) fn place(&mut self, path: &Path, key: &Key) {
-        let group = self.arriving.remove(path).unwrap_or_default();
-        if let Some(first) = group.first() {
-            self.unplaced.remove(&first.number);
-        }
+        let (group, _) = self.take_group(path);
         let lane = self.lanes.entry(key.clone()).or_default();
         if !lane.paths.iter().any(|known| known == path) {
             lane.paths.push(path.to_owned());
@@ -158,8 +155,7 @@ impl<T: Merge> Order<T> {
         let lane = self.lanes.entry(key.clone()).or_default();
         let mut superseded = lane.take_if(|entry| entry.item.is_write());
         lane.waiting.push_back(Entry { number, item });
-        let group = self.arriving.remove(path).unwrap_or_default();
-        let until = group.first().and_then(|first| self.unplaced.remove(&first.number));
+        let (group, until) = self.take_group(path);
         let (writes, others): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|entry| entry.item.is_write());
         superseded.extend(writes.into_iter().map(|entry| entry.item));
@@ -168,6 +164,18 @@ impl<T: Merge> Order<T> {
             self.arriving.insert(path.to_owned(), others);
         }
         superseded
+    }
+
+    /// Takes the calls out that arrived for `path`, whose file nobody will find.
+    pub(super) fn take_arriving(&mut self, path: &Path) -> Vec<T> {
+        self.take_group(path).0.into_iter().map(|entry| entry.item).collect()
+    }
+
+    /// The calls that are arriving for `path`, and how long they would have been waited for.
+    fn take_group(&mut self, path: &Path) -> (Vec<Entry<T>>, Option<Instant>) {
+        let group = self.arriving.remove(path).unwrap_or_default();
+        let until = group.first().and_then(|first| self.unplaced.remove(&first.number));
+        (group, until)
     }
 
     /// Takes out everything that nobody has begun: what is arriving, and what waits in lanes

@@ -4,8 +4,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::mutex::guard;
 
 /// Rounds of work that is cheaper for many than for one. Whoever comes while a round is under
 /// way belongs to the next, so the slower the disk, the more go together. A lone one goes at
@@ -41,7 +43,7 @@ impl<K: Eq + Hash, T> Rounds<K, T> {
     /// Comes along. `is_last` says, when this one is counted as here, whether nobody else is
     /// coming.
     pub(super) fn join(&self, key: K, item: T, is_last: impl FnOnce() -> bool) -> Duty<T> {
-        let mut rounds = lock(&self.rounds);
+        let mut rounds = guard(&self.rounds);
         let is_last = is_last();
         let round =
             rounds.entry(key).or_insert_with(|| Round { waiting: vec![], is_under_way: false });
@@ -56,7 +58,7 @@ impl<K: Eq + Hash, T> Rounds<K, T> {
 
     /// Does not wait for others any longer.
     pub(super) fn begin(&self, key: &K) -> Duty<T> {
-        match lock(&self.rounds).get_mut(key) {
+        match guard(&self.rounds).get_mut(key) {
             Some(round) if !round.is_under_way => round.begin(),
             _ => Duty::Nothing,
         }
@@ -64,7 +66,7 @@ impl<K: Eq + Hash, T> Rounds<K, T> {
 
     /// Ends a round. The next consists of those who have come meanwhile.
     pub(super) fn next(&self, key: &K, is_anybody_coming: impl FnOnce() -> bool) -> Duty<T> {
-        let mut rounds = lock(&self.rounds);
+        let mut rounds = guard(&self.rounds);
         let Some(round) = rounds.get_mut(key) else { return Duty::Nothing };
         round.is_under_way = false;
         if round.waiting.is_empty() {
@@ -104,7 +106,7 @@ impl<T> Admission<T> {
 
     /// Gives the item back if it may go on now, and keeps it until there is room otherwise.
     pub(super) fn enter(&self, device: u64, item: T) -> Option<T> {
-        let mut devices = lock(&self.devices);
+        let mut devices = guard(&self.devices);
         let device =
             devices.entry(device).or_insert_with(|| Device { inside: 0, outside: VecDeque::new() });
         if device.inside < self.most {
@@ -117,7 +119,7 @@ impl<T> Admission<T> {
 
     /// Makes room. Whoever is given may go on in its stead.
     pub(super) fn leave(&self, device: u64) -> Option<T> {
-        let mut devices = lock(&self.devices);
+        let mut devices = guard(&self.devices);
         let place = devices.get_mut(&device)?;
         let next = place.outside.pop_front();
         if next.is_none() {
@@ -132,7 +134,7 @@ impl<T> Admission<T> {
     /// Takes those out of all that wait for which this is so.
     pub(super) fn take_if(&self, mut is_so: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
-        for device in lock(&self.devices).values_mut() {
+        for device in guard(&self.devices).values_mut() {
             let all = std::mem::take(&mut device.outside);
             let (so, others): (Vec<T>, Vec<T>) = all.into_iter().partition(|item| is_so(item));
             device.outside = others.into();
@@ -174,20 +176,20 @@ const HALF_LIFE: Duration = Duration::from_secs(1);
 
 impl Costs {
     pub(super) fn alone_took(&self, device: u64, took: Duration) {
-        let mut costs = lock(&self.0);
+        let mut costs = guard(&self.0);
         let cost = costs.entry(device).or_default();
         cost.alone = Some(cost.alone.map_or(took, |before| smoothed(before, took)));
     }
 
     pub(super) fn whole_took(&self, device: u64, took: Duration) {
-        let mut costs = lock(&self.0);
+        let mut costs = guard(&self.0);
         let cost = costs.entry(device).or_default();
         let before = cost.whole.map_or(took, |(before, _)| before);
         cost.whole = Some((smoothed(before, took), Instant::now()));
     }
 
     fn of(&self, device: u64) -> Cost {
-        lock(&self.0).get(&device).copied().unwrap_or_default()
+        guard(&self.0).get(&device).copied().unwrap_or_default()
     }
 
     /// How long a sync may wait for others who are coming: no longer than it takes itself.
@@ -218,11 +220,6 @@ impl Costs {
 /// A mean in which what is new has the weight of a quarter.
 fn smoothed(before: Duration, new: Duration) -> Duration {
     (before * 3 + new) / 4
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -286,7 +283,7 @@ mod tests {
         assert!(!costs.whole_pays(1, 500));
         let long_ago = Instant::now().checked_sub(Duration::from_secs(3600));
         let long_ago = long_ago.unwrap_or_else(Instant::now);
-        lock(&costs.0).entry(1).or_default().whole = Some((Duration::from_secs(5), long_ago));
+        guard(&costs.0).entry(1).or_default().whole = Some((Duration::from_secs(5), long_ago));
         assert!(costs.whole_pays(1, 500), "an hour later");
         assert!(costs.whole_pays(2, 2), "another device");
     }

@@ -20,4 +20,4 @@ mod windows;
 #[cfg(windows)]
 pub use windows::{File, Folder, Os};
 #[cfg(windows)]
-pub(crate) use windows::{code_of_raw, raw_of_code};
+pub(crate) use windows::{check, code_of_raw, overlapped, raw_of_code};

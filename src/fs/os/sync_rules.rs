@@ -22,9 +22,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 
 use crate::fs::SyncRules;
+use crate::mutex::guard;
 
 /// ext2, ext3 and ext4 have the same number.
 pub(super) const EXT: u64 = 0xEF53;
@@ -51,7 +52,7 @@ static SYNCFS_REPORTS: LazyLock<bool> = LazyLock::new(|| {
 /// The rules of the file system of an open file on `device`.
 pub(super) fn sync_rules(file: BorrowedFd<'_>, device: u64) -> SyncRules {
     let Ok(found) = rustix::fs::fstatvfs(file) else { return SyncRules::default() };
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = guard(&KNOWN);
     let rules = known.entry((device, found.f_fsid));
     *rules.or_insert_with(|| {
         let kind = Kind::of(file, device).unwrap_or(Kind::Other);

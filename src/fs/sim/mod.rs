@@ -83,12 +83,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use self::disk::{Body, Disk, HandleUse, Names};
 use crate::errno::Code;
 use crate::fs::Metadata;
+use crate::mutex::guard;
 
 mod content;
 mod crash;
@@ -181,7 +182,7 @@ impl SimFs {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.shared)
     }
 
     /// Who the process is from now on. 0 is root, who may do anything.

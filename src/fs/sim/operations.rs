@@ -166,6 +166,20 @@ impl SimFs {
         self.operate(kind, subject, ignored, |disk, _| effect(disk, number), no_damage)
     }
 
+    /// An operation that brings something open to the disk. `failed` is what comes of it otherwise.
+    fn sync(
+        &self,
+        kind: OperationKind,
+        handle: &Handle,
+        effect: impl FnOnce(&mut Disk, u64) -> io::Result<()>,
+        failed: impl FnOnce(&mut Disk, u64),
+    ) -> io::Result<()> {
+        let number = handle.number;
+        let subject = |disk: &Disk| (handle_path(disk, number), String::new());
+        let failed = |disk: &mut Disk| failed(disk, number);
+        self.operate(kind, subject, Some(()), |disk, _| effect(disk, number), failed)
+    }
+
     fn handle(&self, number: u64) -> Handle {
         Handle { fs: self.clone(), number }
     }
@@ -360,25 +374,11 @@ impl FileSystem for SimFs {
     }
 
     fn sync_file(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::SyncFile,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_file(number),
-            |disk| disk.sync_file_failed(number),
-        )
+        self.sync(OperationKind::SyncFile, &file.0, Disk::sync_file, Disk::sync_file_failed)
     }
 
     fn sync_data(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::SyncData,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_data(number),
-            |disk| disk.sync_file_failed(number),
-        )
+        self.sync(OperationKind::SyncData, &file.0, Disk::sync_data, Disk::sync_file_failed)
     }
 
     fn rename(
@@ -408,13 +408,11 @@ impl FileSystem for SimFs {
     }
 
     fn sync_folder(&self, folder: &SimFolder, file: Option<&SimFile>) -> io::Result<()> {
-        let number = folder.0.number;
-        self.operate(
+        self.sync(
             OperationKind::SyncFolder,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.sync_folder(number, file.is_some()),
-            |disk| disk.sync_folder_failed(number),
+            &folder.0,
+            |disk, folder| disk.sync_folder(folder, file.is_some()),
+            Disk::sync_folder_failed,
         )
     }
 
@@ -423,25 +421,16 @@ impl FileSystem for SimFs {
     }
 
     fn begin_write_back(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
-            OperationKind::BeginWriteBack,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            // A disk may write at any time: it changes nothing that could be relied on.
-            |_, _| Ok(()),
-            |disk| disk.sync_file_failed(number),
-        )
+        // A disk may write at any time: it changes nothing that could be relied on.
+        self.sync(OperationKind::BeginWriteBack, &file.0, |_, _| Ok(()), Disk::sync_file_failed)
     }
 
     fn await_write_back(&self, file: &SimFile) -> io::Result<()> {
-        let number = file.0.number;
-        self.operate(
+        self.sync(
             OperationKind::AwaitWriteBack,
-            |disk| (handle_path(disk, number), String::new()),
-            Some(()),
-            |disk, _| disk.await_write_back(number),
-            |disk| disk.sync_file_failed(number),
+            &file.0,
+            Disk::await_write_back,
+            Disk::sync_file_failed,
         )
     }
 

@@ -15,10 +15,10 @@ use windows_sys::Win32::Foundation::{ERROR_IO_PENDING, ERROR_LOCK_VIOLATION};
 use windows_sys::Win32::Storage::FileSystem::{
     LOCK_FILE_FLAGS, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, UnlockFileEx,
 };
-use windows_sys::Win32::System::IO::{OVERLAPPED, OVERLAPPED_0, OVERLAPPED_0_0};
+use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::{Offset, Part};
-use crate::fs::os::Folder;
+use crate::fs::os::{Folder, check, overlapped};
 use crate::lock::Kind;
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
@@ -122,17 +122,7 @@ fn flags(kind: Kind) -> LOCK_FILE_FLAGS {
 }
 
 fn place(part: Part) -> OVERLAPPED {
-    let offset = part.offset();
-    OVERLAPPED {
-        Anonymous: OVERLAPPED_0 {
-            Anonymous: OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 },
-        },
-        ..OVERLAPPED::default()
-    }
-}
-
-fn check(succeeded: windows_sys::core::BOOL) -> io::Result<()> {
-    if succeeded == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    overlapped(part.offset().cast_unsigned())
 }
 
 /// Both numbers are documented for a lock that is not to be had at once.

@@ -9,17 +9,18 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, mpsc};
 use std::time::Instant;
 
 use super::order::{self, Key, Merge, Order};
 use super::sharing::{Admission, Costs, Rounds};
 use super::{Control, Observer, Options, Request, Staged};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::fs::{FileId, FileSystem, uninterrupted};
-use crate::io::{Pool, pool};
+use crate::io::{Pool, pool, task};
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::target::{self, Target};
 
 mod running;
@@ -86,8 +87,9 @@ fn most_drafts(most_open_files: u64) -> usize {
 /// What waits in a lane.
 enum Item<F: FileSystem + Clone> {
     Write(Write),
-    /// Something else that takes its turn, and has the lane until it drops it.
-    Turn(Box<dyn FnOnce(Lane<F>) + Send>),
+    /// Something else that takes its turn, and has the lane until it drops it; or is told why it
+    /// has no turn.
+    Turn(Box<dyn FnOnce(Result<Lane<F>, ErrorKind>) + Send>),
 }
 
 impl<F: FileSystem + Clone> Merge for Item<F> {
@@ -114,6 +116,16 @@ impl<F: FileSystem + Clone> Item<F> {
         match self {
             Item::Write(write) => Some(write),
             Item::Turn(_) => None,
+        }
+    }
+
+    /// Tells whoever asked for it that it cannot be done.
+    fn refuse(self, reason: &ErrorKind) {
+        match self {
+            Item::Write(mut write) => {
+                write.reply.answer(Err(write.reply.error(reason.duplicate())));
+            }
+            Item::Turn(turn) => turn(Err(reason.duplicate())),
         }
     }
 }
@@ -178,12 +190,13 @@ impl<F: FileSystem + Clone> Engine<F> {
     }
 
     /// Calls `turn` when all that was asked for before, for the file at `path`, is done. What
-    /// is asked for later waits until the lane is dropped.
+    /// is asked for later waits until the lane is dropped. If it cannot be found out which file
+    /// that is, `turn` is told why.
     pub fn in_turn(
         &self,
         path: PathBuf,
         options: Options,
-        turn: impl FnOnce(Lane<F>) + Send + 'static,
+        turn: impl FnOnce(Result<Lane<F>, ErrorKind>) + Send + 'static,
     ) {
         self.arrive(path, options, Item::Turn(Box::new(turn)));
     }
@@ -200,7 +213,16 @@ impl<F: FileSystem + Clone> Engine<F> {
         observer: Option<&dyn Observer>,
     ) -> Result<(), Error> {
         let (begun, durability) = (Instant::now(), request.options.durability);
-        let (key, _) = self.find(&request.path, &request.options);
+        let failed = |kind| Error {
+            kind,
+            operation: Operation::AtomicWrite,
+            path: request.path.clone(),
+            attempts: 1,
+            exhausted: false,
+            committed: false,
+        };
+        // A panic must not come to JavaScript, whose thread this is.
+        let (key, _) = self.find(&request.path, &request.options).map_err(failed)?;
         let (give, take) = mpsc::channel();
         let turn = Item::Turn(Box::new(move |lane| {
             // Whoever is to take it waits a few lines below.
@@ -208,7 +230,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         }));
         let superseded = self.order().supersede(&request.path, &key, turn);
         let mut superseded: Vec<_> = superseded.into_iter().filter_map(Item::into_write).collect();
-        let paused = lock(&self.shared.paused).remove(&key);
+        let paused = guard(&self.shared.paused).remove(&key);
         if let Some(paused) = paused {
             superseded.splice(0..0, paused.into_writes());
         }
@@ -223,7 +245,8 @@ impl<F: FileSystem + Clone> Engine<F> {
         // It answers for them, so it has to be as durable as they were to be.
         let levels = superseded.iter().map(|write| write.request.options.durability);
         request.options.durability = levels.fold(request.options.durability, Ord::max);
-        let outcome = super::run(&self.shared.fs, &request, &Control::default(), observer);
+        let run = || Ok(super::run(&self.shared.fs, &request, &Control::default(), observer));
+        let outcome = task::caught(run).unwrap_or_else(|kind| Err(failed(kind)));
         for write in superseded {
             write.merged();
             write.answer_like(&outcome);
@@ -235,7 +258,7 @@ impl<F: FileSystem + Clone> Engine<F> {
     }
 
     fn order(&self) -> MutexGuard<'_, Order<Item<F>>> {
-        lock(&self.shared.order)
+        guard(&self.shared.order)
     }
 
     fn arrive(&self, path: PathBuf, options: Options, item: Item<F>) {
@@ -276,30 +299,49 @@ impl<F: FileSystem + Clone> Engine<F> {
     /// Finds the lane of the calls that have arrived for a path, and starts what may start.
     fn place(&self, path: &Path, options: &Options, coming: Coming<F>) {
         self.order().look_for(path);
-        let (key, target) = self.find(path, options);
+        let (key, target) = match self.find(path, options) {
+            Ok(found) => found,
+            Err(reason) => return self.refuse(path, &reason),
+        };
         let mut order = self.order();
         order.place(path, &key);
         let released = order.released();
         let group = self.start(order, &key);
-        for key in released {
-            self.bring_on(move |engine, coming| engine.go_on(&key, Some(coming)));
-        }
+        self.bring_lanes_on(released);
         if let Some(group) = group {
             let found = target.map(|target| (target, options.clone()));
             self.launch(key, group, found, Some(coming));
         }
     }
 
-    /// Which lane a path leads to, and the target if it was found.
-    fn find(&self, path: &Path, options: &Options) -> (Key, Option<Target<F>>) {
+    /// Tells the calls that have arrived for a path why it cannot be found out which file that is.
+    fn refuse(&self, path: &Path, reason: &ErrorKind) {
+        let mut order = self.order();
+        let refused = order.take_arriving(path);
+        let released = order.released();
+        drop(order);
+        self.bring_lanes_on(released);
+        refused.into_iter().for_each(|item| item.refuse(reason));
+    }
+
+    fn bring_lanes_on(&self, lanes: Vec<Key>) {
+        for key in lanes {
+            self.bring_on(move |engine, coming| engine.go_on(&key, Some(coming)));
+        }
+    }
+
+    /// Which lane a path leads to, and the target if it was found. An error is a panic: what the
+    /// system refuses, the write will be told.
+    fn find(&self, path: &Path, options: &Options) -> Result<(Key, Option<Target<F>>), ErrorKind> {
         let fs = &self.shared.fs;
         let purpose = options.folder_use();
-        let found = target::resolve(fs, path, options.follow_symlinks, purpose).ok();
-        let key = found.and_then(|target| {
+        let look = || {
+            let target = target::resolve(fs, path, options.follow_symlinks, purpose).ok()?;
             let folder = uninterrupted(|| fs.folder_metadata(&target.folder)).ok()?;
             Some((order::key(folder.id, &target.name), Some(target)))
-        });
-        key.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None))
+        };
+        let found = task::caught(|| Ok::<_, ErrorKind>(look()))?;
+        Ok(found.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None)))
     }
 
     /// Starts what comes next in a lane, if anything may. What may not yet is looked after.
@@ -334,7 +376,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             match item {
                 Item::Write(write) => writes.push(write),
                 // A turn is never merged, so it is alone.
-                Item::Turn(turn) => return turn(lane),
+                Item::Turn(turn) => return turn(Ok(lane)),
             }
         }
         let Some(lead) = writes.pop() else { return };
@@ -387,7 +429,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             }
             let is_cancelled = |running: &Running<F>| running.lead.control.is_cancelled();
             let paused = {
-                let mut paused = lock(&engine.shared.paused);
+                let mut paused = guard(&engine.shared.paused);
                 let key = paused.iter().find(|(_, running)| is_cancelled(running));
                 let key = key.map(|(key, _)| key.clone());
                 key.and_then(|key| paused.remove(&key))
@@ -402,11 +444,6 @@ impl<F: FileSystem + Clone> Engine<F> {
             }
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The turn of whoever has it. When it is dropped, the next in the lane begins.

@@ -1,16 +1,16 @@
 //! A write under way: its attempts, and whoever waits for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Client, Engine, Lane, Shared, lock};
+use super::{Client, Engine, Lane, Shared};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
 use crate::io::task;
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::payload::Payload;
 use crate::target::Target;
 use crate::write::durability::Syncs;
@@ -142,7 +142,8 @@ impl<F: FileSystem + Clone> Running<F> {
         let found = self.found.take();
         let observer = self.lead.reply.client.observer();
         let (request, control) = (&self.lead.request, &self.lead.control);
-        let staged = caught(|| Staged::new(&engine.shared.fs, request, control, observer, found));
+        let staged =
+            task::caught(|| Staged::new(&engine.shared.fs, request, control, observer, found));
         match staged {
             Ok(staged) => self.commit(staged),
             Err(error) => self.conclude(Err(error)),
@@ -182,7 +183,7 @@ impl<F: FileSystem + Clone> Running<F> {
         let Write { request, control, reply, .. } = &self.lead;
         let (device, begun) = (staged.device(), Instant::now());
         let commit = || staged.commit(fs, request, control, reply.client.observer());
-        let outcome = caught(commit);
+        let outcome = task::caught(commit);
         if request.options.durability != Durability::None {
             costs.alone_took(device, begun.elapsed());
         }
@@ -196,7 +197,8 @@ impl<F: FileSystem + Clone> Running<F> {
         let Shared { fs, costs, .. } = &*engine.shared;
         let Write { request, control, reply, .. } = &self.lead;
         let (device, begun) = (staged.device(), Instant::now());
-        let published = caught(|| staged.publish(fs, request, control, reply.client.observer()));
+        let published =
+            task::caught(|| staged.publish(fs, request, control, reply.client.observer()));
         costs.alone_took(device, begun.elapsed());
         match published {
             Ok(staged) => {
@@ -256,10 +258,10 @@ impl<F: FileSystem + Clone> Running<F> {
         let engine = self.lane.engine.clone();
         let (key, number) = (self.lane.key.clone(), self.number);
         let control = Arc::clone(&self.lead.control);
-        lock(&engine.shared.paused).insert(key.clone(), self);
+        guard(&engine.shared.paused).insert(key.clone(), self);
         let pool = engine.shared.pool.clone();
         let resume = move || {
-            let mut paused = lock(&engine.shared.paused);
+            let mut paused = guard(&engine.shared.paused);
             // It may have been woken before, and be another one by now.
             let is_it = paused.get(&key).is_some_and(|running| running.number == number);
             let running = is_it.then(|| paused.remove(&key)).flatten();
@@ -278,12 +280,6 @@ impl<F: FileSystem + Clone> Running<F> {
         absorbed.push(lead);
         absorbed
     }
-}
-
-/// A panic is a failure of the attempt.
-fn caught<T>(step: impl FnOnce() -> Result<T, AttemptError>) -> Result<T, AttemptError> {
-    catch_unwind(AssertUnwindSafe(step))
-        .unwrap_or_else(|panic| Err(AttemptError::from(task::internal(&*panic))))
 }
 
 /// Answers in any case: a write that is dropped unrun, because the system refuses to start a

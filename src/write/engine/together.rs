@@ -1,7 +1,5 @@
 //! Writes that wait for the disk with each other: who runs a round, and when.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use super::running::{Running, Write};
 use super::{Engine, Shared, Waiting};
 use crate::error::ErrorKind;
@@ -92,8 +90,7 @@ fn together<F: FileSystem + Clone, T>(
         let Write { request, control, reply, .. } = &running.lead;
         Member::new(request, control, reply.client.observer(), staged)
     });
-    let outcome = catch_unwind(AssertUnwindSafe(|| step(members.collect())))
-        .map_err(|panic| task::internal(&*panic));
+    let outcome = task::caught(|| Ok(step(members.collect())));
     (writes, outcome)
 }
 

@@ -43,6 +43,7 @@ mod native;
 pub(crate) use codes::{code_of_raw, raw_of_code};
 use metadata::{OWNER_MAY_WRITE, kind_of, metadata_of, set_attributes, time_of, with_mode};
 use native::{Disposition, Name, Opening, Replacing, is, is_unknown};
+pub(crate) use native::{check, overlapped};
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -334,13 +335,13 @@ impl FileSystem for Os {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
+        METRICS.syncs.file(|| flush_file(file))
     }
 
     /// A flush of everything: a way to leave the metadata out is not documented for a handle
     /// of this kind.
     fn sync_data(&self, file: &File) -> io::Result<()> {
-        METRICS.syncs.file(|| native::flush(file.handle.as_handle()))
+        METRICS.syncs.file(|| flush_file(file))
     }
 
     // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
@@ -392,7 +393,7 @@ impl FileSystem for Os {
                 }
             }
             match file {
-                Some(file) => native::flush(file.handle.as_handle()),
+                Some(file) => flush_file(file),
                 None => native::flush(passing_file(handle)?.as_handle()),
             }
         })
@@ -462,6 +463,18 @@ impl FileSystem for Os {
 
     fn exchange(&self, _folder: &Folder, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
         Ok(false)
+    }
+}
+
+/// Only who may write to a file may flush it. One that is open for reading is opened once more for
+/// that.
+fn flush_file(file: &File) -> io::Result<()> {
+    match native::flush(file.handle.as_handle()) {
+        Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
+            let own = native::reopen_file(file.handle.as_handle(), GENERIC_WRITE)?;
+            native::flush(own.as_handle())
+        }
+        outcome => outcome,
     }
 }
 

@@ -3,10 +3,25 @@
 use std::io;
 
 use super::rights::READ;
-use super::{Body, Change, Disk, Handle, HandleUse, Inode, Node, Record};
+use super::{Body, Change, Content, Disk, Handle, HandleUse, Inode, Node, Record};
 use crate::errno::Code;
 
 impl Disk {
+    fn make_durable(&mut self, is_so: impl Fn(&Record) -> bool) {
+        self.records
+            .iter_mut()
+            .filter(|record| is_so(record))
+            .for_each(|record| record.durable = true);
+    }
+
+    fn for_each_content(&mut self, act: impl Fn(&mut Content)) {
+        for node in self.nodes.values_mut() {
+            if let Body::File(content) = &mut node.body {
+                act(content);
+            }
+        }
+    }
+
     /// Commits what touches a node, and with it everything before.
     fn commit_what_touches(&mut self, inode: Inode) {
         let last = self.records.iter().rposition(|record| record.change.touches(inode));
@@ -23,16 +38,12 @@ impl Disk {
             // The new size came last, so that everything is before it.
             self.committed = self.records.len();
         }
-        for record in &mut self.records {
-            match record.change {
-                Change::Attributes { inode: of, .. } | Change::WrittenBack { inode: of, .. }
-                    if of == inode =>
-                {
-                    record.durable = true;
-                }
-                _ => {}
+        self.make_durable(|Record { change, .. }| match change {
+            Change::Attributes { inode: of, .. } | Change::WrittenBack { inode: of, .. } => {
+                *of == inode
             }
-        }
+            _ => false,
+        });
         self.commit_what_touches(inode);
         self.fold();
         Ok(())
@@ -47,11 +58,9 @@ impl Disk {
             // The new size came last, so that everything is before it.
             self.committed = self.records.len();
         }
-        for record in &mut self.records {
-            if matches!(record.change, Change::WrittenBack { inode: of, .. } if of == inode) {
-                record.durable = true;
-            }
-        }
+        self.make_durable(
+            |record| matches!(record.change, Change::WrittenBack { inode: of, .. } if of == inode),
+        );
         self.fold();
         Ok(())
     }
@@ -82,11 +91,7 @@ impl Disk {
         if !helper {
             self.check(Some(self.process), inode, READ)?;
         }
-        for record in &mut self.records {
-            if record.change.folder() == Some(inode) && !record.doubtful {
-                record.durable = true;
-            }
-        }
+        self.make_durable(|record| record.change.folder() == Some(inode) && !record.doubtful);
         self.commit_what_touches(inode);
         self.fold();
         Ok(())
@@ -102,24 +107,16 @@ impl Disk {
     }
 
     pub(in crate::fs::sim) fn sync_filesystem(&mut self) {
-        for node in self.nodes.values_mut() {
-            if let Body::File(content) = &mut node.body {
-                content.sync();
-            }
-        }
-        for record in &mut self.records {
-            record.durable |= !record.doubtful;
-        }
+        self.for_each_content(|content| {
+            content.sync();
+        });
+        self.make_durable(|record| !record.doubtful);
         self.committed = self.records.len();
         self.fold();
     }
 
     pub(in crate::fs::sim) fn sync_filesystem_failed(&mut self) {
-        for node in self.nodes.values_mut() {
-            if let Body::File(content) = &mut node.body {
-                content.sync_failed();
-            }
-        }
+        self.for_each_content(Content::sync_failed);
         for record in &mut self.records {
             record.doubtful |= !record.durable;
         }
@@ -127,14 +124,8 @@ impl Disk {
 
     /// Everything becomes durable, by decree.
     pub(in crate::fs::sim) fn settle(&mut self) {
-        for node in self.nodes.values_mut() {
-            if let Body::File(content) = &mut node.body {
-                content.settle();
-            }
-        }
-        for record in &mut self.records {
-            record.durable = true;
-        }
+        self.for_each_content(Content::settle);
+        self.make_durable(|_| true);
         self.committed = self.records.len();
         self.fold();
     }

@@ -15,11 +15,13 @@ pub(super) use information::{
     Disposition, final_path, general, get, has_journal, id_of, set, wide,
 };
 pub(super) use names::{
-    Name, Opening, Replacing, move_file, names, open_at, rename_at, reopen_folder,
+    Name, Opening, Replacing, move_file, names, open_at, rename_at, reopen_file, reopen_folder,
 };
+pub(crate) use transfer::overlapped;
 pub(super) use transfer::{flush, lock, read, write};
 
-fn check(succeeded: windows_sys::core::BOOL) -> io::Result<()> {
+/// The error of a call that has not succeeded.
+pub(crate) fn check(succeeded: windows_sys::core::BOOL) -> io::Result<()> {
     if succeeded == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

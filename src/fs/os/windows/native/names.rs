@@ -10,10 +10,11 @@ use std::ptr::{null, null_mut};
 
 use windows_sys::Wdk::Foundation::OBJECT_ATTRIBUTES;
 use windows_sys::Wdk::Storage::FileSystem::{
-    FILE_DIRECTORY_FILE, FILE_INFORMATION_CLASS, FILE_OPEN, FILE_RENAME_IGNORE_READONLY_ATTRIBUTE,
-    FILE_RENAME_POSIX_SEMANTICS, FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT,
-    FileRenameInformation, FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION,
-    NTCREATEFILE_CREATE_OPTIONS, NtCreateFile, NtSetInformationFile,
+    FILE_DIRECTORY_FILE, FILE_INFORMATION_CLASS, FILE_NON_DIRECTORY_FILE, FILE_OPEN,
+    FILE_RENAME_IGNORE_READONLY_ATTRIBUTE, FILE_RENAME_POSIX_SEMANTICS,
+    FILE_RENAME_REPLACE_IF_EXISTS, FILE_SYNCHRONOUS_IO_NONALERT, FileRenameInformation,
+    FileRenameInformationEx, NTCREATEFILE_CREATE_DISPOSITION, NTCREATEFILE_CREATE_OPTIONS,
+    NtCreateFile, NtSetInformationFile,
 };
 use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
@@ -112,10 +113,25 @@ pub(in super::super) fn reopen_folder(
     folder: BorrowedHandle<'_>,
     access: FILE_ACCESS_RIGHTS,
 ) -> io::Result<OwnedHandle> {
+    reopen(folder, access, FILE_DIRECTORY_FILE)
+}
+
+/// The same for a file.
+pub(in super::super) fn reopen_file(
+    file: BorrowedHandle<'_>,
+    access: FILE_ACCESS_RIGHTS,
+) -> io::Result<OwnedHandle> {
+    reopen(file, access, FILE_NON_DIRECTORY_FILE)
+}
+
+fn reopen(
+    open: BorrowedHandle<'_>,
+    access: FILE_ACCESS_RIGHTS,
+    options: NTCREATEFILE_CREATE_OPTIONS,
+) -> io::Result<OwnedHandle> {
     let itself = Name { units: Vec::new() };
-    let opening =
-        Opening { access, disposition: FILE_OPEN, options: FILE_DIRECTORY_FILE, attributes: 0 };
-    open_at(folder, &itself, &opening)
+    let opening = Opening { access, disposition: FILE_OPEN, options, attributes: 0 };
+    open_at(open, &itself, &opening)
 }
 
 /// The names in a folder, from where its handle has been listed to before.

@@ -71,7 +71,8 @@ fn transfer(length: usize) -> u32 {
     length.min(LARGEST_TRANSFER) as u32
 }
 
-fn overlapped(offset: u64) -> OVERLAPPED {
+/// How these calls are told the place in the file.
+pub(crate) fn overlapped(offset: u64) -> OVERLAPPED {
     OVERLAPPED {
         Anonymous: OVERLAPPED_0 {
             Anonymous: OVERLAPPED_0_0 { Offset: offset as u32, OffsetHigh: (offset >> 32) as u32 },
