@@ -16,11 +16,12 @@ use super::place::Place;
 use super::queue::Queue;
 #[cfg(target_os = "linux")]
 use super::warm;
-use super::{Hold, Key, Kind, Reply, Waiter, guard};
+use super::{Hold, Key, Kind, Reply, Waiter};
 use crate::error::{ErrorKind, Failure};
 use crate::io::{Pool, task};
 #[cfg(target_os = "linux")]
 use crate::metrics;
+use crate::mutex::guard;
 
 /// What is to happen before the lock is looked for: the folders above it are made, say.
 pub type Before = Box<dyn FnOnce() -> Result<(), Failure> + Send>;

@@ -41,8 +41,6 @@ pub use holder::Holder;
 pub use place::{Key, inspect, key_of};
 pub use waiter::{Reply, Waiter};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 /// What a lock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -50,10 +48,4 @@ pub enum Kind {
     Read,
     /// Alone.
     Write,
-}
-
-/// Takes a mutex of this process.
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these can panic and leave a state half changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,12 +23,13 @@ use super::place::Place;
 use super::settling::Settling;
 use super::stint::Stint;
 use super::turns::{Fit, Next, Turns};
-use super::{Hold, Holder, Key, Kind, Waiter, guard, threads};
+use super::{Hold, Holder, Key, Kind, Waiter, threads};
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::Folder;
 #[cfg(target_os = "linux")]
 use crate::fs::os::remembered::locks_in_memory;
 use crate::io::pool;
+use crate::mutex::guard;
 
 /// The locks that somebody in this process holds or wants.
 static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);

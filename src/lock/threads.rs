@@ -9,6 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::mutex::guard;
+
 /// How long a thread stays without anything to wait for.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -60,7 +62,7 @@ pub(super) fn run(job: Job) -> io::Result<()> {
 impl Threads {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under this lock can panic and leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     fn work(&self, mut job: Job) {

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::turns::Waits;
-use super::{Before, Hold, Key, Kind, Request, guard};
+use super::{Before, Hold, Key, Kind, Request};
 use crate::error::ErrorKind;
 use crate::io::Pool;
 use crate::metrics::LockCall;
+use crate::mutex::guard;
 
 /// Takes the outcome: the lock, or why there is none.
 pub type Reply = Box<dyn FnOnce(Result<Hold, ErrorKind>) + Send>;

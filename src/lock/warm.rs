@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use super::guard;
 use super::queue::Queue;
 use crate::fs::os::remembered;
 use crate::io::pool;
+use crate::mutex::guard;
 
 /// How long a lock stays that nobody asks for. A file system cannot be unmounted meanwhile.
 const WHILE: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::os::Folder;
 use crate::io::blocking;
+use crate::mutex::guard;
 
 mod note;
 use note::Note;
@@ -374,7 +375,7 @@ impl KernelWait {
     }
 
     fn state(&self) -> MutexGuard<'_, WaitState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::LockFile;
 use crate::io::{blocking, pool};
-use crate::lock::guard;
 use crate::lock::holder::Holder;
+use crate::mutex::guard;
 
 /// How long a lock may be held without a note.
 const MOMENT: Duration = Duration::from_millis(2);

@@ -14,6 +14,7 @@ use super::folder::{Beat, Place};
 use super::guarded::Guarded;
 use crate::error::{ErrorKind, Failure, LostLock};
 use crate::fs::os::Os;
+use crate::mutex::guard;
 
 /// Is told that a lock has been lost.
 pub type OnLoss = Box<dyn FnOnce(LostLock) + Send>;
@@ -67,7 +68,7 @@ impl Beating {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under this lock can panic and leave the state half changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.state)
     }
 
     /// Whom to tell of a loss: at once if it has happened already.
@@ -172,7 +173,7 @@ static UNWATCHED: Condvar = Condvar::new();
 
 fn heart() -> MutexGuard<'static, Heart> {
     // Nothing that runs under this lock can panic and leave the state half changed.
-    HEART.lock().unwrap_or_else(PoisonError::into_inner)
+    guard(&HEART)
 }
 
 fn schedule(beating: &Arc<Beating>, after: Duration) -> io::Result<()> {

@@ -21,8 +21,9 @@ use crate::fs::{FileSystem, FolderUse, uninterrupted};
 use crate::io::Pool;
 use crate::io::task::refused;
 use crate::lock::place::target_of;
-use crate::lock::{Before, Kind, guard};
+use crate::lock::{Before, Kind};
 use crate::metrics::{LockCall, LockHeld};
+use crate::mutex::guard;
 use crate::target;
 
 /// What is asked for.
