@@ -146,10 +146,11 @@ async function acquire(target, options, inside) {
   try {
     const path = toAbsolute(target)
     if (rules) return { ...held.create(undefined, kind), folder: await acquireFolder(target, { path }, rules, timeout, signal, inside) }
-    const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write')
+    const numbers = inside.length > 0 ? held.numbers(inside) : undefined
+    const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write', numbers)
     if (taken) return held.create(taken, kind)
     const { hold } = await waitFor(signal, (opened, id) =>
-      opened.acquireLock(id, path, kind === 'write', timeout, held.numbers(inside)),
+      opened.acquireLock(id, path, kind === 'write', timeout, numbers ?? []),
     )
     return held.create(/** @type {number} */ (hold), kind)
   } catch (error) {

@@ -54,7 +54,7 @@ fn take(path: &Path, kind: Kind) -> Hold {
     let begun = Instant::now();
     loop {
         drop(hold(path, kind));
-        if let Some(hold) = lock::take_at_once(path, kind) {
+        if let Some(hold) = lock::take_at_once(path, kind, &[]) {
             return hold;
         }
         assert!(begun.elapsed() < PATIENCE, "it is never taken at once");
@@ -65,7 +65,7 @@ fn take(path: &Path, kind: Kind) -> Hold {
 fn could_take(path: &Path, then: impl FnOnce()) -> bool {
     drop(take(path, W));
     then();
-    lock::take_at_once(path, W).is_some()
+    lock::take_at_once(path, W, &[]).is_some()
 }
 
 /// The content of the lock file once there is some, or once there is none.
@@ -91,19 +91,22 @@ fn open_files(path: &Path) -> usize {
 fn it_is_taken_and_given_back_without_a_thread() {
     let (_folder, path) = place();
     for kind in [W, R] {
-        assert!(lock::take_at_once(&path.with_file_name("other"), kind).is_none(), "not known");
+        assert!(
+            lock::take_at_once(&path.with_file_name("other"), kind, &[]).is_none(),
+            "not known"
+        );
         let held = take(&path, kind);
         assert_eq!(held.kind(), kind);
         // To those of another process, and of this one, it is a lock like any other.
         assert!(lock::try_lock(&path).unwrap().is_none());
-        assert!(lock::take_at_once(&path, W).is_none());
+        assert!(lock::take_at_once(&path, W, &[]).is_none());
         let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(PATIENCE).unwrap();
         assert!(matches!(refused, Err(ErrorKind::Locked(_))));
         drop(held);
         let held = take(&path, kind);
         assert!(held.give_back_at_once().is_ok() || kind == W, "readers leave no note");
         let other = lock::try_lock(&path).unwrap().expect("it is free");
-        assert!(lock::take_at_once(&path, kind).is_none(), "another process has it");
+        assert!(lock::take_at_once(&path, kind, &[]).is_none(), "another process has it");
         drop(other);
     }
 }
@@ -112,11 +115,42 @@ fn it_is_taken_and_given_back_without_a_thread() {
 fn readers_share_it() {
     let (_folder, path) = place();
     let one = take(&path, R);
-    let other = hold(&path, R);
-    assert!(lock::try_lock(&path).unwrap().is_none());
+    let second = hold(&path, R);
+    let third = lock::take_at_once(&path, R, &[]);
+    assert!(lock::take_at_once(&path, W, &[]).is_none());
+    assert!(lock::take_at_once(&path, R, &[one.key().clone()]).is_none(), "it is held already");
+    for one in [Some(one), Some(second), third].into_iter().flatten() {
+        assert!(lock::try_lock(&path).unwrap().is_none());
+        assert!(one.give_back_at_once().is_ok());
+    }
+    assert!(lock::try_lock(&path).unwrap().is_some());
+}
+
+#[test]
+fn readers_share_it_at_once_unless_somebody_waits() {
+    let (_folder, path) = place();
+    let begun = Instant::now();
+    let (one, other) = loop {
+        assert!(begun.elapsed() < PATIENCE, "it is never shared");
+        let one = take(&path, R);
+        if let Some(other) = lock::take_at_once(&path, R, &[]) {
+            break (one, other);
+        }
+    };
+    // Another process.
+    let writer = stand_in_line(&path);
+    assert!(lock::take_at_once(&path, R, &[]).is_none());
+    drop(writer);
     drop(one);
-    assert!(lock::try_lock(&path).unwrap().is_none());
+    // This one.
+    let waiting = ask(&path, W, None);
+    assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
+    assert!(lock::take_at_once(&path, R, &[]).is_none());
+    let Err(other) = other.give_back_at_once() else { panic!("somebody waits") };
     drop(other);
+    let writer = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(lock::take_at_once(&path, R, &[]).is_none());
+    drop(writer);
     assert!(lock::try_lock(&path).unwrap().is_some());
 }
 
@@ -127,7 +161,7 @@ fn it_is_not_taken_past_those_who_wait_and_passes_to_them() {
     let waiting = ask(&path, W, None);
     assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
     let Err(held) = held.give_back_at_once() else { panic!("somebody comes next") };
-    assert!(lock::take_at_once(&path, W).is_none());
+    assert!(lock::take_at_once(&path, W, &[]).is_none());
     drop(held);
     let held = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
     assert!(lock::try_lock(&path).unwrap().is_none());
@@ -155,7 +189,7 @@ fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
     let other = stand_in_line(&path);
     for _ in 0..20 {
         sleep(A_MOMENT);
-        assert!(lock::take_at_once(&path, W).is_none());
+        assert!(lock::take_at_once(&path, W, &[]).is_none());
         let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(PATIENCE).unwrap();
         assert!(matches!(refused, Err(ErrorKind::Locked(_))), "it is the other's turn");
     }
@@ -165,7 +199,7 @@ fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
     while begun.elapsed() < PATIENCE {
         drop(take(&path, W));
         let _other = stand_in_line(&path);
-        if lock::take_at_once(&path, W).is_some() {
+        if lock::take_at_once(&path, W, &[]).is_some() {
             return;
         }
     }
@@ -182,10 +216,10 @@ fn a_turn_for_reading_is_none_for_writing() {
         // It was known by writing, which is over then.
         drop(take(&path, R));
         sleep(A_MOMENT);
-        let Some(reader) = lock::take_at_once(&path, R) else { continue };
+        let Some(reader) = lock::take_at_once(&path, R, &[]) else { continue };
         let _other = stand_in_line(&path);
         drop(reader);
-        assert!(lock::take_at_once(&path, W).is_none(), "past one who waits");
+        assert!(lock::take_at_once(&path, W, &[]).is_none(), "past one who waits");
         turns += 1;
     }
 }
@@ -263,7 +297,7 @@ fn what_nobody_asks_for_any_more_is_let_go_of() {
         assert!(begun.elapsed() < PATIENCE);
         sleep(Duration::from_millis(5));
     }
-    assert!(lock::take_at_once(&path, W).is_none());
+    assert!(lock::take_at_once(&path, W, &[]).is_none());
     assert!(take(&path, W).give_back_at_once().is_ok());
     drop(folder);
 }

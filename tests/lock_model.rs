@@ -938,19 +938,32 @@ impl OneProcess {
         Ok(())
     }
 
-    /// The first that comes takes the lock at once.
+    /// The first that comes takes the lock at once; with readers that have it already.
     fn take_at_once(&mut self) -> Result<(), String> {
         let Some(caller) = self.coming.pop_front() else { return Ok(()) };
+        let shared = self.locks.iter_mut().rfind(|(_, kind, _)| *kind == R && caller.kind == R);
+        match shared {
+            Some((number, _, shares)) => {
+                *shares += 1;
+                self.last_lock = *number;
+            }
+            None => {
+                self.last_lock =
+                    self.locks.iter().map(|(number, ..)| *number).max().unwrap_or(0) + 1;
+                self.locks.push((self.last_lock, caller.kind, 1));
+            }
+        }
         self.turns.take(caller.kind);
-        self.last_lock += 1;
-        self.locks.push((self.last_lock, caller.kind, 1));
         self.served(caller)
     }
 
-    /// Gives the lock back while nobody in the process wants it, and leaves it at that.
+    /// Gives back what one has while nobody in the process wants the lock, and leaves it at that.
     fn give_back_at_once(&mut self, index: usize) {
         let (caller, lock) = self.holds.remove(index);
-        self.locks.retain(|(number, ..)| *number != lock);
+        for (number, _, shares) in &mut self.locks {
+            *shares -= usize::from(*number == lock);
+        }
+        self.locks.retain(|(_, _, shares)| *shares > 0);
         self.turns.released(caller.kind);
     }
 

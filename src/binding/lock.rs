@@ -81,8 +81,10 @@ impl Port {
     /// Takes the lock of a file, if that can be done without waiting for anything. Its number;
     /// nothing if the lock is to be asked for.
     #[napi]
-    pub fn take_lock(&self, path: String, is_write: bool) -> Option<u32> {
-        let hold = lock::take_at_once(Path::new(&path), kind_of(is_write))?;
+    pub fn take_lock(&self, path: String, is_write: bool, inside: Option<Vec<u32>>) -> Option<u32> {
+        let inside = inside.map(|numbers| self.environment.holds.keys(&numbers));
+        let inside = inside.unwrap_or_default();
+        let hold = lock::take_at_once(Path::new(&path), kind_of(is_write), &inside)?;
         self.environment.holds.keep(hold)
     }
 

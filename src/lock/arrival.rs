@@ -70,14 +70,14 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     waiter
 }
 
-/// Takes a lock for writing or reading without waiting for anything: no thread, no disk, nobody
+/// Takes a lock, for a caller who is inside these, without waiting for anything: no thread, no disk, nobody
 /// else. `None` when that cannot be done, and it is to be asked for by [`acquire`].
 #[cfg(target_os = "linux")]
-pub fn take_at_once(path: &Path, kind: Kind) -> Option<Hold> {
+pub fn take_at_once(path: &Path, kind: Kind, inside: &[Key]) -> Option<Hold> {
     let begun = Instant::now();
     let queue = warm::find(path)?;
-    // Those who have called before come first.
-    if guard(&ARRIVING).contains_key(path) {
+    // Who holds it himself is told so; those who have called before come first.
+    if inside.contains(queue.key()) || guard(&ARRIVING).contains_key(path) {
         return None;
     }
     let hold = queue.take_at_once(kind, || warm::leads_to(path, &queue))?;
@@ -88,7 +88,7 @@ pub fn take_at_once(path: &Path, kind: Kind) -> Option<Hold> {
 
 /// Other systems do not say what they can answer without a disk.
 #[cfg(not(target_os = "linux"))]
-pub fn take_at_once(_: &Path, _: Kind) -> Option<Hold> {
+pub fn take_at_once(_: &Path, _: Kind, _: &[Key]) -> Option<Hold> {
     None
 }
 

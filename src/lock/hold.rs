@@ -10,15 +10,16 @@ use crate::metrics::LockHeld;
 /// A lock that is held. Dropping it gives the lock back.
 pub struct Hold {
     queue: Arc<Queue>,
-    /// Readers that came together share one. `None` once it is given back.
+    /// Readers share one.
     kernel: Option<Arc<KernelLock>>,
     kind: Kind,
+    is_held: bool,
     _counted: LockHeld,
 }
 
 impl Hold {
     pub(super) fn new(queue: Arc<Queue>, kernel: Arc<KernelLock>, kind: Kind) -> Hold {
-        Hold { queue, kernel: Some(kernel), kind, _counted: LockHeld::new(kind) }
+        Hold { queue, kernel: Some(kernel), kind, is_held: true, _counted: LockHeld::new(kind) }
     }
 
     /// Which lock it is.
@@ -38,23 +39,25 @@ impl Hold {
     ///
     /// With the hold, to be dropped elsewhere.
     pub fn give_back_at_once(mut self) -> Result<(), Hold> {
-        let Some(kernel) = self.kernel.take() else { return Ok(()) };
-        let refused = match Arc::try_unwrap(kernel) {
-            Ok(kernel) => match self.queue.give_back_at_once(kernel, self.kind) {
-                Ok(()) => return Ok(()),
-                Err(kernel) => Arc::new(kernel),
-            },
-            Err(shared) => shared,
-        };
-        self.kernel = Some(refused);
-        Err(self)
+        let last = self.kernel.take().and_then(Arc::into_inner);
+        match self.queue.give_back_at_once(last, self.kind) {
+            Ok(()) => {
+                self.is_held = false;
+                Ok(())
+            }
+            Err(last) => {
+                self.kernel = last.map(Arc::new);
+                Err(self)
+            }
+        }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(kernel) = self.kernel.take() {
-            self.queue.given_back(Arc::into_inner(kernel), self.kind);
+        if self.is_held {
+            let last = self.kernel.take().and_then(Arc::into_inner);
+            self.queue.given_back(last, self.kind);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::kernel::{self, KernelLock, KernelWait, LockFile};
@@ -52,7 +52,8 @@ struct State {
     last_wait: u64,
     /// The last stint of this process, if that is what it had the lock for.
     stint: Option<Stint>,
-    /// When the lock was last given to somebody.
+    /// What the kernel has given last, as long as somebody has it, and when.
+    kernel: Weak<KernelLock>,
     since: SystemTime,
     /// Somebody may come back soon: it stays although nobody holds or wants the lock, and keeps
     /// the lock file open.
@@ -104,6 +105,7 @@ impl Queue {
             waits: Vec::new(),
             last_wait: 0,
             stint: None,
+            kernel: Weak::new(),
             since: SystemTime::now(),
             is_warm: false,
             opened: None,
@@ -201,22 +203,24 @@ impl Queue {
         self.pump();
     }
 
-    /// Gives the lock back without waiting for anything, if nobody in this process wants it and
-    /// its file system decides about locks in memory.
+    /// Takes back what one hold had, as above, without waiting for anything: if nobody in this
+    /// process wants the lock, and its file system decides about locks in memory.
     pub(super) fn give_back_at_once(
         &self,
-        kernel: KernelLock,
+        last: Option<KernelLock>,
         kind: Kind,
-    ) -> Result<(), KernelLock> {
-        let Ok(mut state) = self.state.try_lock() else { return Err(kernel) };
+    ) -> Result<(), Option<KernelLock>> {
+        let Ok(mut state) = self.state.try_lock() else { return Err(last) };
         let is_unwanted = state.is_warm && state.turns.is_unwanted();
-        if !is_unwanted || Settling::is_under_way() || !kernel.is_given_back_at_once() {
-            return Err(kernel);
+        let may_wait = last.as_ref().is_some_and(|kernel| !kernel.is_given_back_at_once());
+        if !is_unwanted || may_wait || Settling::is_under_way() {
+            return Err(last);
         }
+        state.turns.released(kind);
+        let Some(kernel) = last else { return Ok(()) };
         state.stint = (kind == Kind::Write).then_some(kernel.stint());
         let opened = kernel.give_back();
         let unneeded = state.keep_open(opened);
-        state.turns.released(kind);
         drop(state);
         if unneeded.is_some() {
             // Closing a file may wait. Without a thread for it, it is closed here.
@@ -352,9 +356,9 @@ impl Queue {
             return drop(kernel);
         }
         let served = state.turns.grant();
-        state.since = SystemTime::now();
-        drop(state);
         let kernel = Arc::new(kernel);
+        state.has_now(&kernel);
+        drop(state);
         let holds: Vec<Hold> = served
             .iter()
             .map(|waiter| Hold::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind))
@@ -449,17 +453,34 @@ impl Queue {
         self.retire();
     }
 
-    /// Takes the lock without waiting for anything, if nobody holds or wants it and it then
-    /// `is_right`.
+    /// Takes the lock without waiting for anything, if nobody wants it, nobody holds it (or only
+    /// readers, for reading) and it then `is_right`.
     pub(super) fn take_at_once(
         self: &Arc<Queue>,
         kind: Kind,
         is_right: impl FnOnce() -> bool,
     ) -> Option<Hold> {
         let mut state = self.state.try_lock().ok()?;
-        if !state.is_warm || state.is_retired || !state.turns.is_idle() {
+        if !state.is_warm || state.is_retired || !state.turns.is_unwanted() {
             return None;
         }
+        let kernel = match state.turns.is_held() {
+            true if kind == Kind::Write || state.turns.has_writer() => return None,
+            true => self.share_at_once(&state, is_right)?,
+            false => self.ask_at_once(&mut state, kind, is_right)?,
+        };
+        state.turns.take(kind);
+        drop(state);
+        kernel.leave_note_soon();
+        Some(Hold::new(Arc::clone(self), kernel, kind))
+    }
+
+    fn ask_at_once(
+        &self,
+        state: &mut State,
+        kind: Kind,
+        is_right: impl FnOnce() -> bool,
+    ) -> Option<Arc<KernelLock>> {
         let file = state.opened.take()?;
         let (folder, name) = (&self.folder, &self.name);
         let taken = KernelLock::try_at_once(&file, folder, name, kind, state.stint, is_right);
@@ -467,15 +488,29 @@ impl Queue {
             state.opened = Some(file);
             return None;
         };
-        state.turns.take(kind);
-        state.since = SystemTime::now();
-        drop(state);
-        kernel.leave_note_soon();
-        Some(Hold::new(Arc::clone(self), Arc::new(kernel), kind))
+        let kernel = Arc::new(kernel);
+        state.has_now(&kernel);
+        Some(kernel)
+    }
+
+    /// Readers of this process have it already.
+    fn share_at_once(
+        &self,
+        state: &State,
+        is_right: impl FnOnce() -> bool,
+    ) -> Option<Arc<KernelLock>> {
+        let kernel = state.kernel.upgrade()?;
+        (kernel.may_be_shared(&self.folder, &self.name) && is_right()).then_some(kernel)
     }
 }
 
 impl State {
+    /// The kernel has given this to the process.
+    fn has_now(&mut self, kernel: &Arc<KernelLock>) {
+        self.kernel = Arc::downgrade(kernel);
+        self.since = SystemTime::now();
+    }
+
     /// Keeps the lock file for those who come back soon, if any may. What is to be closed, not
     /// under the mutex.
     fn keep_open(&mut self, file: Option<Arc<LockFile>>) -> Option<Arc<LockFile>> {

@@ -129,6 +129,19 @@ impl KernelLock {
         lock.unlock().map(|()| None)
     }
 
+    /// Whether another reader of this process may share it, without ever waiting for a disk: if it
+    /// is nobody else's turn, and the name still leads to the file.
+    #[cfg(target_os = "linux")]
+    pub(super) fn may_be_shared(&self, folder: &Folder, name: &OsStr) -> bool {
+        // That it has main already changes nothing about the rest of an attempt.
+        let is_its_turn = attempt(&self.file, Kind::Read, None);
+        if is_its_turn.is_err() {
+            // It may have failed between taking the gate and giving it back.
+            let _ = self.file.unlock(Part::Gate);
+        }
+        matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(folder, name)
+    }
+
     fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>, stint: Stint) -> KernelLock {
         let note = (kind == Kind::Write).then(|| Note::new(&file));
         KernelLock { file, note, place, stint, is_held: true }
