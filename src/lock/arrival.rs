@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -56,9 +55,13 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
     let submitted = pool.submit(Box::new({
         let path = path.clone();
         move || {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| enter(&path))) {
+            let entered: Result<(), ErrorKind> = task::caught(|| {
+                enter(&path);
+                Ok(())
+            });
+            if let Err(kind) = entered {
                 let group = guard(&ARRIVING).remove(&path).unwrap_or_default();
-                refuse(group, || task::internal(&*panic));
+                refuse(group, || kind.duplicate());
             }
         }
     }));
