@@ -123,15 +123,22 @@ impl Batch {
         std::iter::from_fn(move || unpack(&mut rest))
     }
 
-    /// The entries, each as it is packed.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.packed.as_slice();
+    /// The entries, each as it is packed, with the places where they start.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut at = 0;
         std::iter::from_fn(move || {
-            let (id, payload) = lengths(rest)?;
-            let (piece, behind) = rest.split_at_checked(FIXED + id + payload)?;
-            rest = behind;
-            Some(piece)
+            let piece = self.piece(at)?;
+            let start = at;
+            at += piece.len();
+            Some((start, piece))
         })
+    }
+
+    /// The entry that starts at this place, as it is packed.
+    pub(super) fn piece(&self, at: usize) -> Option<&[u8]> {
+        let rest = self.packed.get(at..)?;
+        let (id, payload) = lengths(rest)?;
+        rest.get(..FIXED + id + payload)
     }
 }
 

@@ -681,7 +681,11 @@ impl<F: FileSystem + Clone> Log<F> {
         self.rotate(collection)?;
         let released = lock(&collection_of.figures).released;
         let sealed = lock(&collection_of.state).writer.as_ref().map_or(0, Writer::last_sealed);
-        if (1..=released).contains(&sealed) { self.checkpoint(collection, released) } else { Ok(()) }
+        if (1..=released).contains(&sealed) {
+            self.checkpoint(collection, released)
+        } else {
+            Ok(())
+        }
     }
 
     /// What is known of the log. Waits for no disk.
