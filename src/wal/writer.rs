@@ -330,8 +330,8 @@ fn next_step(step: u64) -> u64 {
 pub(super) enum Pace<'a> {
     /// At once, because somebody waits for it.
     Fast,
-    /// Piece by piece, with a pause behind each as long as it has taken, so that the disk is
-    /// free for the appends half of the time. No more pauses once it is urgent.
+    /// Piece by piece, with a pause behind each that is longer than it has taken, so that the
+    /// disk is free for the appends most of the time. No more pauses once it is urgent.
     Gentle {
         /// Set when it is.
         is_urgent: &'a AtomicBool,
@@ -348,6 +348,9 @@ const SLOW_PIECE: Duration = Duration::from_millis(2);
 
 /// No piece is larger.
 const LARGEST_PIECE: u64 = 4 << 20;
+
+/// How many times as long as a piece has taken the pause behind it is.
+const PAUSES: u32 = 3;
 
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -448,15 +451,15 @@ fn fill<F: FileSystem>(
         if let Pace::Gentle { is_urgent } = pace
             && unsynced == piece
         {
-            sync_data(fs, file)?;
+            write_back(fs, file)?;
             let took = begun.elapsed();
             if took > SLOW_PIECE && smaller.is_none_or(|smaller| took < smaller + smaller / 2) {
-                // It is not the bytes that take so long. The fewer syncs the better.
+                // It is not the bytes that take so long. The fewer pieces the better.
                 smaller = Some(took);
                 piece = LARGEST_PIECE.min(2 * piece);
             }
             if !is_urgent.load(Ordering::Relaxed) {
-                blocking(|| std::thread::sleep(took.min(LONGEST_PAUSE)));
+                blocking(|| std::thread::sleep((PAUSES * took).min(LONGEST_PAUSE)));
             }
             (unsynced, begun) = (0, Instant::now());
         }
@@ -486,6 +489,16 @@ pub(super) fn write_all<F: FileSystem>(
 pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
     uninterrupted(|| blocking(|| fs.sync_data(file)))
         .map_err(|error| Failure::new("fdatasync", error))
+}
+
+/// Has the disk take what was written, so that nobody's sync has to wait for all of it. Where the
+/// system can, this is no sync: that would have the disk empty its own memory each time, and the
+/// file system commit the growth of the file, and appends would wait for both.
+fn write_back<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
+    match uninterrupted(|| blocking(|| fs.await_write_back(file))) {
+        Err(error) if Code::of(&error) == Some(Code::ENOSYS) => sync_data(fs, file),
+        outcome => outcome.map_err(|error| Failure::new("sync_file_range", error)),
+    }
 }
 
 pub(super) fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
