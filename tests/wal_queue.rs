@@ -404,7 +404,7 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
         }
         let mut packed = Vec::new();
         let next = queue.log().entries("a", (0, last), usize::MAX, true, &mut packed).unwrap();
-        assert_eq!(next.is_none_or(|next| next == last), true, "{seed}");
+        assert!(next.is_none_or(|next| next == last), "{seed}");
         let mut shown = unpack(&packed);
         assert!(shown.is_sorted_by_key(|entry| entry.sequence), "{seed}");
         shown.sort_by(|one, other| one.id.cmp(&other.id));
