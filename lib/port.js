@@ -13,6 +13,13 @@ const native = require('./binding.js')
  * @property {unknown} memory what the threads use: kept until the operation is over
  */
 
+/**
+ * @typedef {object} Appended what came of an append to a log
+ * @property {bigint} first the sequence number of its first entry
+ * @property {number} count how many there are
+ * @property {number} memtableBytes how much memory the memtable takes now, about
+ */
+
 // How long the end of the process waits for writes that have begun. They take
 // milliseconds; a disk that hangs must not hang the exit.
 const PATIENCE = 1000
@@ -63,7 +70,7 @@ function run(start, memory, observe) {
  * The same for an operation that may find no room: then it has not started, will not answer,
  * and there is no promise.
  *
- * @template {import('./binding.js').NativeValue | void} T
+ * @template {import('./binding.js').NativeValue | Appended | void} T
  * @param {(port: import('./binding.js').Port, id: number) => boolean} start
  * @returns {Promise<T> | undefined}
  */
@@ -78,10 +85,18 @@ function offer(start) {
   })
 }
 
-/** @param {Array<number | import('./binding.js').Message>} messages */
+/** @param {Array<number | bigint | import('./binding.js').Message>} messages */
 function onMessages(messages) {
-  for (const message of messages) {
+  for (let i = 0; i < messages.length; i++) {
+    const message = /** @type {number | import('./binding.js').Message} */ (messages[i])
     if (typeof message === 'number') {
+      if (message < 0) {
+        // An append to a log.
+        pending.get(-message)?.resolve({ first: messages[i + 1], count: messages[i + 2], memtableBytes: messages[i + 3] })
+        pending.delete(-message)
+        i += 3
+        continue
+      }
       pending.get(message)?.resolve(undefined)
       pending.delete(message)
       continue

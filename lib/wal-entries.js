@@ -42,10 +42,10 @@ function pack(entries, now) {
     const number = op === 'insert' ? 0 : op === 'update' ? 1 : op === 'delete' ? 2 : unknownOp(op, index)
     if (!Number.isSafeInteger(timestamp)) badTimestamp(timestamp, index)
     const isText = typeof payload === 'string'
-    if (!isText) checkBytes(payload, entry, index)
+    const size = isText ? payload.length * 3 : lengthOf(payload, entry, index)
 
     // No character takes more than three bytes of UTF-8.
-    at = reserve(at, FIXED + id.length * 3 + (isText ? payload.length * 3 : payload.byteLength))
+    at = reserve(at, FIXED + id.length * 3 + size)
     const start = at
     at = writeText(id, at + FIXED, index, 'id')
     putLength(start, at - start - FIXED)
@@ -53,7 +53,7 @@ function pack(entries, now) {
     if (isText) at = writeText(payload, at, index, 'payload')
     else {
       scratch.set(payload, at)
-      at += payload.byteLength
+      at += size
     }
     putLength(start + 4, at - middle)
     const high = Math.floor(timestamp / TWO_32)
@@ -130,10 +130,16 @@ function badTimestamp(timestamp, index) {
 }
 
 /** @param {unknown} payload @param {WalEntryInput} entry @param {number} index */
-function checkBytes(payload, entry, index) {
+function lengthOf(payload, entry, index) {
+  const length = payload instanceof Uint8Array ? payload.byteLength : 0
+  if (length === 0) checkEmpty(payload, entry, index)
+  return length
+}
+
+/** @param {unknown} payload @param {WalEntryInput} entry @param {number} index */
+function checkEmpty(payload, entry, index) {
   const name = `The "entries[${index}].payload" property`
   if (!(payload instanceof Uint8Array)) throw wrongType(name, 'of type string or an instance of Uint8Array', payload)
-  if (payload.byteLength > 0) return
   if (isDetached(payload)) throw wrongValue(`${name} must not be a view of memory that is gone`)
   // Only a deletion can do without.
   if (payload === EMPTY && entry.op !== 'delete') throw wrongType(name, 'of type string or an instance of Uint8Array', undefined)

@@ -21,6 +21,7 @@ const { WalReplay } = require('./wal-replay.js')
 /** @typedef {import('../index.js').WalReader} PublicReader */
 /** @typedef {import('./binding.js').NativeValue} NativeValue */
 /** @typedef {import('./binding.js').NativeError} NativeError */
+/** @typedef {import('./port.js').Appended} Appended */
 
 const MiB = 1024 * 1024
 const LONGEST_DELAY = 2 ** 31 - 1
@@ -324,7 +325,7 @@ class Wal {
     return this.#appended(collection, started ?? this.#wait(collection, Buffer.from(packed), durable))
   }
 
-  /** @param {string} collection @param {Buffer} packed @param {boolean} durable @returns {Promise<NativeValue> | undefined} */
+  /** @param {string} collection @param {Buffer} packed @param {boolean} durable @returns {Promise<Appended> | undefined} */
   #offer(collection, packed, durable) {
     return port.offer((opened, id) => opened.appendWal(id, this.#wal, collection, packed, durable))
   }
@@ -333,7 +334,7 @@ class Wal {
    * Waits for room in the queue.
    *
    * @param {string} collection @param {Buffer} packed @param {boolean} durable
-   * @returns {Promise<NativeValue>}
+   * @returns {Promise<Appended>}
    */
   #wait(collection, packed, durable) {
     return new Promise((resolve) => {
@@ -346,10 +347,10 @@ class Wal {
     })
   }
 
-  /** @param {string} collection @param {Promise<NativeValue>} started */
+  /** @param {string} collection @param {Promise<Appended>} started */
   async #appended(collection, started) {
     try {
-      const { first = 0n, count = 0, memtableBytes = 0 } = await started
+      const { first, count, memtableBytes } = await started
       this.#flusher?.appended(collection, memtableBytes)
       const sequences = new Array(count)
       let next = first

@@ -6,8 +6,9 @@ mod wal_common;
 
 use std::path::Path;
 
+use holdfast::errno::Code;
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::SimFs;
+use holdfast::fs::sim::{Fault, OperationKind, SimFs};
 use holdfast::wal::{Batch, Entry, EntryRef, Op, Options, Recovery, SyncMode, WalError};
 
 use wal_common::{LOG, batch, entries, open, options, seen_from_outside, unpack};
@@ -290,8 +291,13 @@ fn apache_avro_reads_what_was_written_entry_for_entry() {
 #[test]
 fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
     // Its last marker ends with a piece, lies across a border, begins with a piece, is behind.
-    for more in [0, 7, 16, 300] {
+    // Where the system can write back without a sync, and where it cannot.
+    for (more, can) in [(0, true), (7, true), (16, true), (300, true), (300, false)] {
         let fs = SimFs::new();
+        if !can {
+            let kind = OperationKind::AwaitWriteBack;
+            fs.inject(Fault::fail(Code::ENOSYS).of(kind).for_ever());
+        }
         let segment_size = (1 << 19) + more;
         let options = Options { segment_size, ..options(PLAIN.0, PLAIN.1) };
         let log = open(&fs, &options).unwrap();
@@ -306,7 +312,12 @@ fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
                 break next;
             }
         };
+        let before = fs.count();
         next.make();
+        let made = fs.log().into_iter().filter(|it| it.number > before && it.error.is_none());
+        let of = |kind| made.clone().filter(|it| it.kind == kind).count();
+        let pieces = [of(OperationKind::AwaitWriteBack), of(OperationKind::SyncData)];
+        assert_eq!(pieces, if can { [2, 0] } else { [0, 2] });
         while log.stats().collections[0].segments == 1 {
             append();
         }

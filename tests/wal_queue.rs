@@ -4,6 +4,7 @@
 
 mod wal_common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use holdfast::wal::{
     Appended, Batch, EntryRef, Log, Op, Options, Queue, Recovery, Replay, SyncMode, WalError,
 };
 
-use wal_common::{LOG, batch, drain, open, options};
+use wal_common::{LOG, batch, drain, open, options, unpack};
 
 /// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -351,4 +352,74 @@ fn closing_waits_for_what_was_taken_and_keeps_the_guard_until_then() {
     assert_eq!(wal_common::entries(&log, "a").unwrap().len(), 5);
     let refused = queue.log().append("a", &[&batch(9, 1)], false).unwrap_err();
     assert!(matches!(refused, ErrorKind::Wal(WalError::Closed)));
+}
+
+#[test]
+fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another() {
+    for seed in 1..=40_u64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let fs = SimFs::new();
+        let large = Options { segment_size: 1 << 20, ..options(SyncMode::Never, Recovery::Strict) };
+        let queue = simulated(&fs, &large, 1 << 20);
+        // Few ids, so that most entries replace others, of the same batch too; or many.
+        let ids = [3, 20, 400][seed as usize % 3];
+        let mut model: BTreeMap<String, (u64, Op, Vec<u8>)> = BTreeMap::new();
+        let mut last = 0;
+        for _ in 0..60 {
+            let mut batch = Batch::default();
+            let mut entries = Vec::new();
+            for _ in 0..1 + random(30) {
+                let id = format!("id-{}", random(ids));
+                let op = if random(5) == 0 { Op::Delete } else { Op::Update };
+                let payload = vec![random(256) as u8; random(200) as usize];
+                let entry =
+                    EntryRef { id: &id, op, timestamp: 1, is_text: false, payload: &payload };
+                batch.push(entry);
+                entries.push((id, op, payload));
+            }
+            let (told, tell) = channel();
+            queue.submit("a", batch, false, reply(&told)).unwrap();
+            let Appended { first, .. } = tell.recv_timeout(LONG).unwrap().unwrap();
+            for (sequence, (id, op, payload)) in (first..).zip(entries) {
+                model.insert(id, (sequence, op, payload));
+                last = sequence;
+            }
+            if random(8) == 0 {
+                // Mostly in the middle of a batch.
+                let up_to = last - random(last.min(100));
+                queue.log().checkpoint("a", up_to).unwrap();
+                model.retain(|_, (sequence, ..)| *sequence > up_to);
+            }
+            let id = format!("id-{}", random(ids));
+            let found = queue.log().get("a", &id).unwrap();
+            let expected = model.get(&id).filter(|(_, op, _)| *op != Op::Delete);
+            assert_eq!(found.as_ref().map(|it| it.sequence), expected.map(|it| it.0), "{seed}");
+            assert_eq!(found.map(|it| it.payload), expected.map(|it| it.2.clone()), "{seed}");
+        }
+        let mut packed = Vec::new();
+        let next = queue.log().entries("a", (0, last), usize::MAX, true, &mut packed).unwrap();
+        assert!(next.is_none_or(|next| next == last), "{seed}");
+        let mut shown = unpack(&packed);
+        assert!(shown.is_sorted_by_key(|entry| entry.sequence), "{seed}");
+        shown.sort_by(|one, other| one.id.cmp(&other.id));
+        let shown: Vec<_> =
+            shown.into_iter().map(|it| (it.id, (it.sequence, it.op, it.payload))).collect();
+        let live: usize =
+            model.iter().map(|(id, (.., payload))| 18 + id.len() + payload.len()).sum();
+        assert_eq!(shown, model.clone().into_iter().collect::<Vec<_>>(), "{seed}");
+        // What it keeps of batches that others have replaced is as much again at most.
+        let stats = queue.log().stats().collections[0].clone();
+        assert_eq!(stats.memtable_entries, model.len() as u64);
+        let bytes = stats.memtable_bytes as usize - 96 * model.len();
+        assert!((live..=2 * live + 200).contains(&bytes), "{seed}: {bytes} for {live}");
+        queue.log().checkpoint("a", last).unwrap();
+        assert_eq!(queue.log().stats().collections[0].memtable_bytes, 0, "{seed}");
+        close(&queue).unwrap();
+    }
 }

@@ -33,12 +33,16 @@ enum Step {
     Rotate(&'static str),
     /// The next segment is made beforehand.
     Prepare(&'static str),
+    /// The same, but appends come while it is being made,
+    Begin(&'static str),
+    /// and the one before is sealed when it is there, if it waits for that.
+    Finish(&'static str),
     Close,
     /// The process is killed and the log opened by another.
     Reopen,
 }
 
-use Step::{Append, AppendDurably, Close, Prepare, Release, Reopen, Rotate, Sync};
+use Step::{Append, AppendDurably, Begin, Close, Finish, Prepare, Release, Reopen, Rotate, Sync};
 
 /// Every step that there is: beginning, more space, sealing, release, recycling, closing,
 /// opening after a close and after a kill.
@@ -70,6 +74,34 @@ const PLAY: &[Step] = &[
     Append("b", &[28]),
     Append("a", &[16]),
     Close,
+];
+
+/// Segments that grow beyond their size while the next one is made. One has been released as a
+/// whole when it is sealed, one in part, one not at all.
+const LATE: &[Step] = &[
+    Append("a", &[1, 2, 3, 4]),
+    Append("a", &[5, 6, 7, 8]),
+    Begin("a"),
+    Append("a", &[9, 10, 11, 12]),
+    Append("a", &[13, 14, 15]),
+    Release("a", 15),
+    Finish("a"),
+    Append("a", &[16, 17, 18, 19]),
+    Append("a", &[20, 21, 22, 23]),
+    Begin("a"),
+    Append("a", &[24, 25, 26, 27]),
+    Append("a", &[28, 29, 30]),
+    Release("a", 20),
+    Finish("a"),
+    Append("a", &[31]),
+    Reopen,
+    Append("a", &[32, 33, 34, 35]),
+    Append("a", &[36, 37, 38]),
+    Begin("a"),
+    Append("a", &[39, 40, 41, 42]),
+    Append("a", &[43, 44, 45]),
+    Finish("a"),
+    Append("a", &[46]),
 ];
 
 /// What is known of a batch.
@@ -109,6 +141,7 @@ fn play(fs: &SimFs, options: &Options, steps: &[Step]) -> Played {
 
 fn go(fs: &SimFs, options: &Options, steps: &[Step], played: &mut Played) -> Result<(), ErrorKind> {
     played.log = Some(open(fs, options)?);
+    let mut begun = None;
     for step in steps {
         let log = played.log.as_ref().unwrap();
         let known = &mut played.known;
@@ -167,6 +200,13 @@ fn go(fs: &SimFs, options: &Options, steps: &[Step], played: &mut Played) -> Res
                 if let Some(next) = log.next_segment(collection) {
                     next.make();
                 }
+            }
+            Begin(collection) => begun = log.next_segment(collection),
+            Finish(collection) => {
+                if let Some(next) = begun.take() {
+                    next.make();
+                }
+                log.rotate_if_overdue(collection)?;
             }
             Close => {
                 log.close()?;
@@ -621,5 +661,31 @@ fn a_log_whose_folder_cannot_be_synced_is_not_opened_and_can_be_later() {
     drop(log);
     for state in fs.crash_states(Model::StrictPosix, 1000) {
         assert_eq!(entries(&open(&state.fs, &options).unwrap(), "a").unwrap().len(), 1);
+    }
+}
+
+/// How many segments a collection has, and whether there is a spare.
+fn segments_of(fs: &SimFs, log: &Log<SimFs>) -> (u64, bool) {
+    let spare = fs.read_file("/log/a/wal_spare.avro").is_ok();
+    (log.stats().collections[0].segments, spare)
+}
+
+#[test]
+fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
+    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let ends: Vec<usize> = (0..LATE.len()).filter(|at| matches!(LATE[*at], Finish(_))).collect();
+    // The first is released as a whole, and its space serves again at once; the second goes on
+    // in that space, and there is none for the third.
+    let expected = [((1, false), (1, true)), ((1, true), (2, false)), ((2, false), (3, false))];
+    for (end, (before, after)) in ends.into_iter().zip(expected) {
+        for (end, expected) in [(end, before), (end + 1, after)] {
+            let fs = SimFs::new();
+            let log = play(&fs, &options, &LATE[..end]).log.unwrap();
+            assert_eq!(segments_of(&fs, &log), expected, "{end}");
+        }
+    }
+    for sync in [SyncMode::PerBatch, SyncMode::Never] {
+        let options = Options { sync, ..options };
+        assert_kept("late", cut_at_every_moment(&options, LATE, &|_| {}, true));
     }
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use napi::Either;
 use napi_derive::napi;
 
 use super::convert::{Message, NativeBackup, NativeCandidate, NativeValue, Report, WriteOptions};
@@ -46,9 +45,9 @@ impl Port {
         backup::submit_create(pool(), request, client, move |outcome| match outcome {
             Ok(Ok(time)) => {
                 let value = NativeValue { time: Some(time as f64), ..NativeValue::default() };
-                environment.outcomes.push(Either::B(Report::succeeded(id, value)));
+                environment.outcomes.push(Message::told(Report::succeeded(id, value)));
             }
-            Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),
+            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
             Err(kind) => environment.answer(id, Operation::CreateBackup, &path, Err(kind)),
         });
     }
@@ -83,8 +82,8 @@ impl Port {
         let client = client(id, &environment.outcomes, is_observed, control);
         let path = request.target.clone();
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
-            Ok(Ok(())) => environment.outcomes.push(Either::A(id)),
-            Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),
+            Ok(Ok(())) => environment.outcomes.push(Message::Done(id)),
+            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
             Err(kind) => environment.answer(id, Operation::RestoreBackup, &path, Err(kind)),
         };
         let waiter = backup::submit_restore(pool(), request, lock, client, answer);
@@ -173,6 +172,6 @@ pub(super) struct Watcher {
 
 impl Observer for Watcher {
     fn event(&self, event: Event) {
-        self.outcomes.push(Either::B(Report::happened(self.id, event)));
+        self.outcomes.push(Message::told(Report::happened(self.id, event)));
     }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use napi::Either;
 use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
@@ -11,11 +10,30 @@ use crate::backup::Backup;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::lock::Holder;
 use crate::transaction::Decision;
-use crate::wal::{Damage, WalError};
+use crate::wal::{Appended, Damage, WalError};
 use crate::write::{Durability, Event, Format, Options, Owner};
 
-/// What the port delivers: the number of an operation that succeeded, or more.
-pub(super) type Message = Either<f64, Report>;
+/// What the port delivers.
+pub(super) enum Message {
+    /// The number of an operation that succeeded.
+    Done(f64),
+    /// An append to a log that did. There may be tens of thousands in a second, and an object
+    /// would cost more than all else that is done to one on its way.
+    Appended {
+        /// The number of the operation.
+        id: f64,
+        /// What it has to tell.
+        appended: Appended,
+    },
+    /// Anything else. It is large.
+    Told(Box<Report>),
+}
+
+impl Message {
+    pub(super) fn told(report: Report) -> Message {
+        Message::Told(Box::new(report))
+    }
+}
 
 /// A message that is more than 'done'.
 #[napi(object, js_name = "Message")]
@@ -87,12 +105,6 @@ pub struct NativeValue {
     pub wal: Option<f64>,
     /// The number of a replay that has started.
     pub replay: Option<f64>,
-    /// The sequence number of the first of the entries that were appended,
-    pub first: Option<BigInt>,
-    /// how many there are,
-    pub count: Option<f64>,
-    /// and how much memory the collection's memtable takes now, about.
-    pub memtable_bytes: Option<f64>,
     /// Packed entries.
     pub packed: Option<Buffer>,
     /// Whether these are the last ones.

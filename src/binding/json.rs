@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::Either;
 use napi_derive::napi;
 
-use super::convert::{self, NativeValue, WriteOptions};
+use super::convert::{self, Message, NativeValue, WriteOptions};
 use super::lock::LockWaiter;
 use super::port::Port;
 use crate::error::{ErrorKind, Operation};
@@ -88,7 +87,7 @@ impl Port {
             Ok(synced?)
         };
         task::run(pool(), sync, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Either::A(id)),
+            Ok(()) => environment.outcomes.push(Message::Done(id)),
             Err(kind) => environment.answer(id, Operation::UpdateJson, &path, Err(kind)),
         });
     }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::Either;
 use napi_derive::napi;
 
-use super::convert::{NativeHolder, NativeValue, WriteOptions};
+use super::convert::{Message, NativeHolder, NativeValue, WriteOptions};
 use super::port::Port;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -100,7 +99,7 @@ impl Port {
             Ok(())
         };
         // If there is no thread for it, it has been given back on this one.
-        task::run(pool(), release, move |_| environment.outcomes.push(Either::A(id)));
+        task::run(pool(), release, move |_| environment.outcomes.push(Message::Done(id)));
         true
     }
 

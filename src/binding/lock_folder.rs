@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use napi::Either;
 use napi_derive::napi;
 
-use super::convert::{NativeError, NativeValue, Report};
+use super::convert::{Message, NativeError, NativeValue, Report};
 use super::port::{Environment, Port, failed, report};
 use super::table::Table;
 use crate::error::{ErrorKind, LostLock, Operation};
@@ -117,7 +116,7 @@ fn keep(environment: &Arc<Environment>, id: f64, path: &Path, hold: Hold) -> Opt
     let (own, place) = (Arc::clone(environment), path.to_owned());
     hold.on_loss(Box::new(move |lost: LostLock| {
         let error = failed(Operation::Lock, &place, lost.into());
-        own.outcomes.push(Either::B(Report::lost(id, error)));
+        own.outcomes.push(Message::told(Report::lost(id, error)));
     }));
     let text = hold.file().map(|file| file.to_string_lossy().into_owned());
     let key = Some(hold.key().text());
@@ -196,7 +195,7 @@ impl Port {
         let hold = environment.folders.take_hold(number);
         let release = move || hold.map_or(Ok(()), Hold::release);
         task::run(pool(), release, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Either::A(id)),
+            Ok(()) => environment.outcomes.push(Message::Done(id)),
             Err(kind) => environment.answer(id, Operation::Lock, Path::new(""), Err(kind)),
         });
     }
@@ -220,7 +219,7 @@ impl Port {
                 .map_or(Ok(()), |hold| hold.extend(duration(milliseconds)))
         };
         task::run(pool(), extend, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Either::A(id)),
+            Ok(()) => environment.outcomes.push(Message::Done(id)),
             Err(kind) => environment.answer(id, Operation::Lock, Path::new(""), Err(kind)),
         });
     }

@@ -11,8 +11,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Function, JsValue, ToNapiValue};
-use napi::{Either, Env, Status, sys};
+use napi::bindgen_prelude::{BigInt, Function, JsValue, ToNapiValue};
+use napi::{Env, Status, sys};
 use napi_derive::napi;
 
 use super::convert::{Message, NativeValue, Report};
@@ -23,6 +23,7 @@ use super::wal::{Replays, Wals};
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::io::{Completions, WaitFor};
+use crate::wal::Appended;
 use crate::write::is_retried;
 
 /// The messages on their way to one environment.
@@ -48,7 +49,7 @@ impl Environment {
         path: &Path,
         outcome: Result<NativeValue, ErrorKind>,
     ) {
-        self.outcomes.push(Either::B(report(id, operation, path, outcome)));
+        self.outcomes.push(Message::told(report(id, operation, path, outcome)));
     }
 }
 
@@ -78,20 +79,20 @@ pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Erro
 }
 
 impl Environment {
-    /// Makes a JavaScript value of a message. One that JavaScript cannot take, because its text
+    /// Makes a JavaScript value of a report. One that JavaScript cannot take, because its text
     /// is longer than strings can be, becomes an error, so that its caller does not wait for
     /// ever; and the lock that came with it, of which nobody will know, is given back.
     ///
     /// # Safety
     ///
     /// `env` is that of the calling thread, in a call from JavaScript.
-    unsafe fn convert(&self, env: sys::napi_env, message: Message) -> Option<Converted> {
-        let lost = match &message {
-            Either::B(Report { id, value: Some(value), .. }) => Some((*id, value.hold)),
+    unsafe fn convert(&self, env: sys::napi_env, report: Report) -> Option<Converted> {
+        let lost = match &report {
+            Report { id, value: Some(value), .. } => Some((*id, value.hold)),
             _ => None,
         };
         // SAFETY: as the caller promises.
-        if let Ok(value) = unsafe { Message::to_napi_value(env, message) } {
+        if let Ok(value) = unsafe { Report::to_napi_value(env, report) } {
             return Some(Converted(value));
         }
         let (id, hold) = lost?;
@@ -104,9 +105,31 @@ impl Environment {
             exhausted: false,
             committed: false,
         };
-        let report = Message::B(Report::failed(id, too_long));
+        let report = Report::failed(id, too_long);
         // SAFETY: as the caller promises.
-        unsafe { Message::to_napi_value(env, report) }.ok().map(Converted)
+        unsafe { Report::to_napi_value(env, report) }.ok().map(Converted)
+    }
+}
+
+/// Makes JavaScript values of an append that succeeded.
+///
+/// # Safety
+///
+/// As [`Environment::convert`].
+unsafe fn convert_appended(
+    env: sys::napi_env,
+    id: f64,
+    appended: Appended,
+) -> napi::Result<[Converted; 4]> {
+    let Appended { first, count, memtable_bytes } = appended;
+    // SAFETY: as the caller promises.
+    unsafe {
+        Ok([
+            Converted(f64::to_napi_value(env, -id)?),
+            Converted(BigInt::to_napi_value(env, first.into())?),
+            Converted(f64::to_napi_value(env, count as f64)?),
+            Converted(f64::to_napi_value(env, memtable_bytes as f64)?),
+        ])
     }
 }
 
@@ -137,13 +160,14 @@ unsafe impl Send for Wake {}
 #[napi]
 impl Port {
     /// `onMessages` is called with everything that has happened since it was last called:
-    /// for an operation that succeeded its number, and an object for anything else.
+    /// for an operation that succeeded its number; for an append to a log that did its number
+    /// with a minus, and then the sequence number of its first entry, how many there are, and
+    /// `memtableBytes`; and an object for anything else.
     #[napi(constructor)]
     pub fn new(
         env: Env,
-        #[napi(ts_arg_type = "(messages: Array<number | Message>) => void")] on_messages: Function<
-            '_,
-        >,
+        #[napi(ts_arg_type = "(messages: Array<number | bigint | Message>) => void")]
+        on_messages: Function<'_>,
     ) -> napi::Result<Port> {
         let environment = Arc::new(Environment::default());
         let context = Arc::into_raw(Arc::clone(&environment)).cast_mut().cast::<c_void>();
@@ -248,8 +272,19 @@ unsafe extern "C" fn deliver(
     // pending afterwards Node reports it as uncaught, as it does for any callback.
     unsafe {
         let mut nobody = ptr::null_mut();
-        let messages = messages.into_iter().filter_map(|message| environment.convert(env, message));
-        if let Ok(messages) = Vec::<Converted>::to_napi_value(env, messages.collect())
+        let mut converted = Vec::with_capacity(messages.len());
+        for message in messages {
+            match message {
+                Message::Done(id) => {
+                    converted.extend(f64::to_napi_value(env, id).ok().map(Converted));
+                }
+                Message::Appended { id, appended } => {
+                    converted.extend(convert_appended(env, id, appended).into_iter().flatten());
+                }
+                Message::Told(report) => converted.extend(environment.convert(env, *report)),
+            }
+        }
+        if let Ok(messages) = Vec::<Converted>::to_napi_value(env, converted)
             && sys::napi_get_undefined(env, &mut nobody) == sys::Status::napi_ok
         {
             sys::napi_call_function(env, nobody, callback, 1, &messages, ptr::null_mut());

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use napi::Either;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
 use super::backup::Watcher;
-use super::convert::{NativeValue, Report, WriteOptions};
+use super::convert::{Message, NativeValue, Report, WriteOptions};
 use super::port::{Environment, Port};
 use super::table::Table;
 use super::write::{Control, payload};
@@ -60,7 +59,7 @@ fn answer(
     path: &Path,
     outcome: Result<NativeValue, AttemptError>,
 ) {
-    environment.outcomes.push(Either::B(match outcome {
+    environment.outcomes.push(Message::told(match outcome {
         Ok(value) => Report::succeeded(id, value),
         Err(AttemptError { kind, committed }) => {
             let (operation, path) = (Operation::AtomicWrite, path.to_owned());

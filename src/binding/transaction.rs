@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::Either;
 use napi::bindgen_prelude::{Buffer, BufferSlice};
 use napi_derive::napi;
 
-use super::convert::{NativeDecision, NativeValue, Report, WriteOptions};
+use super::convert::{Message, NativeDecision, NativeValue, Report, WriteOptions};
 use super::port::Port;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
@@ -146,8 +145,8 @@ impl Port {
         let outcomes = Arc::clone(&environment.outcomes);
         let start = move || outcomes.start(false);
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
-            Ok(Ok(())) => environment.outcomes.push(Either::A(id)),
-            Ok(Err(error)) => environment.outcomes.push(Either::B(Report::failed(id, error))),
+            Ok(Ok(())) => environment.outcomes.push(Message::Done(id)),
+            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
             Err(kind) => environment.answer(id, Operation::Transaction, &first, Err(kind)),
         };
         submit::submit(pool(), commit, start, answer);

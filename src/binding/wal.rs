@@ -9,7 +9,7 @@
 //! | method | answer |
 //! | --- | --- |
 //! | `openWal(id, dir, options: WalOptions): LockWaiter` | `value.wal` (the log's number), `value.damage` (what was cut off or skipped) |
-//! | `appendWal(id, wal, collection, packed: Uint8Array, durable): boolean` | `value.first: bigint`, `value.count`, `value.memtableBytes`. Returns `false`, and will not answer, when the queue has no room: try again when an append of this log has ended |
+//! | `appendWal(id, wal, collection, packed: Uint8Array, durable): boolean` | four values in a row: the `id` with a minus, the sequence number of the first entry (a bigint), how many there are, how much memory the memtable takes. Returns `false`, and will not answer, when the queue has no room: try again when an append of this log has ended |
 //! | `getWal(wal, collection, key): WalRead` | at once: `packed` with one entry, or nothing |
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
 //! | `replayWal(id, wal, collection, from: bigint)` | `value.replay` (the replay's number), of what has resolved by now |
@@ -43,11 +43,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::Either;
 use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice};
 use napi_derive::napi;
 
-use super::convert::{NativeDamage, NativeError, NativeValue};
+use super::convert::{Message, NativeDamage, NativeError, NativeValue};
 use super::lock::LockWaiter;
 use super::port::{Environment, Port};
 use super::table::Table;
@@ -262,14 +261,9 @@ impl Port {
             environment.answer(id, Operation::WalAppend, &path, Err(kind));
             return true;
         };
-        let reply = move |outcome: Result<Appended, ErrorKind>| {
-            let value = outcome.map(|Appended { first, count, memtable_bytes }| NativeValue {
-                first: Some(first.into()),
-                count: Some(count as f64),
-                memtable_bytes: Some(memtable_bytes as f64),
-                ..NativeValue::default()
-            });
-            environment.answer(id, Operation::WalAppend, &path, value);
+        let reply = move |outcome: Result<Appended, ErrorKind>| match outcome {
+            Ok(appended) => environment.outcomes.push(Message::Appended { id, appended }),
+            Err(kind) => environment.answer(id, Operation::WalAppend, &path, Err(kind)),
         };
         queue.submit(&collection, batch, durable, Box::new(reply)).is_ok()
     }
@@ -453,7 +447,7 @@ fn done(
     path: PathBuf,
 ) -> impl FnOnce(Result<(), ErrorKind>) + Send + 'static {
     move |outcome| match outcome {
-        Ok(()) => environment.outcomes.push(Either::A(id)),
+        Ok(()) => environment.outcomes.push(Message::Done(id)),
         Err(kind) => environment.answer(id, operation, &path, Err(kind)),
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use napi::Either;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
@@ -209,15 +208,15 @@ impl Client for Caller {
 
     fn finish(&mut self, outcome: Result<(), Error>) {
         self.outcomes.push(match outcome {
-            Ok(()) => Either::A(self.id),
-            Err(error) => Either::B(Report::failed(self.id, error)),
+            Ok(()) => Message::Done(self.id),
+            Err(error) => Message::told(Report::failed(self.id, error)),
         });
     }
 }
 
 impl Observer for Caller {
     fn event(&self, event: Event) {
-        self.outcomes.push(Either::B(Report::happened(self.id, event)));
+        self.outcomes.push(Message::told(Report::happened(self.id, event)));
     }
 }
 

@@ -123,15 +123,28 @@ impl Batch {
         std::iter::from_fn(move || unpack(&mut rest))
     }
 
-    /// The entries, each as it is packed.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    /// The entries, part by part: they have been looked at before.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Parts<'_>> {
         let mut rest = self.packed.as_slice();
+        std::iter::from_fn(move || Parts::take(&mut rest))
+    }
+
+    /// The entries, each as it is packed, with the places where they start.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut at = 0;
         std::iter::from_fn(move || {
-            let (id, payload) = lengths(rest)?;
-            let (piece, behind) = rest.split_at_checked(FIXED + id + payload)?;
-            rest = behind;
-            Some(piece)
+            let piece = self.piece(at)?;
+            let start = at;
+            at += piece.len();
+            Some((start, piece))
         })
+    }
+
+    /// The entry that starts at this place, as it is packed.
+    pub(super) fn piece(&self, at: usize) -> Option<&[u8]> {
+        let rest = self.packed.get(at..)?;
+        let (id, payload) = lengths(rest)?;
+        rest.get(..FIXED + id + payload)
     }
 }
 
@@ -177,19 +190,39 @@ pub fn pack_with_sequence(out: &mut Vec<u8>, sequence: u64, entry: EntryRef<'_>)
     }
 }
 
+/// An entry as it is packed, part by part.
+pub(super) struct Parts<'a> {
+    pub(super) id: &'a [u8],
+    pub(super) op: u8,
+    pub(super) timestamp: i64,
+    pub(super) kind: u8,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// Takes an entry off the front.
+    fn take(rest: &mut &'a [u8]) -> Option<Parts<'a>> {
+        let (fixed, variable) = rest.split_at_checked(FIXED)?;
+        let (id, fixed) = fixed.split_first_chunk::<4>()?;
+        let (payload, fixed) = fixed.split_first_chunk::<4>()?;
+        let (timestamp, fixed) = fixed.split_first_chunk::<8>()?;
+        let &[op, kind] = fixed else { return None };
+        let (id, variable) = variable.split_at_checked(u32::from_le_bytes(*id) as usize)?;
+        let (payload, variable) =
+            variable.split_at_checked(u32::from_le_bytes(*payload) as usize)?;
+        *rest = variable;
+        Some(Parts { id, op, timestamp: i64::from_le_bytes(*timestamp), kind, payload })
+    }
+}
+
 /// Takes an entry off the front.
 pub(super) fn unpack<'a>(rest: &mut &'a [u8]) -> Option<EntryRef<'a>> {
-    let (fixed, variable) = rest.split_at_checked(FIXED)?;
-    let (id, fixed) = fixed.split_first_chunk::<4>()?;
-    let (payload, fixed) = fixed.split_first_chunk::<4>()?;
-    let (timestamp, fixed) = fixed.split_first_chunk::<8>()?;
-    let &[op, kind] = fixed else { return None };
-    let (id, variable) = variable.split_at_checked(u32::from_le_bytes(*id) as usize)?;
-    let (payload, variable) = variable.split_at_checked(u32::from_le_bytes(*payload) as usize)?;
+    let mut behind = *rest;
+    let Parts { id, op, timestamp, kind, payload } = Parts::take(&mut behind)?;
     let entry = EntryRef {
         id: std::str::from_utf8(id).ok()?,
         op: Op::of(op)?,
-        timestamp: i64::from_le_bytes(*timestamp),
+        timestamp,
         is_text: match kind {
             0 => false,
             1 => true,
@@ -197,6 +230,6 @@ pub(super) fn unpack<'a>(rest: &mut &'a [u8]) -> Option<EntryRef<'a>> {
         },
         payload,
     };
-    *rest = variable;
+    *rest = behind;
     Some(entry)
 }

@@ -78,6 +78,24 @@ mod key {
 /// Appends a `long`: zig-zag, seven bits a byte, the lowest first.
 pub fn put_long(out: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
+    if rest < 0x80 {
+        out.push(rest as u8);
+        return;
+    }
+    if rest < 1 << 56 {
+        // Eight groups of seven bits, each with a place for its `more`, as one word.
+        let lower = rest & 0x0FFF_FFFF;
+        let upper = (rest >> 28) << 32;
+        let word = lower | upper;
+        let word = word & 0x0000_3FFF_0000_3FFF | (word & 0x0FFF_C000_0FFF_C000) << 2;
+        let word = word & 0x007F_007F_007F_007F | (word & 0x3F80_3F80_3F80_3F80) << 1;
+        let length = long_length(value);
+        let more = 0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+        let start = out.len();
+        out.extend_from_slice(&(word | more).to_le_bytes());
+        out.truncate(start + length);
+        return;
+    }
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;
@@ -292,40 +310,37 @@ const LONGEST_FIELDS: usize = 10 + 10 + 5 + 1 + 10 + 1 + 5 + CHECKSUM;
 ///
 /// The batch fits: [`most_bytes`] is at most [`LARGEST_BLOCK`].
 pub fn put_block(out: &mut Vec<u8>, marker: &Marker, batch: &Batch, first: u64, durable: u64) {
-    let sequences = first as i64..;
-    let lag = |sequence: i64| sequence - durable as i64;
-    let size: usize = batch
-        .entries()
-        .zip(sequences.clone())
-        .map(|(entry, sequence)| {
-            long_length(sequence)
-                + long_length(lag(sequence))
-                + long_length(entry.id.len() as i64)
-                + entry.id.len()
-                + long_length(entry.op as i64)
-                + long_length(entry.timestamp)
-                + long_length(i64::from(entry.is_text))
-                + long_length(entry.payload.len() as i64)
-                + entry.payload.len()
-                + CHECKSUM
-        })
-        .sum();
-    out.reserve(LONGEST_HEAD + size + MARKER);
+    let most = most_bytes(batch);
+    out.reserve(LONGEST_HEAD + most + MARKER);
     put_long(out, batch.len() as i64);
-    put_long(out, size as i64);
+    // How long the size will be is nearly always known before what it is.
+    let guess = long_length(most as i64);
+    let size_at = out.len();
+    out.resize(size_at + guess, 0);
+    let objects = out.len();
     let mut checksum = seed(marker, first, batch.len() as u64);
-    for (entry, sequence) in batch.entries().zip(sequences) {
+    // Mostly the same in the whole batch.
+    let mut timestamp = (None, Vec::new());
+    for (entry, sequence) in batch.parts().zip(first as i64..) {
         let start = out.len();
         put_long(out, sequence);
-        put_long(out, lag(sequence));
-        put_bytes(out, entry.id.as_bytes());
-        put_long(out, entry.op as i64);
-        put_long(out, entry.timestamp);
-        put_long(out, i64::from(entry.is_text));
+        put_long(out, sequence - durable as i64);
+        put_bytes(out, entry.id);
+        put_long(out, i64::from(entry.op));
+        if timestamp.0 != Some(entry.timestamp) {
+            timestamp.0 = Some(entry.timestamp);
+            timestamp.1.clear();
+            put_long(&mut timestamp.1, entry.timestamp);
+        }
+        out.extend_from_slice(&timestamp.1);
+        put_long(out, i64::from(entry.kind));
         put_bytes(out, entry.payload);
         checksum = crc32c::crc32c_append(checksum, out.get(start..).unwrap_or_default());
         out.extend_from_slice(&checksum.to_le_bytes());
     }
+    let mut size = Vec::new();
+    put_long(&mut size, (out.len() - objects) as i64);
+    out.splice(size_at..objects, size);
     out.extend_from_slice(marker);
 }
 

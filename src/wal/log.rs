@@ -538,7 +538,9 @@ impl<F: FileSystem + Clone> Log<F> {
             (Arc::clone(folder), first)
         };
         let path = || self.path.join(collection);
-        if up_to > checkpoint.up_to {
+        // The same number again may release a segment that has been sealed since.
+        let is_more = (up_to, first_segment) > (checkpoint.up_to, checkpoint.first_segment);
+        if up_to >= checkpoint.up_to && is_more {
             // Nothing may be lost of what was appended before the note of it is there: the
             // note must not tell of numbers that a crash takes away and others get.
             self.sync(Some(collection))?;
@@ -655,9 +657,34 @@ impl<F: FileSystem + Clone> Log<F> {
                         self.poison(failure);
                     }
                     ErrorKind::from(trouble.into_failure())
-                })
+                })?;
+                collection.tell(&state);
+                Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Seals the current segment of a collection if that has only waited for the next one, so
+    /// that no append has to. If everything in it has been released meanwhile, its space serves
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::rotate`] and [`Log::checkpoint`].
+    pub fn rotate_if_overdue(&self, collection: &str) -> Result<(), ErrorKind> {
+        let Some(collection_of) = self.existing(collection)? else { return Ok(()) };
+        let is_overdue = |writer: &Writer<F>| writer.is_overdue;
+        if !lock(&collection_of.state).writer.as_ref().is_some_and(is_overdue) {
+            return Ok(());
+        }
+        self.rotate(collection)?;
+        let released = lock(&collection_of.figures).released;
+        let sealed = lock(&collection_of.state).writer.as_ref().map_or(0, Writer::last_sealed);
+        if (1..=released).contains(&sealed) {
+            self.checkpoint(collection, released)
+        } else {
+            Ok(())
         }
     }
 

@@ -15,6 +15,9 @@ const OVERHEAD: usize = 96;
 /// So many replaced entries are kept in the order without another thought.
 const LEAST: usize = 1024;
 
+/// A batch of so few entries is not worth keeping: each gets memory of its own.
+const FEW: usize = 4;
+
 /// How many tables the entries are spread over. A table that grows is copied in one go, and
 /// whoever appends next would wait for that.
 const SHARDS: usize = 64;
@@ -32,6 +35,10 @@ pub(super) struct Memtable {
     order: VecDeque<Place>,
     len: usize,
     bytes: usize,
+    /// The batches that entries lie in, in the order of their numbers.
+    lots: VecDeque<Lot>,
+    /// How many of them are given up.
+    given_up: usize,
     /// Batches that are not sorted in yet, with the numbers of their first entries.
     announced: VecDeque<(u64, Arc<Batch>)>,
 }
@@ -39,8 +46,26 @@ pub(super) struct Memtable {
 struct Held {
     hash: u64,
     sequence: u64,
-    /// As a [`Batch`] has it: one piece of memory for all of an entry.
-    packed: Box<[u8]>,
+    packed: Packed,
+}
+
+/// An entry as a [`Batch`] has it.
+enum Packed {
+    /// In the batch that it came with, from here on.
+    At(u32),
+    /// In memory of its own.
+    Own(Box<[u8]>),
+}
+
+/// A batch that entries lie in. To give each its own memory would cost more than all else that
+/// is done to them here.
+struct Lot {
+    /// The number of its first entry.
+    first: u64,
+    /// `None` when it is given up.
+    batch: Option<Arc<Batch>>,
+    /// How many of its bytes are in use. It is given up when that is less than half.
+    used: usize,
 }
 
 /// Where an entry is found.
@@ -57,8 +82,18 @@ impl Default for Memtable {
             order: VecDeque::new(),
             len: 0,
             bytes: 0,
+            lots: VecDeque::new(),
+            given_up: 0,
             announced: VecDeque::new(),
         }
+    }
+}
+
+/// The memory that is an entry's alone.
+fn own_bytes(packed: &Packed) -> usize {
+    match packed {
+        Packed::Own(packed) => packed.len(),
+        Packed::At(_) => 0,
     }
 }
 
@@ -71,6 +106,21 @@ fn held_at<'a>(shards: &'a [HashTable<Held>], place: &Place) -> Option<&'a Held>
     shards.get(shard_of(place.hash))?.find(place.hash, |held| held.sequence == place.sequence)
 }
 
+/// Where the batch is that the entry with this number came with.
+fn lot_of(lots: &VecDeque<Lot>, sequence: u64) -> Option<usize> {
+    lots.partition_point(|lot| lot.first <= sequence).checked_sub(1)
+}
+
+fn packed_of<'a>(lots: &'a VecDeque<Lot>, held: &'a Held) -> Option<&'a [u8]> {
+    match &held.packed {
+        Packed::Own(packed) => Some(packed),
+        Packed::At(at) => {
+            let lot = lots.get(lot_of(lots, held.sequence)?)?;
+            lot.batch.as_ref()?.piece(*at as usize)
+        }
+    }
+}
+
 impl Memtable {
     /// Takes a batch in. Batches come in the order of their numbers.
     pub(super) fn announce(&mut self, first: u64, batch: Arc<Batch>) {
@@ -80,9 +130,20 @@ impl Memtable {
     /// Sorts in the next batch that has been announced, if there is one.
     pub(super) fn settle_next(&mut self) -> bool {
         let Some((first, batch)) = self.announced.pop_front() else { return false };
-        for (sequence, packed) in (first..).zip(batch.pieces()) {
-            self.put(sequence, packed.into());
+        if batch.len() < FEW {
+            for (sequence, (_, packed)) in (first..).zip(batch.pieces()) {
+                self.put(sequence, packed, Packed::Own(packed.into()), sequence);
+            }
+            return true;
         }
+        self.bytes += batch.bytes();
+        let (used, kept) = (batch.bytes(), Some(Arc::clone(&batch)));
+        self.lots.push_back(Lot { first, batch: kept, used });
+        for (sequence, (at, packed)) in (first..).zip(batch.pieces()) {
+            // No batch has 4 GiB.
+            self.put(sequence, packed, Packed::At(at as u32), first);
+        }
+        self.give_up_if_sparse(first);
         true
     }
 
@@ -99,16 +160,21 @@ impl Memtable {
     pub(super) fn insert(&mut self, sequence: u64, entry: EntryRef<'_>) {
         let mut packed = Vec::new();
         if pack(&mut packed, entry).is_some() {
-            self.put(sequence, packed.into());
+            let own = Packed::Own(packed.as_slice().into());
+            self.put(sequence, &packed, own, sequence);
         }
     }
 
-    fn put(&mut self, sequence: u64, packed: Box<[u8]>) {
-        let Some(id) = id_of(&packed) else { return };
+    /// `first` is the number of the first entry of the batch that is being sorted in. That is
+    /// not given up before its last entry.
+    fn put(&mut self, sequence: u64, bytes: &[u8], packed: Packed, first: u64) {
+        let Some(id) = id_of(bytes) else { return };
         let hash = self.hasher.hash_one(id);
         let Some(shard) = self.shards.get_mut(shard_of(hash)) else { return };
-        self.bytes += OVERHEAD + packed.len();
-        let is_same = |held: &Held| held.hash == hash && id_of(&held.packed) == Some(id);
+        self.bytes += OVERHEAD + own_bytes(&packed);
+        let lots = &self.lots;
+        let is_same =
+            |held: &Held| held.hash == hash && packed_of(lots, held).and_then(id_of) == Some(id);
         let slot = shard.entry(hash, is_same, |held| held.hash);
         let held = Held { hash, sequence, packed };
         self.order.push_back(Place { sequence, hash });
@@ -119,7 +185,10 @@ impl Memtable {
             }
             Slot::Occupied(mut slot) => {
                 let old = std::mem::replace(slot.get_mut(), held);
-                self.bytes -= OVERHEAD + old.packed.len();
+                self.drop_held(&old);
+                if old.sequence < first {
+                    self.give_up_if_sparse(old.sequence);
+                }
                 if self.order.len() > 2 * self.len + LEAST {
                     let shards = &self.shards;
                     self.order.retain(|place| held_at(shards, place).is_some());
@@ -128,13 +197,60 @@ impl Memtable {
         }
     }
 
+    /// Takes what an entry has taken off the books.
+    fn drop_held(&mut self, held: &Held) {
+        self.bytes -= OVERHEAD + own_bytes(&held.packed);
+        let Packed::At(at) = held.packed else { return };
+        let Some(index) = lot_of(&self.lots, held.sequence) else { return };
+        let Some(lot) = self.lots.get_mut(index) else { return };
+        let Some(batch) = &lot.batch else { return };
+        lot.used -= batch.piece(at as usize).map_or(0, <[u8]>::len);
+        if lot.used == 0 {
+            self.give_up(index);
+        }
+    }
+
+    /// Gives up the batch that the entry with this number came with, if too little of it is in
+    /// use.
+    fn give_up_if_sparse(&mut self, sequence: u64) {
+        if let Some(index) = lot_of(&self.lots, sequence)
+            && let Some(Lot { batch: Some(batch), used, .. }) = self.lots.get(index)
+            && *used < batch.bytes() / 2
+        {
+            self.give_up(index);
+        }
+    }
+
+    /// Gives the entries that still lie in a batch memory of their own.
+    fn give_up(&mut self, index: usize) {
+        let Some(lot) = self.lots.get_mut(index) else { return };
+        let Some(batch) = lot.batch.take() else { return };
+        let (first, used) = (lot.first, std::mem::take(&mut lot.used));
+        self.bytes = self.bytes + used - batch.bytes();
+        for (sequence, (_, packed)) in (first..).zip(batch.pieces()).filter(|_| used > 0) {
+            let Some(id) = id_of(packed) else { continue };
+            let hash = self.hasher.hash_one(id);
+            let Some(shard) = self.shards.get_mut(shard_of(hash)) else { continue };
+            if let Some(held) = shard.find_mut(hash, |held| held.sequence == sequence) {
+                held.packed = Packed::Own(packed.into());
+            }
+        }
+        self.given_up += 1;
+        if 2 * self.given_up > self.lots.len() {
+            self.lots.retain(|lot| lot.batch.is_some());
+            self.given_up = 0;
+        }
+    }
+
     /// The newest entry of an id, unless that is its deletion.
     pub(super) fn get(&mut self, id: &str) -> Option<Entry> {
         self.settle();
         let hash = self.hasher.hash_one(id.as_bytes());
-        let is_same = |held: &Held| id_of(&held.packed) == Some(id.as_bytes());
+        let is_same =
+            |held: &Held| packed_of(&self.lots, held).and_then(id_of) == Some(id.as_bytes());
         let held = self.shards.get(shard_of(hash))?.find(hash, is_same)?;
-        let entry = unpack(&mut &*held.packed).filter(|entry| entry.op != Op::Delete)?;
+        let entry =
+            unpack(&mut packed_of(&self.lots, held)?).filter(|entry| entry.op != Op::Delete)?;
         Some(Entry::new(held.sequence, entry))
     }
 
@@ -158,9 +274,9 @@ impl Memtable {
             if place.sequence > until {
                 break;
             }
-            let Some(Held { sequence, packed, .. }) = held_at(&self.shards, place) else {
-                continue;
-            };
+            let Some(held) = held_at(&self.shards, place) else { continue };
+            let Some(packed) = packed_of(&self.lots, held) else { continue };
+            let Held { sequence, .. } = held;
             if last.is_some() && out.len() + size_of::<u64>() + packed.len() > most {
                 return last;
             }
@@ -178,17 +294,20 @@ impl Memtable {
     pub(super) fn release(&mut self, up_to: u64, most: usize) -> bool {
         self.settle();
         let all = self.order.partition_point(|place| place.sequence <= up_to);
-        for Place { sequence, hash } in self.order.drain(..all.min(most)) {
+        for _ in 0..all.min(most) {
+            let Some(Place { sequence, hash }) = self.order.pop_front() else { break };
             let Some(shard) = self.shards.get_mut(shard_of(hash)) else { continue };
             if let Ok(slot) = shard.find_entry(hash, |held| held.sequence == sequence) {
                 let (held, _) = slot.remove();
-                self.bytes -= OVERHEAD + held.packed.len();
+                self.drop_held(&held);
                 self.len -= 1;
             }
         }
         if all > most {
             return true;
         }
+        // The one that was released in part.
+        self.give_up_if_sparse(up_to);
         // Memory that a flush was to free is given back.
         for shard in &mut self.shards {
             if shard.capacity() > 4 * shard.len() {
@@ -197,6 +316,9 @@ impl Memtable {
         }
         if self.order.capacity() > 4 * self.order.len() {
             self.order.shrink_to_fit();
+        }
+        if self.lots.capacity() > 4 * self.lots.len() {
+            self.lots.shrink_to_fit();
         }
         false
     }

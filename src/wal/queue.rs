@@ -298,7 +298,8 @@ impl<F: FileSystem + Clone> Shared<F> {
         let Some(segment) = self.log.next_segment(collection) else { return };
         // Whoever closes the log waits for it, as for a lane.
         self.lock().running += 1;
-        let preparing = Preparing { shared: Arc::clone(self), segment: Some(segment) };
+        let (shared, collection) = (Arc::clone(self), collection.to_owned());
+        let preparing = Preparing { shared, collection, segment: Some(segment) };
         // If there is no thread for it, it is made on this one.
         let _ = self.pool.submit(Box::new(move || drop(preparing)));
     }
@@ -375,6 +376,7 @@ impl<F: FileSystem + Clone> Drop for Run<F> {
 /// the job ends up.
 struct Preparing<F: FileSystem + Clone> {
     shared: Arc<Shared<F>>,
+    collection: String,
     segment: Option<NextSegment<F>>,
 }
 
@@ -383,6 +385,12 @@ impl<F: FileSystem + Clone> Drop for Preparing<F> {
         if let Some(segment) = self.segment.take() {
             // A panic must not keep the log from being closed.
             let _ = catch_unwind(AssertUnwindSafe(|| segment.make()));
+            let is_closing = self.shared.lock().is_closing;
+            // An error shows at the next append.
+            let rotate = || self.shared.log.rotate_if_overdue(&self.collection);
+            if !is_closing && let Err(panic) = catch_unwind(AssertUnwindSafe(rotate)) {
+                self.shared.log.give_up(&task::internal(&*panic));
+            }
         }
         self.shared.end_of_running(self.shared.lock());
     }

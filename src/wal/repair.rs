@@ -213,6 +213,7 @@ pub(super) fn open<F: FileSystem + Clone>(
                 has_spare,
                 prepared: None,
                 is_preparing: false,
+                is_overdue: false,
                 step: options.step,
                 buffer: Vec::new(),
             });

@@ -87,6 +87,8 @@ pub(super) struct Writer<F: FileSystem> {
     pub(super) prepared: Option<Begun<F>>,
     /// or whether it is being made by somebody else.
     pub(super) is_preparing: bool,
+    /// An append would have sealed the segment, had the next one been there.
+    pub(super) is_overdue: bool,
     /// How much space is made next.
     pub(super) step: u64,
     /// The bytes of the group that is being written.
@@ -128,6 +130,7 @@ impl<F: FileSystem + Clone> Writer<F> {
             has_spare: false,
             prepared: None,
             is_preparing: false,
+            is_overdue: false,
             step: next_step(step),
             buffer: Vec::new(),
         })
@@ -148,12 +151,13 @@ impl<F: FileSystem + Clone> Writer<F> {
         let most = most as u64 + SHORTEST_FILLER;
         let age = (options.clock)().saturating_sub(self.header.created);
         let is_old = options.segment_age.is_some_and(|limit| u128::from(age) >= limit.as_millis());
-        // While the next segment is being made, this one grows.
-        if self.has_blocks
-            && !self.is_preparing
-            && (is_old || self.end + most > options.segment_size)
-        {
-            self.rotate(first_free, options)?;
+        if self.has_blocks && (is_old || self.end + most > options.segment_size) {
+            if self.is_preparing {
+                // While the next segment is being made, this one grows.
+                self.is_overdue = true;
+            } else {
+                self.rotate(first_free, options)?;
+            }
         }
         let makes_its_own_space = self.end + most > self.space && most >= options.large_group;
         if self.end + most > self.space && !makes_its_own_space {
@@ -210,6 +214,11 @@ impl<F: FileSystem + Clone> Writer<F> {
             Ok(()) => Trouble::Refused(failure),
             Err(_) => Trouble::Unknown(failure),
         }
+    }
+
+    /// The last sequence number in the sealed segments that are still there; 0 if there are none.
+    pub(super) fn last_sealed(&self) -> u64 {
+        self.sealed.last().map_or(0, |segment| segment.last)
     }
 
     /// Makes everything that was appended durable.
@@ -288,6 +297,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         (self.end, self.space) = (begun.end, begun.space);
         self.header = begun.header;
         self.has_blocks = false;
+        self.is_overdue = false;
         Ok(())
     }
 
@@ -320,8 +330,8 @@ fn next_step(step: u64) -> u64 {
 pub(super) enum Pace<'a> {
     /// At once, because somebody waits for it.
     Fast,
-    /// Piece by piece, with a pause behind each as long as it has taken, so that the disk is
-    /// free for the appends half of the time. No more pauses once it is urgent.
+    /// Piece by piece, with a pause behind each that is longer than it has taken, so that the
+    /// disk is free for the appends most of the time. No more pauses once it is urgent.
     Gentle {
         /// Set when it is.
         is_urgent: &'a AtomicBool,
@@ -332,8 +342,15 @@ pub(super) enum Pace<'a> {
 /// of an append hardly longer than another append does.
 const GENTLE_PIECE: u64 = 256 << 10;
 
-/// A piece that takes longer is not slow because of its bytes.
+/// A piece that takes longer may not be slow because of its bytes: the next one is larger, and
+/// shows.
 const SLOW_PIECE: Duration = Duration::from_millis(2);
+
+/// No piece is larger.
+const LARGEST_PIECE: u64 = 4 << 20;
+
+/// How many times as long as a piece has taken the pause behind it is.
+const PAUSES: u32 = 3;
 
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -404,14 +421,16 @@ fn fill<F: FileSystem>(
     (from, to): (u64, u64),
     pace: Pace<'_>,
 ) -> Result<(), Failure> {
-    let mut piece = match pace {
-        Pace::Fast => CHUNK,
-        Pace::Gentle { .. } => GENTLE_PIECE,
-    };
     let mut bytes = Vec::with_capacity((to - from).min(CHUNK) as usize);
-    let mut at = from;
+    let mut piece = GENTLE_PIECE;
+    // What a piece of half the size took.
+    let mut smaller: Option<Duration> = None;
+    let (mut at, mut unsynced, mut begun) = (from, 0, Instant::now());
     while at < to {
-        let length = (to - at).min(piece);
+        let mut length = (to - at).min(CHUNK);
+        if let Pace::Gentle { .. } = pace {
+            length = length.min(piece - unsynced);
+        }
         bytes.clear();
         bytes.resize(length as usize, 0);
         if at == from {
@@ -426,20 +445,24 @@ fn fill<F: FileSystem>(
                 *place = byte;
             }
         }
-        let begun = Instant::now();
         write_all(fs, file, &bytes, at)?;
-        if let Pace::Gentle { is_urgent } = pace {
-            sync_data(fs, file)?;
+        at += length;
+        unsynced += length;
+        if let Pace::Gentle { is_urgent } = pace
+            && unsynced == piece
+        {
+            write_back(fs, file)?;
             let took = begun.elapsed();
-            if took > SLOW_PIECE {
-                // It is not the bytes that take so long. The fewer syncs the better.
-                piece = CHUNK.min(2 * piece);
+            if took > SLOW_PIECE && smaller.is_none_or(|smaller| took < smaller + smaller / 2) {
+                // It is not the bytes that take so long. The fewer pieces the better.
+                smaller = Some(took);
+                piece = LARGEST_PIECE.min(2 * piece);
             }
             if !is_urgent.load(Ordering::Relaxed) {
-                blocking(|| std::thread::sleep(took.min(LONGEST_PAUSE)));
+                blocking(|| std::thread::sleep((PAUSES * took).min(LONGEST_PAUSE)));
             }
+            (unsynced, begun) = (0, Instant::now());
         }
-        at += length;
     }
     Ok(())
 }
@@ -466,6 +489,16 @@ pub(super) fn write_all<F: FileSystem>(
 pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
     uninterrupted(|| blocking(|| fs.sync_data(file)))
         .map_err(|error| Failure::new("fdatasync", error))
+}
+
+/// Has the disk take what was written, so that nobody's sync has to wait for all of it. Where the
+/// system can, this is no sync: that would have the disk empty its own memory each time, and the
+/// file system commit the growth of the file, and appends would wait for both.
+fn write_back<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
+    match uninterrupted(|| blocking(|| fs.await_write_back(file))) {
+        Err(error) if Code::of(&error) == Some(Code::ENOSYS) => sync_data(fs, file),
+        outcome => outcome.map_err(|error| Failure::new("sync_file_range", error)),
+    }
 }
 
 pub(super) fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
