@@ -298,6 +298,33 @@ fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
 }
 
 #[test]
+fn a_rename_that_was_synced_does_not_come_after_one_that_was_made_later() {
+    let fs = with_note();
+    let folder = open(&fs, "/box");
+    let first = create(&fs, &folder, "temp1", b"first");
+    let second = create(&fs, &folder, "temp2", b"second");
+    fs.sync_file(&first).unwrap();
+    fs.sync_file(&second).unwrap();
+    fs.sync_folder(&folder, None).unwrap();
+    // What no later sync speaks for stays open, and all that comes behind it is remembered.
+    create(&fs, &folder, "doubtful", b"");
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder));
+    assert_eq!(code(fs.sync_folder(&folder, None)), Code::EIO);
+    rename(&fs, &folder, &first, "temp1", "note");
+    fs.sync_folder(&folder, None).unwrap();
+    rename(&fs, &folder, &second, "temp2", "note");
+
+    let found: BTreeSet<(Vec<u8>, bool)> = all(&fs, Model::StrictPosix)
+        .into_iter()
+        .map(|state| {
+            let note = state.fs.read_file("/box/note").unwrap().to_vec();
+            (note, state.fs.read_file("/box/temp2").is_ok())
+        })
+        .collect();
+    assert_eq!(found, BTreeSet::from([(b"first".to_vec(), true), (b"second".to_vec(), false)]));
+}
+
+#[test]
 fn what_was_settled_before_a_crash_state_is_settled_in_it() {
     let fs = with_note();
     let folder = open(&fs, "/box");

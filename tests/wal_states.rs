@@ -688,4 +688,5 @@ fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
         let options = Options { sync, ..options };
         assert_kept("late", cut_at_every_moment(&options, LATE, &|_| {}, true));
     }
+    assert_kept("late, faults", fail_everywhere(&options, LATE, 1));
 }

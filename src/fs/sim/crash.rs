@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::SimFs;
 use super::content::{Content, Variant};
-use super::disk::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
+use super::disk::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT, Record};
 
 /// What is taken for granted about the order in which a disk is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -187,12 +187,12 @@ fn strict_outlines(disk: &Disk, most: usize, dice: &mut Dice, complete: &mut boo
             .filter(|(_, applied)| **applied == 0)
             .map(|(index, _)| *index)
             .collect();
-        let applied: Vec<&Change> = disk
+        let applied: Vec<&Record> = disk
             .records
             .iter()
             .enumerate()
             .filter(|(index, _)| !left_out.contains(index))
-            .map(|(_, record)| &record.change)
+            .map(|(_, record)| record)
             .collect();
         for order in [Order::AsMade, Order::FirstRenameWins] {
             let Some(folders) = names_after(disk, &applied, order) else { continue };
@@ -239,11 +239,10 @@ fn ordered_outlines(
     let mut contents = Contents::new();
     let mut outlines = Vec::new();
     for length in lengths {
-        let applied: Vec<&Change> =
-            disk.records.iter().take(length).map(|record| &record.change).collect();
+        let applied: Vec<&Record> = disk.records.iter().take(length).collect();
         let Some(folders) = names_after(disk, &applied, Order::AsMade) else { continue };
         let attributes = |node: &Node, inode: Inode, _: &Disk| {
-            let last = applied.iter().rev().find_map(|change| match change {
+            let last = applied.iter().rev().find_map(|record| match &record.change {
                 Change::Attributes { inode: of, attributes } if *of == inode => Some(*attributes),
                 _ => None,
             });
@@ -272,13 +271,14 @@ fn ordered_outlines(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     AsMade,
-    /// Of several renames to one name, the one made first is the last to reach the disk.
+    /// Of several renames to one name, the one made first is the last to reach the disk; not if
+    /// a sync has confirmed it, perhaps before the others were made.
     FirstRenameWins,
 }
 
 /// The names in the folders that can be reached once these changes are made to what is
 /// settled, or nothing if the order makes no difference.
-fn names_after(disk: &Disk, applied: &[&Change], order: Order) -> Option<BTreeMap<Inode, Names>> {
+fn names_after(disk: &Disk, applied: &[&Record], order: Order) -> Option<BTreeMap<Inode, Names>> {
     let mut all: BTreeMap<Inode, Names> = disk
         .nodes
         .iter()
@@ -289,12 +289,13 @@ fn names_after(disk: &Disk, applied: &[&Change], order: Order) -> Option<BTreeMa
         .collect();
     let mut winners: HashMap<(Inode, &std::ffi::OsStr), Inode> = HashMap::new();
     let mut differs = order == Order::AsMade;
-    for change in applied {
+    for Record { change, durable, .. } in applied {
         let Some(names) = change.folder().and_then(|folder| all.get_mut(&folder)) else {
             continue;
         };
         change.apply(names);
         if let (Order::FirstRenameWins, Change::Rename { folder, to, inode, .. }) = (order, change)
+            && (!durable || winners.contains_key(&(*folder, to.as_os_str())))
         {
             let winner = *winners.entry((*folder, to)).or_insert(*inode);
             if winner != *inode {
