@@ -990,7 +990,7 @@ export interface LockOptions extends TryLockOptions {
  *
  * On Linux a lock that nobody holds or wants, and that this process has used within the last 50
  * milliseconds, is taken and given back at once, where that can be done without waiting for a
- * disk. After a millisecond of such calls the event loop has a turn in between.
+ * disk. After 3 milliseconds of such calls the event loop has a turn in between.
  *
  * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be

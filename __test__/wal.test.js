@@ -4,6 +4,7 @@
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
+const diagnostics = require('node:diagnostics_channel')
 const fs = require('node:fs')
 const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
@@ -101,6 +102,34 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     structuredClone(payload.buffer, { transfer: payload.buffer.byteLength === 4 ? [payload.buffer] : [] })
     assert.deepEqual(await pending, [1n])
     assert.equal(Buffer.from(wal.get('a', 'x').payload).toString(), 'good')
+  })
+
+  test('an append in the midst of another is another batch: by a getter of an entry, or by whoever is told of it', async (t) => {
+    const { wal } = await newLog(t)
+    /** @type {Promise<unknown>[]} */
+    const inner = []
+    const curious = {
+      op: 'insert',
+      payload: 'an outer one',
+      get id() {
+        inner.push(wal.append('b', inserts(3, 100)))
+        return 'outer'
+      },
+    }
+    await wal.append('a', [insert('first'), curious, insert('last')])
+    await Promise.all(inner)
+    assert.deepEqual(ids([...wal.entries('a')]), ['first', 'outer', 'last'])
+    assert.deepEqual(ids([...wal.entries('b')]), ids(inserts(3, 100)))
+
+    const start = (/** @type {{ dir: string, operation: string, collections?: string[] }} */ { operation, collections }) => {
+      if (operation === 'wal append' && collections?.[0] === 'c') inner.push(wal.append('d', inserts(2, 200)))
+    }
+    diagnostics.subscribe('tracing:holdfast:wal:start', start)
+    t.after(() => diagnostics.unsubscribe('tracing:holdfast:wal:start', start))
+    await wal.append('c', inserts(2, 300))
+    await Promise.all(inner)
+    assert.deepEqual(ids([...wal.entries('c')]), ids(inserts(2, 300)))
+    assert.deepEqual(ids([...wal.entries('d')]), ids(inserts(2, 200)))
   })
 
   test('writeBatch groups by collection and answers in the order of the entries', async (t) => {

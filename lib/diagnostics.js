@@ -159,4 +159,4 @@ function stepper(path) {
   }
 }
 
-module.exports = { lockReleased, stepper, traced, tracedLife, tracedLock, tracedSync, traces }
+module.exports = { isWatched, lockReleased, stepper, traced, tracedLife, tracedLock, tracedSync, traces }

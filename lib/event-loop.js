@@ -9,7 +9,7 @@ const { setImmediate } = require('node:timers')
 const now = performance.now.bind(performance)
 
 /** How long answers may come at once, in milliseconds. */
-const LONGEST = 1
+const LONGEST = 3
 
 /** When the first of them was asked for in this turn of the event loop. @type {number | undefined} */
 let began

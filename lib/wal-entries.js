@@ -22,6 +22,8 @@ const SHORT = 24
 
 /** What was packed last, used again: the native side has its own copy by then. */
 let scratch = Buffer.allocUnsafe(64 * 1024)
+/** Something is being packed, perhaps by a getter of entries that are being packed. */
+let isPacking = false
 /** More than this is not kept. */
 const LARGEST_SCRATCH = 4 * 1024 * 1024
 
@@ -33,6 +35,28 @@ const LARGEST_SCRATCH = 4 * 1024 * 1024
  * @returns {Buffer}
  */
 function pack(entries, now) {
+  if (isPacking) return packElsewhere(entries, now)
+  isPacking = true
+  try {
+    return packHere(entries, now)
+  } finally {
+    isPacking = false
+  }
+}
+
+/** @param {readonly WalEntryInput[]} entries @param {number} now */
+function packElsewhere(entries, now) {
+  const outer = scratch
+  scratch = Buffer.allocUnsafe(64 * 1024)
+  try {
+    return packHere(entries, now)
+  } finally {
+    scratch = outer
+  }
+}
+
+/** @param {readonly WalEntryInput[]} entries @param {number} now */
+function packHere(entries, now) {
   let at = 0
   for (let index = 0; index < entries.length; index++) {
     const entry = entries[index]

@@ -5,7 +5,7 @@
 const {
   abortSignal, boolean, integer, milliseconds, oneOf, outOfRange, readOptions, toAbsolute, toPath, wrongType, wrongValue,
 } = require('./arguments.js')
-const { traced, traces } = require('./diagnostics.js')
+const { isWatched, traced, traces } = require('./diagnostics.js')
 const { failed, toDamage } = require('./errors.js')
 const { waitFor } = require('./lock.js')
 const logger = require('./logger.js')
@@ -237,7 +237,9 @@ class Wal {
     const { durable } = this.#appendOptions(options, 'append')
     const name = collectionName(collection)
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
-    const packed = pack(entries, Date.now())
+    const shared = pack(entries, Date.now())
+    // Whoever is told of the beginning may append something himself.
+    const packed = isWatched(traces.wal) ? Buffer.from(shared) : shared
     return tracedWork(
       () => this.#appendOne(name, packed, durable),
       () => ({ operation: 'wal append', dir: this.#dir, collections: [name], entries: entries.length }),

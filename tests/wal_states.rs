@@ -690,3 +690,44 @@ fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
     }
     assert_kept("late, faults", fail_everywhere(&options, LATE, 1));
 }
+
+/// A sync of a folder fails, and some time later the power.
+#[test]
+fn what_is_acknowledged_after_a_folder_sync_has_failed_outlives_a_power_cut() {
+    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let (mut moments, mut states, mut complaints) = (0, 0, Vec::new());
+    for number in 1.. {
+        let mut fired = false;
+        for moment in 1.. {
+            let fs = SimFs::new();
+            fs.put_folder(LOG).unwrap();
+            fs.inject(Fault::power_off().at(moment));
+            fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder).at(number));
+            let played = play(&fs, &options, LATE);
+            let is_over = fs.count() < moment;
+            fired |= fs.log_text().contains("made to fail");
+            drop(played.log);
+            moments += 1;
+            for model in Model::ALL {
+                for state in fs.crash_states_seeded(*model, 6, moment) {
+                    states += 1;
+                    let left = state.fs.after_kill();
+                    if let Err(complaint) = check_left(&left, &options, &played.known, true) {
+                        complaints.push(format!(
+                            "sync {number}, cut at {moment}: {complaint}\n{model:?}: {}\n{}",
+                            state.description,
+                            fs.log_text()
+                        ));
+                    }
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+        if !fired {
+            break;
+        }
+    }
+    assert_kept("folder syncs that fail", (moments, states, complaints));
+}

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::format::LAST_SEQUENCE;
 use super::segments::CHECKPOINT;
+use super::writer::Trouble;
 use crate::errno::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
@@ -78,11 +79,13 @@ impl Checkpoint {
         Ok(bytes.get(..length).and_then(Checkpoint::from_text))
     }
 
-    /// Writes the note, whole or not at all, and makes it durable.
-    pub(super) fn write<F: FileSystem>(self, fs: &F, folder: &F::Folder) -> Result<(), Failure> {
+    /// Writes the note, whole or not at all, and makes it durable. Where the sync of the folder
+    /// fails it is not known what is on the disk: not of the note, and not of other names that
+    /// were waiting for a sync, whose own may report nothing any more.
+    pub(super) fn write<F: FileSystem>(self, fs: &F, folder: &F::Folder) -> Result<(), Trouble> {
         let name = temp::new_name(OsStr::new(CHECKPOINT));
         let file = uninterrupted(|| fs.create_new(folder, &name, 0o666))
-            .map_err(|error| Failure::at("open", CHECKPOINT, error))?;
+            .map_err(|error| Trouble::Refused(Failure::at("open", CHECKPOINT, error)))?;
         let outcome = (|| {
             let text = self.text();
             let mut rest = text.as_bytes();
@@ -98,9 +101,9 @@ impl Checkpoint {
         if let Err(failure) = outcome {
             // If it stays, recovery knows it for a temp file of ours.
             let _ = fs.remove(folder, &name);
-            return Err(failure.on(CHECKPOINT));
+            return Err(Trouble::Refused(failure.on(CHECKPOINT)));
         }
         uninterrupted(|| fs.sync_folder(folder, Some(&file)))
-            .map_err(|error| Failure::at("fsync", CHECKPOINT, error))
+            .map_err(|error| Trouble::Unknown(Failure::at("fsync", CHECKPOINT, error)))
     }
 }

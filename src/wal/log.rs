@@ -15,11 +15,12 @@ use super::memtable::Memtable;
 use super::repair;
 use super::replay::Replay;
 use super::segments::{NEXT, SPARE, has_entries, sealed};
-use super::writer::{Pace, Trouble, Writer, begin, rename};
+use super::writer::{Begun, Pace, Trouble, Writer, begin, rename};
 use super::{Options, check_name};
 use crate::errno::Code;
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
+use crate::io::blocking;
 
 /// A log that is open for appending. Whoever has it holds its lock.
 ///
@@ -299,7 +300,11 @@ impl<F: FileSystem + Clone> Log<F> {
         }
         let sync = sync || self.options.sync.is_durable();
         let collection_of = self.collection(collection);
-        let mut state = lock(&collection_of.state);
+        // A segment may just be sealed beside.
+        let mut state = match collection_of.state.try_lock() {
+            Ok(state) => state,
+            Err(_) => blocking(|| lock(&collection_of.state)),
+        };
         // Not before the lock is held: an append before this one may just have failed.
         self.check_usable()?;
         // What has a higher number would not be read again. All groups that are written at one
@@ -546,7 +551,12 @@ impl<F: FileSystem + Clone> Log<F> {
             self.sync(Some(collection))?;
             let note =
                 Checkpoint { up_to, first_segment: first_segment.max(checkpoint.first_segment) };
-            note.write(&self.fs, &folder).map_err(|failure| failure.on(path()))?;
+            note.write(&self.fs, &folder).map_err(|trouble| {
+                if let Trouble::Unknown(failure) = &trouble {
+                    self.poison(failure);
+                }
+                trouble.into_failure().on(path())
+            })?;
             *checkpoint = note;
             lock(&collection_of.figures).released = up_to;
             let release = |memtable: &mut Memtable| memtable.release(up_to, RELEASED_AT_ONCE);
@@ -636,7 +646,8 @@ impl<F: FileSystem + Clone> Log<F> {
         let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
         let size = self.options.segment_size;
         drop(state);
-        Some(NextSegment { fs, collection: collection_of, folder, header, has_spare, size })
+        let collection = collection_of;
+        Some(NextSegment { fs, collection, folder, header, has_spare, size, made: None })
     }
 
     /// Seals the current segment of a collection, if it has blocks and the next one is not just
@@ -646,12 +657,21 @@ impl<F: FileSystem + Clone> Log<F> {
     ///
     /// As [`Log::append`].
     pub fn rotate(&self, collection: &str) -> Result<(), ErrorKind> {
-        let Some(collection) = self.existing(collection)? else { return Ok(()) };
+        self.rotate_when(collection, |writer| writer.has_blocks).map(drop)
+    }
+
+    /// Whether it has.
+    fn rotate_when(
+        &self,
+        collection: &str,
+        is_time: impl FnOnce(&Writer<F>) -> bool,
+    ) -> Result<bool, ErrorKind> {
+        let Some(collection) = self.existing(collection)? else { return Ok(false) };
         let mut state = lock(&collection.state);
         self.check_usable()?;
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {
-            Some(writer) if writer.has_blocks && !writer.is_preparing => {
+            Some(writer) if !writer.is_preparing && is_time(writer) => {
                 writer.rotate(first_free, &self.options).map_err(|trouble| {
                     if let Trouble::Unknown(failure) = &trouble {
                         self.poison(failure);
@@ -659,26 +679,25 @@ impl<F: FileSystem + Clone> Log<F> {
                     ErrorKind::from(trouble.into_failure())
                 })?;
                 collection.tell(&state);
-                Ok(())
+                Ok(true)
             }
-            _ => Ok(()),
+            _ => Ok(false),
         }
     }
 
     /// Seals the current segment of a collection if that has only waited for the next one, so
-    /// that no append has to. If everything in it has been released meanwhile, its space serves
-    /// again.
+    /// that no append has to do it, though one that comes meanwhile waits. If everything in it has
+    /// been released by then, its space serves again.
     ///
     /// # Errors
     ///
     /// As [`Log::rotate`] and [`Log::checkpoint`].
     pub fn rotate_if_overdue(&self, collection: &str) -> Result<(), ErrorKind> {
-        let Some(collection_of) = self.existing(collection)? else { return Ok(()) };
-        let is_overdue = |writer: &Writer<F>| writer.is_overdue;
-        if !lock(&collection_of.state).writer.as_ref().is_some_and(is_overdue) {
+        // An append may have done it in the moment since the next one was there.
+        if !self.rotate_when(collection, |writer| writer.has_blocks && writer.is_overdue)? {
             return Ok(());
         }
-        self.rotate(collection)?;
+        let Some(collection_of) = self.existing(collection)? else { return Ok(()) };
         let released = lock(&collection_of.figures).released;
         let sealed = lock(&collection_of.state).writer.as_ref().map_or(0, Writer::last_sealed);
         if (1..=released).contains(&sealed) {
@@ -764,17 +783,24 @@ pub struct NextSegment<F: FileSystem + Clone> {
     header: Header,
     has_spare: bool,
     size: u64,
+    made: Option<Begun<F>>,
 }
 
 impl<F: FileSystem + Clone> NextSegment<F> {
     /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
-    pub fn make(self) {
-        let NextSegment { fs, collection, folder, header, has_spare, size } = self;
+    pub fn make(mut self) {
+        let NextSegment { fs, collection, folder, header, has_spare, size, .. } = &self;
         let pace = Pace::Gentle { is_urgent: &collection.is_urgent };
-        let made = begin(&fs, &folder, header, has_spare, size, pace).ok();
-        if let Some(writer) = &mut lock(&collection.state).writer {
+        self.made = begin(fs, folder, header.clone(), *has_spare, *size, pace).ok();
+    }
+}
+
+impl<F: FileSystem + Clone> Drop for NextSegment<F> {
+    fn drop(&mut self) {
+        // However it has ended, nobody waits for it any more.
+        if let Some(writer) = &mut lock(&self.collection.state).writer {
             writer.is_preparing = false;
-            writer.prepared = made;
+            writer.prepared = self.made.take();
         }
     }
 }

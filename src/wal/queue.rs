@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -295,11 +296,21 @@ impl<F: FileSystem + Clone> Shared<F> {
         if self.lock().is_closing {
             return;
         }
+        // With its pauses each has a thread for a long time. The others come later, or are made
+        // when they are needed.
+        let Some(place) = Place::take() else { return };
         let Some(segment) = self.log.next_segment(collection) else { return };
         // Whoever closes the log waits for it, as for a lane.
-        self.lock().running += 1;
+        let mut state = self.lock();
+        state.running += 1;
+        let is_closing = state.is_closing;
+        drop(state);
+        if is_closing {
+            // What was said to the others was too early for this one.
+            self.log.hurry();
+        }
         let (shared, collection) = (Arc::clone(self), collection.to_owned());
-        let preparing = Preparing { shared, collection, segment: Some(segment) };
+        let preparing = Preparing { shared, collection, segment: Some(segment), _place: place };
         // If there is no thread for it, it is made on this one.
         let _ = self.pool.submit(Box::new(move || drop(preparing)));
     }
@@ -378,6 +389,28 @@ struct Preparing<F: FileSystem + Clone> {
     shared: Arc<Shared<F>>,
     collection: String,
     segment: Option<NextSegment<F>>,
+    _place: Place,
+}
+
+/// How many segments are made beforehand at a time, by all logs of the process.
+const MOST_PREPARING: usize = 2;
+
+static PREPARING: AtomicUsize = AtomicUsize::new(0);
+
+/// One of the segments that are made beforehand.
+struct Place;
+
+impl Place {
+    fn take() -> Option<Place> {
+        let more = |count: usize| (count < MOST_PREPARING).then_some(count + 1);
+        PREPARING.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PREPARING.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl<F: FileSystem + Clone> Drop for Preparing<F> {
@@ -386,7 +419,7 @@ impl<F: FileSystem + Clone> Drop for Preparing<F> {
             // A panic must not keep the log from being closed.
             let _ = catch_unwind(AssertUnwindSafe(|| segment.make()));
             let is_closing = self.shared.lock().is_closing;
-            // An error shows at the next append.
+            // An error that matters poisons the log; others show at the next append or checkpoint.
             let rotate = || self.shared.log.rotate_if_overdue(&self.collection);
             if !is_closing && let Err(panic) = catch_unwind(AssertUnwindSafe(rotate)) {
                 self.shared.log.give_up(&task::internal(&*panic));

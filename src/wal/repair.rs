@@ -169,7 +169,7 @@ pub(super) fn open<F: FileSystem + Clone>(
         segments::number_of(name).is_some_and(|number| number < checkpoint.first_segment)
     };
     if names.iter().any(|name| is_released(name)) {
-        checkpoint.write(fs, &folder)?;
+        checkpoint.write(fs, &folder).map_err(Trouble::into_failure)?;
     }
     let is_new = current.is_none() && expected == 1 && !names.contains(CHECKPOINT);
     let drops_next = is_new || matches!(current, Some(Current::Usable { .. }));

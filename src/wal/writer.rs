@@ -24,6 +24,9 @@ use crate::io::blocking;
 /// How much is written at once where space is made.
 const CHUNK: u64 = 1 << 20;
 
+/// A group that has needed more memory than this gives it back.
+const LARGEST_BUFFER: usize = 4 << 20;
+
 /// Why a group was not appended.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -39,7 +42,7 @@ pub(super) enum Trouble {
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Trouble {
         match failure.syscall {
-            "fsync" | "fdatasync" => Trouble::Unknown(failure),
+            "fsync" | "fdatasync" | "sync_file_range" => Trouble::Unknown(failure),
             _ => Trouble::Refused(failure),
         }
     }
@@ -183,7 +186,9 @@ impl<F: FileSystem + Clone> Writer<F> {
             bytes.extend_from_slice(&self.header.marker);
         }
         let written = write_all(&self.fs, &self.file, &bytes, self.end);
-        self.buffer = bytes;
+        if bytes.capacity() <= LARGEST_BUFFER {
+            self.buffer = bytes;
+        }
         if let Err(failure) = written {
             self.last = before;
             return Err(self.after_failed_write(failure, space));
@@ -396,7 +401,6 @@ pub(super) fn begin<F: FileSystem>(
             space
         };
         sync_file(fs, &file)?;
-        sync_folder(fs, folder, &file)?;
         Ok((end, space))
     })();
     if outcome.is_err() {
@@ -404,6 +408,11 @@ pub(super) fn begin<F: FileSystem>(
         let _ = fs.set_size(&file, 0);
     }
     let (end, space) = outcome?;
+    if let Err(failure) = sync_folder(fs, folder, &file) {
+        // No later sync speaks for this name: the next attempt has to give it anew.
+        let _ = fs.remove(folder, OsStr::new(NEXT));
+        return Err(failure);
+    }
     Ok(Begun { header, file, end, space })
 }
 
@@ -496,7 +505,12 @@ pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Fai
 /// file system commit the growth of the file, and appends would wait for both.
 fn write_back<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
     match uninterrupted(|| blocking(|| fs.await_write_back(file))) {
-        Err(error) if Code::of(&error) == Some(Code::ENOSYS) => sync_data(fs, file),
+        // A system that does not know it, or a sandbox that keeps us from it.
+        Err(error)
+            if matches!(Code::of(&error), Some(Code::ENOSYS | Code::EPERM | Code::EINVAL)) =>
+        {
+            sync_data(fs, file)
+        }
         outcome => outcome.map_err(|error| Failure::new("sync_file_range", error)),
     }
 }
