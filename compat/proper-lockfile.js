@@ -227,12 +227,30 @@ async function lock(file, options) {
   const found = find(file, read)
   let real = found.file ?? found.naming.path
   try {
-    if (!found.file) real = (await locate(found.own)).text ?? real
+    if (!found.file) real = (await locateInTurn(found.own)).text ?? real
     const hold = await persist(read.retries ?? { retries: 0 }, (timeout) => acquireFolder(file, found.naming, rules, timeout))
     return releaser(keep(hold, real, onCompromised), real)
   } catch (error) {
     throw translated(error, real)
   }
+}
+
+/**
+ * Where the locks are looked for that calls of this thread ask for, by the path as it was spelt.
+ * They are looked for on several threads: who called first must not have his answer last.
+ *
+ * @type {Map<string, Promise<unknown>>}
+ */
+const lookingFor = new Map()
+
+/** @param {import('../lib/binding.js').LockNaming} own */
+async function locateInTurn(own) {
+  const found = locate(own)
+  const turn = Promise.allSettled([lookingFor.get(own.path), found])
+  lookingFor.set(own.path, turn)
+  await turn
+  if (lookingFor.get(own.path) === turn) lookingFor.delete(own.path)
+  return found
 }
 
 /** @param {Held} own @param {string} file */
