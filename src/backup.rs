@@ -11,7 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::errno::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
@@ -229,7 +229,7 @@ fn is_ours(name: &OsStr) -> bool {
 }
 
 /// Removes the regular files among these names in a folder, and says which they were. With
-/// `modified_until` only those whose content has not been changed since then.
+/// `modified_until` only those whose content has not been changed since that millisecond.
 ///
 /// # Errors
 ///
@@ -267,8 +267,9 @@ fn remove_one<F: FileSystem>(
     if uninterrupted(|| fs.metadata(folder, name)).map_err(look)?.kind != FileKind::File {
         return Ok(false);
     }
-    if let Some(until) = modified_until
-        && uninterrupted(|| fs.modified(folder, name)).map_err(look)? > until
+    // Clocks of callers count milliseconds: what was changed in this one is not newer.
+    if let Some(end) = modified_until.and_then(|until| until.checked_add(Duration::from_millis(1)))
+        && uninterrupted(|| fs.modified(folder, name)).map_err(look)? >= end
     {
         return Ok(false);
     }

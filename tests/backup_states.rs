@@ -8,11 +8,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use holdfast::backup::{self, Create, Restore};
 use holdfast::errno::Code;
 use holdfast::error::ErrorKind;
+use holdfast::fs::os::Os;
 use holdfast::fs::sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 use holdfast::json;
 use holdfast::payload::Payload;
@@ -679,4 +680,17 @@ fn a_file_that_need_not_change_is_made_durable_all_the_same() {
             assert_eq!(*state.fs.read_file(FILE).unwrap(), UPDATED, "{}", state.description);
         }
     }
+}
+
+#[test]
+fn what_was_changed_in_the_same_millisecond_is_not_newer() {
+    let folder = tempfile::tempdir().unwrap();
+    let until = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    for (name, nanoseconds) in [("before", 0), ("within", 999_999), ("after", 1_000_000)] {
+        let file = std::fs::File::create(folder.path().join(name)).unwrap();
+        file.set_modified(until + Duration::from_nanos(nanoseconds)).unwrap();
+    }
+    let names = ["before", "within", "after"].map(str::to_owned).to_vec();
+    let removed = backup::remove(&Os, folder.path(), names, Some(until)).unwrap();
+    assert_eq!(removed, ["before", "within"]);
 }
