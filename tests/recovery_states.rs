@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use holdfast::backup::{self, Create, Restore};
 use holdfast::errno::Code;
-use holdfast::error::{Error, ErrorKind};
+use holdfast::error::ErrorKind;
 use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
 use holdfast::fs::{FileSystem, FolderUse};
 use holdfast::io::Pool;
@@ -32,11 +32,9 @@ use holdfast::json;
 use holdfast::payload::{Chunk, Payload};
 use holdfast::recovery::{self, Act, Action};
 use holdfast::temp;
-use holdfast::write::{
-    self, Control, Durability, Engine, Format, Observer, Options, Request, Stream,
-};
+use holdfast::write::{self, Control, Durability, Engine, Format, Options, Request, Stream};
 
-use common::{MOST, count_of};
+use common::{MOST, Told, count_of};
 
 const FILE: &str = "/dir/state.json";
 const OLD: &[u8] = b"{\"turn\": 1, \"text\": \"the old one\"}";
@@ -541,22 +539,6 @@ fn each(make: impl Fn(Durability, Option<&'static [u8]>) -> Play) -> Vec<Play> {
     plays
 }
 
-/// Somebody who waits for a write of a batch.
-struct Caller(mpsc::Sender<bool>);
-
-impl write::Client for Caller {
-    fn start(&mut self, _: bool) -> bool {
-        true
-    }
-    fn stop(&mut self) {}
-    fn observer(&self) -> Option<&dyn Observer> {
-        None
-    }
-    fn finish(&mut self, outcome: Result<(), Error>) {
-        let _ = self.0.send(outcome.is_ok());
-    }
-}
-
 /// The versions of a batch, of which only the last is written.
 const BATCH: [&[u8]; 4] = [b"{\"n\": 1}", b"[\"two\"]", b"{\"n\": 3, \"more\": null}", NEW];
 
@@ -573,10 +555,10 @@ fn batches() -> Vec<Play> {
                 let payload = Payload::Owned(bytes.to_vec());
                 let options = Options { attempts: 1, ..options(durability) };
                 let request = Request { path: FILE.into(), payload, options };
-                engine.submit(request, None, true, Box::new(Caller(told.clone())));
+                engine.submit(request, None, true, Box::new(Told(told.clone())));
             }
             drop((open, told));
-            let outcomes: Vec<bool> = outcomes.iter().collect();
+            let outcomes: Vec<bool> = outcomes.iter().map(|outcome| outcome.is_ok()).collect();
             assert_eq!(outcomes.len(), BATCH.len());
             assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]), "one fate for all");
             if outcomes[0] {

@@ -258,15 +258,21 @@ fn a_rename_may_be_there_although_the_name_it_started_from_never_was() {
     }
 }
 
-#[test]
-fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
-    let fs = with_note();
-    let folder = open(&fs, "/box");
-    let first = create(&fs, &folder, "temp1", b"first");
-    let second = create(&fs, &folder, "temp2", b"second");
+/// Two files beside the note, on the disk, that may take its place.
+fn with_temps(fs: &SimFs) -> (SimFolder, SimFile, SimFile) {
+    let folder = open(fs, "/box");
+    let first = create(fs, &folder, "temp1", b"first");
+    let second = create(fs, &folder, "temp2", b"second");
     fs.sync_file(&first).unwrap();
     fs.sync_file(&second).unwrap();
     fs.sync_folder(&folder, None).unwrap();
+    (folder, first, second)
+}
+
+#[test]
+fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
+    let fs = with_note();
+    let (folder, first, second) = with_temps(&fs);
     rename(&fs, &folder, &first, "temp1", "note");
     rename(&fs, &folder, &second, "temp2", "note");
 
@@ -300,12 +306,7 @@ fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
 #[test]
 fn a_rename_that_was_synced_does_not_come_after_one_that_was_made_later() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let first = create(&fs, &folder, "temp1", b"first");
-    let second = create(&fs, &folder, "temp2", b"second");
-    fs.sync_file(&first).unwrap();
-    fs.sync_file(&second).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
+    let (folder, first, second) = with_temps(&fs);
     // What no later sync speaks for stays open, and all that comes behind it is remembered.
     create(&fs, &folder, "doubtful", b"");
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder));

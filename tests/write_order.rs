@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+mod common;
+
+use common::Told;
 use holdfast::errno::Code;
 use holdfast::error::{Error, ErrorKind};
 use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
@@ -521,27 +524,6 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
     assert_eq!(world.complaints(), Vec::<String>::new());
 }
 
-/// Takes the outcome of a write.
-struct Told(std::sync::mpsc::Sender<Result<(), Error>>);
-
-impl Client for Told {
-    fn start(&mut self, _: bool) -> bool {
-        true
-    }
-
-    fn stop(&mut self) {}
-
-    fn observer(&self) -> Option<&dyn Observer> {
-        None
-    }
-
-    fn finish(&mut self, outcome: Result<(), Error>) {
-        // The test may have failed.
-        let _ = self.0.send(outcome);
-    }
-}
-
-/// Whoever waits behind a call whose file is being looked for must not wait for ever, either.
 #[test]
 fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else() {
     const LONG: Duration = Duration::from_secs(20);

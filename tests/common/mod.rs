@@ -4,20 +4,40 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use holdfast::error::Error;
 use holdfast::fs::sim::{Attributes, Fault, Model, OperationKind, SimFs};
 use holdfast::fs::{FileKind, Metadata};
 use holdfast::payload::Payload;
-use holdfast::write::{Control, Durability, Options, Owner, Request, run};
+use holdfast::write::{Client, Control, Durability, Observer, Options, Owner, Request, run};
 
 /// An act that goes in between the steps of another, on a thread of its own as somebody else's
 /// would: it is no part of what the other thread is doing.
 pub(crate) fn by_somebody_else<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(act).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Somebody who waits for the outcome of a write.
+pub(crate) struct Told(pub(crate) mpsc::Sender<Result<(), Error>>);
+
+impl Client for Told {
+    fn start(&mut self, _: bool) -> bool {
+        true
+    }
+
+    fn stop(&mut self) {}
+
+    fn observer(&self) -> Option<&dyn Observer> {
+        None
+    }
+
+    fn finish(&mut self, outcome: Result<(), Error>) {
+        // The test may have failed.
+        let _ = self.0.send(outcome);
+    }
 }
 
 pub(crate) const OLD: &[u8] = b"old content, longer than the new one";
