@@ -27,6 +27,8 @@ const MiB = 1024 * 1024
 const LONGEST_DELAY = 2 ** 31 - 1
 const FLUSH_THRESHOLD = 64 * MiB
 const LAST_SEQUENCE = 2n ** 63n - 1n
+/** From so many entries on it takes about as long to pack them as to wake a thread. */
+const LONG_BATCH = 16
 /** How many bytes of the memtable are looked at in one go. */
 const PIECE = 256 * 1024
 
@@ -237,7 +239,7 @@ class Wal {
     const { durable } = this.#appendOptions(options, 'append')
     const name = collectionName(collection)
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
-    const shared = pack(entries, Date.now())
+    const shared = this.#pack(name, entries, Date.now())
     // Whoever is told of the beginning may append something himself.
     const packed = isWatched(traces.wal) ? Buffer.from(shared) : shared
     return tracedWork(
@@ -290,7 +292,7 @@ class Wal {
       if (error?.code === 'EWALNAME') throw walFailed(this.#dir, 'wal append', name, error)
     }
     const outcomes = await Promise.allSettled(
-      Array.from(groups, ([name, group]) => this.#append(name, pack(group.entries, now), durable)),
+      Array.from(groups, ([name, group]) => this.#append(name, this.#pack(name, group.entries, now), durable)),
     )
     /** @type {(bigint | undefined)[]} */
     const sequences = new Array(count).fill(undefined)
@@ -312,6 +314,16 @@ class Wal {
       throw wrongValue(`The "durable" option must not be false where "syncMode" is 'always' or 'perBatch'`)
     }
     return { durable: durable === true }
+  }
+
+  /**
+   * Packs what will be appended. While nothing is on its way there may be no thread awake for it.
+   *
+   * @param {string} collection @param {readonly WalEntryInput[]} entries @param {number} now
+   */
+  #pack(collection, entries, now) {
+    if (this.#pending === 0 && entries.length >= LONG_BATCH) port.open().standByWal(this.#wal, collection)
+    return pack(entries, now)
   }
 
   /**

@@ -423,3 +423,63 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
         close(&queue).unwrap();
     }
 }
+
+#[test]
+fn a_batch_that_was_said_to_come_is_appended_once_whenever_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let never = Options { sync: SyncMode::Never, ..Options::default() };
+    let log = Log::open(Os, &folder.path().join("log"), never).unwrap();
+    let queue = Queue::new(log, Pool::new(2, 4), 1 << 20, Box::new(()));
+    let (told, answers) = channel();
+    let append = |count: u64| {
+        queue.submit("a", batch(count, 1), false, reply(&told)).unwrap();
+        answers.recv_timeout(LONG).unwrap().unwrap().first
+    };
+    assert_eq!(append(1), 1);
+    for count in 2..1000 {
+        queue.stand_by("a");
+        if count % 3 == 0 {
+            queue.stand_by("a");
+        }
+        // From at once to when nobody stands by any more.
+        let pause = Duration::from_micros(count % 90);
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+        if count % 7 == 0 {
+            // One of another collection comes instead.
+            queue.submit("b", batch(count, 1), false, reply(&told)).unwrap();
+            answers.recv_timeout(LONG).unwrap().unwrap();
+        }
+        append(count);
+    }
+    let numbers = |collection: &str| {
+        let mut replay = queue.log().replay(collection, 0).unwrap();
+        drain(&mut replay).unwrap().into_iter().map(|entry| entry.sequence).collect::<Vec<u64>>()
+    };
+    let mut both = [numbers("a"), numbers("b")].concat();
+    assert_eq!(both.len(), 999 + 142);
+    both.sort_unstable();
+    assert_eq!(both, (1..=999 + 142).collect::<Vec<u64>>());
+    close(&queue).unwrap();
+}
+
+#[test]
+fn who_stands_by_for_nothing_keeps_nobody_waiting() {
+    let fs = SimFs::new();
+    let queue = simulated(&fs, &Options::default(), 1 << 20);
+    // Of no collection yet: its name may be one that cannot be.
+    queue.stand_by("a/b");
+    queue.stand_by("a");
+    assert!(queue.log().stats().collections.is_empty());
+    let (told, answers) = channel();
+    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    answers.recv_timeout(LONG).unwrap().unwrap();
+    queue.stand_by("a");
+    close(&queue).unwrap();
+    queue.stand_by("a");
+    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    let refused = answers.recv_timeout(LONG).unwrap();
+    assert!(matches!(refused, Err(ErrorKind::Wal(WalError::Closed))), "{refused:?}");
+}

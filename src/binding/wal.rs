@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `openWal(id, dir, options: WalOptions): LockWaiter` | `value.wal` (the log's number), `value.damage` (what was cut off or skipped) |
 //! | `appendWal(id, wal, collection, packed: Uint8Array, durable): boolean` | four values in a row: the `id` with a minus, the sequence number of the first entry (a bigint), how many there are, how much memory the memtable takes. Returns `false`, and will not answer, when the queue has no room: try again when an append of this log has ended |
+//! | `standByWal(wal, collection)` | nothing: a batch will follow as soon as it is packed, and a thread wakes up for it meanwhile |
 //! | `getWal(wal, collection, key): WalRead` | at once: `packed` with one entry, or nothing |
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
 //! | `replayWal(id, wal, collection, from: bigint)` | `value.replay` (the replay's number), of what has resolved by now |
@@ -266,6 +267,14 @@ impl Port {
             Err(kind) => environment.answer(id, Operation::WalAppend, &path, Err(kind)),
         };
         queue.submit(&collection, batch, durable, Box::new(reply)).is_ok()
+    }
+
+    /// A batch is being packed, and will be appended.
+    #[napi]
+    pub fn stand_by_wal(&self, wal: u32, collection: String) {
+        if let Some(Open { queue, .. }) = self.environment.wals.get(wal) {
+            queue.stand_by(&collection);
+        }
     }
 
     /// The newest entry of an id, unless that is its deletion.

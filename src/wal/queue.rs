@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
@@ -21,6 +21,10 @@ use crate::metrics::METRICS;
 
 /// How many bytes one group has, unless a single batch has more.
 const LARGEST_GROUP: usize = 8 << 20;
+
+/// How long a lane's job waits for a batch that was said to come: longer than most batches take
+/// to pack, and no longer than is lost without harm if it does not come.
+const STAND_BY: Duration = Duration::from_micros(60);
 
 /// How many bytes the memtable may be behind. Who reads has to wait for them.
 const LARGEST_BACKLOG: usize = 2 << 20;
@@ -70,6 +74,8 @@ struct Shared<F: FileSystem + Clone> {
     pool: Pool,
     /// How many bytes may wait and be written at a time.
     limit: usize,
+    /// How many batches have come. Whoever stands by looks only at this.
+    arrivals: AtomicUsize,
     state: Mutex<State>,
     /// What is kept for as long as the log may be written to: its lock. The last field, so that
     /// it goes last.
@@ -109,7 +115,8 @@ impl<F: FileSystem + Clone> Queue<F> {
     /// gone and what it had begun is done.
     pub fn new(log: Log<F>, pool: Pool, limit: usize, guard: Box<dyn Send>) -> Queue<F> {
         let (state, guard) = (Mutex::default(), Mutex::new(Some(guard)));
-        Queue { shared: Arc::new(Shared { log, pool, limit, state, guard }) }
+        let arrivals = AtomicUsize::new(0);
+        Queue { shared: Arc::new(Shared { log, pool, limit, arrivals, state, guard }) }
     }
 
     /// The log. Appends go through the queue.
@@ -159,15 +166,48 @@ impl<F: FileSystem + Clone> Queue<F> {
         let Some(lane) = state.lanes.get_mut(collection) else { return Ok(()) };
         let batch = Arc::new(batch);
         lane.waiting.push_back(Waiting { batch, durable, reply, begun: Instant::now() });
-        if !std::mem::replace(&mut lane.is_running, true) {
-            state.running += 1;
-            drop(state);
-            let collection = collection.to_owned();
-            let run = Run { shared: Arc::clone(&self.shared), collection, is_over: false };
-            // A job that cannot be run is dropped, and says so.
-            let _ = self.shared.pool.submit(Box::new(move || run.run()));
-        }
+        self.shared.arrivals.fetch_add(1, Ordering::Release);
+        self.begin_lane(state, collection, Run::run);
         Ok(())
+    }
+
+    /// A batch is about to come: has a thread wake up for it, and stand by for a moment. A
+    /// thread that sleeps needs as long to wake as a batch to be packed, and so does both at
+    /// once. Nothing happens if none comes, or has come before to this collection, or if there
+    /// is only one processor to do both.
+    pub fn stand_by(&self, collection: &str) {
+        if !has_processor_to_spare() {
+            return;
+        }
+        let state = self.shared.lock();
+        if state.is_closing || !state.lanes.contains_key(collection) {
+            return;
+        }
+        // Under the lock, or one that comes before the job is there would not be seen.
+        let seen = self.shared.arrivals.load(Ordering::Acquire);
+        self.begin_lane(state, collection, move |run| {
+            run.shared.await_arrival(seen);
+            run.run();
+        });
+    }
+
+    /// Gives an idle lane its job.
+    fn begin_lane(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        collection: &str,
+        work: impl FnOnce(Run<F>) + Send + 'static,
+    ) {
+        let Some(lane) = state.lanes.get_mut(collection) else { return };
+        if std::mem::replace(&mut lane.is_running, true) {
+            return;
+        }
+        state.running += 1;
+        drop(state);
+        let (shared, collection) = (Arc::clone(&self.shared), collection.to_owned());
+        let run = Run { shared, collection, is_over: false };
+        // A job that cannot be run is dropped, and says so.
+        let _ = self.shared.pool.submit(Box::new(move || work(run)));
     }
 
     /// Makes everything durable that was appended to a collection, or to all.
@@ -209,6 +249,14 @@ impl<F: FileSystem + Clone> Shared<F> {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under this lock can panic and leave the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits, awake, until another batch has come than were seen, at most [`STAND_BY`].
+    fn await_arrival(&self, seen: usize) {
+        let begun = Instant::now();
+        while self.arrivals.load(Ordering::Acquire) == seen && begun.elapsed() < STAND_BY {
+            std::hint::spin_loop();
+        }
     }
 
     /// The next group of a lane: what waits, up to a size; one batch where each has a sync of
@@ -344,6 +392,12 @@ impl<F: FileSystem + Clone> Shared<F> {
         // A failure has poisoned the log, and the next append tells.
         let _ = shared.log.sync(None);
     }
+}
+
+/// Whether a thread may wait awake without keeping from its processor what it waits for.
+fn has_processor_to_spare() -> bool {
+    static IS_SO: OnceLock<bool> = OnceLock::new();
+    *IS_SO.get_or_init(|| std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1))
 }
 
 /// The job of a lane. If it is dropped unrun, those who wait are told.
