@@ -12,19 +12,39 @@ const FOLDERS = {
   bare: 'benchmark/bare',
   counting: 'benchmark/counting',
   disk: 'tests/disk',
+  'wal-reader': 'fuzz',
 }
+
+/** What a fuzzer has to see of a program: which ways it takes, and what it compares. */
+const COVERAGE = ['level=4', 'inline-8bit-counters', 'pc-table', 'trace-compares']
 
 /**
  * Builds one of them and says where it is.
  *
  * @param {keyof typeof FOLDERS} name
+ * @param {{ coverage?: boolean }} [options] `coverage`: for a fuzzer
  */
-function build(name) {
+function build(name, { coverage = false } = {}) {
   const manifest = path.join(root, FOLDERS[name], 'Cargo.toml')
   const words = ['build', '--release', '--locked', '--quiet', '--manifest-path', manifest, '--target-dir', TARGET]
-  const { error, status, stderr } = spawnSync('cargo', words, { encoding: 'utf8' })
-  if (error || status !== 0) throw new Error(`cargo build of ${name} failed: ${error?.message ?? stderr}`)
-  return path.join(TARGET, 'release', name)
+  const env = { ...process.env }
+  let place = TARGET
+  if (coverage) {
+    // With a target that is named, what the compiler itself runs is built without.
+    const host = /^host: (.*)$/m.exec(run('rustc', ['-vV'], env, name))?.[1] ?? ''
+    words.push('--target', host)
+    place = path.join(TARGET, host)
+    env.RUSTFLAGS = ['-Cpasses=sancov-module', ...COVERAGE.map((each) => `-Cllvm-args=-sanitizer-coverage-${each}`)].join(' ')
+  }
+  run('cargo', words, env, name)
+  return path.join(place, 'release', name)
+}
+
+/** @param {string} command @param {string[]} words @param {NodeJS.ProcessEnv} env @param {string} name */
+function run(command, words, env, name) {
+  const { error, status, stdout, stderr } = spawnSync(command, words, { encoding: 'utf8', env })
+  if (error || status !== 0) throw new Error(`${command} ${words[0]} of ${name} failed: ${error?.message ?? stderr}`)
+  return stdout
 }
 
 module.exports = { build }

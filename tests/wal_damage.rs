@@ -8,7 +8,8 @@ mod random;
 mod wal_common;
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::SimFs;
+use holdfast::fs::sim::{Fault, Model, SimFs};
+use holdfast::wal::format::{self, Head, Header};
 use holdfast::wal::{Damage, DamageKind, Entry, Options, Recovery, SyncMode, WalError};
 
 use random::Random;
@@ -294,6 +295,104 @@ fn blocks_of_another_segment_with_the_right_marker() {
     fs.put_file(FIRST, &doubled).unwrap();
     let (kinds, shown) = judge(&fs, &all, "a block that comes twice");
     assert_eq!((kinds, shown), (vec![DamageKind::Misplaced], all.len()));
+}
+
+/// The places in a segment where its blocks start, and where the last one ends.
+fn blocks(content: &[u8]) -> Vec<usize> {
+    let (header, mut at) = Header::decode(content).unwrap();
+    let mut places = vec![at];
+    while let Head::Data { head, size, .. } = format::head(&content[at..]) {
+        at += head + size + header.marker.len();
+        places.push(at);
+    }
+    places
+}
+
+/// A write that the disk has lost: what was there before it looks like a regular end.
+#[test]
+fn a_block_that_has_become_the_end_of_the_segment() {
+    for is_closed in [true, false] {
+        let (fs, all) = log(is_closed);
+        for path in [FIRST, SECOND, CURRENT] {
+            let content = fs.read_file(path).unwrap();
+            let marker = Header::decode(&content).unwrap().0.marker;
+            let place = blocks(&content)[0];
+            let space = format::filler_head((content.len() - place) as u64);
+            for end in [&format::end_mark(&marker)[..], &space] {
+                let fs = fs.after_kill();
+                let mut bytes = content.to_vec();
+                bytes[place..place + end.len()].copy_from_slice(end);
+                fs.put_file(path, &bytes).unwrap();
+                let what = format!("{path} with an end of {} bytes", end.len());
+                for recovery in [Recovery::Strict, Recovery::TolerateTail] {
+                    let refused = opened(&fs.after_kill(), recovery).unwrap_err();
+                    assert_eq!(refused.kind, DamageKind::Unreadable, "{what}");
+                    seen_from_outside(&fs, "a", recovery).unwrap_err();
+                }
+                let beside = seen_from_outside(&fs, "a", Recovery::SkipCorrupt).unwrap();
+                assert_eq!(judge(&fs, &all, &what), (vec![DamageKind::Unreadable], 10), "{what}");
+                assert_eq!(opened(&fs, Recovery::SkipCorrupt).unwrap().0, beside, "{what}");
+            }
+        }
+    }
+}
+
+/// What lies between damage and the end of a log is known to have been on the disk by the end
+/// mark alone, if it was one group. The next append must not take that away.
+#[test]
+fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
+    let whole = SimFs::new();
+    let log = open(&whole, &with(Recovery::Strict)).unwrap();
+    log.append("a", &[&batch(1, 2), &batch(2, 2), &batch(3, 2)], false).unwrap();
+    let all = entries(&log, "a").unwrap();
+    log.close().unwrap();
+    drop(log);
+    let content = whole.read_file(CURRENT).unwrap();
+    let places = blocks(&content);
+    // Each of the three blocks, the last one too.
+    for damaged in 0..3 {
+        let mut bytes = content.to_vec();
+        bytes[places[damaged] + 10] ^= 1;
+        let is_left = |entry: &&Entry| (entry.sequence - 1) / 2 != damaged as u64;
+        let left: Vec<Entry> = all.iter().filter(is_left).cloned().collect();
+        let (mut states, mut acknowledged) = (0, false);
+        for moment in 1.. {
+            let fs = whole.after_kill();
+            fs.put_file(CURRENT, &bytes).unwrap();
+            fs.settle();
+            let before = fs.count();
+            fs.inject(Fault::power_off().at(before + moment));
+            let log = open(&fs, &with(Recovery::SkipCorrupt));
+            let firsts = log.as_ref().map(|log| log.append("a", &[&batch(4, 2)], false));
+            let firsts = firsts.ok().and_then(Result::ok);
+            let is_over = fs.count() < before + moment;
+            drop(log);
+            if let Some(firsts) = &firsts {
+                // The numbers of what was lost are not given again.
+                assert!(firsts[0] > all.last().unwrap().sequence, "{firsts:?}");
+                acknowledged = true;
+            }
+            for model in Model::ALL {
+                for state in fs.crash_states_seeded(*model, 40, moment) {
+                    states += 1;
+                    let what = format!("block {damaged}, cut at {moment}: {}", state.description);
+                    let refused = opened(&state.fs.after_kill(), Recovery::TolerateTail);
+                    assert_eq!(refused.unwrap_err().kind, DamageKind::Unreadable, "{what}");
+                    let (mut shown, _) = opened(&state.fs, Recovery::SkipCorrupt).unwrap();
+                    let appended = shown.split_off(left.len().min(shown.len()));
+                    assert_eq!(shown, left, "{what}");
+                    assert!(
+                        appended.len() == 2 || appended.is_empty() && firsts.is_none(),
+                        "{what}"
+                    );
+                }
+            }
+            if is_over {
+                break;
+            }
+        }
+        assert!(acknowledged && states > 100, "{states}");
+    }
 }
 
 #[test]

@@ -50,6 +50,10 @@ pub const LONGEST_HEADER: usize = 4096;
 /// The bytes of the checksum field.
 const CHECKSUM: usize = 4;
 
+/// The fewest bytes of an entry: the checksum, and one for each other field and for the length
+/// of the id.
+pub(super) const SHORTEST_ENTRY: usize = CHECKSUM + 7;
+
 /// The schema of the entries. Its text is a part of the format.
 pub const SCHEMA: &str = concat!(
     r#"{"type":"record","name":"Entry","namespace":"holdfast.wal","fields":["#,
@@ -390,8 +394,7 @@ pub fn head(bytes: &[u8]) -> Head {
             if space <= LONGEST_FILLER { Head::Filler(space) } else { Head::Nothing }
         }
         1.. if is_shortest && (1..=LARGEST_BLOCK as u64).contains(&size) => {
-            // Each object has at least one byte for each field.
-            if count as u64 > size / (CHECKSUM as u64 + 7) {
+            if count as u64 > size / SHORTEST_ENTRY as u64 {
                 return Head::Nothing;
             }
             let head = count_length + size_length;

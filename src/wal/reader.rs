@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::format::{
     self, Block, END, FILLER_HEAD, Head, Header, LONGEST_HEAD, LONGEST_HEADER, MARKER,
-    SHORTEST_FILLER,
+    SHORTEST_ENTRY, SHORTEST_FILLER,
 };
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
@@ -93,6 +93,11 @@ impl Window {
         Ok(self.bytes.get(from.min(to)..to).unwrap_or_default())
     }
 }
+
+/// What is wrong where a segment ends, but goes on behind.
+pub(super) const BECOME_END: &str = "a block has become an end mark";
+/// The same where it ends with unused space.
+pub(super) const BECOME_SPACE: &str = "a block has become unused space";
 
 impl<F: FileSystem> SegmentReader<F> {
     /// Opens a segment and reads its header. The inner error says what is wrong with that.
@@ -197,7 +202,7 @@ impl<F: FileSystem> SegmentReader<F> {
     /// Looks for the next block that is whole behind the damage at `self.offset`, and moves
     /// there. The answer is its offset, its first sequence number and what was durable then.
     /// Where there is none, the reader stays.
-    pub(super) fn resync(&mut self, fs: &F) -> Result<Option<(u64, u64, u64)>, Failure> {
+    fn resync(&mut self, fs: &F) -> Result<Option<(u64, u64, u64)>, Failure> {
         let damaged = self.offset;
         // If only the marker of a block is damaged, the next starts right behind it, and its
         // own marker would lead past it.
@@ -229,11 +234,36 @@ impl<F: FileSystem> SegmentReader<F> {
         }
     }
 
+    /// Where the segment goes on behind the damage, or the end, at `self.offset`: at the next
+    /// whole block, or at the end mark. With that comes how many entries there may have been in
+    /// between at most, if no entry behind tells. `read` is given for a segment that may have
+    /// been appended to: the last number before the damage. `None` where there is nothing behind
+    /// that is known to have been on the disk.
+    pub(super) fn goes_on(
+        &mut self,
+        fs: &F,
+        read: Option<u64>,
+        is_regular_end: bool,
+    ) -> Result<Option<(u64, u64)>, Failure> {
+        let (offset, length) = (self.offset, self.length(fs)?);
+        let end = match read {
+            Some(_) => self.end_behind(fs, offset, length)?,
+            None => None,
+        };
+        // Where there is an end mark, all before it was on the disk.
+        if let Some(next) = self.resume(fs, read.filter(|_| end.is_none()))? {
+            return Ok(Some((next, 0)));
+        }
+        // What is left of unused space may look like a second end mark.
+        let end = end.filter(|_| !is_regular_end);
+        Ok(end.map(|end| (end, (end - offset) / SHORTEST_ENTRY as u64)))
+    }
+
     /// Where the segment goes on behind the damage at `self.offset`, if it does: at the next
     /// whole block. With `read` only if some block says that more was durable when it was
     /// written than the entries up to `read`, which come before the damage. Otherwise what is
     /// behind belongs to what was being written last, and no sync has confirmed it.
-    pub(super) fn resume(&mut self, fs: &F, read: Option<u64>) -> Result<Option<u64>, Failure> {
+    fn resume(&mut self, fs: &F, read: Option<u64>) -> Result<Option<u64>, Failure> {
         let mut next = None;
         while let Some((offset, _, mut durable)) = self.resync(fs)? {
             let next = *next.get_or_insert(offset);
@@ -253,12 +283,7 @@ impl<F: FileSystem> SegmentReader<F> {
     /// Where the end mark is, if the file ends with one, behind the damage at `offset`: it says
     /// that all before it was on the disk when it was written. The last bytes of unused space
     /// look the same, but no marker comes before them.
-    pub(super) fn end_behind(
-        &mut self,
-        fs: &F,
-        offset: u64,
-        length: u64,
-    ) -> Result<Option<u64>, Failure> {
+    fn end_behind(&mut self, fs: &F, offset: u64, length: u64) -> Result<Option<u64>, Failure> {
         let Some(end) = length.checked_sub(END as u64).filter(|end| *end >= offset) else {
             return Ok(None);
         };

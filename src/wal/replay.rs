@@ -7,7 +7,7 @@ use std::path::Path;
 use super::batch::pack_with_sequence;
 use super::checkpoint::Checkpoint;
 use super::error::{Damage, DamageKind, WalError};
-use super::reader::{Item, SegmentReader};
+use super::reader::{BECOME_END, BECOME_SPACE, Item, SegmentReader};
 use super::segments::{self, CURRENT};
 use super::{Recovery, check_name};
 use crate::errno::Code;
@@ -149,7 +149,8 @@ impl<F: FileSystem> Replay<F> {
     ) -> Result<Option<At<F>>, ErrorKind> {
         let number = within.reader.header.number;
         let offset = within.reader.offset;
-        let reason = match within.reader.next(&self.fs)? {
+        // With the end of a segment: where that is.
+        let (reason, regular) = match within.reader.next(&self.fs)? {
             Item::Block(block, length) => {
                 within.may_be_stale = true;
                 if self.until.is_some_and(|until| block.first > until) {
@@ -173,34 +174,53 @@ impl<F: FileSystem> Replay<F> {
                 }
                 return Ok(None);
             }
-            Item::End(_) if within.is_current => {
+            Item::End(end) if within.is_current => {
                 // That of a log which has just been opened. More may have been appended in its
                 // place since it was read, and then the next segment been begun.
                 let is_sealed = self.numbers()?.contains(&number);
-                if !is_sealed && self.checkpoint()?.first_segment <= number {
-                    return Ok(Some(At::Over));
+                if is_sealed || self.checkpoint()?.first_segment > number {
+                    within.is_current = false;
+                    within.reader.forget();
+                    return Ok(None);
                 }
-                within.is_current = false;
-                within.reader.forget();
-                return Ok(None);
+                (BECOME_END, Some(end))
             }
-            Item::End(_) => return Ok(Some(At::Before(number + 1))),
-            Item::Filler(_) if within.is_current => return Ok(Some(At::Over)),
-            Item::Filler(_) => "a sealed segment ends with unused space",
-            Item::Damaged(reason) => reason,
+            Item::End(end) => (BECOME_END, Some(end)),
+            Item::Filler(end) if within.is_current => (BECOME_SPACE, Some(end)),
+            Item::Filler(_) => ("a sealed segment ends with unused space", None),
+            Item::Damaged(reason) => (reason, None),
         };
-        if within.may_be_stale {
+        if within.may_be_stale && regular.is_none() {
             // It may have been read while it was being written.
             within.may_be_stale = false;
             within.reader.forget();
             return Ok(None);
         }
+        self.behind(within, reason, regular)
+    }
+
+    /// Looks for what there is behind the end of a segment, which should be nothing, or behind a
+    /// damage. The answer is as that of [`Replay::step`].
+    fn behind(
+        &mut self,
+        within: &mut Within<F>,
+        reason: &'static str,
+        regular: Option<u64>,
+    ) -> Result<Option<At<F>>, ErrorKind> {
+        let (number, offset) = (within.reader.header.number, within.reader.offset);
         let length = within.reader.length(&self.fs)?;
-        let read = within.is_current.then_some(self.read);
-        let mut behind = within.reader.resume(&self.fs, read)?;
-        if behind.is_none() && within.is_current {
-            behind = within.reader.end_behind(&self.fs, offset, length)?;
+        let after = if within.is_current { At::Over } else { At::Before(number + 1) };
+        if let Some(end) = regular
+            && match within.is_current {
+                // As far as it is known it ends here.
+                true => self.until.is_some_and(|until| self.read >= until),
+                false => length <= end,
+            }
+        {
+            return Ok(Some(after));
         }
+        let read = within.is_current.then_some(self.read);
+        let behind = within.reader.goes_on(&self.fs, read, regular.is_some())?;
         if !within.reader.is_same(&self.fs)? {
             // A checkpoint has released the segment, and its space serves again.
             return Ok(Some(At::Start));
@@ -215,17 +235,18 @@ impl<F: FileSystem> Replay<F> {
         }
         let name = name_of(number, within.is_current);
         match behind {
-            Some(next) => {
+            Some((next, unread)) => {
                 self.damaged(DamageKind::Unreadable, name, (offset, next - offset), reason)?;
+                self.read = self.read.saturating_add(unread);
                 within.reader.offset = next;
                 Ok(None)
             }
-            // What is being written is not there yet.
-            None if within.is_current => Ok(Some(At::Over)),
+            // It ends here, or what is being written is not there yet.
+            None if within.is_current || regular.is_some() => Ok(Some(after)),
             None => {
                 let range = (offset, length.saturating_sub(offset));
                 self.damaged(DamageKind::Unreadable, name, range, reason)?;
-                Ok(Some(At::Before(number + 1)))
+                Ok(Some(after))
             }
         }
     }

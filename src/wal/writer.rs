@@ -78,6 +78,10 @@ pub(super) struct Writer<F: FileSystem> {
     pub(super) space: u64,
     /// Whether the segment has blocks.
     pub(super) has_blocks: bool,
+    /// Something in the segment cannot be read, and was skipped. Its end mark may be all that
+    /// tells the damage from a torn tail, so nothing takes the place of that any more: the next
+    /// append begins another segment.
+    pub(super) is_damaged: bool,
     /// The last sequence number in the collection.
     pub(super) last: u64,
     /// The last one that is surely on the disk.
@@ -127,6 +131,7 @@ impl<F: FileSystem + Clone> Writer<F> {
             end: begun.end,
             space: begun.space,
             has_blocks: false,
+            is_damaged: false,
             last,
             durable: last,
             sealed: Vec::new(),
@@ -154,7 +159,8 @@ impl<F: FileSystem + Clone> Writer<F> {
         let most = most as u64 + SHORTEST_FILLER;
         let age = (options.clock)().saturating_sub(self.header.created);
         let is_old = options.segment_age.is_some_and(|limit| u128::from(age) >= limit.as_millis());
-        if self.has_blocks && (is_old || self.end + most > options.segment_size) {
+        let is_full = is_old || self.end + most > options.segment_size;
+        if self.is_damaged || self.has_blocks && is_full {
             if self.is_preparing {
                 // While the next segment is being made, this one grows.
                 self.is_overdue = true;
@@ -302,6 +308,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         (self.end, self.space) = (begun.end, begun.space);
         self.header = begun.header;
         self.has_blocks = false;
+        self.is_damaged = false;
         self.is_overdue = false;
         Ok(())
     }

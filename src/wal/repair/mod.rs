@@ -173,6 +173,7 @@ pub(super) fn open<F: FileSystem + Clone>(
                 end,
                 space: end + END as u64,
                 has_blocks: found.has_blocks,
+                is_damaged: found.is_damaged,
                 last: scan.last,
                 durable: scan.last,
                 sealed,

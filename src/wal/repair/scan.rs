@@ -11,7 +11,7 @@ use crate::wal::Recovery;
 use crate::wal::error::{Damage, DamageKind, WalError};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
-use crate::wal::reader::{Item, SegmentReader};
+use crate::wal::reader::{BECOME_END, BECOME_SPACE, Item, SegmentReader};
 use crate::wal::segments;
 use crate::wal::writer::Sealed;
 
@@ -42,6 +42,8 @@ pub(super) enum Ending {
 pub(super) struct Found {
     pub(super) ending: Ending,
     pub(super) has_blocks: bool,
+    /// Whether something was skipped.
+    pub(super) is_damaged: bool,
     /// Where the blocks start that no sync is known to have confirmed.
     pub(super) unconfirmed: Option<u64>,
     /// Where the bytes start that are copied aside before they are cut off.
@@ -199,7 +201,7 @@ impl Scan<'_> {
         name: &str,
         is_current: bool,
     ) -> Result<Found, ErrorKind> {
-        let mut has_blocks = false;
+        let (mut has_blocks, mut is_damaged) = (false, false);
         // The blocks that no later one has called durable: where they start and end.
         let mut open: VecDeque<(u64, u64)> = VecDeque::new();
         loop {
@@ -211,6 +213,7 @@ impl Scan<'_> {
                     if block.first <= self.last {
                         let reason = "the entries of a block have come before";
                         self.damaged(DamageKind::Misplaced, name, (offset, length), reason)?;
+                        is_damaged = true;
                         continue;
                     }
                     while open.front().is_some_and(|(_, last)| *last <= block.durable) {
@@ -220,35 +223,28 @@ impl Scan<'_> {
                     self.take(&block);
                     continue;
                 }
-                Item::End(end) if is_current => {
-                    ("a block has become an end mark", Some((true, end)))
-                }
-                Item::End(_) => {
-                    let ending = Ending::Marked(offset);
-                    return Ok(Found { ending, has_blocks, unconfirmed: None, torn: None });
-                }
-                Item::Filler(end) if is_current => {
-                    ("a block has become unused space", Some((false, end)))
-                }
+                Item::End(end) => (BECOME_END, Some((true, end))),
+                Item::Filler(end) if is_current => (BECOME_SPACE, Some((false, end))),
                 Item::Filler(_) => ("a sealed segment ends with unused space", None),
                 Item::Damaged(reason) => (reason, None),
             };
             let length = reader.length(fs)?;
-            let mut behind = reader.resume(fs, is_current.then_some(self.last))?;
-            if behind.is_none() && is_current && regular.is_none() {
-                behind = reader.end_behind(fs, offset, length)?;
-            }
-            match behind {
+            let read = is_current.then_some(self.last);
+            match reader.goes_on(fs, read, regular.is_some())? {
                 // Entries that had been confirmed are missing before the next ones, or the end.
-                Some(next) => {
+                Some((next, unread)) => {
                     let range = (offset, next - offset);
                     self.damaged(DamageKind::Unreadable, name, range, reason)?;
+                    // What was lost had numbers, which are not given again.
+                    self.last = self.last.saturating_add(unread);
                     reader.offset = next;
+                    is_damaged = true;
                 }
                 None => {
                     let unconfirmed = open.front().map(|(start, _)| *start);
+                    let ending = Ending::Torn(offset);
                     let mut found =
-                        Found { ending: Ending::Torn(offset), has_blocks, unconfirmed, torn: None };
+                        Found { ending, has_blocks, is_damaged, unconfirmed, torn: None };
                     let (kind, from, reason) = match regular {
                         Some((is_marked, end)) => {
                             found.ending = match is_marked {
@@ -258,7 +254,8 @@ impl Scan<'_> {
                             if is_marked {
                                 found.unconfirmed = None;
                             }
-                            if length <= end || reader.is_space(fs, end, length)? {
+                            // What is behind the end of a sealed one is seen to elsewhere.
+                            if !is_current || length <= end || reader.is_space(fs, end, length)? {
                                 return Ok(found);
                             }
                             (DamageKind::TornTail, end, BEHIND_THE_END)
