@@ -5,13 +5,11 @@
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
-const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { SessionFileError, openWal } = require('../index.js')
 const { collector, failure } = require('./helpers.js')
-const { build } = require('../scripts/crates.js')
-const { content, fastFolder, folder, whyNot } = require('./system.js')
+const { content, fastFolder } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
 const BATCHES = 40
@@ -164,19 +162,4 @@ describe('damage', { concurrency: 4 }, () => {
       for (const name of fs.readdirSync(path.dirname(current))) if (name.includes('torn')) fs.unlinkSync(path.join(path.dirname(current), name))
     }
   })
-})
-
-/** The fuzzer is built by a C++ compiler. */
-const whyNotFuzz = () => whyNot.linux() || (spawnSync('c++', ['--version']).status !== 0 && 'needs a C++ compiler (c++)')
-
-test('logs that nobody has written are opened and read without a crash', { skip: whyNotFuzz() }, async (t) => {
-  const program = build('wal-reader', { coverage: true })
-  const settings = ['-max_total_time=15', '-max_len=2000', '-timeout=10', '-rss_limit_mb=1024', `-artifact_prefix=${folder(t)}/`]
-  const { status, stderr } = spawnSync(program, settings, { encoding: 'utf8', maxBuffer: 1 << 28 })
-  const lines = stderr.split('\n')
-  // How to see it again is in these lines: the bytes of the input, in Base64.
-  assert.equal(status, 0, lines.slice(-60).join('\n'))
-  const [, runs] = /^Done (\d+) runs/m.exec(stderr) ?? []
-  assert.ok(Number(runs) > 100, lines.at(-2))
-  t.diagnostic(`${runs} logs`)
 })

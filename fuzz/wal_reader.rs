@@ -4,7 +4,7 @@
 //! whose numbers need not be, unused space that claims any length, ends, pieces of blocks, and
 //! plain bytes. So the fuzzer gets behind the checksums, which it could not guess.
 //!
-//! `npm run fuzz` builds and runs it.
+//! `npm run fuzz -- wal-reader` builds and runs it.
 
 #![no_main]
 

@@ -13,6 +13,7 @@ const FOLDERS = {
   counting: 'benchmark/counting',
   disk: 'tests/disk',
   'wal-reader': 'fuzz',
+  'recovered-folders': 'fuzz',
 }
 
 /** What a fuzzer has to see of a program: which ways it takes, and what it compares. */

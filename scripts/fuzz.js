@@ -1,22 +1,42 @@
 'use strict'
 
-// `npm run fuzz`: logs that nobody has written, opened and read for a minute. Words behind `--`
-// go to the fuzzer, libFuzzer: `npm run fuzz -- -max_total_time=3600`. What it has learnt stays
-// in target/fuzz, and so does an input that has found something; given as a word, that is run
-// alone.
+// `npm run fuzz`: gives what reads the disk after a crash things that nobody has written, for a
+// minute each: `wal-reader` logs, `recovered-folders` folders. The name of one runs that alone.
+// Words with a dash go to the fuzzer, libFuzzer: `npm run fuzz -- wal-reader -max_total_time=3600`.
+// What it has learnt stays in target/fuzz, and so does an input that has found something: its path
+// behind the name runs just that.
 
 const { spawnSync } = require('node:child_process')
 const { mkdirSync } = require('node:fs')
 const path = require('node:path')
 const { build } = require('./crates.js')
 
-const place = path.join(__dirname, '..', 'target', 'fuzz')
-const corpus = path.join(place, 'corpus')
+const PROGRAMS = /** @type {const} */ (['wal-reader', 'recovered-folders'])
 
-const words = process.argv.slice(2)
-const isAlone = words.some((word) => !word.startsWith('-'))
-mkdirSync(corpus, { recursive: true })
-const settings = ['-max_total_time=60', '-max_len=2000', '-timeout=10', '-rss_limit_mb=1024', `-artifact_prefix=${place}${path.sep}`]
-const { error, status } = spawnSync(build('wal-reader', { coverage: true }), [...settings, ...words, ...(isAlone ? [] : [corpus])], { stdio: 'inherit' })
-if (error) throw error
-process.exitCode = status ?? 1
+/**
+ * Builds a fuzzer and runs it.
+ *
+ * @param {(typeof PROGRAMS)[number]} name
+ * @param {string[]} words for libFuzzer; the last of its settings count
+ * @param {import('node:child_process').SpawnSyncOptions} [options]
+ */
+function fuzz(name, words, options) {
+  const place = path.join(__dirname, '..', 'target', 'fuzz', name)
+  const corpus = path.join(place, 'corpus')
+  mkdirSync(corpus, { recursive: true })
+  const settings = ['-max_total_time=60', '-max_len=2000', '-timeout=10', '-rss_limit_mb=1024', `-artifact_prefix=${place}${path.sep}`]
+  const inputs = words.some((word) => !word.startsWith('-')) ? [] : [corpus]
+  return spawnSync(build(name, { coverage: true }), [...settings, ...words, ...inputs], options)
+}
+
+if (require.main === module) {
+  const [first, ...rest] = process.argv.slice(2)
+  const chosen = PROGRAMS.find((name) => name === first)
+  for (const name of chosen ? [chosen] : PROGRAMS) {
+    const { error, status } = fuzz(name, chosen ? rest : process.argv.slice(2), { stdio: 'inherit' })
+    if (error) throw error
+    if (status !== 0) process.exit(status ?? 1)
+  }
+}
+
+module.exports = { fuzz }

@@ -12,7 +12,11 @@ use holdfast::errno::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::sim::{Attributes, Fault, OperationKind, SimFs};
 use holdfast::recovery::{self, Act, Action, Options, Request};
+use holdfast::transaction;
+use holdfast::transaction::names::{Id, RecordKind};
+use holdfast::transaction::record::{self, Content, Member, Record};
 use holdfast::write::{Control, Format};
+use xxhash_rust::xxh3::xxh3_128;
 
 const FILE: &str = "/dir/state.json";
 const TEMP: &str = "/dir/.state.json.0123456789abcdef.tmp";
@@ -366,6 +370,74 @@ fn a_damaged_intent_of_a_transaction_is_reported_and_left_with_what_belongs_to_i
     assert_eq!(actions[0].act, Act::Left);
     assert_eq!(actions[0].path, Path::new("/dir/.holdfast.0123456789abcdef.intent"));
     assert_eq!(fs.paths(), before);
+}
+
+fn of(content: &[u8]) -> Content {
+    Content { size: content.len() as u64, hash: xxh3_128(content) }
+}
+
+/// A transaction of these files, decided or not, whose first folder is the first one here.
+fn put_record(fs: &SimFs, kind: RecordKind, here: usize, folders: &[&str], members: &[Member]) {
+    let id = Id(1);
+    let home = fs.inspect(folders[0]).unwrap().id.inode;
+    let path = Path::new(folders[here]).join(transaction::names::record(id, kind));
+    let folders = folders.iter().map(PathBuf::from).collect();
+    let record = Record { id, home, here, folders, members: members.to_vec() };
+    fs.put_file(path, &record.encode().unwrap()).unwrap();
+}
+
+/// One of its files was damaged while it was waiting to be put into its place. Whether another is
+/// to be there is still for the transaction to say, and not for what lies beside it.
+#[test]
+fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
+    let staged = "/dir/.other.json.0000000000000001.1.txn";
+    let member = |name: &str, before: Option<&[u8]>, action| Member {
+        folder: 0,
+        name: name.into(),
+        before: before.map(of),
+        action,
+    };
+    let members = [
+        member("state.json", Some(GOOD), record::Action::Remove),
+        member("other.json", None, record::Action::Write(of(NEW))),
+    ];
+    for path in ["/dir", FILE] {
+        let fs = disk(&[(BACKUP, GOOD), (TEMP, NEW), (staged, TORN)]);
+        put_record(&fs, RecordKind::Intent, 0, &["/dir"], &members);
+        let before = fs.paths();
+        let options = || Options { legacy: true, promote: Some(true), ..Options::default() };
+        for _ in 0..2 {
+            let actions = recover(&fs, path, options());
+            assert!(actions.iter().all(|action| action.act == Act::Left), "{actions:?}");
+            assert_eq!(fs.paths(), before);
+        }
+        // Once the content is whole it is finished, and what is beside the file is judged.
+        fs.put_file(staged, NEW).unwrap();
+        recover(&fs, path, options());
+        assert_eq!(read(&fs, "/dir/other.json"), NEW);
+        recover(&fs, path, options());
+        assert!(files(&fs).iter().all(|name| !name.contains("holdfast")), "{:?}", files(&fs));
+    }
+}
+
+/// What bears the same id and is decided is another transaction, or nobody knows what.
+#[test]
+fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_folder_back() {
+    let fs = disk(&[(FILE, GOOD)]);
+    fs.put_folder("/other").unwrap();
+    let member = Member {
+        folder: 0,
+        name: "gone.json".into(),
+        before: Some(of(GOOD)),
+        action: record::Action::Remove,
+    };
+    put_record(&fs, RecordKind::Prepared, 0, &["/dir", "/other"], std::slice::from_ref(&member));
+    put_record(&fs, RecordKind::Intent, 0, &["/other"], &[member]);
+    let intent = "/other/.holdfast.0000000000000001.intent";
+    let kept = read(&fs, intent);
+    recover(&fs, "/dir", Options::default());
+    assert_eq!(files(&fs), ["state.json"]);
+    assert_eq!(read(&fs, intent), kept);
 }
 
 #[test]

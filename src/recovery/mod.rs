@@ -33,6 +33,7 @@ use crate::errno::Code;
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, uninterrupted};
 use crate::target;
+use crate::transaction::Unfinished;
 use crate::write::{AttemptError, Control, Format};
 
 pub mod first_write;
@@ -171,6 +172,7 @@ pub fn recover<F: FileSystem>(
         only_sweeps: false,
         guard,
         control,
+        decided: Vec::new(),
         actions: Vec::new(),
     };
     match Place::open(fs, path) {
@@ -208,6 +210,7 @@ fn sweep<F: FileSystem>(fs: &F, folder: &Path, now: SystemTime) -> Result<Vec<Ac
         only_sweeps: true,
         guard: &|_: &Path| Ok(None),
         control: &Control::default(),
+        decided: Vec::new(),
         actions: Vec::new(),
     };
     recovery.folders(Place::open(fs, folder)?)?;
@@ -224,6 +227,9 @@ struct Recovery<'a, F: FileSystem> {
     only_sweeps: bool,
     guard: &'a Guard<'a>,
     control: &'a Control,
+    /// The transactions of the folder at hand that were decided and could not be finished. What
+    /// becomes of their files is theirs to say.
+    decided: Vec<Unfinished>,
     actions: Vec<Action>,
 }
 

@@ -59,6 +59,10 @@ impl<F: FileSystem> Recovery<'_, F> {
     /// A program that crashes again and again may have left thousands of temp files of one file,
     /// more than a process may have open: they are dealt with in parts, the newest first.
     pub(super) fn settle(&mut self, place: &Place<F>, remains: &Remains, is_named: bool) {
+        if self.decided.iter().any(|transaction| transaction.names(&remains.file)) {
+            let reason = "it belongs to a transaction that was decided and is not finished";
+            return self.left(place.shown(&remains.file), reason);
+        }
         if remains.names.len() <= AT_ONCE {
             self.settle_part(place, remains, is_named, Part { is_last: true, follows_file: false });
             return;

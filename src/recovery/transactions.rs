@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Act, Action, Place, Recovery};
 use crate::fs::FileSystem;
+use crate::transaction::names::RecordKind;
 use crate::transaction::{self, Decision, Guard, Verdict};
 
 impl<F: FileSystem> Recovery<'_, F> {
@@ -17,6 +18,7 @@ impl<F: FileSystem> Recovery<'_, F> {
         only: Option<&OsStr>,
     ) {
         let is_concerned = names.iter().any(|name| transaction::names::is_transaction_name(name));
+        self.decided.clear();
         if self.only_sweeps || !is_concerned {
             return;
         }
@@ -48,6 +50,16 @@ impl<F: FileSystem> Recovery<'_, F> {
         }
         if let Err(failure) = settled {
             self.failed(place.path.clone(), failure.into());
+        }
+        if self.options.dry_run {
+            return;
+        }
+        match transaction::unfinished(self.fs, &place.path) {
+            Ok(mut unfinished) => {
+                unfinished.retain(|transaction| transaction.kind == RecordKind::Intent);
+                self.decided = unfinished;
+            }
+            Err(failure) => self.failed(place.path.clone(), failure.into()),
         }
     }
 }

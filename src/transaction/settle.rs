@@ -272,7 +272,10 @@ impl<F: FileSystem> Settling<'_, '_, F> {
         for path in record.folders.iter().skip(1) {
             // What cannot be reached now leads here later, and finds nothing.
             let Ok(place) = Place::open(self.fs, path) else { continue };
-            if let Claim::Ours(claimed) = claim(self.fs, &place, self.id)? {
+            if let Claim::Ours(claimed) = claim(self.fs, &place, self.id)?
+                // A decision is only in a first folder, and is not taken back by anybody else's.
+                && claimed.kind == RecordKind::Prepared
+            {
                 self.sweep(&place, Some(&claimed))?;
             }
         }
