@@ -1806,8 +1806,8 @@ export interface WalReader {
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
  * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each beside its id and payload;
  * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
- * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself, or for a flush of another
- *   collection whose `onFlush` waits for this one.
+ * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself, or for a flush, or the end, of
+ *   another whose `onFlush` waits for this one.
  */
 export interface Wal {
   /** What was found damaged when the log was opened, and cut off or skipped. */

@@ -499,6 +499,25 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.deepEqual(flushed.sort(), ['a', 'b', 'c'])
   })
 
+  test('flushes of two logs that close each other are refused likewise, and both are closed', async (t) => {
+    const logs = []
+    const codes = []
+    const closeOther = (number) => () => logs[1 - number].close().catch((error) => codes.push(error.code))
+    for (const number of [0, 1]) logs.push((await newLog(t, { onFlush: closeOther(number) })).wal)
+    for (const log of logs) await log.append('a', inserts(2))
+    await Promise.all(logs.map((log) => log.flush('a')))
+    assert.deepEqual(codes, ['EDEADLK'])
+    await Promise.all(logs.map((log) => log.close()))
+    for (const log of logs) assert.throws(() => log.stats(), { code: 'EWALCLOSED' })
+    // Closed by one that waits for nothing but the end of what runs.
+    const [other, dir] = [(await newLog(t)).wal, path.join(fastFolder(t), 'log')]
+    const wal = await openWal(dir, { onFlush: () => other.close() })
+    await wal.append('a', inserts(2))
+    await wal.flush('a')
+    await wal.close()
+    assert.throws(() => other.stats(), { code: 'EWALCLOSED' })
+  })
+
   test('flushes of two logs that ask for each other are refused likewise', async (t) => {
     /** Each has the other flushed, at most `left` times in all. */
     let left = 1000

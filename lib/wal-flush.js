@@ -21,7 +21,7 @@ const { failed } = require('./errors.js')
  * @property {Flusher} flusher
  * @property {string} collection
  * @property {boolean} isLive until it is over
- * @property {Set<{ lane: Lane }>} waits what it waits for
+ * @property {Set<() => Lane[]>} waits what it waits for: any of these lanes that runs
  */
 
 /** Milliseconds after the first failure; they double, up to the limit. */
@@ -90,20 +90,43 @@ class Flusher {
   }
 
   /** @param {string} collection */
-  async flush(collection) {
+  flush(collection) {
     const lane = this.#lane(collection)
-    const [inside, wait] = [storage.getStore(), { lane }]
-    if (inside?.isLive) {
-      // Flushes of two collections, or of two logs, may ask for each other.
-      if (waitsFor(lane, inside)) throw this.#deadlock('wal flush')
-      inside.waits.add(wait)
-    }
-    try {
+    return this.#waiting(() => [lane], 'wal flush', async () => {
       // One that runs may have begun before what is asked for; how it ends, others are told.
       while (lane.running) await lane.running.catch(() => {})
       await this.#start(collection, lane)
+    })
+  }
+
+  /**
+   * Closes the log, which waits for what runs.
+   *
+   * @param {() => Promise<void>} close
+   */
+  closeLog(close) {
+    this.refuseInside(undefined, 'wal close')
+    // Also those that have been asked for, and do not run yet.
+    return this.#waiting(() => Array.from(this.#lanes.values()), 'wal close', close)
+  }
+
+  /**
+   * Does what waits for these lanes; refused where one of them waits for the caller.
+   *
+   * @param {() => Lane[]} lanes
+   * @param {string} operation
+   * @param {() => Promise<void>} work
+   */
+  async #waiting(lanes, operation, work) {
+    const inside = storage.getStore()
+    if (!inside?.isLive) return work()
+    // Flushes of two collections, or of two logs, may ask for each other, or for the other's end.
+    if (lanes().some((lane) => waitsFor(lane, inside))) throw this.#deadlock(operation)
+    inside.waits.add(lanes)
+    try {
+      await work()
     } finally {
-      inside?.waits.delete(wait)
+      inside.waits.delete(lanes)
     }
   }
 
@@ -180,7 +203,7 @@ class Flusher {
 function waitsFor(lane, handler, seen = new Set()) {
   if (seen.has(lane) || !lane.handler?.isLive) return false
   seen.add(lane)
-  return lane.handler === handler || Array.from(lane.handler.waits).some((wait) => waitsFor(wait.lane, handler, seen))
+  return lane.handler === handler || Array.from(lane.handler.waits).some((lanes) => lanes().some((each) => waitsFor(each, handler, seen)))
 }
 
 module.exports = { Flusher }

@@ -491,8 +491,8 @@ class Wal {
   }
 
   async close() {
-    this.#flusher?.refuseInside(undefined, 'wal close')
-    await (this.#closed ??= this.#close())
+    const close = () => (this.#closed ??= this.#close())
+    await (this.#flusher ? this.#flusher.closeLog(close) : close())
   }
 
   async #close() {
