@@ -1619,6 +1619,10 @@ export type WalSyncMode = 'always' | 'perBatch' | 'periodic' | 'never'
  * - `'skipCorrupt'`: the same, and other damage is skipped.
  *
  * What is cut off or skipped is reported in {@link Wal.damage} or {@link WalReplay.damage}.
+ *
+ * A reader beside the writer that tolerates a tail (the default) takes what looks like the end of the
+ * log for it. With the others it looks through the rest of the segment first, up to `segmentSize`
+ * bytes each time, because there a write may show that the disk has lost.
  */
 export type WalRecovery = 'strict' | 'tolerateTail' | 'skipCorrupt'
 

@@ -162,7 +162,9 @@ fn are_whole_blocks(shown: &[Entry], blocks: &[Vec<Entry>]) {
     assert!(shown.is_sorted_by(|one, other| one.sequence < other.sequence), "{shown:?}");
     let mut rest = shown;
     while !rest.is_empty() {
-        let whole = blocks.iter().find(|block| rest.starts_with(block));
+        // One that was made and cut off may be the beginning of another.
+        let there = blocks.iter().filter(|block| rest.starts_with(block));
+        let whole = there.max_by_key(|block| block.len());
         rest = &rest[whole.unwrap_or_else(|| panic!("{rest:?} of {blocks:?}")).len()..];
     }
 }

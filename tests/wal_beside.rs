@@ -8,13 +8,14 @@ mod wal_common;
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, OperationKind, Performed, SimFs};
-use holdfast::wal::{Entry, Log, Recovery, Replay, SyncMode};
+use holdfast::fs::sim::{Fault, Model, OperationKind, Performed, SimFs};
+use holdfast::wal::{Entry, Log, Options, Progress, Recovery, Replay, SyncMode};
 
 use wal_common::{LOG, batch, drain, entries, open, options};
 
@@ -321,4 +322,133 @@ fn a_replay_beside_appends_of_its_own_process_sees_all_that_was_there_before() {
     }
     println!("{runs} runs");
     assert!(runs > 1000, "{runs}");
+}
+
+thread_local! {
+    /// This thread is in a replay, and others may come in between.
+    static IS_READING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Calls `act` with the number of each operation of a replay, in between.
+fn beside_a_replay(fs: &SimFs, act: impl Fn(u64) + Send + Sync + 'static) {
+    let count = AtomicU64::new(0);
+    let intrude = Fault::intrude(move |_, _| {
+        if IS_READING.replace(false) {
+            act(count.fetch_add(1, Ordering::Relaxed));
+            IS_READING.set(true);
+        }
+    });
+    fs.inject(intrude.for_ever());
+}
+
+/// The replay of another process, to its end.
+fn read_all(fs: &SimFs, recovery: Recovery) -> Result<Vec<Entry>, ErrorKind> {
+    let mut replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, recovery).unwrap();
+    IS_READING.set(true);
+    let outcome = drain(&mut replay);
+    IS_READING.set(false);
+    outcome
+}
+
+#[test]
+fn a_replay_beside_a_writer_that_does_not_rest_comes_to_an_end() {
+    for recovery in [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt] {
+        let fs = SimFs::new();
+        let large = Options {
+            segment_size: 1 << 20,
+            step: 1 << 20,
+            ..options(SyncMode::PerBatch, Recovery::Strict)
+        };
+        let log = Arc::new(open(&fs, &large).unwrap());
+        for number in 1..=10 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+        }
+        let (own, appended) = (Arc::clone(&log), Arc::new(AtomicU64::new(10)));
+        let count = Arc::clone(&appended);
+        beside_a_replay(&fs, move |operation| {
+            if operation % 4 == 0 && count.load(Ordering::Relaxed) < 1000 {
+                let number = count.fetch_add(1, Ordering::Relaxed) + 1;
+                own.append("a", &[&batch(number, 3)], false).unwrap();
+            }
+        });
+        let shown = read_all(&fs, recovery).unwrap();
+        assert!(shown.len() >= 30, "{}", shown.len());
+        let appended = appended.load(Ordering::Relaxed);
+        assert!(appended < 100, "{recovery:?}: over when {appended} batches were there");
+    }
+}
+
+/// The segment is released and written anew between any two looks of a replay at its end.
+#[test]
+fn a_segment_that_serves_again_while_its_end_is_looked_at_is_no_damage() {
+    for first in 1..40 {
+        for second in first + 1..first + 12 {
+            let (fs, log) = begin();
+            for number in 1..=2 {
+                log.append("a", &[&batch(number, 3)], false).unwrap();
+            }
+            beside_a_replay(&fs, move |operation| {
+                let append = |numbers: std::ops::RangeInclusive<u64>| {
+                    numbers.for_each(|number| {
+                        log.append("a", &[&batch(number, 3)], false).unwrap();
+                    });
+                };
+                if operation == first {
+                    append(3..=6);
+                }
+                if operation == second {
+                    log.rotate("a").unwrap();
+                    append(7..=7);
+                    log.checkpoint("a", 18).unwrap();
+                    log.rotate("a").unwrap();
+                    append(30..=36);
+                }
+            });
+            if let Err(error) = read_all(&fs, Recovery::Strict) {
+                panic!("at {first} and {second}: {error}\n{}", fs.log_text());
+            }
+        }
+    }
+}
+
+/// A crash in mid-rotation leaves a segment that has its number already, and is the current one
+/// again as soon as the log is opened. Who reads it meanwhile sees no damage.
+#[test]
+fn a_sealed_segment_that_becomes_the_current_one_again_is_no_damage() {
+    let mut states = 0;
+    for moment in 1.. {
+        let (fs, log) = begin();
+        for number in 1..=3 {
+            log.append("a", &[&batch(number, 3)], false).unwrap();
+        }
+        fs.inject(Fault::power_off().at(moment));
+        let is_rotated = log.rotate("a").is_ok();
+        drop(log);
+        for model in Model::ALL {
+            for state in fs.crash_states_seeded(*model, 40, moment) {
+                let fs = state.fs;
+                if fs.inspect("/log/a/wal_current.avro").is_ok()
+                    || fs.inspect("/log/a/wal_000000000001.avro").is_err()
+                {
+                    continue;
+                }
+                states += 1;
+                let strict = Recovery::Strict;
+                let replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, strict);
+                let mut replay = replay.unwrap();
+                assert_eq!(replay.chunk(&mut Vec::new(), 10).unwrap(), Progress::More);
+                let log = open(&fs, &options(SyncMode::PerBatch, strict)).unwrap();
+                for number in 5..=7 {
+                    log.append("a", &[&batch(number, 3)], false).unwrap();
+                }
+                if let Err(error) = drain(&mut replay) {
+                    panic!("cut at {moment}: {error}\n{}", state.description);
+                }
+            }
+        }
+        if is_rotated {
+            break;
+        }
+    }
+    assert!(states > 0);
 }

@@ -94,6 +94,22 @@ impl Window {
     }
 }
 
+/// What there is behind damage, or behind the end of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Something that is known to have been on the disk: so what is before it is damage.
+    GoesOn {
+        /// Where the next whole block is, or the end mark.
+        next: u64,
+        /// How many entries there may have been before that, if no later one tells.
+        unread: u64,
+    },
+    /// Whole blocks, of which no sync is known to have ended.
+    Unconfirmed,
+    /// No whole block.
+    Nothing,
+}
+
 /// What is wrong where a segment ends, but goes on behind.
 pub(super) const BECOME_END: &str = "a block has become an end mark";
 /// The same where it ends with unused space.
@@ -234,42 +250,41 @@ impl<F: FileSystem> SegmentReader<F> {
         }
     }
 
-    /// Where the segment goes on behind the damage, or the end, at `self.offset`: at the next
-    /// whole block, or at the end mark. With that comes how many entries there may have been in
-    /// between at most, if no entry behind tells. `read` is given for a segment that may have
-    /// been appended to: the last number before the damage. `None` where there is nothing behind
-    /// that is known to have been on the disk.
-    pub(super) fn goes_on(
+    /// Looks at what there is behind the damage, or the end, at `self.offset`. `read` is given for
+    /// a segment that may have been appended to: the last number before that.
+    pub(super) fn behind(
         &mut self,
         fs: &F,
         read: Option<u64>,
         is_regular_end: bool,
-    ) -> Result<Option<(u64, u64)>, Failure> {
+    ) -> Result<Behind, Failure> {
         let (offset, length) = (self.offset, self.length(fs)?);
-        let end = match read {
-            Some(_) => self.end_behind(fs, offset, length)?,
-            None => None,
-        };
+        let end = self.end_behind(fs, offset, length)?;
         // Where there is an end mark, all before it was on the disk.
-        if let Some(next) = self.resume(fs, read.filter(|_| end.is_none()))? {
-            return Ok(Some((next, 0)));
+        match self.resume(fs, read.filter(|_| end.is_none()))? {
+            Some((next, true)) => return Ok(Behind::GoesOn { next, unread: 0 }),
+            Some((_, false)) => return Ok(Behind::Unconfirmed),
+            None => {}
         }
-        // What is left of unused space may look like a second end mark.
-        let end = end.filter(|_| !is_regular_end);
-        Ok(end.map(|end| (end, (end - offset) / SHORTEST_ENTRY as u64)))
+        // What is left of unused space may look like a second end mark, right behind the first.
+        let is_second = |end: &u64| is_regular_end && *end <= offset + END as u64;
+        Ok(match end.filter(|end| !is_second(end)) {
+            Some(next) => Behind::GoesOn { next, unread: (next - offset) / SHORTEST_ENTRY as u64 },
+            None => Behind::Nothing,
+        })
     }
 
-    /// Where the segment goes on behind the damage at `self.offset`, if it does: at the next
-    /// whole block. With `read` only if some block says that more was durable when it was
+    /// The next whole block behind the damage at `self.offset`, and whether it had been
+    /// confirmed. With `read` it had only if some block says that more was durable when it was
     /// written than the entries up to `read`, which come before the damage. Otherwise what is
     /// behind belongs to what was being written last, and no sync has confirmed it.
-    fn resume(&mut self, fs: &F, read: Option<u64>) -> Result<Option<u64>, Failure> {
+    fn resume(&mut self, fs: &F, read: Option<u64>) -> Result<Option<(u64, bool)>, Failure> {
         let mut next = None;
         while let Some((offset, _, mut durable)) = self.resync(fs)? {
             let next = *next.get_or_insert(offset);
             loop {
                 if read.is_none_or(|read| durable > read) {
-                    return Ok(Some(next));
+                    return Ok(Some((next, true)));
                 }
                 match self.next(fs)? {
                     Item::Block(block, _) => durable = block.durable,
@@ -277,7 +292,7 @@ impl<F: FileSystem> SegmentReader<F> {
                 }
             }
         }
-        Ok(None)
+        Ok(next.map(|next| (next, false)))
     }
 
     /// Where the end mark is, if the file ends with one, behind the damage at `offset`: it says

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::batch::pack_with_sequence;
 use super::checkpoint::Checkpoint;
 use super::error::{Damage, DamageKind, WalError};
-use super::reader::{BECOME_END, BECOME_SPACE, Item, SegmentReader};
+use super::reader::{BECOME_END, BECOME_SPACE, Behind, Item, SegmentReader};
 use super::segments::{self, CURRENT};
 use super::{Recovery, check_name};
 use crate::errno::Code;
@@ -34,6 +34,8 @@ pub struct Replay<F: FileSystem> {
     recovery: Recovery,
     at: At<F>,
     damage: Vec<Damage>,
+    /// What is behind the end has been looked at, and has become part of the log meanwhile.
+    has_looked: bool,
 }
 
 /// Where the walk is.
@@ -59,6 +61,9 @@ struct Within<F: FileSystem> {
     reader: SegmentReader<F>,
     /// It had the name of the segment that is appended to.
     is_current: bool,
+    /// It has got that name only after it had been sealed. Once: somebody may have put it there
+    /// under both.
+    is_current_again: bool,
     /// What is in memory may be older than what is on the disk.
     may_be_stale: bool,
 }
@@ -107,6 +112,7 @@ impl<F: FileSystem> Replay<F> {
             recovery,
             at,
             damage: Vec::new(),
+            has_looked: false,
         })
     }
 
@@ -210,40 +216,56 @@ impl<F: FileSystem> Replay<F> {
         let (number, offset) = (within.reader.header.number, within.reader.offset);
         let length = within.reader.length(&self.fs)?;
         let after = if within.is_current { At::Over } else { At::Before(number + 1) };
+        let ends_current = regular.is_some() && within.is_current;
         if let Some(end) = regular
-            && match within.is_current {
+            && match (within.is_current, self.until) {
+                (false, _) => length <= end,
                 // As far as it is known it ends here.
-                true => self.until.is_some_and(|until| self.read >= until),
-                false => length <= end,
+                (true, Some(until)) => self.read >= until,
+                (true, None) => self.recovery == Recovery::TolerateTail || self.has_looked,
             }
         {
             return Ok(Some(after));
         }
         let read = within.is_current.then_some(self.read);
-        let behind = within.reader.goes_on(&self.fs, read, regular.is_some())?;
-        if !within.reader.is_same(&self.fs)? {
-            // A checkpoint has released the segment, and its space serves again.
-            return Ok(Some(At::Start));
-        }
+        let behind = within.reader.behind(&self.fs, read, regular.is_some())?;
         // What is behind was written when this was whole, and this may have been read before.
         within.reader.forget();
         within.reader.offset = offset;
         let is_whole = matches!(within.reader.next(&self.fs)?, Item::Block(..));
         within.reader.offset = offset;
+        if !within.reader.is_same(&self.fs)? {
+            // A checkpoint has released the segment, and its space serves again.
+            return Ok(Some(At::Start));
+        }
         if is_whole {
+            // There may be more each time, beside a writer that does not rest.
+            self.has_looked |= ends_current;
+            return Ok(None);
+        }
+        if !within.is_current
+            && !within.is_current_again
+            && let Looked::Found(current) = self.open(None)?
+            && current.reader.header == within.reader.header
+        {
+            // It was sealed in a rotation that a crash has ended, and is appended to again.
+            (within.is_current, within.is_current_again) = (true, true);
+            within.reader.forget();
             return Ok(None);
         }
         let name = name_of(number, within.is_current);
         match behind {
-            Some((next, unread)) => {
+            Behind::GoesOn { next, unread } => {
                 self.damaged(DamageKind::Unreadable, name, (offset, next - offset), reason)?;
-                self.read = self.read.saturating_add(unread);
+                if within.is_current {
+                    self.read = self.read.saturating_add(unread);
+                }
                 within.reader.offset = next;
                 Ok(None)
             }
             // It ends here, or what is being written is not there yet.
-            None if within.is_current || regular.is_some() => Ok(Some(after)),
-            None => {
+            _ if within.is_current || regular.is_some() => Ok(Some(after)),
+            _ => {
                 let range = (offset, length.saturating_sub(offset));
                 self.damaged(DamageKind::Unreadable, name, range, reason)?;
                 Ok(Some(after))
@@ -347,7 +369,12 @@ impl<F: FileSystem> Replay<F> {
                         && number.is_none_or(|number| header.number == number)
                     {
                         let is_current = number.is_none();
-                        let within = Within { reader, is_current, may_be_stale: false };
+                        let within = Within {
+                            reader,
+                            is_current,
+                            is_current_again: false,
+                            may_be_stale: false,
+                        };
                         return Ok(Looked::Found(Box::new(within)));
                     }
                     (DamageKind::Misplaced, "the segment is not the one that its name says")

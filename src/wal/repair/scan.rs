@@ -11,7 +11,7 @@ use crate::wal::Recovery;
 use crate::wal::error::{Damage, DamageKind, WalError};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
-use crate::wal::reader::{BECOME_END, BECOME_SPACE, Item, SegmentReader};
+use crate::wal::reader::{BECOME_END, BECOME_SPACE, Behind, Item, SegmentReader};
 use crate::wal::segments;
 use crate::wal::writer::Sealed;
 
@@ -44,6 +44,8 @@ pub(super) struct Found {
     pub(super) has_blocks: bool,
     /// Whether something was skipped.
     pub(super) is_damaged: bool,
+    /// How many numbers what was skipped before the end may have had.
+    pub(super) lost: u64,
     /// Where the blocks start that no sync is known to have confirmed.
     pub(super) unconfirmed: Option<u64>,
     /// Where the bytes start that are copied aside before they are cut off.
@@ -146,6 +148,7 @@ impl Scan<'_> {
         expected: u64,
     ) -> Result<Current<F>, ErrorKind> {
         let Some(mut reader) = self.segment(fs, folder, name, None)? else {
+            self.leave_out(fs, folder, name)?;
             return Ok(Current::Unusable);
         };
         let number = reader.header.number;
@@ -153,12 +156,29 @@ impl Scan<'_> {
             let length = reader.length(fs)?;
             let reason = "the current segment has a number that another has had";
             self.damaged(DamageKind::Misplaced, name, (0, length), reason)?;
+            self.leave_out(fs, folder, name)?;
             return Ok(Current::Unusable);
         }
         self.note_missing(expected, number)?;
         let found = self.scan(fs, &mut reader, name, is_current)?;
+        // What was lost had numbers, which are not given again.
+        self.last = self.last.saturating_add(found.lost);
         let length = reader.length(fs)?;
         Ok(Current::Usable { reader, found, length })
+    }
+
+    /// Leaves out as many numbers as a segment that cannot be used may have had entries, so that
+    /// none of them is given again.
+    fn leave_out<F: FileSystem>(
+        &mut self,
+        fs: &F,
+        folder: &F::Folder,
+        name: &str,
+    ) -> Result<(), Failure> {
+        let known = uninterrupted(|| fs.metadata(folder, OsStr::new(name)));
+        let known = known.map_err(|error| Failure::at("stat", name, error))?;
+        self.last = self.last.saturating_add(known.size / format::SHORTEST_ENTRY as u64);
+        Ok(())
     }
 
     /// Opens a segment. `None` if its header is not what it has to be.
@@ -201,7 +221,7 @@ impl Scan<'_> {
         name: &str,
         is_current: bool,
     ) -> Result<Found, ErrorKind> {
-        let (mut has_blocks, mut is_damaged) = (false, false);
+        let (mut has_blocks, mut is_damaged, mut lost) = (false, false, 0);
         // The blocks that no later one has called durable: where they start and end.
         let mut open: VecDeque<(u64, u64)> = VecDeque::new();
         loop {
@@ -230,21 +250,20 @@ impl Scan<'_> {
             };
             let length = reader.length(fs)?;
             let read = is_current.then_some(self.last);
-            match reader.goes_on(fs, read, regular.is_some())? {
+            match reader.behind(fs, read, regular.is_some())? {
                 // Entries that had been confirmed are missing before the next ones, or the end.
-                Some((next, unread)) => {
+                Behind::GoesOn { next, unread } => {
                     let range = (offset, next - offset);
                     self.damaged(DamageKind::Unreadable, name, range, reason)?;
-                    // What was lost had numbers, which are not given again.
-                    self.last = self.last.saturating_add(unread);
+                    lost = unread;
                     reader.offset = next;
                     is_damaged = true;
                 }
-                None => {
+                left => {
                     let unconfirmed = open.front().map(|(start, _)| *start);
                     let ending = Ending::Torn(offset);
                     let mut found =
-                        Found { ending, has_blocks, is_damaged, unconfirmed, torn: None };
+                        Found { ending, has_blocks, is_damaged, lost, unconfirmed, torn: None };
                     let (kind, from, reason) = match regular {
                         Some((is_marked, end)) => {
                             found.ending = match is_marked {
@@ -254,11 +273,17 @@ impl Scan<'_> {
                             if is_marked {
                                 found.unconfirmed = None;
                             }
+                            let is_group = left == Behind::Unconfirmed;
                             // What is behind the end of a sealed one is seen to elsewhere.
-                            if !is_current || length <= end || reader.is_space(fs, end, length)? {
+                            if !is_current
+                                || !is_group
+                                    && (length <= end || reader.is_space(fs, end, length)?)
+                            {
                                 return Ok(found);
                             }
-                            (DamageKind::TornTail, end, BEHIND_THE_END)
+                            // The rest of a group whose first block is not there lies in the space.
+                            let from = if is_group && !is_marked { offset } else { end };
+                            (DamageKind::TornTail, from, BEHIND_THE_END)
                         }
                         None if is_current => (DamageKind::TornTail, offset, reason),
                         None => (DamageKind::Unreadable, offset, reason),
