@@ -8,6 +8,8 @@
 
 #![no_main]
 
+mod input;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +22,7 @@ use holdfast::recovery::{self, Act, Action, Options, Request};
 use holdfast::transaction::names::{self, Id, RecordKind};
 use holdfast::transaction::record::{self, Content, Member, Record};
 use holdfast::write::Control;
+use input::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -46,16 +49,17 @@ const CONTENTS: [&[u8]; 6] = [b"{\"turn\":1}", b"{\"turn\":2}", b"[3]", b"{\"tur
 type Disk = BTreeMap<PathBuf, Vec<u8>>;
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let mut recipe = Recipe { rest: input, claims: Vec::new() };
+    let mut recipe = Recipe { input: Input(input), claims: Vec::new() };
     let fs = SimFs::new();
     for folder in FOLDERS {
         fs.put_folder(folder).expect("a new disk has room");
     }
     let mut count = 0;
-    while let Some(kind) = recipe.byte() {
+    while let Some(kind) = recipe.input.byte() {
         let (path, content) = recipe.file(&fs, kind);
         fs.put_file(&path, &content).expect("there is a folder");
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(recipe.small() as u64 * 1_000_000);
+        let time =
+            SystemTime::UNIX_EPOCH + Duration::from_secs(recipe.input.small() as u64 * 1_000_000);
         fs.set_modified(&path, time).expect("it is there");
         count += 1;
         if count == 12 {
@@ -66,9 +70,9 @@ fuzz_target!(|input: &[u8]| -> Corpus {
         return Corpus::Reject;
     }
     fs.settle();
-    let legacy = recipe.small() % 2 == 1;
-    let promote = [None, Some(true), Some(false)][recipe.small() % 3];
-    let path = ["/d", "/d/s.json", "/e/t.json", "/d/missing.json"][recipe.small() % 4];
+    let legacy = recipe.input.small() % 2 == 1;
+    let promote = [None, Some(true), Some(false)][recipe.input.small() % 3];
+    let path = ["/d", "/d/s.json", "/e/t.json", "/d/missing.json"][recipe.input.small() % 4];
     judge(&fs, Path::new(path), &Options { legacy, promote, ..Options::default() }, &recipe.claims);
     Corpus::Keep
 });
@@ -146,39 +150,29 @@ struct Claim {
     before: Option<Content>,
 }
 
-/// What is left of the input, and what it has brought about.
+/// What the input says, and what it has brought about.
 struct Recipe<'a> {
-    rest: &'a [u8],
+    input: Input<'a>,
     claims: Vec<Claim>,
 }
 
 impl Recipe<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*byte)
-    }
-
-    fn small(&mut self) -> usize {
-        self.byte().unwrap_or(0).into()
-    }
-
     fn content(&mut self) -> &'static [u8] {
-        CONTENTS[self.small() % CONTENTS.len()]
+        CONTENTS[self.input.small() % CONTENTS.len()]
     }
 
     fn file(&mut self, fs: &SimFs, kind: u8) -> (PathBuf, Vec<u8>) {
-        let folder = Path::new(FOLDERS[self.small() % 2]);
-        let file = FILES[self.small() % FILES.len()];
-        let id = Id(self.small() as u64 % 2 + 1);
+        let folder = Path::new(FOLDERS[self.input.small() % 2]);
+        let file = FILES[self.input.small() % FILES.len()];
+        let id = Id(self.input.small() as u64 % 2 + 1);
         match kind % 8 {
             0..3 => (folder.join(file), self.content().to_vec()),
             3 | 4 => {
-                let pattern = REMAINS[self.small() % REMAINS.len()];
+                let pattern = REMAINS[self.input.small() % REMAINS.len()];
                 (folder.join(pattern.replace('%', file)), self.content().to_vec())
             }
             5 => {
-                let name = names::temp(file.as_ref(), id, self.small() % 3);
+                let name = names::temp(file.as_ref(), id, self.input.small() % 3);
                 (folder.join(name), self.content().to_vec())
             }
             _ => {
@@ -186,7 +180,7 @@ impl Recipe<'_> {
                 let kinds = [RecordKind::Prepared, RecordKind::Intent];
                 let path_of = |kind| folder.join(names::record(id, kind));
                 let is_there = |kind: &RecordKind| fs.read_file(path_of(*kind)).is_ok();
-                let chosen = kinds[self.small() % 2];
+                let chosen = kinds[self.input.small() % 2];
                 let kind = kinds.into_iter().find(is_there).unwrap_or(chosen);
                 (path_of(kind), self.record(fs, id))
             }
@@ -195,23 +189,23 @@ impl Recipe<'_> {
 
     fn record(&mut self, fs: &SimFs, id: Id) -> Vec<u8> {
         let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
-        match self.small() {
+        match self.input.small() {
             0..100 => folders.truncate(1),
             100..160 => {}
             160..220 => folders.reverse(),
             _ => folders[0] = "/nowhere".into(),
         }
-        let home = match self.small() {
+        let home = match self.input.small() {
             0..230 => fs.inspect(&folders[0]).map_or(7, |known| known.id.inode),
             other => other as u128,
         };
-        let here = if self.small() < 200 { 0 } else { folders.len() - 1 };
-        let members: Vec<Member> = (0..1 + self.small() % 3)
+        let here = if self.input.small() < 200 { 0 } else { folders.len() - 1 };
+        let members: Vec<Member> = (0..1 + self.input.small() % 3)
             .map(|_| Member {
-                folder: self.small() % folders.len(),
-                name: FILES[self.small() % FILES.len()].into(),
-                before: (!self.small().is_multiple_of(4)).then(|| of(self.content())),
-                action: match self.small() % 3 {
+                folder: self.input.small() % folders.len(),
+                name: FILES[self.input.small() % FILES.len()].into(),
+                before: (!self.input.small().is_multiple_of(4)).then(|| of(self.content())),
+                action: match self.input.small() % 3 {
                     0 => record::Action::Remove,
                     _ => record::Action::Write(of(self.content())),
                 },
@@ -222,8 +216,8 @@ impl Recipe<'_> {
         }
         let record = Record { id, home, here, folders, members };
         let mut bytes = record.encode().expect("a small one");
-        if self.small() > 250 {
-            bytes.truncate(self.small());
+        if self.input.small() > 250 {
+            bytes.truncate(self.input.small());
         }
         bytes
     }

@@ -8,6 +8,8 @@
 
 #![no_main]
 
+mod input;
+
 use std::path::Path;
 
 use holdfast::errno::Code;
@@ -18,6 +20,7 @@ use holdfast::wal::format::{self, Header, MARKER, Marker, SHORTEST_FILLER};
 use holdfast::wal::{
     Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, WalError,
 };
+use input::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 const LOG: &str = "/log";
@@ -38,7 +41,7 @@ const NAMES: [&str; 7] = [
 const MOST: u64 = i64::MAX as u64 - 1000;
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let mut recipe = Recipe { rest: input, next: 1, blocks: Vec::new() };
+    let mut recipe = Recipe { input: Input(input), next: 1, blocks: Vec::new() };
     let fs = SimFs::new();
     for folder in ["/log", "/log/a"] {
         fs.make_folder(Path::new(folder)).expect("a new disk has room");
@@ -46,7 +49,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     let mut files = 0;
     // In their order: no damage makes a header that was right name another first number.
     for name in NAMES {
-        let Some(0..224) = recipe.byte() else { continue };
+        let Some(0..224) = recipe.input.byte() else { continue };
         let content = recipe.file(files + 1);
         fs.put_file(format!("/log/a/{name}"), &content).expect("there is a folder");
         files += 1;
@@ -169,52 +172,35 @@ fn are_whole_blocks(shown: &[Entry], blocks: &[Vec<Entry>]) {
     }
 }
 
-/// What is left of the input, and what it has brought about.
+/// What the input says, and what it has brought about.
 struct Recipe<'a> {
-    rest: &'a [u8],
+    input: Input<'a>,
     /// The number that the next entry has, if nothing else is said.
     next: u64,
     blocks: Vec<Vec<Entry>>,
 }
 
-impl<'a> Recipe<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*byte)
-    }
-
-    fn small(&mut self) -> usize {
-        self.byte().unwrap_or(0).into()
-    }
-
+impl Recipe<'_> {
     /// Any number, or mostly `usual`.
     fn number(&mut self, usual: u64) -> u64 {
-        match self.small() {
+        match self.input.small() {
             0..224 => usual,
             far @ 224..240 => usual.wrapping_add(far as u64).wrapping_sub(232),
             _ => {
                 let mut bytes = [0; 8];
-                bytes.iter_mut().for_each(|byte| *byte = self.byte().unwrap_or(0));
+                bytes.iter_mut().for_each(|byte| *byte = self.input.byte().unwrap_or(0));
                 u64::from_le_bytes(bytes)
             }
         }
-    }
-
-    fn bytes(&mut self) -> &'a [u8] {
-        let length = self.small().min(self.rest.len());
-        let (bytes, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        bytes
     }
 
     /// A file, most often a segment.
     fn file(&mut self, number: u64) -> Vec<u8> {
         let marker: Marker = [number as u8; MARKER];
         let mut out = Vec::new();
-        if self.small() < 240 {
+        if self.input.small() < 240 {
             let header = Header {
-                collection: if self.small() < 250 { "a" } else { "b" }.to_owned(),
+                collection: if self.input.small() < 250 { "a" } else { "b" }.to_owned(),
                 number: self.number(number),
                 first: self.number(self.next).clamp(self.next, MOST),
                 created: self.number(1_700_000_000_000),
@@ -223,14 +209,14 @@ impl<'a> Recipe<'a> {
             self.next = header.first;
             out = header.encode();
         }
-        while let Some(kind) = self.byte() {
+        while let Some(kind) = self.input.byte() {
             match kind % 10 {
                 0..=3 => self.block(&mut out, &marker),
                 4 => {
-                    let space = SHORTEST_FILLER + self.small() as u64;
+                    let space = SHORTEST_FILLER + self.input.small() as u64;
                     let start = out.len();
                     out.extend_from_slice(&format::filler_head(space));
-                    out.extend_from_slice(self.bytes());
+                    out.extend_from_slice(self.input.bytes());
                     out.resize(start + space as usize - MARKER, 0);
                     out.extend_from_slice(&marker);
                 }
@@ -239,11 +225,11 @@ impl<'a> Recipe<'a> {
                     out.extend_from_slice(&format::filler_head(claimed));
                 }
                 6 => out.extend_from_slice(&format::end_mark(&marker)),
-                7 => out.extend_from_slice(self.bytes()),
+                7 => out.extend_from_slice(self.input.bytes()),
                 8 => {
                     let start = out.len();
                     self.block(&mut out, &marker);
-                    let left = self.small().min(out.len() - start);
+                    let left = self.input.small().min(out.len() - start);
                     out.truncate(start + left);
                 }
                 _ => break,
@@ -256,10 +242,10 @@ impl<'a> Recipe<'a> {
         let first = self.number(self.next).clamp(1, MOST - 3);
         let durable = self.number(first - 1).min(MOST);
         let (mut batch, mut entries) = (Batch::default(), Vec::new());
-        for sequence in first..=first + self.small() as u64 % 3 {
-            let id = String::from_utf8_lossy(self.bytes()).into_owned();
-            let op = Op::of((self.small() % 3) as u8).expect("one of three");
-            let payload = self.bytes();
+        for sequence in first..=first + self.input.small() as u64 % 3 {
+            let id = String::from_utf8_lossy(self.input.bytes()).into_owned();
+            let op = Op::of((self.input.small() % 3) as u8).expect("one of three");
+            let payload = self.input.bytes();
             let is_text = std::str::from_utf8(payload).is_ok_and(|text| text.len() % 2 == 1);
             let entry = EntryRef { id: &id, op, timestamp: sequence as i64, is_text, payload };
             batch.push(entry);
