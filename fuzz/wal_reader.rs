@@ -163,13 +163,15 @@ fn entries(mut replay: Replay<SimFs>) -> Result<Vec<Entry>, ErrorKind> {
 /// Nothing but blocks that were there, none by halves, none twice, in order.
 fn are_whole_blocks(shown: &[Entry], blocks: &[Vec<Entry>]) {
     assert!(shown.is_sorted_by(|one, other| one.sequence < other.sequence), "{shown:?}");
-    let mut rest = shown;
-    while !rest.is_empty() {
-        // One that was made and cut off may be the beginning of another.
-        let there = blocks.iter().filter(|block| rest.starts_with(block));
-        let whole = there.max_by_key(|block| block.len());
-        rest = &rest[whole.unwrap_or_else(|| panic!("{rest:?} of {blocks:?}")).len()..];
+    // One block may be the beginning of another, so it is not enough to try one.
+    let mut is_border = vec![false; shown.len() + 1];
+    is_border[0] = true;
+    for at in 0..shown.len() {
+        let there = blocks.iter().filter(|block| is_border[at] && shown[at..].starts_with(block));
+        let ends: Vec<usize> = there.map(|block| at + block.len()).collect();
+        ends.into_iter().for_each(|end| is_border[end] = true);
     }
+    assert!(is_border[shown.len()], "{shown:?} of {blocks:?}");
 }
 
 /// What the input says, and what it has brought about.
