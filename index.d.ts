@@ -429,7 +429,8 @@ export interface RecoverOptions {
    */
   recursive?: boolean | undefined
   /**
-   * Only say what would be done.
+   * Only say what would be done. What a transaction that is not finished would change is judged as
+   * it is now.
    * @default false
    */
   dryRun?: boolean | undefined

@@ -171,10 +171,10 @@ impl<F: FileSystem + Clone> Queue<F> {
         Ok(())
     }
 
-    /// A batch is about to come: has a thread wake up for it, and stand by for a moment. A
-    /// thread that sleeps needs as long to wake as a batch to be packed, and so does both at
-    /// once. Nothing happens if none comes, or has come before to this collection, or if there
-    /// is only one processor to do both.
+    /// A batch is about to come: has a thread wake up for it, and stand by for a moment. To wake
+    /// a thread that sleeps takes as long as to pack a batch, and so both are done at once. It
+    /// does no harm if none comes. Nothing is done for a collection that has had no batch yet,
+    /// nor where there is only one processor for both.
     pub fn stand_by(&self, collection: &str) {
         if !has_processor_to_spare() {
             return;
