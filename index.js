@@ -5,9 +5,9 @@
 // which have to work in an exit handler, and when no more files can be opened. The rest is
 // loaded by its first call: few programs use much of it.
 
-const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/atomic-write.js')
-const { SessionFileError } = require('./lib/errors.js')
-const { setLogger } = require('./lib/logger.js')
+const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/api/atomic-write.js')
+const { SessionFileError } = require('./lib/native/errors.js')
+const { setLogger } = require('./lib/support/logger.js')
 
 /** @typedef {typeof import('./index.js')} Contract */
 
@@ -22,14 +22,14 @@ function atFirstUse(load) {
   return () => (loaded ??= load())
 }
 
-const backups = atFirstUse(() => require('./lib/backup.js'))
-const locks = atFirstUse(() => require('./lib/lock.js'))
-const updates = atFirstUse(() => require('./lib/update-json.js'))
-const vectra = atFirstUse(() => require('./lib/atomic-operations.js'))
+const backups = atFirstUse(() => require('./lib/api/backup.js'))
+const locks = atFirstUse(() => require('./lib/api/lock.js'))
+const updates = atFirstUse(() => require('./lib/api/update-json.js'))
+const vectra = atFirstUse(() => require('./lib/vectra/atomic-operations.js'))
 
 /** @type {Contract['createAtomicWriteStream']} */
 function createAtomicWriteStream(path, options) {
-  return require('./lib/stream.js').createAtomicWriteStream(path, options)
+  return require('./lib/api/stream.js').createAtomicWriteStream(path, options)
 }
 
 /** @type {Contract['updateJsonFile']} */
@@ -59,12 +59,12 @@ async function cleanupBackups(dir, pattern, ...rest) {
 
 /** @type {Contract['recoverFromCrash']} */
 async function recoverFromCrash(pathOrDir, options) {
-  return await require('./lib/recover.js').recoverFromCrash(pathOrDir, options)
+  return await require('./lib/api/recover.js').recoverFromCrash(pathOrDir, options)
 }
 
 /** @type {Contract['transaction']} */
 async function transaction(paths, fn, options) {
-  await require('./lib/transaction.js').transaction(paths, fn, options)
+  await require('./lib/api/transaction.js').transaction(paths, fn, options)
 }
 
 /** @type {Contract['withLock']} */
@@ -89,22 +89,22 @@ async function isLocked(path, options) {
 
 /** @type {Contract['openWal']} */
 async function openWal(/** @type {any} */ dir, /** @type {any} */ options) {
-  return await require('./lib/wal.js').openWal(dir, options)
+  return await require('./lib/wal/open.js').openWal(dir, options)
 }
 
 /** @type {Contract['metrics']} */
 function metrics(...args) {
-  return require('./lib/metrics.js').metrics(...args)
+  return require('./lib/api/metrics.js').metrics(...args)
 }
 
 /** @type {Contract['resetMetrics']} */
 function resetMetrics(...args) {
-  return require('./lib/metrics.js').resetMetrics(...args)
+  return require('./lib/api/metrics.js').resetMetrics(...args)
 }
 
 /** @type {Contract['setDefaults']} */
 function setDefaults(defaults) {
-  require('./lib/defaults.js').setDefaults(defaults)
+  require('./lib/api/set-defaults.js').setDefaults(defaults)
 }
 
 /** The class of Vectra. */
@@ -133,7 +133,7 @@ class AtomicOperations {
  * @implements {PublicLockManager}
  */
 class LockManager {
-  #locks = atFirstUse(() => new (require('./lib/lock-manager.js').LockManager)())
+  #locks = atFirstUse(() => new (require('./lib/vectra/lock-manager.js').LockManager)())
 
   /** @type {PublicLockManager['acquireWriteLock']} */
   async acquireWriteLock(dir, options) {

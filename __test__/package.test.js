@@ -64,10 +64,10 @@ describe('the packed package', { skip: noNpm }, () => {
   test('has only files that are meant to be in it', () => {
     const files = packed.map(({ path: file }) => file)
     const inLib = files.filter((file) => file.startsWith('lib/')).map((file) => file.slice('lib/'.length))
-    assert.ok(inLib.includes('binding.js') && inLib.includes('binding.d.ts'), `${inLib}`)
-    assert.equal(inLib.filter((file) => /^holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
-    const sources = inLib.filter((file) => !/^holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'binding.d.ts')
-    for (const file of sources) assert.match(file, /^[a-z-]+\.js$/)
+    assert.ok(inLib.includes('native/binding.js') && inLib.includes('native/binding.d.ts'), `${inLib}`)
+    assert.equal(inLib.filter((file) => /^native\/holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
+    const sources = inLib.filter((file) => !/^native\/holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'native/binding.d.ts')
+    for (const file of sources) assert.match(file, /^(api|native|support|vectra|wal)\/[a-z-]+\.js$/)
     // Each of them is there for a reason: something that users call loads it.
     const loaded = JSON.parse(node(['-e', `
       const { AtomicOperations, LockManager, lockManager, SessionFileError, ...functions } = require('holdfast')
@@ -75,7 +75,7 @@ describe('the packed package', { skip: noNpm }, () => {
         // All of them want arguments.
         try { Promise.resolve(call()).catch(() => {}) } catch {}
       }
-      console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file))
+      console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
     for (const file of sources) assert.ok(loaded.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
@@ -152,8 +152,8 @@ describe('the packed package', { skip: noNpm }, () => {
 
   /** What it takes to write a file, and to say why it could not be written. */
   const core = [
-    'index.js', 'lib/abort.js', 'lib/arguments.js', 'lib/atomic-write.js', 'lib/binding.js', 'lib/diagnostics.js', 'lib/errors.js',
-    'lib/hints.js', 'lib/logger.js', 'lib/port.js', 'lib/write-options.js',
+    'index.js', 'lib/api/atomic-write.js', 'lib/native/binding.js', 'lib/native/errors.js', 'lib/native/port.js', 'lib/support/abort.js',
+    'lib/support/arguments.js', 'lib/support/diagnostics.js', 'lib/support/hints.js', 'lib/support/logger.js', 'lib/support/write-options.js',
   ]
   const withoutAddon = (/** @type {string[]} */ files) => files.filter((file) => !file.endsWith('.node'))
 
@@ -267,7 +267,7 @@ describe('the packed package', { skip: noNpm }, () => {
     node(['-e', `
       const assert = require('node:assert')
       assert.equal(require('holdfast/package.json').name, 'holdfast')
-      for (const inside of ['holdfast/lib/binding.js', 'holdfast/lib/errors', 'holdfast/index.js']) {
+      for (const inside of ['holdfast/lib/native/binding.js', 'holdfast/lib/native/errors', 'holdfast/index.js']) {
         assert.throws(() => require(inside), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
       }`], home)
   })

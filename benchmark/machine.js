@@ -23,7 +23,7 @@ function describeMachine() {
 
 /** Tells one build of the addon from another. */
 function addonBuild() {
-  const library = path.join(ROOT, 'lib')
+  const library = path.join(ROOT, 'lib', 'native')
   const addons = fs.readdirSync(library).filter((file) => file.endsWith('.node'))
   return addons.map((file) => `${file} ${fs.statSync(path.join(library, file)).mtimeMs}`).join()
 }

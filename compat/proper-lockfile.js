@@ -5,10 +5,10 @@
 
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
-const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/arguments.js')
-const { causeOf, errnoOf, lossOf } = require('../lib/errors.js')
-const { acquireFolder } = require('../lib/lock.js')
-const { FolderHold, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldNow, locate, locateNow } = require('../lib/lock-folder.js')
+const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
+const { causeOf, errnoOf, lossOf } = require('../lib/native/errors.js')
+const { acquireLockfile } = require('../lib/api/lock.js')
+const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldNow, locate, locateNow } = require('../lib/api/lockfile.js')
 
 const LONGEST = 2 ** 31 - 1
 
@@ -80,25 +80,25 @@ function rulesOf(options) {
  *
  * @param {unknown} file
  * @param {Options} options
- * @returns {{ naming: import('../lib/binding.js').LockNaming, own: import('../lib/binding.js').LockNaming, file?: string }}
- *   `own` is the one of this name, wherever the lock folder is
+ * @returns {{ naming: import('../lib/native/binding.js').LockNaming, own: import('../lib/native/binding.js').LockNaming, file?: string }}
+ *   `own` is the one of this name, wherever the lock directory is
  */
 function find(file, { realpath = true, lockfilePath }) {
-  const folder = lockfilePath === undefined ? {} : { folder: lockfilePath }
+  const dir = lockfilePath === undefined ? {} : { dir: lockfilePath }
   if (realpath) {
     const own = { path: toAbsolute(toPath(file, 'file')), mustExist: true }
-    return { naming: { ...own, ...folder }, own }
+    return { naming: { ...own, ...dir }, own }
   }
   const resolved = nodePath.resolve(toPath(file, 'file'))
   const own = { path: resolved, followSymlinks: false }
-  return { naming: { ...own, ...folder }, own, file: resolved }
+  return { naming: { ...own, ...dir }, own, file: resolved }
 }
 
 /**
  * A lock that is held.
  *
  * @typedef {object} Held
- * @property {InstanceType<typeof FolderHold>} hold
+ * @property {InstanceType<typeof HeldLockfile>} hold
  * @property {boolean} isReleased
  */
 
@@ -106,7 +106,7 @@ function find(file, { realpath = true, lockfilePath }) {
 const locks = new Map()
 
 /**
- * @param {InstanceType<typeof FolderHold>} hold
+ * @param {InstanceType<typeof HeldLockfile>} hold
  * @param {string} file
  * @param {(error: Error) => void} onCompromised
  */
@@ -138,7 +138,7 @@ function throwIt(error) {
   throw error
 }
 
-/** A lock that was lost: the system's error, or that somebody else has it. @param {import('../lib/binding.js').NativeError | undefined} loss */
+/** A lock that was lost: the system's error, or that somebody else has it. @param {import('../lib/native/binding.js').NativeError | undefined} loss */
 function lost(loss) {
   const { cause, syscall, path } = loss ?? {}
   if (cause === undefined) return coded('Unable to update lock within the stale threshold', 'ECOMPROMISED')
@@ -166,7 +166,7 @@ function translated(failure, file) {
 const alreadyReleased = () => coded('Lock is already released', 'ERELEASED')
 const notAcquired = () => coded('Lock is not acquired/owned by you', 'ENOTACQUIRED')
 
-/** Whether there is nothing where the lock would be, not even a folder. @param {any} failure */
+/** Whether there is nothing where the lock would be, not even a directory. @param {any} failure */
 const isNowhere = (failure) => failure.code === 'ENOENT' && failure.syscall === 'open'
 
 /** Whether a lock that was to be given back was not there any more, and nobody else's was. @param {any} failure */
@@ -193,7 +193,7 @@ function pausesOf({ pauses, retries = 10, factor = 2, minTimeout = 1000, maxTime
  * without JavaScript, so it is had as soon as it is free.
  *
  * @param {Retries} options
- * @param {(timeout: number) => Promise<InstanceType<typeof FolderHold>>} attempt
+ * @param {(timeout: number) => Promise<InstanceType<typeof HeldLockfile>>} attempt
  */
 async function persist(options, attempt) {
   const { forever = false, unref = false, maxRetryTime = Infinity } = options
@@ -228,7 +228,7 @@ async function lock(file, options) {
   let real = found.file ?? found.naming.path
   try {
     if (!found.file) real = (await locateInTurn(found.own)).text ?? real
-    const hold = await persist(read.retries ?? { retries: 0 }, (timeout) => acquireFolder(file, found.naming, rules, timeout))
+    const hold = await persist(read.retries ?? { retries: 0 }, (timeout) => acquireLockfile(file, found.naming, rules, timeout))
     return releaser(keep(hold, real, onCompromised), real)
   } catch (error) {
     throw translated(error, real)
@@ -243,7 +243,7 @@ async function lock(file, options) {
  */
 const lookingFor = new Map()
 
-/** @param {import('../lib/binding.js').LockNaming} own */
+/** @param {import('../lib/native/binding.js').LockNaming} own */
 async function locateInTurn(own) {
   const found = locate(own)
   const turn = Promise.allSettled([lookingFor.get(own.path), found])
@@ -320,7 +320,7 @@ function lockSync(file, options) {
   let real = found.file ?? found.naming.path
   try {
     if (!found.file) real = locateNow(found.own).text ?? real
-    const own = keep(FolderHold.takeNow(file, found.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
+    const own = keep(HeldLockfile.takeNow(file, found.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
     return () => {
       if (own.isReleased) throw alreadyReleased()
       giveBackNow(own, real)

@@ -1,10 +1,10 @@
-//! Folders that nobody has left behind, and that are recovered without a crash and without a loss.
+//! Directories that nobody has left behind, and that are recovered without a crash and without a loss.
 //!
-//! The input is a recipe for two folders: files, the names that writes, backups, transactions and
+//! The input is a recipe for two directories: files, the names that writes, backups, transactions and
 //! other programs leave beside them, and records of transactions whose checksums are right but
 //! whose claims need not be.
 //!
-//! `npm run fuzz -- recovered-folders` builds and runs it.
+//! `npm run fuzz -- recovered-dirs` builds and runs it.
 
 #![no_main]
 
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::SimFs;
+use holdfast_sim::SimFs;
 use holdfast::recovery::{self, Act, Action, Options, Request};
 use holdfast::transaction::names::{self, Id, RecordKind};
 use holdfast::transaction::record::{self, Content, Member, Record};
@@ -51,8 +51,8 @@ type Disk = BTreeMap<PathBuf, Vec<u8>>;
 fuzz_target!(|input: &[u8]| -> Corpus {
     let mut recipe = Recipe { input: Input(input), claims: Vec::new() };
     let fs = SimFs::new();
-    for folder in FOLDERS {
-        fs.put_folder(folder).expect("a new disk has room");
+    for dir in FOLDERS {
+        fs.put_dir(dir).expect("a new disk has room");
     }
     let mut count = 0;
     while let Some(kind) = recipe.input.byte() {
@@ -143,8 +143,8 @@ fn acts(actions: &[Action]) -> Vec<(&Path, Act)> {
     acts
 }
 
-/// What a record says of a file of this name. It may have been moved with its folder, so the
-/// folder says nothing.
+/// What a record says of a file of this name. It may have been moved with its directory, so the
+/// directory says nothing.
 struct Claim {
     name: OsString,
     before: Option<Content>,
@@ -162,23 +162,23 @@ impl Recipe<'_> {
     }
 
     fn file(&mut self, fs: &SimFs, kind: u8) -> (PathBuf, Vec<u8>) {
-        let folder = Path::new(FOLDERS[self.input.small() % 2]);
+        let dir = Path::new(FOLDERS[self.input.small() % 2]);
         let file = FILES[self.input.small() % FILES.len()];
         let id = Id(self.input.small() as u64 % 2 + 1);
         match kind % 8 {
-            0..3 => (folder.join(file), self.content().to_vec()),
+            0..3 => (dir.join(file), self.content().to_vec()),
             3 | 4 => {
                 let pattern = REMAINS[self.input.small() % REMAINS.len()];
-                (folder.join(pattern.replace('%', file)), self.content().to_vec())
+                (dir.join(pattern.replace('%', file)), self.content().to_vec())
             }
             5 => {
                 let name = names::temp(file.as_ref(), id, self.input.small() % 3);
-                (folder.join(name), self.content().to_vec())
+                (dir.join(name), self.content().to_vec())
             }
             _ => {
                 // One record has one name.
                 let kinds = [RecordKind::Prepared, RecordKind::Intent];
-                let path_of = |kind| folder.join(names::record(id, kind));
+                let path_of = |kind| dir.join(names::record(id, kind));
                 let is_there = |kind: &RecordKind| fs.read_file(path_of(*kind)).is_ok();
                 let chosen = kinds[self.input.small() % 2];
                 let kind = kinds.into_iter().find(is_there).unwrap_or(chosen);
@@ -188,21 +188,21 @@ impl Recipe<'_> {
     }
 
     fn record(&mut self, fs: &SimFs, id: Id) -> Vec<u8> {
-        let mut folders: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
+        let mut dirs: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
         match self.input.small() {
-            0..100 => folders.truncate(1),
+            0..100 => dirs.truncate(1),
             100..160 => {}
-            160..220 => folders.reverse(),
-            _ => folders[0] = "/nowhere".into(),
+            160..220 => dirs.reverse(),
+            _ => dirs[0] = "/nowhere".into(),
         }
         let home = match self.input.small() {
-            0..230 => fs.inspect(&folders[0]).map_or(7, |known| known.id.inode),
+            0..230 => fs.inspect(&dirs[0]).map_or(7, |known| known.id.inode),
             other => other as u128,
         };
-        let here = if self.input.small() < 200 { 0 } else { folders.len() - 1 };
+        let here = if self.input.small() < 200 { 0 } else { dirs.len() - 1 };
         let members: Vec<Member> = (0..1 + self.input.small() % 3)
             .map(|_| Member {
-                folder: self.input.small() % folders.len(),
+                dir: self.input.small() % dirs.len(),
                 name: FILES[self.input.small() % FILES.len()].into(),
                 before: (!self.input.small().is_multiple_of(4)).then(|| of(self.content())),
                 action: match self.input.small() % 3 {
@@ -214,7 +214,7 @@ impl Recipe<'_> {
         for Member { name, before, .. } in &members {
             self.claims.push(Claim { name: name.clone(), before: *before });
         }
-        let record = Record { id, home, here, folders, members };
+        let record = Record { id, home, here, dirs, members };
         let mut bytes = record.encode().expect("a small one");
         if self.input.small() > 250 {
             bytes.truncate(self.input.small());

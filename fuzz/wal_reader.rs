@@ -1,4 +1,4 @@
-//! Folders of a log that nobody has written, and that are opened and read without a crash.
+//! Directories of a log that nobody has written, and that are opened and read without a crash.
 //!
 //! The input is a recipe for the files of a collection: blocks whose checksums are right but
 //! whose numbers need not be, unused space that claims any length, ends, pieces of blocks, and
@@ -12,10 +12,10 @@ mod input;
 
 use std::path::Path;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::FileSystem;
-use holdfast::fs::sim::SimFs;
+use holdfast_sim::SimFs;
 use holdfast::wal::format::{self, Header, MARKER, Marker, SHORTEST_FILLER};
 use holdfast::wal::{
     Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, WalError,
@@ -26,7 +26,7 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 const LOG: &str = "/log";
 const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt];
 
-/// The names in the folder of a collection.
+/// The names in the directory of a collection.
 const NAMES: [&str; 7] = [
     "wal_000000000001.avro",
     "wal_000000000002.avro",
@@ -43,8 +43,8 @@ const MOST: u64 = i64::MAX as u64 - 1000;
 fuzz_target!(|input: &[u8]| -> Corpus {
     let mut recipe = Recipe { input: Input(input), next: 1, blocks: Vec::new() };
     let fs = SimFs::new();
-    for folder in ["/log", "/log/a"] {
-        fs.make_folder(Path::new(folder)).expect("a new disk has room");
+    for dir in ["/log", "/log/a"] {
+        fs.make_dir(Path::new(dir)).expect("a new disk has room");
     }
     let mut files = 0;
     // In their order: no damage makes a header that was right name another first number.
@@ -66,7 +66,7 @@ fn judge(fs: &SimFs, blocks: &[Vec<Entry>]) {
     for recovery in RECOVERIES {
         let fs = fs.after_kill();
         let before = contents(&fs);
-        // Whoever reads beside a writer sees the same folder.
+        // Whoever reads beside a writer sees the same directory.
         let replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, recovery);
         if let Ok(Ok(outside)) = replay.map(entries) {
             are_whole_blocks(&outside, blocks);

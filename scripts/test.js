@@ -29,9 +29,9 @@ function step(title, command, args) {
 
 if (!existsSync(join(root, 'node_modules', '@napi-rs', 'cli'))) step('Install', 'npm', ['install'])
 
-step('Format', 'cargo', ['fmt', '--check'])
-step('Lint', 'cargo', ['clippy', '--all-targets', '--quiet', '--', '-D', 'warnings'])
-step('Rust tests', 'cargo', ['test', '--no-default-features', '--quiet'])
+step('Format', 'cargo', ['fmt', '--all', '--check'])
+step('Lint', 'cargo', ['clippy', '--workspace', '--all-targets', '--quiet', '--', '-D', 'warnings'])
+step('Rust tests', 'cargo', ['test', '--workspace', '--no-default-features', '--quiet'])
 step('Build', 'npm', ['run', '--silent', 'build'])
 step('Types', 'npm', ['run', '--silent', 'types'])
 const specs = readdirSync(join(root, '__test__')).filter((name) => name.endsWith('.test.js'))

@@ -13,19 +13,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::errno::Code;
+use crate::engine::engine;
+use crate::error::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
-use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
-use crate::io::Pool;
-use crate::io::task::{self, Step};
-use crate::lock::{self, Hold, Waiter};
+use crate::fs::{DirUse, FileKind, FileSystem, uninterrupted};
+use crate::lock::{self, LockGuard, Waiter};
 use crate::metrics::METRICS;
-use crate::target;
-use crate::temp;
+use crate::resolve;
+use crate::temp_name;
+use crate::threads::Pool;
+use crate::threads::task::{self, Step};
 use crate::write::{
     AttemptError, Control, Durability, Next, Observer, Options, Original, after_failure_of,
-    attempt_copy, engine, make_parents,
+    attempt_copy, make_parents,
 };
 
 /// What the name of a backup ends in.
@@ -130,24 +131,24 @@ pub fn create<F: FileSystem>(
 
 /// Removes the oldest backups of a file until `keep` are left, but none as new as `newest`.
 fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> io::Result<()> {
-    let (Some(folder), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let folder = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))?;
-    let names = uninterrupted(|| fs.names(&folder))?;
+    let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let dir = uninterrupted(|| fs.open_dir(dir, DirUse::Names))?;
+    let names = uninterrupted(|| fs.names(&dir))?;
     let mut backups: Vec<_> = names
         .into_iter()
         .filter_map(|name| time_of_backup(&name, basename).map(|time| (time, name)))
-        .filter(|(_, name)| is_file(fs, &folder, name))
+        .filter(|(_, name)| is_file(fs, &dir, name))
         .collect();
     backups.sort_unstable_by(|one, other| other.cmp(one));
     for (_, name) in backups.into_iter().skip(keep).filter(|(time, _)| *time < newest) {
         // Another process may be at it, too.
-        let _ = uninterrupted(|| fs.remove(&folder, &name));
+        let _ = uninterrupted(|| fs.remove(&dir, &name));
     }
     Ok(())
 }
 
-fn is_file<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> bool {
-    uninterrupted(|| fs.metadata(folder, name)).is_ok_and(|found| found.kind == FileKind::File)
+fn is_file<F: FileSystem>(fs: &F, dir: &F::DirHandle, name: &OsStr) -> bool {
+    uninterrupted(|| fs.metadata(dir, name)).is_ok_and(|found| found.kind == FileKind::File)
 }
 
 /// Makes one attempt to bring a backup back.
@@ -164,7 +165,7 @@ pub fn restore<F: FileSystem>(
 
 /// Opens the file that is to be copied.
 fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
-    let target = target::resolve(fs, path, true, FolderUse::Names)?;
+    let target = resolve::target(fs, path, true, DirUse::Names)?;
     let shown = target.shown(&target.name);
     let Some(file) = target.open(fs)? else {
         return Err(Failure::at("open", shown, Code::ENOENT.error()));
@@ -179,14 +180,14 @@ fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
 
 /// The backups of a file, which need not exist any more, the newest first.
 pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> {
-    // Nothing but the folder and the name is wanted of it.
-    let target = target::resolve(fs, path, false, FolderUse::Names)?;
-    let names = uninterrupted(|| fs.names(&target.folder))
-        .map_err(|error| Failure::at("scandir", &target.folder_path, error))?;
+    // Nothing but the directory and the name is wanted of it.
+    let target = resolve::target(fs, path, false, DirUse::Names)?;
+    let names = uninterrupted(|| fs.names(&target.dir))
+        .map_err(|error| Failure::at("scandir", &target.dir_path, error))?;
     let mut backups = Vec::new();
     for name in names {
         let Some(time) = time_of_backup(&name, &target.name) else { continue };
-        match uninterrupted(|| fs.metadata(&target.folder, &name)) {
+        match uninterrupted(|| fs.metadata(&target.dir, &name)) {
             Ok(found) if found.kind == FileKind::File => {
                 backups.push(Backup { time, size: found.size });
             }
@@ -200,17 +201,17 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
     Ok(backups)
 }
 
-/// The names in a folder that may be asked to be removed: those of backups, or any, and with
+/// The names in a directory that may be asked to be removed: those of backups, or any, and with
 /// them the time that the name says. Names that are no text are left out.
 pub fn candidates<F: FileSystem>(
     fs: &F,
-    folder: &Path,
+    dir: &Path,
     any_name: bool,
 ) -> Result<Vec<(String, Option<u64>)>, Failure> {
-    let open = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))
-        .map_err(|error| Failure::at("open", folder, error))?;
+    let open = uninterrupted(|| fs.open_dir(dir, DirUse::Names))
+        .map_err(|error| Failure::at("open", dir, error))?;
     let names =
-        uninterrupted(|| fs.names(&open)).map_err(|error| Failure::at("scandir", folder, error))?;
+        uninterrupted(|| fs.names(&open)).map_err(|error| Failure::at("scandir", dir, error))?;
     Ok(names
         .into_iter()
         .filter_map(|name| {
@@ -225,10 +226,10 @@ pub fn candidates<F: FileSystem>(
 /// for recovery to decide.
 fn is_ours(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
-    bytes.starts_with(b".") && bytes.ends_with(b".lock") || temp::is_temp_name(name)
+    bytes.starts_with(b".") && bytes.ends_with(b".lock") || temp_name::is_temp_name(name)
 }
 
-/// Removes the regular files among these names in a folder, and says which they were. With
+/// Removes the regular files among these names in a directory, and says which they were. With
 /// `modified_until` only those whose content has not been changed since that millisecond.
 ///
 /// # Errors
@@ -236,12 +237,12 @@ fn is_ours(name: &OsStr) -> bool {
 /// The first failure, after all have been tried. That one is gone already is none.
 pub fn remove<F: FileSystem>(
     fs: &F,
-    folder: &Path,
+    dir: &Path,
     names: Vec<String>,
     modified_until: Option<SystemTime>,
 ) -> Result<Vec<String>, Failure> {
-    let open = uninterrupted(|| fs.open_folder(folder, FolderUse::Names))
-        .map_err(|error| Failure::at("open", folder, error))?;
+    let open = uninterrupted(|| fs.open_dir(dir, DirUse::Names))
+        .map_err(|error| Failure::at("open", dir, error))?;
     let mut removed = Vec::new();
     let mut first = None;
     for name in names {
@@ -250,7 +251,7 @@ pub fn remove<F: FileSystem>(
             Ok(false) => {}
             Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err((syscall, error)) => {
-                first = first.or(Some(Failure::at(syscall, folder.join(name), error)));
+                first = first.or(Some(Failure::at(syscall, dir.join(name), error)));
             }
         }
     }
@@ -259,21 +260,21 @@ pub fn remove<F: FileSystem>(
 
 fn remove_one<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
+    dir: &F::DirHandle,
     name: &OsStr,
     modified_until: Option<SystemTime>,
 ) -> Result<bool, (&'static str, io::Error)> {
     let look = |error| ("lstat", error);
-    if uninterrupted(|| fs.metadata(folder, name)).map_err(look)?.kind != FileKind::File {
+    if uninterrupted(|| fs.metadata(dir, name)).map_err(look)?.kind != FileKind::File {
         return Ok(false);
     }
     // Clocks of callers count milliseconds: what was changed in this one is not newer.
     if let Some(end) = modified_until.and_then(|until| until.checked_add(Duration::from_millis(1)))
-        && uninterrupted(|| fs.modified(folder, name)).map_err(look)? >= end
+        && uninterrupted(|| fs.modified(dir, name)).map_err(look)? >= end
     {
         return Ok(false);
     }
-    uninterrupted(|| fs.remove(folder, name)).map_err(|error| ("unlink", error))?;
+    uninterrupted(|| fs.remove(dir, name)).map_err(|error| ("unlink", error))?;
     Ok(true)
 }
 
@@ -356,10 +357,10 @@ pub fn submit_restore<G: 'static>(
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) -> Option<Arc<Waiter>> {
     let Restore { target, options, .. } = request.clone();
-    let folders = options.make_dirs.then(|| (target.clone(), options.durability));
+    let dirs = options.make_dirs.then(|| (target.clone(), options.durability));
     let answer = task::Answer::new(answer);
     let own_pool = pool.clone();
-    let begin = move |hold: Option<Hold>, answer: task::Answer<_, _>| {
+    let begin = move |hold: Option<LockGuard>, answer: task::Answer<_, _>| {
         engine().in_turn(target.clone(), options.clone(), move |lane| {
             let lane = match lane {
                 Ok(lane) => lane,
@@ -387,10 +388,10 @@ pub fn submit_restore<G: 'static>(
         begin(None, answer);
         return None;
     };
-    let before = folders.map(|(target, durability)| -> lock::Before {
+    let before = dirs.map(|(target, durability)| -> lock::Before {
         Box::new(move || make_parents(&Os, &target, durability))
     });
-    let reply = move |granted: Result<Hold, ErrorKind>| match granted {
+    let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
         Ok(hold) => begin(Some(hold), answer),
         Err(kind) => answer.give(Err(kind)),
     };

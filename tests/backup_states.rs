@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use holdfast::backup::{self, Create, Restore};
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
-use holdfast::fs::sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
-use holdfast::json;
+use holdfast::json_update;
 use holdfast::payload::Payload;
 use holdfast::write::{AttemptError, Control, Durability, Format, Options, Request, Stream, run};
+use holdfast_sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 
 use common::{MOST, Seen, by_somebody_else, look};
 
@@ -314,7 +314,7 @@ fn whatever_fails_a_backup_is_whole_or_not_there_and_the_call_says_which() {
 fn pruning_before_the_new_backup_is_durable_would_be_noticed() {
     let play = create_play(Durability::Full, Copying::No, &[3, 4], Some(1), None);
     let leave_out = |fs: &SimFs| {
-        fs.inject(Fault::ignore().of(OperationKind::SyncFolder).for_ever());
+        fs.inject(Fault::ignore().of(OperationKind::SyncDir).for_ever());
     };
     assert!(!play.cut_at_every_moment(&leave_out).1.is_empty());
 }
@@ -587,9 +587,9 @@ const UPDATED: &[u8] = b"{\"turn\":2}";
 
 /// The two trips of an update, with the function between them that JavaScript would call.
 fn update(fs: &SimFs, durability: Durability, text: &[u8]) -> Result<(), AttemptError> {
-    let read = json::read(fs, FILE.as_ref(), true)?;
+    let read = json_update::read(fs, FILE.as_ref(), true)?;
     if read.as_deref().map(str::as_bytes) == Some(text) {
-        return Ok(json::sync_unchanged(fs, FILE.as_ref(), true, durability)?);
+        return Ok(json_update::sync_unchanged(fs, FILE.as_ref(), true, durability)?);
     }
     assert!(read.is_none_or(|text| text.as_bytes() == OLDER), "it reads one version");
     let options = Options { validate: Some(Format::Json), ..options(durability) };
@@ -684,13 +684,13 @@ fn a_file_that_need_not_change_is_made_durable_all_the_same() {
 
 #[test]
 fn what_was_changed_in_the_same_millisecond_is_not_newer() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let until = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
     for (name, nanoseconds) in [("before", 0), ("within", 999_999), ("after", 1_000_000)] {
-        let file = std::fs::File::create(folder.path().join(name)).unwrap();
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
         file.set_modified(until + Duration::from_nanos(nanoseconds)).unwrap();
     }
     let names = ["before", "within", "after"].map(str::to_owned).to_vec();
-    let removed = backup::remove(&Os, folder.path(), names, Some(until)).unwrap();
+    let removed = backup::remove(&Os, dir.path(), names, Some(until)).unwrap();
     assert_eq!(removed, ["before", "within"]);
 }

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use holdfast::fs::FileSystem;
-use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
 use holdfast::write::Durability;
+use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 use common::{DURABILITIES, Promise, Scene, Version, Walked, scene, scenes, walk, write};
 
@@ -117,15 +117,15 @@ fn whatever_a_crash_leaves_can_be_written_again() {
     println!("written again after {states} crashes");
 }
 
-/// A folder that is there when a write begins is taken for durable. Where metadata is
+/// A directory that is there when a write begins is taken for durable. Where metadata is
 /// ordered, the sync of the file makes it so. POSIX alone does not promise that: if another
-/// process made the folder and died, or did not care, nobody has synced its name.
+/// process made the directory and died, or did not care, nobody has synced its name.
 #[test]
-fn a_folder_that_a_killed_process_made_is_as_durable_as_the_file_system_keeps_order() {
+fn a_dir_that_a_killed_process_made_is_as_durable_as_the_file_system_keeps_order() {
     let scene = scene("with one new folder");
     let promise = Promise::new(&scene);
     let fs = scene.disk();
-    fs.make_folder("/a".as_ref()).unwrap();
+    fs.make_dir("/a".as_ref()).unwrap();
     let killed = fs.after_kill();
     write(&killed, &scene.request(Durability::Full)).unwrap();
     let versions = |model| promise.after_power_cut(&killed, model).unwrap().0;
@@ -171,13 +171,13 @@ fn leaving_out_the_sync_of_the_file_is_noticed_everywhere() {
 }
 
 #[test]
-fn leaving_out_the_sync_of_the_folder_is_noticed_everywhere() {
+fn leaving_out_the_sync_of_the_dir_is_noticed_everywhere() {
     for model in Model::ALL {
         let mut found = Vec::new();
         for scene in scenes() {
-            let folder = Path::new(scene.target).parent().unwrap();
+            let dir = Path::new(scene.target).parent().unwrap();
             let leave_out = |fs: &SimFs| {
-                fs.inject(Fault::ignore().of(OperationKind::SyncFolder).on(folder).for_ever());
+                fs.inject(Fault::ignore().of(OperationKind::SyncDir).on(dir).for_ever());
             };
             let walked = walk(&scene, Durability::Full, &[*model], &leave_out, &write);
             if !walked.violations.is_empty() {
@@ -189,7 +189,7 @@ fn leaving_out_the_sync_of_the_folder_is_noticed_everywhere() {
 }
 
 #[test]
-fn leaving_out_the_sync_of_any_new_folders_parent_is_noticed() {
+fn leaving_out_the_sync_of_any_new_dirs_parent_is_noticed() {
     for (name, parents) in [
         ("with one new folder", ["/"].as_slice()),
         ("with two new folders", &["/", "/a"]),
@@ -198,7 +198,7 @@ fn leaving_out_the_sync_of_any_new_folders_parent_is_noticed() {
     ] {
         for parent in parents {
             let leave_out = |fs: &SimFs| {
-                fs.inject(Fault::ignore().of(OperationKind::SyncFolder).on(parent).for_ever());
+                fs.inject(Fault::ignore().of(OperationKind::SyncDir).on(parent).for_ever());
             };
             let strict = [Model::StrictPosix];
             let walked = walk(&scene(name), Durability::Full, &strict, &leave_out, &write);
@@ -251,7 +251,7 @@ fn renaming_before_the_sync_of_the_file_is_noticed() {
     let sync_late = |fs: &SimFs| {
         fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
         let sync = |fs: &SimFs, _: &Path| drop(fs.sync_filesystem());
-        fs.inject(Fault::intrude(sync).of(OperationKind::SyncFolder));
+        fs.inject(Fault::intrude(sync).of(OperationKind::SyncDir));
     };
     for model in Model::ALL {
         let scene = scene("an existing file");
@@ -282,12 +282,12 @@ fn one_sync_after_the_rename_is_enough_where_metadata_is_kept_in_order() {
 }
 
 #[test]
-fn one_sync_after_the_rename_waits_once_and_syncs_no_folder() {
+fn one_sync_after_the_rename_waits_once_and_syncs_no_dir() {
     let scene = scene("an existing file");
     let fs = scene.disk();
     ordered(&fs);
     write(&fs, &scene.request(Durability::Full)).unwrap();
-    let kinds = [OperationKind::AwaitWriteBack, OperationKind::SyncFile, OperationKind::SyncFolder];
+    let kinds = [OperationKind::AwaitWriteBack, OperationKind::SyncFile, OperationKind::SyncDir];
     let counts = kinds.map(|kind| fs.log().iter().filter(|done| done.kind == kind).count());
     assert_eq!(counts, [1, 1, 0]);
 }
@@ -328,7 +328,7 @@ fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
         let fs = scene.disk();
         fs.set_keeps_order(keeps_order);
         fs.set_skips_nameless(skips_nameless);
-        let last = if keeps_order { OperationKind::SyncFile } else { OperationKind::SyncFolder };
+        let last = if keeps_order { OperationKind::SyncFile } else { OperationKind::SyncDir };
         let next = newer.request(Durability::Full);
         let intrude = move |fs: &SimFs, _: &Path| {
             if dies {

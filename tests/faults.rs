@@ -14,10 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::{Error, ErrorKind};
-use holdfast::fs::sim::{Fault, ForeignLock, Model, OperationKind, SimFs};
 use holdfast::write::Durability;
+use holdfast_sim::{Fault, ForeignLock, Model, OperationKind, SimFs};
 
 use common::{DURABILITIES, OLD, Promise, Scene, Version, count_of, scene, scenes, write};
 
@@ -189,8 +189,8 @@ fn may_be_left(fs: &SimFs, temp: &Path) -> bool {
     })
 }
 
-/// A file or folder whose sync has failed must not be synced again: success would say
-/// nothing. A folder may, for what was changed in it since.
+/// A file or directory whose sync has failed must not be synced again: success would say
+/// nothing. A directory may, for what was changed in it since.
 fn synced_again(fs: &SimFs) -> Option<String> {
     let mut failed = HashSet::new();
     for performed in fs.log() {
@@ -341,8 +341,8 @@ fn any_two_operations_fail() {
 }
 
 #[test]
-fn a_folder_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
-    let sync_fails = || Fault::fail(Code::EIO).of(OperationKind::SyncFolder).on("/");
+fn a_dir_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
+    let sync_fails = || Fault::fail(Code::EIO).of(OperationKind::SyncDir).on("/");
     let mut tally = Tally::default();
     for name in ["with one new folder", "with two new folders", "with three new folders"] {
         let scene = scene(name);
@@ -350,10 +350,10 @@ fn a_folder_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
         for faults in [
             vec![sync_fails()],
             // Nor can it be removed.
-            vec![sync_fails(), Fault::fail(Code::EIO).of(OperationKind::RemoveFolder).for_ever()],
-            vec![sync_fails(), Fault::fail(Code::EBUSY).of(OperationKind::RemoveFolder).for_ever()],
+            vec![sync_fails(), Fault::fail(Code::EIO).of(OperationKind::RemoveDir).for_ever()],
+            vec![sync_fails(), Fault::fail(Code::EBUSY).of(OperationKind::RemoveDir).for_ever()],
             // It is there, although making it seemed to fail.
-            vec![Fault::fail_after(Code::EIO).of(OperationKind::MakeFolder), sync_fails()],
+            vec![Fault::fail_after(Code::EIO).of(OperationKind::MakeDir), sync_fails()],
         ] {
             let _ = check(&mut tally, &promise, &scene, Durability::Full, &faults);
         }
@@ -507,7 +507,7 @@ fn retries_the_errors_that_may_pass_and_no_others() {
     let promise = Promise::new(&scene);
     let mut tally = Tally::default();
     for kind in [
-        OperationKind::OpenFolder,
+        OperationKind::OpenDir,
         OperationKind::CreateNew,
         OperationKind::Write,
         OperationKind::FileMetadata,
@@ -531,7 +531,7 @@ fn retries_the_errors_that_may_pass_and_no_others() {
                 // A taken name is not the end.
                 || kind == OperationKind::CreateNew && *with == Code::EEXIST;
             assert_eq!(outcome.is_ok(), passes, "{at}: {outcome:?}");
-            if is_retried && kind != OperationKind::OpenFolder {
+            if is_retried && kind != OperationKind::OpenDir {
                 assert_eq!(count_of(&fs, OperationKind::CreateNew), 2, "{at}");
             }
         }
@@ -540,16 +540,16 @@ fn retries_the_errors_that_may_pass_and_no_others() {
 }
 
 #[test]
-fn a_failed_sync_of_the_folder_is_reported_at_once_and_not_repeated() {
+fn a_failed_sync_of_the_dir_is_reported_at_once_and_not_repeated() {
     let scene = scene("an existing file");
     let promise = Promise::new(&scene);
     let mut tally = Tally::default();
     for with in Code::ALL.iter().filter(|code| **code != Code::EINTR) {
-        let fault = Fault::fail(*with).of(OperationKind::SyncFolder);
+        let fault = Fault::fail(*with).of(OperationKind::SyncDir);
         let (fs, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
         let error = outcome.unwrap_err();
         assert_eq!((error.attempts, error.committed), (1, true), "{}", with.name());
-        assert_eq!(count_of(&fs, OperationKind::SyncFolder), 1);
+        assert_eq!(count_of(&fs, OperationKind::SyncDir), 1);
         assert_eq!(count_of(&fs, OperationKind::CreateNew), 1);
     }
     tally.report("failed syncs of the folder");
@@ -614,12 +614,11 @@ fn the_temp_file_is_locked_from_its_first_byte_until_it_is_the_target() {
         OperationKind::SetMode,
         OperationKind::SyncFile,
         OperationKind::Rename,
-        OperationKind::SyncFolder,
+        OperationKind::SyncDir,
     ] {
         let seen = Arc::clone(&seen);
         let look = move |fs: &SimFs, path: &Path| {
-            let file =
-                if kind == OperationKind::SyncFolder { path.join("note") } else { path.into() };
+            let file = if kind == OperationKind::SyncDir { path.join("note") } else { path.into() };
             let locked = fs.is_locked(file).unwrap();
             seen.lock().unwrap().insert(kind.name().into(), locked);
         };
@@ -718,12 +717,12 @@ fn the_outcome_is_so_when_somebody_removes_the_temp_file_at_any_moment() {
 }
 
 #[test]
-fn refuses_a_folder_that_takes_the_targets_name_meanwhile() {
+fn refuses_a_dir_that_takes_the_targets_name_meanwhile() {
     let scene = scene("an existing file");
     let fs = scene.disk();
     let swap = |fs: &SimFs, _: &Path| {
         fs.take_away("/dir/note").unwrap();
-        fs.put_folder("/dir/note").unwrap();
+        fs.put_dir("/dir/note").unwrap();
     };
     fs.inject(Fault::intrude(swap).of(OperationKind::Rename));
     let error = write(&fs, &scene.request(Durability::Full)).unwrap_err();

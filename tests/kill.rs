@@ -32,7 +32,7 @@ mod linux {
     use holdfast::backup::{self, Create, Restore};
     use holdfast::error::ErrorKind;
     use holdfast::fs::os::Os;
-    use holdfast::json;
+    use holdfast::json_update;
     use holdfast::payload::Payload;
     use holdfast::recovery::{self, Act};
     use holdfast::transaction::{self, Change, Part, names};
@@ -57,7 +57,7 @@ mod linux {
     }
 
     pub(crate) fn victim(operation: &str) {
-        let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
+        let dir = PathBuf::from(std::env::var_os(FOLDER).unwrap());
         let (what, durability) = operation.split_once(' ').unwrap();
         let durability = match durability {
             "none" => Durability::None,
@@ -65,7 +65,7 @@ mod linux {
             _ => Durability::Full,
         };
         let options = Options { durability, attempts: 1, ..Options::default() };
-        let file = folder.join("state.json");
+        let file = dir.join("state.json");
         let control = Control::default();
         let write = |options: Options| {
             let payload = Payload::Owned(NEW.as_bytes().to_vec());
@@ -77,13 +77,13 @@ mod linux {
             "write" => write(options),
             "private" => write(Options { mode: Some(0o400), ..options }),
             "folders" => {
-                let path = folder.join("a/b/state.json");
+                let path = dir.join("a/b/state.json");
                 let payload = Payload::Owned(NEW.as_bytes().to_vec());
                 let options = Options { make_dirs: true, ..options };
                 write::run(&Os, &Request { path, payload, options }, &control, None).unwrap();
             }
             "update" => {
-                assert_eq!(json::read(&Os, &file, true).unwrap().as_deref(), Some(OLD));
+                assert_eq!(json_update::read(&Os, &file, true).unwrap().as_deref(), Some(OLD));
                 write(options);
             }
             "stream" => {
@@ -100,12 +100,12 @@ mod linux {
                 backup::create(&Os, &create, &control, None).unwrap();
             }
             "restore" => {
-                let backup = folder.join("state.json.1.backup");
+                let backup = dir.join("state.json.1.backup");
                 let restore = Restore { backup, target: file, options };
                 backup::restore(&Os, &restore, &control, None).unwrap();
             }
             "transaction" => {
-                let change = |name: &str, change| Part { path: folder.join(name), change };
+                let change = |name: &str, change| Part { path: dir.join(name), change };
                 let write = || Change::Write(Payload::Owned(NEW.as_bytes().to_vec()));
                 let parts = [
                     change("state.json", write()),
@@ -116,7 +116,7 @@ mod linux {
                 transaction::commit(&Os, &file, &parts, &options, &control).unwrap();
             }
             "recover" => drop(recover(&file).unwrap()),
-            "sweep" => drop(recover(&folder).unwrap()),
+            "sweep" => drop(recover(&dir).unwrap()),
             other => panic!("{other}?"),
         }
         mark();
@@ -164,9 +164,9 @@ mod linux {
     /// Runs the operation in a process of its own, and kills that as it is about to make its
     /// `last`th system call. Says whether it came that far.
     #[allow(clippy::zombie_processes, reason = "it is waited for by its number")]
-    fn kill_at(operation: &str, folder: &Path, last: usize) -> bool {
+    fn kill_at(operation: &str, dir: &Path, last: usize) -> bool {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.env_clear().env(OPERATION, operation).env(FOLDER, folder);
+        command.env_clear().env(OPERATION, operation).env(FOLDER, dir);
         let mut child = let_be_traced(&mut command).spawn().unwrap();
         let pid = libc::pid_t::try_from(child.id()).unwrap();
         let wait = || {
@@ -227,9 +227,9 @@ mod linux {
 
     type Files = BTreeMap<String, String>;
 
-    fn read(folder: &Path) -> Files {
+    fn read(dir: &Path) -> Files {
         let mut files = Files::new();
-        for entry in fs::read_dir(folder).unwrap() {
+        for entry in fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_file() {
                 let name = entry.file_name().into_string().unwrap();
@@ -368,24 +368,23 @@ mod linux {
     fn walk(scene: &Scene, operation: &str, disk: &Path) -> (usize, usize) {
         let mut leftovers = 0;
         for last in 1.. {
-            let folder = tempfile::tempdir_in(disk).unwrap();
-            let folder = folder.path();
+            let dir = tempfile::tempdir_in(disk).unwrap();
+            let dir = dir.path();
             for (name, text) in scene.before {
-                fs::write(folder.join(name), text).unwrap();
-                fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o640)).unwrap();
+                fs::write(dir.join(name), text).unwrap();
+                fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o640)).unwrap();
             }
-            let is_killed = kill_at(operation, folder, last);
-            let complain = |what: &str| {
-                panic!("{operation} killed at call {last}: {what}\n{:#?}", read(folder))
-            };
-            let is_temp = |name: &String| holdfast::temp::is_temp_name(name.as_ref());
-            leftovers += read(folder).keys().filter(|name| is_temp(name)).count();
+            let is_killed = kill_at(operation, dir, last);
+            let complain =
+                |what: &str| panic!("{operation} killed at call {last}: {what}\n{:#?}", read(dir));
+            let is_temp = |name: &String| holdfast::temp_name::is_temp_name(name.as_ref());
+            leftovers += read(dir).keys().filter(|name| is_temp(name)).count();
 
-            let actions = recover(folder).unwrap();
+            let actions = recover(dir).unwrap();
             if actions.iter().any(|action| action.act == Act::Failed) {
                 complain(&format!("{actions:?}"));
             }
-            let files = read(folder);
+            let files = read(dir);
             if files.keys().any(is_temp) {
                 complain("a temp file is left");
             }
@@ -398,7 +397,7 @@ mod linux {
             {
                 complain("it was acknowledged");
             }
-            let below = folder.join("a/b/state.json");
+            let below = dir.join("a/b/state.json");
             let made = below.parent().unwrap();
             if made.is_dir() && read(made).keys().any(is_temp) {
                 complain("a temp file is left in the new folders");
@@ -408,7 +407,7 @@ mod linux {
             {
                 complain("the file in the new folders");
             }
-            let again = recover(folder).unwrap();
+            let again = recover(dir).unwrap();
             if again.iter().any(|action| action.act != Act::Left) {
                 complain(&format!("not idempotent: {again:?}"));
             }
@@ -419,24 +418,24 @@ mod linux {
         unreachable!()
     }
 
-    /// Two folders on two disks, the second one in the first by a link.
-    struct Folders {
+    /// Two directories on two disks, the second one in the first by a link.
+    struct Dirs {
         home: tempfile::TempDir,
         other: tempfile::TempDir,
     }
 
-    impl Folders {
-        fn new(home: &Path, other: &Path) -> Folders {
-            let folders = Folders {
+    impl Dirs {
+        fn new(home: &Path, other: &Path) -> Dirs {
+            let dirs = Dirs {
                 home: tempfile::tempdir_in(home).unwrap(),
                 other: tempfile::tempdir_in(other).unwrap(),
             };
-            let (home, other) = (folders.home.path(), folders.other.path());
+            let (home, other) = (dirs.home.path(), dirs.other.path());
             std::os::unix::fs::symlink(other, home.join("other")).unwrap();
             for file in [home.join("state.json"), home.join("gone.json"), other.join("far.json")] {
                 fs::write(file, OLD).unwrap();
             }
-            folders
+            dirs
         }
 
         /// What the files of the transaction are, if that is all they have become or all they
@@ -452,12 +451,12 @@ mod linux {
         }
 
         fn leftovers(&self) -> Vec<String> {
-            let all = [self.home.path(), self.other.path()].map(|folder| read(folder).into_keys());
+            let all = [self.home.path(), self.other.path()].map(|dir| read(dir).into_keys());
             let is_left = |name: &String| names::is_transaction_name(name.as_ref());
             all.into_iter().flatten().filter(is_left).collect()
         }
 
-        /// Recovers from one of the folders, and says what there is then.
+        /// Recovers from one of the directories, and says what there is then.
         fn recovered(&self, from_other: bool) -> &'static str {
             let from = if from_other { &self.other } else { &self.home };
             let actions = recover(from.path()).unwrap();
@@ -471,9 +470,9 @@ mod linux {
             if actions.iter().any(|action| matches!(action.act, Act::Failed | Act::Left)) {
                 complain("it could not be settled");
             }
-            // Where the other folder has no record yet, or none any more, it is settled for itself.
-            for folder in [&self.home, &self.other] {
-                recover(folder.path()).unwrap();
+            // Where the other directory has no record yet, or none any more, it is settled for itself.
+            for dir in [&self.home, &self.other] {
+                recover(dir.path()).unwrap();
             }
             if !self.leftovers().is_empty() {
                 complain("something is left");
@@ -488,13 +487,13 @@ mod linux {
         // The first kill after which some files have changed and others have not.
         let mut halfway = None;
         for last in 1.. {
-            let folders = Folders::new(home, other);
-            let is_killed = kill_at(&operation, folders.home.path(), last);
-            leftovers += usize::from(!folders.leftovers().is_empty());
-            if folders.version().is_none() {
+            let dirs = Dirs::new(home, other);
+            let is_killed = kill_at(&operation, dirs.home.path(), last);
+            leftovers += usize::from(!dirs.leftovers().is_empty());
+            if dirs.version().is_none() {
                 halfway = halfway.or(Some(last));
             }
-            let version = folders.recovered(last % 2 == 0);
+            let version = dirs.recovered(last % 2 == 0);
             if !is_killed {
                 assert_eq!(version, NEW, "it was acknowledged");
                 break;
@@ -503,11 +502,11 @@ mod linux {
         }
         let halfway = halfway.unwrap();
         for last in 1.. {
-            let folders = Folders::new(home, other);
-            assert!(kill_at(&operation, folders.home.path(), halfway));
-            assert_eq!(folders.version(), None);
-            let is_killed = kill_at("sweep full", folders.home.path(), last);
-            assert_eq!(folders.recovered(last % 2 == 0), NEW, "it was decided");
+            let dirs = Dirs::new(home, other);
+            assert!(kill_at(&operation, dirs.home.path(), halfway));
+            assert_eq!(dirs.version(), None);
+            let is_killed = kill_at("sweep full", dirs.home.path(), last);
+            assert_eq!(dirs.recovered(last % 2 == 0), NEW, "it was decided");
             if !is_killed {
                 return (kills, leftovers);
             }

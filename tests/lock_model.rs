@@ -1,6 +1,6 @@
 //! The locks in every order of events: the protocol between processes, and the queue in each.
 //!
-//! What runs here is the code that runs in the product, [`Attempt`], [`Wait`] and [`Turns`], on
+//! What runs here is the code that runs in the product, [`Attempt`], [`Wait`] and [`Scheduler`], on
 //! a kernel of a few lines: of those who ask for a lock anybody may get it, however long the
 //! others have waited, and anybody may be killed at any moment. Every state that can be reached
 //! is looked at once. A few mistakes are made on purpose, to see that they are noticed.
@@ -12,9 +12,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 
-use holdfast::lock::Kind::{self, Read as R, Write as W};
+use holdfast::lock::LockKind::{self, Read as R, Write as W};
 use holdfast::lock::protocol::{Answer, Attempt, Part, Return, Step, Wait};
-use holdfast::lock::turns::{Fit, Next, Turns, Waits};
+use holdfast::lock::scheduler::{Fit, Next, Scheduler, Waits};
 
 // -- All states of a world ------------------------------------------------------------------
 
@@ -77,13 +77,13 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn is_free(&self, owner: Owner, part: Part, kind: Kind) -> bool {
+    fn is_free(&self, owner: Owner, part: Part, kind: LockKind) -> bool {
         !self.locks.iter().any(|(other, holder, is_write)| {
             *other == part && *holder != owner && (*is_write || kind == W)
         })
     }
 
-    fn lock(&mut self, owner: Owner, part: Part, kind: Kind) -> bool {
+    fn lock(&mut self, owner: Owner, part: Part, kind: LockKind) -> bool {
         if !self.is_free(owner, part, kind) {
             return false;
         }
@@ -99,7 +99,7 @@ impl Kernel {
         self.locks.retain(|(_, holder, _)| *holder != owner);
     }
 
-    fn has(&self, owner: Owner, part: Part, kind: Kind) -> bool {
+    fn has(&self, owner: Owner, part: Part, kind: LockKind) -> bool {
         self.locks.contains(&(part, owner, kind == W))
     }
 
@@ -165,7 +165,7 @@ struct Processes {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Process {
     /// What it still wants, one after the other.
-    wants: VecDeque<Kind>,
+    wants: VecDeque<LockKind>,
     /// How often it may give up.
     patience: usize,
     doing: Doing,
@@ -186,11 +186,11 @@ enum Doing {
     Nothing,
     Trying(Attempt, Answer),
     /// Taking a place with this wait; holding the lock with that file meanwhile, perhaps.
-    Entering(usize, Return, Answer, Option<(usize, Kind)>),
+    Entering(usize, Return, Answer, Option<(usize, LockKind)>),
     Waiting(usize),
     /// Letting go of what it needs no more.
     Leaving(usize, Vec<Part>),
-    Holding(usize, Kind),
+    Holding(usize, LockKind),
     Killed,
 }
 
@@ -211,7 +211,7 @@ enum At {
     Begin,
     /// Between two steps: nobody else may tell it anything now.
     Midway(Answer),
-    Blocked(Part, Kind),
+    Blocked(Part, LockKind),
     /// It has what it was blocked for, and will notice.
     Granted,
 }
@@ -220,7 +220,7 @@ enum At {
 const TRY: usize = 2;
 
 impl Process {
-    fn new(wants: &[Kind], patience: usize) -> Process {
+    fn new(wants: &[LockKind], patience: usize) -> Process {
         Process {
             wants: wants.iter().copied().collect(),
             patience,
@@ -275,7 +275,7 @@ impl Processes {
     }
 
     /// This process has the lock now.
-    fn hold(&mut self, process: usize, file: usize, kind: Kind) -> Result<(), String> {
+    fn hold(&mut self, process: usize, file: usize, kind: LockKind) -> Result<(), String> {
         self.all[process].doing = Doing::Holding(file, kind);
         self.all[process].overtaken = [0; 3];
         let passed = std::mem::take(&mut self.all[process].passed[file]);
@@ -325,7 +325,7 @@ impl Processes {
     }
 
     /// Starts to wait: with the wait that is there, or with another.
-    fn wait(&mut self, process: usize, kind: Kind, hold: Option<(usize, Kind)>) -> bool {
+    fn wait(&mut self, process: usize, kind: LockKind, hold: Option<(usize, LockKind)>) -> bool {
         let taken = hold.map(|(file, _)| file);
         let has_line = self.has_line(process);
         let own = &mut self.all[process];
@@ -697,12 +697,12 @@ thread_local! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Caller {
     number: u32,
-    kind: Kind,
+    kind: LockKind,
     only_tries: bool,
 }
 
 impl Waits for Caller {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> LockKind {
         self.kind
     }
 
@@ -735,7 +735,7 @@ enum Slip {
 /// A process with a queue, and a kernel in which other processes come and go.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct OneProcess {
-    turns: Turns<Caller>,
+    scheduler: Scheduler<Caller>,
     /// Those who are still to come, in their order.
     coming: VecDeque<Caller>,
     count: u32,
@@ -744,10 +744,10 @@ struct OneProcess {
     leavers: usize,
     visits: usize,
     /// What the others have, and whether they keep it for ever.
-    others: Option<Kind>,
+    others: Option<LockKind>,
     others_stay: bool,
     /// The locks of the system that this process has: for what, and how many share it.
-    locks: Vec<(u64, Kind, usize)>,
+    locks: Vec<(u64, LockKind, usize)>,
     last_lock: u64,
     /// Who holds which.
     holds: Vec<(Caller, u64)>,
@@ -767,19 +767,19 @@ enum Task {
     Wait(u64, bool, bool),
 }
 
-fn kind_of(is_write: bool) -> Kind {
+fn kind_of(is_write: bool) -> LockKind {
     if is_write { W } else { R }
 }
 
 impl OneProcess {
-    fn new(callers: &[(Kind, bool)], leavers: usize, visits: usize) -> OneProcess {
+    fn new(callers: &[(LockKind, bool)], leavers: usize, visits: usize) -> OneProcess {
         let coming = callers.iter().enumerate().map(|(number, (kind, only_tries))| Caller {
             number: number as u32,
             kind: *kind,
             only_tries: *only_tries,
         });
         OneProcess {
-            turns: Turns::default(),
+            scheduler: Scheduler::default(),
             coming: coming.collect(),
             count: callers.len() as u32,
             answered: 0,
@@ -801,8 +801,8 @@ impl OneProcess {
         self.coming.front().map_or(self.count, |caller| caller.number)
     }
 
-    fn is_free(&self, kind: Kind) -> bool {
-        let is_beside = |other: Kind| kind == R && other == R;
+    fn is_free(&self, kind: LockKind) -> bool {
+        let is_beside = |other: LockKind| kind == R && other == R;
         self.others.is_none_or(is_beside)
             && self.locks.iter().all(|(_, other, _)| is_beside(*other))
     }
@@ -829,8 +829,8 @@ impl OneProcess {
     }
 
     /// The kernel has given the lock.
-    fn arrived(&mut self, kind: Kind) -> Result<(), String> {
-        let kind = match self.turns.fits(kind) {
+    fn arrived(&mut self, kind: LockKind) -> Result<(), String> {
+        let kind = match self.scheduler.fits(kind) {
             Fit::Nobody => {
                 if self.slip == Slip::KeepsForNobody {
                     self.locks.push((0, kind, 0));
@@ -840,7 +840,7 @@ impl OneProcess {
             Fit::Readers => R,
             Fit::Next => kind,
         };
-        let served = self.turns.grant();
+        let served = self.scheduler.grant();
         if served.is_empty() {
             return Err("granted to nobody".to_owned());
         }
@@ -870,7 +870,7 @@ impl OneProcess {
     /// The kernel has said 'not now'.
     fn not_now(&mut self) -> Result<(), String> {
         let mut refused = Vec::new();
-        if let Some(kind) = self.turns.not_now(&mut refused) {
+        if let Some(kind) = self.scheduler.not_now(&mut refused) {
             let same = |task: &Task| match *task {
                 Task::Wait(number, is_write, _) if kind_of(is_write) == kind => Some(number),
                 _ => None,
@@ -881,7 +881,7 @@ impl OneProcess {
             });
             self.tasks.remove(&Task::Wait(number, kind == W, false));
             self.tasks.insert(Task::Wait(number, kind == W, true));
-            self.turns.wait(number, kind);
+            self.scheduler.wait(number, kind);
         }
         self.refuse(refused)
     }
@@ -891,7 +891,7 @@ impl OneProcess {
         match task {
             Task::Pump => {
                 let mut refused = Vec::new();
-                match self.turns.next(&mut refused) {
+                match self.scheduler.next(&mut refused) {
                     Next::Nothing | Next::Retire => {}
                     Next::Ask(kind) => {
                         self.tasks.insert(Task::Ask(kind == W));
@@ -921,7 +921,7 @@ impl OneProcess {
             }
             Task::Wait(number, is_write, is_wanted) => {
                 // What is not wanted is given back by the wait itself.
-                match (self.turns.waited(number), is_wanted) {
+                match (self.scheduler.waited(number), is_wanted) {
                     (true, true) => self.arrived(kind_of(is_write))?,
                     (true, false) => return Err("a wait that is wanted stood aside".to_owned()),
                     (false, _) => {}
@@ -953,7 +953,7 @@ impl OneProcess {
                 self.locks.push((self.last_lock, caller.kind, 1));
             }
         }
-        self.turns.take(caller.kind);
+        self.scheduler.take(caller.kind);
         self.served(caller)
     }
 
@@ -964,14 +964,14 @@ impl OneProcess {
             *shares -= usize::from(*number == lock);
         }
         self.locks.retain(|(_, _, shares)| *shares > 0);
-        self.turns.released(caller.kind);
+        self.scheduler.released(caller.kind);
     }
 
     /// Gives the lock to whoever comes next in this process, without asking the kernel.
     fn pass_on(&mut self, index: usize) -> Result<(), String> {
         let (caller, lock) = self.holds.remove(index);
         self.locks.retain(|(number, ..)| *number != lock);
-        self.turns.released(caller.kind);
+        self.scheduler.released(caller.kind);
         self.arrived(W)?;
         self.tasks.insert(Task::Pump);
         Ok(())
@@ -983,11 +983,11 @@ impl OneProcess {
             *shares -= usize::from(*number == lock);
         }
         self.locks.retain(|(_, _, shares)| *shares > 0 || self.slip == Slip::KeepsForNobody);
-        let goes_on = self.turns.goes_on_after(caller.kind);
-        self.turns.released(caller.kind);
+        let goes_on = self.scheduler.goes_on_after(caller.kind);
+        self.scheduler.released(caller.kind);
         if goes_on {
             // At once, and not when somebody gets round to it.
-            match self.turns.next(&mut Vec::new()) {
+            match self.scheduler.next(&mut Vec::new()) {
                 Next::Ask(kind) => self.tasks.insert(Task::Ask(kind == W)),
                 next => return Err(format!("{next:?} although somebody comes next")),
             };
@@ -1012,11 +1012,12 @@ impl World for OneProcess {
         if let Some(caller) = self.coming.front() {
             add(&|world| {
                 world.coming.pop_front();
-                world.turns.insert(*caller);
+                world.scheduler.insert(*caller);
                 world.tasks.insert(Task::Pump);
                 Ok(())
             })?;
-            let is_idle = self.turns.clone().is_idle() || self.slip == Slip::DoesNotLookForWaiters;
+            let is_idle =
+                self.scheduler.clone().is_idle() || self.slip == Slip::DoesNotLookForWaiters;
             if is_idle && self.is_free(caller.kind) {
                 add(&OneProcess::take_at_once)?;
             }
@@ -1045,13 +1046,13 @@ impl World for OneProcess {
             let (Caller { kind, .. }, lock) = self.holds[index];
             let is_last =
                 self.locks.iter().any(|(number, _, shares)| *number == lock && *shares == 1);
-            if is_last && self.turns.clone().is_unwanted() {
+            if is_last && self.scheduler.clone().is_unwanted() {
                 add(&|world| {
                     world.give_back_at_once(index);
                     Ok(())
                 })?;
             }
-            if kind == W && self.turns.clone().goes_on_after(W) {
+            if kind == W && self.scheduler.clone().goes_on_after(W) {
                 add(&|world| world.pass_on(index))?;
             }
         }
@@ -1085,12 +1086,12 @@ impl World for OneProcess {
         let first = (0..self.come()).find(|number| self.answered & (1 << number) == 0);
         if let Some(first) = first {
             // Only a writer has to wait for others that read, and whoever comes after it.
-            return match self.turns.clone().head() {
+            return match self.scheduler.clone().head() {
                 Some(Caller { kind: W, .. }) if self.others_stay => Ok(()),
                 _ => Err(format!("caller {first} waits for ever")),
             };
         }
-        let is_idle = self.turns.clone().is_idle();
+        let is_idle = self.scheduler.clone().is_idle();
         if is_idle || self.others_stay {
             Ok(())
         } else {

@@ -20,14 +20,15 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
+use holdfast::error::Holder;
 use holdfast::error::{ErrorKind, Failure};
-use holdfast::io::pool;
-use holdfast::lock::{self, Before, Hold, Holder, Key, Kind, Request, Waiter};
+use holdfast::lock::{self, Before, FileKey, LockGuard, LockKind, Request, Waiter};
+use holdfast::threads::pool;
 use rand::{Rng, RngExt};
 use tempfile::TempDir;
 
-use Kind::{Read as R, Write as W};
+use LockKind::{Read as R, Write as W};
 
 mod lock_common;
 use lock_common::{Call, FOR_EVER, NOW, PATIENCE, acquire, ask, hold, request};
@@ -35,7 +36,7 @@ use lock_common::{Call, FOR_EVER, NOW, PATIENCE, acquire, ask, hold, request};
 // -- Calls of this process ------------------------------------------------------------------
 
 /// Whether the lock can be had at this moment.
-fn is_free(path: &Path, kind: Kind) -> bool {
+fn is_free(path: &Path, kind: LockKind) -> bool {
     match acquire(path, kind, NOW).outcome() {
         Ok(_) => true,
         Err(ErrorKind::Locked(_)) => false,
@@ -44,9 +45,9 @@ fn is_free(path: &Path, kind: Kind) -> bool {
 }
 
 fn place() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = fs::canonicalize(folder.path()).unwrap().join("file");
-    (folder, file)
+    let dir = tempfile::tempdir().unwrap();
+    let file = fs::canonicalize(dir.path()).unwrap().join("file");
+    (dir, file)
 }
 
 fn lock_file(path: &Path) -> PathBuf {
@@ -114,7 +115,7 @@ impl Peer {
     }
 
     /// Asks for a lock; what comes of it is told under `name`.
-    fn ask(&mut self, name: &str, kind: Kind, timeout: Option<Duration>, path: &Path) {
+    fn ask(&mut self, name: &str, kind: LockKind, timeout: Option<Duration>, path: &Path) {
         let kind = if kind == W { "write" } else { "read" };
         let timeout = timeout.map_or("-".to_owned(), |timeout| timeout.as_millis().to_string());
         self.tell(&format!("acquire {name} {kind} {timeout} {}", path.display()));
@@ -131,7 +132,7 @@ impl Peer {
         }
     }
 
-    fn acquire(&mut self, name: &str, kind: Kind, path: &Path) {
+    fn acquire(&mut self, name: &str, kind: LockKind, path: &Path) {
         self.ask(name, kind, FOR_EVER, path);
         assert_eq!(self.outcome(name), "held");
     }
@@ -165,7 +166,7 @@ fn another_process() {
         std::io::stdout().lock().write_all(format!("@{text}\n").as_bytes()).unwrap();
         std::io::stdout().lock().flush().unwrap();
     };
-    let holds: Arc<Mutex<HashMap<String, Hold>>> = Arc::default();
+    let holds: Arc<Mutex<HashMap<String, LockGuard>>> = Arc::default();
     let mut waiters = HashMap::new();
     let over = Arc::new(AtomicBool::new(false));
     for line in std::io::stdin().lines().map_while(Result::ok) {
@@ -178,7 +179,7 @@ fn another_process() {
                 let timeout = word().parse().ok().map(Duration::from_millis);
                 let path = PathBuf::from(word());
                 let (holds, key) = (Arc::clone(&holds), name.clone());
-                let reply = move |outcome: Result<Hold, ErrorKind>| match outcome {
+                let reply = move |outcome: Result<LockGuard, ErrorKind>| match outcome {
                     Ok(hold) => {
                         holds.lock().unwrap().insert(key.clone(), hold);
                         say(format!("{key} held"));
@@ -276,13 +277,13 @@ fn pause() {
 /// Asks for a lock and, when it comes, notes the number and gives it back.
 fn note(
     path: &Path,
-    kind: Kind,
+    kind: LockKind,
     timeout: Option<Duration>,
     served: &Sender<usize>,
     number: usize,
 ) -> Arc<Waiter> {
     let served = served.clone();
-    let reply = move |outcome: Result<Hold, ErrorKind>| {
+    let reply = move |outcome: Result<LockGuard, ErrorKind>| {
         if outcome.is_ok() {
             served.send(number).unwrap();
         }
@@ -292,7 +293,7 @@ fn note(
 
 #[test]
 fn calls_are_served_in_their_order() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     let (tell, served) = mpsc::channel();
     for number in 0..500 {
@@ -308,7 +309,7 @@ fn calls_are_served_in_their_order() {
 #[test]
 fn thousands_that_give_it_back_at_once_do_so_one_after_the_other() {
     // Inside each other they would need more stack than a thread has.
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     let (tell, served) = mpsc::channel();
     for number in 0..20_000 {
@@ -322,7 +323,7 @@ fn thousands_that_give_it_back_at_once_do_so_one_after_the_other() {
 #[test]
 fn those_that_give_up_leave_the_order_of_the_rest() {
     for by_another in [false, true] {
-        let (_folder, file) = place();
+        let (_dir, file) = place();
         let mut peer = by_another.then(Peer::start);
         let held = peer.is_none().then(|| hold(&file, W));
         if let Some(peer) = &mut peer {
@@ -362,7 +363,7 @@ fn those_that_give_up_leave_the_order_of_the_rest() {
 
 #[test]
 fn a_lock_that_arrives_for_nobody_is_given_back() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let mut peer = Peer::start();
     peer.acquire("held", W, &file);
     let calls: Vec<_> = (0..5).map(|_| acquire(&file, W, FOR_EVER)).collect();
@@ -380,10 +381,10 @@ fn a_lock_that_arrives_for_nobody_is_given_back() {
 
 #[test]
 fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let (tell, seen) = mpsc::channel();
     let path = file.clone();
-    let reply = move |outcome: Result<Hold, ErrorKind>| {
+    let reply = move |outcome: Result<LockGuard, ErrorKind>| {
         drop(outcome.unwrap());
         tell.send(lock::inspect(&path, W).unwrap().is_some()).unwrap();
     };
@@ -397,7 +398,7 @@ fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
 
 #[test]
 fn a_call_that_tries_once_never_waits() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     assert_eq!(acquire(&file, W, NOW).code(), "ELOCKED");
     assert_eq!(acquire(&file, R, NOW).code(), "ELOCKED");
@@ -410,7 +411,7 @@ fn a_call_that_tries_once_never_waits() {
 
 #[test]
 fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     let inside = || vec![held.key().clone()];
     let waiting = acquire(&file, W, FOR_EVER);
@@ -424,7 +425,7 @@ fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
     drop(ask(Request { inside: inside(), ..request(&other, W, FOR_EVER) }).hold());
     assert_eq!(held.kind(), W);
     assert_eq!(held.key(), &lock::key_of(&file).unwrap());
-    let key: Key = lock::key_of(&other).unwrap();
+    let key: FileKey = lock::key_of(&other).unwrap();
     assert_ne!(held.key(), &key);
     drop(held);
     drop(waiting.hold());
@@ -432,7 +433,7 @@ fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
 
 #[test]
 fn what_has_to_happen_first_happens_first_and_its_failure_is_the_answer() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let inner = file.join("made").join("file");
     let make: Before = {
         let path = inner.clone();
@@ -457,7 +458,7 @@ fn what_has_to_happen_first_happens_first_and_its_failure_is_the_answer() {
 
 #[test]
 fn readers_share_and_a_writer_is_alone() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let mut peer = Peer::start();
     let readers = [hold(&file, R), hold(&file, R)];
     peer.acquire("reader", R, &file);
@@ -487,7 +488,7 @@ fn readers_share_and_a_writer_is_alone() {
 #[test]
 fn readers_that_wait_together_are_let_in_together() {
     for by_another in [false, true] {
-        let (_folder, file) = place();
+        let (_dir, file) = place();
         let mut peer = by_another.then(Peer::start);
         let held = peer.is_none().then(|| hold(&file, W));
         if let Some(peer) = &mut peer {
@@ -520,7 +521,7 @@ fn readers_that_wait_together_are_let_in_together() {
 #[test]
 fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
     // By those of its own process,
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let reader = hold(&file, R);
     let writer = acquire(&file, W, FOR_EVER);
     assert!(!is_free(&file, R));
@@ -533,7 +534,7 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
     drop(later.hold());
 
     // nor of any other.
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let (mut peer, mut third) = (Peer::start(), Peer::start());
     peer.acquire("reader", R, &file);
     let writer = acquire(&file, W, FOR_EVER);
@@ -563,7 +564,7 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
 #[test]
 fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
     // By those of its own process,
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let writer = hold(&file, W);
     let reader = acquire(&file, R, FOR_EVER);
     let later = acquire(&file, W, FOR_EVER);
@@ -593,7 +594,7 @@ fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
 
 #[test]
 fn readers_that_keep_coming_do_not_starve_a_writer() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let mut peers = [Peer::start(), Peer::start()];
     for peer in &mut peers {
         for name in ["one", "two"] {
@@ -623,7 +624,7 @@ fn readers_that_keep_coming_do_not_starve_a_writer() {
 
 #[test]
 fn a_writer_that_has_given_up_does_not_keep_readers_from_readers() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let (mut peer, mut third) = (Peer::start(), Peer::start());
     peer.acquire("reader", R, &file);
     let writer = acquire(&file, W, FOR_EVER);
@@ -639,7 +640,7 @@ fn a_writer_that_has_given_up_does_not_keep_readers_from_readers() {
 
 #[test]
 fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let mut peer = Peer::start();
     peer.acquire("writer", W, &file);
     let leaver = acquire(&file, W, FOR_EVER);
@@ -674,7 +675,7 @@ fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
 #[test]
 fn a_process_that_is_killed_frees_what_it_holds_and_waits_for() {
     for kind in [R, W] {
-        let (_folder, file) = place();
+        let (_dir, file) = place();
         let (mut holder, mut waiter) = (Peer::start(), Peer::start());
         holder.acquire("held", kind, &file);
         waiter.ask("waiting", W, FOR_EVER, &file);
@@ -691,7 +692,7 @@ fn a_process_that_is_killed_frees_what_it_holds_and_waits_for() {
 
 #[test]
 fn readers_and_writers_of_many_threads_never_meet() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     // Readers inside, or -1 for a writer.
     let inside = Arc::new(AtomicI32::new(0));
     let most = Arc::new(AtomicI32::new(0));
@@ -740,7 +741,7 @@ fn readers_and_writers_of_many_threads_never_meet() {
 
 #[test]
 fn readers_and_writers_of_several_processes_never_meet() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     fs::write(&file, [0; 8]).unwrap();
     let mut peers = [Peer::start(), Peer::start(), Peer::start()];
     for peer in &mut peers {
@@ -764,7 +765,7 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
     if !cfg!(target_os = "linux") {
         return;
     }
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     let mut peer = Peer::start();
     peer.ask("waiting", W, FOR_EVER, &file);
@@ -804,13 +805,13 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
 
 #[test]
 fn the_note_of_a_holder_has_this_form() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     let held = hold(&file, W);
     let line = fs::read_to_string(lock_file(&file)).unwrap();
-    let holder = Holder::from_line(line.as_bytes()).unwrap();
+    let holder = lock::note::from_line(line.as_bytes()).unwrap();
     assert_eq!(holder.pid, std::process::id());
     assert!(holder.is_this_process());
-    assert_eq!(holder.to_line(), line);
+    assert_eq!(lock::note::to_line(&holder), line);
     assert_eq!(lock::inspect(&file, W).unwrap(), Some(Some(holder)));
     drop(held);
     assert_eq!(fs::read(lock_file(&file)).unwrap(), b"");
@@ -822,7 +823,7 @@ fn the_note_of_a_holder_has_this_form() {
         since: 1_700_000_000_123,
         command: "node \"a b\"\n\u{1}\\".to_owned(),
     };
-    let line = holder.to_line();
+    let line = lock::note::to_line(&holder);
     assert!(line.ends_with('\n') && line.lines().count() == 1);
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["pid"], 4711);
@@ -830,20 +831,24 @@ fn the_note_of_a_holder_has_this_form() {
     assert_eq!(value["since"], 1_700_000_000_123_u64);
     assert_eq!(value["command"], "node \"a b\"\n\u{1}\\");
     assert_eq!(value.as_object().unwrap().len(), 4);
-    assert_eq!(Holder::from_line(line.as_bytes()), Some(holder.clone()));
+    assert_eq!(lock::note::from_line(line.as_bytes()), Some(holder.clone()));
     assert!(!holder.is_this_process());
     // Of what comes after the line, a longer one that was there before, nothing is read.
-    assert_eq!(Holder::from_line(format!("{line}{line}rest").as_bytes()), Some(holder));
+    assert_eq!(lock::note::from_line(format!("{line}{line}rest").as_bytes()), Some(holder));
     let newer = br#"{"version":2,"pid":1,"hostname":"h","since":2,"command":"c","more":[{}]}"#;
-    assert!(Holder::from_line(&[newer.as_slice(), b"\n"].concat()).is_some());
-    assert_eq!(Holder::from_line(newer), None, "a line has an end");
+    assert!(lock::note::from_line(&[newer.as_slice(), b"\n"].concat()).is_some());
+    assert_eq!(lock::note::from_line(newer), None, "a line has an end");
 }
 
 #[test]
 fn any_bytes_are_no_holder_or_one() {
     let mut random = rand::rng();
-    let line = Holder { pid: 1, hostname: "h".to_owned(), since: 2, command: "node é".to_owned() }
-        .to_line();
+    let line = lock::note::to_line(&Holder {
+        pid: 1,
+        hostname: "h".to_owned(),
+        since: 2,
+        command: "node é".to_owned(),
+    });
     let mut readable = 0;
     for _ in 0..30_000 {
         let mut bytes = line.clone().into_bytes();
@@ -865,14 +870,17 @@ fn any_bytes_are_no_holder_or_one() {
             }
         }
         // Whatever it is taken for, it can be written again.
-        if let Some(holder) = Holder::from_line(&bytes) {
+        if let Some(holder) = lock::note::from_line(&bytes) {
             readable += 1;
-            assert_eq!(Holder::from_line(holder.to_line().as_bytes()), Some(holder));
+            assert_eq!(
+                lock::note::from_line(lock::note::to_line(&holder).as_bytes()),
+                Some(holder)
+            );
         }
     }
     assert!(readable > 0, "some are readable all the same");
     let deep = [b"[".repeat(4000), b"\n".to_vec()].concat();
-    assert_eq!(Holder::from_line(&deep), None);
+    assert_eq!(lock::note::from_line(&deep), None);
     for line in [
         r#"{"pid":-1,"hostname":"h","since":1,"command":"c"}"#,
         r#"{"pid":4294967296,"hostname":"h","since":1,"command":"c"}"#,
@@ -884,15 +892,15 @@ fn any_bytes_are_no_holder_or_one() {
         "null",
         "",
     ] {
-        assert_eq!(Holder::from_line(format!("{line}\n").as_bytes()), None, "{line}");
+        assert_eq!(lock::note::from_line(format!("{line}\n").as_bytes()), None, "{line}");
     }
 }
 
 /// The lock file that is made for the file with this name.
 fn name_for(basename: &[u8]) -> Vec<u8> {
-    let (folder, _) = place();
-    drop(hold(&fs::canonicalize(folder.path()).unwrap().join(OsStr::from_bytes(basename)), W));
-    let mut names: Vec<_> = fs::read_dir(folder.path())
+    let (dir, _) = place();
+    drop(hold(&fs::canonicalize(dir.path()).unwrap().join(OsStr::from_bytes(basename)), W));
+    let mut names: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_vec())
         .collect();
@@ -940,12 +948,12 @@ fn lock_files_have_the_names_that_they_have_always_had() {
 
 #[test]
 fn a_lock_file_is_never_more_than_a_line() {
-    let (_folder, file) = place();
+    let (_dir, file) = place();
     fs::write(lock_file(&file), b"x".repeat(100_000)).unwrap();
     let held = hold(&file, W);
     let mut text = String::new();
     fs::File::open(lock_file(&file)).unwrap().read_to_string(&mut text).unwrap();
-    assert!(Holder::from_line(text.as_bytes()).is_some());
+    assert!(lock::note::from_line(text.as_bytes()).is_some());
     assert_eq!(text.lines().count(), 1);
     assert!(text.len() < 4096);
     drop(held);

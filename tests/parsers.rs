@@ -9,9 +9,10 @@ mod random;
 use std::ffi::{OsStr, OsString};
 
 use holdfast::backup;
-use holdfast::lock::Holder;
+use holdfast::error::Holder;
+use holdfast::lock::note;
 use holdfast::recovery::names::{self, Origin, Remains};
-use holdfast::temp;
+use holdfast::temp_name;
 use holdfast::write::{Format, validate_bytes};
 
 use random::Random;
@@ -99,9 +100,9 @@ fn a_temp_name_is_read_as_it_was_made_and_nothing_else_is_taken_for_one() {
     for case in 0..CASES {
         let basename = random.text(if case % 20 == 0 { 60 } else { 6 });
         if is_name(&basename) && basename.len() <= 255 {
-            let name = temp::name_with(basename.as_ref(), random.roll());
+            let name = temp_name::name_with(basename.as_ref(), random.roll());
             assert!(name.len() <= 255);
-            let parsed = temp::parse(&name).unwrap();
+            let parsed = temp_name::parse(&name).unwrap();
             if parsed.may_be_cut {
                 cut += 1;
                 assert!(basename.starts_with(parsed.basename.to_str().unwrap()));
@@ -112,19 +113,19 @@ fn a_temp_name_is_read_as_it_was_made_and_nothing_else_is_taken_for_one() {
         let text = match case % 3 {
             0 => random.text(6),
             _ => {
-                let made = temp::name_with(basename.as_ref(), random.roll());
+                let made = temp_name::name_with(basename.as_ref(), random.roll());
                 let made = made.into_string().unwrap();
                 random.damaged(&made)
             }
         };
-        let parsed = temp::parse(text.as_ref());
+        let parsed = temp_name::parse(text.as_ref());
         temps += u64::from(parsed.is_some());
         assert_eq!(
             parsed.map(|parsed| parsed.basename.to_str().unwrap().to_owned()),
             is_temp_by_the_rules(&text),
             "{text:?}"
         );
-        assert_eq!(temp::is_temp_name(text.as_ref()), parsed.is_some());
+        assert_eq!(temp_name::is_temp_name(text.as_ref()), parsed.is_some());
     }
     assert!(temps > 100 && cut > 10, "{temps} {cut}");
 }
@@ -139,18 +140,18 @@ fn names_in_no_encoding_are_read_like_others() {
         let bytes: Vec<u8> =
             (0..length).map(|_| u8::try_from(1 + random.below(255)).unwrap()).collect();
         let basename = OsString::from_vec(bytes.clone());
-        let name = temp::name_with(&basename, random.roll());
-        assert_eq!(temp::parse(&name).unwrap().basename, basename);
+        let name = temp_name::name_with(&basename, random.roll());
+        assert_eq!(temp_name::parse(&name).unwrap().basename, basename);
         let backup = backup::name_at(&basename, 7);
         assert_eq!(backup::time_of(&backup), Some(7));
         let aside = names::aside(&basename, 7);
         assert_eq!(names::time_of_aside(&aside, &basename), Some(7));
         let names = [name.clone(), backup, aside];
-        let remains = Remains::in_folder(&names, true);
+        let remains = Remains::in_dir(&names, true);
         assert_eq!(remains.len(), 1);
         assert_eq!(remains[0].names, [(name, Origin::Temp, true)]);
         // Nothing that is only bytes is anything.
-        let _ = temp::parse(OsStr::from_bytes(&bytes));
+        let _ = temp_name::parse(OsStr::from_bytes(&bytes));
         let _ = Remains::of_file(OsStr::from_bytes(&bytes), &names);
     }
 }
@@ -187,7 +188,7 @@ fn a_backup_name_is_read_as_it_was_made_and_nothing_else_is_taken_for_one() {
 }
 
 #[test]
-fn the_remains_of_a_folder_are_those_of_its_files() {
+fn the_remains_of_a_dir_are_those_of_its_files() {
     let mut random = Random(4);
     for _ in 0..CASES / 10 {
         let files = ["state.json", "a", "a.tmp", "ü.bak"];
@@ -195,7 +196,7 @@ fn the_remains_of_a_folder_are_those_of_its_files() {
         for _ in 0..random.below(12) {
             let file = OsStr::new(*random.pick(&files));
             names.push(match random.below(6) {
-                0 => temp::name_with(file, random.roll()),
+                0 => temp_name::name_with(file, random.roll()),
                 1 => names::legacy(file)[0].clone(),
                 2 => names::legacy(file)[1].clone(),
                 3 => names::aside(file, random.roll() % 1_000_000),
@@ -205,7 +206,7 @@ fn the_remains_of_a_folder_are_those_of_its_files() {
         }
         names.sort();
         names.dedup();
-        let all = Remains::in_folder(&names, true);
+        let all = Remains::in_dir(&names, true);
         // Each name belongs to one file, and what is found for the file alone is the same.
         let mut seen = Vec::new();
         for remains in &all {
@@ -216,7 +217,7 @@ fn the_remains_of_a_folder_are_those_of_its_files() {
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), before);
-        for remains in Remains::in_folder(&names, false) {
+        for remains in Remains::in_dir(&names, false) {
             assert!(remains.names.iter().all(|(_, origin, _)| *origin == Origin::Temp));
         }
     }
@@ -233,21 +234,21 @@ fn a_holder_is_read_as_it_was_written_and_damage_is_no_holder_or_another() {
             since: random.roll() % 8_640_000_000_000_001,
             command: random.text(12),
         };
-        let line = holder.to_line();
+        let line = note::to_line(&holder);
         assert_eq!(line.matches('\n').count(), 1);
-        assert_eq!(Holder::from_line(line.as_bytes()), Some(holder.clone()));
+        assert_eq!(note::from_line(line.as_bytes()), Some(holder.clone()));
         // What an older, longer note has left behind it does not count.
         let mut longer = line.clone().into_bytes();
         longer.extend(random.text(6).into_bytes());
-        assert_eq!(Holder::from_line(&longer), Some(holder));
+        assert_eq!(note::from_line(&longer), Some(holder));
         // A line that is being written has no end yet.
         let cut = random.below(line.len());
-        assert_eq!(Holder::from_line(&line.as_bytes()[..cut]), None);
+        assert_eq!(note::from_line(&line.as_bytes()[..cut]), None);
         // Any byte may be anything.
         let mut bytes = line.into_bytes();
         let at = random.below(bytes.len());
         bytes[at] = u8::try_from(random.below(256)).unwrap();
-        match Holder::from_line(&bytes) {
+        match note::from_line(&bytes) {
             Some(read) => {
                 whole += 1;
                 assert!(read.since <= 8_640_000_000_000_000);
@@ -257,7 +258,7 @@ fn a_holder_is_read_as_it_was_written_and_damage_is_no_holder_or_another() {
         let length = random.below(64);
         let noise: Vec<u8> =
             (0..length).map(|_| u8::try_from(random.below(256)).unwrap()).collect();
-        let _ = Holder::from_line(&noise);
+        let _ = note::from_line(&noise);
     }
     assert!(whole > 100 && none > 100, "{whole} {none}");
 }

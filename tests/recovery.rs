@@ -8,14 +8,14 @@ use std::any::Any;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Attributes, Fault, OperationKind, SimFs};
 use holdfast::recovery::{self, Act, Action, Options, Request};
 use holdfast::transaction;
 use holdfast::transaction::names::{Id, RecordKind};
 use holdfast::transaction::record::{self, Content, Member, Record};
 use holdfast::write::{Control, Format};
+use holdfast_sim::{Attributes, Fault, OperationKind, SimFs};
 use xxhash_rust::xxh3::xxh3_128;
 
 const FILE: &str = "/dir/state.json";
@@ -45,7 +45,7 @@ fn free(_: &Path) -> Taken {
 
 fn disk(files: &[(&str, &[u8])]) -> SimFs {
     let fs = SimFs::new();
-    fs.put_folder("/dir").unwrap();
+    fs.put_dir("/dir").unwrap();
     for (path, content) in files {
         fs.put_file(path, content).unwrap();
     }
@@ -335,9 +335,9 @@ fn what_is_found_after_the_lock_was_taken_decides() {
 }
 
 #[test]
-fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
+fn what_somebody_else_left_in_a_shared_dir_becomes_nothing() {
     let foreign = Attributes { mode: 0o666, uid: 2000, gid: 2000 };
-    for (folder, user, is_taken) in [
+    for (dir, user, is_taken) in [
         (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 1000, false),
         (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 0, false),
         (Attributes { mode: 0o1777, uid: 2000, gid: 0 }, 1000, true),
@@ -345,16 +345,16 @@ fn what_somebody_else_left_in_a_shared_folder_becomes_nothing() {
     ] {
         for source in [TEMP, BACKUP, LEGACY] {
             let fs = disk(&[(FILE, b"")]);
-            fs.put_folder_with("/dir", folder).unwrap();
+            fs.put_dir_with("/dir", dir).unwrap();
             fs.put_file_with(source, NEW, foreign).unwrap();
             fs.set_user(user, user);
             named(&fs);
-            assert_eq!(read(&fs, FILE) == NEW, is_taken, "{folder:?}, {user}");
+            assert_eq!(read(&fs, FILE) == NEW, is_taken, "{dir:?}, {user}");
         }
     }
 }
 
-// ── Folders ───────────────────────────────────────────────────────────────────────────────
+// ── Directories ───────────────────────────────────────────────────────────────────────────────
 
 /// A crash leaves no intent that is damaged, so nobody knows what it stood for.
 #[test]
@@ -376,13 +376,13 @@ fn of(content: &[u8]) -> Content {
     Content { size: content.len() as u64, hash: xxh3_128(content) }
 }
 
-/// A transaction of these files, decided or not, whose first folder is the first one here.
-fn put_record(fs: &SimFs, kind: RecordKind, here: usize, folders: &[&str], members: &[Member]) {
+/// A transaction of these files, decided or not, whose first directory is the first one here.
+fn put_record(fs: &SimFs, kind: RecordKind, here: usize, dirs: &[&str], members: &[Member]) {
     let id = Id(1);
-    let home = fs.inspect(folders[0]).unwrap().id.inode;
-    let path = Path::new(folders[here]).join(transaction::names::record(id, kind));
-    let folders = folders.iter().map(PathBuf::from).collect();
-    let record = Record { id, home, here, folders, members: members.to_vec() };
+    let home = fs.inspect(dirs[0]).unwrap().id.inode;
+    let path = Path::new(dirs[here]).join(transaction::names::record(id, kind));
+    let dirs = dirs.iter().map(PathBuf::from).collect();
+    let record = Record { id, home, here, dirs, members: members.to_vec() };
     fs.put_file(path, &record.encode().unwrap()).unwrap();
 }
 
@@ -392,7 +392,7 @@ fn put_record(fs: &SimFs, kind: RecordKind, here: usize, folders: &[&str], membe
 fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
     let staged = "/dir/.other.json.0000000000000001.1.txn";
     let member = |name: &str, before: Option<&[u8]>, action| Member {
-        folder: 0,
+        dir: 0,
         name: name.into(),
         before: before.map(of),
         action,
@@ -422,11 +422,11 @@ fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
 
 /// What bears the same id and is decided is another transaction, or nobody knows what.
 #[test]
-fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_folder_back() {
+fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_dir_back() {
     let fs = disk(&[(FILE, GOOD)]);
-    fs.put_folder("/other").unwrap();
+    fs.put_dir("/other").unwrap();
     let member = Member {
-        folder: 0,
+        dir: 0,
         name: "gone.json".into(),
         before: Some(of(GOOD)),
         action: record::Action::Remove,
@@ -441,7 +441,7 @@ fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_folder_back(
 }
 
 #[test]
-fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
+fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     let bystanders: &[(&str, &[u8])] = &[
         ("/dir/state.json", GOOD),
         ("/dir/state.json.tmp", NEW),
@@ -456,21 +456,21 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
         ("/dir/state.json.corrupt-1", TORN),
     ];
     let fs = disk(bystanders);
-    fs.put_folder("/dir/.folder.0123456789abcdef.tmp").unwrap();
+    fs.put_dir("/dir/.folder.0123456789abcdef.tmp").unwrap();
     fs.put_link("/dir/.link.0123456789abcdef.tmp", "state.json").unwrap();
     let before = fs.paths();
     assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
     assert_eq!(fs.paths(), before);
 
     // No file, so no record, whoever made it.
-    let (folder, link) =
+    let (dir, link) =
         ("/dir/.holdfast.0123456789abcdef.intent", "/dir/.holdfast.fedcba9876543210.prepared");
     let fs = disk(&[(FILE, GOOD)]);
-    fs.put_folder(folder).unwrap();
+    fs.put_dir(dir).unwrap();
     fs.put_link(link, "state.json").unwrap();
     let before = fs.paths();
     let actions = recover(&fs, "/dir", Options::default());
-    assert_eq!(acts(&actions), [(folder, Act::Left), (link, Act::Left)]);
+    assert_eq!(acts(&actions), [(dir, Act::Left), (link, Act::Left)]);
     assert_eq!(acts(&named(&fs)), []);
     assert_eq!(fs.paths(), before);
 
@@ -492,7 +492,7 @@ fn in_a_folder_only_own_names_are_touched_unless_it_says_legacy() {
 }
 
 #[test]
-fn folders_below_are_dealt_with_when_that_is_wanted() {
+fn dirs_below_are_dealt_with_when_that_is_wanted() {
     let below = "/dir/a/b/.x.0123456789abcdef.tmp";
     let fs = disk(&[(FILE, GOOD), (TEMP, NEW), (below, TORN)]);
     fs.put_link("/dir/link", "/elsewhere").unwrap();
@@ -508,7 +508,7 @@ fn one_bad_entry_does_not_hide_the_others() {
     let (dark, closed) = ("/dir/a.dark", "/dir/.b.json.0123456789abcdef.tmp");
     let fs = disk(&[(FILE, GOOD), (TEMP, NEW)]);
     let foreign = Attributes { mode: 0, uid: 2000, gid: 2000 };
-    fs.put_folder_with(dark, foreign).unwrap();
+    fs.put_dir_with(dark, foreign).unwrap();
     fs.put_file_with(closed, NEW, foreign).unwrap();
     let options = Options { recursive: true, ..Options::default() };
     let actions = recover(&fs, "/dir", options);
@@ -522,8 +522,9 @@ fn one_bad_entry_does_not_hide_the_others() {
 #[test]
 fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
     let long = "n".repeat(240) + ".json";
-    let cut =
-        |basename: &str| holdfast::temp::name_with(basename.as_ref(), 7).into_string().unwrap();
+    let cut = |basename: &str| {
+        holdfast::temp_name::name_with(basename.as_ref(), 7).into_string().unwrap()
+    };
     let temp = format!("/dir/{}", cut(&long));
     let file = format!("/dir/{long}");
     let fs = disk(&[(&temp, NEW)]);
@@ -539,7 +540,7 @@ fn thousands_of_orphans_of_one_file_are_dealt_with_without_opening_them_all() {
         let fs = disk(&[(BACKUP, TORN)]);
         fs.set_modified(BACKUP, at(1)).unwrap();
         let temp = |number: u64| {
-            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            let name = holdfast::temp_name::name_with("state.json".as_ref(), number);
             Path::new("/dir").join(name)
         };
         for number in 0..2000 {
@@ -595,7 +596,7 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
         let options = Options { dry_run: true, ..Options::default() };
         let said = recover(&fs, FILE, options);
         assert_eq!(fs.describe(), before);
-        for kind in [OperationKind::SyncFile, OperationKind::SyncFolder, OperationKind::Write] {
+        for kind in [OperationKind::SyncFile, OperationKind::SyncDir, OperationKind::Write] {
             assert_eq!(common::count_of(&fs, kind), 0);
         }
         let done = named(&fs);
@@ -627,7 +628,7 @@ fn what_is_cancelled_in_the_middle_of_a_file_is_said_to_be() {
     for count in [1, 100] {
         let fs = disk(&[]);
         for number in 0..count {
-            let name = holdfast::temp::name_with("state.json".as_ref(), number);
+            let name = holdfast::temp_name::name_with("state.json".as_ref(), number);
             fs.put_file(Path::new("/dir").join(name), NEW).unwrap();
         }
         let control = std::sync::Arc::new(Control::default());
@@ -650,10 +651,10 @@ fn a_file_behind_a_link_is_recovered_where_it_is() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_listed_still_gives_what_has_a_known_name() {
+fn a_dir_that_cannot_be_listed_still_gives_what_has_a_known_name() {
     let fs = disk(&[]);
     let unlisted = Attributes { mode: 0o333, uid: 1000, gid: 1000 };
-    fs.put_folder_with("/dark", unlisted).unwrap();
+    fs.put_dir_with("/dark", unlisted).unwrap();
     fs.put_file("/dark/state.json.bak", GOOD).unwrap();
     let actions = recover(&fs, "/dark/state.json", Options::default());
     let expected = [("/dark", Act::Failed), ("/dark/state.json.bak", Act::Restored)];
@@ -661,7 +662,7 @@ fn a_folder_that_cannot_be_listed_still_gives_what_has_a_known_name() {
 }
 
 #[test]
-fn a_recovery_that_was_cut_off_is_finished_by_the_next_one_in_the_folder() {
+fn a_recovery_that_was_cut_off_is_finished_by_the_next_one_in_the_dir() {
     // The corrupt file is aside, and its successor, a moment old by now, not in place yet.
     let aside = format!("{FILE}.corrupt-1700000000000");
     let fs = disk(&[(&aside, TORN), (TEMP, NEW)]);

@@ -2,7 +2,7 @@
 //! step; then it is recovered, by a recovery that is itself cut off at every moment and run
 //! again. What must be true of the contents in the end is checked each time.
 //!
-//! For what is in the folder before a recovery and after it:
+//! For what is in the directory before a recovery and after it:
 //!
 //! - a good file stays as it is, byte for byte;
 //! - where it is missing or corrupt and something whole is left, it is that afterwards;
@@ -23,16 +23,17 @@ use std::sync::{Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use holdfast::backup::{self, Create, Restore};
-use holdfast::errno::Code;
+use holdfast::engine::Engine;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
-use holdfast::fs::{FileSystem, FolderUse};
-use holdfast::io::Pool;
-use holdfast::json;
+use holdfast::fs::{DirUse, FileSystem};
+use holdfast::json_update;
 use holdfast::payload::{Chunk, Payload};
 use holdfast::recovery::{self, Act, Action};
-use holdfast::temp;
-use holdfast::write::{self, Control, Durability, Engine, Format, Options, Request, Stream};
+use holdfast::temp_name;
+use holdfast::threads::Pool;
+use holdfast::write::{self, Control, Durability, Format, Options, Request, Stream};
+use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 use common::{MOST, Told, count_of};
 
@@ -53,8 +54,8 @@ const NOW: u64 = 1_700_000_000_000;
 enum Way {
     /// The file is named.
     Named,
-    /// Its folder is, with everything that may be done there.
-    Folder,
+    /// Its directory is, with everything that may be done there.
+    DirHandle,
 }
 
 type Taken = Result<Option<Box<dyn Any>>, ErrorKind>;
@@ -63,7 +64,7 @@ fn recover(fs: &SimFs, way: Way) -> Result<Vec<Action>, ErrorKind> {
     let default = recovery::Options { min_age: Duration::ZERO, ..recovery::Options::default() };
     let (path, options) = match way {
         Way::Named => (FILE, default),
-        Way::Folder => ("/dir", recovery::Options { promote: Some(true), ..default }),
+        Way::DirHandle => ("/dir", recovery::Options { promote: Some(true), ..default }),
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW);
     let request = recovery::Request { path: path.into(), options, now };
@@ -80,7 +81,7 @@ fn contents(fs: &SimFs) -> Contents {
     let mut found = Contents::new();
     for name in fs.list("/dir").unwrap() {
         let bytes = fs.read_file(Path::new("/dir").join(&name)).unwrap().to_vec();
-        let mut shown = match temp::parse(&name) {
+        let mut shown = match temp_name::parse(&name) {
             Some(parsed) => format!(".{}.#.tmp", parsed.basename.to_str().unwrap()),
             None => name.into_string().unwrap(),
         };
@@ -565,7 +566,7 @@ fn batches() -> Vec<Play> {
                 assert_eq!(count_of(fs, OperationKind::Rename), 1, "they were merged");
             }
             // The lane is given back after the answers; nothing is asked of the disk for that,
-            // but the handle of the folder goes with it.
+            // but the handle of the directory goes with it.
             for _ in 0..10_000 {
                 if fs.open_handles() == (0, 0) {
                     break;
@@ -582,7 +583,7 @@ fn updates() -> Vec<Play> {
     each(|durability, old| {
         play("JSON update", durability, old, move |fs| {
             let update = || -> Result<(), ErrorKind> {
-                let read = json::read(fs, FILE.as_ref(), true)?;
+                let read = json_update::read(fs, FILE.as_ref(), true)?;
                 assert_eq!(read.as_deref().map(str::as_bytes), old);
                 let payload = Payload::Owned(NEW.to_vec());
                 let options = Options { validate: Some(Format::Json), ..options(durability) };
@@ -679,19 +680,19 @@ fn by_hand() -> Vec<Play> {
         .map(|old| {
             let run = move |fs: &SimFs| {
                 let write = || -> std::io::Result<()> {
-                    let folder = fs.open_folder("/dir".as_ref(), FolderUse::Names)?;
+                    let dir = fs.open_dir("/dir".as_ref(), DirUse::Names)?;
                     let name = |end: &str| std::ffi::OsString::from(format!("state.json{end}"));
-                    let temp = fs.create_new(&folder, &name(".tmp"), 0o644)?;
+                    let temp = fs.create_new(&dir, &name(".tmp"), 0o644)?;
                     let (front, back) = NEW.split_at(4);
                     fs.write(&temp, Chunk::Slice(front))?;
                     fs.write(&temp, Chunk::Slice(back))?;
                     if old.is_some() {
-                        let file = fs.open(&folder, &name(""))?;
-                        fs.rename(&folder, &file, &name(""), &name(".bak"))?;
+                        let file = fs.open(&dir, &name(""))?;
+                        fs.rename(&dir, &file, &name(""), &name(".bak"))?;
                     }
-                    fs.rename(&folder, &temp, &name(".tmp"), &name(""))?;
+                    fs.rename(&dir, &temp, &name(".tmp"), &name(""))?;
                     if old.is_some() {
-                        fs.remove(&folder, &name(".bak"))?;
+                        fs.remove(&dir, &name(".bak"))?;
                     }
                     Ok(())
                 };
@@ -707,7 +708,7 @@ fn walk(what: &str, plays: Vec<Play>) {
     let mut all = Tally::default();
     let mut failing = Tally::default();
     for play in plays {
-        for way in [Way::Named, Way::Folder] {
+        for way in [Way::Named, Way::DirHandle] {
             let cut = play.cut(way, &|_| {}, &|_| {});
             cut.assert_none();
             add(&mut all, &cut);
@@ -827,7 +828,7 @@ fn recoverer<'a>(way: Way, spoil: &'a dyn Fn(&SimFs)) -> Recoverer<'a> {
 
 #[test]
 fn a_recovery_that_was_cut_off_is_finished_by_the_next_one() {
-    for way in [Way::Named, Way::Folder] {
+    for way in [Way::Named, Way::DirHandle] {
         let mut recoverer = recoverer(way, &|_| {});
         for fs in scenes(way) {
             recoverer.state(&fs, false, true, &|| fs.describe());
@@ -840,7 +841,7 @@ fn a_recovery_that_was_cut_off_is_finished_by_the_next_one() {
 #[test]
 fn a_recovery_in_which_every_step_fails_loses_nothing_and_says_so() {
     let (mut runs, mut failed) = (0, 0);
-    for way in [Way::Named, Way::Folder] {
+    for way in [Way::Named, Way::DirHandle] {
         for scene in scenes(way) {
             let before = contents(&scene);
             let undisturbed = scene.after_kill();
@@ -907,14 +908,13 @@ fn finds(way: Way, spoil: &dyn Fn(&SimFs)) -> bool {
 }
 
 #[test]
-fn a_recovery_that_left_out_a_sync_of_the_folder_would_be_noticed() {
-    let leave_out =
-        |fs: &SimFs| fs.inject(Fault::ignore().of(OperationKind::SyncFolder).for_ever());
+fn a_recovery_that_left_out_a_sync_of_the_dir_would_be_noticed() {
+    let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(OperationKind::SyncDir).for_ever());
     assert!(finds(Way::Named, &leave_out));
     // The first one only: that between the rename that sets aside and the one that restores.
-    let first = |fs: &SimFs| fs.inject(Fault::ignore().of(OperationKind::SyncFolder));
+    let first = |fs: &SimFs| fs.inject(Fault::ignore().of(OperationKind::SyncDir));
     assert!(finds(Way::Named, &first));
-    assert!(finds(Way::Folder, &first));
+    assert!(finds(Way::DirHandle, &first));
 }
 
 #[test]
@@ -933,7 +933,7 @@ fn a_recovery_that_renamed_before_the_sync_would_be_noticed() {
     let sync_late = |fs: &SimFs| {
         fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
         let sync = |fs: &SimFs, _: &Path| drop(fs.sync_filesystem());
-        fs.inject(Fault::intrude(sync).of(OperationKind::SyncFolder));
+        fs.inject(Fault::intrude(sync).of(OperationKind::SyncDir));
     };
     let is_noticed = |play: &Play| {
         let tally = play.cut(Way::Named, &|_| {}, &sync_late);
@@ -971,7 +971,7 @@ fn a_recovery_that_only_synced_what_it_did_not_write_would_be_noticed() {
 #[test]
 fn a_write_that_left_out_a_sync_would_be_noticed_after_the_recovery_too() {
     for (kind, what) in
-        [(OperationKind::SyncFile, "the file"), (OperationKind::SyncFolder, "the folder")]
+        [(OperationKind::SyncFile, "the file"), (OperationKind::SyncDir, "the folder")]
     {
         for (name, plays) in [
             ("write", writes()),
@@ -999,7 +999,7 @@ fn a_write_that_renamed_before_the_sync_would_be_noticed_after_the_recovery_too(
     let sync_late = |fs: &SimFs| {
         fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
         let sync = |fs: &SimFs, _: &Path| drop(fs.sync_filesystem());
-        fs.inject(Fault::intrude(sync).of(OperationKind::SyncFolder));
+        fs.inject(Fault::intrude(sync).of(OperationKind::SyncDir));
     };
     let found = writes().iter().any(|play| {
         play.survives_power_cut && !play.cut(Way::Named, &sync_late, &|_| {}).complaints.is_empty()

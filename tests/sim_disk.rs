@@ -17,12 +17,12 @@ use std::io;
 use std::path::MAIN_SEPARATOR;
 use std::sync::{Arc, Mutex};
 
-use holdfast::errno::Code;
-use holdfast::fs::sim::{
-    Attributes, Copying, CrashStates, Fault, Model, OperationKind, SimFile, SimFolder, SimFs,
-};
-use holdfast::fs::{FileKind, FileSystem, FolderUse};
+use holdfast::error::Code;
+use holdfast::fs::{DirUse, FileKind, FileSystem};
 use holdfast::payload::Chunk;
+use holdfast_sim::{
+    Attributes, Copying, CrashStates, Fault, Model, OperationKind, SimDir, SimFile, SimFs,
+};
 
 use random::Random;
 
@@ -32,13 +32,13 @@ fn name(name: &str) -> &OsStr {
     OsStr::new(name)
 }
 
-fn open(fs: &SimFs, path: &str) -> SimFolder {
-    fs.open_folder(path.as_ref(), FolderUse::NamesAndSync).unwrap()
+fn open(fs: &SimFs, path: &str) -> SimDir {
+    fs.open_dir(path.as_ref(), DirUse::NamesAndSync).unwrap()
 }
 
 /// Makes a file with these bytes, nothing synced.
-fn create(fs: &SimFs, folder: &SimFolder, called: &str, bytes: &[u8]) -> SimFile {
-    let file = fs.create_new(folder, name(called), 0o666).unwrap();
+fn create(fs: &SimFs, dir: &SimDir, called: &str, bytes: &[u8]) -> SimFile {
+    let file = fs.create_new(dir, name(called), 0o666).unwrap();
     write_all(fs, &file, bytes);
     file
 }
@@ -50,8 +50,8 @@ fn write_all(fs: &SimFs, file: &SimFile, mut bytes: &[u8]) {
     }
 }
 
-fn rename(fs: &SimFs, folder: &SimFolder, file: &SimFile, from: &str, to: &str) {
-    fs.rename(folder, file, name(from), name(to)).unwrap();
+fn rename(fs: &SimFs, dir: &SimDir, file: &SimFile, from: &str, to: &str) {
+    fs.rename(dir, file, name(from), name(to)).unwrap();
 }
 
 fn code<T: std::fmt::Debug>(outcome: io::Result<T>) -> Code {
@@ -72,7 +72,7 @@ fn contents(fs: &SimFs, model: Model, path: &str) -> BTreeSet<Option<Vec<u8>>> {
         .collect()
 }
 
-/// What a power cut may make of the names in the folder at `path`.
+/// What a power cut may make of the names in the directory at `path`.
 fn listings(fs: &SimFs, model: Model, path: &str) -> BTreeSet<Vec<String>> {
     let text = |name: OsString| name.into_string().unwrap();
     all(fs, model)
@@ -108,8 +108,8 @@ fn an_idle_disk_has_one_crash_state_which_is_itself() {
 #[test]
 fn unsynced_bytes_are_lost_cut_zeroed_or_kept() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let _file = create(&fs, &folder, "note", b"abcdef");
+    let dir = open(&fs, "/");
+    let _file = create(&fs, &dir, "note", b"abcdef");
     for model in Model::ALL {
         let expected = [
             None,
@@ -128,8 +128,8 @@ fn unsynced_bytes_are_lost_cut_zeroed_or_kept() {
 #[test]
 fn a_synced_file_keeps_bytes_and_mode_but_not_its_name() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "note", b"abcdef");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "note", b"abcdef");
     fs.set_mode(&file, 0o640).unwrap();
     fs.sync_file(&file).unwrap();
     let strict = contents(&fs, Model::StrictPosix, "/note");
@@ -143,11 +143,11 @@ fn a_synced_file_keeps_bytes_and_mode_but_not_its_name() {
 }
 
 #[test]
-fn a_synced_folder_keeps_names_but_not_bytes() {
+fn a_synced_dir_keeps_names_but_not_bytes() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let _file = create(&fs, &folder, "note", b"ab");
-    fs.sync_folder(&folder, None).unwrap();
+    let dir = open(&fs, "/");
+    let _file = create(&fs, &dir, "note", b"ab");
+    fs.sync_dir(&dir, None).unwrap();
     for model in Model::ALL {
         let found = contents(&fs, *model, "/note");
         assert!(!found.contains(&None));
@@ -158,10 +158,10 @@ fn a_synced_folder_keeps_names_but_not_bytes() {
 #[test]
 fn bytes_that_were_synced_stay_when_others_are_appended() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "note", b"abc");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "note", b"abc");
     fs.sync_file(&file).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     write_all(&fs, &file, b"defg");
     for model in Model::ALL {
         let found = contents(&fs, *model, "/note");
@@ -174,8 +174,8 @@ fn bytes_that_were_synced_stay_when_others_are_appended() {
 fn unsynced_attributes_have_any_value_since_the_last_sync() {
     let fs = SimFs::new();
     fs.set_user(0, 0);
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "note", b"");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "note", b"");
     fs.set_mode(&file, 0o700).unwrap();
     fs.settle();
     fs.set_mode(&file, 0o600).unwrap();
@@ -195,33 +195,33 @@ fn unsynced_attributes_have_any_value_since_the_last_sync() {
 }
 
 #[test]
-fn a_removed_name_may_come_back_until_its_folder_is_synced() {
+fn a_removed_name_may_come_back_until_its_dir_is_synced() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    fs.remove(&folder, name("note")).unwrap();
+    let dir = open(&fs, "/box");
+    fs.remove(&dir, name("note")).unwrap();
     for model in Model::ALL {
         assert_eq!(contents(&fs, *model, "/box/note"), BTreeSet::from([None, some(b"old")]));
     }
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     for model in Model::ALL {
         assert_eq!(contents(&fs, *model, "/box/note"), BTreeSet::from([None]));
     }
 }
 
 #[test]
-fn a_new_folder_may_be_lost_with_everything_that_was_synced_in_it() {
+fn a_new_dir_may_be_lost_with_everything_that_was_synced_in_it() {
     let fs = SimFs::new();
-    fs.make_folder("/box".as_ref()).unwrap();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "note", b"new");
+    fs.make_dir("/box".as_ref()).unwrap();
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "note", b"new");
     fs.sync_file(&file).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     let strict = contents(&fs, Model::StrictPosix, "/box/note");
     assert_eq!(strict, BTreeSet::from([None, some(b"new")]));
     let ordered = contents(&fs, Model::OrderedMetadata, "/box/note");
     assert_eq!(ordered, BTreeSet::from([some(b"new")]));
 
-    fs.sync_folder(&open(&fs, "/"), None).unwrap();
+    fs.sync_dir(&open(&fs, "/"), None).unwrap();
     let strict = contents(&fs, Model::StrictPosix, "/box/note");
     assert_eq!(strict, BTreeSet::from([some(b"new")]));
 }
@@ -229,9 +229,9 @@ fn a_new_folder_may_be_lost_with_everything_that_was_synced_in_it() {
 #[test]
 fn any_subset_of_unsynced_names_may_be_there() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
+    let dir = open(&fs, "/");
     for called in ["a", "b", "c"] {
-        create(&fs, &folder, called, b"");
+        create(&fs, &dir, called, b"");
     }
     assert_eq!(listings(&fs, Model::StrictPosix, "/").len(), 8);
     // In one log: nothing, a, a b, a b c.
@@ -241,10 +241,10 @@ fn any_subset_of_unsynced_names_may_be_there() {
 #[test]
 fn a_rename_may_be_there_although_the_name_it_started_from_never_was() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    rename(&fs, &folder, &file, "temp", "note");
+    rename(&fs, &dir, &file, "temp", "note");
     let listings = listings(&fs, Model::StrictPosix, "/box");
     assert_eq!(
         listings,
@@ -259,22 +259,22 @@ fn a_rename_may_be_there_although_the_name_it_started_from_never_was() {
 }
 
 /// Two files beside the note, on the disk, that may take its place.
-fn with_temps(fs: &SimFs) -> (SimFolder, SimFile, SimFile) {
-    let folder = open(fs, "/box");
-    let first = create(fs, &folder, "temp1", b"first");
-    let second = create(fs, &folder, "temp2", b"second");
+fn with_temps(fs: &SimFs) -> (SimDir, SimFile, SimFile) {
+    let dir = open(fs, "/box");
+    let first = create(fs, &dir, "temp1", b"first");
+    let second = create(fs, &dir, "temp2", b"second");
     fs.sync_file(&first).unwrap();
     fs.sync_file(&second).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
-    (folder, first, second)
+    fs.sync_dir(&dir, None).unwrap();
+    (dir, first, second)
 }
 
 #[test]
 fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
     let fs = with_note();
-    let (folder, first, second) = with_temps(&fs);
-    rename(&fs, &folder, &first, "temp1", "note");
-    rename(&fs, &folder, &second, "temp2", "note");
+    let (dir, first, second) = with_temps(&fs);
+    rename(&fs, &dir, &first, "temp1", "note");
+    rename(&fs, &dir, &second, "temp2", "note");
 
     let found: BTreeSet<(Vec<u8>, usize)> = all(&fs, Model::StrictPosix)
         .into_iter()
@@ -306,14 +306,14 @@ fn of_two_renames_to_one_name_either_may_be_missing_or_come_last() {
 #[test]
 fn a_rename_that_was_synced_does_not_come_after_one_that_was_made_later() {
     let fs = with_note();
-    let (folder, first, second) = with_temps(&fs);
+    let (dir, first, second) = with_temps(&fs);
     // What no later sync speaks for stays open, and all that comes behind it is remembered.
-    create(&fs, &folder, "doubtful", b"");
-    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder));
-    assert_eq!(code(fs.sync_folder(&folder, None)), Code::EIO);
-    rename(&fs, &folder, &first, "temp1", "note");
-    fs.sync_folder(&folder, None).unwrap();
-    rename(&fs, &folder, &second, "temp2", "note");
+    create(&fs, &dir, "doubtful", b"");
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir));
+    assert_eq!(code(fs.sync_dir(&dir, None)), Code::EIO);
+    rename(&fs, &dir, &first, "temp1", "note");
+    fs.sync_dir(&dir, None).unwrap();
+    rename(&fs, &dir, &second, "temp2", "note");
 
     let found: BTreeSet<(Vec<u8>, bool)> = all(&fs, Model::StrictPosix)
         .into_iter()
@@ -328,8 +328,8 @@ fn a_rename_that_was_synced_does_not_come_after_one_that_was_made_later() {
 #[test]
 fn what_was_settled_before_a_crash_state_is_settled_in_it() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let _file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let _file = create(&fs, &dir, "temp", b"new");
     for model in Model::ALL {
         for state in all(&fs, *model) {
             assert_eq!(all(&state.fs, *model).states.len(), 1);
@@ -344,9 +344,9 @@ fn what_was_settled_before_a_crash_state_is_settled_in_it() {
 #[test]
 fn writing_and_renaming_without_a_sync_may_leave_a_torn_target() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
-    rename(&fs, &folder, &file, "temp", "note");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
+    rename(&fs, &dir, &file, "temp", "note");
     for model in Model::ALL {
         let found = contents(&fs, *model, "/box/note");
         for torn in [b"".as_slice(), b"\0\0\0", b"ne"] {
@@ -356,12 +356,12 @@ fn writing_and_renaming_without_a_sync_may_leave_a_torn_target() {
 }
 
 #[test]
-fn renaming_without_a_sync_of_the_folder_may_leave_the_old_target() {
+fn renaming_without_a_sync_of_the_dir_may_leave_the_old_target() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    rename(&fs, &folder, &file, "temp", "note");
+    rename(&fs, &dir, &file, "temp", "note");
     for model in Model::ALL {
         let found = contents(&fs, *model, "/box/note");
         assert_eq!(found, BTreeSet::from([some(b"old"), some(b"new")]));
@@ -371,11 +371,11 @@ fn renaming_without_a_sync_of_the_folder_may_leave_the_old_target() {
 #[test]
 fn the_textbook_sequence_leaves_the_new_target_and_nothing_else() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    rename(&fs, &folder, &file, "temp", "note");
-    fs.sync_folder(&folder, None).unwrap();
+    rename(&fs, &dir, &file, "temp", "note");
+    fs.sync_dir(&dir, None).unwrap();
     for model in Model::ALL {
         let states = all(&fs, *model).states;
         assert_eq!(states.len(), 1);
@@ -387,11 +387,11 @@ fn the_textbook_sequence_leaves_the_new_target_and_nothing_else() {
 #[test]
 fn removing_the_target_before_the_rename_may_leave_none() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    fs.remove(&folder, name("note")).unwrap();
-    rename(&fs, &folder, &file, "temp", "note");
+    fs.remove(&dir, name("note")).unwrap();
+    rename(&fs, &dir, &file, "temp", "note");
     for model in Model::ALL {
         assert!(contents(&fs, *model, "/box/note").contains(&None));
     }
@@ -403,12 +403,12 @@ fn removing_the_target_before_the_rename_may_leave_none() {
 fn ordered_publish_is_safe_only_where_metadata_is_ordered() {
     let publish = |awaits: bool| {
         let fs = with_note();
-        let folder = open(&fs, "/box");
-        let file = create(&fs, &folder, "temp", b"new");
+        let dir = open(&fs, "/box");
+        let file = create(&fs, &dir, "temp", b"new");
         if awaits {
             fs.await_write_back(&file).unwrap();
         }
-        rename(&fs, &folder, &file, "temp", "note");
+        rename(&fs, &dir, &file, "temp", "note");
         let before = fs.after_kill();
         fs.sync_file(&file).unwrap();
         (before, fs)
@@ -429,14 +429,14 @@ fn ordered_publish_is_safe_only_where_metadata_is_ordered() {
 #[test]
 fn awaiting_write_back_makes_no_name_durable() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "note", b"ab");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "note", b"ab");
     fs.await_write_back(&file).unwrap();
     let found = contents(&fs, Model::OrderedMetadata, "/note");
     // Up to the creation of the name, and up to the size that came after it.
     assert!(found.contains(&None) && found.contains(&some(b"")) && found.contains(&some(b"ab")));
     write_all(&fs, &file, b"cd");
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     let found = contents(&fs, Model::OrderedMetadata, "/note");
     assert!(found.contains(&some(b"")) && found.contains(&some(b"ab\0\0")));
     fs.sync_file(&file).unwrap();
@@ -447,9 +447,9 @@ fn awaiting_write_back_makes_no_name_durable() {
 #[test]
 fn a_sync_commits_the_log_up_to_what_it_touches_and_no_further() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let first = create(&fs, &folder, "a", b"");
-    create(&fs, &folder, "b", b"");
+    let dir = open(&fs, "/");
+    let first = create(&fs, &dir, "a", b"");
+    create(&fs, &dir, "b", b"");
     // There is nothing of `a` in the log after its name.
     fs.sync_file(&first).unwrap();
     let lists = listings(&fs, Model::OrderedMetadata, "/");
@@ -464,9 +464,9 @@ fn a_sync_commits_the_log_up_to_what_it_touches_and_no_further() {
 #[test]
 fn a_sync_of_the_file_system_keeps_everything() {
     let fs = with_note();
-    fs.make_folder("/new".as_ref()).unwrap();
-    let folder = open(&fs, "/new");
-    let file = create(&fs, &folder, "a", b"bytes");
+    fs.make_dir("/new".as_ref()).unwrap();
+    let dir = open(&fs, "/new");
+    let file = create(&fs, &dir, "a", b"bytes");
     fs.set_mode(&file, 0o600).unwrap();
     fs.sync_filesystem().unwrap();
     for model in Model::ALL {
@@ -482,9 +482,9 @@ fn a_sync_of_the_file_system_keeps_everything() {
 fn a_sync_after_a_failed_one_says_nothing() {
     for model in Model::ALL {
         let fs = SimFs::new();
-        let folder = open(&fs, "/");
-        let file = create(&fs, &folder, "note", b"abcd");
-        fs.sync_folder(&folder, None).unwrap();
+        let dir = open(&fs, "/");
+        let file = create(&fs, &dir, "note", b"abcd");
+        fs.sync_dir(&dir, None).unwrap();
         fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFile));
         assert_eq!(code(fs.sync_file(&file)), Code::EIO);
         for _ in 0..2 {
@@ -507,28 +507,28 @@ fn an_interrupted_or_refused_sync_can_be_made_good() {
     for model in Model::ALL {
         for with in [Code::EINTR, Code::EACCES, Code::EINVAL] {
             let fs = SimFs::new();
-            let folder = open(&fs, "/");
-            let file = create(&fs, &folder, "note", b"abcd");
+            let dir = open(&fs, "/");
+            let file = create(&fs, &dir, "note", b"abcd");
             fs.inject(Fault::fail(with).of(OperationKind::SyncFile));
-            fs.inject(Fault::fail(with).of(OperationKind::SyncFolder));
+            fs.inject(Fault::fail(with).of(OperationKind::SyncDir));
             assert_eq!(code(fs.sync_file(&file)), with);
-            assert_eq!(code(fs.sync_folder(&folder, None)), with);
+            assert_eq!(code(fs.sync_dir(&dir, None)), with);
             fs.sync_file(&file).unwrap();
-            fs.sync_folder(&folder, None).unwrap();
+            fs.sync_dir(&dir, None).unwrap();
             assert_eq!(contents(&fs, *model, "/note"), BTreeSet::from([some(b"abcd")]));
         }
     }
 }
 
 #[test]
-fn a_folder_sync_after_a_failed_one_speaks_for_later_changes_only() {
+fn a_dir_sync_after_a_failed_one_speaks_for_later_changes_only() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    create(&fs, &folder, "a", b"");
-    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder));
-    assert_eq!(code(fs.sync_folder(&folder, None)), Code::EIO);
-    create(&fs, &folder, "b", b"");
-    fs.sync_folder(&folder, None).unwrap();
+    let dir = open(&fs, "/");
+    create(&fs, &dir, "a", b"");
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir));
+    assert_eq!(code(fs.sync_dir(&dir, None)), Code::EIO);
+    create(&fs, &dir, "b", b"");
+    fs.sync_dir(&dir, None).unwrap();
     let lists = listings(&fs, Model::StrictPosix, "/");
     assert_eq!(lists, BTreeSet::from([vec!["b".to_owned()], vec!["a".to_owned(), "b".to_owned()]]));
 }
@@ -536,12 +536,12 @@ fn a_folder_sync_after_a_failed_one_speaks_for_later_changes_only() {
 #[test]
 fn a_failed_sync_of_the_file_system_spoils_everything_it_should_have_written() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "note", b"ab");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "note", b"ab");
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFilesystem));
     assert_eq!(code(fs.sync_filesystem()), Code::EIO);
     fs.sync_file(&file).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     let found = contents(&fs, Model::StrictPosix, "/note");
     assert!(found.contains(&None) && found.contains(&some(b"\0\0")), "{found:?}");
 }
@@ -551,11 +551,11 @@ fn a_failed_sync_of_the_file_system_spoils_everything_it_should_have_written() {
 #[test]
 fn operations_are_numbered_and_logged() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
-    rename(&fs, &folder, &file, "temp", "note");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
+    rename(&fs, &dir, &file, "temp", "note");
     fs.sync_file(&file).unwrap();
-    assert_eq!(code(fs.remove(&folder, name("temp"))), Code::ENOENT);
+    assert_eq!(code(fs.remove(&dir, name("temp"))), Code::ENOENT);
     assert_eq!(fs.count(), 6);
     let expected = [
         "   1 open folder /box",
@@ -574,9 +574,9 @@ fn operations_are_numbered_and_logged() {
 fn the_nth_operation_fails_once() {
     let fs = with_note();
     fs.inject(Fault::fail(Code::EMFILE).at(2));
-    let folder = open(&fs, "/box");
-    assert_eq!(code(fs.create_new(&folder, name("a"), 0o600)), Code::EMFILE);
-    create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/box");
+    assert_eq!(code(fs.create_new(&dir, name("a"), 0o600)), Code::EMFILE);
+    create(&fs, &dir, "a", b"");
     assert_eq!(fs.list("/box").unwrap(), ["a", "note"]);
 }
 
@@ -584,25 +584,25 @@ fn the_nth_operation_fails_once() {
 fn the_nth_operation_and_all_that_follow_fail() {
     let fs = with_note();
     fs.inject(Fault::fail(Code::EIO).at(2).for_ever());
-    let folder = open(&fs, "/box");
+    let dir = open(&fs, "/box");
     for _ in 0..3 {
-        assert_eq!(code(fs.create_new(&folder, name("a"), 0o600)), Code::EIO);
-        assert_eq!(code(fs.folder_metadata(&folder)), Code::EIO);
+        assert_eq!(code(fs.create_new(&dir, name("a"), 0o600)), Code::EIO);
+        assert_eq!(code(fs.dir_metadata(&dir)), Code::EIO);
     }
     fs.repair();
-    create(&fs, &folder, "a", b"");
+    create(&fs, &dir, "a", b"");
 }
 
 #[test]
 fn the_nth_operation_and_all_of_its_kind_fail() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "a", b"");
     fs.inject(Fault::fail(Code::ENOSPC).at(2).for_ever_alike());
-    fs.folder_metadata(&folder).unwrap();
+    fs.dir_metadata(&dir).unwrap();
     for _ in 0..3 {
         assert_eq!(code(fs.write(&file, Chunk::Slice(b"x"))), Code::ENOSPC);
-        fs.folder_metadata(&folder).unwrap();
+        fs.dir_metadata(&dir).unwrap();
     }
     assert_eq!(fs.read_file("/box/a").unwrap().len(), 0);
 }
@@ -610,11 +610,11 @@ fn the_nth_operation_and_all_of_its_kind_fail() {
 #[test]
 fn a_fault_may_wait_for_one_kind_and_one_path() {
     let fs = with_note();
-    let (folder, root) = (open(&fs, "/box"), open(&fs, "/"));
-    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder).on("/").at(2));
+    let (dir, root) = (open(&fs, "/box"), open(&fs, "/"));
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir).on("/").at(2));
     for expected in [Ok(()), Err(Code::EIO), Ok(())] {
-        fs.sync_folder(&folder, None).unwrap();
-        let outcome = fs.sync_folder(&root, None);
+        fs.sync_dir(&dir, None).unwrap();
+        let outcome = fs.sync_dir(&root, None);
         assert_eq!(outcome.map_err(|error| Code::of(&error).unwrap()), expected);
     }
 }
@@ -622,16 +622,16 @@ fn a_fault_may_wait_for_one_kind_and_one_path() {
 #[test]
 fn an_operation_may_take_effect_and_report_an_error() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.inject(Fault::fail_after(Code::EIO).of(OperationKind::Rename));
-    assert_eq!(code(fs.rename(&folder, &file, name("temp"), name("note"))), Code::EIO);
+    assert_eq!(code(fs.rename(&dir, &file, name("temp"), name("note"))), Code::EIO);
     assert_eq!(*fs.read_file("/box/note").unwrap(), b"new");
     assert_eq!(fs.list("/box").unwrap(), ["note"]);
 
     // The handle that nobody got is not open.
     fs.inject(Fault::fail_after(Code::EIO).of(OperationKind::CreateNew));
-    assert_eq!(code(fs.create_new(&folder, name("temp"), 0o600)), Code::EIO);
+    assert_eq!(code(fs.create_new(&dir, name("temp"), 0o600)), Code::EIO);
     assert_eq!(fs.list("/box").unwrap(), ["note", "temp"]);
     assert_eq!(fs.open_handles(), (1, 1));
 }
@@ -639,8 +639,8 @@ fn an_operation_may_take_effect_and_report_an_error() {
 #[test]
 fn a_write_may_be_short() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "a", b"");
     fs.inject(Fault::short_write(2).at(2));
     let taken: Vec<usize> =
         (0..3).map(|_| fs.write(&file, Chunk::Slice(b"xyz")).unwrap()).collect();
@@ -652,12 +652,12 @@ fn a_write_may_be_short() {
 fn an_operation_may_be_left_out_without_a_word() {
     let fs = with_note();
     fs.inject(Fault::ignore().of(OperationKind::SyncFile).for_ever());
-    fs.inject(Fault::ignore().of(OperationKind::SyncFolder).for_ever());
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    fs.inject(Fault::ignore().of(OperationKind::SyncDir).for_ever());
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    rename(&fs, &folder, &file, "temp", "note");
-    fs.sync_folder(&folder, None).unwrap();
+    rename(&fs, &dir, &file, "temp", "note");
+    fs.sync_dir(&dir, None).unwrap();
     let found = contents(&fs, Model::StrictPosix, "/box/note");
     assert!(found.contains(&some(b"")) && found.contains(&some(b"old")));
 }
@@ -665,14 +665,14 @@ fn an_operation_may_be_left_out_without_a_word() {
 #[test]
 fn nothing_has_an_effect_once_the_power_is_off() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.inject(Fault::power_off().at(2));
     fs.file_metadata(&file).unwrap();
     let before = fs.describe();
     assert_eq!(code(fs.sync_file(&file)), Code::EIO);
-    assert_eq!(code(fs.rename(&folder, &file, name("temp"), name("note"))), Code::EIO);
-    assert_eq!(code(fs.remove(&folder, name("note"))), Code::EIO);
+    assert_eq!(code(fs.rename(&dir, &file, name("temp"), name("note"))), Code::EIO);
+    assert_eq!(code(fs.remove(&dir, name("note"))), Code::EIO);
     assert_eq!(fs.describe(), before);
     assert!(contents(&fs, Model::StrictPosix, "/box/temp").contains(&some(b"")));
 }
@@ -680,33 +680,33 @@ fn nothing_has_an_effect_once_the_power_is_off() {
 #[test]
 fn somebody_else_may_come_before_an_operation() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
+    let dir = open(&fs, "/box");
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&seen);
     fs.inject(Fault::intrude(move |fs, path| {
         notes.lock().unwrap().push(path.to_owned());
         fs.take_away("/box/note").unwrap();
     }));
-    assert_eq!(code(fs.remove(&folder, name("note"))), Code::ENOENT);
+    assert_eq!(code(fs.remove(&dir, name("note"))), Code::ENOENT);
     assert_eq!(*seen.lock().unwrap(), ["/box/note".as_ref() as &std::path::Path]);
 }
 
 #[test]
 fn a_full_disk_takes_what_fits_and_refuses_the_rest() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "a", b"");
     fs.set_free_space(Some(4));
     assert_eq!(fs.write(&file, Chunk::Slice(b"abc")).unwrap(), 3);
     assert_eq!(fs.write(&file, Chunk::Slice(b"def")).unwrap(), 1);
     assert_eq!(code(fs.write(&file, Chunk::Slice(b"ef"))), Code::ENOSPC);
     assert_eq!(fs.write(&file, Chunk::Slice(b"")).unwrap(), 0);
     // The note's three bytes come back when its name is gone.
-    fs.remove(&folder, name("note")).unwrap();
+    fs.remove(&dir, name("note")).unwrap();
     assert_eq!(fs.write(&file, Chunk::Slice(b"efgh")).unwrap(), 3);
     // A file that is open keeps its bytes until it is closed.
-    fs.remove(&folder, name("a")).unwrap();
-    let other = fs.create_new(&folder, name("b"), 0o600).unwrap();
+    fs.remove(&dir, name("a")).unwrap();
+    let other = fs.create_new(&dir, name("b"), 0o600).unwrap();
     assert_eq!(code(fs.write(&other, Chunk::Slice(b"x"))), Code::ENOSPC);
     drop(file);
     assert_eq!(fs.write(&other, Chunk::Slice(b"x")).unwrap(), 1);
@@ -717,21 +717,21 @@ fn a_full_disk_takes_what_fits_and_refuses_the_rest() {
 #[test]
 fn open_handles_are_counted() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "a", b"");
     let held = fs.hold_lock("/box/note").unwrap();
     assert_eq!(fs.open_handles(), (1, 1));
     drop(file);
     assert_eq!(fs.open_handles(), (0, 1));
-    drop((folder, held));
+    drop((dir, held));
     assert_eq!(fs.open_handles(), (0, 0));
 }
 
 #[test]
 fn one_holds_a_lock_until_the_file_is_closed() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "a", b"");
     let sweeper = fs.hold_lock("/box/a").unwrap();
     assert!(!fs.try_lock(&file).unwrap());
     drop(sweeper);
@@ -747,9 +747,9 @@ fn one_holds_a_lock_until_the_file_is_closed() {
 #[test]
 fn a_killed_process_leaves_what_it_did_as_uncertain_as_it_was() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
-    rename(&fs, &folder, &file, "temp", "note");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
+    rename(&fs, &dir, &file, "temp", "note");
     let killed = fs.after_kill();
     assert_eq!(killed.describe(), fs.describe());
     assert_eq!((killed.open_handles(), killed.count()), ((0, 0), 0));
@@ -757,7 +757,7 @@ fn a_killed_process_leaves_what_it_did_as_uncertain_as_it_was() {
         assert_eq!(contents(&killed, *model, "/box/note"), contents(&fs, *model, "/box/note"));
     }
     // The original goes its own way.
-    fs.remove(&folder, name("note")).unwrap();
+    fs.remove(&dir, name("note")).unwrap();
     assert_eq!(*killed.read_file("/box/note").unwrap(), b"new");
 }
 
@@ -767,16 +767,16 @@ fn a_killed_process_leaves_what_it_did_as_uncertain_as_it_was() {
 fn a_new_file_must_have_a_new_and_proper_name() {
     let fs = with_note();
     fs.put_link("/box/dangling", "nowhere").unwrap();
-    let folder = open(&fs, "/box");
+    let dir = open(&fs, "/box");
     for taken in ["note", "dangling"] {
-        assert_eq!(code(fs.create_new(&folder, name(taken), 0o600)), Code::EEXIST);
+        assert_eq!(code(fs.create_new(&dir, name(taken), 0o600)), Code::EEXIST);
     }
     for wrong in ["", ".", "..", "a/b"] {
-        assert_eq!(code(fs.create_new(&folder, name(wrong), 0o600)), Code::EINVAL);
+        assert_eq!(code(fs.create_new(&dir, name(wrong), 0o600)), Code::EINVAL);
     }
     let long = "x".repeat(256);
-    assert_eq!(code(fs.create_new(&folder, name(&long), 0o600)), Code::ENAMETOOLONG);
-    fs.create_new(&folder, name(&long[1..]), 0o600).unwrap();
+    assert_eq!(code(fs.create_new(&dir, name(&long), 0o600)), Code::ENAMETOOLONG);
+    fs.create_new(&dir, name(&long[1..]), 0o600).unwrap();
 }
 
 #[test]
@@ -790,9 +790,9 @@ fn paths_lead_through_links_and_end_where_they_must() {
     assert_eq!(id("/absolute"), id("/a/b"));
     assert_eq!(id("/up/b/../b/note"), id("/a/b/note"));
     let opened = open(&fs, "/absolute");
-    assert_eq!(fs.folder_metadata(&opened).unwrap().id, id("/a/b"));
+    assert_eq!(fs.dir_metadata(&opened).unwrap().id, id("/a/b"));
 
-    let failed = |path: &str| code(fs.open_folder(path.as_ref(), FolderUse::Names));
+    let failed = |path: &str| code(fs.open_dir(path.as_ref(), DirUse::Names));
     assert_eq!(failed("/loop"), Code::ELOOP);
     assert_eq!(failed("/a/c"), Code::ENOENT);
     assert_eq!(failed("/a/b/note"), Code::ENOTDIR);
@@ -807,41 +807,41 @@ fn paths_lead_through_links_and_end_where_they_must() {
 }
 
 #[test]
-fn folders_are_made_and_removed() {
+fn dirs_are_made_and_removed() {
     let fs = SimFs::new();
     fs.set_umask(0o027);
-    assert_eq!(code(fs.make_folder("/a/b".as_ref())), Code::ENOENT);
-    fs.make_folder("/a".as_ref()).unwrap();
-    fs.make_folder("/a/b".as_ref()).unwrap();
-    assert_eq!(code(fs.make_folder("/a".as_ref())), Code::EEXIST);
+    assert_eq!(code(fs.make_dir("/a/b".as_ref())), Code::ENOENT);
+    fs.make_dir("/a".as_ref()).unwrap();
+    fs.make_dir("/a/b".as_ref()).unwrap();
+    assert_eq!(code(fs.make_dir("/a".as_ref())), Code::EEXIST);
     assert_eq!(fs.inspect("/a").unwrap().mode, 0o750);
-    assert_eq!(code(fs.remove_folder("/a".as_ref())), Code::ENOTEMPTY);
+    assert_eq!(code(fs.remove_dir("/a".as_ref())), Code::ENOTEMPTY);
     let inner = open(&fs, "/a/b");
-    fs.remove_folder("/a/b".as_ref()).unwrap();
+    fs.remove_dir("/a/b".as_ref()).unwrap();
     assert_eq!(code(fs.create_new(&inner, name("x"), 0o600)), Code::ENOENT);
-    fs.remove_folder("/a".as_ref()).unwrap();
-    assert_eq!(code(fs.remove_folder("/a".as_ref())), Code::ENOENT);
+    fs.remove_dir("/a".as_ref()).unwrap();
+    assert_eq!(code(fs.remove_dir("/a".as_ref())), Code::ENOENT);
 }
 
 #[test]
-fn a_rename_refuses_folders_and_missing_names() {
+fn a_rename_refuses_dirs_and_missing_names() {
     let fs = with_note();
-    fs.put_folder("/box/inner").unwrap();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "a", b"");
-    assert_eq!(code(fs.rename(&folder, &file, name("a"), name("inner"))), Code::EISDIR);
-    assert_eq!(code(fs.rename(&folder, &file, name("b"), name("note"))), Code::ENOENT);
-    assert_eq!(code(fs.remove(&folder, name("inner"))), Code::EISDIR);
-    rename(&fs, &folder, &file, "a", "a");
-    rename(&fs, &folder, &file, "a", "note");
+    fs.put_dir("/box/inner").unwrap();
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "a", b"");
+    assert_eq!(code(fs.rename(&dir, &file, name("a"), name("inner"))), Code::EISDIR);
+    assert_eq!(code(fs.rename(&dir, &file, name("b"), name("note"))), Code::ENOENT);
+    assert_eq!(code(fs.remove(&dir, name("inner"))), Code::EISDIR);
+    rename(&fs, &dir, &file, "a", "a");
+    rename(&fs, &dir, &file, "a", "note");
     assert_eq!(fs.list("/box").unwrap(), ["inner", "note"]);
 }
 
 #[test]
 fn modes_and_owners_are_those_of_the_process() {
     let fs = SimFs::new();
-    fs.put_folder_with("/shared", Attributes { mode: 0o2777, uid: 5, gid: 50 }).unwrap();
-    fs.put_folder_with("/closed", Attributes { mode: 0o755, uid: 5, gid: 50 }).unwrap();
+    fs.put_dir_with("/shared", Attributes { mode: 0o2777, uid: 5, gid: 50 }).unwrap();
+    fs.put_dir_with("/closed", Attributes { mode: 0o755, uid: 5, gid: 50 }).unwrap();
     let shared = open(&fs, "/shared");
     let file = fs.create_new(&shared, name("a"), 0o666).unwrap();
     let found = fs.file_metadata(&file).unwrap();
@@ -849,7 +849,7 @@ fn modes_and_owners_are_those_of_the_process() {
 
     let closed = open(&fs, "/closed");
     assert_eq!(code(fs.create_new(&closed, name("a"), 0o666)), Code::EACCES);
-    assert_eq!(code(fs.make_folder("/closed/a".as_ref())), Code::EACCES);
+    assert_eq!(code(fs.make_dir("/closed/a".as_ref())), Code::EACCES);
 
     assert_eq!(code(fs.set_owner(&file, Some(5), None)), Code::EPERM);
     assert_eq!(code(fs.set_owner(&file, None, Some(60))), Code::EPERM);
@@ -866,8 +866,8 @@ fn modes_and_owners_are_those_of_the_process() {
 #[test]
 fn a_new_owner_or_new_bytes_take_special_permissions_away() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "a", b"");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "a", b"");
     fs.set_mode(&file, 0o6755).unwrap();
     write_all(&fs, &file, b"x");
     assert_eq!(fs.file_metadata(&file).unwrap().mode, 0o755);
@@ -880,24 +880,24 @@ fn a_new_owner_or_new_bytes_take_special_permissions_away() {
 }
 
 #[test]
-fn a_folder_must_be_opened_for_syncing_to_be_synced() {
+fn a_dir_must_be_opened_for_syncing_to_be_synced() {
     let fs = SimFs::new();
-    let names = fs.open_folder("/".as_ref(), FolderUse::Names).unwrap();
-    assert_eq!(code(fs.sync_folder(&names, None)), Code::EBADF);
+    let names = fs.open_dir("/".as_ref(), DirUse::Names).unwrap();
+    assert_eq!(code(fs.sync_dir(&names, None)), Code::EBADF);
     // One that may not be listed is synced through a file in it.
-    fs.put_folder_with("/dark", Attributes { mode: 0o333, uid: 1000, gid: 1000 }).unwrap();
+    fs.put_dir_with("/dark", Attributes { mode: 0o333, uid: 1000, gid: 1000 }).unwrap();
     let dark = open(&fs, "/dark");
     let file = create(&fs, &dark, "a", b"");
-    assert_eq!(code(fs.sync_folder(&dark, None)), Code::EACCES);
-    fs.sync_folder(&dark, Some(&file)).unwrap();
+    assert_eq!(code(fs.sync_dir(&dark, None)), Code::EACCES);
+    fs.sync_dir(&dark, Some(&file)).unwrap();
     assert_eq!(contents(&fs, Model::StrictPosix, "/dark/a"), BTreeSet::from([some(b"")]));
 }
 
 #[test]
 fn bytes_are_read_from_anywhere_and_foreign_memory_is_not() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
-    let file = create(&fs, &folder, "a", b"abcdef");
+    let dir = open(&fs, "/");
+    let file = create(&fs, &dir, "a", b"abcdef");
     let mut buffer = [0; 4];
     assert_eq!(fs.read(&file, &mut buffer, 1).unwrap(), 4);
     assert_eq!(&buffer, b"bcde");
@@ -913,25 +913,25 @@ fn an_existing_file_is_opened_for_reading_only() {
     let fs = with_note();
     fs.put_link("/box/link", "note").unwrap();
     fs.put_file_with("/box/secret", b"", Attributes { mode: 0o600, uid: 5, gid: 5 }).unwrap();
-    let folder = open(&fs, "/box");
-    assert_eq!(fs.names(&folder).unwrap(), ["link", "note", "secret"]);
-    let file = fs.open(&folder, name("note")).unwrap();
+    let dir = open(&fs, "/box");
+    assert_eq!(fs.names(&dir).unwrap(), ["link", "note", "secret"]);
+    let file = fs.open(&dir, name("note")).unwrap();
     let mut buffer = [0; 3];
     assert_eq!(fs.read(&file, &mut buffer, 0).unwrap(), 3);
     assert_eq!(code(fs.write(&file, Chunk::Slice(b"x"))), Code::EBADF);
-    assert_eq!(code(fs.open(&folder, name("link"))), Code::ELOOP);
-    assert_eq!(code(fs.open(&folder, name("secret"))), Code::EACCES);
+    assert_eq!(code(fs.open(&dir, name("link"))), Code::ELOOP);
+    assert_eq!(code(fs.open(&dir, name("secret"))), Code::EACCES);
     assert_eq!(fs.open_handles(), (1, 1));
 }
 
 #[test]
 fn a_rename_to_a_new_name_takes_no_name_away() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let file = create(&fs, &folder, "temp", b"new");
+    let dir = open(&fs, "/box");
+    let file = create(&fs, &dir, "temp", b"new");
     fs.sync_file(&file).unwrap();
-    fs.sync_folder(&folder, None).unwrap();
-    let to = |called| fs.rename_new(&folder, &file, name("temp"), name(called));
+    fs.sync_dir(&dir, None).unwrap();
+    let to = |called| fs.rename_new(&dir, &file, name("temp"), name(called));
     assert_eq!(code(to("note")), Code::EEXIST);
     to("other").unwrap();
     assert_eq!(code(to("third")), Code::ENOENT);
@@ -945,18 +945,18 @@ fn a_rename_to_a_new_name_takes_no_name_away() {
 #[test]
 fn a_copy_by_the_disk_is_as_loose_as_a_write() {
     let fs = with_note();
-    let folder = open(&fs, "/box");
-    let (note, copy) = (fs.open(&folder, name("note")).unwrap(), create(&fs, &folder, "a", b""));
+    let dir = open(&fs, "/box");
+    let (note, copy) = (fs.open(&dir, name("note")).unwrap(), create(&fs, &dir, "a", b""));
     assert_eq!(fs.copy(&note, 0, &copy, 9).unwrap(), None);
     assert!(!fs.clone_content(&note, &copy).unwrap());
     fs.set_copying(Copying::Bytes);
     assert_eq!(fs.copy(&note, 1, &copy, 9).unwrap(), Some(2));
     fs.set_copying(Copying::Sharing);
-    let clone = create(&fs, &folder, "b", b"");
+    let clone = create(&fs, &dir, "b", b"");
     assert!(fs.clone_content(&note, &clone).unwrap());
     assert_eq!(*fs.read_file("/box/a").unwrap(), b"ld");
     assert_eq!(*fs.read_file("/box/b").unwrap(), b"old");
-    fs.sync_folder(&folder, None).unwrap();
+    fs.sync_dir(&dir, None).unwrap();
     for model in Model::ALL {
         assert!(contents(&fs, *model, "/box/a").contains(&some(b"")));
         assert!(contents(&fs, *model, "/box/b").contains(&some(b"\0\0\0")));
@@ -968,9 +968,9 @@ fn a_copy_by_the_disk_is_as_loose_as_a_write() {
 #[test]
 fn too_many_states_are_sampled_and_it_is_said_so() {
     let fs = SimFs::new();
-    let folder = open(&fs, "/");
+    let dir = open(&fs, "/");
     let files: Vec<SimFile> =
-        (0..12).map(|n| create(&fs, &folder, &format!("f{n}"), b"bytes")).collect();
+        (0..12).map(|n| create(&fs, &dir, &format!("f{n}"), b"bytes")).collect();
     for model in Model::ALL {
         let states = fs.crash_states(*model, 500);
         assert!(!states.complete);
@@ -991,29 +991,29 @@ fn random_walk(seed: u64) -> SimFs {
     let mut roll = |limit| random.below(limit);
     let fs = SimFs::new();
     fs.put_file("/a", b"old").unwrap();
-    fs.put_folder("/box").unwrap();
-    let folders = [open(&fs, "/"), open(&fs, "/box")];
+    fs.put_dir("/box").unwrap();
+    let dirs = [open(&fs, "/"), open(&fs, "/box")];
     let mut files: Vec<(SimFile, usize)> = Vec::new();
     for _ in 0..8 {
-        let folder = roll(2);
+        let dir = roll(2);
         let called = ["a", "b", "c"][roll(3)];
         let other = ["a", "b", "c"][roll(3)];
         match roll(8) {
             0 | 1 => {
-                if let Ok(file) = fs.create_new(&folders[folder], name(called), 0o644) {
-                    files.push((file, folder));
+                if let Ok(file) = fs.create_new(&dirs[dir], name(called), 0o644) {
+                    files.push((file, dir));
                 }
             }
             2 => {
-                let _ = fs.remove(&folders[folder], name(called));
+                let _ = fs.remove(&dirs[dir], name(called));
             }
             3 => {
-                if let Some((file, folder)) = files.last() {
-                    let _ = fs.rename(&folders[*folder], file, name(called), name(other));
+                if let Some((file, dir)) = files.last() {
+                    let _ = fs.rename(&dirs[*dir], file, name(called), name(other));
                 }
             }
             4 => {
-                let _ = fs.sync_folder(&folders[folder], None);
+                let _ = fs.sync_dir(&dirs[dir], None);
             }
             5 => {
                 if let Some((file, _)) = files.last() {

@@ -9,7 +9,7 @@ mod random;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use holdfast::temp;
+use holdfast::temp_name;
 use holdfast::transaction::names::{self, Id, Name, RecordKind};
 use holdfast::transaction::record::{Action, Content, Damage, Member, Record};
 use xxhash_rust::xxh3::xxh3_128;
@@ -31,14 +31,14 @@ impl Random {
     }
 
     fn record(&mut self) -> Record {
-        let folders: Vec<PathBuf> =
+        let dirs: Vec<PathBuf> =
             (0..=self.below(3)).map(|number| Path::new("/f").join(number.to_string())).collect();
         let members: Vec<Member> = (0..=self.below(4))
             .map(|number| {
                 let mut name = self.name();
                 name.push(number.to_string());
                 Member {
-                    folder: self.below(folders.len()),
+                    dir: self.below(dirs.len()),
                     name,
                     before: (self.below(2) == 0).then(|| self.content()),
                     action: match self.below(3) {
@@ -49,7 +49,7 @@ impl Random {
             })
             .collect();
         let home = u128::from(self.roll());
-        Record { id: Id(self.roll()), home, here: self.below(folders.len()), folders, members }
+        Record { id: Id(self.roll()), home, here: self.below(dirs.len()), dirs, members }
     }
 }
 
@@ -71,14 +71,14 @@ fn a_name_is_read_as_it_was_made_and_is_no_name_of_anything_else() {
         let name = names::temp(&basename, id, number);
         assert!(name.len() <= 255);
         assert_eq!(names::parse(&name), Some(Name::Temp(id)), "{}", name.display());
-        assert!(!temp::is_temp_name(&name));
-        assert!(!names::is_transaction_name(&temp::new_name(&basename)));
+        assert!(!temp_name::is_temp_name(&name));
+        assert!(!names::is_transaction_name(&temp_name::new_name(&basename)));
         let aside = names::aside(&basename, id);
-        assert!(aside.len() <= 255 && !temp::is_temp_name(&aside));
+        assert!(aside.len() <= 255 && !temp_name::is_temp_name(&aside));
         for kind in [RecordKind::Prepared, RecordKind::Intent] {
             let name = names::record(id, kind);
             assert_eq!(names::parse(&name), Some(Name::Record(id, kind)));
-            assert!(!temp::is_temp_name(&name));
+            assert!(!temp_name::is_temp_name(&name));
         }
     }
 }
@@ -165,14 +165,14 @@ fn a_record_that_was_made_up_makes_sense_or_is_refused() {
         match Record::decode(&sealed(bytes)) {
             Ok(record) => {
                 taken += 1;
-                assert!(record.here < record.folders.len() && !record.members.is_empty());
-                for folder in &record.folders {
-                    assert!(folder.has_root());
+                assert!(record.here < record.dirs.len() && !record.members.is_empty());
+                for dir in &record.dirs {
+                    assert!(dir.has_root());
                 }
                 for member in &record.members {
-                    // It names something in one of the folders, and nothing above or below.
+                    // It names something in one of the directories, and nothing above or below.
                     let path = record.path(member);
-                    assert_eq!(path.parent(), Some(record.folders[member.folder].as_path()));
+                    assert_eq!(path.parent(), Some(record.dirs[member.dir].as_path()));
                     assert_eq!(path.file_name(), Some(member.name.as_os_str()));
                     assert!(!member.name.as_encoded_bytes().contains(&0));
                 }
@@ -190,10 +190,10 @@ fn a_record_that_was_made_up_makes_sense_or_is_refused() {
 fn what_no_transaction_can_be_is_refused() {
     let mut random = Random(6);
     let good = Record {
-        folders: vec!["/a".into(), "/b".into()],
+        dirs: vec!["/a".into(), "/b".into()],
         here: 1,
         members: vec![Member {
-            folder: 1,
+            dir: 1,
             name: "note".into(),
             before: None,
             action: Action::Write(random.content()),
@@ -213,18 +213,18 @@ fn what_no_transaction_can_be_is_refused() {
         with_name("/a"),
         with_name("a\0"),
         with_name(&"x".repeat(1000)),
-        Record { folders: vec!["a".into(), "/b".into()], ..good.clone() },
-        Record { folders: vec!["".into(), "/b".into()], ..good.clone() },
-        Record { folders: vec!["/a\0".into(), "/b".into()], ..good.clone() },
+        Record { dirs: vec!["a".into(), "/b".into()], ..good.clone() },
+        Record { dirs: vec!["".into(), "/b".into()], ..good.clone() },
+        Record { dirs: vec!["/a\0".into(), "/b".into()], ..good.clone() },
         Record { here: 2, ..good.clone() },
-        Record { folders: vec!["/a".into()], here: 0, ..good.clone() },
+        Record { dirs: vec!["/a".into()], here: 0, ..good.clone() },
         Record { members: Vec::new(), ..good.clone() },
         Record { members: twice, ..good.clone() },
     ] {
         assert_eq!(Record::decode(&bad.encode().unwrap()), Err(Damage::Nonsense), "{bad:?}");
     }
     // With the name of a member behind it this is a share of a server. Elsewhere it is relative.
-    let server = Record { folders: vec![r"\\server".into(), "/b".into()], ..good.clone() };
+    let server = Record { dirs: vec![r"\\server".into(), "/b".into()], ..good.clone() };
     assert_eq!(Record::decode(&server.encode().unwrap()), Err(Damage::Nonsense));
     let mut later = good.encode().unwrap();
     later[8] = 2;

@@ -11,18 +11,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::Failure;
-use holdfast::fs::sim::{Attributes, Fault, Model, OperationKind, SimFs};
-use holdfast::fs::{FileSystem, FolderUse};
+use holdfast::fs::{DirUse, FileSystem};
 use holdfast::payload::Payload;
-use holdfast::temp::is_temp_name;
+use holdfast::temp_name::is_temp_name;
 use holdfast::transaction::names::{self, Id, Name, RecordKind};
 use holdfast::transaction::record::Record;
 use holdfast::transaction::{
-    self, Change, CommitError, Decision, Part, Verdict, commit_as, settle_folder,
+    self, Change, CommitError, Decision, Part, Verdict, commit_as, settle_dir,
 };
 use holdfast::write::{Control, Durability, Options, Request, run};
+use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 
 /// So many crash states are looked at for one moment and model: all that there are, or else
 /// those with few deviations from 'nothing unsynced is on the disk' and 'all of it is', and
@@ -41,7 +41,7 @@ struct Scene {
     first: &'static str,
     /// What becomes of which file; `None` removes it.
     parts: Vec<(&'static str, Option<&'static [u8]>)>,
-    folders: &'static [&'static str],
+    dirs: &'static [&'static str],
     /// A file whose old content may not be on the disk.
     unsynced: Option<&'static str>,
     /// Whether the file system may be synced as a whole.
@@ -70,7 +70,7 @@ fn each_file_synced() -> Vec<Scene> {
             name: "two files in one folder",
             first: "/a/one",
             parts: vec![("/a/one", Some(b"ONE")), ("/a/two", Some(b"TWO"))],
-            folders: &["/a"],
+            dirs: &["/a"],
             unsynced: None,
             syncs_whole: false,
             set: |fs| {
@@ -83,7 +83,7 @@ fn each_file_synced() -> Vec<Scene> {
             name: "one is new, one is removed",
             first: "/a/new",
             parts: vec![("/a/new", Some(b"NEW")), ("/a/old", None)],
-            folders: &["/a"],
+            dirs: &["/a"],
             unsynced: None,
             syncs_whole: false,
             set: |fs| {
@@ -95,7 +95,7 @@ fn each_file_synced() -> Vec<Scene> {
             name: "two folders",
             first: "/a/one",
             parts: vec![("/b/two", Some(b"TWO")), ("/a/one", Some(b"ONE"))],
-            folders: &["/a", "/b"],
+            dirs: &["/a", "/b"],
             unsynced: None,
             syncs_whole: false,
             set: |fs| {
@@ -107,32 +107,32 @@ fn each_file_synced() -> Vec<Scene> {
             name: "in two folders, neither of them the first, one is removed",
             first: "/a/unchanged",
             parts: vec![("/b/gone", None), ("/c/made", Some(b"MADE"))],
-            folders: &["/c", "/a", "/b"],
+            dirs: &["/c", "/a", "/b"],
             unsynced: None,
             syncs_whole: false,
             set: |fs| {
                 fs.put_file("/a/unchanged", b"=").unwrap();
                 fs.put_file("/b/gone", b"-").unwrap();
-                fs.put_folder("/c").unwrap();
+                fs.put_dir("/c").unwrap();
             },
         },
         Scene {
             name: UNSYNCED,
             first: "/a/one",
             parts: vec![("/a/one", Some(b"ONE")), ("/b/two", Some(b"TWO"))],
-            folders: &["/b", "/a"],
+            dirs: &["/b", "/a"],
             unsynced: Some("/a/one"),
             syncs_whole: false,
             set: |fs| {
-                fs.put_folder("/a").unwrap();
+                fs.put_dir("/a").unwrap();
                 fs.put_file("/b/two", b"2").unwrap();
                 let options = Options { durability: Durability::None, ..Options::default() };
                 let payload = Payload::Owned(b"1".to_vec());
                 let request = Request { path: "/a/one".into(), payload, options };
                 run(fs, &request, &Control::default(), None).unwrap();
                 // The name is there for sure, the bytes may not be.
-                let folder = fs.open_folder("/a".as_ref(), FolderUse::NamesAndSync).unwrap();
-                fs.sync_folder(&folder, None).unwrap();
+                let dir = fs.open_dir("/a".as_ref(), DirUse::NamesAndSync).unwrap();
+                fs.sync_dir(&dir, None).unwrap();
             },
         },
     ]
@@ -192,13 +192,13 @@ impl Scene {
         (old, new)
     }
 
-    /// Recovery, once from each folder.
+    /// Recovery, once from each directory.
     fn recover(&self, fs: &SimFs) -> Result<Vec<Decision>, holdfast::error::Failure> {
         let mut report = Vec::new();
         let locks = |_: &[PathBuf]| Ok(Some(Box::new(()) as transaction::Guard));
         let options = transaction::Options { dry_run: false, locks: &locks };
-        let settle = |folder: &&str| settle_folder(fs, folder.as_ref(), options, &mut report);
-        self.folders.iter().try_for_each(settle)?;
+        let settle = |dir: &&str| settle_dir(fs, dir.as_ref(), options, &mut report);
+        self.dirs.iter().try_for_each(settle)?;
         Ok(report)
     }
 }
@@ -411,7 +411,7 @@ fn unplug(name: &str) {
 }
 
 #[test]
-fn two_files_in_one_folder_change_together_through_any_power_cut_and_any_recovery() {
+fn two_files_in_one_dir_change_together_through_any_power_cut_and_any_recovery() {
     unplug("two files in one folder");
 }
 
@@ -421,12 +421,12 @@ fn a_file_is_made_and_another_removed_together_through_any_power_cut_and_any_rec
 }
 
 #[test]
-fn files_in_two_folders_change_together_through_any_power_cut_and_any_recovery() {
+fn files_in_two_dirs_change_together_through_any_power_cut_and_any_recovery() {
     unplug("two folders");
 }
 
 #[test]
-fn files_in_folders_without_a_say_change_together_through_any_power_cut_and_any_recovery() {
+fn files_in_dirs_without_a_say_change_together_through_any_power_cut_and_any_recovery() {
     unplug("in two folders, neither of them the first, one is removed");
 }
 
@@ -436,7 +436,7 @@ fn old_contents_that_were_not_synced_are_known_again_after_a_power_cut() {
 }
 
 #[test]
-fn one_sync_of_the_whole_file_system_stands_for_those_of_all_files_and_folders() {
+fn one_sync_of_the_whole_file_system_stands_for_those_of_all_files_and_dirs() {
     for scene in scenes().iter().filter(|scene| scene.syncs_whole) {
         let fs = scene.disk();
         scene.commit(&fs, Durability::Full).unwrap();
@@ -486,8 +486,8 @@ fn leaving_out_the_sync_of_an_old_file_would_be_noticed() {
 
 #[test]
 fn leaving_out_the_sync_of_the_record_would_be_noticed() {
-    for (name, folder) in [("two files in one folder", "/a"), (UNSYNCED, "/b")] {
-        let record = Path::new(folder).join(names::record(ID, RecordKind::Prepared));
+    for (name, dir) in [("two files in one folder", "/a"), (UNSYNCED, "/b")] {
+        let record = Path::new(dir).join(names::record(ID, RecordKind::Prepared));
         let leave_out = |fs: &SimFs| {
             fs.inject(Fault::ignore().of(OperationKind::SyncFile).on(&record));
         };
@@ -495,18 +495,18 @@ fn leaving_out_the_sync_of_the_record_would_be_noticed() {
     }
 }
 
-/// Of one folder: before the decision, after it, after the renames, after the drop. Of two: each
+/// Of one directory: before the decision, after it, after the renames, after the drop. Of two: each
 /// before, the first after, each after, the first after.
 #[test]
-fn leaving_out_any_sync_of_a_folder_would_be_noticed() {
+fn leaving_out_any_sync_of_a_dir_would_be_noticed() {
     for (name, syncs) in [("two files in one folder", 4), ("two folders", 6)] {
         let scene = scene(name);
         let fs = scene.disk();
         scene.commit(&fs, Durability::Full).unwrap();
-        assert_eq!(common::count_of(&fs, OperationKind::SyncFolder), syncs, "{name}");
+        assert_eq!(common::count_of(&fs, OperationKind::SyncDir), syncs, "{name}");
         for number in 1..=syncs as u64 {
             let leave_out = |fs: &SimFs| {
-                fs.inject(Fault::ignore().of(OperationKind::SyncFolder).at(number));
+                fs.inject(Fault::ignore().of(OperationKind::SyncDir).at(number));
             };
             assert!(is_noticed(name, &leave_out), "{name}: sync {number}");
         }
@@ -517,12 +517,12 @@ fn leaving_out_any_sync_of_a_folder_would_be_noticed() {
 fn renaming_a_file_before_the_decision_would_be_noticed() {
     let hasten = |fs: &SimFs| {
         let rename = |fs: &SimFs, _: &Path| {
-            let folder = fs.open_folder("/a".as_ref(), FolderUse::Names);
+            let dir = fs.open_dir("/a".as_ref(), DirUse::Names);
             let temp = beside("/a/one", 0);
             let from = temp.file_name().unwrap();
-            let renamed = folder.and_then(|folder| {
-                let file = fs.open(&folder, from)?;
-                fs.rename(&folder, &file, from, "one".as_ref())
+            let renamed = dir.and_then(|dir| {
+                let file = fs.open(&dir, from)?;
+                fs.rename(&dir, &file, from, "one".as_ref())
             });
             // The power may be off by then.
             drop(renamed);
@@ -571,7 +571,7 @@ fn whatever_fails_all_files_change_or_none_and_the_call_says_which() {
                         complain("open handles", &fs);
                     }
                     let could_clean_up = !fs.log().iter().any(|done| {
-                        let undoes = [OperationKind::Remove, OperationKind::SyncFolder];
+                        let undoes = [OperationKind::Remove, OperationKind::SyncDir];
                         undoes.contains(&done.kind) && done.error.is_some()
                     });
                     if could_clean_up && said.is_some() && !leftovers(&fs).is_empty() {
@@ -664,7 +664,7 @@ fn what_a_recovery_completes_of_a_transaction_without_syncs_is_on_the_disk() {
 fn a_first_file_that_may_have_changed_is_not_said_to_have_stayed() {
     let like = scene("one is new, one is removed");
     let swapped = like.parts.iter().rev().copied().collect();
-    // Before that the path of the first one is looked at twice, to find the folder and the file.
+    // Before that the path of the first one is looked at twice, to find the directory and the file.
     let looks = [(PathBuf::from("/a/new"), 3), (beside("/a/old", 0), 1)];
     for (scene, (to, look)) in [like.clone(), Scene { parts: swapped, ..like }].iter().zip(looks) {
         let (_, new) = scene.versions();
@@ -702,7 +702,7 @@ fn a_decision_that_may_stand_is_not_denied() {
 
 // ── Others ────────────────────────────────────────────────────────────────────────────────
 
-/// Another recovery comes in before every operation of the first one, from each of the folders.
+/// Another recovery comes in before every operation of the first one, from each of the directories.
 #[test]
 fn two_recoveries_at_once_do_what_one_does() {
     for scene in each_file_synced() {
@@ -867,7 +867,7 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
         |_: &[PathBuf]| -> Result<Option<transaction::Guard>, Failure> { panic!("no locks") };
     let mut report = Vec::new();
     let options = transaction::Options { dry_run: true, locks: &locks };
-    settle_folder(&fs, "/b".as_ref(), options, &mut report).unwrap();
+    settle_dir(&fs, "/b".as_ref(), options, &mut report).unwrap();
     assert!(before == (contents(&fs), leftovers(&fs)));
     let done: Vec<_> = report.iter().map(|said| (said.path.as_path(), said.verdict)).collect();
     let forward = |path| (Path::new(path), Verdict::RolledForward);
@@ -882,19 +882,19 @@ fn while_one_of_its_files_is_locked_nothing_is_done() {
     let locks = |_: &[PathBuf]| Ok(None);
     let mut report = Vec::new();
     let options = transaction::Options { dry_run: false, locks: &locks };
-    settle_folder(&fs, "/a".as_ref(), options, &mut report).unwrap();
+    settle_dir(&fs, "/a".as_ref(), options, &mut report).unwrap();
     assert!(before == (contents(&fs), leftovers(&fs)));
     assert_eq!(report.iter().map(|said| said.verdict).collect::<Vec<_>>(), [Verdict::Left]);
 }
 
 #[test]
-fn in_a_shared_folder_the_record_of_a_stranger_is_not_followed() {
+fn in_a_shared_dir_the_record_of_a_stranger_is_not_followed() {
     let scene = scene("two files in one folder");
     let fs = decided(&scene);
     let record = Path::new("/a").join(names::record(ID, RecordKind::Intent));
     let bytes = fs.read_file(&record).unwrap();
     fs.take_away(&record).unwrap();
-    fs.put_folder_with("/a", Attributes { mode: 0o1777, uid: 0, gid: 0 }).unwrap();
+    fs.put_dir_with("/a", Attributes { mode: 0o1777, uid: 0, gid: 0 }).unwrap();
     fs.put_file_with(&record, &bytes, Attributes { mode: 0o600, uid: 4242, gid: 4242 }).unwrap();
     let before = contents(&fs);
     let report = scene.recover(&fs).unwrap();

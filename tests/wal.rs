@@ -6,10 +6,10 @@ mod wal_common;
 
 use std::path::Path;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, OperationKind, SimFs};
 use holdfast::wal::{Batch, Entry, EntryRef, Op, Options, Recovery, SyncMode, WalError};
+use holdfast_sim::{Fault, OperationKind, SimFs};
 
 use wal_common::{LOG, batch, entries, open, options, seen_from_outside, unpack};
 
@@ -108,14 +108,14 @@ fn names_that_could_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn a_collection_may_be_a_link_to_a_folder() {
+fn a_collection_may_be_a_link_to_a_dir() {
     let fs = SimFs::new();
     let options = options(PLAIN.0, PLAIN.1);
     let log = open(&fs, &options).unwrap();
     log.append("a", &[&batch(1, 3)], false).unwrap();
     log.close().unwrap();
     // As somebody does it who needs the room.
-    fs.put_folder("/large").unwrap();
+    fs.put_dir("/large").unwrap();
     fs.put_file("/large/wal_current.avro", &fs.read_file("/log/a/wal_current.avro").unwrap())
         .unwrap();
     fs.take_away("/log/a/wal_current.avro").unwrap();
@@ -135,7 +135,7 @@ fn segments_that_have_come_since_the_log_was_opened_are_not_overwritten() {
     let fs = SimFs::new();
     let options = options(PLAIN.0, PLAIN.1);
     let log = open(&fs, &options).unwrap();
-    fs.put_folder("/log/a").unwrap();
+    fs.put_dir("/log/a").unwrap();
     fs.put_file("/log/a/wal_current.avro", b"from a backup").unwrap();
     assert_eq!(log.append("a", &[&batch(1, 1)], false).unwrap_err().code(), "EEXIST");
     assert_eq!(*fs.read_file("/log/a/wal_current.avro").unwrap(), b"from a backup");

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, Model, OperationKind, Performed, SimFs};
 use holdfast::wal::{Entry, Log, Options, Progress, Recovery, Replay, SyncMode};
+use holdfast_sim::{Fault, Model, OperationKind, Performed, SimFs};
 
 use wal_common::{LOG, batch, drain, entries, open, options};
 

@@ -8,9 +8,9 @@ mod random;
 mod wal_common;
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, Model, SimFs};
 use holdfast::wal::format::{self, Head, Header};
 use holdfast::wal::{Damage, DamageKind, Entry, Options, Recovery, SyncMode, WalError};
+use holdfast_sim::{Fault, Model, SimFs};
 
 use random::Random;
 use wal_common::{batch, entries, open, options, seen_from_outside};

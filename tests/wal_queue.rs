@@ -10,14 +10,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
-use holdfast::fs::sim::{Fault, OperationKind, Performed, SimFs};
-use holdfast::io::{Pool, blocking};
+use holdfast::threads::{Pool, blocking};
 use holdfast::wal::{
     Appended, Batch, EntryRef, Log, Op, Options, Queue, Recovery, Replay, SyncMode, WalError,
 };
+use holdfast_sim::{Fault, OperationKind, Performed, SimFs};
 
 use wal_common::{LOG, batch, drain, open, options, unpack};
 
@@ -49,8 +49,8 @@ fn simulated(fs: &SimFs, options: &Options, limit: usize) -> Queue<SimFs> {
 
 #[test]
 fn producers_beside_each_other_share_syncs_and_lose_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("log");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
     let small = Options { segment_size: 60_000, step: 8192, ..Options::default() };
     let log = Log::open(Os, &path, small).unwrap();
     let queue = Queue::new(log, Pool::new(2, 8), 1 << 20, Box::new(()));
@@ -252,7 +252,7 @@ fn what_a_full_disk_has_refused_does_not_show_after_a_power_cut() {
     let written =
         fs.log().iter().any(|it| it.detail.contains("400 bytes") || it.fault.contains("400"));
     assert!(written && !fs.paths().iter().any(|path| path.ends_with("wal_next.avro")));
-    for state in fs.crash_states(holdfast::fs::sim::Model::StrictPosix, 1000) {
+    for state in fs.crash_states(holdfast_sim::Model::StrictPosix, 1000) {
         let log = open(&state.fs, &plain).unwrap();
         assert_eq!(wal_common::entries(&log, "a").unwrap(), before, "{}", state.description);
     }
@@ -288,7 +288,7 @@ fn a_full_disk_rejects_what_does_not_fit_and_the_log_goes_on() {
     let left = fs.after_kill();
     let log = open(&left, &plain).unwrap();
     assert_eq!(wal_common::entries(&log, "a").unwrap(), before);
-    for state in fs.crash_states(holdfast::fs::sim::Model::StrictPosix, 200) {
+    for state in fs.crash_states(holdfast_sim::Model::StrictPosix, 200) {
         let log = open(&state.fs, &plain).unwrap();
         assert_eq!(wal_common::entries(&log, "a").unwrap(), before);
     }
@@ -426,9 +426,9 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
 
 #[test]
 fn a_batch_that_was_said_to_come_is_appended_once_whenever_it_comes() {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let never = Options { sync: SyncMode::Never, ..Options::default() };
-    let log = Log::open(Os, &folder.path().join("log"), never).unwrap();
+    let log = Log::open(Os, &dir.path().join("log"), never).unwrap();
     let queue = Queue::new(log, Pool::new(2, 4), 1 << 20, Box::new(()));
     let (told, answers) = channel();
     let append = |count: u64| {

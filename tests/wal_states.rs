@@ -7,10 +7,10 @@ mod wal_common;
 
 use std::time::Duration;
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
 use holdfast::wal::{Batch, DamageKind, Log, Options, Recovery, SyncMode, WalError};
+use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 use wal_common::{LOG, batch, entries, open, options, payload, seen_from_outside};
 
@@ -522,8 +522,8 @@ fn fail_everywhere(options: &Options, steps: &[Step], stride: u64) -> (usize, us
     for (name, fault) in faults {
         for at in (1..).step_by(stride as usize) {
             let fs = SimFs::new();
-            // A folder above whose sync fails for ever tells nobody that it never gets there.
-            fs.put_folder(LOG).unwrap();
+            // A directory above whose sync fails for ever tells nobody that it never gets there.
+            fs.put_dir(LOG).unwrap();
             fs.inject(fault().at(at));
             let mut played = play(&fs, options, steps);
             runs += 1;
@@ -631,7 +631,7 @@ fn a_failure_of_any_operation_loses_nothing_that_was_acknowledged() {
 #[test]
 fn a_log_that_leaves_a_sync_out_is_found_out() {
     let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
-    for kind in [OperationKind::SyncData, OperationKind::SyncFile, OperationKind::SyncFolder] {
+    for kind in [OperationKind::SyncData, OperationKind::SyncFile, OperationKind::SyncDir] {
         let forget = move |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
         let (_, _, complaints) = cut_at_every_moment(&options, &PLAY[..5], &forget, false);
         assert!(!complaints.is_empty(), "nobody misses {}", kind.name());
@@ -651,10 +651,10 @@ fn a_log_that_acknowledges_before_the_sync_is_found_out() {
 }
 
 #[test]
-fn a_log_whose_folder_cannot_be_synced_is_not_opened_and_can_be_later() {
+fn a_log_whose_dir_cannot_be_synced_is_not_opened_and_can_be_later() {
     let options = options(SyncMode::PerBatch, Recovery::Strict);
     let fs = SimFs::new();
-    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder));
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir));
     assert_eq!(open(&fs, &options).err().unwrap().code(), "EIO");
     let log = open(&fs, &options).unwrap();
     log.append("a", &[&batch(1, 1)], true).unwrap();
@@ -691,18 +691,18 @@ fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
     assert_kept("late, faults", fail_everywhere(&options, LATE, 1));
 }
 
-/// A sync of a folder fails, and some time later the power.
+/// A sync of a directory fails, and some time later the power.
 #[test]
-fn what_is_acknowledged_after_a_folder_sync_has_failed_outlives_a_power_cut() {
+fn what_is_acknowledged_after_a_dir_sync_has_failed_outlives_a_power_cut() {
     let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
     let (mut moments, mut states, mut complaints) = (0, 0, Vec::new());
     for number in 1.. {
         let mut fired = false;
         for moment in 1.. {
             let fs = SimFs::new();
-            fs.put_folder(LOG).unwrap();
+            fs.put_dir(LOG).unwrap();
             fs.inject(Fault::power_off().at(moment));
-            fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFolder).at(number));
+            fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir).at(number));
             let played = play(&fs, &options, LATE);
             let is_over = fs.count() < moment;
             fired |= fs.log_text().contains("made to fail");

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use holdfast::errno::Code;
+use holdfast::error::Code;
 use holdfast::error::{Contention, ErrorKind};
-use holdfast::lock::{self, Holder, Kind};
+use holdfast::lock::{self, Holder, LockKind};
 
 mod lock_common;
 use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, PATIENCE, acquire, hold};
@@ -126,10 +126,10 @@ fn another_process() {
     let marks = variable("HOLDFAST_TEST_MARKS").unwrap();
     let mark = |what: &str| marks.with_extension(what);
     let (kind, timeout) = match task.as_str() {
-        "write" => (Kind::Write, FOR_EVER),
-        "read" => (Kind::Read, FOR_EVER),
-        "try to write" => (Kind::Write, NOW),
-        "try to read" => (Kind::Read, NOW),
+        "write" => (LockKind::Write, FOR_EVER),
+        "read" => (LockKind::Read, FOR_EVER),
+        "try to write" => (LockKind::Write, NOW),
+        "try to read" => (LockKind::Read, NOW),
         "count" => return count(&path),
         other => panic!("{other}"),
     };
@@ -151,7 +151,7 @@ const ROUNDS: usize = 25;
 /// Adds to the number in a file as often as that, a lock held each time.
 fn count(path: &Path) {
     for _ in 0..ROUNDS {
-        let _hold = hold(path, Kind::Write);
+        let _hold = hold(path, LockKind::Write);
         let number: usize = fs::read_to_string(path).unwrap().parse().unwrap();
         fs::write(path, (number + 1).to_string()).unwrap();
     }
@@ -160,46 +160,46 @@ fn count(path: &Path) {
 #[test]
 fn the_note_says_who_has_the_lock_while_it_is_held() {
     let (_place, path) = place();
-    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
-    let held = hold(&path, Kind::Write);
+    assert!(lock::inspect(&path, LockKind::Write).unwrap().is_none());
+    let held = hold(&path, LockKind::Write);
     let holder = note(&path).unwrap();
     assert!(holder.is_this_process());
-    assert_eq!(lock::inspect(&path, Kind::Write).unwrap().unwrap(), Some(holder));
+    assert_eq!(lock::inspect(&path, LockKind::Write).unwrap().unwrap(), Some(holder));
     drop(held);
-    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
+    assert!(lock::inspect(&path, LockKind::Write).unwrap().is_none());
     assert_eq!(note(&path), None);
 }
 
 #[test]
 fn calls_of_one_process_wait_for_each_other() {
     let (_place, path) = place();
-    let first = hold(&path, Kind::Write);
-    let contention = refused(&acquire(&path, Kind::Write, NOW));
+    let first = hold(&path, LockKind::Write);
+    let contention = refused(&acquire(&path, LockKind::Write, NOW));
     assert!(contention.in_this_process);
     assert_eq!(contention.path, lock_file(&path));
     assert!(contention.holder.unwrap().is_this_process());
-    let second = acquire(&path, Kind::Write, FOR_EVER);
-    let third = acquire(&path, Kind::Read, FOR_EVER);
+    let second = acquire(&path, LockKind::Write, FOR_EVER);
+    let third = acquire(&path, LockKind::Read, FOR_EVER);
     second.assert_waiting();
     drop(first);
     let second = second.hold();
     third.assert_waiting();
     drop(second);
     let third = third.hold();
-    let beside = hold(&path, Kind::Read);
-    assert!(refused(&acquire(&path, Kind::Write, NOW)).in_this_process);
+    let beside = hold(&path, LockKind::Read);
+    assert!(refused(&acquire(&path, LockKind::Write, NOW)).in_this_process);
     drop((third, beside));
-    drop(hold(&path, Kind::Write));
+    drop(hold(&path, LockKind::Write));
 }
 
 #[test]
 fn another_spelling_of_the_name_is_the_same_lock() {
     let (place, path) = place();
-    let held = hold(&path, Kind::Write);
-    refused(&acquire(&place.path().join("SESSION.json"), Kind::Write, NOW));
-    refused(&acquire(&place.path().join(".").join("session.json"), Kind::Write, NOW));
+    let held = hold(&path, LockKind::Write);
+    refused(&acquire(&place.path().join("SESSION.json"), LockKind::Write, NOW));
+    refused(&acquire(&place.path().join(".").join("session.json"), LockKind::Write, NOW));
     drop(held);
-    drop(hold(&place.path().join("SESSION.json"), Kind::Write));
+    drop(hold(&place.path().join("SESSION.json"), LockKind::Write));
 }
 
 #[test]
@@ -207,23 +207,25 @@ fn another_process_that_has_the_lock_is_told_about() {
     let (_place, path) = place();
     let mut other = Process::holding(&path, "other", "write");
     let pid = other.child.id();
-    for kind in [Kind::Read, Kind::Write] {
+    for kind in [LockKind::Read, LockKind::Write] {
         let contention = refused(&acquire(&path, kind, NOW));
         assert!(!contention.in_this_process);
         assert_eq!(contention.holder.unwrap().pid, pid);
     }
     assert_eq!(note(&path).unwrap().pid, pid);
-    assert_eq!(lock::inspect(&path, Kind::Write).unwrap().unwrap().unwrap().pid, pid);
+    assert_eq!(lock::inspect(&path, LockKind::Write).unwrap().unwrap().unwrap().pid, pid);
     other.let_go();
     assert!(other.child.wait().unwrap().success());
-    assert!(lock::inspect(&path, Kind::Write).unwrap().is_none());
-    drop(hold(&path, Kind::Write));
+    assert!(lock::inspect(&path, LockKind::Write).unwrap().is_none());
+    drop(hold(&path, LockKind::Write));
 }
 
 #[test]
 fn the_lock_goes_from_process_to_process() {
     let (_place, path) = place();
-    for (theirs, ours) in [("write", Kind::Write), ("write", Kind::Read), ("read", Kind::Write)] {
+    for (theirs, ours) in
+        [("write", LockKind::Write), ("write", LockKind::Read), ("read", LockKind::Write)]
+    {
         let name = format!("{theirs} {ours:?}");
         let other = Process::holding(&path, &name, theirs);
         let call = acquire(&path, ours, FOR_EVER);
@@ -244,7 +246,7 @@ fn a_process_that_is_killed_loses_its_lock() {
     let (_place, path) = place();
     let other = Process::holding(&path, "other", "write");
     let pid = other.child.id();
-    let call = acquire(&path, Kind::Write, FOR_EVER);
+    let call = acquire(&path, LockKind::Write, FOR_EVER);
     call.assert_waiting();
     other.kill();
     drop(call.hold());
@@ -252,18 +254,18 @@ fn a_process_that_is_killed_loses_its_lock() {
     let other = Process::holding(&path, "next", "write");
     other.kill();
     let since = Instant::now();
-    while lock::inspect(&path, Kind::Write).unwrap().is_some() {
+    while lock::inspect(&path, LockKind::Write).unwrap().is_some() {
         assert!(since.elapsed() < PATIENCE);
     }
     assert_ne!(note(&path).unwrap().pid, pid);
-    drop(hold(&path, Kind::Write));
+    drop(hold(&path, LockKind::Write));
     assert_eq!(note(&path), None);
 }
 
 #[test]
 fn a_process_that_is_killed_while_it_waits_is_not_waited_for() {
     let (_place, path) = place();
-    let held = hold(&path, Kind::Read);
+    let held = hold(&path, LockKind::Read);
     let writer = Process::start(&path, "writer", "write");
     writer.assert_waiting();
     let reader = Process::start(&path, "reader", "read");
@@ -273,38 +275,38 @@ fn a_process_that_is_killed_while_it_waits_is_not_waited_for() {
     reader.wait_for("held");
     reader.finish();
     drop(held);
-    drop(hold(&path, Kind::Write));
+    drop(hold(&path, LockKind::Write));
 }
 
 #[test]
 fn those_who_give_up_get_an_answer_and_the_lock_goes_on() {
     let (_place, path) = place();
     let other = Process::holding(&path, "other", "write");
-    let limited = acquire(&path, Kind::Write, Some(Duration::from_millis(50)));
+    let limited = acquire(&path, LockKind::Write, Some(Duration::from_millis(50)));
     let contention = refused(&limited);
     assert_eq!(contention.waited, Some(Duration::from_millis(50)));
     assert!(!contention.in_this_process);
-    let cancelled = acquire(&path, Kind::Write, FOR_EVER);
+    let cancelled = acquire(&path, LockKind::Write, FOR_EVER);
     cancelled.assert_waiting();
     cancelled.waiter.cancel();
     assert!(matches!(cancelled.outcome(), Err(ErrorKind::Cancelled)));
     // A thread of this process still waits for it, and gives it back.
     other.finish();
     Process::holding(&path, "next", "write").finish();
-    drop(hold(&path, Kind::Write));
+    drop(hold(&path, LockKind::Write));
 }
 
 #[test]
 fn readers_of_several_processes_share_and_those_who_come_after_a_writer_wait() {
     let (_place, path) = place();
     let reader = Process::holding(&path, "reader", "read");
-    let held = hold(&path, Kind::Read);
+    let held = hold(&path, LockKind::Read);
     let trier = Process::start(&path, "trier", "try to write");
     trier.wait_for("refused");
     trier.finish();
     let writer = Process::start(&path, "writer", "write");
     writer.assert_waiting();
-    let late = acquire(&path, Kind::Read, FOR_EVER);
+    let late = acquire(&path, LockKind::Read, FOR_EVER);
     late.assert_waiting();
     drop(held);
     writer.assert_waiting();
@@ -319,9 +321,9 @@ fn readers_of_several_processes_share_and_those_who_come_after_a_writer_wait() {
 fn a_lock_that_was_asked_for_to_write_and_is_used_to_read_is_shared() {
     let (_place, path) = place();
     let other = Process::holding(&path, "other", "write");
-    let writer = acquire(&path, Kind::Write, FOR_EVER);
+    let writer = acquire(&path, LockKind::Write, FOR_EVER);
     writer.assert_waiting();
-    let reader = acquire(&path, Kind::Read, FOR_EVER);
+    let reader = acquire(&path, LockKind::Read, FOR_EVER);
     reader.assert_waiting();
     writer.waiter.cancel();
     assert!(matches!(writer.outcome(), Err(ErrorKind::Cancelled)));
@@ -356,10 +358,10 @@ fn nothing_is_lost_when_many_processes_and_threads_count() {
 }
 
 #[test]
-fn a_folder_in_the_place_of_the_lock_file_is_refused() {
+fn a_dir_in_the_place_of_the_lock_file_is_refused() {
     let (_place, path) = place();
     fs::create_dir(lock_file(&path)).unwrap();
-    match acquire(&path, Kind::Write, NOW).outcome() {
+    match acquire(&path, LockKind::Write, NOW).outcome() {
         Err(ErrorKind::System(failure)) => {
             assert_eq!((failure.code(), failure.syscall), (Some(Code::EISDIR), "open"));
         }

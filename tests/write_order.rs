@@ -12,12 +12,13 @@ use std::time::Duration;
 mod common;
 
 use common::Told;
-use holdfast::errno::Code;
+use holdfast::engine::{Client, Engine};
+use holdfast::error::Code;
 use holdfast::error::{Error, ErrorKind};
-use holdfast::fs::sim::{Fault, Model, OperationKind, SimFs};
-use holdfast::io::Pool;
 use holdfast::payload::Payload;
-use holdfast::write::{Client, Control, Durability, Engine, Observer, Options, Request};
+use holdfast::threads::Pool;
+use holdfast::write::{Control, Durability, Observer, Options, Request};
+use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 /// A small generator of pseudo-random numbers: the same run for the same seed.
 struct Random(u64);
@@ -50,7 +51,7 @@ struct World {
 }
 
 /// The spellings of each file: by its own path, through a link to it, through a link to
-/// its folder.
+/// its directory.
 const FILES: [(&str, [&str; 3]); 3] = [
     ("/dir/one", ["/dir/one", "/links/one", "/linked/one"]),
     ("/dir/two", ["/dir/two", "/links/second", "/linked/two"]),
@@ -201,7 +202,7 @@ fn run(world: &Arc<World>, calls: u64, seed: u64, with_faults: bool) {
             let kind = [
                 OperationKind::Rename,
                 OperationKind::SyncFile,
-                OperationKind::SyncFolder,
+                OperationKind::SyncDir,
                 OperationKind::SyncFilesystem,
                 OperationKind::AwaitWriteBack,
             ][random.below(5) as usize];
@@ -278,15 +279,15 @@ fn nothing_older_ever_replaces_what_was_acknowledged_when_syncs_are_shared() {
         let world = world(threads);
         world.fs.set_syncs_whole(syncs_whole);
         let wait = || Fault::intrude(|_, _| std::thread::sleep(Duration::from_micros(200)));
-        for kind in [OperationKind::SyncFile, OperationKind::SyncFolder] {
+        for kind in [OperationKind::SyncFile, OperationKind::SyncDir] {
             world.fs.inject(wait().of(kind).for_ever());
         }
         run(&world, 3_000, 77, true);
         let count = |kind| world.fs.log().iter().filter(|done| done.kind == kind).count();
         let (wholes, renames) =
             (count(OperationKind::SyncFilesystem), count(OperationKind::Rename));
-        let folders = count(OperationKind::SyncFolder);
-        println!("{renames} renames, {wholes} syncs of all, {folders} of folders");
+        let dirs = count(OperationKind::SyncDir);
+        println!("{renames} renames, {wholes} syncs of all, {dirs} of folders");
         match syncs_whole {
             true => assert!(wholes > 10, "writes never met"),
             false => assert_eq!(wholes, 0),
@@ -434,7 +435,7 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
         let request = request(path, number, Options::default());
         world.engine.submit(request, None, true, Box::new(caller));
     }
-    // Longer than a folder that does not answer is waited for.
+    // Longer than a directory that does not answer is waited for.
     std::thread::sleep(Duration::from_millis(1200));
     let writer = {
         let world = Arc::clone(&world);
@@ -453,7 +454,7 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
 }
 
 #[test]
-fn a_folder_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere() {
+fn a_dir_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere() {
     let world = world(2);
     world.fs.put_file("/dead/file", b"0").unwrap();
     let (release, go) = std::sync::mpsc::channel::<()>();
@@ -464,7 +465,7 @@ fn a_folder_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere(
         asked.fetch_add(1, Ordering::SeqCst);
         let _ = go.lock().unwrap().recv();
     };
-    world.fs.inject(Fault::intrude(hang).of(OperationKind::OpenFolder).on("/dead"));
+    world.fs.inject(Fault::intrude(hang).of(OperationKind::OpenDir).on("/dead"));
     *world.pending.lock().unwrap() = 1;
     submit(&world, "/dead/file", 1);
     wait_until(|| is_asked.load(Ordering::SeqCst) == 1);
@@ -537,7 +538,7 @@ fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else()
         let _ = go.lock().unwrap().recv();
         panic!("not so");
     };
-    world.fs.inject(Fault::intrude(panics).of(OperationKind::OpenFolder).on("/bad"));
+    world.fs.inject(Fault::intrude(panics).of(OperationKind::OpenDir).on("/bad"));
     let (told, outcomes) = std::sync::mpsc::channel();
     let (told_other, other) = std::sync::mpsc::channel();
     let submit = |path: &str, number, told: &std::sync::mpsc::Sender<_>| {
@@ -573,7 +574,7 @@ fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else()
 #[test]
 fn a_panic_in_a_synchronous_write_is_its_error() {
     let world = world(2);
-    for kind in [OperationKind::OpenFolder, OperationKind::SyncFile] {
+    for kind in [OperationKind::OpenDir, OperationKind::SyncFile] {
         world.fs.inject(Fault::intrude(|_, _| panic!("not so")).of(kind));
         let written = world.engine.write_now(request("/dir/one", 1, Options::default()), None);
         let error = written.unwrap_err();

@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 
 const name = 'size'
-const LIBRARY = path.join(__dirname, '..', '..', 'lib')
+const LIBRARY = path.join(__dirname, '..', '..', 'lib', 'native')
 
 /** @type {import('../suite.js').Probe['measure']} */
 async function measure() {

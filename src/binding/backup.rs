@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
 
-use super::convert::{Message, NativeBackup, NativeCandidate, NativeValue, Report, WriteOptions};
+use super::environment::{Outcomes, Port};
+use super::js_types::{Message, NativeBackup, NativeCandidate, NativeValue, Report, WriteOptions};
 use super::lock::LockWaiter;
-use super::port::{Outcomes, Port};
 use super::write::Control;
 use crate::backup::{self, Client, Create, Restore};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{Started, pool, task};
-use crate::lock::{Kind, Request};
+use crate::lock::{LockKind, Request};
+use crate::threads::{Started, pool, task};
 use crate::write::{Event, Observer, Options};
 
 #[napi]
@@ -73,7 +73,7 @@ impl Port {
         };
         let lock = timeout.map(|timeout| Request {
             path: request.target.clone(),
-            kind: Kind::Write,
+            kind: LockKind::Write,
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: Vec::new(),
             before: None,
@@ -105,11 +105,11 @@ impl Port {
         task::run(pool(), list, move |value| environment.answer(id, operation, &path, value));
     }
 
-    /// The names in a folder that may be asked to be removed.
+    /// The names in a directory that may be asked to be removed.
     #[napi]
-    pub fn list_candidates(&self, id: f64, folder: String, any_name: bool) {
+    pub fn list_candidates(&self, id: f64, dir: String, any_name: bool) {
         let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(folder);
+        let path = PathBuf::from(dir);
         let place = path.clone();
         let list = move || {
             let candidates = backup::candidates(&Os, &place, any_name)?;
@@ -126,12 +126,12 @@ impl Port {
     pub fn remove_files(
         &self,
         id: f64,
-        folder: String,
+        dir: String,
         names: Vec<String>,
         modified_until: Option<f64>,
     ) {
         let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(folder);
+        let path = PathBuf::from(dir);
         let place = path.clone();
         let until = modified_until.map(|milliseconds| {
             let since = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or_default();

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::convert::{self, Message, NativeValue, WriteOptions};
+use super::environment::Port;
+use super::js_types::{self, Message, NativeValue, WriteOptions};
 use super::lock::LockWaiter;
-use super::port::Port;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{pool, task};
-use crate::json::{self, Begin, Begun};
-use crate::lock::{Kind, Request};
+use crate::json_update::{self, Begin, Begun};
+use crate::lock::{LockKind, Request};
+use crate::threads::{pool, task};
 use crate::write::Options;
 
 #[napi]
@@ -38,7 +38,7 @@ impl Port {
             make_dirs: options.make_dirs.then_some(options.durability),
             lock: timeout.map(|timeout| Request {
                 path: path.clone(),
-                kind: Kind::Write,
+                kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
                 inside: environment.holds.keys(&inside),
                 before: None,
@@ -46,7 +46,7 @@ impl Port {
         };
         let answer = move |begun: Result<Begun, ErrorKind>| {
             let value = match begun {
-                Ok(Begun { hold, text, is_doubtful }) => {
+                Ok(Begun { hold, text, sync_failed }) => {
                     let is_locked = hold.is_some();
                     let hold = hold.and_then(|hold| environment.holds.keep(hold));
                     if is_locked && hold.is_none() {
@@ -55,7 +55,7 @@ impl Port {
                     Ok(NativeValue {
                         hold: hold.map(f64::from),
                         text,
-                        is_doubtful: is_doubtful.then_some(true),
+                        sync_failed: sync_failed.then_some(true),
                         ..NativeValue::default()
                     })
                 }
@@ -63,7 +63,7 @@ impl Port {
             };
             environment.answer(id, Operation::UpdateJson, &path, value);
         };
-        json::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
+        json_update::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
     }
 
     /// Makes a file that stays as it is as durable as asked, and gives the lock back.
@@ -81,8 +81,12 @@ impl Port {
         let place = path.clone();
         let options = options.map_or_else(Options::default, Options::from);
         let sync = move || {
-            let synced =
-                json::sync_unchanged(&Os, &place, options.follow_symlinks, options.durability);
+            let synced = json_update::sync_unchanged(
+                &Os,
+                &place,
+                options.follow_symlinks,
+                options.durability,
+            );
             drop(hold);
             Ok(synced?)
         };
@@ -102,7 +106,7 @@ impl Port {
         let path = PathBuf::from(path);
         let place = path.clone();
         let read = move || {
-            let bytes = json::read_bytes(&Os, &place, true)?;
+            let bytes = json_update::read_bytes(&Os, &place, true)?;
             let text = bytes.map(|bytes| match String::from_utf8(bytes) {
                 Ok(text) => text,
                 Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
@@ -116,6 +120,6 @@ impl Port {
 
 /// Where a text stops being JSON; nothing if it does not.
 #[napi]
-pub fn locate_json_error(text: String) -> Option<convert::NativeBadJson> {
-    json::locate(&text).map(convert::NativeBadJson::from)
+pub fn locate_json_error(text: String) -> Option<js_types::NativeBadJson> {
+    json_update::locate(&text).map(js_types::NativeBadJson::from)
 }

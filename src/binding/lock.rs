@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::convert::{Message, NativeHolder, NativeValue, WriteOptions};
-use super::port::Port;
+use super::environment::Port;
+use super::js_types::{Message, NativeHolder, NativeValue, WriteOptions};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{pool, task};
-use crate::lock::{self, Hold, Kind, Request, Waiter};
+use crate::lock::{self, LockGuard, LockKind, Request, Waiter};
+use crate::threads::{pool, task};
 use crate::write::{Options, make_parents};
 
-fn kind_of(is_write: bool) -> Kind {
-    if is_write { Kind::Write } else { Kind::Read }
+fn kind_of(is_write: bool) -> LockKind {
+    if is_write { LockKind::Write } else { LockKind::Read }
 }
 
 /// A call that waits for a lock.
@@ -37,7 +37,7 @@ impl LockWaiter {
 impl Port {
     /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever.
     /// `inside` has the numbers of the locks that the caller holds. `options` says whether to
-    /// make missing folders first.
+    /// make missing directories first.
     #[napi]
     pub fn acquire_lock(
         &self,
@@ -62,7 +62,7 @@ impl Port {
             inside: environment.holds.keys(&inside),
             before,
         };
-        let reply = move |outcome: Result<Hold, ErrorKind>| {
+        let reply = move |outcome: Result<LockGuard, ErrorKind>| {
             let value = match outcome {
                 Ok(hold) => match environment.holds.keep(hold) {
                     Some(number) => {
@@ -91,7 +91,8 @@ impl Port {
     #[napi]
     pub fn release_lock(&self, id: f64, number: u32) -> bool {
         let environment = Arc::clone(&self.environment);
-        let Some(Err(hold)) = environment.holds.take(number).map(Hold::give_back_at_once) else {
+        let Some(Err(hold)) = environment.holds.take(number).map(LockGuard::give_back_at_once)
+        else {
             return false;
         };
         let release = move || {

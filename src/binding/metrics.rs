@@ -4,7 +4,7 @@ use napi_derive::napi;
 
 use crate::metrics::contention::Place;
 use crate::metrics::histogram::Summary;
-use crate::metrics::{METRICS, Reading};
+use crate::metrics::{METRICS, ReadMode};
 
 /// What has been counted.
 #[napi(object, object_from_js = false)]
@@ -60,7 +60,7 @@ impl From<Place> for NativeContention {
 /// What has been counted so far. With `takes` all of it is counted anew from here on.
 #[napi]
 pub fn read_metrics(takes: bool) -> NativeMetrics {
-    let figures = METRICS.read(if takes { Reading::Take } else { Reading::Keep });
+    let figures = METRICS.read(if takes { ReadMode::Reset } else { ReadMode::Keep });
     let counts = figures.counts.into_iter().map(NativeFigure::from);
     let durations = figures.durations.into_iter().map(NativeFigure::from);
     NativeMetrics {

@@ -7,16 +7,16 @@
 #![cfg_attr(test, allow(dead_code))]
 
 mod backup;
-mod convert;
-mod holds;
+mod environment;
+mod handles;
+mod js_types;
 mod json;
 mod lock;
-mod lock_folder;
+mod lock_handles;
+mod lockfile;
 mod metrics;
-mod port;
 mod recovery;
 mod streams;
-mod table;
 mod transaction;
 mod wal;
 mod write;

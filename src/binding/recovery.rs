@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
 
-use super::convert::{NativeError, NativeValue};
-use super::port::Port;
+use super::environment::Port;
+use super::js_types::{NativeError, NativeValue};
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
-use crate::io::pool;
-use crate::recovery::submit::{Outcome, submit, submit_in_turn};
-use crate::recovery::{Action, Options, Request, first_write};
+use crate::recovery::run::{Outcome, submit, submit_in_turn};
+use crate::recovery::{Action, Options, Request, sweep_on_first_write};
+use crate::threads::pool;
 use crate::write::Format;
 
 /// How to recover. What is left out has the default of the public contract.
@@ -75,7 +75,7 @@ impl From<Action> for NativeAction {
 
 #[napi]
 impl Port {
-    /// Recovers a folder, or a file of which nothing but temp files has to change. Without
+    /// Recovers a directory, or a file of which nothing but temp files has to change. Without
     /// `mayChange` the value of a file that has to change itself has `needsLock`.
     #[napi]
     pub fn recover(
@@ -143,8 +143,8 @@ fn control_of(control: Option<&Control>) -> Arc<crate::write::Control> {
     control.map_or_else(Arc::default, |given| Arc::clone(&given.control))
 }
 
-/// Has folders swept when this process first writes to them, or no more.
+/// Has directories swept when this process first writes to them, or no more.
 #[napi]
 pub fn sweep_on_first_write(is_wanted: bool) {
-    first_write::sweep_on_first_write(is_wanted);
+    sweep_on_first_write::sweep_on_first_write(is_wanted);
 }

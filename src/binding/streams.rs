@@ -7,19 +7,19 @@ use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
 use super::backup::Watcher;
-use super::convert::{Message, NativeValue, Report, WriteOptions};
-use super::port::{Environment, Port};
-use super::table::Table;
+use super::environment::{Environment, Port};
+use super::handles::HandleTable;
+use super::js_types::{Message, NativeValue, Report, WriteOptions};
 use super::write::{Control, payload};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{pool, task};
 use crate::payload::Payload;
+use crate::threads::{pool, task};
 use crate::write::{self, AttemptError, Observer, Options, Stream};
 
 /// The streams that are open in one environment. They end without a trace at the latest when it
 /// does.
-pub(super) type Streams = Table<Stream<Os>>;
+pub(super) type Streams = HandleTable<Stream<Os>>;
 
 /// What an operation on a stream needs.
 struct Call {
@@ -152,7 +152,7 @@ impl Port {
             let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
             answer(&environment, id, &path, outcome);
         });
-        write::engine().in_turn(call.path.clone(), options, move |lane| {
+        crate::engine::engine().in_turn(call.path.clone(), options, move |lane| {
             let started = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| started.is_some());
             let outcome = task::caught(|| {

@@ -7,17 +7,17 @@ use std::time::Duration;
 use napi::bindgen_prelude::{Buffer, BufferSlice};
 use napi_derive::napi;
 
-use super::convert::{Message, NativeDecision, NativeValue, Report, WriteOptions};
-use super::port::Port;
+use super::environment::Port;
+use super::js_types::{Message, NativeDecision, NativeValue, Report, WriteOptions};
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{pool, task};
-use crate::json;
+use crate::json_update;
 use crate::payload::Payload;
+use crate::threads::{pool, task};
 use crate::transaction::begin::{self, Begin, Waiting};
 use crate::transaction::commit::{Change, Part};
-use crate::transaction::submit::{self, Commit};
+use crate::transaction::run::{self, Commit};
 use crate::write::Options;
 
 /// A transaction that waits for its locks.
@@ -70,7 +70,7 @@ impl TransactionParts {
 impl Port {
     /// Takes the locks of all these files but those that are among `inside`, and settles what
     /// others have left unfinished there. `timeout` is in milliseconds; infinity waits for ever. Of
-    /// the options those count that say whether to make folders.
+    /// the options those count that say whether to make directories.
     #[napi]
     pub fn begin_transaction(
         &self,
@@ -120,7 +120,7 @@ impl Port {
         TransactionWaiter { waiting: begin::begin(pool(), begin, answer) }
     }
 
-    /// Changes the files, in the folder of `first` what is decided is decided, and gives the
+    /// Changes the files, in the directory of `first` what is decided is decided, and gives the
     /// locks back.
     #[napi]
     #[allow(clippy::too_many_arguments)]
@@ -149,7 +149,7 @@ impl Port {
             Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
             Err(kind) => environment.answer(id, Operation::Transaction, &first, Err(kind)),
         };
-        submit::submit(pool(), commit, start, answer);
+        run::submit(pool(), commit, start, answer);
     }
 
     /// Reads a file, if there is one.
@@ -159,7 +159,7 @@ impl Port {
         let path = PathBuf::from(path);
         let place = path.clone();
         let read = move || {
-            let bytes = json::read_bytes(&Os, &place, true)?;
+            let bytes = json_update::read_bytes(&Os, &place, true)?;
             Ok(NativeValue { bytes: bytes.map(Buffer::from), ..NativeValue::default() })
         };
         let operation = Operation::Transaction;

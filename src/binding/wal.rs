@@ -15,7 +15,7 @@
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
 //! | `replayWal(id, wal, collection, from: bigint)` | `value.replay` (the replay's number), of what has resolved by now |
 //! | `replayWalIn(id, dir, collection, from: bigint, recovery)` | the same of a log that this process does not have open; takes no lock |
-//! | `readWalIn(id, dir)` | `value.names`: the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such folder |
+//! | `readWalIn(id, dir)` | `value.names`: the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such directory |
 //! | `nextWal(id, replay, most)` | `value.packed`, `value.over`, and with `over` `value.damage` |
 //! | `endReplay(replay)` | nothing: forgets a replay that is not read to its end |
 //! | `syncWal(id, wal, collection?: string)` | done |
@@ -47,14 +47,14 @@ use std::time::Duration;
 use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice};
 use napi_derive::napi;
 
-use super::convert::{Message, NativeDamage, NativeError, NativeValue};
+use super::environment::{Environment, Port};
+use super::handles::HandleTable;
+use super::js_types::{Message, NativeDamage, NativeError, NativeValue};
 use super::lock::LockWaiter;
-use super::port::{Environment, Port};
-use super::table::Table;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::held_wal;
-use crate::io::{pool, task};
+use crate::locked_wal;
+use crate::threads::{pool, task};
 use crate::wal::{
     Appended, Batch, CollectionStats, Options, Progress, Queue, Recovery, Replay, SyncMode,
     WalError, collections, pack_with_sequence,
@@ -62,10 +62,10 @@ use crate::wal::{
 
 /// The logs that one environment has open. One that is still open when it ends is left as a
 /// crash would leave it, its lock freed when nothing more is written.
-pub(super) type Wals = Table<Open>;
+pub(super) type Wals = HandleTable<Open>;
 
 /// The replays that are under way in one environment.
-pub(super) type Replays = Table<Replaying>;
+pub(super) type Replays = HandleTable<Replaying>;
 
 #[derive(Clone)]
 pub(super) struct Open {
@@ -215,7 +215,7 @@ impl Port {
     pub fn open_wal(&self, id: f64, dir: String, options: WalOptions) -> LockWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
-        let request = held_wal::Request {
+        let request = locked_wal::Request {
             path: path.clone(),
             options: Options::from(&options),
             queue_bytes: options.queue_bytes.map_or(QUEUE_BYTES, |bytes| bytes as usize),
@@ -239,7 +239,7 @@ impl Port {
             };
             environment.answer(id, Operation::WalOpen, &path, value);
         };
-        LockWaiter { waiter: held_wal::open(pool(), request, reply) }
+        LockWaiter { waiter: locked_wal::open(pool(), request, reply) }
     }
 
     /// Appends a batch. `false` when the queue has no room.

@@ -8,15 +8,16 @@ use std::time::Duration;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
-use super::convert::{Message, Report, WriteOptions};
-use super::port::{Outcomes, Port};
+use super::environment::{Outcomes, Port};
+use super::js_types::{Message, Report, WriteOptions};
+use crate::engine::Client;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::io::{Started, pool, task};
-use crate::lock::{self, Hold, Kind};
+use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
-use crate::write::{self, Client, Event, Observer, Options, Request};
+use crate::threads::{Started, pool, task};
+use crate::write::{self, Event, Observer, Options, Request};
 
 /// Data up to this size is copied when the call is made, larger data is referenced: from
 /// here on the copy costs more than the bookkeeping, and memory begins to matter.
@@ -70,7 +71,7 @@ impl Port {
         if let Some(hold) = hold {
             control.get_or_insert_default().keep(Box::new(hold));
         }
-        write::engine().submit(request, control, can_merge, Box::new(caller));
+        crate::engine::engine().submit(request, control, can_merge, Box::new(caller));
     }
 }
 
@@ -110,7 +111,7 @@ impl Port {
             }
             if let Some(number) = holds.find(&inside, &lock::key_of(path)?) {
                 let is_for_others =
-                    holds.kind(number) == Some(Kind::Read) || updating.contains(&number);
+                    holds.kind(number) == Some(LockKind::Read) || updating.contains(&number);
                 return match is_for_others {
                     true => Err(ErrorKind::Deadlock(path.clone())),
                     false => Ok(None),
@@ -118,7 +119,7 @@ impl Port {
             }
             let wanted = lock::Request {
                 path: path.clone(),
-                kind: Kind::Write,
+                kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
                 inside: holds.keys(&inside),
                 before: None,
@@ -139,7 +140,7 @@ fn write_now(
     data: &[u8],
     mut request: Request,
     is_observed: bool,
-    take_lock: impl FnOnce(&Request) -> Result<Option<Hold>, ErrorKind>,
+    take_lock: impl FnOnce(&Request) -> Result<Option<LockGuard>, ErrorKind>,
 ) -> Vec<Report> {
     let log = Log::default();
     let observer: Option<&dyn Observer> = if is_observed { Some(&log) } else { None };
@@ -152,7 +153,7 @@ fn write_now(
     let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     // A panic must not come to JavaScript, whose thread this is.
     let outcome = match checked.and_then(|()| task::caught(|| take_lock(&request))) {
-        Ok(_hold) => write::engine().write_now(request, observer),
+        Ok(_hold) => crate::engine::engine().write_now(request, observer),
         Err(kind) => Err(Error {
             kind,
             operation: Operation::AtomicWrite,

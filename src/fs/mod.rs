@@ -2,11 +2,11 @@
 //!
 //! Everything that holdfast does to a disk goes through [`FileSystem`]. It is used
 //! as a type parameter, so the real one ([`os::Os`]) costs nothing, and tests put
-//! [`sim::SimFs`] in its place: a disk that numbers every operation, fails any of
+//! `SimFs` (`tests/sim`) in its place: a disk that numbers every operation, fails any of
 //! them, and lists what a power cut may leave behind.
 //!
-//! Files are named by an open folder and a name in it wherever the system can do
-//! that, so that nothing that happens to the path above the folder meanwhile (a
+//! Files are named by an open directory and a name in it wherever the system can do
+//! that, so that nothing that happens to the path above the directory meanwhile (a
 //! rename, a planted symbolic link) can lead an operation elsewhere.
 
 use std::ffi::{OsStr, OsString};
@@ -14,28 +14,34 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::errno::Code;
+use crate::error::Code;
 use crate::payload::Chunk;
+pub use crate::vocabulary::FileId;
 
-pub mod os;
-pub mod sim;
+mod dir;
+mod file;
 
-/// Which file this is, whatever it is called at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId {
-    /// The device, or volume, it lives on.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u128,
-}
+pub use dir::Dir;
+pub use file::File;
+
+#[cfg(unix)]
+pub mod unix;
+#[cfg(windows)]
+pub mod windows;
+
+/// The file system of this platform; each has the same names.
+#[cfg(unix)]
+pub use unix as os;
+#[cfg(windows)]
+pub use windows as os;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
     File,
-    /// A folder.
-    Folder,
+    /// A directory.
+    Dir,
     /// A symbolic link (on Windows, a junction too).
     Link,
     /// A device, a pipe, a socket.
@@ -59,13 +65,13 @@ pub struct Metadata {
     pub gid: u32,
 }
 
-/// What a folder is opened for.
+/// What a directory is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FolderUse {
+pub enum DirUse {
     /// To name files in it.
     Names,
-    /// To name files in it and to sync it. A folder that the process may not list
-    /// is still opened; [`FileSystem::sync_folder`] then takes the longer way.
+    /// To name files in it and to sync it. A directory that the process may not list
+    /// is still opened; [`FileSystem::sync_dir`] then takes the longer way.
     NamesAndSync,
 }
 
@@ -85,11 +91,11 @@ pub struct SyncRules {
 /// Every method is one operation of the underlying system, or the nearest to it, and
 /// fails with that operation's error. `EINTR` is passed up; [`uninterrupted`]
 /// continues it.
-pub trait FileSystem: Send + Sync + 'static {
-    /// An open folder.
-    type Folder: Send + Sync;
+pub trait FileSystem: Clone + Send + Sync + 'static {
+    /// An open directory.
+    type DirHandle: Send + Sync;
     /// An open regular file.
-    type File: Send + Sync;
+    type FileHandle: Send + Sync;
 
     /// The user on whose behalf the process acts; `None` where the system has no such
     /// number.
@@ -102,75 +108,81 @@ pub trait FileSystem: Send + Sync + 'static {
         u64::MAX
     }
 
-    /// Opens the folder at `path`, symbolic links followed.
-    fn open_folder(&self, path: &Path, purpose: FolderUse) -> io::Result<Self::Folder>;
+    /// Opens the directory at `path`, symbolic links followed.
+    fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<Self::DirHandle>;
 
-    /// What is known about an open folder.
-    fn folder_metadata(&self, folder: &Self::Folder) -> io::Result<Metadata>;
+    /// What is known about an open directory.
+    fn dir_metadata(&self, dir: &Self::DirHandle) -> io::Result<Metadata>;
 
-    /// Makes the folder at `path`. Its parent must exist, and it must not.
-    fn make_folder(&self, path: &Path) -> io::Result<()>;
+    /// Makes the directory at `path`. Its parent must exist, and it must not.
+    fn make_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes the folder at `path`, which must be empty.
-    fn remove_folder(&self, path: &Path) -> io::Result<()>;
+    /// Removes the directory at `path`, which must be empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The names in a folder, in no particular order, without those for itself and its
+    /// The names in a directory, in no particular order, without those for itself and its
     /// parent.
-    fn names(&self, folder: &Self::Folder) -> io::Result<Vec<OsString>>;
+    fn names(&self, dir: &Self::DirHandle) -> io::Result<Vec<OsString>>;
 
     /// What `name` stands for. A symbolic link is not followed.
-    fn metadata(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Metadata>;
+    fn metadata(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Metadata>;
 
     /// When the content of what `name` stands for was last changed. A symbolic link is not
     /// followed.
-    fn modified(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<SystemTime>;
+    fn modified(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<SystemTime>;
 
     /// Where the symbolic link `name` points, as it is written there.
-    fn read_link(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<PathBuf>;
+    fn read_link(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<PathBuf>;
 
     /// Makes a new file and opens it for writing and reading. Fails with `EEXIST` if
     /// the name is taken by anything, a dangling symbolic link included. The umask
-    /// and the folder's default ACL apply to `mode`.
-    fn create_new(&self, folder: &Self::Folder, name: &OsStr, mode: u32) -> io::Result<Self::File>;
+    /// and the directory's default ACL apply to `mode`.
+    fn create_new(
+        &self,
+        dir: &Self::DirHandle,
+        name: &OsStr,
+        mode: u32,
+    ) -> io::Result<Self::FileHandle>;
 
     /// Opens an existing regular file for reading. A symbolic link is not followed.
-    fn open(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+    fn open(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
     /// Opens an existing regular file to lock, rename and sync it, and to write to it from its
     /// beginning where the process may; where it may not, a write fails with `EBADF` or
     /// `EACCES`. A symbolic link is not followed.
-    fn open_to_change(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+    fn open_to_change(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
     /// Opens an existing regular file for reading and for [`FileSystem::write_at`]. A
     /// symbolic link is not followed.
-    fn open_to_write(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<Self::File>;
+    fn open_to_write(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
     /// Takes the advisory lock that tells a live temp file from an orphan, without
     /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
     /// closed or the process dies. A file system without such locks answers `Ok(true)`:
     /// there the age of a temp file alone decides.
-    fn try_lock(&self, file: &Self::File) -> io::Result<bool>;
+    fn try_lock(&self, file: &Self::FileHandle) -> io::Result<bool>;
 
     /// What is known about an open file.
-    fn file_metadata(&self, file: &Self::File) -> io::Result<Metadata>;
+    fn file_metadata(&self, file: &Self::FileHandle) -> io::Result<Metadata>;
 
     /// Appends bytes at the file's position and says how many were taken.
-    fn write(&self, file: &Self::File, chunk: Chunk<'_>) -> io::Result<usize>;
+    fn write(&self, file: &Self::FileHandle, chunk: Chunk<'_>) -> io::Result<usize>;
 
     /// Writes bytes at `offset`, over what is there, and says how many were taken. The
     /// file's position stays where it is.
-    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    fn write_at(&self, file: &Self::FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
     /// Makes the file so long: what is beyond is dropped, what is missing reads as zeros.
-    fn set_size(&self, file: &Self::File, size: u64) -> io::Result<()>;
+    fn set_size(&self, file: &Self::FileHandle, size: u64) -> io::Result<()>;
 
     /// Reads bytes from `offset` and says how many there were; 0 at the end.
-    fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn read(&self, file: &Self::FileHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Gives `into`, which is new and empty, the whole content of `source` in one step, by
     /// sharing the place on the disk (a reflink). `Ok(false)`, with nothing done, where the
     /// file system cannot do that.
-    fn clone_content(&self, source: &Self::File, into: &Self::File) -> io::Result<bool>;
+    fn clone_content(&self, source: &Self::FileHandle, into: &Self::FileHandle)
+    -> io::Result<bool>;
 
     /// Appends bytes of `source`, from `offset` on and at most `most` of them, at the
     /// position of `into`, without their passing through this process, and says how many
@@ -179,110 +191,115 @@ pub trait FileSystem: Send + Sync + 'static {
     /// read.
     fn copy(
         &self,
-        source: &Self::File,
+        source: &Self::FileHandle,
         offset: u64,
-        into: &Self::File,
+        into: &Self::FileHandle,
         most: usize,
     ) -> io::Result<Option<usize>>;
 
     /// Sets owner and group; `None` leaves one as it is.
-    fn set_owner(&self, file: &Self::File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()>;
+    fn set_owner(
+        &self,
+        file: &Self::FileHandle,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<()>;
 
     /// Sets the permission bits exactly.
-    fn set_mode(&self, file: &Self::File, mode: u32) -> io::Result<()>;
+    fn set_mode(&self, file: &Self::FileHandle, mode: u32) -> io::Result<()>;
 
     /// Makes the system report the write errors that it would otherwise report only
     /// when the file is closed (network file systems, quotas), without syncing.
-    fn report_write_errors(&self, file: &Self::File) -> io::Result<()>;
+    fn report_write_errors(&self, file: &Self::FileHandle) -> io::Result<()>;
 
     /// Waits until the file's bytes and size are on the disk. After a failure the file
     /// must not be synced again: the system may have dropped what it could not write,
     /// and a second call that succeeds says nothing.
-    fn sync_file(&self, file: &Self::File) -> io::Result<()>;
+    fn sync_file(&self, file: &Self::FileHandle) -> io::Result<()>;
 
     /// Waits until the file's bytes are on the disk, with what is needed to find them there
     /// (its size), but not its times and attributes: where the bytes went over others that
     /// were on the disk already, that is a change of no metadata. After a failure as
     /// [`FileSystem::sync_file`].
-    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+    fn sync_data(&self, file: &Self::FileHandle) -> io::Result<()>;
 
     /// What is known of the file system that holds a file on `device`. Where nothing is known
     /// nothing is assumed.
-    fn sync_rules(&self, _file: &Self::File, _device: u64) -> SyncRules {
+    fn sync_rules(&self, _file: &Self::FileHandle, _device: u64) -> SyncRules {
         SyncRules::default()
     }
 
     /// Starts to bring the file's bytes to the device, and does not wait for them. Where the
     /// system cannot do that nothing is done.
-    fn begin_write_back(&self, file: &Self::File) -> io::Result<()>;
+    fn begin_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
 
     /// Waits until the file's bytes are on the device. They are not found there after a power
     /// cut unless the file's size is too, which only a sync, or where
     /// [`SyncRules::keeps_order`] that of a later change, makes sure of.
-    fn await_write_back(&self, file: &Self::File) -> io::Result<()>;
+    fn await_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Gives `file`, now called `from`, the name `to` in the same folder, in one step,
+    /// Gives `file`, now called `from`, the name `to` in the same directory, in one step,
     /// taking the place of what was called `to`.
     fn rename(
         &self,
-        folder: &Self::Folder,
-        file: &Self::File,
+        dir: &Self::DirHandle,
+        file: &Self::FileHandle,
         from: &OsStr,
         to: &OsStr,
     ) -> io::Result<()>;
 
-    /// Gives `file`, now called `from`, the name `to` in the same folder, and fails with
+    /// Gives `file`, now called `from`, the name `to` in the same directory, and fails with
     /// `EEXIST` if that is taken by anything. Where the system cannot do it in one step, the
     /// file has both names for a moment, and keeps both if the process or the system dies in
     /// it, or if the old one cannot be taken away.
     fn rename_new(
         &self,
-        folder: &Self::Folder,
-        file: &Self::File,
+        dir: &Self::DirHandle,
+        file: &Self::FileHandle,
         from: &OsStr,
         to: &OsStr,
     ) -> io::Result<()>;
 
-    /// Waits until the names in the folder are on the disk. `file`, any open file of
-    /// that folder, serves where the folder itself cannot be synced because the
+    /// Waits until the names in the directory are on the disk. `file`, any open file of
+    /// that directory, serves where the directory itself cannot be synced because the
     /// process may not list it.
-    fn sync_folder(&self, folder: &Self::Folder, file: Option<&Self::File>) -> io::Result<()>;
+    fn sync_dir(&self, dir: &Self::DirHandle, file: Option<&Self::FileHandle>) -> io::Result<()>;
 
-    /// Waits until all of the file system that holds the folder is on the disk: the way to
-    /// make names durable in a folder that the process may not list, by another one there.
-    fn sync_file_system(&self, folder: &Self::Folder) -> io::Result<()>;
+    /// Waits until all of the file system that holds the directory is on the disk: the way to
+    /// make names durable in a directory that the process may not list, by another one there.
+    fn sync_file_system(&self, dir: &Self::DirHandle) -> io::Result<()>;
 
     /// The same for the file system that holds an open file. Where
     /// [`SyncRules::syncs_whole`], a failure to write anything that was changed since the
     /// file was opened is reported.
-    fn sync_file_system_of(&self, file: &Self::File) -> io::Result<()>;
+    fn sync_file_system_of(&self, file: &Self::FileHandle) -> io::Result<()>;
 
     /// Removes a file's name.
-    fn remove(&self, folder: &Self::Folder, name: &OsStr) -> io::Result<()>;
+    fn remove(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<()>;
 
-    // ── Folders that serve as locks ───────────────────────────────────────────────────
+    // ── Directories that serve as locks ───────────────────────────────────────────────────
 
-    /// Whether a folder is gone at once when it is removed, though somebody has it open. On
+    /// Whether a directory is gone at once when it is removed, though somebody has it open. On
     /// Windows it may stay until it is closed.
-    fn removes_open_folders(&self) -> bool {
+    fn removes_open_dirs(&self) -> bool {
         cfg!(unix)
     }
 
-    /// When an open folder was last changed, or was set to have been.
-    fn folder_modified(&self, folder: &Self::Folder) -> io::Result<SystemTime>;
+    /// When an open directory was last changed, or was set to have been.
+    fn dir_modified(&self, dir: &Self::DirHandle) -> io::Result<SystemTime>;
 
-    /// Sets when an open folder was last changed, as exactly as the file system counts time.
-    fn set_folder_modified(&self, folder: &Self::Folder, time: SystemTime) -> io::Result<()>;
+    /// Sets when an open directory was last changed, as exactly as the file system counts time.
+    fn set_dir_modified(&self, dir: &Self::DirHandle, time: SystemTime) -> io::Result<()>;
 
-    /// Takes the advisory lock of an open folder, without waiting. `Ok(false)` when somebody
-    /// else holds it. It is freed when the folder is closed or the process dies. Where there
-    /// are no such locks, or none for a folder opened to name files only, it answers
+    /// Takes the advisory lock of an open directory, without waiting. `Ok(false)` when somebody
+    /// else holds it. It is freed when the directory is closed or the process dies. Where there
+    /// are no such locks, or none for a directory opened to name files only, it answers
     /// `Ok(true)`.
-    fn try_lock_folder(&self, folder: &Self::Folder) -> io::Result<bool>;
+    fn try_lock_dir(&self, dir: &Self::DirHandle) -> io::Result<bool>;
 
-    /// Lets two things in a folder change names with each other, in one step. `Ok(false)`,
+    /// Lets two things in a directory change names with each other, in one step. `Ok(false)`,
     /// with nothing done, where the system cannot do that.
-    fn exchange(&self, folder: &Self::Folder, one: &OsStr, other: &OsStr) -> io::Result<bool>;
+    fn exchange(&self, dir: &Self::DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool>;
 }
 
 /// How often an operation that keeps answering `EINTR` is continued before its error

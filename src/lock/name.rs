@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::temp::shorten;
+use crate::temp_name::shorten;
 
 /// The longest name that file systems take, in bytes.
 const LONGEST_NAME: usize = 255;

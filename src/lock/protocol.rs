@@ -21,7 +21,7 @@
 //! Nothing here does a system call: these are state machines that say what to do next, so that
 //! a test can run them, as they are, through every order of events.
 
-use super::Kind;
+use crate::vocabulary::LockKind;
 
 /// One of the locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,9 +45,9 @@ pub const LAST_PLACE: u64 = 1 << 48;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Lock this if it is free. The answer says whether it was.
-    Try(Part, Kind),
+    Try(Part, LockKind),
     /// Lock this, however long it takes.
-    Lock(Part, Kind),
+    Lock(Part, LockKind),
     /// Unlock this.
     Unlock(Part),
     /// Look for a place between these two, both included, that somebody else has. The answer
@@ -71,7 +71,7 @@ pub enum Answer {
 /// Asking for the lock without waiting.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
-    kind: Kind,
+    kind: LockKind,
     has_line: bool,
     at: AttemptAt,
 }
@@ -90,14 +90,14 @@ enum AttemptAt {
 
 impl Attempt {
     /// For this; where there is a line, not past those who stand in it.
-    pub fn new(kind: Kind, has_line: bool) -> Attempt {
+    pub fn new(kind: LockKind, has_line: bool) -> Attempt {
         Attempt { kind, has_line, at: AttemptAt::Begin }
     }
 
     /// For writing, by a process that has had its turn and goes on for a while, before those who
     /// wait: the first of them has the gate.
     pub fn again() -> Attempt {
-        Attempt { kind: Kind::Write, has_line: false, at: AttemptAt::Again }
+        Attempt { kind: LockKind::Write, has_line: false, at: AttemptAt::Again }
     }
 
     /// What to do next, after this answer to the step before.
@@ -147,7 +147,7 @@ impl Doorway {
     fn next(&mut self, answer: Answer) -> Result<Option<u64>, Step> {
         match answer {
             Answer::Locked(true) => return Ok(Some(self.free)),
-            Answer::Found(None) => return Err(Step::Try(Part::Place(self.free), Kind::Write)),
+            Answer::Found(None) => return Err(Step::Try(Part::Place(self.free), LockKind::Write)),
             Answer::Found(Some(place)) => self.pass(place),
             Answer::Locked(false) => self.pass(self.free),
             Answer::Nothing => {}
@@ -167,7 +167,7 @@ impl Doorway {
 /// something ([`Step::Lock`]), has not begun or is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wait {
-    kind: Kind,
+    kind: LockKind,
     has_line: bool,
     is_wanted: bool,
     /// Where it stands in the line.
@@ -204,12 +204,12 @@ enum WaitAt {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Return {
     doorway: Option<Doorway>,
-    gate: Option<Kind>,
+    gate: Option<LockKind>,
 }
 
 impl Wait {
     /// For this, in the line if there is one.
-    pub fn new(kind: Kind, has_line: bool) -> Wait {
+    pub fn new(kind: LockKind, has_line: bool) -> Wait {
         Wait {
             kind,
             has_line,
@@ -223,7 +223,7 @@ impl Wait {
     }
 
     /// What it waits for.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> LockKind {
         self.kind
     }
 
@@ -330,8 +330,8 @@ impl Wait {
 
     /// Which lock of the gate somebody takes who has to wait. Without a line readers have to
     /// stand in each other's way there, or those that keep arriving leave no gap for a writer.
-    fn gate_kind(&self) -> Kind {
-        if self.has_line { self.kind } else { Kind::Write }
+    fn gate_kind(&self) -> LockKind {
+        if self.has_line { self.kind } else { LockKind::Write }
     }
 
     fn enter(&mut self, mut doorway: Doorway, answer: Answer) -> Step {
@@ -352,7 +352,7 @@ impl Wait {
 
     fn wait_behind(&mut self, place: u64) -> Step {
         self.at = WaitAt::Behind(place);
-        Step::Lock(Part::Place(place), Kind::Read)
+        Step::Lock(Part::Place(place), LockKind::Read)
     }
 
     fn look(&mut self, from: u64, last: Option<u64>) -> Step {
@@ -402,7 +402,7 @@ impl Wait {
         }
         // A writer keeps its place for as long as it has main, so that the next in the line wakes
         // up once, when there is something to be had, and not twice. Readers let others pass.
-        let keeps_place = with_main && self.kind == Kind::Write;
+        let keeps_place = with_main && self.kind == LockKind::Write;
         if !keeps_place && let Some(place) = self.place.take() {
             return Step::Unlock(Part::Place(place));
         }

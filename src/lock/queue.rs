@@ -1,12 +1,12 @@
 //! Who gets a lock next in this process.
 //!
 //! There is one [`Queue`] for each lock that somebody in this process holds or wants. It does
-//! what [`Turns`] decides: the waiter at its head asks the kernel, first without waiting. When
+//! what [`Scheduler`] decides: the waiter at its head asks the kernel, first without waiting. When
 //! another process has the lock, one thread waits for it in the kernel, on behalf of whoever is
 //! at the head when it arrives. Waiters that give up just stop waiting: the thread stands in
 //! nobody's way, and a lock that arrives for nobody is given back at once.
 //!
-//! For a short time ([`Stint`]) the lock passes between the calls of this process before other
+//! For a short time ([`TimeSlice`]) the lock passes between the calls of this process before other
 //! processes have their turn; after that it asks the kernel anew, so that a process with many
 //! calls does not keep others out.
 
@@ -18,26 +18,28 @@ use std::sync::OnceLock;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
+use super::deferred_wake_ups::DeferredWakeUps;
 use super::kernel::{self, KernelLock, KernelWait, LockFile};
-use super::place::Place;
-use super::settling::Settling;
-use super::stint::Stint;
-use super::turns::{Fit, Next, Turns};
-use super::{Hold, Holder, Key, Kind, Waiter, threads};
+use super::lock_path::Place;
+use super::scheduler::{Fit, Next, Scheduler};
+use super::time_slice::TimeSlice;
+use super::{FileKey, LockGuard, LockKind, Waiter};
+use crate::error::Holder;
 use crate::error::{Contention, ErrorKind, Failure};
-use crate::fs::os::Folder;
+use crate::fs::os::DirHandle;
 #[cfg(target_os = "linux")]
-use crate::fs::os::remembered::locks_in_memory;
-use crate::io::pool;
+use crate::fs::os::cached_lookup::locks_in_memory;
 use crate::mutex::guard;
+use crate::threads::pool;
+use crate::threads::wait_threads;
 
 /// The locks that somebody in this process holds or wants.
-static QUEUES: LazyLock<Mutex<HashMap<Key, Arc<Queue>>>> = LazyLock::new(Mutex::default);
+static QUEUES: LazyLock<Mutex<HashMap<FileKey, Arc<Queue>>>> = LazyLock::new(Mutex::default);
 
 /// Those who hold or want one lock.
 pub(super) struct Queue {
-    key: Key,
-    folder: Folder,
+    key: FileKey,
+    dir: DirHandle,
     name: OsString,
     path: PathBuf,
     #[cfg(target_os = "linux")]
@@ -46,12 +48,12 @@ pub(super) struct Queue {
 }
 
 struct State {
-    turns: Turns<Arc<Waiter>>,
+    scheduler: Scheduler<Arc<Waiter>>,
     /// The waits in the kernel, by their numbers.
     waits: Vec<(u64, Arc<KernelWait>)>,
     last_wait: u64,
-    /// The last stint of this process, if that is what it had the lock for.
-    stint: Option<Stint>,
+    /// The last time_slice of this process, if that is what it had the lock for.
+    time_slice: Option<TimeSlice>,
     /// What the kernel has given last, as long as somebody has it, and when.
     kernel: Weak<KernelLock>,
     since: SystemTime,
@@ -93,18 +95,18 @@ impl Queue {
         }
         for waiter in waiters {
             let _ = waiter.queue.set(Arc::downgrade(self));
-            state.turns.insert(Arc::clone(waiter));
+            state.scheduler.insert(Arc::clone(waiter));
         }
         true
     }
 
     fn new(place: Place) -> Arc<Queue> {
-        let Place { folder, key, name, path, .. } = place;
+        let Place { dir, key, name, path, .. } = place;
         let state = State {
-            turns: Turns::default(),
+            scheduler: Scheduler::default(),
             waits: Vec::new(),
             last_wait: 0,
-            stint: None,
+            time_slice: None,
             kernel: Weak::new(),
             since: SystemTime::now(),
             is_warm: false,
@@ -113,7 +115,7 @@ impl Queue {
         };
         Arc::new(Queue {
             key,
-            folder,
+            dir,
             name,
             path,
             #[cfg(target_os = "linux")]
@@ -123,7 +125,7 @@ impl Queue {
     }
 
     /// Which lock it is.
-    pub(super) fn key(&self) -> &Key {
+    pub(super) fn key(&self) -> &FileKey {
         &self.key
     }
 
@@ -136,12 +138,12 @@ impl Queue {
         let mut refused = Vec::new();
         loop {
             let mut state = self.lock();
-            let next = state.turns.next(&mut refused);
+            let next = state.scheduler.next(&mut refused);
             if let Next::StandAside(number) = next {
                 state.wait(number).iter().for_each(|wait| wait.stand_aside());
             }
             let (last, mut opened) = match next {
-                Next::Ask(_) => (state.stint, state.opened.take()),
+                Next::Ask(_) => (state.time_slice, state.opened.take()),
                 _ => (None, None),
             };
             drop(state);
@@ -151,8 +153,8 @@ impl Queue {
                 Next::Retire => return self.retire(),
                 Next::StandAside(_) => {}
                 Next::Ask(kind) => {
-                    let (folder, name) = (&self.folder, &self.name);
-                    let taken = KernelLock::try_acquire(folder, name, kind, last, &mut opened);
+                    let (dir, name) = (&self.dir, &self.name);
+                    let taken = KernelLock::try_acquire(dir, name, kind, last, &mut opened);
                     drop(opened);
                     match taken {
                         Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
@@ -165,28 +167,28 @@ impl Queue {
     }
 
     /// Takes back what one hold had: the lock itself from the last of those who shared it.
-    pub(super) fn given_back(self: &Arc<Queue>, last: Option<KernelLock>, kind: Kind) {
-        if Settling::is_under_way() {
+    pub(super) fn given_back(self: &Arc<Queue>, last: Option<KernelLock>, kind: LockKind) {
+        if DeferredWakeUps::is_under_way() {
             // Given back by the very reply that brought it. What comes next is seen to after
             // that, and not inside it: there may be thousands who do the same.
             drop(last);
-            self.lock().turns.released(kind);
-            return Settling::then_pump(self);
+            self.lock().scheduler.released(kind);
+            return DeferredWakeUps::then_pump(self);
         }
         let Some(kernel) = last else {
-            self.lock().turns.released(kind);
+            self.lock().scheduler.released(kind);
             return self.pump();
         };
-        let stint = (kind == Kind::Write).then_some(kernel.stint());
+        let time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
         // Nobody waits for the system under the mutex.
-        let may_pass_on = stint.is_some_and(Stint::goes_on)
-            && self.lock().turns.goes_on_after(kind)
-            && kernel.is_called(&self.folder, &self.name);
+        let may_pass_on = time_slice.is_some_and(TimeSlice::goes_on)
+            && self.lock().scheduler.goes_on_after(kind)
+            && kernel.is_called(&self.dir, &self.name);
         let mut state = self.lock();
-        state.stint = stint;
-        if state.turns.goes_on_after(kind) {
+        state.time_slice = time_slice;
+        if state.scheduler.goes_on_after(kind) {
             if may_pass_on {
-                state.turns.released(kind);
+                state.scheduler.released(kind);
                 self.arrived(state, kernel, kind);
                 return self.pump();
             }
@@ -197,7 +199,7 @@ impl Queue {
         let opened = kernel.give_back();
         let mut state = self.lock();
         let unneeded = state.keep_open(opened);
-        state.turns.released(kind);
+        state.scheduler.released(kind);
         drop(state);
         drop(unneeded);
         self.pump();
@@ -208,17 +210,17 @@ impl Queue {
     pub(super) fn give_back_at_once(
         &self,
         last: Option<KernelLock>,
-        kind: Kind,
+        kind: LockKind,
     ) -> Result<(), Option<KernelLock>> {
         let Ok(mut state) = self.state.try_lock() else { return Err(last) };
-        let is_unwanted = state.is_warm && state.turns.is_unwanted();
+        let is_unwanted = state.is_warm && state.scheduler.is_unwanted();
         let may_wait = last.as_ref().is_some_and(|kernel| !kernel.is_given_back_at_once());
-        if !is_unwanted || may_wait || Settling::is_under_way() {
+        if !is_unwanted || may_wait || DeferredWakeUps::is_under_way() {
             return Err(last);
         }
-        state.turns.released(kind);
+        state.scheduler.released(kind);
         let Some(kernel) = last else { return Ok(()) };
-        state.stint = (kind == Kind::Write).then_some(kernel.stint());
+        state.time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
         let opened = kernel.give_back();
         let unneeded = state.keep_open(opened);
         drop(state);
@@ -235,11 +237,11 @@ impl Queue {
         self: &Arc<Queue>,
         mut state: MutexGuard<'_, State>,
         kernel: KernelLock,
-        released: Kind,
+        released: LockKind,
     ) {
-        state.turns.released(released);
+        state.scheduler.released(released);
         let mut refused = Vec::new();
-        let Next::Ask(kind) = state.turns.next(&mut refused) else {
+        let Next::Ask(kind) = state.scheduler.next(&mut refused) else {
             drop(state);
             drop(kernel);
             self.refuse(&mut refused);
@@ -252,9 +254,9 @@ impl Queue {
             return self.pump();
         }
         drop(state);
-        let begun = KernelWait::begin(&self.folder, &self.name, kind);
+        let begun = KernelWait::begin(&self.dir, &self.name, kind);
         drop(kernel);
-        let passed = begun.and_then(|wait| Ok((wait.pass(&self.folder, &self.name)?, wait)));
+        let passed = begun.and_then(|wait| Ok((wait.pass(&self.dir, &self.name)?, wait)));
         match passed {
             Ok((Some(lock), _)) => self.arrived(self.lock(), lock, kind),
             Ok((None, wait)) => self.not_now(self.lock(), Some(wait)),
@@ -267,10 +269,10 @@ impl Queue {
     /// head, with a wait that has begun if there is one.
     fn not_now(self: &Arc<Queue>, mut state: MutexGuard<'_, State>, begun: Option<KernelWait>) {
         let mut refused = Vec::new();
-        if let Some(kind) = state.turns.not_now(&mut refused) {
+        if let Some(kind) = state.scheduler.not_now(&mut refused) {
             match self.wait_in_kernel(&mut state, kind, begun) {
                 Ok(number) => {
-                    state.turns.wait(number, kind);
+                    state.scheduler.wait(number, kind);
                     drop(state);
                 }
                 Err(failure) => self.failed(state, failure),
@@ -286,7 +288,7 @@ impl Queue {
     fn wait_in_kernel(
         self: &Arc<Queue>,
         state: &mut State,
-        kind: Kind,
+        kind: LockKind,
         begun: Option<KernelWait>,
     ) -> Result<u64, Failure> {
         let wait = match begun {
@@ -298,15 +300,15 @@ impl Queue {
                     }
                 }
                 // It has its place in the line before its thread is awake.
-                KernelWait::begin(&self.folder, &self.name, kind)?
+                KernelWait::begin(&self.dir, &self.name, kind)?
             }
         };
         let wait = Arc::new(wait);
         state.last_wait += 1;
         let number = state.last_wait;
         let (queue, own) = (Arc::clone(self), Arc::clone(&wait));
-        threads::run(Box::new(move || {
-            let outcome = own.wait(&queue.folder, &queue.name);
+        wait_threads::run(Box::new(move || {
+            let outcome = own.wait(&queue.dir, &queue.name);
             queue.waited(number, outcome, own.kind());
             queue.pump();
         }))
@@ -320,11 +322,11 @@ impl Queue {
         self: &Arc<Queue>,
         number: u64,
         outcome: Result<Option<KernelLock>, Failure>,
-        kind: Kind,
+        kind: LockKind,
     ) {
         let mut state = self.lock();
         state.waits.retain(|(other, _)| *other != number);
-        let is_wanted = state.turns.waited(number);
+        let is_wanted = state.scheduler.waited(number);
         match outcome {
             Ok(Some(lock)) if is_wanted => self.arrived(state, lock, kind),
             Err(failure) if is_wanted => self.failed(state, failure),
@@ -342,9 +344,9 @@ impl Queue {
         self: &Arc<Queue>,
         mut state: MutexGuard<'_, State>,
         mut kernel: KernelLock,
-        kind: Kind,
+        kind: LockKind,
     ) {
-        let fit = state.turns.fits(kind);
+        let fit = state.scheduler.fits(kind);
         if fit == Fit::Nobody {
             drop(state);
             return drop(kernel);
@@ -355,17 +357,17 @@ impl Queue {
             self.failed(state, failure);
             return drop(kernel);
         }
-        let served = state.turns.grant();
+        let served = state.scheduler.grant();
         let kernel = Arc::new(kernel);
         state.has_now(&kernel);
         drop(state);
-        let holds: Vec<Hold> = served
+        let holds: Vec<LockGuard> = served
             .iter()
-            .map(|waiter| Hold::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind))
+            .map(|waiter| LockGuard::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind))
             .collect();
         // From here on the lock is theirs alone: it is free when they have dropped it.
         drop(kernel);
-        let settling = Settling::begin();
+        let settling = DeferredWakeUps::begin();
         for (waiter, hold) in served.into_iter().zip(holds) {
             waiter.settle(Ok(hold));
         }
@@ -373,7 +375,7 @@ impl Queue {
     }
 
     fn failed(&self, mut state: MutexGuard<'_, State>, failure: Failure) {
-        let head = state.turns.failed();
+        let head = state.scheduler.failed();
         drop(state);
         if let Some(head) = head {
             head.settle(Err(failure.on(&self.path).into()));
@@ -398,13 +400,13 @@ impl Queue {
 
     fn contention(&self, waited: Option<Duration>, looks: u32) -> Contention {
         let state = self.lock();
-        let (in_this_process, since) = (state.turns.is_held(), state.since);
-        let is_own = state.turns.has_writer();
+        let (in_this_process, since) = (state.scheduler.is_held(), state.since);
+        let is_own = state.scheduler.has_writer();
         drop(state);
         let holder = match is_own {
             true => Some(Holder::this_process(since)),
             // For the message only: if it cannot be told, it is not told.
-            false => kernel::inspect(&self.folder, &self.name, Kind::Write, looks)
+            false => kernel::inspect(&self.dir, &self.name, LockKind::Write, looks)
                 .ok()
                 .flatten()
                 .flatten(),
@@ -415,7 +417,7 @@ impl Queue {
     /// Is forgotten when nobody holds or wants the lock any more.
     fn retire(self: &Arc<Queue>) {
         let mut state = self.lock();
-        if state.turns.is_idle() && !state.is_warm {
+        if state.scheduler.is_idle() && !state.is_warm {
             state.is_retired = true;
             drop(state);
             self.forget();
@@ -435,7 +437,7 @@ impl Queue {
 impl Queue {
     /// Whether its file system decides about locks in memory.
     pub(super) fn is_decided_in_memory(&self) -> bool {
-        *self.is_in_memory.get_or_init(|| locks_in_memory(self.folder.descriptor()))
+        *self.is_in_memory.get_or_init(|| locks_in_memory(self.dir.descriptor()))
     }
 
     /// Stays for a while, for those who come back soon.
@@ -457,33 +459,33 @@ impl Queue {
     /// readers, for reading) and it then `is_right`.
     pub(super) fn take_at_once(
         self: &Arc<Queue>,
-        kind: Kind,
+        kind: LockKind,
         is_right: impl FnOnce() -> bool,
-    ) -> Option<Hold> {
+    ) -> Option<LockGuard> {
         let mut state = self.state.try_lock().ok()?;
-        if !state.is_warm || state.is_retired || !state.turns.is_unwanted() {
+        if !state.is_warm || state.is_retired || !state.scheduler.is_unwanted() {
             return None;
         }
-        let kernel = match state.turns.is_held() {
-            true if kind == Kind::Write || state.turns.has_writer() => return None,
+        let kernel = match state.scheduler.is_held() {
+            true if kind == LockKind::Write || state.scheduler.has_writer() => return None,
             true => self.share_at_once(&state, is_right)?,
             false => self.ask_at_once(&mut state, kind, is_right)?,
         };
-        state.turns.take(kind);
+        state.scheduler.take(kind);
         drop(state);
         kernel.leave_note_soon();
-        Some(Hold::new(Arc::clone(self), kernel, kind))
+        Some(LockGuard::new(Arc::clone(self), kernel, kind))
     }
 
     fn ask_at_once(
         &self,
         state: &mut State,
-        kind: Kind,
+        kind: LockKind,
         is_right: impl FnOnce() -> bool,
     ) -> Option<Arc<KernelLock>> {
         let file = state.opened.take()?;
-        let (folder, name) = (&self.folder, &self.name);
-        let taken = KernelLock::try_at_once(&file, folder, name, kind, state.stint, is_right);
+        let (dir, name) = (&self.dir, &self.name);
+        let taken = KernelLock::try_at_once(&file, dir, name, kind, state.time_slice, is_right);
         let Some(kernel) = taken.ok()? else {
             state.opened = Some(file);
             return None;
@@ -500,7 +502,7 @@ impl Queue {
         is_right: impl FnOnce() -> bool,
     ) -> Option<Arc<KernelLock>> {
         let kernel = state.kernel.upgrade()?;
-        (kernel.may_be_shared(&self.folder, &self.name) && is_right()).then_some(kernel)
+        (kernel.may_be_shared(&self.dir, &self.name) && is_right()).then_some(kernel)
     }
 }
 

@@ -5,24 +5,24 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::queue::Queue;
-use super::turns::Waits;
-use super::{Before, Hold, Key, Kind, Request};
+use super::scheduler::Waits;
+use super::{Before, FileKey, LockGuard, LockKind, Request};
 use crate::error::ErrorKind;
-use crate::io::Pool;
 use crate::metrics::LockCall;
 use crate::mutex::guard;
+use crate::threads::Pool;
 
 /// Takes the outcome: the lock, or why there is none.
-pub type Reply = Box<dyn FnOnce(Result<Hold, ErrorKind>) + Send>;
+pub type Reply = Box<dyn FnOnce(Result<LockGuard, ErrorKind>) + Send>;
 
 /// Somebody who waits for a lock.
 pub struct Waiter {
-    pub(super) kind: Kind,
+    pub(super) kind: LockKind,
     pub(super) timeout: Option<Duration>,
     since: Instant,
     /// The order of calls, in which waiters are served.
     number: u64,
-    pub(super) inside: Vec<Key>,
+    pub(super) inside: Vec<FileKey>,
     pub(super) before: Mutex<Option<Before>>,
     /// Taken by whoever settles the wait, so that this happens once.
     reply: Mutex<Option<Reply>>,
@@ -32,7 +32,7 @@ pub struct Waiter {
 }
 
 impl Waits for Arc<Waiter> {
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> LockKind {
         self.kind
     }
 
@@ -81,7 +81,7 @@ impl Waiter {
         }
     }
 
-    pub(super) fn settle(&self, outcome: Result<Hold, ErrorKind>) {
+    pub(super) fn settle(&self, outcome: Result<LockGuard, ErrorKind>) {
         let reply = guard(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
         if let Some(reply) = reply {

@@ -1,7 +1,7 @@
 //! What is counted of backups.
 
 use super::counter::{Counter, Failures};
-use super::figures::Figures;
+use super::snapshot::Snapshot;
 use crate::error::{ErrorKind, Operation};
 
 /// Backups.
@@ -28,7 +28,7 @@ impl Backups {
         }
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.count("backups.created", &self.created);
         figures.count("backups.restored", &self.restored);
         figures.failures("backups.failed", &self.failures);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::Reading;
+use super::ReadMode;
 use crate::mutex::guard;
 
 /// How many files are remembered.
@@ -67,10 +67,10 @@ impl Contention {
     }
 
     /// Those with the most waits first.
-    pub(super) fn read(&self, reading: Reading) -> Vec<Place> {
+    pub(super) fn read(&self, reading: ReadMode) -> Vec<Place> {
         let places = match reading {
-            Reading::Keep => self.lock().clone(),
-            Reading::Take => std::mem::take(&mut *self.lock()),
+            ReadMode::Keep => self.lock().clone(),
+            ReadMode::Reset => std::mem::take(&mut *self.lock()),
         };
         let place = |(path, Waits { count, uncertainty, waited })| Place {
             path,
@@ -107,7 +107,7 @@ mod tests {
                 contention.record(&path(number), Duration::from_millis(2));
             }
         }
-        let places = contention.read(Reading::Take);
+        let places = contention.read(ReadMode::Reset);
         assert_eq!(places.len(), MOST);
         for (index, place) in places.iter().enumerate() {
             let number = MOST - 1 - index;
@@ -117,7 +117,7 @@ mod tests {
             );
             assert_eq!(place.waited, Duration::from_millis(2) * (number as u32 + 1));
         }
-        assert_eq!(contention.read(Reading::Keep), [], "reset");
+        assert_eq!(contention.read(ReadMode::Keep), [], "reset");
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
                 all += 1;
             }
         }
-        let places = contention.read(Reading::Keep);
+        let places = contention.read(ReadMode::Keep);
         assert_eq!(places.len(), MOST);
         for place in &places {
             let exact = counts[&place.path];

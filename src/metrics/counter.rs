@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::figures::Reading;
+use super::snapshot::ReadMode;
 use crate::mutex::guard;
 
 /// A number that grows.
@@ -20,7 +20,7 @@ impl Counter {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, reading: Reading) -> u64 {
+    pub(super) fn read(&self, reading: ReadMode) -> u64 {
         reading.number(&self.0)
     }
 }
@@ -44,10 +44,10 @@ impl Failures {
         *self.lock().entry(code).or_default() += 1;
     }
 
-    pub(super) fn read(&self, reading: Reading) -> BTreeMap<&'static str, u64> {
+    pub(super) fn read(&self, reading: ReadMode) -> BTreeMap<&'static str, u64> {
         match reading {
-            Reading::Keep => self.lock().clone(),
-            Reading::Take => std::mem::take(&mut *self.lock()),
+            ReadMode::Keep => self.lock().clone(),
+            ReadMode::Reset => std::mem::take(&mut *self.lock()),
         }
     }
 }
@@ -77,8 +77,8 @@ mod tests {
         });
         let expected =
             BTreeMap::from(["EACCES", "EDQUOT", "EIO", "ENOSPC"].map(|name| (name, 8000)));
-        assert_eq!(failures.read(Reading::Take), expected);
-        assert_eq!(failures.read(Reading::Keep), BTreeMap::new());
+        assert_eq!(failures.read(ReadMode::Reset), expected);
+        assert_eq!(failures.read(ReadMode::Keep), BTreeMap::new());
     }
 
     #[test]
@@ -98,8 +98,8 @@ mod tests {
             }
             begin.wait();
             for _ in 0..200 {
-                counted += counter.read(Reading::Take);
-                let summary = histogram.read(Reading::Take);
+                counted += counter.read(ReadMode::Reset);
+                let summary = histogram.read(ReadMode::Reset);
                 recorded += summary.count;
                 if summary.count > 0 {
                     // Of what is being recorded just then only the bucket may be known.
@@ -119,8 +119,8 @@ mod tests {
                 }
             }
         });
-        counted += counter.read(Reading::Take);
-        recorded += histogram.read(Reading::Take).count;
+        counted += counter.read(ReadMode::Reset);
+        recorded += histogram.read(ReadMode::Reset).count;
         assert_eq!((counted, recorded), (4 * 20_000 * 3, 4 * 20_000));
     }
 }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Reading;
+use super::ReadMode;
 
 /// Into how many buckets a power of two is cut.
 const PARTS: usize = 1 << PARTS_LOG;
@@ -80,7 +80,7 @@ impl Histogram {
 
     // One of it is enough: it is not called where time matters.
     #[inline(never)]
-    pub(super) fn read(&self, reading: Reading) -> Summary {
+    pub(super) fn read(&self, reading: ReadMode) -> Summary {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| reading.number(bucket)).collect();
         let sum = reading.number(&self.sum);
         let least = u64::MAX - reading.number(&self.least);
@@ -162,7 +162,7 @@ mod tests {
     fn summary(values: &[u64]) -> Summary {
         let histogram = Histogram::new();
         values.iter().for_each(|value| histogram.record(Duration::from_nanos(*value)));
-        histogram.read(Reading::Keep)
+        histogram.read(ReadMode::Keep)
     }
 
     #[test]
@@ -236,12 +236,12 @@ mod tests {
     #[test]
     fn nothing_recorded_is_all_zero_before_and_after_a_reset() {
         let histogram = Histogram::new();
-        assert_eq!(histogram.read(Reading::Take), Summary::default());
+        assert_eq!(histogram.read(ReadMode::Reset), Summary::default());
         histogram.record(Duration::from_nanos(9));
-        assert_eq!(histogram.read(Reading::Keep).count, 1);
-        assert_eq!(histogram.read(Reading::Take).min, 9.0);
-        assert_eq!(histogram.read(Reading::Keep), Summary::default());
+        assert_eq!(histogram.read(ReadMode::Keep).count, 1);
+        assert_eq!(histogram.read(ReadMode::Reset).min, 9.0);
+        assert_eq!(histogram.read(ReadMode::Keep), Summary::default());
         histogram.record(Duration::from_nanos(70));
-        assert_eq!(histogram.read(Reading::Keep).min, 70.0, "the shortest since then");
+        assert_eq!(histogram.read(ReadMode::Keep).min, 70.0, "the shortest since then");
     }
 }

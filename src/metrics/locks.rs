@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::METRICS;
 use super::contention::Contention;
 use super::counter::{Counter, Failures};
-use super::figures::Figures;
 use super::histogram::Histogram;
+use super::snapshot::Snapshot;
 use crate::error::ErrorKind;
-use crate::lock::Kind;
+use crate::lock::LockKind;
 
 /// Locks, whoever asks for them: calls for a lock, and all that work under one that they take
 /// themselves.
@@ -47,7 +47,7 @@ impl Locks {
         }
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.durations("locks.wait.read", &self.read_waits, Some("locks.acquired.read"));
         figures.durations("locks.wait.write", &self.write_waits, Some("locks.acquired.write"));
         figures.durations("locks.hold.read", &self.read_holds, None);
@@ -59,17 +59,17 @@ impl Locks {
         figures.contention = self.contention.read(figures.reading);
     }
 
-    fn waits(&self, kind: Kind) -> &Histogram {
+    fn waits(&self, kind: LockKind) -> &Histogram {
         match kind {
-            Kind::Read => &self.read_waits,
-            Kind::Write => &self.write_waits,
+            LockKind::Read => &self.read_waits,
+            LockKind::Write => &self.write_waits,
         }
     }
 
-    fn holds(&self, kind: Kind) -> &Histogram {
+    fn holds(&self, kind: LockKind) -> &Histogram {
         match kind {
-            Kind::Read => &self.read_holds,
-            Kind::Write => &self.write_holds,
+            LockKind::Read => &self.read_holds,
+            LockKind::Write => &self.write_holds,
         }
     }
 }
@@ -77,14 +77,14 @@ impl Locks {
 /// One call that asks for a lock.
 pub struct LockCall {
     path: PathBuf,
-    kind: Kind,
+    kind: LockKind,
     begun: Instant,
     has_waited: AtomicBool,
 }
 
 impl LockCall {
     /// It is made now, for the lock of this file.
-    pub fn new(path: PathBuf, kind: Kind) -> LockCall {
+    pub fn new(path: PathBuf, kind: LockKind) -> LockCall {
         LockCall { path, kind, begun: Instant::now(), has_waited: AtomicBool::new(false) }
     }
 
@@ -115,19 +115,19 @@ impl LockCall {
 }
 
 /// A call has got the lock at once.
-pub fn lock_taken_at_once(kind: Kind, begun: Instant) {
+pub fn lock_taken_at_once(kind: LockKind, begun: Instant) {
     METRICS.locks.waits(kind).record(begun.elapsed());
 }
 
 /// A lock that is held, from when it is made until it is dropped.
 pub struct LockHeld {
-    kind: Kind,
+    kind: LockKind,
     since: Instant,
 }
 
 impl LockHeld {
     /// It is held from now on.
-    pub fn new(kind: Kind) -> LockHeld {
+    pub fn new(kind: LockKind) -> LockHeld {
         LockHeld { kind, since: Instant::now() }
     }
 }

@@ -15,9 +15,9 @@
 mod backups;
 pub mod contention;
 mod counter;
-mod figures;
 pub mod histogram;
 mod locks;
+mod snapshot;
 mod syncs;
 mod transactions;
 mod updates;
@@ -26,8 +26,8 @@ mod writes;
 
 pub use backups::Backups;
 pub use counter::{Counter, Failures};
-pub use figures::{Figures, Reading};
 pub use locks::{LockCall, LockHeld, Locks, lock_taken_at_once};
+pub use snapshot::{ReadMode, Snapshot};
 pub use syncs::Syncs;
 pub use transactions::Transactions;
 pub use updates::Updates;
@@ -80,8 +80,8 @@ impl Metrics {
     }
 
     /// All that there is to tell.
-    pub fn read(&self, reading: Reading) -> Figures {
-        let mut figures = Figures::new(reading);
+    pub fn read(&self, reading: ReadMode) -> Snapshot {
+        let mut figures = Snapshot::new(reading);
         self.writes.tell(&mut figures);
         self.syncs.tell(&mut figures);
         self.updates.tell(&mut figures);

@@ -4,13 +4,13 @@ use std::io;
 use std::time::Instant;
 
 use super::counter::Counter;
-use super::figures::Figures;
 use super::histogram::Histogram;
+use super::snapshot::Snapshot;
 
 /// Waits for the disk: the calls of the system, those included that failed.
 pub struct Syncs {
     file: Histogram,
-    folder: Histogram,
+    dir: Histogram,
     file_system: Histogram,
     write_back: Histogram,
     failed: Counter,
@@ -20,7 +20,7 @@ impl Syncs {
     pub(super) const fn new() -> Syncs {
         Syncs {
             file: Histogram::new(),
-            folder: Histogram::new(),
+            dir: Histogram::new(),
             file_system: Histogram::new(),
             write_back: Histogram::new(),
             failed: Counter::new(),
@@ -32,9 +32,9 @@ impl Syncs {
         self.run(&self.file, sync)
     }
 
-    /// Runs the sync of a folder.
-    pub fn folder<T>(&self, sync: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.run(&self.folder, sync)
+    /// Runs the sync of a directory.
+    pub fn dir<T>(&self, sync: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.run(&self.dir, sync)
     }
 
     /// Runs the sync of a whole file system.
@@ -57,9 +57,9 @@ impl Syncs {
         outcome
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.durations("syncs.file", &self.file, None);
-        figures.durations("syncs.folder", &self.folder, None);
+        figures.durations("syncs.folder", &self.dir, None);
         figures.durations("syncs.fileSystem", &self.file_system, None);
         figures.durations("syncs.writeBack", &self.write_back, None);
         figures.count("syncs.failed", &self.failed);

@@ -1,7 +1,7 @@
 //! What is counted of transactions.
 
 use super::counter::{Counter, Failures};
-use super::figures::Figures;
+use super::snapshot::Snapshot;
 use crate::error::ErrorKind;
 
 /// Transactions.
@@ -39,7 +39,7 @@ impl Transactions {
         }
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.count("transactions.committed", &self.committed);
         figures.count("transactions.files", &self.files);
         figures.count("transactions.retries", &self.retries);

@@ -1,7 +1,7 @@
 //! What is counted of JSON updates.
 
 use super::counter::Counter;
-use super::figures::Figures;
+use super::snapshot::Snapshot;
 
 /// JSON updates.
 pub struct Updates {
@@ -33,7 +33,7 @@ impl Updates {
         self.unchanged.add(is_unchanged.into());
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.count("updates.calls", &self.calls);
         figures.count("updates.failed", &self.failed);
         figures.count("updates.batches", &self.batches);

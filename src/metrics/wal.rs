@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::counter::{Counter, Failures};
-use super::figures::Figures;
 use super::histogram::Histogram;
+use super::snapshot::Snapshot;
 use crate::error::ErrorKind;
 
 /// Write-ahead logs, all that are open in the process.
@@ -41,7 +41,7 @@ impl Wal {
         self.failures.add(kind.code());
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         figures.durations("wal.latency", &self.latency, Some("wal.batches"));
         figures.count("wal.groups", &self.groups);
         figures.count("wal.entries", &self.entries);

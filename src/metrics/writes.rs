@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::counter::{Counter, Failures};
-use super::figures::Figures;
 use super::histogram::Histogram;
+use super::snapshot::Snapshot;
 use crate::error::ErrorKind;
 use crate::write::Durability;
 
@@ -76,7 +76,7 @@ impl Writes {
         }
     }
 
-    pub(super) fn tell(&self, figures: &mut Figures) {
+    pub(super) fn tell(&self, figures: &mut Snapshot) {
         for (level, latency) in [("none", &self.none), ("file", &self.file), ("full", &self.full)] {
             let count = format!("writes.acknowledged.{level}");
             figures.durations(&format!("writes.latency.{level}"), latency, Some(&count));

@@ -1,8 +1,8 @@
 //! Putting in order what a crash has left.
 //!
-//! A process that dies in the middle of a write leaves a temp file ([`crate::temp`]); the
+//! A process that dies in the middle of a write leaves a temp file ([`crate::temp_name`]); the
 //! JavaScript that holdfast replaces leaves `<file>.tmp` and `<file>.bak` as well. [`recover`]
-//! looks at one file's remains, or at those of all files in a folder, and decides:
+//! looks at one file's remains, or at those of all files in a directory, and decides:
 //!
 //! 1. The file is missing and there is a temp file: the newest that is whole becomes the file,
 //!    if that is wanted; others are removed.
@@ -22,27 +22,27 @@
 //!
 //! [`settle`] has the four cases, [`orphan`] says what is an orphan, [`text`] what is whole,
 //! and [`replace`] makes one file another. [`submit`] runs it on holdfast's threads, and
-//! [`first_write`] sweeps folders as they are first written to.
+//! [`first_write`] sweeps directories as they are first written to.
 
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileId, FileKind, FileSystem, FolderUse, Metadata, uninterrupted};
-use crate::target;
+use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, uninterrupted};
+use crate::resolve;
 use crate::transaction::Unfinished;
 use crate::write::{AttemptError, Control, Format};
 
-pub mod first_write;
+mod json_check;
 pub mod names;
 mod orphan;
-mod replace;
-mod settle;
-pub mod submit;
-mod text;
+mod promote;
+mod recover_file;
+pub mod run;
+pub mod sweep_on_first_write;
 mod transactions;
 
 use names::Remains;
@@ -50,7 +50,7 @@ use names::Remains;
 /// What is to be put in order.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// A file or a folder, absolute.
+    /// A file or a directory, absolute.
     pub path: PathBuf,
     /// How.
     pub options: Options,
@@ -61,14 +61,14 @@ pub struct Request {
 /// How to recover. [`Options::default`] has the defaults of the public contract.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether `<file>.tmp` and `<file>.bak` are dealt with in a folder. They always are for a
+    /// Whether `<file>.tmp` and `<file>.bak` are dealt with in a directory. They always are for a
     /// file that is named.
     pub legacy: bool,
     /// Whether a temp file may become a file that is missing; `None`: if the file is named.
     pub promote: Option<bool>,
     /// How old a temp file has to be to count as an orphan.
     pub min_age: Duration,
-    /// Whether the folders below are dealt with as well.
+    /// Whether the directories below are dealt with as well.
     pub recursive: bool,
     /// Whether only to say what would be done.
     pub dry_run: bool,
@@ -146,7 +146,7 @@ pub struct Action {
 /// held until the answer is dropped.
 pub type Guard<'a> = dyn Fn(&Path) -> Result<Option<Box<dyn Any>>, ErrorKind> + 'a;
 
-/// Puts a file or a folder in order. Whoever names a file should hold its lock, and say so by
+/// Puts a file or a directory in order. Whoever names a file should hold its lock, and say so by
 /// a guard that always answers.
 ///
 /// # Errors
@@ -178,14 +178,14 @@ pub fn recover<F: FileSystem>(
     match Place::open(fs, path) {
         Ok(place) => {
             recovery.promotes = options.promote.unwrap_or(false);
-            recovery.folders(place)?;
+            recovery.dirs(place)?;
         }
         Err(failure) => {
             recovery.promotes = options.promote.unwrap_or(true);
             recovery.file(path, failure)?;
         }
     }
-    // With one file, or the last one of a folder, nobody has asked since.
+    // With one file, or the last one of a directory, nobody has asked since.
     let is_cut_short = |action: &Action| matches!(&action.error, Some(error) if matches!(error.kind, ErrorKind::Cancelled));
     match recovery.actions.iter().any(is_cut_short) {
         true => Err(ErrorKind::Cancelled),
@@ -193,14 +193,14 @@ pub fn recover<F: FileSystem>(
     }
 }
 
-/// Whether the path names a folder.
-pub fn is_folder<F: FileSystem>(fs: &F, path: &Path) -> bool {
-    uninterrupted(|| fs.open_folder(path, FolderUse::Names)).is_ok()
+/// Whether the path names a directory.
+pub fn is_dir<F: FileSystem>(fs: &F, path: &Path) -> bool {
+    uninterrupted(|| fs.open_dir(path, DirUse::Names)).is_ok()
 }
 
-/// Removes the orphans in a folder that are of no use to anybody: those beside a good file, and
+/// Removes the orphans in a directory that are of no use to anybody: those beside a good file, and
 /// those that are no whole JSON text. It makes nothing a file.
-fn sweep<F: FileSystem>(fs: &F, folder: &Path, now: SystemTime) -> Result<Vec<Action>, ErrorKind> {
+fn sweep<F: FileSystem>(fs: &F, dir: &Path, now: SystemTime) -> Result<Vec<Action>, ErrorKind> {
     let options = Options::default();
     let mut recovery = Recovery {
         fs,
@@ -213,7 +213,7 @@ fn sweep<F: FileSystem>(fs: &F, folder: &Path, now: SystemTime) -> Result<Vec<Ac
         decided: Vec::new(),
         actions: Vec::new(),
     };
-    recovery.folders(Place::open(fs, folder)?)?;
+    recovery.dirs(Place::open(fs, dir)?)?;
     Ok(recovery.actions)
 }
 
@@ -227,23 +227,23 @@ struct Recovery<'a, F: FileSystem> {
     only_sweeps: bool,
     guard: &'a Guard<'a>,
     control: &'a Control,
-    /// The transactions of the folder at hand that were decided and could not be finished. What
+    /// The transactions of the directory at hand that were decided and could not be finished. What
     /// becomes of their files is theirs to say.
     decided: Vec<Unfinished>,
     actions: Vec<Action>,
 }
 
-/// An open folder and where it was found.
+/// An open directory and where it was found.
 struct Place<F: FileSystem> {
-    folder: F::Folder,
+    dir: F::DirHandle,
     path: PathBuf,
 }
 
 impl<F: FileSystem> Place<F> {
     fn open(fs: &F, path: &Path) -> Result<Place<F>, Failure> {
-        let folder = uninterrupted(|| fs.open_folder(path, FolderUse::NamesAndSync))
+        let dir = uninterrupted(|| fs.open_dir(path, DirUse::NamesAndSync))
             .map_err(|error| Failure::at("open", path, error))?;
-        Ok(Place { folder, path: path.to_owned() })
+        Ok(Place { dir, path: path.to_owned() })
     }
 
     fn shown(&self, name: &OsStr) -> PathBuf {
@@ -252,7 +252,7 @@ impl<F: FileSystem> Place<F> {
 
     /// What a name stands for now.
     fn look(&self, fs: &F, name: &OsStr) -> Result<Option<Metadata>, Failure> {
-        match uninterrupted(|| fs.metadata(&self.folder, name)) {
+        match uninterrupted(|| fs.metadata(&self.dir, name)) {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::at("lstat", self.shown(name), error)),
@@ -265,7 +265,7 @@ impl<F: FileSystem> Place<F> {
     }
 
     fn names(&self, fs: &F) -> Result<Vec<OsString>, Failure> {
-        let mut names = uninterrupted(|| fs.names(&self.folder))
+        let mut names = uninterrupted(|| fs.names(&self.dir))
             .map_err(|error| Failure::at("scandir", &self.path, error))?;
         names.sort_unstable();
         Ok(names)
@@ -273,17 +273,17 @@ impl<F: FileSystem> Place<F> {
 }
 
 impl<F: FileSystem> Recovery<'_, F> {
-    /// One file that is named, and is no folder: `not_a_folder` says why it cannot be one.
-    fn file(&mut self, path: &Path, not_a_folder: Failure) -> Result<(), ErrorKind> {
-        let found = target::resolve(self.fs, path, true, FolderUse::NamesAndSync)?;
+    /// One file that is named, and is no directory: `not_a_dir` says why it cannot be one.
+    fn file(&mut self, path: &Path, not_a_dir: Failure) -> Result<(), ErrorKind> {
+        let found = resolve::target(self.fs, path, true, DirUse::NamesAndSync)?;
         match found.existing.map(|existing| existing.kind) {
             None | Some(FileKind::File) => {}
-            Some(FileKind::Folder) => return Err(not_a_folder.into()),
+            Some(FileKind::Dir) => return Err(not_a_dir.into()),
             Some(FileKind::Link | FileKind::Other) => {
                 return Err(Failure::at("open", path, Code::EINVAL.error()).into());
             }
         }
-        let place = Place { folder: found.folder, path: found.folder_path };
+        let place = Place { dir: found.dir, path: found.dir_path };
         let names = place.names(self.fs).unwrap_or_else(|failure| {
             // What has a name that is known beforehand can still be found.
             self.failed(place.path.clone(), failure.into());
@@ -294,22 +294,22 @@ impl<F: FileSystem> Recovery<'_, F> {
         Ok(())
     }
 
-    /// A folder, and if that is wanted those below it.
-    fn folders(&mut self, place: Place<F>) -> Result<(), ErrorKind> {
+    /// A directory, and if that is wanted those below it.
+    fn dirs(&mut self, place: Place<F>) -> Result<(), ErrorKind> {
         // The first one has to be there; with the others what can be done is done.
         let names = place.names(self.fs)?;
-        let mut ahead = self.folder(&place, &names)?;
+        let mut ahead = self.dir(&place, &names)?;
         while let Some((path, id)) = ahead.pop() {
             self.control.check()?;
             let opened = Place::open(self.fs, &path).and_then(|place| {
-                let found = uninterrupted(|| self.fs.folder_metadata(&place.folder))
+                let found = uninterrupted(|| self.fs.dir_metadata(&place.dir))
                     .map_err(|error| Failure::at("fstat", &path, error))?;
                 // By now something else may have the name, a link to elsewhere for example.
                 let names = if found.id == id { place.names(self.fs)? } else { Vec::new() };
                 Ok((place, names))
             });
             match opened {
-                Ok((place, names)) => ahead.extend(self.folder(&place, &names)?),
+                Ok((place, names)) => ahead.extend(self.dir(&place, &names)?),
                 Err(failure) if failure.code() == Some(Code::ENOENT) => {}
                 Err(failure) => self.failed(path, failure.into()),
             }
@@ -317,14 +317,14 @@ impl<F: FileSystem> Recovery<'_, F> {
         Ok(())
     }
 
-    /// What is directly in a folder. Says which folders there are, if that is wanted.
-    fn folder(
+    /// What is directly in a directory. Says which directories there are, if that is wanted.
+    fn dir(
         &mut self,
         place: &Place<F>,
         names: &[OsString],
     ) -> Result<Vec<(PathBuf, FileId)>, ErrorKind> {
         self.transactions(place, names, None);
-        for remains in Remains::in_folder(names, self.options.legacy) {
+        for remains in Remains::in_dir(names, self.options.legacy) {
             self.control.check()?;
             self.settle(place, &remains, false);
         }
@@ -333,7 +333,7 @@ impl<F: FileSystem> Recovery<'_, F> {
             for name in names.iter().rev() {
                 self.control.check()?;
                 match place.look(self.fs, name) {
-                    Ok(Some(found)) if found.kind == FileKind::Folder => {
+                    Ok(Some(found)) if found.kind == FileKind::Dir => {
                         below.push((place.shown(name), found.id));
                     }
                     Ok(_) => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, SystemTime};
 
-use crate::temp;
+use crate::temp_name;
 
 /// What the JavaScript that holdfast replaces calls its temp files.
 const TEMP: &str = ".tmp";
@@ -83,7 +83,7 @@ impl Remains {
         Remains { file: file.to_owned(), names: Vec::new(), set_aside: None }
     }
 
-    /// What is left of one file, among the names in its folder.
+    /// What is left of one file, among the names in its directory.
     pub fn of_file(file: &OsStr, names: &[OsString]) -> Remains {
         let [temp, backup] = legacy(file);
         let mut remains = Remains::none_of(file);
@@ -93,7 +93,7 @@ impl Remains {
             } else if *name == backup {
                 Some((Origin::Backup, true))
             } else {
-                temp::parse(name).and_then(|parsed| {
+                temp_name::parse(name).and_then(|parsed| {
                     let is_it = match parsed.may_be_cut {
                         false => parsed.basename == file,
                         true => {
@@ -111,21 +111,21 @@ impl Remains {
         remains
     }
 
-    /// What is left of all files in a folder with these names: temp files, and with `legacy`
+    /// What is left of all files in a directory with these names: temp files, and with `legacy`
     /// those of the JavaScript that holdfast replaces.
-    pub fn in_folder(names: &[OsString], legacy: bool) -> Vec<Remains> {
+    pub fn in_dir(names: &[OsString], legacy: bool) -> Vec<Remains> {
         let mut all: BTreeMap<OsString, Remains> = BTreeMap::new();
         let mut add = |file: &OsStr, name: &OsString, origin, is_certain| {
             let remains = all.entry(file.to_owned()).or_insert_with(|| Remains::none_of(file));
             remains.names.push((name.clone(), origin, is_certain));
         };
         for name in names {
-            if let Some(parsed) = temp::parse(name) {
+            if let Some(parsed) = temp_name::parse(name) {
                 add(parsed.basename, name, Origin::Temp, !parsed.may_be_cut);
             } else if legacy {
                 let bytes = name.as_encoded_bytes();
                 for (suffix, origin) in [(TEMP, Origin::LegacyTemp), (BACKUP, Origin::Backup)] {
-                    let file = bytes.strip_suffix(suffix.as_bytes()).and_then(temp::os_str);
+                    let file = bytes.strip_suffix(suffix.as_bytes()).and_then(temp_name::os_str);
                     if let Some(file) = file.filter(|file| !matches!(file.len(), 0)) {
                         add(file, name, origin, true);
                     }

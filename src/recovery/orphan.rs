@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Place;
 use super::names::Origin;
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileKind, FileSystem, Metadata, uninterrupted};
 
@@ -15,7 +15,7 @@ pub(super) struct Orphan<F: FileSystem> {
     pub(super) origin: Origin,
     /// Whether it is certain which file it belongs to.
     pub(super) is_certain: bool,
-    pub(super) file: F::File,
+    pub(super) file: F::FileHandle,
     pub(super) metadata: Metadata,
     pub(super) modified: SystemTime,
 }
@@ -56,12 +56,12 @@ pub(super) fn claim<F: FileSystem>(
         std::io::ErrorKind::NotFound => Claim::Nothing,
         _ => Claim::Failed(Failure::at(syscall, &shown, error)),
     };
-    match uninterrupted(|| fs.metadata(&place.folder, name)) {
+    match uninterrupted(|| fs.metadata(&place.dir, name)) {
         Ok(found) if found.kind == FileKind::File => {}
         Ok(_) => return Claim::Nothing,
         Err(error) => return failed("lstat", error),
     }
-    let modified = match uninterrupted(|| fs.modified(&place.folder, name)) {
+    let modified = match uninterrupted(|| fs.modified(&place.dir, name)) {
         Ok(modified) => modified,
         Err(error) => return failed("lstat", error),
     };
@@ -72,7 +72,7 @@ pub(super) fn claim<F: FileSystem>(
         let limit = min_age.as_millis();
         return Claim::Left(format!("it is younger than {limit} ms: its writer may be alive"));
     }
-    let file = match uninterrupted(|| fs.open_to_change(&place.folder, name)) {
+    let file = match uninterrupted(|| fs.open_to_change(&place.dir, name)) {
         Ok(file) => file,
         // Something else has the name by now.
         Err(error) if matches!(Code::of(&error), Some(Code::ELOOP | Code::EISDIR)) => {

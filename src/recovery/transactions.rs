@@ -10,7 +10,7 @@ use crate::transaction::names::RecordKind;
 use crate::transaction::{self, Decision, Guard, Verdict};
 
 impl<F: FileSystem> Recovery<'_, F> {
-    /// Settles what transactions have left in a folder; with `only`, those that name this file.
+    /// Settles what transactions have left in a directory; with `only`, those that name this file.
     pub(super) fn transactions(
         &mut self,
         place: &Place<F>,
@@ -66,17 +66,17 @@ impl<F: FileSystem> Recovery<'_, F> {
 
 fn settle<F: FileSystem>(
     fs: &F,
-    folder: &Path,
+    dir: &Path,
     only: Option<&OsStr>,
     options: transaction::Options<'_>,
     report: &mut Vec<Decision>,
 ) -> Result<(), crate::error::Failure> {
     let Some(name) = only else {
-        return transaction::settle_folder(fs, folder, options, report);
+        return transaction::settle_dir(fs, dir, options, report);
     };
-    for unfinished in transaction::unfinished(fs, folder)? {
+    for unfinished in transaction::unfinished(fs, dir)? {
         if unfinished.names(name) {
-            transaction::settle(fs, folder, unfinished.id, options, report)?;
+            transaction::settle(fs, dir, unfinished.id, options, report)?;
         }
     }
     Ok(())

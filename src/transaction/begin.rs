@@ -2,7 +2,7 @@
 //! there.
 //!
 //! The locks are taken one after the other in an order that is the same in every process, that
-//! of the folders' numbers and then of the names: so of two that want the same files, in
+//! of the directories' numbers and then of the names: so of two that want the same files, in
 //! whatever order they name them, one has the first lock that both want, and the other waits
 //! without holding any that comes later.
 //!
@@ -18,16 +18,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::claim::unfinished;
-use super::settle::{self, Decision, Guard, Outcome, Verdict, settle};
+use super::record_lock::unfinished;
+use super::roll::{self, Decision, Guard, Outcome, Verdict, settle};
 use crate::error::{ErrorKind, Failure, Unsettled};
-use crate::fs::FolderUse;
+use crate::fs::DirUse;
 use crate::fs::os::Os;
-use crate::io::Pool;
-use crate::io::task::Answer;
-use crate::lock::{self, Hold, Key, Kind, Waiter};
+use crate::lock::{self, FileKey, LockGuard, LockKind, Waiter};
 use crate::mutex::guard;
-use crate::target;
+use crate::resolve;
+use crate::threads::Pool;
+use crate::threads::task::Answer;
 use crate::write::{Durability, make_parents};
 
 /// How long it takes until somebody who settles a transaction is asked again.
@@ -37,12 +37,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct Begin {
     /// The files, absolute.
     pub paths: Vec<PathBuf>,
-    /// Whether to make the folders that they are in, and how durably.
+    /// Whether to make the directories that they are in, and how durably.
     pub make_dirs: Option<Durability>,
     /// How long to wait for all locks together; zero to try once, `None` for ever.
     pub timeout: Option<Duration>,
     /// The locks that the caller holds already.
-    pub inside: Vec<(Key, Kind)>,
+    pub inside: Vec<(FileKey, LockKind)>,
     /// Declares that files may be changed from now on.
     pub start: Start,
 }
@@ -54,7 +54,7 @@ pub type Start = Box<dyn Fn() -> Option<Box<dyn Any + Send>> + Send>;
 /// What comes of it.
 pub struct Begun {
     /// The locks that were taken.
-    pub holds: Vec<Hold>,
+    pub holds: Vec<LockGuard>,
     /// For each path the number of the first path that leads to the same file.
     pub places: Vec<usize>,
     /// What became of transactions that had not been finished.
@@ -151,7 +151,7 @@ struct Round {
     make_dirs: Option<Durability>,
     /// Files of a transaction that has to be settled first.
     others: Vec<PathBuf>,
-    inside: HashMap<Key, Kind>,
+    inside: HashMap<FileKey, LockKind>,
     changes: Start,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -159,7 +159,7 @@ struct Round {
     step: u64,
     /// The locks that are still to be taken, in order.
     wanted: VecDeque<PathBuf>,
-    holds: Vec<Hold>,
+    holds: Vec<LockGuard>,
     places: Vec<usize>,
     settled: Vec<Decision>,
     answer: Answer<Reply, Result<Begun, Refusal>>,
@@ -213,9 +213,9 @@ impl Round {
         let mut wanted = BTreeMap::new();
         for (key, path) in keys {
             match self.inside.get(&key) {
-                Some(Kind::Write) => {}
+                Some(LockKind::Write) => {}
                 // It would have to be given back first.
-                Some(Kind::Read) => {
+                Some(LockKind::Read) => {
                     return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
                 }
                 None => {
@@ -238,12 +238,12 @@ impl Round {
         let (pool, own_pool) = (self.pool.clone(), self.pool.clone());
         let request = lock::Request {
             path: path.clone(),
-            kind: Kind::Write,
+            kind: LockKind::Write,
             timeout: self.left(),
             inside: self.inside.keys().cloned().collect(),
             before: None,
         };
-        let reply = move |granted: Result<Hold, ErrorKind>| match granted {
+        let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
             Ok(hold) => {
                 self.holds.push(hold);
                 self.next();
@@ -266,9 +266,9 @@ impl Round {
         let Some(_started) = (self.changes)() else { return self.fail(ErrorKind::Cancelled, None) };
         let mut wanted: BTreeMap<PathBuf, HashSet<OsString>> = BTreeMap::new();
         for path in &self.paths {
-            match target::resolve(&Os, path, true, FolderUse::Names) {
+            match resolve::target(&Os, path, true, DirUse::Names) {
                 Ok(target) => {
-                    wanted.entry(target.folder_path).or_default().insert(target.name);
+                    wanted.entry(target.dir_path).or_default().insert(target.name);
                 }
                 Err(failure) => {
                     let path = path.clone();
@@ -276,8 +276,8 @@ impl Round {
                 }
             }
         }
-        for (folder, names) in &wanted {
-            let found = match unfinished(&Os, folder) {
+        for (dir, names) in &wanted {
+            let found = match unfinished(&Os, dir) {
                 Ok(found) => found,
                 Err(failure) => return self.fail(failure.into(), None),
             };
@@ -285,7 +285,7 @@ impl Round {
                 if !names.iter().any(|name| transaction.names(name)) {
                     continue;
                 }
-                match self.settle_one(folder, transaction.id) {
+                match self.settle_one(dir, transaction.id) {
                     Ok(Settled::Yes) => {}
                     Ok(Settled::NeedsLocks(others)) => {
                         self.others = others;
@@ -314,15 +314,17 @@ impl Round {
         }
         let Round { holds, places, settled, answer, paths, .. } = self;
         // Those of the files of others are not needed any more.
-        let own: HashSet<Key> = paths.iter().filter_map(|path| lock::key_of(path).ok()).collect();
+        let own: HashSet<FileKey> =
+            paths.iter().filter_map(|path| lock::key_of(path).ok()).collect();
         let holds = holds.into_iter().filter(|hold| own.contains(hold.key())).collect();
         answer.give(Ok(Ok(Begun { holds, places, settled })));
     }
 
-    fn settle_one(&mut self, folder: &Path, id: super::names::Id) -> Result<Settled, Failure> {
-        let held: HashSet<&Key> = self.holds.iter().map(Hold::key).collect();
-        let is_held =
-            |key: &Key| held.contains(key) || matches!(self.inside.get(key), Some(Kind::Write));
+    fn settle_one(&mut self, dir: &Path, id: super::names::Id) -> Result<Settled, Failure> {
+        let held: HashSet<&FileKey> = self.holds.iter().map(LockGuard::key).collect();
+        let is_held = |key: &FileKey| {
+            held.contains(key) || matches!(self.inside.get(key), Some(LockKind::Write))
+        };
         let others = RefCell::new(Vec::new());
         let locks = |paths: &[PathBuf]| -> Result<Option<Guard>, Failure> {
             let mut others = others.borrow_mut();
@@ -333,9 +335,9 @@ impl Round {
             }
             Ok(others.is_empty().then(|| -> Guard { Box::new(()) }))
         };
-        let options = settle::Options { dry_run: false, locks: &locks };
+        let options = roll::Options { dry_run: false, locks: &locks };
         let mut report = Vec::new();
-        let outcome = settle(&Os, folder, id, options, &mut report)?;
+        let outcome = settle(&Os, dir, id, options, &mut report)?;
         let settled = match outcome {
             Outcome::Settled => Settled::Yes,
             Outcome::InUse => match others.take() {

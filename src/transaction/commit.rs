@@ -2,9 +2,9 @@
 //!
 //! What holds at every moment:
 //!
-//! - Until the record in the first folder has the name of an intent, no file has changed. It
+//! - Until the record in the first directory has the name of an intent, no file has changed. It
 //!   gets that name after everything that it stands for is on the disk: the new contents and
-//!   their names, the old contents, and the record itself in each folder.
+//!   their names, the old contents, and the record itself in each directory.
 //! - From the first rename on, the intent is on the disk. Whoever finds it can do what is left
 //!   to do, because a file that has not been changed yet has its new content beside it.
 //! - The intent is dropped after all renames are on the disk, and what it needed after that is
@@ -17,17 +17,17 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content;
+use super::fingerprint;
 use super::moves::{Seen, is_named, look, put_aside};
 use super::names::{self, Id, RecordKind};
-use super::place::Place;
+use super::participant::Participant;
 use super::record::{Action, Content, Member, Record};
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
-use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
-use crate::io::blocking;
+use crate::fs::{DirUse, FileKind, FileSystem, uninterrupted};
 use crate::payload::Payload;
-use crate::target::{self, Target};
+use crate::resolve::{self, Target};
+use crate::threads::blocking;
 use crate::write::{AttemptError, Control, Durability, Options, StagedFile};
 
 /// From so many files on they are synced all at once, with everything else that is on the same
@@ -75,7 +75,7 @@ impl From<Failure> for CommitError {
 }
 
 /// Makes one attempt to change these files together. `first` is the first path that the
-/// transaction names, whether it is changed or not: its folder has the decision.
+/// transaction names, whether it is changed or not: its directory has the decision.
 ///
 /// Of the options those count that say how a file is made. Under [`Durability::None`] nothing is
 /// synced: then it is all or nothing if the process is killed, but not after a power cut.
@@ -128,8 +128,8 @@ pub fn commit_as<F: FileSystem>(
 struct Draft<'a, F: FileSystem> {
     fs: &'a F,
     id: Id,
-    /// The folders, the one with the decision first.
-    places: Vec<Place<F>>,
+    /// The directories, the one with the decision first.
+    places: Vec<Participant<F>>,
     members: Vec<Draftee<'a, F>>,
     syncs: bool,
 }
@@ -140,7 +140,7 @@ struct Draftee<'a, F: FileSystem> {
     place: usize,
     target: Target<F>,
     /// The file as it is, and its content.
-    before: Option<(F::File, Content)>,
+    before: Option<(F::FileHandle, Content)>,
     temp_name: OsString,
     staged: Option<StagedFile<F>>,
 }
@@ -154,7 +154,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         options: &Options,
         control: &Control,
     ) -> Result<(), CommitError> {
-        let home = target::resolve(self.fs, first, true, FolderUse::NamesAndSync)?;
+        let home = resolve::target(self.fs, first, true, DirUse::NamesAndSync)?;
         self.place_of(&home)?;
         for part in parts {
             control.check().map_err(AttemptError::from)?;
@@ -179,31 +179,31 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         Ok(control.check().map_err(AttemptError::from)?)
     }
 
-    /// The number of the folder that a file is in.
+    /// The number of the directory that a file is in.
     fn place_of(&mut self, target: &Target<F>) -> Result<usize, Failure> {
-        let path = &target.folder_path;
-        let id_of = |folder: &F::Folder| {
-            uninterrupted(|| self.fs.folder_metadata(folder))
+        let path = &target.dir_path;
+        let id_of = |dir: &F::DirHandle| {
+            uninterrupted(|| self.fs.dir_metadata(dir))
                 .map(|metadata| metadata.id)
                 .map_err(|error| Failure::at("fstat", path, error))
         };
-        let id = id_of(&target.folder)?;
+        let id = id_of(&target.dir)?;
         if let Some(known) = self.places.iter().position(|place| place.id == id) {
             return Ok(known);
         }
-        let folder = uninterrupted(|| self.fs.open_folder(path, FolderUse::NamesAndSync))
+        let dir = uninterrupted(|| self.fs.open_dir(path, DirUse::NamesAndSync))
             .map_err(|error| Failure::at("open", path, error))?;
-        if id_of(&folder)? != id {
+        if id_of(&dir)? != id {
             return Err(Failure::at("open", path, Code::ESTALE.error()));
         }
-        self.places.push(Place { folder, path: path.clone(), id, record: None });
+        self.places.push(Participant { dir, path: path.clone(), id, record: None });
         Ok(self.places.len() - 1)
     }
 
     /// Finds a file, and what is in it.
     fn find(&mut self, part: &'a Part) -> Result<(), AttemptError> {
         let fs = self.fs;
-        let target = target::resolve(fs, &part.path, true, FolderUse::NamesAndSync)?;
+        let target = resolve::target(fs, &part.path, true, DirUse::NamesAndSync)?;
         let shown = target.shown(&target.name);
         let syscall = match part.change {
             Change::Write(_) => "rename",
@@ -212,14 +212,14 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         match target.existing.map(|existing| existing.kind) {
             None if matches!(part.change, Change::Remove) => return Ok(()),
             None | Some(FileKind::File) => {}
-            Some(FileKind::Folder) => {
+            Some(FileKind::Dir) => {
                 return Err(Failure::at(syscall, shown, Code::EISDIR.error()).into());
             }
             Some(_) => return Err(Failure::at(syscall, shown, Code::EINVAL.error()).into()),
         }
         let before = match target.open(fs)? {
             Some(file) => {
-                let content = blocking(|| content::of_file(fs, &file))
+                let content = blocking(|| fingerprint::of_file(fs, &file))
                     .map_err(|error| Failure::at("read", &shown, error))?;
                 Some((file, content))
             }
@@ -241,11 +241,11 @@ impl<'a, F: FileSystem> Draft<'a, F> {
 
     fn record(&self) -> Record {
         let member = |member: &Draftee<'_, F>| Member {
-            folder: member.place,
+            dir: member.place,
             name: member.target.name.clone(),
             before: member.before.as_ref().map(|(_, content)| *content),
             action: match &member.part.change {
-                Change::Write(Payload::Owned(bytes)) => Action::Write(content::of_bytes(bytes)),
+                Change::Write(Payload::Owned(bytes)) => Action::Write(fingerprint::of_bytes(bytes)),
                 // What is borrowed is only for the kernel to read, so nobody can say what it is.
                 Change::Write(Payload::Borrowed { length, .. }) => {
                     Action::Write(Content { size: *length as u64, hash: 0 })
@@ -257,7 +257,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             id: self.id,
             home: self.places.first().map_or(0, |home| home.id.inode),
             here: 0,
-            folders: self.places.iter().map(|place| place.path.clone()).collect(),
+            dirs: self.places.iter().map(|place| place.path.clone()).collect(),
             members: self.members.iter().map(member).collect(),
         }
     }
@@ -290,7 +290,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         devices.into_iter().try_for_each(|device| self.sync_device(device))
     }
 
-    /// What of it is on one device: each file and folder, or all at once.
+    /// What of it is on one device: each file and directory, or all at once.
     fn sync_device(&self, device: u64) -> Result<(), CommitError> {
         let fs = self.fs;
         let places = || self.places.iter().filter(|place| place.id.device == device);
@@ -339,14 +339,14 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         let intent = names::record(self.id, RecordKind::Intent);
         let mut is_decided = false;
         let mut decide = || -> Result<(), Failure> {
-            let renamed = uninterrupted(|| fs.rename(&home.folder, record, &prepared, &intent));
+            let renamed = uninterrupted(|| fs.rename(&home.dir, record, &prepared, &intent));
             if let Err(error) = renamed
                 // It may have been done all the same, as in `write::publish`.
-                && !is_named(fs, &home.folder, record, &intent)
+                && !is_named(fs, &home.dir, record, &intent)
             {
                 // If the old name is gone, the rename is what took it.
-                is_decided = look(fs, &home.folder, &intent) == Seen::Unknown
-                    && look(fs, &home.folder, &prepared) == Seen::Nothing;
+                is_decided = look(fs, &home.dir, &intent) == Seen::Unknown
+                    && look(fs, &home.dir, &prepared) == Seen::Nothing;
                 let (from, to) = (home.path.join(&prepared), home.path.join(&intent));
                 return Err(Failure { dest: Some(to), ..Failure::at("rename", from, error) });
             }
@@ -368,7 +368,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         let fs = self.fs;
         let intent = names::record(self.id, RecordKind::Intent);
         let Some(home) = self.places.first() else { return error };
-        match uninterrupted(|| fs.remove(&home.folder, &intent)) {
+        match uninterrupted(|| fs.remove(&home.dir, &intent)) {
             Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
                 // Whoever finds it, if it is there, will do what it says.
                 return AttemptError { committed: is_decided, ..error };
@@ -392,7 +392,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         }
         let prepared = names::record(self.id, RecordKind::Prepared);
         for place in self.places.iter().rev().filter(|place| place.record.is_some()) {
-            let _ = uninterrupted(|| fs.remove(&place.folder, &prepared));
+            let _ = uninterrupted(|| fs.remove(&place.dir, &prepared));
         }
     }
 
@@ -430,7 +430,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         let (fs, id) = (self.fs, self.id);
         let Some(home) = self.places.first() else { return };
         let intent = names::record(id, RecordKind::Intent);
-        if uninterrupted(|| fs.remove(&home.folder, &intent)).is_err() {
+        if uninterrupted(|| fs.remove(&home.dir, &intent)).is_err() {
             return;
         }
         // An intent that came back would ask for what it has lost.
@@ -438,11 +438,11 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             return;
         }
         for member in self.members.iter().filter(|member| member.staged.is_none()) {
-            let _ = uninterrupted(|| fs.remove(&member.target.folder, &member.temp_name));
+            let _ = uninterrupted(|| fs.remove(&member.target.dir, &member.temp_name));
         }
         let prepared = names::record(id, RecordKind::Prepared);
         for place in self.places.iter().skip(1) {
-            let _ = uninterrupted(|| fs.remove(&place.folder, &prepared));
+            let _ = uninterrupted(|| fs.remove(&place.dir, &prepared));
         }
     }
 }
@@ -455,19 +455,19 @@ impl<F: FileSystem> Draftee<'_, F> {
 
     /// Puts the new file in its place, or the old one aside.
     fn apply(&self, fs: &F) -> Result<(), Failure> {
-        let Target { folder, name, .. } = &self.target;
+        let Target { dir, name, .. } = &self.target;
         let shown = |name: &OsStr| self.target.shown(name);
         if let Some(staged) = &self.staged {
-            let renamed = uninterrupted(|| fs.rename(folder, staged.file(), &self.temp_name, name));
+            let renamed = uninterrupted(|| fs.rename(dir, staged.file(), &self.temp_name, name));
             return match renamed {
-                Err(error) if !is_named(fs, folder, staged.file(), name) => Err(Failure {
+                Err(error) if !is_named(fs, dir, staged.file(), name) => Err(Failure {
                     dest: Some(shown(name)),
                     ..Failure::at("rename", shown(&self.temp_name), error)
                 }),
                 _ => Ok(()),
             };
         }
-        put_aside(fs, folder, name, &self.temp_name).map_err(|error| Failure {
+        put_aside(fs, dir, name, &self.temp_name).map_err(|error| Failure {
             dest: Some(shown(&self.temp_name)),
             ..Failure::at("rename", shown(name), error)
         })
@@ -476,12 +476,12 @@ impl<F: FileSystem> Draftee<'_, F> {
     /// Whether that may have been done although it has failed: the new name cannot be looked at,
     /// and the old one is not known to be there.
     fn may_be_applied(&self, fs: &F) -> bool {
-        let Target { folder, name, .. } = &self.target;
+        let Target { dir, name, .. } = &self.target;
         let (from, to) = match self.staged {
             Some(_) => (&self.temp_name, name),
             None => (name, &self.temp_name),
         };
-        look(fs, folder, to) == Seen::Unknown && look(fs, folder, from) != Seen::Something
+        look(fs, dir, to) == Seen::Unknown && look(fs, dir, from) != Seen::Something
     }
 }
 
@@ -489,6 +489,6 @@ fn at(part: &Part, error: AttemptError) -> CommitError {
     CommitError { error, path: Some(part.path.clone()) }
 }
 
-fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> io::Result<()> {
+fn sync_file<F: FileSystem>(fs: &F, file: &F::FileHandle) -> io::Result<()> {
     uninterrupted(|| blocking(|| fs.sync_file(file)))
 }

@@ -1,12 +1,12 @@
 //! Several files that change together, or not at all, through any crash.
 //!
 //! [`commit()`] stages all that is new beside the files that it will replace, brings everything
-//! to the disk, and then decides: one rename turns the record in the first folder into an intent.
+//! to the disk, and then decides: one rename turns the record in the first directory into an intent.
 //! From there on the transaction is done, whatever happens. The files are renamed into their
 //! places, and the intent is dropped.
 //!
 //! What a process leaves that died on the way is found by its names ([`names`]), in any of the
-//! folders: each has the record ([`record`]). [`settle()`] rolls it forward if there is an
+//! directories: each has the record ([`record`]). [`settle()`] rolls it forward if there is an
 //! intent, and back if there is none. A file that somebody else has changed in between is left
 //! as it is, and reported.
 //!
@@ -14,17 +14,17 @@
 //! the same for everybody, and what others have left unfinished. [`submit`] is the way back.
 
 pub mod begin;
-mod claim;
 pub mod commit;
-mod content;
+mod fingerprint;
 mod moves;
 pub mod names;
-mod place;
+mod participant;
 pub mod record;
-pub mod settle;
-pub mod submit;
+mod record_lock;
+pub mod roll;
+pub mod run;
 
 pub use begin::{Begin, Begun, Waiting, begin};
-pub use claim::{Unfinished, unfinished};
 pub use commit::{Change, CommitError, Part, commit, commit_as};
-pub use settle::{Decision, Guard, Locks, Options, Outcome, Verdict, settle, settle_folder};
+pub use record_lock::{Unfinished, unfinished};
+pub use roll::{Decision, Guard, Locks, Options, Outcome, Verdict, settle, settle_dir};

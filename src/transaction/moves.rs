@@ -14,8 +14,8 @@ pub(super) enum Seen {
     Unknown,
 }
 
-pub(super) fn look<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> Seen {
-    match uninterrupted(|| fs.metadata(folder, name)) {
+pub(super) fn look<F: FileSystem>(fs: &F, dir: &F::DirHandle, name: &OsStr) -> Seen {
+    match uninterrupted(|| fs.metadata(dir, name)) {
         Ok(_) => Seen::Something,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Seen::Nothing,
         Err(_) => Seen::Unknown,
@@ -25,12 +25,12 @@ pub(super) fn look<F: FileSystem>(fs: &F, folder: &F::Folder, name: &OsStr) -> S
 /// Whether a name stands for this open file.
 pub(super) fn is_named<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
-    file: &F::File,
+    dir: &F::DirHandle,
+    file: &F::FileHandle,
     name: &OsStr,
 ) -> bool {
     let own = uninterrupted(|| fs.file_metadata(file));
-    let named = uninterrupted(|| fs.metadata(folder, name));
+    let named = uninterrupted(|| fs.metadata(dir, name));
     matches!((own, named), (Ok(own), Ok(named)) if own.id == named.id)
 }
 
@@ -38,19 +38,19 @@ pub(super) fn is_named<F: FileSystem>(
 /// is gone already is as well.
 pub(super) fn put_aside<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
+    dir: &F::DirHandle,
     name: &OsStr,
     aside: &OsStr,
 ) -> io::Result<()> {
     let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let file = match uninterrupted(|| fs.open_to_change(folder, name)) {
+    let file = match uninterrupted(|| fs.open_to_change(dir, name)) {
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
-    match uninterrupted(|| fs.rename(folder, &file, name, aside)) {
+    match uninterrupted(|| fs.rename(dir, &file, name, aside)) {
         Err(error) if is_missing(&error) => Ok(()),
-        Err(error) if !is_named(fs, folder, &file, aside) => Err(error),
+        Err(error) if !is_named(fs, dir, &file, aside) => Err(error),
         _ => Ok(()),
     }
 }

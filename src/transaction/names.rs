@@ -1,12 +1,12 @@
-//! The names that a transaction leaves in a folder while it is under way.
+//! The names that a transaction leaves in a directory while it is under way.
 //!
 //! All carry its id, 64 random bits as 16 lower-case hexadecimal digits:
 //!
 //! - `.<basename>.<id>.<number>.txn`: the new content of a file, or the old one of a file that
 //!   is removed. `<number>` is the member's, from 0. A name that would be too long is shortened
 //!   in its basename part.
-//! - `.holdfast.<id>.prepared`: the record, in each folder that the transaction touches.
-//! - `.holdfast.<id>.intent`: the record in the first path's folder, once the transaction is
+//! - `.holdfast.<id>.prepared`: the record, in each directory that the transaction touches.
+//! - `.holdfast.<id>.intent`: the record in the first path's directory, once the transaction is
 //!   decided.
 //!
 //! And one that stays, when somebody else has changed a file before the transaction could be
@@ -14,7 +14,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::temp::shorten;
+use crate::temp_name::shorten;
 
 /// The longest name that file systems take, in bytes.
 const LONGEST_NAME: usize = 255;
@@ -120,7 +120,7 @@ pub fn parse(name: &OsStr) -> Option<Name> {
 }
 
 /// Whether a file of this name belongs to a transaction, by the look of it. Nobody but
-/// [`super::settle`] may touch it.
+/// [`super::roll`] may touch it.
 pub fn is_transaction_name(name: &OsStr) -> bool {
     parse(name).is_some()
 }

@@ -1,7 +1,7 @@
 //! The record of a transaction, as it is on the disk. `docs/formats.md` has it byte by byte.
 //!
-//! One record says all: which folders, which files in them, what each was before and what it
-//! is to be. A copy is in every folder that the transaction touches, and says which of them it
+//! One record says all: which directories, which files in them, what each was before and what it
+//! is to be. A copy is in every directory that the transaction touches, and says which of them it
 //! is in. What it means depends on its name: see [`super::names`].
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ const MAGIC: &[u8; 8] = b"HOLDTXN\n";
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// How many bytes stand before the folders.
+/// How many bytes stand before the directories.
 const HEADER: usize = 8 + 4 + 4 + 8 + 16 + 4 + 4 + 4;
 
 /// How many bytes the checksum at the end has.
@@ -54,8 +54,8 @@ pub enum Action {
 /// One file of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// The number of its folder.
-    pub folder: usize,
+    /// The number of its directory.
+    pub dir: usize,
     /// Its name there.
     pub name: OsString,
     /// What it was before; `None` if it was not there.
@@ -69,13 +69,13 @@ pub struct Member {
 pub struct Record {
     /// Which one.
     pub id: Id,
-    /// The number of the first folder's inode: by it the folder is known again where the
+    /// The number of the first directory's inode: by it the directory is known again where the
     /// record is not in it.
     pub home: u128,
-    /// The number of the folder that this copy of the record is in.
+    /// The number of the directory that this copy of the record is in.
     pub here: usize,
-    /// The folders, absolute; the first one is the one that has the decision.
-    pub folders: Vec<PathBuf>,
+    /// The directories, absolute; the first one is the one that has the decision.
+    pub dirs: Vec<PathBuf>,
     /// The files.
     pub members: Vec<Member>,
 }
@@ -91,13 +91,13 @@ impl Record {
         bytes.extend_from_slice(&self.id.0.to_le_bytes());
         bytes.extend_from_slice(&self.home.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.here).ok()?.to_le_bytes());
-        bytes.extend_from_slice(&u32::try_from(self.folders.len()).ok()?.to_le_bytes());
+        bytes.extend_from_slice(&u32::try_from(self.dirs.len()).ok()?.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.members.len()).ok()?.to_le_bytes());
-        for folder in &self.folders {
-            put_text(&mut bytes, folder.as_os_str())?;
+        for dir in &self.dirs {
+            put_text(&mut bytes, dir.as_os_str())?;
         }
         for member in &self.members {
-            bytes.extend_from_slice(&u32::try_from(member.folder).ok()?.to_le_bytes());
+            bytes.extend_from_slice(&u32::try_from(member.dir).ok()?.to_le_bytes());
             let (action, after) = match member.action {
                 Action::Write(after) => (1, Some(after)),
                 Action::Remove => (2, None),
@@ -137,7 +137,7 @@ impl Record {
 
     /// The path of a member.
     pub fn path(&self, member: &Member) -> PathBuf {
-        self.folders.get(member.folder).map(|folder| folder.join(&member.name)).unwrap_or_default()
+        self.dirs.get(member.dir).map(|dir| dir.join(&member.name)).unwrap_or_default()
     }
 }
 
@@ -231,32 +231,32 @@ impl<'a> Reader<'a> {
         let id = Id(u64::from_le_bytes(self.array()?));
         let home = u128::from_le_bytes(self.array()?);
         let here = self.count()?;
-        let (folder_count, member_count) = (self.count()?, self.count()?);
-        // A folder takes at least 5 bytes: so much memory is never asked for on the word of a
+        let (dir_count, member_count) = (self.count()?, self.count()?);
+        // A directory takes at least 5 bytes: so much memory is never asked for on the word of a
         // number alone.
-        if here >= folder_count || folder_count > self.0.len() / 5 {
+        if here >= dir_count || dir_count > self.0.len() / 5 {
             return None;
         }
-        let mut folders = Vec::new();
-        for _ in 0..folder_count {
-            folders.push(PathBuf::from(self.text(LONGEST_PATH)?));
+        let mut dirs = Vec::new();
+        for _ in 0..dir_count {
+            dirs.push(PathBuf::from(self.text(LONGEST_PATH)?));
         }
-        if !folders.iter().all(|folder| is_folder_path(folder)) {
+        if !dirs.iter().all(|dir| is_dir_path(dir)) {
             return None;
         }
         let mut members = Vec::new();
         for _ in 0..member_count {
-            members.push(self.member(folder_count)?);
+            members.push(self.member(dir_count)?);
         }
         let mut places = HashSet::new();
         let are_all_different =
-            members.iter().all(|member| places.insert((member.folder, member.name.as_os_str())));
+            members.iter().all(|member| places.insert((member.dir, member.name.as_os_str())));
         let is_all = self.0.is_empty() && !members.is_empty() && are_all_different;
-        is_all.then_some(Record { id, home, here, folders, members })
+        is_all.then_some(Record { id, home, here, dirs, members })
     }
 
-    fn member(&mut self, folders: usize) -> Option<Member> {
-        let folder = self.count().filter(|folder| *folder < folders)?;
+    fn member(&mut self, dirs: usize) -> Option<Member> {
+        let dir = self.count().filter(|dir| *dir < dirs)?;
         let (action, was_there) = (self.u8()?, self.u8()?);
         let (before, after) = (self.content()?, self.content()?);
         let name = self.text(LONGEST_NAME).filter(|name| is_file_name(name))?;
@@ -271,11 +271,11 @@ impl<'a> Reader<'a> {
             2 if after == nothing => Action::Remove,
             _ => return None,
         };
-        Some(Member { folder, name, before, action })
+        Some(Member { dir, name, before, action })
     }
 }
 
-/// Whether it names something in a folder, and nothing else.
+/// Whether it names something in a directory, and nothing else.
 fn is_file_name(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     // On Windows a colon leads to a stream, or another drive.
@@ -287,7 +287,7 @@ fn is_file_name(name: &OsStr) -> bool {
 
 /// Whether it is a path from the root, to which a name can be added: on Windows `\\server` becomes
 /// another place by that.
-fn is_folder_path(path: &Path) -> bool {
+fn is_dir_path(path: &Path) -> bool {
     let is_left = path.join("name").parent() == Some(path);
     path.has_root() && is_left && !path.as_os_str().as_encoded_bytes().contains(&0)
 }

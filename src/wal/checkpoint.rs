@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 
 use super::format::LAST_SEQUENCE;
 use super::segments::CHECKPOINT;
-use super::writer::Trouble;
-use crate::errno::Code;
+use super::writer::AppendError;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
 use crate::payload::Chunk;
-use crate::temp;
+use crate::temp_name;
 
 /// What is no longer needed of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +55,12 @@ impl Checkpoint {
         (is_in_range && note.text().as_bytes() == text).then_some(note)
     }
 
-    /// Reads the note in this folder. `Ok(None)` when it is there and cannot be understood.
+    /// Reads the note in this directory. `Ok(None)` when it is there and cannot be understood.
     pub(super) fn read<F: FileSystem>(
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
     ) -> Result<Option<Checkpoint>, Failure> {
-        let file = match uninterrupted(|| fs.open(folder, OsStr::new(CHECKPOINT))) {
+        let file = match uninterrupted(|| fs.open(dir, OsStr::new(CHECKPOINT))) {
             Err(error) if Code::of(&error) == Some(Code::ENOENT) => {
                 return Ok(Some(Checkpoint::default()));
             }
@@ -79,13 +79,17 @@ impl Checkpoint {
         Ok(bytes.get(..length).and_then(Checkpoint::from_text))
     }
 
-    /// Writes the note, whole or not at all, and makes it durable. Where the sync of the folder
+    /// Writes the note, whole or not at all, and makes it durable. Where the sync of the directory
     /// fails it is not known what is on the disk: not of the note, and not of other names that
     /// were waiting for a sync, whose own may report nothing any more.
-    pub(super) fn write<F: FileSystem>(self, fs: &F, folder: &F::Folder) -> Result<(), Trouble> {
-        let name = temp::new_name(OsStr::new(CHECKPOINT));
-        let file = uninterrupted(|| fs.create_new(folder, &name, 0o666))
-            .map_err(|error| Trouble::Refused(Failure::at("open", CHECKPOINT, error)))?;
+    pub(super) fn write<F: FileSystem>(
+        self,
+        fs: &F,
+        dir: &F::DirHandle,
+    ) -> Result<(), AppendError> {
+        let name = temp_name::new_name(OsStr::new(CHECKPOINT));
+        let file = uninterrupted(|| fs.create_new(dir, &name, 0o666))
+            .map_err(|error| AppendError::NotWritten(Failure::at("open", CHECKPOINT, error)))?;
         let outcome = (|| {
             let text = self.text();
             let mut rest = text.as_bytes();
@@ -95,15 +99,15 @@ impl Checkpoint {
                 rest = rest.get(count..).unwrap_or_default();
             }
             uninterrupted(|| fs.sync_file(&file)).map_err(|error| Failure::new("fsync", error))?;
-            uninterrupted(|| fs.rename(folder, &file, &name, OsStr::new(CHECKPOINT)))
+            uninterrupted(|| fs.rename(dir, &file, &name, OsStr::new(CHECKPOINT)))
                 .map_err(|error| Failure::new("rename", error))
         })();
         if let Err(failure) = outcome {
             // If it stays, recovery knows it for a temp file of ours.
-            let _ = fs.remove(folder, &name);
-            return Err(Trouble::Refused(failure.on(CHECKPOINT)));
+            let _ = fs.remove(dir, &name);
+            return Err(AppendError::NotWritten(failure.on(CHECKPOINT)));
         }
-        uninterrupted(|| fs.sync_folder(folder, Some(&file)))
-            .map_err(|error| Trouble::Unknown(Failure::at("fsync", CHECKPOINT, error)))
+        uninterrupted(|| fs.sync_dir(dir, Some(&file)))
+            .map_err(|error| AppendError::Unknown(Failure::at("fsync", CHECKPOINT, error)))
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! - [`Queue`] takes batches from many callers and commits those that wait together as one
 //!   group, one write and one sync, on holdfast's threads.
-//! - [`Log`] is the log of one folder: it numbers entries, keeps its collections, and is
+//! - [`Log`] is the log of one directory: it numbers entries, keeps its collections, and is
 //!   poisoned when a write or a sync of it fails.
 //! - `writer` appends to the segments of one collection. The space of a segment was written
 //!   beforehand, or has served before, so that an append changes no metadata.
@@ -18,7 +18,6 @@
 
 mod batch;
 mod checkpoint;
-mod error;
 pub mod format;
 mod log;
 mod memtable;
@@ -31,8 +30,8 @@ mod writer;
 
 use std::time::{Duration, SystemTime};
 
+pub use crate::error::{Damage, DamageKind, WalError};
 pub use batch::{Batch, Entry, EntryRef, Op, pack_with_sequence};
-pub use error::{Damage, DamageKind, WalError};
 pub use log::{CollectionStats, Log, NextSegment, Stats, collections};
 pub use queue::{Appended, Full, Queue, Reply};
 pub use replay::{Progress, Replay};

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::error::WalError;
 use super::log::{Log, NextSegment};
 use super::{SyncMode, format};
 use crate::error::ErrorKind;
+use crate::error::WalError;
 use crate::fs::FileSystem;
-use crate::io::{Pool, task};
 use crate::metrics::METRICS;
+use crate::threads::{Pool, task};
 
 /// How many bytes one group has, unless a single batch has more.
 const LARGEST_GROUP: usize = 8 << 20;

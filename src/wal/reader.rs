@@ -30,7 +30,7 @@ pub(super) enum Item<'a> {
 
 /// A segment that is read from its start to its end.
 pub(super) struct SegmentReader<F: FileSystem> {
-    file: F::File,
+    file: F::FileHandle,
     /// What its header says.
     pub(super) header: Header,
     /// Where the next block starts.
@@ -57,7 +57,7 @@ impl Window {
     fn get<F: FileSystem>(
         &mut self,
         fs: &F,
-        file: &F::File,
+        file: &F::FileHandle,
         offset: u64,
         length: usize,
     ) -> Result<&[u8], Failure> {
@@ -119,10 +119,10 @@ impl<F: FileSystem> SegmentReader<F> {
     /// Opens a segment and reads its header. The inner error says what is wrong with that.
     pub(super) fn open(
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         name: &str,
     ) -> Result<Result<SegmentReader<F>, &'static str>, Failure> {
-        let file = uninterrupted(|| fs.open(folder, OsStr::new(name)))
+        let file = uninterrupted(|| fs.open(dir, OsStr::new(name)))
             .map_err(|error| Failure::at("open", name, error))?;
         SegmentReader::read(fs, file).map_err(|failure| failure.on(name))
     }
@@ -130,7 +130,7 @@ impl<F: FileSystem> SegmentReader<F> {
     /// The same with a file that is open.
     pub(super) fn read(
         fs: &F,
-        file: F::File,
+        file: F::FileHandle,
     ) -> Result<Result<SegmentReader<F>, &'static str>, Failure> {
         let mut window = Window::default();
         let bytes = window.get(fs, &file, 0, LONGEST_HEADER)?;
@@ -381,7 +381,7 @@ impl Window {
     fn peek<F: FileSystem>(
         &self,
         fs: &F,
-        file: &F::File,
+        file: &F::FileHandle,
         offset: u64,
     ) -> Result<[u8; MARKER], Failure> {
         let mut bytes = [0; MARKER];

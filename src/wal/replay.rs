@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::batch::pack_with_sequence;
 use super::checkpoint::Checkpoint;
-use super::error::{Damage, DamageKind, WalError};
 use super::reader::{BECOME_END, BECOME_SPACE, Behind, Item, SegmentReader};
 use super::segments::{self, CURRENT};
 use super::{Recovery, check_name};
-use crate::errno::Code;
+use crate::error::Code;
+use crate::error::{Damage, DamageKind, WalError};
 use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileSystem, FolderUse, uninterrupted};
+use crate::fs::{DirUse, FileSystem, uninterrupted};
 
 /// How often a segment is looked for that goes on under another name meanwhile.
 const ATTEMPTS: usize = 100;
@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 100;
 pub struct Replay<F: FileSystem> {
     fs: F,
     /// `None` when there is no such collection.
-    folder: Option<F::Folder>,
+    dir: Option<F::DirHandle>,
     collection: String,
     /// The lowest number that is still to come.
     next: u64,
@@ -78,7 +78,7 @@ pub enum Progress {
 }
 
 impl<F: FileSystem> Replay<F> {
-    /// Starts a walk in the log in this folder. `until`, where it is given, is a number that is
+    /// Starts a walk in the log in this directory. `until`, where it is given, is a number that is
     /// known to be there: a walk that does not get so far reports damage.
     ///
     /// # Errors
@@ -94,17 +94,17 @@ impl<F: FileSystem> Replay<F> {
     ) -> Result<Replay<F>, ErrorKind> {
         check_name(collection)?;
         let path = log.join(collection);
-        let open = || fs.open_folder(&path, FolderUse::Names);
-        let folder = match uninterrupted(open) {
-            Ok(folder) => Some(folder),
+        let open = || fs.open_dir(&path, DirUse::Names);
+        let dir = match uninterrupted(open) {
+            Ok(dir) => Some(dir),
             Err(error) if Code::of(&error) == Some(Code::ENOENT) => None,
             Err(error) => return Err(Failure::at("open", path, error).into()),
         };
-        let at = if folder.is_some() { At::Start } else { At::Over };
+        let at = if dir.is_some() { At::Start } else { At::Over };
         let (collection, next) = (collection.to_owned(), from.max(1));
         Ok(Replay {
             fs,
-            folder,
+            dir,
             collection,
             next,
             until,
@@ -358,11 +358,11 @@ impl<F: FileSystem> Replay<F> {
 
     /// Opens a sealed segment, or the current one.
     fn open(&mut self, number: Option<u64>) -> Result<Looked<F>, ErrorKind> {
-        let Some(folder) = &self.folder else { return Ok(Looked::Absent) };
+        let Some(dir) = &self.dir else { return Ok(Looked::Absent) };
         let name = number.map_or_else(|| CURRENT.to_owned(), segments::sealed);
         let mut is_second_look = false;
         loop {
-            let (kind, reason) = match SegmentReader::open(&self.fs, folder, &name) {
+            let (kind, reason) = match SegmentReader::open(&self.fs, dir, &name) {
                 Ok(Ok(reader)) => {
                     let header = &reader.header;
                     if header.collection == self.collection
@@ -393,8 +393,8 @@ impl<F: FileSystem> Replay<F> {
     }
 
     fn checkpoint(&mut self) -> Result<Checkpoint, ErrorKind> {
-        let Some(folder) = &self.folder else { return Ok(Checkpoint::default()) };
-        match Checkpoint::read(&self.fs, folder)? {
+        let Some(dir) = &self.dir else { return Ok(Checkpoint::default()) };
+        match Checkpoint::read(&self.fs, dir)? {
             Some(checkpoint) => Ok(checkpoint),
             None => {
                 let name = segments::CHECKPOINT.to_owned();
@@ -408,8 +408,8 @@ impl<F: FileSystem> Replay<F> {
 
     /// The numbers of the sealed segments, the lowest first.
     fn numbers(&self) -> Result<Vec<u64>, ErrorKind> {
-        let Some(folder) = &self.folder else { return Ok(Vec::new()) };
-        let names = uninterrupted(|| self.fs.names(folder));
+        let Some(dir) = &self.dir else { return Ok(Vec::new()) };
+        let names = uninterrupted(|| self.fs.names(dir));
         let names = names.map_err(|error| Failure::new("scandir", error))?;
         let number = |name: &OsStr| name.to_str().and_then(segments::number_of);
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| number(name)).collect();

@@ -1,6 +1,6 @@
-//! The names in the folder of a collection.
+//! The names in the directory of a collection.
 
-use super::error::WalError;
+use crate::error::WalError;
 
 /// The segment that is appended to.
 pub(super) const CURRENT: &str = "wal_current.avro";
@@ -53,7 +53,7 @@ pub(super) fn damaged(file: &str, random: u32) -> String {
 /// Names that Windows takes for devices, whatever follows a dot.
 const DEVICES: &[&str] = &["con", "prn", "aux", "nul"];
 
-/// Makes sure that the name of a collection is a plain name of a folder on every system: no
+/// Makes sure that the name of a collection is a plain name of a directory on every system: no
 /// separators, no control characters, nothing that Windows takes for something else, at most
 /// 100 bytes, and not hidden (names that start with a dot are holdfast's own).
 ///

@@ -16,10 +16,10 @@ use super::format::{
 };
 use super::segments::{CURRENT, NEXT, SPARE, sealed};
 use super::{LARGEST_STEP, Options};
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
-use crate::io::blocking;
+use crate::threads::blocking;
 
 /// How much is written at once where space is made.
 const CHUNK: u64 = 1 << 20;
@@ -29,30 +29,30 @@ const LARGEST_BUFFER: usize = 4 << 20;
 
 /// Why a group was not appended.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum AppendError {
     /// Nothing has happened to the log, and the next group may do better: there is no room for
     /// more space, say.
-    Refused(Failure),
+    NotWritten(Failure),
     /// What is on the disk is not known any more.
     Unknown(Failure),
 }
 
 /// A failed sync says that something is lost; what else fails while space is made says that
 /// there is none.
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Trouble {
+impl From<Failure> for AppendError {
+    fn from(failure: Failure) -> AppendError {
         match failure.syscall {
-            "fsync" | "fdatasync" | "sync_file_range" => Trouble::Unknown(failure),
-            _ => Trouble::Refused(failure),
+            "fsync" | "fdatasync" | "sync_file_range" => AppendError::Unknown(failure),
+            _ => AppendError::NotWritten(failure),
         }
     }
 }
 
-impl Trouble {
+impl AppendError {
     /// What the system said.
     pub(super) fn into_failure(self) -> Failure {
         match self {
-            Trouble::Refused(failure) | Trouble::Unknown(failure) => failure,
+            AppendError::NotWritten(failure) | AppendError::Unknown(failure) => failure,
         }
     }
 }
@@ -69,9 +69,9 @@ pub(super) struct Sealed {
 /// The end of a collection.
 pub(super) struct Writer<F: FileSystem> {
     pub(super) fs: F,
-    pub(super) folder: Arc<F::Folder>,
+    pub(super) dir: Arc<F::DirHandle>,
     pub(super) header: Header,
-    pub(super) file: Arc<F::File>,
+    pub(super) file: Arc<F::FileHandle>,
     /// Where the next block goes.
     pub(super) end: u64,
     /// The length of the file. What is between is an empty block, or an end mark.
@@ -105,7 +105,7 @@ pub(super) struct Writer<F: FileSystem> {
 /// A file that becomes the current segment when it is published.
 pub(super) struct Begun<F: FileSystem> {
     header: Header,
-    file: F::File,
+    file: F::FileHandle,
     end: u64,
     space: u64,
 }
@@ -114,18 +114,18 @@ impl<F: FileSystem + Clone> Writer<F> {
     /// Makes the first segment of a collection that has none.
     pub(super) fn create(
         fs: F,
-        folder: Arc<F::Folder>,
+        dir: Arc<F::DirHandle>,
         header: Header,
         has_spare: bool,
         step: u64,
-    ) -> Result<Writer<F>, Trouble> {
-        let begun = begin(&fs, &folder, header, has_spare, step, Pace::Fast)?;
-        publish(&fs, &folder, &begun.file).map_err(Trouble::Unknown)?;
+    ) -> Result<Writer<F>, AppendError> {
+        let begun = begin(&fs, &dir, header, has_spare, step, Pace::Fast)?;
+        publish(&fs, &dir, &begun.file).map_err(AppendError::Unknown)?;
         let header = begun.header;
         let last = header.first.saturating_sub(1);
         Ok(Writer {
             fs,
-            folder,
+            dir,
             header,
             file: Arc::new(begun.file),
             end: begun.end,
@@ -153,7 +153,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         first_free: u64,
         mut number: impl FnMut(&Batch) -> u64,
         sync: bool,
-    ) -> Result<Vec<u64>, Trouble> {
+    ) -> Result<Vec<u64>, AppendError> {
         let most: usize =
             batches.iter().map(|batch| format::most_bytes(batch) + LONGEST_HEAD + MARKER).sum();
         let most = most as u64 + SHORTEST_FILLER;
@@ -203,7 +203,7 @@ impl<F: FileSystem + Clone> Writer<F> {
         self.space = space;
         self.has_blocks = true;
         if sync {
-            self.sync().map_err(Trouble::Unknown)?;
+            self.sync().map_err(AppendError::Unknown)?;
         }
         Ok(firsts)
     }
@@ -212,18 +212,18 @@ impl<F: FileSystem + Clone> Writer<F> {
     /// space that there was can be made what it was, nothing has happened. That has to be on the
     /// disk before it is told: the system may have written the part, and after a power cut whole
     /// batches of it would show.
-    fn after_failed_write(&mut self, failure: Failure, space: u64) -> Trouble {
+    fn after_failed_write(&mut self, failure: Failure, space: u64) -> AppendError {
         let is_full = matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT));
         if !is_full || space == self.space || self.space < self.end + SHORTEST_FILLER {
-            return Trouble::Unknown(failure);
+            return AppendError::Unknown(failure);
         }
         let range = (self.end, self.space);
         let undone = fill(&self.fs, &self.file, &self.header, range, Pace::Fast)
             .and_then(|()| set_size(&self.fs, &self.file, self.space))
             .and_then(|()| sync_file(&self.fs, &self.file));
         match undone {
-            Ok(()) => Trouble::Refused(failure),
-            Err(_) => Trouble::Unknown(failure),
+            Ok(()) => AppendError::NotWritten(failure),
+            Err(_) => AppendError::Unknown(failure),
         }
     }
 
@@ -259,7 +259,7 @@ impl<F: FileSystem + Clone> Writer<F> {
     }
 
     /// Seals the segment and goes on in a new one.
-    pub(super) fn rotate(&mut self, first_free: u64, options: &Options) -> Result<(), Trouble> {
+    pub(super) fn rotate(&mut self, first_free: u64, options: &Options) -> Result<(), AppendError> {
         let header = Header {
             collection: self.header.collection.clone(),
             number: self.header.number + 1,
@@ -273,22 +273,22 @@ impl<F: FileSystem + Clone> Writer<F> {
             Some(begun) => self.fill_in(begun, header, step)?,
             None => {
                 let has_spare = std::mem::take(&mut self.has_spare);
-                begin(&self.fs, &self.folder, header, has_spare, step, Pace::Fast)?
+                begin(&self.fs, &self.dir, header, has_spare, step, Pace::Fast)?
             }
         };
-        self.seal(begun).map_err(Trouble::Unknown)?;
+        self.seal(begun).map_err(AppendError::Unknown)?;
         self.step = next_step(self.step);
         Ok(())
     }
 
     /// Writes into the header of a segment that was made beforehand what was not known then.
-    fn fill_in(&self, begun: Begun<F>, header: Header, step: u64) -> Result<Begun<F>, Trouble> {
+    fn fill_in(&self, begun: Begun<F>, header: Header, step: u64) -> Result<Begun<F>, AppendError> {
         let header = Header { marker: begun.header.marker, ..header };
         let bytes = header.encode();
         if bytes.len() as u64 != begun.end {
             // The clock has got another digit.
             drop(begun);
-            return Ok(begin(&self.fs, &self.folder, header, false, step, Pace::Fast)?);
+            return Ok(begin(&self.fs, &self.dir, header, false, step, Pace::Fast)?);
         }
         write_all(&self.fs, &begun.file, &bytes, 0)?;
         sync_data(&self.fs, &begun.file)?;
@@ -299,10 +299,10 @@ impl<F: FileSystem + Clone> Writer<F> {
         self.finish()?;
         let number = self.header.number;
         let name = sealed(number);
-        rename(&self.fs, &self.folder, &self.file, CURRENT, &name)?;
+        rename(&self.fs, &self.dir, &self.file, CURRENT, &name)?;
         // The new segment must not take the name before the old one is known by another.
-        sync_folder(&self.fs, &self.folder, &self.file)?;
-        publish(&self.fs, &self.folder, &begun.file)?;
+        sync_dir(&self.fs, &self.dir, &self.file)?;
+        publish(&self.fs, &self.dir, &begun.file)?;
         self.sealed.push(Sealed { number, last: self.last, bytes: self.space });
         self.file = Arc::new(begun.file);
         (self.end, self.space) = (begun.end, begun.space);
@@ -314,7 +314,7 @@ impl<F: FileSystem + Clone> Writer<F> {
     }
 
     /// Makes space up to `needed` and beyond.
-    fn extend(&mut self, needed: u64, options: &Options) -> Result<(), Trouble> {
+    fn extend(&mut self, needed: u64, options: &Options) -> Result<(), AppendError> {
         let room = options.segment_size.saturating_sub(self.space);
         let least = needed.saturating_sub(self.space) + SHORTEST_FILLER;
         let space = self.space + self.step.min(room).max(least);
@@ -325,7 +325,7 @@ impl<F: FileSystem + Clone> Writer<F> {
             let _ = self.fs.set_size(&self.file, self.space);
             return Err(failure.into());
         }
-        sync_file(&self.fs, &self.file).map_err(Trouble::Unknown)?;
+        sync_file(&self.fs, &self.file).map_err(AppendError::Unknown)?;
         self.durable = self.last;
         self.space = space;
         self.step = next_step(self.step);
@@ -370,23 +370,23 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Makes a new segment, under its provisional name, and makes both durable.
 pub(super) fn begin<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
+    dir: &F::DirHandle,
     header: Header,
     has_spare: bool,
     step: u64,
     pace: Pace<'_>,
 ) -> Result<Begun<F>, Failure> {
     let file = if has_spare {
-        let open = || fs.open_to_write(folder, OsStr::new(SPARE));
+        let open = || fs.open_to_write(dir, OsStr::new(SPARE));
         let file = uninterrupted(open).map_err(|error| Failure::at("open", SPARE, error))?;
-        rename(fs, folder, &file, SPARE, NEXT)?;
+        rename(fs, dir, &file, SPARE, NEXT)?;
         file
     } else {
-        let create = || fs.create_new(folder, OsStr::new(NEXT), 0o666);
+        let create = || fs.create_new(dir, OsStr::new(NEXT), 0o666);
         let created = uninterrupted(create).or_else(|error| match Code::of(&error) {
             // An attempt has failed, or a power cut has ended it. The name stays all the time:
             // between two segments it tells that nothing is missing.
-            Some(Code::EEXIST) => uninterrupted(|| fs.open_to_write(folder, OsStr::new(NEXT))),
+            Some(Code::EEXIST) => uninterrupted(|| fs.open_to_write(dir, OsStr::new(NEXT))),
             _ => Err(error),
         });
         created.map_err(|error| Failure::at("open", NEXT, error))?
@@ -415,24 +415,24 @@ pub(super) fn begin<F: FileSystem>(
         let _ = fs.set_size(&file, 0);
     }
     let (end, space) = outcome?;
-    if let Err(failure) = sync_folder(fs, folder, &file) {
+    if let Err(failure) = sync_dir(fs, dir, &file) {
         // No later sync speaks for this name: the next attempt has to give it anew.
-        let _ = fs.remove(folder, OsStr::new(NEXT));
+        let _ = fs.remove(dir, OsStr::new(NEXT));
         return Err(failure);
     }
     Ok(Begun { header, file, end, space })
 }
 
 /// Gives the new segment its name.
-fn publish<F: FileSystem>(fs: &F, folder: &F::Folder, file: &F::File) -> Result<(), Failure> {
-    rename(fs, folder, file, NEXT, CURRENT)?;
-    sync_folder(fs, folder, file)
+fn publish<F: FileSystem>(fs: &F, dir: &F::DirHandle, file: &F::FileHandle) -> Result<(), Failure> {
+    rename(fs, dir, file, NEXT, CURRENT)?;
+    sync_dir(fs, dir, file)
 }
 
 /// Writes the empty block that goes from `from` to `to`, every byte of it.
 fn fill<F: FileSystem>(
     fs: &F,
-    file: &F::File,
+    file: &F::FileHandle,
     header: &Header,
     (from, to): (u64, u64),
     pace: Pace<'_>,
@@ -485,7 +485,7 @@ fn fill<F: FileSystem>(
 
 pub(super) fn write_all<F: FileSystem>(
     fs: &F,
-    file: &F::File,
+    file: &F::FileHandle,
     bytes: &[u8],
     offset: u64,
 ) -> Result<(), Failure> {
@@ -502,7 +502,7 @@ pub(super) fn write_all<F: FileSystem>(
     Ok(())
 }
 
-pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
+pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::FileHandle) -> Result<(), Failure> {
     uninterrupted(|| blocking(|| fs.sync_data(file)))
         .map_err(|error| Failure::new("fdatasync", error))
 }
@@ -510,7 +510,7 @@ pub(super) fn sync_data<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Fai
 /// Has the disk take what was written, so that nobody's sync has to wait for all of it. Where the
 /// system can, this is no sync: that would have the disk empty its own memory each time, and the
 /// file system commit the growth of the file, and appends would wait for both.
-fn write_back<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
+fn write_back<F: FileSystem>(fs: &F, file: &F::FileHandle) -> Result<(), Failure> {
     match uninterrupted(|| blocking(|| fs.await_write_back(file))) {
         // A system that does not know it, or a sandbox that keeps us from it.
         Err(error)
@@ -522,31 +522,35 @@ fn write_back<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn sync_file<F: FileSystem>(fs: &F, file: &F::File) -> Result<(), Failure> {
+pub(super) fn sync_file<F: FileSystem>(fs: &F, file: &F::FileHandle) -> Result<(), Failure> {
     uninterrupted(|| blocking(|| fs.sync_file(file))).map_err(|error| Failure::new("fsync", error))
 }
 
-pub(super) fn set_size<F: FileSystem>(fs: &F, file: &F::File, size: u64) -> Result<(), Failure> {
+pub(super) fn set_size<F: FileSystem>(
+    fs: &F,
+    file: &F::FileHandle,
+    size: u64,
+) -> Result<(), Failure> {
     uninterrupted(|| fs.set_size(file, size)).map_err(|error| Failure::new("ftruncate", error))
 }
 
 pub(super) fn rename<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
-    file: &F::File,
+    dir: &F::DirHandle,
+    file: &F::FileHandle,
     from: &str,
     to: &str,
 ) -> Result<(), Failure> {
-    uninterrupted(|| fs.rename(folder, file, OsStr::new(from), OsStr::new(to)))
+    uninterrupted(|| fs.rename(dir, file, OsStr::new(from), OsStr::new(to)))
         .map_err(|error| Failure { dest: Some(to.into()), ..Failure::at("rename", from, error) })
 }
 
-pub(super) fn sync_folder<F: FileSystem>(
+pub(super) fn sync_dir<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
-    file: &F::File,
+    dir: &F::DirHandle,
+    file: &F::FileHandle,
 ) -> Result<(), Failure> {
-    uninterrupted(|| blocking(|| fs.sync_folder(folder, Some(file))))
+    uninterrupted(|| blocking(|| fs.sync_dir(dir, Some(file))))
         .map_err(|error| Failure::new("fsync", error))
 }
 

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::error::ErrorKind;
-use crate::io::task::Wake;
 use crate::mutex::guard;
+use crate::threads::task::Wake;
 
 /// Shared between a write and whoever may cancel it.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Control {
     }
 
     /// Drops what was kept.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         let kept = guard(&self.kept).take();
         // Not under the lock: a lock that is given back may lead to its next holder.
         drop(kept);

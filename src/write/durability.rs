@@ -1,30 +1,18 @@
 //! What of a write survives a power cut, and what has to be done for that.
 
 use crate::fs::SyncRules;
-
-/// The three levels, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Durability {
-    /// Readers see the old file or the new one, whole; nothing is synced.
-    None,
-    /// The bytes are synced before the rename: after a power cut the target is the old
-    /// file or the new one, whole, but it may be the old one.
-    File,
-    /// The bytes and the rename are synced: an acknowledged write is there after a
-    /// power cut.
-    Full,
-}
+use crate::vocabulary::Durability;
 
 /// What is done for it before the rename and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Syncs {
+pub(crate) enum Syncs {
     /// Nothing.
     None,
     /// The file is synced before.
     FileBefore,
-    /// The textbook sequence: the file is synced before, the folder after. It holds on every
+    /// The textbook sequence: the file is synced before, the directory after. It holds on every
     /// file system, and waits for the journal twice.
-    FileThenFolder,
+    FileThenDir,
     /// The file's bytes are on the device before, and one sync of the file after makes it, its
     /// size, its attributes and its new name durable together. It waits for the journal once.
     /// It holds where the rename cannot overtake the changes of the file's size and
@@ -35,17 +23,17 @@ pub(super) enum Syncs {
 
 impl Durability {
     /// How it is reached for a file on a file system of which this is known.
-    pub(super) fn syncs(self, rules: SyncRules) -> Syncs {
+    pub(crate) fn syncs(self, rules: SyncRules) -> Syncs {
         match self {
             Durability::None => Syncs::None,
             Durability::File => Syncs::FileBefore,
             Durability::Full if rules.keeps_order => Syncs::BytesThenFile,
-            Durability::Full => Syncs::FileThenFolder,
+            Durability::Full => Syncs::FileThenDir,
         }
     }
 
-    /// Whether the folder is synced after the rename.
-    pub(super) fn syncs_folder(self) -> bool {
+    /// Whether the directory is synced after the rename.
+    pub(crate) fn syncs_dir(self) -> bool {
         self == Durability::Full
     }
 }

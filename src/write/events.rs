@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::AttemptError;
-use crate::errno::Code;
+use crate::error::Code;
 use crate::metrics::METRICS;
-use crate::temp;
+use crate::temp_name;
 
 /// One entry for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,21 +87,21 @@ pub trait Observer {
 }
 
 /// The log of one attempt. Without an observer nothing is built and nothing costs.
-pub(super) struct Log<'a> {
+pub(crate) struct Log<'a> {
     observer: Option<&'a dyn Observer>,
     target: &'a Path,
     notes: Notes,
 }
 
 /// What a log remembers of its attempt while that waits.
-pub(super) struct Notes {
+pub(crate) struct Notes {
     size: u64,
     begun: Instant,
     temp_path: PathBuf,
 }
 
 impl<'a> Log<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         observer: Option<&'a dyn Observer>,
         target: &'a Path,
         size: u64,
@@ -111,7 +111,7 @@ impl<'a> Log<'a> {
     }
 
     /// Goes on with the log of an attempt that has waited.
-    pub(super) fn resume(
+    pub(crate) fn resume(
         observer: Option<&'a dyn Observer>,
         target: &'a Path,
         notes: Notes,
@@ -120,12 +120,12 @@ impl<'a> Log<'a> {
     }
 
     /// What is needed to go on later.
-    pub(super) fn into_notes(self) -> Notes {
+    pub(crate) fn into_notes(self) -> Notes {
         self.notes
     }
 
     /// Notes how many bytes there are in fact.
-    pub(super) fn sized(&mut self, size: u64) {
+    pub(crate) fn sized(&mut self, size: u64) {
         self.notes.size = size;
     }
 
@@ -135,8 +135,8 @@ impl<'a> Log<'a> {
         }
     }
 
-    pub(super) fn starting(&mut self, folder: &Path, temp_name: &OsStr) {
-        self.staged_at(folder, temp_name);
+    pub(crate) fn starting(&mut self, dir: &Path, temp_name: &OsStr) {
+        self.staged_at(dir, temp_name);
         self.report(|| Event::Starting {
             temp_path: self.notes.temp_path.clone(),
             size: self.notes.size,
@@ -144,23 +144,23 @@ impl<'a> Log<'a> {
     }
 
     /// Notes which temp file it has become, should the announced name have been taken.
-    pub(super) fn staged_at(&mut self, folder: &Path, temp_name: &OsStr) {
+    pub(crate) fn staged_at(&mut self, dir: &Path, temp_name: &OsStr) {
         if self.observer.is_some() {
-            self.notes.temp_path = folder.join(temp_name);
+            self.notes.temp_path = dir.join(temp_name);
         }
     }
 
     /// The target could not be found: the temp file is named as it would have been.
-    pub(super) fn failed_to_start(&mut self, error: &AttemptError) {
+    pub(crate) fn failed_to_start(&mut self, error: &AttemptError) {
         if self.observer.is_some() {
-            let folder = self.target.parent().unwrap_or(Path::new(""));
+            let dir = self.target.parent().unwrap_or(Path::new(""));
             let basename = self.target.file_name().unwrap_or_default();
-            self.starting(folder, &temp::new_name(basename));
+            self.starting(dir, &temp_name::new_name(basename));
         }
         self.failed(error);
     }
 
-    pub(super) fn written(&self) {
+    pub(crate) fn written(&self) {
         self.report(|| Event::Written {
             temp_path: self.notes.temp_path.clone(),
             size: self.notes.size,
@@ -168,11 +168,11 @@ impl<'a> Log<'a> {
         });
     }
 
-    pub(super) fn renamed(&self, duration: Duration) {
+    pub(crate) fn renamed(&self, duration: Duration) {
         self.report(|| Event::Renamed { temp_path: self.notes.temp_path.clone(), duration });
     }
 
-    pub(super) fn completed(&self) {
+    pub(crate) fn completed(&self) {
         METRICS.writes.bytes.add(self.notes.size);
         self.report(|| Event::Completed {
             size: self.notes.size,
@@ -180,7 +180,7 @@ impl<'a> Log<'a> {
         });
     }
 
-    pub(super) fn failed(&self, error: &AttemptError) {
+    pub(crate) fn failed(&self, error: &AttemptError) {
         self.report(|| Event::Failed {
             temp_path: self.notes.temp_path.clone(),
             code: error.kind.code(),
@@ -188,7 +188,7 @@ impl<'a> Log<'a> {
         });
     }
 
-    pub(super) fn cleaned_up(&self, outcome: io::Result<()>) {
+    pub(crate) fn cleaned_up(&self, outcome: io::Result<()>) {
         self.report(|| match outcome {
             Ok(()) => Event::CleanedUp { temp_path: self.notes.temp_path.clone() },
             Err(error) => Event::CleanupFailed {

@@ -22,39 +22,33 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::{Error, ErrorKind, Failure, Operation};
-use crate::fs::{FileKind, FileSystem, FolderUse, SyncRules};
+use crate::fs::{DirUse, FileKind, FileSystem, SyncRules};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
-use crate::target::{self, Target};
-use crate::temp;
+use crate::resolve::{self, Target};
+use crate::temp_name;
 
-mod arrival;
 mod control;
-mod doubt;
-mod durability;
-mod engine;
-mod epoch;
-mod events;
-mod folders;
-mod order;
-mod publish;
+pub(crate) mod dir_hook;
+pub(crate) mod durability;
+pub(crate) mod events;
+pub(crate) mod failed_syncs;
+mod parent_dirs;
+pub(crate) mod publish;
 mod retry;
-mod sharing;
-mod stage;
+pub(crate) mod stage;
 mod staged_file;
 mod stream;
 mod validate;
 
-pub use arrival::{Hook, watch_folders};
+pub use crate::vocabulary::Durability;
 pub use control::Control;
-pub use doubt::is_doubtful;
-pub use durability::Durability;
-pub use engine::{Client, Engine, Lane, engine};
-pub use epoch::run_together;
+pub use dir_hook::{DirHook, set_dir_hook};
 pub use events::{Event, Observer};
-pub use folders::make_parents;
+pub use failed_syncs::sync_failed;
+pub use parent_dirs::make_parents;
 pub use retry::{delay_before, is_retried};
 pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
@@ -90,7 +84,7 @@ pub struct Options {
     /// Whether a symbolic link at the path leads to the file that is written, or is
     /// replaced by it.
     pub follow_symlinks: bool,
-    /// Whether to make missing parent folders.
+    /// Whether to make missing parent directories.
     pub make_dirs: bool,
     /// Attempts in all, the first included.
     pub attempts: u32,
@@ -116,11 +110,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the target's folder is opened for.
-    fn folder_use(&self) -> FolderUse {
-        match self.durability.syncs_folder() {
-            true => FolderUse::NamesAndSync,
-            false => FolderUse::Names,
+    /// What the target's directory is opened for.
+    pub(crate) fn dir_use(&self) -> DirUse {
+        match self.durability.syncs_dir() {
+            true => DirUse::NamesAndSync,
+            false => DirUse::Names,
         }
     }
 }
@@ -152,7 +146,7 @@ pub struct AttemptError {
 
 impl AttemptError {
     /// The same, where the new content may have come to its place before.
-    fn in_place(self, is_in_place: bool) -> AttemptError {
+    pub(crate) fn in_place(self, is_in_place: bool) -> AttemptError {
         AttemptError { committed: self.committed || is_in_place, ..self }
     }
 }
@@ -195,7 +189,7 @@ pub fn run<F: FileSystem>(
 }
 
 /// Goes on after the first attempt.
-fn run_on<F: FileSystem>(
+pub(crate) fn run_on<F: FileSystem>(
     fs: &F,
     request: &Request,
     control: &Control,
@@ -247,7 +241,7 @@ pub(crate) fn attempt_copy<F: FileSystem>(
 }
 
 /// One file to be made, whatever from.
-struct Job<'a, F: FileSystem> {
+pub(crate) struct Job<'a, F: FileSystem> {
     path: &'a Path,
     options: &'a Options,
     source: Source<'a, F>,
@@ -256,7 +250,7 @@ struct Job<'a, F: FileSystem> {
 
 /// Which name the new file gets.
 #[derive(Clone, Copy)]
-enum Name<'a> {
+pub(crate) enum Name<'a> {
     /// That of the target, whose place it takes.
     Target,
     /// The first of these that nothing has.
@@ -264,29 +258,29 @@ enum Name<'a> {
 }
 
 /// A temp file and what it is for.
-struct Draft<F: FileSystem> {
-    target: Target<F>,
-    temp: Temp<F>,
+pub(crate) struct Draft<F: FileSystem> {
+    pub(crate) target: Target<F>,
+    pub(crate) temp: Temp<F>,
     /// What is known of its file system, where that matters.
-    rules: SyncRules,
+    pub(crate) rules: SyncRules,
 }
 
 impl<F: FileSystem> Draft<F> {
-    fn syncs(&self, options: &Options) -> Syncs {
+    pub(crate) fn syncs(&self, options: &Options) -> Syncs {
         options.durability.syncs(self.rules)
     }
 }
 
 /// A write that is about to be synced and published: its temp file has all that the target
 /// is to have.
-struct Staged<F: FileSystem> {
-    draft: Draft<F>,
-    notes: Notes,
+pub(crate) struct Staged<F: FileSystem> {
+    pub(crate) draft: Draft<F>,
+    pub(crate) notes: Notes,
 }
 
 impl<F: FileSystem> Staged<F> {
     /// Makes the first half of an attempt.
-    fn new(
+    pub(crate) fn new(
         fs: &F,
         request: &Request,
         control: &Control,
@@ -300,7 +294,7 @@ impl<F: FileSystem> Staged<F> {
     }
 
     /// Makes the second half, alone.
-    fn commit(
+    pub(crate) fn commit(
         self,
         fs: &F,
         request: &Request,
@@ -312,7 +306,7 @@ impl<F: FileSystem> Staged<F> {
     }
 
     /// The second half but for what comes after the rename.
-    fn publish(
+    pub(crate) fn publish(
         self,
         fs: &F,
         request: &Request,
@@ -324,22 +318,22 @@ impl<F: FileSystem> Staged<F> {
         Ok(Staged { draft: self.draft, notes: log.into_notes() })
     }
 
-    fn syncs(&self, options: &Options) -> Syncs {
+    pub(crate) fn syncs(&self, options: &Options) -> Syncs {
         self.draft.syncs(options)
     }
 
     /// Whether a sync of the whole file system can stand for the syncs of this write.
-    fn can_be_synced_with_others(&self, options: &Options) -> bool {
+    pub(crate) fn can_be_synced_with_others(&self, options: &Options) -> bool {
         self.draft.rules.syncs_whole && self.syncs(options) != Syncs::None
     }
 
-    fn device(&self) -> u64 {
+    pub(crate) fn device(&self) -> u64 {
         self.draft.temp.metadata.id.device
     }
 }
 
 impl<'a, F: FileSystem> Job<'a, F> {
-    fn of(request: &'a Request) -> Job<'a, F> {
+    pub(crate) fn of(request: &'a Request) -> Job<'a, F> {
         Job {
             path: &request.path,
             options: &request.options,
@@ -349,7 +343,7 @@ impl<'a, F: FileSystem> Job<'a, F> {
     }
 }
 
-fn attempt_job<F: FileSystem>(
+pub(crate) fn attempt_job<F: FileSystem>(
     fs: &F,
     job: &Job<'_, F>,
     control: &Control,
@@ -362,7 +356,7 @@ fn attempt_job<F: FileSystem>(
 }
 
 /// Finds the target and makes the temp file all that the target is to be.
-fn stage<F: FileSystem>(
+pub(crate) fn stage<F: FileSystem>(
     fs: &F,
     job: &Job<'_, F>,
     control: &Control,
@@ -379,7 +373,7 @@ fn stage<F: FileSystem>(
 }
 
 /// Finds the target and makes the temp file.
-fn begin<F: FileSystem>(
+pub(crate) fn begin<F: FileSystem>(
     fs: &F,
     job: &Job<'_, F>,
     control: &Control,
@@ -388,12 +382,12 @@ fn begin<F: FileSystem>(
 ) -> Result<Draft<F>, AttemptError> {
     METRICS.writes.attempts.add(1);
     let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
-    let temp_name = temp::new_name(&target.name);
-    log.starting(&target.folder_path, &temp_name);
+    let temp_name = temp_name::new_name(&target.name);
+    log.starting(&target.dir_path, &temp_name);
     let temp = stage::create(fs, &target, job.options, job.source.model(), temp_name)
         .map_err(AttemptError::from)
         .inspect_err(|error| log.failed(error))?;
-    log.staged_at(&target.folder_path, &temp.name);
+    log.staged_at(&target.dir_path, &temp.name);
     let rules = match job.options.durability {
         Durability::None => SyncRules::default(),
         Durability::File | Durability::Full => fs.sync_rules(&temp.file, temp.metadata.id.device),
@@ -402,7 +396,7 @@ fn begin<F: FileSystem>(
 }
 
 /// Gives a temp file that has all its bytes whatever else the target is to have.
-fn complete<F: FileSystem>(
+pub(crate) fn complete<F: FileSystem>(
     fs: &F,
     draft: &Draft<F>,
     job: &Job<'_, F>,
@@ -415,7 +409,7 @@ fn complete<F: FileSystem>(
 
 /// Brings a complete temp file to its place, and says which of the free names it took, if it
 /// was to take one.
-fn commit<F: FileSystem>(
+pub(crate) fn commit<F: FileSystem>(
     fs: &F,
     draft: &Draft<F>,
     job: &Job<'_, F>,
@@ -431,7 +425,7 @@ fn commit<F: FileSystem>(
 }
 
 /// Makes the temp file as durable as it has to be before its rename, and renames it.
-fn sync_and_publish<F: FileSystem>(
+pub(crate) fn sync_and_publish<F: FileSystem>(
     fs: &F,
     draft: &Draft<F>,
     job: &Job<'_, F>,
@@ -451,7 +445,7 @@ fn sync_and_publish<F: FileSystem>(
 }
 
 /// Gives the temp file its name, unless the write has been cancelled.
-fn publish<F: FileSystem>(
+pub(crate) fn publish<F: FileSystem>(
     fs: &F,
     Draft { target, temp, .. }: &Draft<F>,
     name: Name<'_>,
@@ -469,15 +463,20 @@ fn publish<F: FileSystem>(
 }
 
 /// Takes the temp file of a failed attempt away, unless it has come to its place.
-fn abandon<F: FileSystem>(fs: &F, draft: &Draft<F>, error: &AttemptError, log: &Log<'_>) {
+pub(crate) fn abandon<F: FileSystem>(
+    fs: &F,
+    draft: &Draft<F>,
+    error: &AttemptError,
+    log: &Log<'_>,
+) {
     log.failed(error);
     match error.committed {
-        true => doubt::note(draft.temp.metadata.id),
+        true => failed_syncs::note(draft.temp.metadata.id),
         false => log.cleaned_up(stage::discard(fs, &draft.target, &draft.temp)),
     }
 }
 
-fn find<F: FileSystem>(
+pub(crate) fn find<F: FileSystem>(
     fs: &F,
     job: &Job<'_, F>,
     control: &Control,
@@ -486,13 +485,13 @@ fn find<F: FileSystem>(
     control.check()?;
     let options = job.options;
     if options.make_dirs {
-        folders::make_parents(fs, job.path, options.durability)?;
+        parent_dirs::make_parents(fs, job.path, options.durability)?;
     }
     let target = match found {
         Some(target) => target,
-        None => target::resolve(fs, job.path, options.follow_symlinks, options.folder_use())?,
+        None => resolve::target(fs, job.path, options.follow_symlinks, options.dir_use())?,
     };
-    arrival::folder(fs, &target);
+    dir_hook::dir(fs, &target);
     match job.name {
         Name::Target => check_place(&target)?,
         // Whatever has that name, the new file does not come in its place.
@@ -502,8 +501,8 @@ fn find<F: FileSystem>(
 }
 
 /// Renaming a file over a device or a pipe would take it out of the system. Nobody means
-/// that. (A folder is left to the rename, which refuses it.)
-fn check_place<F: FileSystem>(target: &Target<F>) -> Result<(), Failure> {
+/// that. (A directory is left to the rename, which refuses it.)
+pub(crate) fn check_place<F: FileSystem>(target: &Target<F>) -> Result<(), Failure> {
     match target.existing.map(|existing| existing.kind) {
         Some(FileKind::Other) => {
             Err(Failure::at("rename", target.shown(&target.name), Code::EINVAL.error()))

@@ -7,15 +7,15 @@ use std::io;
 use super::AttemptError;
 use super::durability::Syncs;
 use super::stage::Temp;
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
-use crate::io::blocking;
-use crate::target::Target;
+use crate::resolve::Target;
+use crate::threads::blocking;
 
 /// Does what has to be done for the staged file before its rename. None of these is done again
 /// for this file after a failure: see [`FileSystem::sync_file`].
-pub(super) fn prepare<F: FileSystem>(
+pub(crate) fn prepare<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
     syncs: Syncs,
@@ -23,7 +23,7 @@ pub(super) fn prepare<F: FileSystem>(
     let done = match syncs {
         Syncs::None => uninterrupted(|| fs.report_write_errors(&temp.file))
             .map_err(|error| Failure::new("close", error)),
-        Syncs::FileBefore | Syncs::FileThenFolder => {
+        Syncs::FileBefore | Syncs::FileThenDir => {
             uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
                 .map_err(|error| Failure::new("fsync", error))
         }
@@ -34,12 +34,12 @@ pub(super) fn prepare<F: FileSystem>(
 }
 
 /// Renames the temp file over the target. Until this succeeds the target is untouched.
-pub(super) fn rename<F: FileSystem>(
+pub(crate) fn rename<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
 ) -> Result<(), AttemptError> {
-    let renamed = uninterrupted(|| fs.rename(&target.folder, &temp.file, &temp.name, &target.name));
+    let renamed = uninterrupted(|| fs.rename(&target.dir, &temp.file, &temp.name, &target.name));
     let Err(error) = renamed else { return Ok(()) };
     // A network file system may do the rename and then report an error, because the server's
     // answer was lost and the request was sent again. So it is looked at what is there.
@@ -62,7 +62,7 @@ const NAMES: u64 = 10_000;
 
 /// Renames the temp file to the first of some names that nothing has, and says which it is.
 /// Nothing that is there is ever replaced.
-pub(super) fn rename_new<F: FileSystem>(
+pub(crate) fn rename_new<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
@@ -71,8 +71,7 @@ pub(super) fn rename_new<F: FileSystem>(
     let mut number = 0;
     loop {
         let name = names(number);
-        let renamed =
-            uninterrupted(|| fs.rename_new(&target.folder, &temp.file, &temp.name, &name));
+        let renamed = uninterrupted(|| fs.rename_new(&target.dir, &temp.file, &temp.name, &name));
         let Err(error) = renamed else { return Ok(number) };
         let is_taken = Code::of(&error) == Some(Code::EEXIST);
         // As in `rename`: an error may be reported after the fact.
@@ -102,9 +101,9 @@ enum Found {
     CannotTell,
 }
 
-/// What a name in the target's folder stands for.
+/// What a name in the target's directory stands for.
 fn look<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>, name: &OsStr) -> Found {
-    match uninterrupted(|| fs.metadata(&target.folder, name)) {
+    match uninterrupted(|| fs.metadata(&target.dir, name)) {
         Ok(named) if named.id == temp.metadata.id => Found::Ours,
         Ok(_) => Found::SomethingElse,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
@@ -114,7 +113,7 @@ fn look<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>, name: &OsStr)
 
 /// Makes the rename as durable as was asked for. A failure comes after the fact: the new
 /// content is in place, but a power cut may bring the old one back.
-pub(super) fn make_durable<F: FileSystem>(
+pub(crate) fn make_durable<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
@@ -122,7 +121,7 @@ pub(super) fn make_durable<F: FileSystem>(
 ) -> Result<(), AttemptError> {
     let synced = match syncs {
         Syncs::None | Syncs::FileBefore => return Ok(()),
-        Syncs::FileThenFolder => sync_folder(fs, target, temp),
+        Syncs::FileThenDir => sync_dir(fs, target, temp),
         Syncs::BytesThenFile => sync_target(fs, target, temp),
     };
     synced.map_err(|failure| AttemptError { kind: failure.into(), committed: true })
@@ -142,12 +141,12 @@ fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Res
         .map_err(|error| Failure::at("syncfs", target.shown(&target.name), error))
 }
 
-/// Makes the names in the target's folder durable.
-pub(super) fn sync_folder<F: FileSystem>(
+/// Makes the names in the target's directory durable.
+pub(crate) fn sync_dir<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
 ) -> Result<(), Failure> {
-    uninterrupted(|| blocking(|| fs.sync_folder(&target.folder, Some(&temp.file))))
-        .map_err(|error| Failure::at("fsync", &target.folder_path, error))
+    uninterrupted(|| blocking(|| fs.sync_dir(&target.dir, Some(&temp.file))))
+        .map_err(|error| Failure::at("fsync", &target.dir_path, error))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 
 /// Whether another attempt makes sense: a closed list of errors that come and go.

@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use super::control::Control;
 use super::{AttemptError, Options, Owner, validate};
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileKind, FileSystem, Metadata, uninterrupted};
-use crate::io::blocking;
 use crate::payload::{Chunk, Payload};
-use crate::target::Target;
-use crate::temp;
+use crate::resolve::Target;
+use crate::temp_name;
+use crate::threads::blocking;
 
 /// The most that one system call is given, so that a write that has been cancelled stops
 /// soon. (Linux takes at most 2 GiB at once.)
@@ -29,16 +29,16 @@ const FRESH_STARTS: usize = 16;
 
 /// A temp file that belongs to this write: locked, so that no sweeper takes it for an
 /// orphan, and known to be the file that its name stands for.
-pub(super) struct Temp<F: FileSystem> {
-    pub(super) file: F::File,
-    pub(super) name: OsString,
-    pub(super) metadata: Metadata,
+pub(crate) struct Temp<F: FileSystem> {
+    pub(crate) file: F::FileHandle,
+    pub(crate) name: OsString,
+    pub(crate) metadata: Metadata,
     /// A moment after it was opened and before anything was written to it.
-    pub(super) opened: Instant,
+    pub(crate) opened: Instant,
 }
 
 /// Where the bytes of a file come from.
-pub(super) enum Source<'a, F: FileSystem> {
+pub(crate) enum Source<'a, F: FileSystem> {
     /// Memory.
     Payload(&'a Payload),
     /// Another file, from its beginning to its end.
@@ -50,14 +50,14 @@ pub(super) enum Source<'a, F: FileSystem> {
 /// An open file that is copied. Whatever its name stands for meanwhile, this is the file that
 /// was opened.
 pub(crate) struct Original<F: FileSystem> {
-    pub(crate) file: F::File,
+    pub(crate) file: F::FileHandle,
     /// As it was when it was opened.
     pub(crate) metadata: Metadata,
 }
 
 impl<F: FileSystem> Source<'_, F> {
     /// How many bytes there should be; a file may change until they have been copied.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         match self {
             Source::Payload(payload) => payload.len() as u64,
             Source::File(original) => original.metadata.size,
@@ -66,7 +66,7 @@ impl<F: FileSystem> Source<'_, F> {
     }
 
     /// Whose mode and owner the new file gets if it does not replace one.
-    pub(super) fn model(&self) -> Option<&Metadata> {
+    pub(crate) fn model(&self) -> Option<&Metadata> {
         match self {
             Source::Payload(_) | Source::Pieces => None,
             Source::File(original) => Some(&original.metadata),
@@ -87,7 +87,7 @@ struct Attributes {
 
 impl Attributes {
     fn of(options: &Options, existing: Option<&Metadata>, model: Option<&Metadata>) -> Attributes {
-        // A folder, or a link that is to be replaced, has nothing that a file could keep.
+        // A directory, or a link that is to be replaced, has nothing that a file could keep.
         let existing = existing.filter(|existing| existing.kind == FileKind::File).or(model);
         let owner_of = |file: &Metadata| (file.uid, file.gid);
         Attributes {
@@ -109,7 +109,7 @@ impl Attributes {
 }
 
 /// Makes the temp file, under a name that is announced first.
-pub(super) fn create<F: FileSystem>(
+pub(crate) fn create<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     options: &Options,
@@ -120,7 +120,7 @@ pub(super) fn create<F: FileSystem>(
     let mut name = announced;
     let mut reason = Code::EEXIST.error();
     for _ in 0..FRESH_STARTS {
-        match fs.create_new(&target.folder, &name, mode) {
+        match fs.create_new(&target.dir, &name, mode) {
             Ok(file) => match claim(fs, target, &file, &name) {
                 Ok(Some(metadata)) => {
                     return Ok(Temp { file, name, metadata, opened: Instant::now() });
@@ -129,7 +129,7 @@ pub(super) fn create<F: FileSystem>(
                 Err(failure) => {
                     // Nobody has seen this file yet. If it cannot be removed it is an
                     // orphan, which recovery knows; the first error is the one to tell.
-                    let _ = uninterrupted(|| fs.remove(&target.folder, &name));
+                    let _ = uninterrupted(|| fs.remove(&target.dir, &name));
                     return Err(failure);
                 }
             },
@@ -138,7 +138,7 @@ pub(super) fn create<F: FileSystem>(
                 if code != Some(Code::EEXIST) {
                     // A network file system may have made it all the same. For the same
                     // reason an interrupted call is not continued with this name.
-                    let _ = uninterrupted(|| fs.remove(&target.folder, &name));
+                    let _ = uninterrupted(|| fs.remove(&target.dir, &name));
                 }
                 if !matches!(code, Some(Code::EEXIST | Code::EINTR)) {
                     return Err(Failure::at("open", target.shown(&name), error));
@@ -146,7 +146,7 @@ pub(super) fn create<F: FileSystem>(
                 reason = error;
             }
         }
-        name = temp::new_name(&target.name);
+        name = temp_name::new_name(&target.name);
     }
     Err(Failure::at("open", target.shown(&name), reason))
 }
@@ -157,17 +157,17 @@ pub(super) fn create<F: FileSystem>(
 fn claim<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
-    file: &F::File,
+    file: &F::FileHandle,
     name: &OsString,
 ) -> Result<Option<Metadata>, Failure> {
     let at = |syscall, error| Failure::at(syscall, target.shown(name), error);
     if !uninterrupted(|| fs.try_lock(file)).map_err(|error| at("flock", error))? {
         // A sweeper holds it at this moment. It may remove it or leave it; nobody needs it.
-        let _ = uninterrupted(|| fs.remove(&target.folder, name));
+        let _ = uninterrupted(|| fs.remove(&target.dir, name));
         return Ok(None);
     }
     let own = uninterrupted(|| fs.file_metadata(file)).map_err(|error| at("fstat", error))?;
-    match uninterrupted(|| fs.metadata(&target.folder, name)) {
+    match uninterrupted(|| fs.metadata(&target.dir, name)) {
         Ok(named) if named.id == own.id => Ok(Some(own)),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -176,7 +176,7 @@ fn claim<F: FileSystem>(
 }
 
 /// Fills the temp file and says how many bytes it was given.
-pub(super) fn fill<F: FileSystem>(
+pub(crate) fn fill<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
     source: &Source<'_, F>,
@@ -193,7 +193,7 @@ pub(super) fn fill<F: FileSystem>(
 }
 
 /// Makes the filled temp file what the target is to be.
-pub(super) fn complete<F: FileSystem>(
+pub(crate) fn complete<F: FileSystem>(
     fs: &F,
     target: &Target<F>,
     temp: &Temp<F>,
@@ -211,7 +211,7 @@ pub(super) fn complete<F: FileSystem>(
 }
 
 /// Appends bytes to the temp file.
-pub(super) fn write_all<F: FileSystem>(
+pub(crate) fn write_all<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
     payload: &Payload,
@@ -244,7 +244,7 @@ fn write_some<F: FileSystem>(
 fn copy_all<F: FileSystem>(
     fs: &F,
     temp: &Temp<F>,
-    source: &F::File,
+    source: &F::FileHandle,
     control: &Control,
 ) -> Result<u64, AttemptError> {
     control.check()?;
@@ -354,6 +354,6 @@ fn set_owner<F: FileSystem>(
 }
 
 /// Removes the temp file of an attempt that failed before its rename.
-pub(super) fn discard<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> io::Result<()> {
-    uninterrupted(|| fs.remove(&target.folder, &temp.name))
+pub(crate) fn discard<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> io::Result<()> {
+    uninterrupted(|| fs.remove(&target.dir, &temp.name))
 }

@@ -7,12 +7,12 @@ use std::io;
 use super::control::Control;
 use super::stage::{self, Source, Temp};
 use super::{AttemptError, Options};
-use crate::errno::Code;
+use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
-use crate::io::blocking;
 use crate::payload::Payload;
-use crate::target::Target;
+use crate::resolve::Target;
+use crate::threads::blocking;
 
 /// A temp file that has its bytes, its owner and its mode.
 pub(crate) struct StagedFile<F: FileSystem> {
@@ -53,7 +53,7 @@ impl<F: FileSystem> StagedFile<F> {
     }
 
     /// The open file.
-    pub(crate) fn file(&self) -> &F::File {
+    pub(crate) fn file(&self) -> &F::FileHandle {
         &self.temp.file
     }
 

@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::fs::{FileSystem, uninterrupted};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
-use crate::target::Target;
+use crate::resolve::Target;
 
 /// A temp file that is being filled. It becomes the target by [`Stream::commit`]; however else
 /// it ends, it is removed.
@@ -99,7 +99,7 @@ impl<F: FileSystem> Stream<F> {
 
     /// Much time may have passed: what is there now is what is replaced.
     fn look_again(&self, target: &mut Target<F>) -> Result<(), AttemptError> {
-        target.existing = match uninterrupted(|| self.fs.metadata(&target.folder, &target.name)) {
+        target.existing = match uninterrupted(|| self.fs.metadata(&target.dir, &target.name)) {
             Ok(found) => Some(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -130,7 +130,7 @@ impl<F: FileSystem> Stream<F> {
     ) -> Option<T> {
         let mut draft = self.draft.take()?;
         let mut log = Log::new(observer, &self.path, self.size, self.begun);
-        log.staged_at(&draft.target.folder_path, &draft.temp.name);
+        log.staged_at(&draft.target.dir_path, &draft.temp.name);
         Some(last(self, &mut draft, &log))
     }
 }

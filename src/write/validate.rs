@@ -30,7 +30,7 @@ const BUFFER: usize = 64 * 1024;
 /// there is nothing but white space, and what the system says to the reading.
 pub fn validate<F: FileSystem>(
     fs: &F,
-    file: &F::File,
+    file: &F::FileHandle,
     format: Format,
     control: &Control,
 ) -> Result<(), ErrorKind> {

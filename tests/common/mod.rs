@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use holdfast::engine::Client;
 use holdfast::error::Error;
-use holdfast::fs::sim::{Attributes, Fault, Model, OperationKind, SimFs};
 use holdfast::fs::{FileKind, Metadata};
 use holdfast::payload::Payload;
-use holdfast::write::{Client, Control, Durability, Observer, Options, Owner, Request, run};
+use holdfast::write::{Control, Durability, Observer, Options, Owner, Request, run};
+use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 
 /// An act that goes in between the steps of another, on a thread of its own as somebody else's
 /// would: it is no part of what the other thread is doing.
@@ -225,10 +226,10 @@ pub(crate) fn scenes() -> Vec<Scene> {
     ] {
         scenes.push(make_dirs(Scene { path, target: path, ..Scene::new(name, empty) }));
     }
-    // A folder that its users may not list cannot be opened to be synced.
+    // A directory that its users may not list cannot be opened to be synced.
     let dark = |fs: &SimFs| {
         let attributes = Attributes { mode: 0o333, uid: 1000, gid: 1000 };
-        fs.put_folder_with("/dark", attributes).unwrap();
+        fs.put_dir_with("/dark", attributes).unwrap();
     };
     scenes.push(Scene {
         path: "/dark/note",
@@ -388,7 +389,7 @@ impl<'a> Promise<'a> {
                 format!("{complaint}\n{model:?}: {}\n{}", state.description, state.fs.describe())
             };
             versions.insert(self.version(&state.fs).map_err(complain)?);
-            // Folders that were there are there; new ones may be lost with all in them.
+            // Directories that were there are there; new ones may be lost with all in them.
             self.temps(&state.fs).map_err(complain)?;
         }
         Ok((versions, count))

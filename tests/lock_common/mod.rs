@@ -8,8 +8,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::io::pool;
-use holdfast::lock::{self, Hold, Kind, Request, Waiter};
+use holdfast::lock::{self, LockGuard, LockKind, Request, Waiter};
+use holdfast::threads::pool;
 
 /// After this long something that should happen does not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,15 +23,15 @@ pub(crate) const FOR_EVER: Option<Duration> = None;
 /// A call that wants a lock.
 pub(crate) struct Call {
     pub(crate) waiter: Arc<Waiter>,
-    pub(crate) outcome: Receiver<Result<Hold, ErrorKind>>,
+    pub(crate) outcome: Receiver<Result<LockGuard, ErrorKind>>,
 }
 
 impl Call {
-    pub(crate) fn outcome(&self) -> Result<Hold, ErrorKind> {
+    pub(crate) fn outcome(&self) -> Result<LockGuard, ErrorKind> {
         self.outcome.recv_timeout(PATIENCE).expect("an answer")
     }
 
-    pub(crate) fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> LockGuard {
         self.outcome().unwrap_or_else(|error| panic!("the lock: {error:?}"))
     }
 
@@ -55,7 +55,7 @@ impl Call {
     }
 }
 
-pub(crate) fn request(path: &Path, kind: Kind, timeout: Option<Duration>) -> Request {
+pub(crate) fn request(path: &Path, kind: LockKind, timeout: Option<Duration>) -> Request {
     Request { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None }
 }
 
@@ -65,10 +65,10 @@ pub(crate) fn ask(request: Request) -> Call {
     Call { waiter, outcome }
 }
 
-pub(crate) fn acquire(path: &Path, kind: Kind, timeout: Option<Duration>) -> Call {
+pub(crate) fn acquire(path: &Path, kind: LockKind, timeout: Option<Duration>) -> Call {
     ask(request(path, kind, timeout))
 }
 
-pub(crate) fn hold(path: &Path, kind: Kind) -> Hold {
+pub(crate) fn hold(path: &Path, kind: LockKind) -> LockGuard {
     acquire(path, kind, FOR_EVER).hold()
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use holdfast::error::ErrorKind;
 use holdfast::fs::FileSystem;
-use holdfast::fs::sim::SimFs;
 use holdfast::wal::{
     Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, SyncMode,
 };
+use holdfast_sim::SimFs;
 
 pub(crate) const LOG: &str = "/log";
 

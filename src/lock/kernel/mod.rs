@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
-use super::Kind;
-use super::holder::{Holder, LONGEST_LINE};
+use super::note::{self, LONGEST_LINE};
 use super::protocol::{self, Answer, Attempt, Part, Step};
-use super::stint::Stint;
-use crate::errno::Code;
+use super::time_slice::TimeSlice;
+use crate::error::Code;
 use crate::error::Failure;
-use crate::fs::os::Folder;
-use crate::io::blocking;
+use crate::error::Holder;
+use crate::fs::os::DirHandle;
 use crate::mutex::guard;
+use crate::threads::blocking;
+use crate::vocabulary::LockKind;
 
-mod note;
-use note::Note;
+mod note_writer;
+use note_writer::Note;
 
 #[cfg(unix)]
 mod unix;
@@ -78,27 +79,29 @@ pub(super) struct KernelLock {
     note: Option<Arc<Note>>,
     /// Its place in the line, which a writer keeps.
     place: Option<u64>,
-    stint: Stint,
+    time_slice: TimeSlice,
     is_held: bool,
 }
 
 impl KernelLock {
     /// Takes the lock if it is free, and it is nobody else's turn. `last` is this process's last
-    /// stint; `opened` may have the lock file, and is taken from it if that is of use.
+    /// time_slice; `opened` may have the lock file, and is taken from it if that is of use.
     pub(super) fn try_acquire(
-        folder: &Folder,
+        dir: &DirHandle,
         name: &OsStr,
-        kind: Kind,
-        last: Option<Stint>,
+        kind: LockKind,
+        last: Option<TimeSlice>,
         opened: &mut Option<Arc<LockFile>>,
     ) -> Result<Option<KernelLock>, Failure> {
-        let mut stint = None;
-        let taken = acquire_from(opened, folder, name, |file| {
-            stint = attempt(file, kind, last)?;
-            Ok(stint.is_some())
+        let mut time_slice = None;
+        let taken = acquire_from(opened, dir, name, |file| {
+            time_slice = attempt(file, kind, last)?;
+            Ok(time_slice.is_some())
         })?;
-        let Some(((file, has_content), stint)) = taken.zip(stint) else { return Ok(None) };
-        let lock = KernelLock::new(file, kind, None, stint);
+        let Some(((file, has_content), time_slice)) = taken.zip(time_slice) else {
+            return Ok(None);
+        };
+        let lock = KernelLock::new(file, kind, None, time_slice);
         // Who goes on has had time for it.
         lock.leave_note(has_content || last.is_none());
         Ok(Some(lock))
@@ -114,16 +117,16 @@ impl KernelLock {
     #[cfg(target_os = "linux")]
     pub(super) fn try_at_once(
         file: &Arc<LockFile>,
-        folder: &Folder,
+        dir: &DirHandle,
         name: &OsStr,
-        kind: Kind,
-        last: Option<Stint>,
+        kind: LockKind,
+        last: Option<TimeSlice>,
         is_right: impl FnOnce() -> bool,
     ) -> io::Result<Option<KernelLock>> {
-        let Some(stint) = attempt(file, kind, last)? else { return Ok(None) };
-        let mut lock = KernelLock::new(Arc::clone(file), kind, None, stint);
+        let Some(time_slice) = attempt(file, kind, last)? else { return Ok(None) };
+        let mut lock = KernelLock::new(Arc::clone(file), kind, None, time_slice);
         // A note that is there is that of a writer who has died. To remove it may wait.
-        if file.is_remembered_empty(folder, name) && is_right() {
+        if file.is_remembered_empty(dir, name) && is_right() {
             return Ok(Some(lock));
         }
         lock.unlock().map(|()| None)
@@ -132,24 +135,34 @@ impl KernelLock {
     /// Whether another reader of this process may share it, without ever waiting for a disk: if it
     /// is nobody else's turn, and the name still leads to the file.
     #[cfg(target_os = "linux")]
-    pub(super) fn may_be_shared(&self, folder: &Folder, name: &OsStr) -> bool {
+    pub(super) fn may_be_shared(&self, dir: &DirHandle, name: &OsStr) -> bool {
         // That it has main already changes nothing about the rest of an attempt.
-        let is_its_turn = attempt(&self.file, Kind::Read, None);
+        let is_its_turn = attempt(&self.file, LockKind::Read, None);
         if is_its_turn.is_err() {
             // It may have failed between taking the gate and giving it back.
             let _ = self.file.unlock(Part::Gate);
         }
-        matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(folder, name)
+        matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(dir, name)
     }
 
-    fn new(file: Arc<LockFile>, kind: Kind, place: Option<u64>, stint: Stint) -> KernelLock {
-        let note = (kind == Kind::Write).then(|| Note::new(&file));
-        KernelLock { file, note, place, stint, is_held: true }
+    fn new(
+        file: Arc<LockFile>,
+        kind: LockKind,
+        place: Option<u64>,
+        time_slice: TimeSlice,
+    ) -> KernelLock {
+        let note = (kind == LockKind::Write).then(|| Note::new(&file));
+        KernelLock { file, note, place, time_slice, is_held: true }
     }
 
     /// One that has been waited for. Whoever comes after it is waiting.
-    fn after_wait(file: Arc<LockFile>, has_content: bool, kind: Kind, place: Option<u64>) -> Self {
-        let lock = KernelLock::new(file, kind, place, Stint::begin());
+    fn after_wait(
+        file: Arc<LockFile>,
+        has_content: bool,
+        kind: LockKind,
+        place: Option<u64>,
+    ) -> Self {
+        let lock = KernelLock::new(file, kind, place, TimeSlice::begin());
         lock.leave_note(has_content);
         lock
     }
@@ -169,7 +182,7 @@ impl KernelLock {
         }
     }
 
-    /// Turns a write lock into a read lock, without a moment in between.
+    /// Scheduler a write lock into a read lock, without a moment in between.
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
         self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
@@ -179,13 +192,13 @@ impl KernelLock {
     }
 
     /// Whether the name still leads to the file that is locked: otherwise others lock another.
-    pub(super) fn is_called(&self, folder: &Folder, name: &OsStr) -> bool {
-        matches!(self.file.size_if_called(folder, name), Ok(Some(_)))
+    pub(super) fn is_called(&self, dir: &DirHandle, name: &OsStr) -> bool {
+        matches!(self.file.size_if_called(dir, name), Ok(Some(_)))
     }
 
     /// Since when the process has been going on with it.
-    pub(super) fn stint(&self) -> Stint {
-        self.stint
+    pub(super) fn time_slice(&self) -> TimeSlice {
+        self.time_slice
     }
 
     /// Whether giving it back takes no system call that may wait for a disk, on a file system
@@ -231,25 +244,29 @@ impl Drop for KernelLock {
     }
 }
 
-/// Asks for the lock once. The stint in which it has been taken: the last one, if that goes on.
-fn attempt(file: &LockFile, kind: Kind, last: Option<Stint>) -> io::Result<Option<Stint>> {
-    if let Some(stint) = last
-        && kind == Kind::Write
-        && stint.goes_on()
+/// Asks for the lock once. The time_slice in which it has been taken: the last one, if that goes on.
+fn attempt(
+    file: &LockFile,
+    kind: LockKind,
+    last: Option<TimeSlice>,
+) -> io::Result<Option<TimeSlice>> {
+    if let Some(time_slice) = last
+        && kind == LockKind::Write
+        && time_slice.goes_on()
     {
         let mut attempt = Attempt::again();
         if carry_out(file, |answer| attempt.next(answer))? {
-            return Ok(Some(stint));
+            return Ok(Some(time_slice));
         }
     }
     let mut attempt = Attempt::new(kind, HAS_LINE);
-    Ok(carry_out(file, |answer| attempt.next(answer))?.then(Stint::begin))
+    Ok(carry_out(file, |answer| attempt.next(answer))?.then(TimeSlice::begin))
 }
 
 /// A wait for the lock in the kernel. It cannot be ended from outside, but it can be made to
 /// stand in nobody's way.
 pub(super) struct KernelWait {
-    kind: Kind,
+    kind: LockKind,
     state: Mutex<WaitState>,
 }
 
@@ -258,14 +275,18 @@ struct WaitState {
     /// The lock file at which it waits.
     file: Option<Arc<LockFile>>,
     /// What it has asked for and not got yet.
-    wants: Option<(Part, Kind)>,
+    wants: Option<(Part, LockKind)>,
 }
 
 impl KernelWait {
     /// A wait that has its place in the line already. The rest of it is done by
     /// [`KernelWait::wait`].
-    pub(super) fn begin(folder: &Folder, name: &OsStr, kind: Kind) -> Result<KernelWait, Failure> {
-        let file = LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?;
+    pub(super) fn begin(
+        dir: &DirHandle,
+        name: &OsStr,
+        kind: LockKind,
+    ) -> Result<KernelWait, Failure> {
+        let file = LockFile::open(dir, name).map_err(|error| Failure::new("open", error))?;
         let state = WaitState {
             wait: protocol::Wait::new(kind, HAS_LINE),
             file: Some(Arc::new(file)),
@@ -280,11 +301,11 @@ impl KernelWait {
     /// more.
     pub(super) fn wait(
         &self,
-        folder: &Folder,
+        dir: &DirHandle,
         name: &OsStr,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut begun = self.state().file.clone();
-        let outcome = acquire_from(&mut begun, folder, name, |file| {
+        let outcome = acquire_from(&mut begun, dir, name, |file| {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
                 state.wait.restart();
@@ -306,7 +327,7 @@ impl KernelWait {
     /// first.
     pub(super) fn pass(
         &self,
-        folder: &Folder,
+        dir: &DirHandle,
         name: &OsStr,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut state = self.state();
@@ -328,8 +349,7 @@ impl KernelWait {
         };
         // What is not called so any more is no lock. The thread sees to another.
         state.file = None;
-        let size =
-            file.size_if_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        let size = file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))?;
         let place = state.wait.place();
         let taken = size.filter(|_| has_main);
         Ok(taken.map(|size| KernelLock::after_wait(file, size > 0, self.kind, place)))
@@ -383,7 +403,7 @@ impl KernelWait {
     }
 
     /// What it waits for.
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> LockKind {
         self.kind
     }
 
@@ -419,7 +439,7 @@ fn take(file: &LockFile, step: Step) -> io::Result<Answer> {
 /// another file. Also says whether anything is in it.
 fn acquire_from(
     opened: &mut Option<Arc<LockFile>>,
-    folder: &Folder,
+    dir: &DirHandle,
     name: &OsStr,
     mut lock: impl FnMut(&Arc<LockFile>) -> io::Result<bool>,
 ) -> Result<Option<(Arc<LockFile>, bool)>, Failure> {
@@ -427,15 +447,14 @@ fn acquire_from(
         let file = match opened.take() {
             Some(file) => file,
             None => {
-                Arc::new(LockFile::open(folder, name).map_err(|error| Failure::new("open", error))?)
+                Arc::new(LockFile::open(dir, name).map_err(|error| Failure::new("open", error))?)
             }
         };
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
             *opened = Some(file);
             return Ok(None);
         }
-        let size =
-            file.size_if_called(folder, name).map_err(|error| Failure::new("lstat", error))?;
+        let size = file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))?;
         if let Some(size) = size {
             return Ok(Some((file, size > 0)));
         }
@@ -446,12 +465,12 @@ fn acquire_from(
 /// Who has the lock, as far as can be told; the outer `None` when nobody has it. Who has only just
 /// taken it may not have said so yet: `looks` is how often it is looked again, a millisecond later.
 pub(super) fn inspect(
-    folder: &Folder,
+    dir: &DirHandle,
     name: &OsStr,
-    kind: Kind,
+    kind: LockKind,
     looks: u32,
 ) -> Result<Option<Option<Holder>>, Failure> {
-    let file = match LockFile::open_existing(folder, name) {
+    let file = match LockFile::open_existing(dir, name) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::new("open", error)),
@@ -463,14 +482,14 @@ pub(super) fn inspect(
             return Ok(None);
         }
         // Readers leave no note. One that is there is that of a writer who has died.
-        let by_writer =
-            kind == Kind::Read || file.is_locked(Part::Main, Kind::Read).map_err(in_lock)?;
+        let by_writer = kind == LockKind::Read
+            || file.is_locked(Part::Main, LockKind::Read).map_err(in_lock)?;
         if !by_writer {
             break;
         }
         let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
         if length > 0 || look == looks {
-            return Ok(Some(line.get(..length).and_then(Holder::from_line)));
+            return Ok(Some(line.get(..length).and_then(note::from_line)));
         }
         blocking(|| thread::sleep(BETWEEN_LOOKS));
     }

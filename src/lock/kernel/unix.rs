@@ -11,10 +11,10 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::Part;
 #[cfg(target_os = "linux")]
 use super::{LINE, Offset};
-use crate::fs::os::Folder;
+use crate::fs::os::DirHandle;
 #[cfg(target_os = "linux")]
-use crate::fs::os::remembered;
-use crate::lock::Kind;
+use crate::fs::os::cached_lookup;
+use crate::lock::LockKind;
 
 /// An open lock file.
 pub(in crate::lock) struct LockFile {
@@ -26,21 +26,21 @@ pub(in crate::lock) struct LockFile {
 impl LockFile {
     /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
     /// in its place could lead anywhere.
-    pub(super) fn open(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
-        LockFile::open_with(folder, name, OFlags::RDWR | OFlags::CREATE)
+    pub(super) fn open(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        LockFile::open_with(dir, name, OFlags::RDWR | OFlags::CREATE)
     }
 
     /// Opens the lock file for looking at it.
-    pub(super) fn open_existing(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
-        LockFile::open_with(folder, name, OFlags::RDONLY)
+    pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        LockFile::open_with(dir, name, OFlags::RDONLY)
     }
 
-    fn open_with(folder: &Folder, name: &OsStr, access: OFlags) -> io::Result<LockFile> {
+    fn open_with(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<LockFile> {
         let open = |name: &OsStr| {
             // Without NONBLOCK a pipe in its place would make us wait for ever.
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             rustix::io::retry_on_intr(|| {
-                rustix::fs::openat(folder.descriptor(), name, flags, Mode::from_raw_mode(0o666))
+                rustix::fs::openat(dir.descriptor(), name, flags, Mode::from_raw_mode(0o666))
             })
         };
         #[cfg(not(target_os = "linux"))]
@@ -57,9 +57,9 @@ impl LockFile {
     }
 
     /// How long the note in the file is, if `name` still leads to it.
-    pub(super) fn size_if_called(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<u64>> {
+    pub(super) fn size_if_called(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<u64>> {
         let own = rustix::fs::fstat(&self.main)?;
-        match rustix::fs::statat(folder.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(dir.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok(((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino))
                 .then(|| u64::try_from(own.st_size).unwrap_or(0))),
             Err(rustix::io::Errno::NOENT) => Ok(None),
@@ -69,9 +69,9 @@ impl LockFile {
 
     /// Whether it is empty and `name` leads to it, as far as can be told without a disk.
     #[cfg(target_os = "linux")]
-    pub(super) fn is_remembered_empty(&self, folder: &Folder, name: &OsStr) -> bool {
-        let named = remembered::look(folder.descriptor(), name).flatten();
-        let own = remembered::of(self.main.as_fd());
+    pub(super) fn is_remembered_empty(&self, dir: &DirHandle, name: &OsStr) -> bool {
+        let named = cached_lookup::look(dir.descriptor(), name).flatten();
+        let own = cached_lookup::of(self.main.as_fd());
         own.zip(named).is_some_and(|(own, named)| own.id == named.id && own.is_empty)
     }
 
@@ -93,7 +93,7 @@ impl LockFile {
 #[cfg(target_os = "linux")]
 impl LockFile {
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         match self.control(libc::F_OFD_SETLK, &mut range(part, lock_type(kind))) {
             Ok(()) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
@@ -102,7 +102,7 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: Kind) -> io::Result<()> {
+    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
         self.control(libc::F_OFD_SETLKW, &mut range(part, lock_type(kind)))
     }
 
@@ -111,13 +111,13 @@ impl LockFile {
         self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_UNLCK))
     }
 
-    /// Turns an exclusive lock into a shared one in one step.
+    /// Scheduler an exclusive lock into a shared one in one step.
     pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
         self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_RDLCK))
     }
 
     /// Whether somebody has a lock that would make this one wait.
-    pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         Ok(self.find(&mut range(part, lock_type(kind)))?.is_some())
     }
 
@@ -157,10 +157,10 @@ impl LockFile {
 }
 
 #[cfg(target_os = "linux")]
-fn lock_type(kind: Kind) -> libc::c_int {
+fn lock_type(kind: LockKind) -> libc::c_int {
     match kind {
-        Kind::Read => libc::F_RDLCK,
-        Kind::Write => libc::F_WRLCK,
+        LockKind::Read => libc::F_RDLCK,
+        LockKind::Write => libc::F_WRLCK,
     }
 }
 
@@ -205,7 +205,7 @@ impl LockFile {
     }
 
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         match self.flock(part, operation(kind) | libc::LOCK_NB) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
@@ -214,7 +214,7 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: Kind) -> io::Result<()> {
+    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
         self.flock(part, operation(kind))
     }
 
@@ -223,7 +223,7 @@ impl LockFile {
         self.flock(part, libc::LOCK_UN)
     }
 
-    /// Turns an exclusive lock into a shared one. `flock` may let somebody in between; the
+    /// Scheduler an exclusive lock into a shared one. `flock` may let somebody in between; the
     /// gate is held by whoever waits, so that can only be another reader or one writer, and
     /// this then waits for it.
     pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
@@ -232,7 +232,7 @@ impl LockFile {
 
     /// Whether somebody has a lock that would make this one wait. There is no way to ask
     /// but to try.
-    pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         let is_free = self.try_lock(part, kind)?;
         if is_free {
             self.unlock(part)?;
@@ -247,9 +247,9 @@ impl LockFile {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn operation(kind: Kind) -> libc::c_int {
+fn operation(kind: LockKind) -> libc::c_int {
     match kind {
-        Kind::Read => libc::LOCK_SH,
-        Kind::Write => libc::LOCK_EX,
+        LockKind::Read => libc::LOCK_SH,
+        LockKind::Write => libc::LOCK_EX,
     }
 }

@@ -18,8 +18,8 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::{Offset, Part};
-use crate::fs::os::{Folder, check, overlapped};
-use crate::lock::Kind;
+use crate::fs::os::{DirHandle, check, overlapped};
+use crate::lock::LockKind;
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
 /// handle is for synchronous use, and Windows does one thing after the other on those.
@@ -30,18 +30,18 @@ pub(in crate::lock) struct LockFile {
 impl LockFile {
     /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
     /// in its place could lead anywhere.
-    pub(super) fn open(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
-        Ok(LockFile { file: folder.open_lock_file(name)? })
+    pub(super) fn open(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        Ok(LockFile { file: dir.open_lock_file(name)? })
     }
 
     /// Opens the lock file for looking at it.
-    pub(super) fn open_existing(folder: &Folder, name: &OsStr) -> io::Result<LockFile> {
-        Ok(LockFile { file: folder.open_existing_lock_file(name)? })
+    pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        Ok(LockFile { file: dir.open_existing_lock_file(name)? })
     }
 
     /// How long the note in the file is, if `name` still leads to it.
-    pub(super) fn size_if_called(&self, folder: &Folder, name: &OsStr) -> io::Result<Option<u64>> {
-        if !folder.leads_to(name, self.file.as_handle())? {
+    pub(super) fn size_if_called(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<u64>> {
+        if !dir.leads_to(name, self.file.as_handle())? {
             return Ok(None);
         }
         Ok(Some(self.file.metadata()?.len()))
@@ -62,7 +62,7 @@ impl LockFile {
     }
 
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         match self.lock_byte(part, flags(kind) | LOCKFILE_FAIL_IMMEDIATELY) {
             Ok(()) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
@@ -71,7 +71,7 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: Kind) -> io::Result<()> {
+    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
         self.lock_byte(part, flags(kind))
     }
 
@@ -83,17 +83,17 @@ impl LockFile {
         check(unsafe { UnlockFileEx(self.file.as_raw_handle(), 0, 1, 0, &mut place) })
     }
 
-    /// Turns an exclusive lock into a shared one, without a moment in between: a handle may
+    /// Scheduler an exclusive lock into a shared one, without a moment in between: a handle may
     /// put a shared lock on top of its exclusive one, and of two such locks the first unlock
     /// removes the exclusive one (`LockFileEx`, 'Remarks'). A file system that lets no lock
     /// be put on another leaves the exclusive one, which keeps out more than it need.
     pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
-        if self.try_lock(part, Kind::Read)? { self.unlock(part) } else { Ok(()) }
+        if self.try_lock(part, LockKind::Read)? { self.unlock(part) } else { Ok(()) }
     }
 
     /// Whether somebody has a lock that would make this one wait. There is no way to ask
     /// but to try, so for a moment a free lock looks taken to others who try.
-    pub(super) fn is_locked(&self, part: Part, kind: Kind) -> io::Result<bool> {
+    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
         let is_free = self.try_lock(part, kind)?;
         if is_free {
             self.unlock(part)?;
@@ -114,10 +114,10 @@ impl LockFile {
     }
 }
 
-fn flags(kind: Kind) -> LOCK_FILE_FLAGS {
+fn flags(kind: LockKind) -> LOCK_FILE_FLAGS {
     match kind {
-        Kind::Read => 0,
-        Kind::Write => LOCKFILE_EXCLUSIVE_LOCK,
+        LockKind::Read => 0,
+        LockKind::Write => LOCKFILE_EXCLUSIVE_LOCK,
     }
 }
 
@@ -138,20 +138,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::errno::Code;
+    use crate::error::Code;
     use crate::fs::os::Os;
-    use crate::fs::{FileSystem, FolderUse};
+    use crate::fs::{DirUse, FileSystem};
 
     const PARTS: [Part; 2] = [Part::Gate, Part::Main];
 
-    fn place() -> (tempfile::TempDir, Folder) {
+    fn place() -> (tempfile::TempDir, DirHandle) {
         let place = tempfile::tempdir().unwrap();
-        let folder = Os.open_folder(place.path(), FolderUse::Names).unwrap();
-        (place, folder)
+        let dir = Os.open_dir(place.path(), DirUse::Names).unwrap();
+        (place, dir)
     }
 
-    fn open(folder: &Folder) -> LockFile {
-        LockFile::open(folder, OsStr::new(".file.lock")).unwrap()
+    fn open(dir: &DirHandle) -> LockFile {
+        LockFile::open(dir, OsStr::new(".file.lock")).unwrap()
     }
 
     fn code(error: &io::Error) -> Option<Code> {
@@ -160,68 +160,70 @@ mod tests {
 
     #[test]
     fn the_locks_lie_where_every_version_looks_for_them() {
-        let (_place, folder) = place();
-        let file = open(&folder);
+        let (_place, dir) = place();
+        let file = open(&dir);
         for (part, low) in [(Part::Gate, 0), (Part::Main, 1)] {
             let place = super::place(part);
             // SAFETY: this view of the union was written, and is numbers.
             let place = unsafe { place.Anonymous.Anonymous };
             assert_eq!((place.Offset, place.OffsetHigh), (low, 1 << 30));
-            assert!(file.try_lock(part, Kind::Write).unwrap());
+            assert!(file.try_lock(part, LockKind::Write).unwrap());
         }
     }
 
     #[test]
     fn readers_share_and_writers_do_not() {
-        let (_place, folder) = place();
+        let (_place, dir) = place();
         for part in PARTS {
-            let (one, other) = (open(&folder), open(&folder));
-            assert!(one.try_lock(part, Kind::Read).unwrap());
-            assert!(other.try_lock(part, Kind::Read).unwrap());
+            let (one, other) = (open(&dir), open(&dir));
+            assert!(one.try_lock(part, LockKind::Read).unwrap());
+            assert!(other.try_lock(part, LockKind::Read).unwrap());
             other.unlock(part).unwrap();
-            assert!(!other.try_lock(part, Kind::Write).unwrap());
+            assert!(!other.try_lock(part, LockKind::Write).unwrap());
             one.unlock(part).unwrap();
-            assert!(other.try_lock(part, Kind::Write).unwrap());
-            assert!(!one.try_lock(part, Kind::Read).unwrap());
-            assert!(!one.try_lock(part, Kind::Write).unwrap());
+            assert!(other.try_lock(part, LockKind::Write).unwrap());
+            assert!(!one.try_lock(part, LockKind::Read).unwrap());
+            assert!(!one.try_lock(part, LockKind::Write).unwrap());
             other.unlock(part).unwrap();
-            assert!(one.try_lock(part, Kind::Write).unwrap());
+            assert!(one.try_lock(part, LockKind::Write).unwrap());
         }
     }
 
     #[test]
     fn the_gate_and_the_main_lock_are_two() {
-        let (_place, folder) = place();
-        let (one, other) = (open(&folder), open(&folder));
-        assert!(one.try_lock(Part::Gate, Kind::Write).unwrap());
-        assert!(other.try_lock(Part::Main, Kind::Write).unwrap());
+        let (_place, dir) = place();
+        let (one, other) = (open(&dir), open(&dir));
+        assert!(one.try_lock(Part::Gate, LockKind::Write).unwrap());
+        assert!(other.try_lock(Part::Main, LockKind::Write).unwrap());
         one.unlock(Part::Gate).unwrap();
-        assert!(!one.try_lock(Part::Main, Kind::Write).unwrap());
+        assert!(!one.try_lock(Part::Main, LockKind::Write).unwrap());
     }
 
     #[test]
     fn a_lock_ends_with_its_handle() {
-        let (_place, folder) = place();
-        let (one, other) = (open(&folder), open(&folder));
-        assert!(one.try_lock(Part::Main, Kind::Write).unwrap());
-        assert!(!other.try_lock(Part::Main, Kind::Write).unwrap());
+        let (_place, dir) = place();
+        let (one, other) = (open(&dir), open(&dir));
+        assert!(one.try_lock(Part::Main, LockKind::Write).unwrap());
+        assert!(!other.try_lock(Part::Main, LockKind::Write).unwrap());
         drop(one);
-        other.lock(Part::Main, Kind::Write).unwrap();
+        other.lock(Part::Main, LockKind::Write).unwrap();
     }
 
     #[test]
     fn whoever_waits_gets_the_lock_when_it_is_given_back_and_not_before() {
-        let (_place, folder) = place();
-        for (held, wanted) in
-            [(Kind::Write, Kind::Write), (Kind::Write, Kind::Read), (Kind::Read, Kind::Write)]
-        {
-            let holder = open(&folder);
+        let (_place, dir) = place();
+        for (held, wanted) in [
+            (LockKind::Write, LockKind::Write),
+            (LockKind::Write, LockKind::Read),
+            (LockKind::Read, LockKind::Write),
+        ] {
+            let holder = open(&dir);
             assert!(holder.try_lock(Part::Main, held).unwrap());
             std::thread::scope(|scope| {
                 let (tell, told) = mpsc::channel();
-                let folder = &folder;
+                let dir = &dir;
                 scope.spawn(move || {
-                    let file = open(folder);
+                    let file = open(dir);
                     file.lock(Part::Main, wanted).unwrap();
                     tell.send(()).unwrap();
                 });
@@ -234,32 +236,32 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_downgraded_lets_readers_in_and_keeps_writers_out() {
-        let (_place, folder) = place();
-        let (one, other) = (open(&folder), open(&folder));
-        assert!(one.try_lock(Part::Main, Kind::Write).unwrap());
+        let (_place, dir) = place();
+        let (one, other) = (open(&dir), open(&dir));
+        assert!(one.try_lock(Part::Main, LockKind::Write).unwrap());
         one.downgrade(Part::Main).unwrap();
-        assert!(!other.try_lock(Part::Main, Kind::Write).unwrap());
-        assert!(other.try_lock(Part::Main, Kind::Read).unwrap());
+        assert!(!other.try_lock(Part::Main, LockKind::Write).unwrap());
+        assert!(other.try_lock(Part::Main, LockKind::Read).unwrap());
         other.unlock(Part::Main).unwrap();
         // One unlock is enough.
         one.unlock(Part::Main).unwrap();
-        assert!(other.try_lock(Part::Main, Kind::Write).unwrap());
+        assert!(other.try_lock(Part::Main, LockKind::Write).unwrap());
     }
 
     #[test]
     fn no_writer_gets_in_while_a_lock_is_downgraded() {
-        let (_place, folder) = place();
+        let (_place, dir) = place();
         for _ in 0..100 {
-            let holder = open(&folder);
-            assert!(holder.try_lock(Part::Main, Kind::Write).unwrap());
+            let holder = open(&dir);
+            assert!(holder.try_lock(Part::Main, LockKind::Write).unwrap());
             let is_over = AtomicBool::new(false);
             let (tell, told) = mpsc::channel();
             std::thread::scope(|scope| {
-                let (folder, is_over) = (&folder, &is_over);
+                let (dir, is_over) = (&dir, &is_over);
                 let writer = scope.spawn(move || {
-                    let file = open(folder);
+                    let file = open(dir);
                     while !is_over.load(Ordering::SeqCst) {
-                        if file.try_lock(Part::Main, Kind::Write).unwrap() {
+                        if file.try_lock(Part::Main, LockKind::Write).unwrap() {
                             return true;
                         }
                         let _ = tell.send(());
@@ -276,28 +278,28 @@ mod tests {
 
     #[test]
     fn looking_whether_it_is_locked_changes_nothing() {
-        let (_place, folder) = place();
-        let holder = open(&folder);
-        let looks = || LockFile::open_existing(&folder, OsStr::new(".file.lock")).unwrap();
+        let (_place, dir) = place();
+        let holder = open(&dir);
+        let looks = || LockFile::open_existing(&dir, OsStr::new(".file.lock")).unwrap();
         let seen = |kind| looks().is_locked(Part::Main, kind).unwrap();
-        assert_eq!((seen(Kind::Read), seen(Kind::Write)), (false, false));
-        assert!(holder.try_lock(Part::Main, Kind::Read).unwrap());
-        assert_eq!((seen(Kind::Read), seen(Kind::Write)), (false, true));
+        assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, false));
+        assert!(holder.try_lock(Part::Main, LockKind::Read).unwrap());
+        assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, true));
         holder.unlock(Part::Main).unwrap();
-        assert!(holder.try_lock(Part::Main, Kind::Write).unwrap());
-        assert_eq!((seen(Kind::Read), seen(Kind::Write)), (true, true));
+        assert!(holder.try_lock(Part::Main, LockKind::Write).unwrap());
+        assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (true, true));
         holder.unlock(Part::Main).unwrap();
-        assert_eq!((seen(Kind::Read), seen(Kind::Write)), (false, false));
+        assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, false));
     }
 
     #[test]
     fn the_note_is_replaced_and_can_be_read_while_the_lock_is_held() {
-        let (place, folder) = place();
-        let holder = open(&folder);
+        let (place, dir) = place();
+        let holder = open(&dir);
         for part in PARTS {
-            assert!(holder.try_lock(part, Kind::Write).unwrap());
+            assert!(holder.try_lock(part, LockKind::Write).unwrap());
         }
-        let reader = LockFile::open_existing(&folder, OsStr::new(".file.lock")).unwrap();
+        let reader = LockFile::open_existing(&dir, OsStr::new(".file.lock")).unwrap();
         let mut buffer = [0; 64];
         for note in ["a rather long note\n", "short\n", ""] {
             holder.write_note(note.as_bytes()).unwrap();
@@ -309,27 +311,27 @@ mod tests {
 
     #[test]
     fn a_lock_file_that_is_removed_or_replaced_is_not_called_so_any_more() {
-        let (place, folder) = place();
+        let (place, dir) = place();
         let name = OsStr::new(".file.lock");
-        let file = open(&folder);
-        assert!(file.size_if_called(&folder, name).unwrap().is_some());
+        let file = open(&dir);
+        assert!(file.size_if_called(&dir, name).unwrap().is_some());
         std::fs::rename(place.path().join(name), place.path().join("moved")).unwrap();
-        assert!(!file.size_if_called(&folder, name).unwrap().is_some());
-        let next = open(&folder);
-        assert!(next.size_if_called(&folder, name).unwrap().is_some());
-        assert!(!file.size_if_called(&folder, name).unwrap().is_some());
+        assert!(!file.size_if_called(&dir, name).unwrap().is_some());
+        let next = open(&dir);
+        assert!(next.size_if_called(&dir, name).unwrap().is_some());
+        assert!(!file.size_if_called(&dir, name).unwrap().is_some());
         std::fs::remove_file(place.path().join(name)).unwrap();
         // Under Wine it is there, as if nothing had happened, until it is closed.
         if !place.path().join(name).exists() {
-            assert!(!next.size_if_called(&folder, name).unwrap().is_some());
+            assert!(!next.size_if_called(&dir, name).unwrap().is_some());
         }
     }
 
     #[test]
     fn only_a_file_is_a_lock_file() {
-        let (place, folder) = place();
-        let open = |name: &str| LockFile::open(&folder, OsStr::new(name)).err().unwrap();
-        let look = |name: &str| LockFile::open_existing(&folder, OsStr::new(name)).err().unwrap();
+        let (place, dir) = place();
+        let open = |name: &str| LockFile::open(&dir, OsStr::new(name)).err().unwrap();
+        let look = |name: &str| LockFile::open_existing(&dir, OsStr::new(name)).err().unwrap();
         std::fs::create_dir(place.path().join("folder")).unwrap();
         assert_eq!(code(&open("folder")), Some(Code::EISDIR));
         assert_eq!(code(&look("folder")), Some(Code::EISDIR));

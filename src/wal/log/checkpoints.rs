@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Collection, Log};
-use crate::errno::Code;
+use crate::error::Code;
+use crate::error::WalError;
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{FileSystem, uninterrupted};
 use crate::mutex::guard;
 use crate::wal::checkpoint::Checkpoint;
-use crate::wal::error::WalError;
 use crate::wal::memtable::Memtable;
 use crate::wal::segments::{SPARE, sealed};
-use crate::wal::writer::{Trouble, rename};
+use crate::wal::writer::{AppendError, rename};
 
 /// How many entries of a memtable are dropped before others get their turns.
 const RELEASED_AT_ONCE: usize = 4096;
@@ -42,14 +42,14 @@ impl<F: FileSystem + Clone> Log<F> {
         if up_to > last {
             return Err(WalError::Ahead { asked: up_to, last }.into());
         }
-        let (folder, first_segment) = {
+        let (dir, first_segment) = {
             let state = guard(&collection_of.state);
-            let (Some(folder), Some(writer)) = (&state.folder, &state.writer) else {
+            let (Some(dir), Some(writer)) = (&state.dir, &state.writer) else {
                 return Ok(());
             };
             let needed = writer.sealed.iter().find(|segment| segment.last > up_to);
             let first = needed.map_or(writer.header.number, |segment| segment.number);
-            (Arc::clone(folder), first)
+            (Arc::clone(dir), first)
         };
         let path = || self.path.join(collection);
         // The same number again may release a segment that has been sealed since.
@@ -60,8 +60,8 @@ impl<F: FileSystem + Clone> Log<F> {
             self.sync(Some(collection))?;
             let note =
                 Checkpoint { up_to, first_segment: first_segment.max(checkpoint.first_segment) };
-            note.write(&self.fs, &folder).map_err(|trouble| {
-                if let Trouble::Unknown(failure) = &trouble {
+            note.write(&self.fs, &dir).map_err(|trouble| {
+                if let AppendError::Unknown(failure) = &trouble {
                     self.poison(failure);
                 }
                 trouble.into_failure().on(path())
@@ -81,7 +81,7 @@ impl<F: FileSystem + Clone> Log<F> {
             numbers.filter(|number| *number < checkpoint.first_segment).collect()
         };
         for number in released {
-            self.release(&collection_of, &folder, number).map_err(|failure| failure.on(path()))?;
+            self.release(&collection_of, &dir, number).map_err(|failure| failure.on(path()))?;
         }
         Ok(())
     }
@@ -90,7 +90,7 @@ impl<F: FileSystem + Clone> Log<F> {
     fn release(
         &self,
         collection: &Collection<F>,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         number: u64,
     ) -> Result<(), Failure> {
         let name = sealed(number);
@@ -102,19 +102,19 @@ impl<F: FileSystem + Clone> Log<F> {
         // appended would go to one that has no name.
         let is_kept = !writer.has_spare && !writer.is_preparing;
         if is_kept {
-            match uninterrupted(|| self.fs.open_to_write(folder, OsStr::new(&name))) {
+            match uninterrupted(|| self.fs.open_to_write(dir, OsStr::new(&name))) {
                 // An earlier attempt was told that it failed.
                 Err(error) if Code::of(&error) == Some(Code::ENOENT) => {}
                 Err(error) => return Err(Failure::at("open", &name, error)),
                 // Under the lock, so that nobody takes the spare in the middle of it.
                 Ok(file) => {
-                    rename(&self.fs, folder, &file, &name, SPARE)?;
+                    rename(&self.fs, dir, &file, &name, SPARE)?;
                     writer.has_spare = true;
                 }
             }
         } else {
             drop(state);
-            match uninterrupted(|| self.fs.remove(folder, OsStr::new(&name))) {
+            match uninterrupted(|| self.fs.remove(dir, OsStr::new(&name))) {
                 Err(error) if Code::of(&error) == Some(Code::ENOENT) => {}
                 outcome => outcome.map_err(|error| Failure::at("unlink", &name, error))?,
             }

@@ -1,4 +1,4 @@
-//! The log of one folder: its collections, the numbers of its entries, and whether it can
+//! The log of one directory: its collections, the numbers of its entries, and whether it can
 //! still be trusted.
 
 use std::collections::BTreeMap;
@@ -7,29 +7,29 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::errno::Code;
+use crate::error::Code;
+use crate::error::{Damage, WalError};
 use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileSystem, FolderUse, uninterrupted};
-use crate::io::blocking;
+use crate::fs::{DirUse, FileSystem, uninterrupted};
 use crate::mutex::guard;
+use crate::threads::blocking;
 use crate::wal::batch::{Batch, Entry};
 use crate::wal::checkpoint::Checkpoint;
-use crate::wal::error::{Damage, WalError};
 use crate::wal::format::{Header, LARGEST_BLOCK, LAST_SEQUENCE, most_bytes};
 use crate::wal::memtable::Memtable;
 use crate::wal::repair;
 use crate::wal::replay::Replay;
 use crate::wal::segments::{NEXT, has_entries};
-use crate::wal::writer::{Trouble, Writer};
+use crate::wal::writer::{AppendError, Writer};
 use crate::wal::{Options, check_name};
 
 mod checkpoints;
-mod folders;
+mod dirs;
 mod rotation;
 mod stats;
 
-pub use folders::collections;
-use folders::{is_collection, make_folder, sync_names};
+pub use dirs::collections;
+use dirs::{is_collection, make_dir, sync_names};
 pub use rotation::NextSegment;
 use stats::Figures;
 pub use stats::{CollectionStats, Stats};
@@ -77,14 +77,14 @@ struct Collection<F: FileSystem + Clone> {
 }
 
 struct State<F: FileSystem + Clone> {
-    folder: Option<Arc<F::Folder>>,
+    dir: Option<Arc<F::DirHandle>>,
     writer: Option<Writer<F>>,
     has_spare: bool,
     next_segment: u64,
 }
 
 impl<F: FileSystem + Clone> Log<F> {
-    /// Opens the log in the folder at `path`, which is made if there is none (the one above it
+    /// Opens the log in the directory at `path`, which is made if there is none (the one above it
     /// has to be there), and repairs it.
     ///
     /// # Errors
@@ -92,10 +92,10 @@ impl<F: FileSystem + Clone> Log<F> {
     /// [`WalError::Damaged`] when there is damage that the recovery mode refuses: then nothing
     /// has been changed in the collection that has it. Otherwise what the system says.
     pub fn open(fs: F, path: &Path, options: Options) -> Result<Log<F>, ErrorKind> {
-        make_folder(&fs, path)?;
-        let folder = uninterrupted(|| fs.open_folder(path, FolderUse::NamesAndSync));
-        let folder = folder.map_err(|error| Failure::at("open", path, error))?;
-        let names = uninterrupted(|| fs.names(&folder));
+        make_dir(&fs, path)?;
+        let dir = uninterrupted(|| fs.open_dir(path, DirUse::NamesAndSync));
+        let dir = dir.map_err(|error| Failure::at("open", path, error))?;
+        let names = uninterrupted(|| fs.names(&dir));
         let mut names = names.map_err(|error| Failure::at("scandir", path, error))?;
         names.sort_unstable();
 
@@ -103,7 +103,7 @@ impl<F: FileSystem + Clone> Log<F> {
         let mut damage = Vec::new();
         let mut last = 0;
         for name in names.iter().filter_map(|name| name.to_str()) {
-            if !is_collection(&fs, &folder, path, name)? {
+            if !is_collection(&fs, &dir, path, name)? {
                 continue;
             }
             let opened = repair::open(&fs, &path.join(name), name, &options)?;
@@ -111,7 +111,7 @@ impl<F: FileSystem + Clone> Log<F> {
             damage.extend(opened.damage);
             let collection = Collection {
                 state: Mutex::new(State {
-                    folder: opened.writer.is_some().then_some(opened.folder),
+                    dir: opened.writer.is_some().then_some(opened.dir),
                     writer: opened.writer,
                     has_spare: opened.has_spare,
                     next_segment: opened.next_segment,
@@ -128,8 +128,8 @@ impl<F: FileSystem + Clone> Log<F> {
             collection.tell(&guard(&collection.state));
             collections.insert(name.to_owned(), Arc::new(collection));
         }
-        // A folder that was found may be there in memory only.
-        sync_names(&fs, &folder, path)?;
+        // A directory that was found may be there in memory only.
+        sync_names(&fs, &dir, path)?;
         Ok(Log {
             fs,
             path: path.to_owned(),
@@ -274,7 +274,7 @@ impl<F: FileSystem + Clone> Log<F> {
         let firsts = match outcome {
             Ok(firsts) => firsts,
             Err(trouble) => {
-                if let Trouble::Unknown(failure) = &trouble {
+                if let AppendError::Unknown(failure) = &trouble {
                     self.poison(failure);
                 }
                 let path = self.path.join(collection);
@@ -311,7 +311,7 @@ impl<F: FileSystem + Clone> Log<F> {
         name: &str,
         batches: &[&Batch],
         sync: bool,
-    ) -> Result<Vec<u64>, Trouble> {
+    ) -> Result<Vec<u64>, AppendError> {
         if state.writer.is_none() {
             state.writer = Some(self.begin(state, name)?);
         }
@@ -321,29 +321,29 @@ impl<F: FileSystem + Clone> Log<F> {
         writer.append(batches, &self.options, first_free, number, sync)
     }
 
-    /// Makes the first segment of a collection, and its folder.
-    fn begin(&self, state: &mut State<F>, name: &str) -> Result<Writer<F>, Trouble> {
-        let folder = match &state.folder {
-            Some(folder) => Arc::clone(folder),
+    /// Makes the first segment of a collection, and its directory.
+    fn begin(&self, state: &mut State<F>, name: &str) -> Result<Writer<F>, AppendError> {
+        let dir = match &state.dir {
+            Some(dir) => Arc::clone(dir),
             None => {
                 let path = self.path.join(name);
                 // If it is there and empty, its name may be one that a failed sync has left in
                 // memory only. If it is not empty, it stays.
-                let _ = self.fs.remove_folder(&path);
-                make_folder(&self.fs, &path)?;
-                let open = || self.fs.open_folder(&path, FolderUse::NamesAndSync);
-                let folder = uninterrupted(open);
-                let folder = folder.map_err(|error| Failure::at("open", &path, error))?;
-                let names = uninterrupted(|| self.fs.names(&folder));
+                let _ = self.fs.remove_dir(&path);
+                make_dir(&self.fs, &path)?;
+                let open = || self.fs.open_dir(&path, DirUse::NamesAndSync);
+                let dir = uninterrupted(open);
+                let dir = dir.map_err(|error| Failure::at("open", &path, error))?;
+                let names = uninterrupted(|| self.fs.names(&dir));
                 let names = names.map_err(|error| Failure::at("scandir", &path, error))?;
                 // Segments that have come since the log was opened are somebody's entries.
                 if names.iter().any(|name| name.to_str().is_some_and(has_entries)) {
                     return Err(Failure::at("open", &path, Code::EEXIST.error()).into());
                 }
-                Arc::new(folder)
+                Arc::new(dir)
             }
         };
-        state.folder = Some(Arc::clone(&folder));
+        state.dir = Some(Arc::clone(&dir));
         let header = Header {
             collection: name.to_owned(),
             number: state.next_segment,
@@ -352,7 +352,7 @@ impl<F: FileSystem + Clone> Log<F> {
             marker: rand::random(),
         };
         let has_spare = std::mem::take(&mut state.has_spare);
-        Writer::create(self.fs.clone(), folder, header, has_spare, self.options.step)
+        Writer::create(self.fs.clone(), dir, header, has_spare, self.options.step)
     }
 
     /// The collection, which need not be there yet.
@@ -362,12 +362,7 @@ impl<F: FileSystem + Clone> Log<F> {
             return Arc::clone(collection);
         }
         let collection = Arc::new(Collection {
-            state: Mutex::new(State {
-                folder: None,
-                writer: None,
-                has_spare: false,
-                next_segment: 1,
-            }),
+            state: Mutex::new(State { dir: None, writer: None, has_spare: false, next_segment: 1 }),
             memtable: Mutex::new(self.options.memtable.then(Memtable::default)),
             visible: AtomicU64::new(0),
             is_urgent: AtomicBool::new(false),
@@ -487,11 +482,11 @@ impl<F: FileSystem + Clone> Log<F> {
                 }
                 if writer.prepared.take().is_some() {
                     // If it stays, the next opening removes it.
-                    let _ = self.fs.remove(&writer.folder, OsStr::new(NEXT));
+                    let _ = self.fs.remove(&writer.dir, OsStr::new(NEXT));
                 }
             }
             state.writer = None;
-            state.folder = None;
+            state.dir = None;
         }
         match self.poison.get() {
             Some(cause) if !was_closed => Err(WalError::Poisoned(cause.clone()).into()),

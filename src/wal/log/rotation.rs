@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::fs::FileSystem;
 use crate::mutex::guard;
 use crate::wal::format::Header;
-use crate::wal::writer::{Begun, Pace, Trouble, Writer, begin};
+use crate::wal::writer::{AppendError, Begun, Pace, Writer, begin};
 
 impl<F: FileSystem + Clone> Log<F> {
     /// The next segment of a collection, to be made beforehand, if it is time for that. While
@@ -16,7 +16,7 @@ impl<F: FileSystem + Clone> Log<F> {
     pub fn next_segment(&self, collection: &str) -> Option<NextSegment<F>> {
         let collection_of = self.existing(collection).ok()??;
         let mut state = guard(&collection_of.state);
-        let State { writer: Some(writer), folder: Some(folder), .. } = &mut *state else {
+        let State { writer: Some(writer), dir: Some(dir), .. } = &mut *state else {
             return None;
         };
         if writer.is_preparing
@@ -36,11 +36,11 @@ impl<F: FileSystem + Clone> Log<F> {
         writer.is_preparing = true;
         collection_of.is_urgent.store(false, Ordering::Relaxed);
         let has_spare = std::mem::take(&mut writer.has_spare);
-        let (fs, folder) = (self.fs.clone(), Arc::clone(folder));
+        let (fs, dir) = (self.fs.clone(), Arc::clone(dir));
         let size = self.options.segment_size;
         drop(state);
         let collection = collection_of;
-        Some(NextSegment { fs, collection, folder, header, has_spare, size, made: None })
+        Some(NextSegment { fs, collection, dir, header, has_spare, size, made: None })
     }
 
     /// Seals the current segment of a collection, if it has blocks and the next one is not just
@@ -66,7 +66,7 @@ impl<F: FileSystem + Clone> Log<F> {
         match &mut state.writer {
             Some(writer) if !writer.is_preparing && is_time(writer) => {
                 writer.rotate(first_free, &self.options).map_err(|trouble| {
-                    if let Trouble::Unknown(failure) = &trouble {
+                    if let AppendError::Unknown(failure) = &trouble {
                         self.poison(failure);
                     }
                     ErrorKind::from(trouble.into_failure())
@@ -112,7 +112,7 @@ impl<F: FileSystem + Clone> Log<F> {
 pub struct NextSegment<F: FileSystem + Clone> {
     fs: F,
     collection: Arc<Collection<F>>,
-    folder: Arc<F::Folder>,
+    dir: Arc<F::DirHandle>,
     header: Header,
     has_spare: bool,
     size: u64,
@@ -122,9 +122,9 @@ pub struct NextSegment<F: FileSystem + Clone> {
 impl<F: FileSystem + Clone> NextSegment<F> {
     /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
     pub fn make(mut self) {
-        let NextSegment { fs, collection, folder, header, has_spare, size, .. } = &self;
+        let NextSegment { fs, collection, dir, header, has_spare, size, .. } = &self;
         let pace = Pace::Gentle { is_urgent: &collection.is_urgent };
-        self.made = begin(fs, folder, header.clone(), *has_spare, *size, pace).ok();
+        self.made = begin(fs, dir, header.clone(), *has_spare, *size, pace).ok();
     }
 }
 

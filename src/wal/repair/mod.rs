@@ -6,7 +6,7 @@
 //! and the current segment gets an end mark and is cut there. Each step may be the last one:
 //! whoever opens the collection next does the same again.
 //!
-//! A sync of the folder may have failed in the process before, and a name that is seen then may
+//! A sync of the directory may have failed in the process before, and a name that is seen then may
 //! never get to the disk, whatever is synced later. So names on which something depends, and of
 //! which no later sync has told, are given once more: a segment that was sealed in mid-rotation
 //! becomes the current one again, an empty current one is published again, and the note of a
@@ -17,27 +17,27 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::errno::Code;
+use crate::error::Code;
+use crate::error::{Damage, DamageKind};
 use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileKind, FileSystem, FolderUse, uninterrupted};
-use crate::temp;
+use crate::fs::{DirUse, FileKind, FileSystem, uninterrupted};
+use crate::temp_name;
 use crate::wal::Options;
 use crate::wal::checkpoint::Checkpoint;
-use crate::wal::error::{Damage, DamageKind};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
 use crate::wal::reader::SegmentReader;
 use crate::wal::segments::{self, CHECKPOINT, CURRENT, NEXT, SPARE};
-use crate::wal::writer::{Sealed, Trouble, Writer, rename, sync_folder};
+use crate::wal::writer::{AppendError, Sealed, Writer, rename, sync_dir};
 
-mod mend;
 mod scan;
+mod truncate;
 
 use scan::{Current, Scan};
 
 /// A collection that can be worked with.
 pub(super) struct Opened<F: FileSystem> {
-    pub(super) folder: Arc<F::Folder>,
+    pub(super) dir: Arc<F::DirHandle>,
     /// `None` if it has no segment yet.
     pub(super) writer: Option<Writer<F>>,
     /// Whether there is space that has served before.
@@ -57,9 +57,9 @@ pub(super) fn open<F: FileSystem + Clone>(
     collection: &str,
     options: &Options,
 ) -> Result<Opened<F>, ErrorKind> {
-    let open = || fs.open_folder(path, FolderUse::NamesAndSync);
-    let folder = Arc::new(uninterrupted(open).map_err(|error| Failure::at("open", path, error))?);
-    let listed = uninterrupted(|| fs.names(&folder));
+    let open = || fs.open_dir(path, DirUse::NamesAndSync);
+    let dir = Arc::new(uninterrupted(open).map_err(|error| Failure::at("open", path, error))?);
+    let listed = uninterrupted(|| fs.names(&dir));
     let listed = listed.map_err(|error| Failure::at("scandir", path, error))?;
     let names: BTreeSet<&str> = listed.iter().filter_map(|name| name.to_str()).collect();
     let numbers: BTreeSet<u64> =
@@ -73,7 +73,7 @@ pub(super) fn open<F: FileSystem + Clone>(
         last: 0,
         damage: Vec::new(),
     };
-    let checkpoint = match Checkpoint::read(fs, &folder)? {
+    let checkpoint = match Checkpoint::read(fs, &dir)? {
         Some(note) => note,
         None => {
             scan.damaged(DamageKind::Checkpoint, CHECKPOINT, (0, 0), "the note cannot be read")?;
@@ -87,7 +87,7 @@ pub(super) fn open<F: FileSystem + Clone>(
     // has just been sealed goes on then. (One that was made beforehand follows another that is
     // not sealed yet: if that is not there, it is missing.)
     let begun = match names.contains(NEXT) && !names.contains(CURRENT) {
-        true => number_of_next(fs, &folder, collection)?,
+        true => number_of_next(fs, &dir, collection)?,
         false => None,
     };
     let mut numbers = numbers;
@@ -105,14 +105,14 @@ pub(super) fn open<F: FileSystem + Clone>(
     for number in numbers.range(checkpoint.first_segment..) {
         scan.note_missing(expected, *number)?;
         expected = number.saturating_add(1);
-        if let Some((segment, tail)) = scan.sealed(fs, &folder, *number)? {
+        if let Some((segment, tail)) = scan.sealed(fs, &dir, *number)? {
             sealed.push(segment);
             trailing.extend(tail);
         }
     }
     let mut current = None;
     if names.contains(current_name.as_str()) {
-        current = Some(scan.current(fs, &folder, &current_name, unsealed.is_none(), expected)?);
+        current = Some(scan.current(fs, &dir, &current_name, unsealed.is_none(), expected)?);
     } else if begun != Some(expected)
         && (expected > 1 || names.contains(CHECKPOINT) || begun.is_some())
     {
@@ -127,47 +127,47 @@ pub(super) fn open<F: FileSystem + Clone>(
         && matches!(current, Some(Current::Usable { .. }))
     {
         let name = segments::sealed(number);
-        let file = open_to_write(fs, &folder, &name)?;
-        rename(fs, &folder, &file, &name, CURRENT)?;
-        sync_folder(fs, &folder, &file)?;
+        let file = open_to_write(fs, &dir, &name)?;
+        rename(fs, &dir, &file, &name, CURRENT)?;
+        sync_dir(fs, &dir, &file)?;
     }
     let is_released = |name: &str| {
         segments::number_of(name).is_some_and(|number| number < checkpoint.first_segment)
     };
     if names.iter().any(|name| is_released(name)) {
-        checkpoint.write(fs, &folder).map_err(Trouble::into_failure)?;
+        checkpoint.write(fs, &dir).map_err(AppendError::into_failure)?;
     }
     let is_new = current.is_none() && expected == 1 && !names.contains(CHECKPOINT);
     let drops_next = is_new || matches!(current, Some(Current::Usable { .. }));
     let is_leftover = |name: &&&str| {
         **name == NEXT && drops_next
-            || temp::is_temp_name(OsStr::new(name)) && name.contains(CHECKPOINT)
+            || temp_name::is_temp_name(OsStr::new(name)) && name.contains(CHECKPOINT)
             || is_released(name)
     };
     for name in names.iter().filter(is_leftover) {
-        uninterrupted(|| fs.remove(&folder, OsStr::new(name)))
+        uninterrupted(|| fs.remove(&dir, OsStr::new(name)))
             .map_err(|error| Failure::at("unlink", name, error))?;
     }
     for tail in trailing {
-        scan.cut_sealed(fs, &folder, &tail)?;
+        scan.cut_sealed(fs, &dir, &tail)?;
     }
-    let has_spare = names.contains(SPARE) && is_file(fs, &folder, SPARE)?;
+    let has_spare = names.contains(SPARE) && is_file(fs, &dir, SPARE)?;
     let mut writer = None;
     let mut next_segment = expected;
     match current {
         Some(Current::Usable { reader, found, length }) => {
             next_segment = reader.header.number + 1;
             let header = reader.header.clone();
-            let (file, end) = scan.clean(fs, &folder, reader, &found, length)?;
+            let (file, end) = scan.clean(fs, &dir, reader, &found, length)?;
             if !found.has_blocks {
-                rename(fs, &folder, &file, CURRENT, NEXT)?;
-                sync_folder(fs, &folder, &file)?;
-                rename(fs, &folder, &file, NEXT, CURRENT)?;
-                sync_folder(fs, &folder, &file)?;
+                rename(fs, &dir, &file, CURRENT, NEXT)?;
+                sync_dir(fs, &dir, &file)?;
+                rename(fs, &dir, &file, NEXT, CURRENT)?;
+                sync_dir(fs, &dir, &file)?;
             }
             writer = Some(Writer {
                 fs: fs.clone(),
-                folder: Arc::clone(&folder),
+                dir: Arc::clone(&dir),
                 header,
                 file: Arc::new(file),
                 end,
@@ -186,35 +186,33 @@ pub(super) fn open<F: FileSystem + Clone>(
             });
         }
         Some(Current::Unusable) => {
-            let file = open_to_write(fs, &folder, &current_name)?;
+            let file = open_to_write(fs, &dir, &current_name)?;
             let aside = segments::damaged(CURRENT, rand::random());
-            rename(fs, &folder, &file, &current_name, &aside)?;
+            rename(fs, &dir, &file, &current_name, &aside)?;
             for damage in scan.damage.iter_mut().filter(|damage| damage.file == current_name) {
                 damage.copy = Some(aside.clone());
             }
-            writer =
-                Some(scan.begin_anew(fs, &folder, next_segment, sealed, has_spare, options)?);
+            writer = Some(scan.begin_anew(fs, &dir, next_segment, sealed, has_spare, options)?);
         }
         None if next_segment > 1 => {
-            writer =
-                Some(scan.begin_anew(fs, &folder, next_segment, sealed, has_spare, options)?);
+            writer = Some(scan.begin_anew(fs, &dir, next_segment, sealed, has_spare, options)?);
         }
         None => {}
     }
     // The names that were found may be there in memory only.
-    match uninterrupted(|| fs.sync_folder(&folder, None)) {
+    match uninterrupted(|| fs.sync_dir(&dir, None)) {
         Err(error) if Code::of(&error) == Some(Code::EACCES) => {}
         outcome => outcome.map_err(|error| Failure::at("fsync", path, error))?,
     }
     let Scan { memtable, last, damage, .. } = scan;
-    Ok(Opened { folder, writer, has_spare, memtable, checkpoint, next_segment, last, damage })
+    Ok(Opened { dir, writer, has_spare, memtable, checkpoint, next_segment, last, damage })
 }
 
 impl Scan<'_> {
     fn begin_anew<F: FileSystem + Clone>(
         &self,
         fs: &F,
-        folder: &Arc<F::Folder>,
+        dir: &Arc<F::DirHandle>,
         number: u64,
         sealed: Vec<Sealed>,
         has_spare: bool,
@@ -228,9 +226,9 @@ impl Scan<'_> {
             marker: rand::random(),
         };
         let step = options.step;
-        let folder = Arc::clone(folder);
-        let mut writer = Writer::create(fs.clone(), folder, header, has_spare, step)
-            .map_err(Trouble::into_failure)?;
+        let dir = Arc::clone(dir);
+        let mut writer = Writer::create(fs.clone(), dir, header, has_spare, step)
+            .map_err(AppendError::into_failure)?;
         writer.sealed = sealed;
         Ok(writer)
     }
@@ -239,26 +237,26 @@ impl Scan<'_> {
 /// The number of the segment in the making. `None` if its header cannot be read.
 fn number_of_next<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
+    dir: &F::DirHandle,
     collection: &str,
 ) -> Result<Option<u64>, Failure> {
-    if !is_file(fs, folder, NEXT)? {
+    if !is_file(fs, dir, NEXT)? {
         return Ok(None);
     }
-    let header = SegmentReader::open(fs, folder, NEXT)?.map(|reader| reader.header);
+    let header = SegmentReader::open(fs, dir, NEXT)?.map(|reader| reader.header);
     Ok(header.ok().filter(|header| header.collection == collection).map(|header| header.number))
 }
 
-fn is_file<F: FileSystem>(fs: &F, folder: &F::Folder, name: &str) -> Result<bool, Failure> {
-    let known = uninterrupted(|| fs.metadata(folder, OsStr::new(name)));
+fn is_file<F: FileSystem>(fs: &F, dir: &F::DirHandle, name: &str) -> Result<bool, Failure> {
+    let known = uninterrupted(|| fs.metadata(dir, OsStr::new(name)));
     Ok(known.map_err(|error| Failure::at("stat", name, error))?.kind == FileKind::File)
 }
 
 fn open_to_write<F: FileSystem>(
     fs: &F,
-    folder: &F::Folder,
+    dir: &F::DirHandle,
     name: &str,
-) -> Result<F::File, Failure> {
-    uninterrupted(|| fs.open_to_write(folder, OsStr::new(name)))
+) -> Result<F::FileHandle, Failure> {
+    uninterrupted(|| fs.open_to_write(dir, OsStr::new(name)))
         .map_err(|error| Failure::at("open", name, error))
 }

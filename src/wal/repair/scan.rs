@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 
 use super::is_file;
+use crate::error::{Damage, DamageKind, WalError};
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{FileSystem, uninterrupted};
 use crate::wal::Recovery;
-use crate::wal::error::{Damage, DamageKind, WalError};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
 use crate::wal::reader::{BECOME_END, BECOME_SPACE, Behind, Item, SegmentReader};
@@ -116,11 +116,11 @@ impl Scan<'_> {
     pub(super) fn sealed<F: FileSystem>(
         &mut self,
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         number: u64,
     ) -> Result<Option<(Sealed, Option<Trailing>)>, ErrorKind> {
         let name = segments::sealed(number);
-        let Some(mut reader) = self.segment(fs, folder, &name, Some(number))? else {
+        let Some(mut reader) = self.segment(fs, dir, &name, Some(number))? else {
             return Ok(None);
         };
         let found = self.scan(fs, &mut reader, &name, false)?;
@@ -142,13 +142,13 @@ impl Scan<'_> {
     pub(super) fn current<F: FileSystem>(
         &mut self,
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         name: &str,
         is_current: bool,
         expected: u64,
     ) -> Result<Current<F>, ErrorKind> {
-        let Some(mut reader) = self.segment(fs, folder, name, None)? else {
-            self.leave_out(fs, folder, name)?;
+        let Some(mut reader) = self.segment(fs, dir, name, None)? else {
+            self.leave_out(fs, dir, name)?;
             return Ok(Current::Unusable);
         };
         let number = reader.header.number;
@@ -156,7 +156,7 @@ impl Scan<'_> {
             let length = reader.length(fs)?;
             let reason = "the current segment has a number that another has had";
             self.damaged(DamageKind::Misplaced, name, (0, length), reason)?;
-            self.leave_out(fs, folder, name)?;
+            self.leave_out(fs, dir, name)?;
             return Ok(Current::Unusable);
         }
         self.note_missing(expected, number)?;
@@ -172,10 +172,10 @@ impl Scan<'_> {
     fn leave_out<F: FileSystem>(
         &mut self,
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         name: &str,
     ) -> Result<(), Failure> {
-        let known = uninterrupted(|| fs.metadata(folder, OsStr::new(name)));
+        let known = uninterrupted(|| fs.metadata(dir, OsStr::new(name)));
         let known = known.map_err(|error| Failure::at("stat", name, error))?;
         self.last = self.last.saturating_add(known.size / format::SHORTEST_ENTRY as u64);
         Ok(())
@@ -185,14 +185,14 @@ impl Scan<'_> {
     pub(super) fn segment<F: FileSystem>(
         &mut self,
         fs: &F,
-        folder: &F::Folder,
+        dir: &F::DirHandle,
         name: &str,
         number: Option<u64>,
     ) -> Result<Option<SegmentReader<F>>, ErrorKind> {
-        let (kind, reason) = if !is_file(fs, folder, name)? {
+        let (kind, reason) = if !is_file(fs, dir, name)? {
             (DamageKind::Unreadable, "it is no file")
         } else {
-            match SegmentReader::open(fs, folder, name)? {
+            match SegmentReader::open(fs, dir, name)? {
                 Err(reason) => (DamageKind::Unreadable, reason),
                 Ok(reader) => {
                     let header = &reader.header;
@@ -207,7 +207,7 @@ impl Scan<'_> {
                 }
             }
         };
-        let known = uninterrupted(|| fs.metadata(folder, OsStr::new(name)));
+        let known = uninterrupted(|| fs.metadata(dir, OsStr::new(name)));
         let known = known.map_err(|error| Failure::at("stat", name, error))?;
         self.damaged(kind, name, (0, known.size), reason)?;
         Ok(None)

@@ -1,4 +1,4 @@
-//! The file system: a folder with one file of a fixed size.
+//! The file system: a directory with one file of a fixed size.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,0 +1,142 @@
+'use strict'
+
+const { onAbort } = require('../support/abort.js')
+const native = require('../native/binding.js')
+const { boolean, gone, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { traced, tracedSync, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const { observer } = require('../support/logger.js')
+const port = require('../native/port.js')
+const writeOptions = require('../support/write-options.js')
+
+const OPERATION = 'atomic write'
+
+const checks = { ...writeOptions.checks, lock: boolean }
+const { signal: _signal, ...syncChecks } = checks
+const { encoding: _encoding, ...jsonChecks } = { ...checks, indent }
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+
+/** @type {typeof import('../../index.js').atomicWrite} */
+async function atomicWrite(path, data, options) {
+  const read = readOptions(options, checks, 'atomicWrite')
+  const target = toPath(path)
+  const bytes = toBytes(data, read.encoding ?? 'utf8')
+  await tracedWrite(target, bytes, read)
+}
+
+/** @type {typeof import('../../index.js').atomicWriteJson} */
+async function atomicWriteJson(path, value, options) {
+  const { indent, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson')
+  const target = toPath(path)
+  const text = JSON.stringify(value, null, indent)
+  if (text === undefined) throw wrongType('The "value" argument', 'a value that has a JSON text', value)
+  await tracedWrite(target, Buffer.from(text), read)
+}
+
+/** @type {typeof import('../../index.js').atomicWriteSync} */
+function atomicWriteSync(path, data, options) {
+  const read = readOptions(options, syncChecks, 'atomicWriteSync')
+  const target = toPath(path)
+  const bytes = toBytes(data, read.encoding ?? 'utf8')
+  tracedWriteSync(target, bytes, read)
+}
+
+/**
+ * @param {string} target
+ * @param {Uint8Array} bytes
+ * @param {Options} options
+ */
+function writeSync(target, bytes, options) {
+  const observe = observer(options.logger, target)
+  /** @type {import('../native/binding.js').Message[]} */
+  let messages
+  try {
+    const path = toAbsolute(target)
+    const settings = writeOptions.toNative(options)
+    messages = options.lock
+      ? writeLocked(path, bytes, settings, observe !== undefined)
+      : native.writeSync(path, bytes, settings, observe !== undefined)
+  } catch (error) {
+    throw failed(target, OPERATION, error)
+  }
+  for (const { event, error } of messages) {
+    if (event) observe?.(event)
+    if (error) throw failed(target, OPERATION, error)
+  }
+}
+
+/**
+ * Writes on this thread, under the lock of the file.
+ *
+ * @param {string} path
+ * @param {Uint8Array} bytes
+ * @param {import('../native/binding.js').WriteOptions | undefined} settings
+ * @param {boolean} isObserved
+ */
+function writeLocked(path, bytes, settings, isObserved) {
+  const held = require('../support/lock-context.js')
+  const { IN_UPDATE, PATIENCE } = require('./lock.js')
+  const inside = held.current()
+  if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
+  const updating = held.numbers(inside.filter((candidate) => candidate.updates !== undefined))
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), updating, PATIENCE)
+}
+
+/**
+ * @param {string} target
+ * @param {Uint8Array} bytes
+ * @param {Options} options
+ */
+async function write(target, bytes, options) {
+  const { signal } = options
+  let stop = () => {}
+  try {
+    const path = toAbsolute(target)
+    const observe = observer(options.logger, target)
+    const settings = writeOptions.toNative(options)
+    const control = signal && new native.Control()
+    if (signal?.aborted) throw CANCELLED
+    if (control) stop = onAbort(signal, () => control.cancel())
+    const { length } = bytes
+    /** @param {number} [hold] */
+    const writeUnder = async (hold) => {
+      if (bytes.length !== length) {
+        // While the lock was waited for. An empty file would come of it.
+        if (hold !== undefined) await require('./lock.js').giveBack(hold)
+        throw gone()
+      }
+      return port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    }
+    // Loaded for those who ask for it.
+    await (options.lock ? require('./lock.js').underLock(path, options, settings, writeUnder) : writeUnder())
+  } catch (error) {
+    throw failed(target, OPERATION, error, signal)
+  } finally {
+    stop()
+  }
+}
+
+/** @param {string} path @param {Uint8Array} bytes @param {Options} options */
+function describe(path, bytes, { durability = 'full' }) {
+  return { operation: OPERATION, path, size: bytes.length, durability }
+}
+
+const tracedWrite = traced(traces.write, write, describe)
+const tracedWriteSync = tracedSync(traces.write, writeSync, describe)
+
+const CANCELLED = { kind: 'cancelled' }
+
+const spaces = integer(0, 10)
+
+/** @param {unknown} value @param {string} name */
+function indent(value, name) {
+  if (typeof value === 'number') return spaces(value, name)
+  if (typeof value !== 'string') throw wrongType(name, 'of type number or string', value)
+  if (value.length > 10 || /[^ \t\n\r]/.test(value)) {
+    throw wrongValue(`${name} must be at most 10 characters of white space, or the text would not be JSON`)
+  }
+  return value
+}
+
+module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync, indent }

@@ -1,0 +1,146 @@
+'use strict'
+
+// Copies of files, aside and back.
+
+const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const native = require('../native/binding.js')
+const { traced, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const { PATIENCE, underHeld, waitFor } = require('./lock.js')
+const { observer } = require('../support/logger.js')
+const port = require('../native/port.js')
+const writeOptions = require('../support/write-options.js')
+
+const WEEK = 7 * 24 * 60 * 60 * 1000
+
+const { encoding: _encoding, ...restoreChecks } = { ...writeOptions.checks, lock: boolean, timeout: milliseconds(Infinity) }
+
+const { durability, retries, retryDelay, signal, validate, logger } = writeOptions.checks
+const createChecks = { durability, retries, retryDelay, signal, validate, logger, keep: integer(1, 1_000_000) }
+
+const cleanupChecks = { anyName: boolean }
+
+/** @typedef {{ [K in keyof typeof createChecks]?: ReturnType<typeof createChecks[K]> }} CreateOptions */
+/** @typedef {{ [K in keyof typeof restoreChecks]?: ReturnType<typeof restoreChecks[K]> }} RestoreOptions */
+
+/** @type {typeof import('../../index.js').createBackup} */
+async function createBackup(path, options) {
+  const read = readOptions(options, createChecks, 'createBackup')
+  return await tracedCreate(toPath(path), read)
+}
+
+/** @param {string} source @param {CreateOptions} options */
+async function create(source, { keep, ...read }) {
+  try {
+    const from = toAbsolute(source)
+    const settings = writeOptions.toNative(read)
+    const now = Date.now()
+    const observe = observer(read.logger, nameOf(source, now))
+    const control = new native.Control()
+    /** @param {import('../native/binding.js').Port} opened @param {number} id */
+    const start = (opened, id) => {
+      opened.createBackup(id, from, now, settings, keep, observe !== undefined, control)
+      return null
+    }
+    // The name may have been taken.
+    const { time } = await waitFor(read.signal, start, control, observe)
+    return nameOf(source, /** @type {number} */ (time))
+  } catch (error) {
+    throw failed(source, 'create backup', error, read.signal)
+  }
+}
+
+const tracedCreate = traced(traces.backup, create, (path, { durability = 'full' }) => ({ operation: 'create backup', path, durability }))
+
+/** @param {string} path @param {number} time */
+function nameOf(path, time) {
+  return `${path}.${time}.backup`
+}
+
+/** @type {typeof import('../../index.js').restoreBackup} */
+async function restoreBackup(backupPath, targetPath, options) {
+  const read = readOptions(options, restoreChecks, 'restoreBackup')
+  const backup = toPath(backupPath, 'backupPath')
+  await tracedRestore(toPath(targetPath, 'targetPath'), backup, read)
+}
+
+/** @param {string} target @param {string} backup @param {RestoreOptions} read */
+async function restore(target, backup, read) {
+  try {
+    const [from, to] = [toAbsolute(backup), toAbsolute(target)]
+    const settings = writeOptions.toNative(read)
+    const observe = observer(read.logger, target)
+    const control = new native.Control()
+    /** @param {number} [timeout] */
+    const bringBack = (timeout) =>
+      waitFor(
+        read.signal,
+        (opened, id) => opened.restoreBackup(id, from, to, settings, timeout, observe !== undefined, control),
+        control,
+        observe,
+      )
+    if (read.lock === false) await bringBack()
+    else await underHeld(to, true, () => bringBack(), () => bringBack(read.timeout ?? PATIENCE))
+  } catch (error) {
+    throw failed(target, 'restore backup', error, read.signal)
+  }
+}
+
+const tracedRestore = traced(traces.backup, restore, (path, backup, { durability = 'full' }) => ({ operation: 'restore backup', path, backup, durability }))
+
+/** @type {typeof import('../../index.js').listBackups} */
+async function listBackups(path) {
+  const source = toPath(path)
+  try {
+    const absolute = toAbsolute(source)
+    /** @type {import('../native/binding.js').NativeValue} */
+    const { backups = [] } = await port.run((opened, id) => opened.listBackups(id, absolute))
+    return backups.map(({ time, size }) => ({ path: nameOf(source, time), createdAt: new Date(time), size }))
+  } catch (error) {
+    throw failed(source, 'list backups', error)
+  }
+}
+
+/** @type {typeof import('../../index.js').cleanupBackups} */
+async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
+  const target = toPath(dir, 'dir')
+  if (!(pattern instanceof RegExp)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
+  const age = milliseconds(Infinity)(maxAge, 'The "maxAge" argument')
+  const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')
+  try {
+    const absolute = toAbsolute(target)
+    const limit = Date.now() - age
+    /** @type {import('../native/binding.js').NativeValue} */
+    const { candidates = [] } = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
+    const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
+    const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
+    // Nothing that has a time at all is that old.
+    if (chosen.length === 0 || limit < 0) return []
+    /** @type {import('../native/binding.js').NativeValue} */
+    const { names = [] } = await port.run((opened, id) =>
+      opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined),
+    )
+    return names
+  } catch (error) {
+    throw failed(target, 'clean up backups', error)
+  }
+}
+
+/**
+ * A pattern with the flag g or y goes on where it found something the last time. Here each name
+ * is looked at from its beginning, and the pattern is left as it was.
+ *
+ * @param {RegExp} pattern
+ * @param {string} name
+ */
+function matches(pattern, name) {
+  const { lastIndex } = pattern
+  pattern.lastIndex = 0
+  try {
+    return pattern.test(name)
+  } finally {
+    pattern.lastIndex = lastIndex
+  }
+}
+
+module.exports = { cleanupBackups, createBackup, listBackups, restoreBackup }

@@ -1,0 +1,176 @@
+'use strict'
+
+// Locks in the protocol of the package `proper-lockfile`: directories that their holder keeps fresh.
+
+const { milliseconds, outOfRange, wrongValue } = require('../support/arguments.js')
+const { lostLock } = require('../native/errors.js')
+const native = require('../native/binding.js')
+const port = require('../native/port.js')
+
+const PROTOCOL = 'proper-lockfile'
+const STALE = 10_000
+const LEAST_STALE = 2000
+const LEAST_UPDATE = 1000
+const LONGEST = 2 ** 31 - 1
+
+/** @param {number} least */
+function atLeast(least) {
+  const check = milliseconds(LONGEST)
+  /** @param {unknown} value @param {string} name */
+  return (value, name) => {
+    const time = check(value, name)
+    if (time < least) throw outOfRange(name, `>= ${least} && <= ${LONGEST} (milliseconds)`, value)
+    return time
+  }
+}
+
+const stale = atLeast(LEAST_STALE)
+const update = atLeast(LEAST_UPDATE)
+
+/**
+ * The times of a lock of this protocol; `undefined` for one of the kernel's, which has none.
+ *
+ * @param {{ protocol?: string, kind?: string, stale?: number, update?: number }} options
+ * @returns {import('../native/binding.js').LockRules | undefined}
+ */
+function rulesOf({ protocol, kind, stale, update }) {
+  if (protocol !== PROTOCOL) {
+    for (const [name, value] of Object.entries({ stale, update })) {
+      if (value !== undefined) throw wrongValue(`The "${name}" option has a meaning only with protocol: '${PROTOCOL}'`)
+    }
+    return undefined
+  }
+  if (kind === 'read') throw wrongValue(`The "kind" option must be 'write' with protocol: '${PROTOCOL}', which has no other locks`)
+  const age = stale ?? STALE
+  if (update !== undefined && update > age / 2) {
+    throw outOfRange('The "update" option', `>= ${LEAST_UPDATE} && <= ${age / 2} (half of "stale")`, update)
+  }
+  return { stale: age, update: update ?? age / 2 }
+}
+
+/**
+ * A lock of this protocol that is held.
+ */
+class HeldLockfile {
+  #controller = new AbortController()
+  /** @type {number} */
+  number = 0
+  /** The file's real path, where it must exist. @type {string | undefined} */
+  file
+  /** Which lock it is. @type {string | undefined} */
+  key
+  /** Under which the native side tells of it. @type {number} */
+  #id = 0
+
+  /** @param {string} target the path as it was given */
+  constructor(target) {
+    this.target = target
+  }
+
+  get signal() {
+    return this.#controller.signal
+  }
+
+  /** Hears of the loss of the lock from now on. @param {number} id */
+  watch(id) {
+    this.#id = id
+    port.onLoss(id, (lost) => this.#controller.abort(lostLock(this.target, lost)))
+  }
+
+  /** @param {import('../native/binding.js').NativeValue} value */
+  taken({ hold, text, key }) {
+    this.number = /** @type {number} */ (hold)
+    this.file = text
+    this.key = key
+    watchHandlers()
+  }
+
+  unwatch() {
+    port.onLoss(this.#id, undefined)
+  }
+
+  /**
+   * Takes a lock on this thread, if it is free.
+   *
+   * @param {string} target
+   * @param {import('../native/binding.js').LockNaming} naming
+   * @param {import('../native/binding.js').LockRules} rules
+   */
+  static takeNow(target, naming, rules) {
+    const dir = new HeldLockfile(target)
+    const id = port.nextId()
+    dir.watch(id)
+    try {
+      dir.taken(valueOf(port.open().acquireLockfileNow(id, naming, rules)))
+      return dir
+    } catch (error) {
+      dir.unwatch()
+      throw error
+    }
+  }
+
+  releaseNow() {
+    this.unwatch()
+    const error = port.open().releaseLockfileNow(this.number)
+    if (error) throw error
+  }
+
+  async release() {
+    this.unwatch()
+    await port.run((opened, id) => opened.releaseLockfile(id, this.number))
+  }
+
+  /** @param {number} time */
+  async extend(time) {
+    await port.run((opened, id) => opened.extendLockfile(id, this.number, time))
+  }
+}
+
+let watchesHandlers = false
+
+/**
+ * Has the native side look again at who handles a signal when the program has taken away a handler
+ * of its own. Some do so in the handler, and then send themselves the signal again, to die of it.
+ */
+function watchHandlers() {
+  if (watchesHandlers || process.platform === 'win32' || !require('node:worker_threads').isMainThread) return
+  watchesHandlers = true
+  process.on('removeListener', (event) => {
+    if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()
+  })
+}
+
+/** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */
+async function isHeld(naming, stale) {
+  /** @type {import('../native/binding.js').NativeValue} */
+  const { locked } = await port.run((opened, id) => opened.inspectLockfile(id, naming, stale))
+  return locked === true
+}
+
+/** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */
+function isHeldNow(naming, stale) {
+  return valueOf(port.open().inspectLockfileNow(naming, stale)).locked === true
+}
+
+/**
+ * Which lock it is: its key, and the file's real path if that must exist.
+ *
+ * @param {import('../native/binding.js').LockNaming} naming
+ * @returns {Promise<import('../native/binding.js').NativeValue>}
+ */
+function locate(naming) {
+  return port.run((opened, id) => opened.locateLockfile(id, naming))
+}
+
+/** @param {import('../native/binding.js').LockNaming} naming */
+function locateNow(naming) {
+  return valueOf(port.open().locateLockfileNow(naming))
+}
+
+/** @param {import('../native/binding.js').Message} message */
+function valueOf({ error, value }) {
+  if (!value) throw error
+  return value
+}
+
+module.exports = { HeldLockfile, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, isHeldNow, locate, locateNow, rulesOf, stale, update }

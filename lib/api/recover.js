@@ -1,0 +1,91 @@
+'use strict'
+
+// Putting in order what a crash has left.
+
+const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const native = require('../native/binding.js')
+const { failed } = require('../native/errors.js')
+const { PATIENCE, underHeld, waitFor } = require('./lock.js')
+const logger = require('../support/logger.js')
+
+const OPERATION = 'recover'
+
+const checks = {
+  legacy: boolean,
+  promote: boolean,
+  minAge: milliseconds(Infinity),
+  recursive: boolean,
+  dryRun: boolean,
+  validate: oneOf('json'),
+  lock: boolean,
+  timeout: milliseconds(Infinity),
+  signal: abortSignal,
+  logger: logger.check,
+}
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+
+/** @type {typeof import('../../index.js').recoverFromCrash} */
+async function recoverFromCrash(pathOrDir, options) {
+  const read = readOptions(options, checks, 'recoverFromCrash')
+  const target = toPath(pathOrDir, 'pathOrDir')
+  try {
+    const done = await recover(toAbsolute(target), read)
+    const actions = done.map(({ path, action, to, reason, error }) => ({
+      path,
+      action: /** @type {import('../../index.js').RecoveryAction['action']} */ (action),
+      reason,
+      ...(to !== undefined && { to }),
+      ...(error && { error: /** @type {import('../../index.js').SessionFileError} */ (failed(path, OPERATION, error)) }),
+    }))
+    if (!read.dryRun) logger.recovered(read.logger, actions)
+    return { actions, complete: actions.every(({ action }) => action !== 'failed') }
+  } catch (error) {
+    throw failed(target, OPERATION, error, read.signal)
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {Options} options
+ * @returns {Promise<import('../native/binding.js').NativeAction[]>}
+ */
+async function recover(path, { lock = true, timeout = PATIENCE, signal, ...options }) {
+  const settings = toNative(options)
+  const control = new native.Control()
+  /** @param {(opened: import('../native/binding.js').Port, id: number) => void} start */
+  const run = (start) =>
+    waitFor(
+      signal,
+      (opened, id) => {
+        start(opened, id)
+        return null
+      },
+      control,
+    )
+  // A look changes nothing, so it needs no lock.
+  const mayChange = !lock || options.dryRun === true
+  const { actions: done = [], needsLock } = await run((opened, id) => opened.recover(id, path, settings, mayChange, control))
+  if (!needsLock) return done
+  /** @param {number} [hold] */
+  const inTurn = (hold) => run((opened, id) => opened.recoverInTurn(id, path, settings, hold, control))
+  const recovered = await underHeld(path, true, () => inTurn(), async () => {
+    const { hold } = await waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, []))
+    return inTurn(hold)
+  })
+  return [...done, ...(recovered.actions ?? [])]
+}
+
+/** @param {Options} options @returns {import('../native/binding.js').RecoveryOptions} */
+function toNative({ legacy, promote, minAge, recursive, dryRun, validate }) {
+  return {
+    ...(legacy !== undefined && { legacy }),
+    ...(promote !== undefined && { promote }),
+    ...(minAge !== undefined && { minAge }),
+    ...(recursive !== undefined && { recursive }),
+    ...(dryRun !== undefined && { dryRun }),
+    ...(validate !== undefined && { isJson: true }),
+  }
+}
+
+module.exports = { recoverFromCrash }

@@ -1,0 +1,235 @@
+'use strict'
+
+// A file that is replaced by what is written to a stream, once all of it is there.
+
+const { AsyncResource } = require('node:async_hooks')
+const { Writable } = require('node:stream')
+const { onAbort } = require('../support/abort.js')
+const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const native = require('../native/binding.js')
+const { tracedLife, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const { giveBack, underLock } = require('./lock.js')
+const { observer } = require('../support/logger.js')
+const port = require('../native/port.js')
+const writeOptions = require('../support/write-options.js')
+
+const OPERATION = 'atomic write'
+
+const { retries: _retries, retryDelay: _retryDelay, ...writeChecks } = writeOptions.checks
+const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30) }
+
+// Chunks that wait together are handed over as one, up to this size: putting them together
+// copies them, and that saves less the larger they are.
+const LARGEST_BATCH = 1024 * 1024
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+/** @typedef {(error?: Error | null) => void} Callback */
+
+/** @type {typeof import('../../index.js').createAtomicWriteStream} */
+function createAtomicWriteStream(path, options) {
+  const read = readOptions(options, checks, 'createAtomicWriteStream')
+  return tracedStream(toPath(path), read)
+}
+
+class AtomicWriteStream extends Writable {
+  #target
+  #path
+  #options
+  #settings
+  #observe
+  #control = new native.Control()
+  /** The native side's number of the open stream. @type {number | undefined} */
+  #stream
+  /** The lock of its own that it holds. @type {number | undefined} */
+  #hold
+  /** Whether it works under a lock that the caller held when it was made. */
+  #isUnderHeld = false
+  /** What is under way: destruction waits for it. @type {Promise<unknown>} */
+  #running = Promise.resolve()
+  #isCommitting = false
+  /** Ends the listening to the signal. */
+  #stop = () => {}
+  /** Ends the wait for the lock. */
+  #waiting = new AbortController()
+  /** That of the call which made the stream: it knows the locks that the caller holds. */
+  #context = new AsyncResource('holdfast.createAtomicWriteStream')
+  #onAbort = () => this.#abort()
+  #life
+
+  /** @param {import('../support/diagnostics.js').Life | undefined} life @param {string} target @param {Options} options */
+  constructor(life, target, options) {
+    const { encoding: defaultEncoding, highWaterMark } = options
+    super({
+      ...(defaultEncoding !== undefined && { defaultEncoding }),
+      ...(highWaterMark !== undefined && { highWaterMark }),
+    })
+    this.#life = life
+    this.#target = target
+    this.#path = toAbsolute(target)
+    this.#options = options
+    this.#settings = writeOptions.toNative(options)
+    this.#observe = observer(options.logger, target)
+    const { signal } = options
+    if (signal?.aborted) process.nextTick(this.#onAbort)
+    else this.#stop = onAbort(signal, this.#onAbort)
+  }
+
+  /** @override @param {Callback} callback */
+  _construct(callback) {
+    this.#attempt(this.#context.runInAsyncScope(() => this.#open()), callback)
+  }
+
+  /** @override @param {Buffer} chunk @param {BufferEncoding} _encoding @param {Callback} callback */
+  _write(chunk, _encoding, callback) {
+    this.#attempt(this.#append([chunk]), callback)
+  }
+
+  /** @override @param {{ chunk: Buffer }[]} chunks @param {Callback} callback */
+  _writev(chunks, callback) {
+    this.#attempt(this.#append(chunks.map(({ chunk }) => chunk)), callback)
+  }
+
+  /** @override @param {Callback} callback */
+  _final(callback) {
+    this.#isCommitting = true
+    this.#attempt(this.#context.runInAsyncScope(() => this.#commit()), callback)
+  }
+
+  /** @override @param {Error} [error] */
+  destroy(error) {
+    // What is under way stops as soon as it can; a rename that is past stands.
+    this.#cancel()
+    return super.destroy(error)
+  }
+
+  /** @override @param {Error | null} error @param {Callback} callback */
+  _destroy(error, callback) {
+    this.#stop()
+    const done = () => {
+      this.#life?.ended(error ?? this.#error(CANCELLED))
+      process.nextTick(callback, error)
+    }
+    this.#running.then(() => this.#discard()).then(done, done)
+  }
+
+  #cancel() {
+    this.#control.cancel()
+    this.#waiting.abort()
+  }
+
+  #abort() {
+    // A commit knows best whether it has come too late; its outcome tells.
+    if (this.#isCommitting) this.#cancel()
+    else this.destroy(this.#error(CANCELLED))
+  }
+
+  /** @param {unknown} error */
+  #error(error) {
+    return failed(this.#target, OPERATION, error, this.#options.signal)
+  }
+
+  /** @param {Promise<unknown>} work @param {Callback} callback */
+  #attempt(work, callback) {
+    // Not in the promise: what the user's own callbacks throw is none of its business.
+    this.#running = work.then(
+      () => process.nextTick(callback),
+      // Whoever has destroyed the stream has said why.
+      (error) => process.nextTick(callback, this.destroyed ? undefined : this.#error(error)),
+    )
+  }
+
+  /**
+   * @param {(port: import('../native/binding.js').Port, id: number, isObserved: boolean) => void} start
+   * @param {unknown} [memory]
+   * @returns {Promise<import('../native/binding.js').NativeValue>}
+   */
+  #run(start, memory) {
+    const observe = this.#observe
+    return port.run((opened, id) => start(opened, id, observe !== undefined), memory, observe)
+  }
+
+  async #open() {
+    if (this.#options.lock) {
+      /** @param {number | undefined} hold */
+      const keep = async (hold) => {
+        this.#hold = hold
+        this.#isUnderHeld = hold === undefined
+      }
+      await underLock(this.#path, this.#waiting, this.#settings, keep)
+    }
+    const { stream } = await this.#run((opened, id, isObserved) =>
+      opened.openStream(id, this.#path, this.#settings, this.#control, isObserved),
+    )
+    this.#stream = stream
+  }
+
+  /** @param {Buffer[]} chunks */
+  async #append(chunks) {
+    for (const data of batches(chunks)) {
+      await this.#run(
+        (opened, id, isObserved) =>
+          opened.writeStream(id, this.#path, /** @type {number} */ (this.#stream), data, this.#control, isObserved),
+        data,
+      )
+      if (this.#life) this.#life.context.size += data.length
+    }
+  }
+
+  async #commit() {
+    const stream = /** @type {number} */ (this.#stream)
+    /** @param {number} [hold] */
+    const commit = (hold) => {
+      // From here on the native side has both.
+      this.#stream = this.#hold = undefined
+      return this.#run((opened, id, isObserved) =>
+        opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, hold),
+      )
+    }
+    if (this.#isUnderHeld) await underLock(this.#path, this.#waiting, this.#settings, commit)
+    else await commit(this.#hold)
+    this.#life?.ended()
+  }
+
+  async #discard() {
+    const [stream, hold] = [this.#stream, this.#hold]
+    this.#stream = this.#hold = undefined
+    if (stream !== undefined) {
+      await this.#run((opened, id, isObserved) =>
+        opened.discardStream(id, this.#path, stream, this.#control, isObserved),
+      )
+    }
+    if (hold !== undefined) await giveBack(hold)
+  }
+}
+
+const CANCELLED = { kind: 'cancelled' }
+
+const tracedStream = tracedLife(
+  traces.write,
+  (life, /** @type {string} */ target, /** @type {Options} */ options) => new AtomicWriteStream(life, target, options),
+  (path, { durability = 'full' }) => ({ operation: OPERATION, path, size: 0, durability }),
+)
+
+/**
+ * The chunks in as few pieces as can be had without copying large ones.
+ *
+ * @param {Buffer[]} chunks
+ */
+function* batches(chunks) {
+  /** @type {Buffer[]} */
+  let batch = []
+  let size = 0
+  for (const chunk of chunks) {
+    if (batch.length > 0 && size + chunk.length > LARGEST_BATCH) {
+      yield batch.length === 1 ? /** @type {Buffer} */ (batch[0]) : Buffer.concat(batch, size)
+      batch = []
+      size = 0
+    }
+    batch.push(chunk)
+    size += chunk.length
+  }
+  if (batch.length > 0) yield batch.length === 1 ? /** @type {Buffer} */ (batch[0]) : Buffer.concat(batch, size)
+}
+
+module.exports = { createAtomicWriteStream }

@@ -1,0 +1,458 @@
+'use strict'
+
+// Several files that change together. The function that the caller gives works on what it
+// stages here; when it has returned, everything is handed over in one trip.
+
+const { onAbort } = require('../support/abort.js')
+const { milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { indent } = require('./atomic-write.js')
+const native = require('../native/binding.js')
+const { traced, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const held = require('../support/lock-context.js')
+const { IN_UPDATE, PATIENCE, findOuter, waitFor } = require('./lock.js')
+const { settled } = require('../support/logger.js')
+const port = require('../native/port.js')
+const { CANCELLED, jsonValue, orCancelled, parse } = require('./update-json.js')
+const writeOptions = require('../support/write-options.js')
+
+const OPERATION = 'transaction'
+
+const { mode, chown, retries, retryDelay, signal, makeDirs, validate, logger, encoding } = writeOptions.checks
+const checks = {
+  durability: oneOf('none', 'full'), mode, chown, retries, retryDelay, signal, makeDirs, validate, logger,
+  timeout: milliseconds(Infinity),
+}
+const writeChecks = { encoding }
+const updateChecks = { indent, defaultValue: jsonValue }
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+
+/** @typedef {import('../../index.js').Transaction} PublicTransaction */
+
+/** @type {typeof import('../../index.js').transaction} */
+async function transaction(paths, fn, options) {
+  const read = readOptions(options, checks, 'transaction')
+  if (!Array.isArray(paths)) throw wrongType('The "paths" argument', 'an instance of Array', paths)
+  if (paths.length === 0) throw wrongValue('The "paths" argument must name one file at least. Received []')
+  const targets = paths.map((path, index) => toPath(path, `paths[${index}]`))
+  if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
+  await tracedTransaction(targets, fn, read)
+}
+
+/** @param {string[]} targets @param {(tx: PublicTransaction) => unknown} fn @param {Options} read */
+async function attempt(targets, fn, read) {
+  /** @type {string[]} */
+  let absolute = []
+  try {
+    absolute = targets.map(toAbsolute)
+    return await underAll(absolute, (outer) => perform(absolute, targets, fn, read, outer))
+  } catch (error) {
+    if (error instanceof Thrown) throw error.value
+    const { subject } = /** @type {{ subject?: string }} */ (error)
+    const index = subject === undefined ? -1 : absolute.indexOf(subject)
+    throw decorated(failed(targets[index] ?? /** @type {string} */ (targets[0]), OPERATION, error, read.signal))
+  }
+}
+
+const tracedTransaction = traced(traces.transaction, attempt, (paths, _fn, { durability = 'full' }) => ({ operation: OPERATION, paths: [...paths], durability }))
+
+/** What the caller's function threw: it is passed on as it is. */
+class Thrown {
+  /** @param {unknown} value */
+  constructor(value) {
+    this.value = value
+  }
+}
+
+/** @param {Error & { committed?: boolean, hint?: string }} error */
+function decorated(error) {
+  if (error.committed) {
+    error.hint = 'The transaction is decided, but is not complete. recoverFromCrash, or the next transaction on one of the files, completes it.'
+  }
+  return error
+}
+
+/**
+ * Does a piece of work under those of the caller's locks that are locks of these files, in the
+ * order of the calls under them.
+ *
+ * @template T
+ * @param {string[]} paths
+ * @param {(outer: Map<string, import('../support/lock-context.js').Held>) => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+async function underAll(paths, work) {
+  const inside = held.current()
+  /** @type {Map<string, import('../support/lock-context.js').Held>} */
+  const outer = new Map()
+  if (inside.length === 0) return work(outer)
+  const places = held.reserve(inside)
+  try {
+    // All are asked before any is waited for: they are looked up on threads.
+    const found = await Promise.all(paths.map((path) => findOuter(path, inside, true)))
+    for (const [index, path] of paths.entries()) {
+      const own = found[index]
+      if (own) outer.set(path, own)
+    }
+    const wanted = new Set(outer.values())
+    places.leaveOthers(wanted)
+    for (const own of wanted) await places.turn(own)
+    return await work(outer)
+  } finally {
+    places.leave()
+  }
+}
+
+/**
+ * @template T
+ * @param {string[]} paths
+ * @param {string[]} targets
+ * @param {(tx: PublicTransaction) => T} fn
+ * @param {Options} options
+ * @param {Map<string, import('../support/lock-context.js').Held>} outer locks that are held already, by path
+ */
+async function perform(paths, targets, fn, options, outer) {
+  const { signal } = options
+  const settings = writeOptions.toNative(options)
+  const begun = await waitFor(signal, (opened, id) =>
+    opened.beginTransaction(id, paths, settings, options.timeout ?? PATIENCE, held.numbers(held.current())),
+  )
+  settled(options.logger, begun.settled ?? [])
+  const numbers = begun.holds ?? []
+  // In the function, whoever asks for one of these locks would wait for it for ever.
+  const own = numbers.map((number) => held.create(number, 'write', ''))
+  const lent = Array.from(outer, ([path, { hold }]) => held.create(hold, 'write', path))
+  const all = [...own, ...lent]
+  const staged = new Staged(paths, targets, begun.places ?? [])
+  const parts = new native.TransactionParts()
+  const control = new native.Control()
+  /** @type {{ error: unknown } | undefined} */
+  let failure
+  try {
+    await run(staged, fn, all, signal)
+    for (const [path, bytes] of staged.changes()) {
+      if (bytes) parts.write(path, bytes)
+      else parts.remove(path)
+    }
+  } catch (error) {
+    failure = { error }
+  } finally {
+    staged.end()
+    for (const lock of all) lock.isLive = false
+  }
+  // The locks are given back by whatever comes of this; without parts that is all it does.
+  const first = /** @type {string} */ (paths[0])
+  const changes = failure ? new native.TransactionParts() : parts
+  const stop = onAbort(signal, () => control.cancel())
+  if (signal?.aborted) control.cancel()
+  try {
+    await port.run((opened, id) =>
+      opened.commitTransaction(id, first, changes, settings, numbers, failure ? undefined : control),
+    )
+  } finally {
+    stop()
+  }
+  if (failure) throw failure.error
+}
+
+/**
+ * Runs the caller's function, and waits for what it has started.
+ *
+ * @param {Staged} staged
+ * @param {(tx: PublicTransaction) => unknown} fn
+ * @param {import('../support/lock-context.js').Held[]} locks
+ * @param {AbortSignal | undefined} signal
+ */
+async function run(staged, fn, locks, signal) {
+  if (signal?.aborted) throw CANCELLED
+  try {
+    const outcome = held.runWithAll(locks, async () => {
+      await fn(new Transaction(staged))
+      await staged.idle()
+    })
+    await orCancelled(outcome, signal)
+  } catch (error) {
+    throw error === CANCELLED || signal?.aborted ? CANCELLED : new Thrown(error)
+  }
+}
+
+/** What a transaction has made of its files so far. */
+class Staged {
+  isOver = false
+  /** @type {string[]} */
+  #paths
+  #targets
+  #places
+  /** By the number of the file: its new content, or `null` if it is removed. @type {Map<number, Buffer | null>} */
+  #contents = new Map()
+  /** Settles when the last operation on a file is over. They run one after another. @type {Map<number, Promise<void>>} */
+  #last = new Map()
+  /** @type {Set<Promise<unknown>>} */
+  #pending = new Set()
+
+  /**
+   * @param {string[]} paths
+   * @param {string[]} targets
+   * @param {number[]} places for each path the number of the first one that is the same file
+   */
+  constructor(paths, targets, places) {
+    this.#paths = paths
+    this.#targets = targets
+    this.#places = places
+  }
+
+  /** The number of the file that a path of the caller's names. @param {unknown} path */
+  find(path) {
+    const target = toPath(path)
+    if (this.isOver) throw over()
+    const absolute = toAbsolute(target)
+    let index = this.#paths.indexOf(absolute)
+    if (index < 0) index = this.#paths.map(plain).indexOf(plain(absolute))
+    const place = this.#places[index]
+    if (place === undefined) {
+      throw wrongValue(`The "path" argument must be one of the paths that the transaction names. Received '${target}'`)
+    }
+    return place
+  }
+
+  /** @param {number} file */
+  path(file) {
+    return /** @type {string} */ (this.#paths[file])
+  }
+
+  /** @param {number} file */
+  target(file) {
+    return /** @type {string} */ (this.#targets[file])
+  }
+
+  /**
+   * Runs an operation after those on the same file that were asked for before.
+   *
+   * @template T
+   * @param {number} file
+   * @param {() => Promise<T>} operation
+   * @returns {Promise<T>} to be given to the caller as it is: who does not handle it while the function runs is told by Node
+   */
+  inTurn(file, operation) {
+    if (held.current().some(({ updates }) => updates === this.#mark(file))) {
+      throw failed(this.target(file), OPERATION, IN_UPDATE)
+    }
+    const before = this.#last.get(file)
+    let leave = () => {}
+    this.#last.set(file, new Promise((resolve) => {
+      leave = resolve
+    }))
+    /** @type {{ outcome?: Promise<T> }} */
+    const own = {}
+    const run = async () => {
+      try {
+        await before
+        if (this.isOver) throw over()
+        return await operation()
+      } finally {
+        if (own.outcome) this.#pending.delete(own.outcome)
+        leave()
+      }
+    }
+    const outcome = (own.outcome = run())
+    this.#pending.add(outcome)
+    return outcome
+  }
+
+  /** Runs a function as part of an update of a file. @template T @param {number} file @param {() => T} fn */
+  async inUpdate(file, fn) {
+    const mark = held.create(undefined, 'write', this.#mark(file))
+    try {
+      return await held.run(mark, fn)
+    } finally {
+      mark.isLive = false
+    }
+  }
+
+  /** No path has such a form. @param {number} file */
+  #mark(file) {
+    return `\0${this.#id}:${file}`
+  }
+
+  #id = ++transactions
+
+  /**
+   * Settles when everything is done that was started; rejects if something fails. Nobody else has
+   * to handle that any more.
+   */
+  async idle() {
+    while (this.#pending.size > 0) await Promise.all(this.#pending)
+  }
+
+  /** Ends it: what still runs changes nothing any more, and what becomes of it is nobody's affair. */
+  end() {
+    this.isOver = true
+    for (const outcome of this.#pending) outcome.catch(() => {})
+  }
+
+  /** @param {number} file @param {Buffer | null} content */
+  set(file, content) {
+    this.#contents.set(file, content)
+  }
+
+  /** The content as it would be; `undefined` if there is none. @param {number} file @returns {Promise<Buffer | undefined>} */
+  async get(file) {
+    const content = this.#contents.get(file)
+    // A copy: what the caller does to it changes nothing here.
+    if (content !== undefined) return content === null ? undefined : Buffer.from(content)
+    /** @type {import('../native/binding.js').NativeValue} */
+    const { bytes } = await port.run((opened, id) => opened.readBytes(id, this.path(file)))
+    return bytes
+  }
+
+  /** The same as text, strictly. @param {number} file @returns {Promise<string | undefined>} */
+  async text(file) {
+    const content = this.#contents.get(file)
+    if (content === null) return undefined
+    if (content !== undefined) return decode(content)
+    /** @type {import('../native/binding.js').NativeValue} */
+    const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file), undefined, undefined, []))
+    return text
+  }
+
+  *changes() {
+    for (const [file, content] of this.#contents) yield /** @type {const} */ ([this.path(file), content])
+  }
+}
+
+let transactions = 0
+
+/** @param {string} path */
+function plain(path) {
+  return path.replace(/[\\/](?:\.?[\\/])+/g, '/')
+}
+
+function over() {
+  return Object.assign(new Error('The transaction is over: its function has returned, thrown or been cancelled'), { code: 'ERR_INVALID_STATE' })
+}
+
+/** @param {Buffer} bytes */
+function decode(bytes) {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw { kind: 'json', code: 'EBADJSON', message: 'invalid UTF-8', attempts: 1, committed: false }
+  }
+}
+
+/**
+ * Starts an operation, and passes its promise on itself. (That of an `async` function would be
+ * another, which nobody could handle for the caller: see `idle`.)
+ *
+ * @template T
+ * @param {() => Promise<T>} start
+ * @returns {Promise<T>}
+ */
+function begin(start) {
+  try {
+    return start()
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+/** @implements {PublicTransaction} */
+class Transaction {
+  #staged
+
+  /** @param {Staged} staged */
+  constructor(staged) {
+    this.#staged = staged
+  }
+
+  /**
+   * @param {string | URL} path
+   * @param {BufferEncoding} [encoding]
+   * @returns {Promise<any>}
+   */
+  read(path, encoding) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const name = encoding === undefined ? undefined : writeChecks.encoding(encoding, 'The "encoding" argument')
+      return this.#staged.inTurn(file, async () => {
+        const bytes = await this.#attempt(file, () => this.#staged.get(file))
+        if (!bytes) throw missingHint(failed(this.#staged.target(file), OPERATION, missing(this.#staged.path(file))))
+        return name === undefined ? bytes : bytes.toString(name)
+      })
+    })
+  }
+
+  /**
+   * @param {string | URL} path
+   * @param {string | ArrayBufferView} data
+   * @param {{ encoding?: BufferEncoding | undefined }} [options]
+   */
+  write(path, data, options) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const { encoding = 'utf8' } = readOptions(options, writeChecks, 'write')
+      // A copy: whoever reuses a buffer does not change what is written.
+      const bytes = Buffer.from(toBytes(data, encoding))
+      return this.#staged.inTurn(file, async () => this.#staged.set(file, bytes))
+    })
+  }
+
+  /** @param {string | URL} path */
+  remove(path) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      return this.#staged.inTurn(file, async () => this.#staged.set(file, null))
+    })
+  }
+
+  /**
+   * @param {string | URL} path
+   * @param {(data: any) => unknown} update
+   * @param {{ defaultValue?: any, indent?: number | string | undefined }} [options]
+   * @returns {Promise<any>}
+   */
+  updateJson(path, update, options) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      const { defaultValue, indent } = readOptions(options, updateChecks, 'updateJson')
+      if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+      return this.#staged.inTurn(file, async () => {
+        const data = await this.#attempt(file, async () => {
+          const text = await this.#staged.text(file)
+          return parse({ path: this.#staged.path(file), text }, defaultValue)
+        })
+        const made = await this.#staged.inUpdate(file, () => update(data))
+        const text = JSON.stringify(made === undefined ? data : made, null, indent)
+        if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', made)
+        if (this.#staged.isOver) throw over()
+        this.#staged.set(file, Buffer.from(text))
+        return JSON.parse(text)
+      })
+    })
+  }
+
+  /** @template T @param {number} file @param {() => Promise<T>} operation */
+  async #attempt(file, operation) {
+    try {
+      return await operation()
+    } catch (error) {
+      const made = failed(this.#staged.target(file), OPERATION, error)
+      throw missingHint(made)
+    }
+  }
+}
+
+/** @param {string} path */
+function missing(path) {
+  const message = `ENOENT: no such file or directory, open '${path}'`
+  return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false, exhausted: false }
+}
+
+/** @param {Error & { code?: string, hint?: string }} error */
+function missingHint(error) {
+  if (error.code === 'ENOENT') error.hint = 'There is no such file. `updateJson` begins with `defaultValue` then.'
+  return error
+}
+
+module.exports = { transaction }

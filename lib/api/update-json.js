@@ -1,0 +1,419 @@
+'use strict'
+
+// Read-modify-write of JSON files. Calls for one file that come while another is under way
+// are combined: one lock, one read, their functions one after the other, one write.
+
+const { AsyncResource } = require('node:async_hooks')
+const { onAbort } = require('../support/abort.js')
+const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { indent } = require('./atomic-write.js')
+const { traced, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const held = require('../support/lock-context.js')
+const { PATIENCE, release, underHeld } = require('./lock.js')
+const native = require('../native/binding.js')
+const { observer } = require('../support/logger.js')
+const port = require('../native/port.js')
+const writeOptions = require('../support/write-options.js')
+
+const OPERATION = 'update JSON'
+
+// How long a batch goes on starting further updates, in milliseconds: then other processes
+// get their turn, and the event loop too.
+const LONGEST_BATCH = 20
+
+const { encoding: _encoding, ...checks } = {
+  ...writeOptions.checks,
+  indent,
+  lock: boolean,
+  timeout: milliseconds(Infinity),
+  defaultValue: jsonValue,
+}
+
+/** @param {unknown} value @param {string} name */
+function jsonValue(value, name) {
+  if (JSON.stringify(value) === undefined) throw wrongType(name, 'a value that has a JSON text', value)
+  return value
+}
+
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+
+/**
+ * @typedef {object} Call
+ * @property {string} target the path as it was given
+ * @property {Options} options
+ * @property {(data: any) => unknown} update
+ * @property {AsyncResource} context the caller's async context
+ * @property {(value: any) => void} resolve
+ * @property {(error: unknown) => void} reject
+ * @property {Queue} queue where it waits
+ */
+
+/**
+ * @typedef {object} Queue
+ * @property {Call[]} calls those that have not been started, in their order
+ * @property {(() => void) | undefined} cancel ends the wait for the lock
+ */
+
+/** @type {Map<string, Queue>} */
+const queues = new Map()
+
+/** @type {typeof import('../../index.js').updateJsonFile} */
+async function updateJsonFile(path, update, options) {
+  const read = readOptions(options, checks, 'updateJsonFile')
+  const target = toPath(path)
+  if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+  return await tracedUpdate(target, update, read)
+}
+
+/**
+ * @param {string} target
+ * @param {(data: any) => unknown} update
+ * @param {Options} options
+ * @returns {Promise<any>}
+ */
+async function updateOnce(target, update, options) {
+  try {
+    const absolute = toAbsolute(target)
+    if (options.signal?.aborted) throw CANCELLED
+    return await perform(absolute, target, update, options)
+  } catch (error) {
+    if (error instanceof Thrown) throw error.value
+    throw failed(target, OPERATION, error, options.signal)
+  }
+}
+
+/** @param {string} path @param {unknown} _update @param {Options} options */
+function describe(path, _update, { durability = 'full' }) {
+  return { operation: OPERATION, path, durability }
+}
+
+const tracedUpdate = traced(traces.update, updateOnce, describe)
+
+/**
+ * @param {string} path
+ * @param {string} target
+ * @param {(data: any) => unknown} update
+ * @param {Options} options
+ * @returns {Promise<any>}
+ */
+function perform(path, target, update, options) {
+  return new Promise((resolve, reject) => {
+    const context = new AsyncResource('holdfast.updateJsonFile')
+    /** @type {Call} */
+    const call = { target, options, update, context, resolve, reject, queue: { calls: [], cancel: undefined } }
+    call.queue.calls.push(call)
+    watch(call)
+    // Under a lock that is held there is nothing to wait for but the work before this.
+    /** @param {import('../support/lock-context.js').Held} outer */
+    const alone = (outer) => runBatch(path, call.queue, outer)
+    underHeld(path, options.lock !== false, alone, async () => enqueue(path, call)).catch(reject)
+  })
+}
+
+/** What the caller's function threw: it is passed on as it is. */
+class Thrown {
+  /** @param {unknown} value */
+  constructor(value) {
+    this.value = value
+  }
+}
+
+const CANCELLED = { kind: 'cancelled' }
+
+/** @param {string} code @param {string} message @param {object} [more] */
+function failure(code, message, more) {
+  return { kind: 'json', code, message, attempts: 1, committed: false, ...more }
+}
+
+/** @param {string} path @param {Call} call */
+function enqueue(path, call) {
+  // It may have been cancelled while it was looked up whether its lock is held.
+  if (call.queue.calls.length === 0) return
+  // Those without a lock have a queue of their own: they have nothing to wait for, and whoever
+  // holds the lock may be waiting for them.
+  const key = `${call.options.lock === false ? 'unlocked' : 'locked'}:${path}`
+  const queue = queues.get(key)
+  if (queue) {
+    call.queue = queue
+    queue.calls.push(call)
+  } else {
+    queues.set(key, call.queue)
+    drain(key, path, call.queue)
+  }
+}
+
+/**
+ * Lets a call that has not been started be cancelled.
+ *
+ * @param {Call} call
+ */
+function watch(call) {
+  const { signal } = call.options
+  if (!signal) return
+  const stop = onAbort(signal, () => {
+    const { queue } = call
+    const index = queue.calls.indexOf(call)
+    if (index < 0) return
+    queue.calls.splice(index, 1)
+    call.reject(CANCELLED)
+    if (queue.calls.length === 0) queue.cancel?.()
+  })
+  const { resolve, reject } = call
+  call.resolve = (value) => (stop(), resolve(value))
+  call.reject = (error) => (stop(), reject(error))
+}
+
+/** @param {string} key @param {string} path @param {Queue} queue */
+async function drain(key, path, queue) {
+  while (queue.calls.length > 0) await runBatch(path, queue)
+  queues.delete(key)
+}
+
+/**
+ * Runs one batch: as many calls from the head of the queue as can share a write. Never
+ * rejects: everything that goes wrong goes to the calls.
+ *
+ * @param {string} path
+ * @param {Queue} queue
+ * @param {import('../support/lock-context.js').Held} [outer] the lock to work under, if it is held already
+ */
+async function runBatch(path, queue, outer) {
+  const options = queue.calls[0]?.options
+  if (!options) return
+  const settings = writeOptions.toNative(options)
+  /** @type {import('../native/binding.js').NativeValue} */
+  let begun
+  try {
+    const timeout = outer || options.lock === false ? undefined : (options.timeout ?? PATIENCE)
+    begun = await port.run((opened, id) => {
+      const waiter = opened.beginJsonUpdate(id, path, settings, timeout, [])
+      queue.cancel = () => waiter?.cancel()
+    })
+  } catch (error) {
+    // When the wait was cancelled, those for whom it was are gone, and any others came later.
+    if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
+    const calls = takeBatch(queue, options)
+    native.countUpdateBatch(0, calls.length, false)
+    for (const call of calls) call.reject(error)
+    return
+  } finally {
+    queue.cancel = undefined
+  }
+  const own = begun.hold === undefined ? undefined : held.create(begun.hold, 'write')
+  // What a sync would not make durable is written anew, even if it stays as it is.
+  const before = begun.syncFailed ? undefined : begun.text
+  /** @type {Batch} */
+  const batch = { path, text: begun.text, done: [], failed: [] }
+  try {
+    await runUpdates(batch, queue, options, own ?? outer)
+    if (batch.done.length > 0) await commit(batch, before, settings, own)
+  } catch (error) {
+    for (const { call } of batch.done) batch.failed.push({ call, error })
+    batch.done.length = 0
+  } finally {
+    if (own?.isLive) await release(own)
+  }
+  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === before)
+  // Whoever hears of the outcome finds the lock free.
+  for (const { call, error } of batch.failed) call.reject(error)
+  for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
+}
+
+/**
+ * Takes the calls from the queue that can share one write with these options.
+ *
+ * @param {Queue} queue
+ * @param {Options} options
+ */
+function takeBatch(queue, options) {
+  const end = queue.calls.findIndex((call) => !canShare(call.options, options))
+  return queue.calls.splice(0, end < 0 ? queue.calls.length : end)
+}
+
+const SHARED = /** @type {const} */ ([
+  'durability', 'mode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'validate', 'logger', 'indent',
+  'lock', 'timeout',
+])
+
+/** @param {Options} a @param {Options} b */
+function canShare(a, b) {
+  if (a === b) return true
+  const [own, other] = [a.chown || undefined, b.chown || undefined]
+  return (
+    SHARED.every((name) => a[name] === b[name]) &&
+    (a.chown === false) === (b.chown === false) && own?.uid === other?.uid && own?.gid === other?.gid
+  )
+}
+
+/**
+ * @typedef {object} Batch
+ * @property {string} path
+ * @property {string | undefined} text the file's text as it would be now; none if there is no file
+ * @property {{ call: Call, text: string }[]} done calls whose change is in the text
+ * @property {{ call: Call, error: unknown }[]} failed calls that have left no trace
+ */
+
+/**
+ * Runs the functions of the calls that can share a write, each on a fresh parse of what the
+ * one before it made.
+ *
+ * @param {Batch} batch
+ * @param {Queue} queue
+ * @param {Options} options
+ * @param {import('../support/lock-context.js').Held | undefined} lock
+ */
+async function runUpdates(batch, queue, options, lock) {
+  const begun = performance.now()
+  while (queue.calls[0] && canShare(queue.calls[0].options, options)) {
+    const call = /** @type {Call} */ (queue.calls.shift())
+    try {
+      const text = await runUpdate(call, batch, lock)
+      batch.text = text
+      batch.done.push({ call, text })
+    } catch (error) {
+      // Who cancels does not wait for the rest of the batch, if there is any.
+      const isLast = batch.done.length === 0 && !(queue.calls[0] && canShare(queue.calls[0].options, options))
+      if (error === CANCELLED && !isLast) call.reject(error)
+      else batch.failed.push({ call, error })
+      if (error instanceof Unreadable) {
+        // What is on the disk is the same for all of them.
+        for (const other of takeBatch(queue, options)) batch.failed.push({ call: other, error })
+      }
+    }
+    if (performance.now() - begun >= LONGEST_BATCH) return
+  }
+}
+
+/**
+ * Runs the function of one call and says what it made of the text. A function that fails
+ * leaves no trace: its changes were made to values that nobody else sees.
+ *
+ * @param {Call} call
+ * @param {Batch} batch
+ * @param {import('../support/lock-context.js').Held | undefined} lock
+ * @returns {Promise<string>}
+ */
+async function runUpdate(call, batch, lock) {
+  const data = parse(batch, call.options.defaultValue)
+  const inside = held.create(lock?.hold, 'write', batch.path)
+  try {
+    const made = call.context.runInAsyncScope(() => held.run(inside, () => call.update(data)))
+    const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
+    if (call.options.signal?.aborted) throw CANCELLED
+    const text = JSON.stringify(result === undefined ? data : result, null, call.options.indent)
+    if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', result)
+    return text
+  } catch (error) {
+    throw error === CANCELLED || call.options.signal?.aborted ? CANCELLED : new Thrown(error)
+  } finally {
+    inside.isLive = false
+  }
+}
+
+/** A file that holds no JSON. It has the plain fields of an error. */
+class Unreadable {
+  kind = 'json'
+  attempts = 1
+  committed = false
+  exhausted = false
+
+  /** @param {string} code @param {string} message @param {{ line: number, column: number }} [place] */
+  constructor(code, message, place) {
+    this.code = code
+    this.message = message
+    this.line = place?.line
+    this.column = place?.column
+  }
+}
+
+/** @param {Pick<Batch, 'path' | 'text'>} file @param {unknown} defaultValue */
+function parse({ path, text }, defaultValue) {
+  if (text === undefined) {
+    if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
+    throw failure('ENOENT', `ENOENT: no such file or directory, open '${path}'`, { kind: 'system', syscall: 'open', path })
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    if (text.trim() === '') throw new Unreadable('EEMPTYJSON', 'the file is empty, which is not JSON')
+    const bad = native.locateJsonError(text)
+    const message = bad ? `${bad.message} at line ${bad.line} column ${bad.column}` : String(error)
+    throw new Unreadable('EBADJSON', message, bad ?? undefined)
+  }
+}
+
+/** @param {unknown} value @returns {value is PromiseLike<unknown>} */
+function isThenable(value) {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+/**
+ * What a promise becomes, unless the caller cancels first: then nobody waits for it.
+ *
+ * @param {PromiseLike<unknown>} promise
+ * @param {AbortSignal | undefined} signal
+ */
+async function orCancelled(promise, signal) {
+  if (!signal) return promise
+  if (signal.aborted) {
+    Promise.resolve(promise).catch(() => {})
+    throw CANCELLED
+  }
+  let stop = () => {}
+  const cancelled = new Promise((_, reject) => {
+    stop = onAbort(signal, () => reject(CANCELLED))
+  })
+  try {
+    return await Promise.race([promise, cancelled])
+  } finally {
+    stop()
+  }
+}
+
+/**
+ * Writes what has changed and gives the lock back, in one trip.
+ *
+ * @param {Batch} batch
+ * @param {string | undefined} before
+ * @param {import('../native/binding.js').WriteOptions | undefined} settings
+ * @param {import('../support/lock-context.js').Held | undefined} own
+ */
+async function commit({ path, text, done }, before, settings, own) {
+  const hold = own?.hold
+  // Once it has been called the native side gives it back.
+  const givenAway = () => {
+    if (own) own.isLive = false
+  }
+  if (text === before) {
+    await port.run((opened, id) => {
+      opened.syncUnchanged(id, path, settings, hold)
+      givenAway()
+    })
+    return
+  }
+  const last = /** @type {{ call: Call }} */ (done.at(-1)).call
+  const observe = observer(last.options.logger, last.target)
+  const bytes = Buffer.from(/** @type {string} */ (text))
+  await port.run(
+    (opened, id) => {
+      opened.write(id, path, bytes, settings, observe !== undefined, undefined, hold)
+      givenAway()
+    },
+    bytes,
+    observe,
+  )
+}
+
+module.exports = {
+  CANCELLED,
+  OPERATION,
+  Thrown,
+  checks,
+  describe,
+  jsonValue,
+  orCancelled,
+  parse,
+  perform,
+  updateJsonFile,
+}

@@ -1,0 +1,209 @@
+'use strict'
+
+// The errors that users see.
+
+const util = require('node:util')
+const { hintFor } = require('../support/hints.js')
+
+/** @typedef {import('./binding.js').NativeError} NativeError */
+
+/** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
+
+/** What has been tried, where the name of the operation is none that 'Failed to …' could go on with. */
+const IN_WORDS = new Map([
+  ['recover', 'recover from a crash'],
+  ['transaction', 'carry out the transaction'],
+  ['open wal', 'open the log'],
+  ['wal append', 'append to the log'],
+  ['wal read', 'read the log'],
+  ['wal flush', 'flush the log'],
+  ['wal checkpoint', 'set a checkpoint in the log'],
+  ['wal close', 'close the log'],
+])
+
+/** @param {string} path @param {string} operation */
+const beginning = (path, operation) => `Failed to ${IN_WORDS.get(operation) ?? operation} at ${path}`
+
+class SessionFileError extends Error {
+  /**
+   * @param {string} path
+   * @param {string} operation
+   * @param {unknown} [cause]
+   */
+  constructor(path, operation, cause) {
+    super(`${beginning(path, operation)}: ${textOf(cause)}`)
+    this.path = path
+    this.operation = operation
+    this.attempts = 1
+    this.committed = false
+    const { code, errno, syscall } = /** @type {NodeJS.ErrnoException} */ (cause instanceof Error ? cause : {})
+    assign(this, { code, errno, syscall })
+    // As the language does it: present only when there is one, and not enumerable.
+    if (cause !== undefined) hide(this, 'cause', cause)
+  }
+}
+hide(SessionFileError.prototype, 'name', 'SessionFileError')
+
+class AbortError extends Error {
+  /** @param {unknown} reason */
+  constructor(reason) {
+    super('The operation was aborted', { cause: reason })
+    this.code = 'ABORT_ERR'
+  }
+}
+hide(AbortError.prototype, 'name', 'AbortError')
+
+/** @param {unknown} cause */
+function textOf(cause) {
+  if (cause === undefined) return 'unknown error'
+  if (cause instanceof Error) return cause.message
+  try {
+    return String(cause)
+  } catch {
+    // An object that has no text of its own.
+    return 'unknown error'
+  }
+}
+
+/**
+ * Sets those that are known, so that an error that is printed shows no blanks.
+ *
+ * @param {SessionFileError} error
+ * @param {{ [K in keyof Details]: Details[K] | undefined }} details
+ */
+function assign(error, details) {
+  for (const [name, value] of Object.entries(details)) {
+    if (value !== undefined) Object.assign(error, { [name]: value })
+  }
+}
+
+/** @param {object} object @param {string} key @param {unknown} value */
+function hide(object, key, value) {
+  Object.defineProperty(object, key, { value, writable: true, configurable: true, enumerable: false })
+}
+
+/**
+ * The error for a failed operation. It is made here, in the caller's async function, so
+ * that its stack shows the caller.
+ *
+ * @param {string} path
+ * @param {string} operation
+ * @param {unknown} failure what the native side reported, or what was thrown before it
+ * @param {AbortSignal} [signal]
+ * @returns {Error}
+ */
+function failed(path, operation, failure, signal) {
+  if (failure instanceof Error) return new SessionFileError(path, operation, failure)
+  const native = /** @type {NativeError & { value?: unknown }} */ (failure)
+  if (native.kind === 'cancelled') return new AbortError(signal?.reason)
+  // What a caller's function threw may be anything.
+  const cause = native.kind === 'thrown' ? native.value : causeOf(native)
+  const error = new SessionFileError(path, operation, cause)
+  if (native.exhausted && native.attempts > 1) {
+    const title = operation[0]?.toUpperCase() + operation.slice(1)
+    error.message = `${beginning(path, operation)}: ${title} failed after ${native.attempts} attempts: ${cause instanceof Error ? cause.message : String(cause)}`
+  }
+  error.attempts = native.attempts
+  error.committed = native.committed
+  const holder = native.holder && toHolder(native.holder)
+  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage) })
+  return error
+}
+
+/**
+ * The reason with which the signal of a lock is aborted.
+ *
+ * @param {string} path
+ * @param {NativeError} native
+ */
+function lostLock(path, native) {
+  const error = failed(path, 'lock', native)
+  // There is no call that it is the answer to.
+  error.stack = `${error.name}: ${error.message}`
+  // What the system said, for those who want to pass it on.
+  losses.set(error, native)
+  return error
+}
+
+/** @type {WeakMap<Error, NativeError>} */
+const losses = new WeakMap()
+
+/** How a lock was lost. @param {Error} error */
+function lossOf(error) {
+  return losses.get(error)
+}
+
+/**
+ * Who holds a lock, as users see it.
+ *
+ * @param {import('./binding.js').NativeHolder} holder
+ */
+function toHolder({ pid, hostname, since, command }) {
+  return { pid, hostname, since: new Date(since), command }
+}
+
+/**
+ * What is wrong with a log, as users see it.
+ *
+ * @param {import('./binding.js').NativeDamage} damage
+ * @returns {import('../../index.js').WalDamage}
+ */
+function toDamage(damage) {
+  const kind = /** @type {import('../../index.js').WalDamage['kind']} */ (damage.kind)
+  return { ...damage, kind }
+}
+
+/**
+ * What happened, in one sentence.
+ *
+ * @param {NativeError} native
+ */
+function messageOf(native) {
+  if (native.kind === 'system') return native.message
+  if (native.kind === 'lost') return `ECOMPROMISED: the lock '${native.path}' was lost: ${native.cause ?? 'somebody else has taken it'}`
+  if (native.kind !== 'locked') return `${native.code}: ${native.message}`
+  const { path, waited, holder } = native
+  const tried = waited === undefined ? 'The lock is not free' : `Timed out after ${waited} ms`
+  const whose = native.inThisProcess || holder?.isThisProcess ? 'this process' : undefined
+  const who = holder
+    ? `${whose ?? `process ${holder.pid} on ${holder.hostname}`} since ${new Date(holder.since).toISOString()} (${holder.command})`
+    : (whose ?? 'another process')
+  return `ELOCKED: ${tried}: '${path}' is held by ${who}`
+}
+
+/**
+ * The error behind the error: the system's, in the form that Node gives it, or ours.
+ *
+ * @param {NativeError} native
+ */
+function causeOf(native) {
+  const message = messageOf(native)
+  const cause = /** @type {NodeJS.ErrnoException & { dest?: string }} */ (new Error(message))
+  // It comes from another thread: the frames here would only tell of the delivery.
+  cause.stack = `Error: ${message}`
+  if (native.kind === 'system' || native.kind === 'deadlock') cause.errno = errnoOf(native.code)
+  cause.code = native.code
+  if (native.syscall !== undefined) cause.syscall = native.syscall
+  if (native.path !== undefined) cause.path = native.path
+  if (native.dest !== undefined) cause.dest = native.dest
+  return cause
+}
+
+/** @type {Map<string, number> | undefined} */
+let numbers
+
+/**
+ * Node's number for an error: negative, and on Windows not the system's.
+ *
+ * @param {string} code
+ */
+function errnoOf(code) {
+  numbers ??= new Map(Array.from(util.getSystemErrorMap(), ([number, [name]]) => [name, number]))
+  const known = numbers.get(code)
+  if (known !== undefined) return known
+  // Hardly ever needed, and not among what Node has loaded.
+  const constant = /** @type {Record<string, number>} */ (require('node:os').constants.errno)[code]
+  return constant === undefined ? undefined : -constant
+}
+
+module.exports = { SessionFileError, AbortError, causeOf, errnoOf, failed, lossOf, lostLock, toDamage, toHolder }

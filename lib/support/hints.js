@@ -1,0 +1,77 @@
+'use strict'
+
+// What a user can do about an error.
+
+/** @type {Record<string, string>} */
+const HINTS = {
+  EACCES: 'The process needs write and search permission on the folder that holds the file.',
+  EDQUOT: 'The disk quota is used up. The file has its old content; free some space and write again.',
+  EFBIG: 'The file is larger than the process or the file system allows (see `ulimit -f`), or than a string can be.',
+  EINVAL: 'The path may name a device, a pipe or a socket. Only a regular file can be replaced.',
+  EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again.',
+  EISDIR: 'The path names a folder. Give the path of a file.',
+  ELOOP: 'Symbolic links lead in a circle, or through more than 40 of them.',
+  EMFILE: 'The process has too many files open (see `ulimit -n`).',
+  ENAMETOOLONG: 'The name of the file, or of a folder above it, is too long for the file system.',
+  ENFILE: 'The system has too many files open.',
+  ENOENT: 'A folder in the path does not exist. Create it, or pass `makeDirs: true`.',
+  ENOSPC: 'The disk is full. The file has its old content; free some space and write again.',
+  ENOTDIR: 'Something in the path that should be a folder is a file.',
+  EPERM: 'The system does not allow this here, even though permission bits may look right (an immutable file, a sticky folder, or on Windows a file that another program has open).',
+  EROFS: 'The file system is mounted read-only.',
+  EUNSETTLED: 'A transaction that died in the middle names this file. Mount the folder that the message names and try again; if it is gone for good, look at what the files hold and remove the record.',
+  EXDEV: 'The file and its folder are on different file systems.',
+}
+
+/** Where it is something else that does not exist. @type {Record<string, string>} */
+const MISSING_HINTS = {
+  'clean up backups': 'There is no such folder.',
+  'create backup': 'There is no such file.',
+  'list backups': 'The folder that holds the file does not exist.',
+  'read file': 'There is no such file.',
+  'restore backup': 'There is no such backup, or no folder for the target: `makeDirs: true` makes that.',
+  'update JSON': 'There is no such file: pass `defaultValue` to begin with. A folder that does not exist is made with `makeDirs: true`.',
+}
+
+/** What of it is different for write-ahead logs. @type {Record<string, string>} */
+const LOG_HINTS = {
+  EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
+  ENOENT: 'The folder of the log, or the one above it, does not exist.',
+  ENOSPC: 'The disk is full. The batch is not in the log; free some space and append it again.',
+  EWALDAMAGED: "`damage` says what and where. Restore the log from a copy, or open it with `recovery: 'skipCorrupt'` and see in `damage` what was lost.",
+  EWALPOISONED: 'Close the log and open it again: everything that was acknowledged as synced is there, and the batches that failed are there whole or not at all.',
+  EWALTOOLARGE: 'Append it as several batches.',
+}
+
+/** What a system says whose file system knows no locks. */
+const LOCKLESS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
+
+const LOG_OPERATION = /\bwal\b/
+
+/**
+ * @param {import('../native/binding.js').NativeError} error
+ * @param {string} operation
+ * @returns {string | undefined}
+ */
+function hintFor(error, operation) {
+  if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
+  if (error.committed) {
+    return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
+  }
+  if ((error.syscall === 'fcntl' || error.syscall === 'LockFileEx') && LOCKLESS.includes(error.code)) {
+    return "The file system has no locks, as some network file systems, or is out of them. Use withLock with protocol: 'proper-lockfile', which needs none, in all programs that share the file, and lock: false inside it."
+  }
+  if (error.code === 'EBUSY' && error.syscall === 'rename') {
+    return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
+  }
+  if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
+    return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
+  }
+  if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
+    return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
+  }
+  if (error.code === 'ENOENT' && Object.hasOwn(MISSING_HINTS, operation)) return MISSING_HINTS[operation]
+  return HINTS[error.code]
+}
+
+module.exports = { hintFor }

@@ -1,0 +1,67 @@
+'use strict'
+
+// The options of everything that writes.
+
+const { abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOptions, wrongType } = require('./arguments.js')
+const logger = require('./logger.js')
+
+// The largest delay that Node's own timers take.
+const LONGEST_DELAY = 2 ** 31 - 1
+const LARGEST_ID = 2 ** 32 - 2
+
+const checks = {
+  durability: oneOf('none', 'file', 'full'),
+  mode: integer(0, 0o7777),
+  chown: owner,
+  encoding,
+  retries: integer(1, 1_000_000),
+  retryDelay: milliseconds(LONGEST_DELAY),
+  signal: abortSignal,
+  makeDirs: boolean,
+  followSymlinks: boolean,
+  validate: oneOf('json'),
+  logger: logger.check,
+}
+
+const ownerChecks = { uid: integer(0, LARGEST_ID), gid: integer(0, LARGEST_ID) }
+
+/** @param {unknown} value @param {string} name */
+function owner(value, name) {
+  if (value === false) return false
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw wrongType(name, 'an object with uid and gid, or false', value)
+  }
+  const { uid, gid } = readOptions(value, ownerChecks, 'chown')
+  if (uid === undefined || gid === undefined) throw wrongType(name, 'an object with both uid and gid, or false', value)
+  return { uid, gid }
+}
+
+const LEVELS = { none: 0, file: 1, full: 2 }
+
+/**
+ * What the native side needs to know of them; `undefined` when everything is as by default.
+ *
+ * @param {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} options
+ * @returns {import('../native/binding.js').WriteOptions | undefined}
+ */
+function toNative(options) {
+  const { durability, mode, chown, retries, retryDelay, makeDirs, followSymlinks, validate } = options
+  const isDefault =
+    durability === undefined && mode === undefined && chown === undefined && retries === undefined &&
+    retryDelay === undefined && makeDirs === undefined && followSymlinks === undefined &&
+    validate === undefined
+  if (isDefault) return undefined
+  return {
+    ...(durability !== undefined && { durability: LEVELS[durability] }),
+    ...(mode !== undefined && { mode }),
+    ...(chown === false && { keepOwner: false }),
+    ...(chown && { uid: chown.uid, gid: chown.gid }),
+    ...(retries !== undefined && { retries }),
+    ...(retryDelay !== undefined && { retryDelay }),
+    ...(makeDirs !== undefined && { makeDirs }),
+    ...(followSymlinks !== undefined && { followSymlinks }),
+    ...(validate !== undefined && { isJson: true }),
+  }
+}
+
+module.exports = { checks, toNative }

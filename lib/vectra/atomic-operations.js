@@ -1,0 +1,101 @@
+'use strict'
+
+// What the class `AtomicOperations` of Vectra does in its own way: with its rules for trying again.
+
+const { setTimeout: wait } = require('node:timers/promises')
+const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { traced, traces } = require('../support/diagnostics.js')
+const { failed } = require('../native/errors.js')
+const port = require('../native/port.js')
+const update = require('../api/update-json.js')
+
+const readChecks = { retries: integer(1, 1_000_000), retryDelay: milliseconds(2 ** 31 - 1) }
+
+const ATTEMPTS = 3
+const DELAY = 100
+
+/** @type {typeof import('../../index.js').AtomicOperations.readFile} */
+async function readFile(path, options) {
+  const read = readOptions(options, readChecks, 'AtomicOperations.readFile')
+  const target = toPath(path)
+  try {
+    const absolute = toAbsolute(target)
+    return await repeat(read, async () => {
+      /** @type {import('../native/binding.js').NativeValue} */
+      const { text } = await port.run((opened, id) => opened.readText(id, absolute))
+      if (text === undefined) throw missing(absolute)
+      return text
+    })
+  } catch (error) {
+    throw failed(target, 'read file', error)
+  }
+}
+
+/** @type {typeof import('../../index.js').AtomicOperations.updateJsonFile} */
+async function updateJsonFile(path, updater, options) {
+  const read = readOptions(options, update.checks, 'AtomicOperations.updateJsonFile')
+  const target = toPath(path)
+  if (typeof updater !== 'function') throw wrongType('The "updater" argument', 'of type function', updater)
+  return await tracedUpdate(target, updater, read)
+}
+
+/**
+ * @param {string} target
+ * @param {(data: any) => unknown} updater
+ * @param {Parameters<typeof update.perform>[3]} options
+ */
+async function updateRepeatedly(target, updater, { retries, retryDelay, ...read }) {
+  try {
+    const absolute = toAbsolute(target)
+    return await repeat({ retries, retryDelay, signal: read.signal }, () =>
+      update.perform(absolute, target, updater, { ...read, retries: 1 }),
+    )
+  } catch (error) {
+    throw failed(target, update.OPERATION, error, read.signal)
+  }
+}
+
+const tracedUpdate = traced(traces.update, updateRepeatedly, update.describe)
+
+/** @param {string} path */
+function missing(path) {
+  const message = `ENOENT: no such file or directory, open '${path}'`
+  return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false }
+}
+
+/**
+ * Tries something until it succeeds, no attempt is left, or it fails for a reason that does not
+ * pass. What a caller's function throws may always pass.
+ *
+ * @template T
+ * @param {{ retries?: number | undefined, retryDelay?: number | undefined, signal?: AbortSignal | undefined }} options
+ * @param {() => Promise<T>} attempt
+ * @returns {Promise<T>}
+ */
+async function repeat({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt) {
+  for (let number = 1; ; number++) {
+    if (signal?.aborted) throw { kind: 'cancelled' }
+    /** @type {any} */
+    let failure
+    try {
+      return await attempt()
+    } catch (error) {
+      failure = error instanceof update.Thrown ? thrown(error.value) : error
+    }
+    if (failure instanceof Error) throw failure
+    if (!failure.exhausted || number >= retries) throw { ...failure, attempts: number }
+    // An abort shows at the beginning of the next turn.
+    await wait(retryDelay * 2 ** (number - 1), undefined, signal && { signal }).catch(() => {})
+  }
+}
+
+/**
+ * What a caller's function threw, in the form in which the native side tells of failures.
+ *
+ * @param {unknown} value
+ */
+function thrown(value) {
+  return { kind: 'thrown', value, exhausted: true, committed: false }
+}
+
+module.exports = { readFile, updateJsonFile }

@@ -1,0 +1,149 @@
+'use strict'
+
+// The entries of a collection as they lie on the disk, piece by piece.
+
+const { toDamage } = require('../native/errors.js')
+const port = require('../native/port.js')
+const { Unpacker } = require('./entries.js')
+const { walFailed } = require('./errors.js')
+
+const OPERATION = 'wal read'
+
+/** How many bytes are asked for at a time. One piece is worked on, and the next is on its way. */
+const PIECE = 256 * 1024
+
+/** @typedef {import('../../index.js').WalEntry} WalEntry */
+/** @typedef {import('../../index.js').WalReplay} PublicReplay */
+/** @typedef {import('../native/binding.js').NativeValue} NativeValue */
+
+/** Ends what is left of a replay that nobody can go on with any more. */
+const abandoned = new FinalizationRegistry((/** @type {number} */ replay) => port.open().endReplay(replay))
+
+/** @implements {PublicReplay} */
+class WalReplay {
+  #dir
+  #collection
+  #start
+  /** The native side's number, while there is one. @type {number | undefined} */
+  #replay
+  /** The piece that is worked on. @type {InstanceType<typeof Unpacker> | undefined} */
+  #piece
+  /** The next one. @type {Promise<NativeValue> | undefined} */
+  #coming
+  /** Steps that wait for a piece run one after another. @type {Promise<unknown>} */
+  #last = Promise.resolve()
+  #waiting = 0
+  #isOver = false
+
+  /**
+   * @param {string} dir
+   * @param {string} collection
+   * @param {(port: import('../native/binding.js').Port, id: number) => void} start
+   */
+  constructor(dir, collection, start) {
+    this.#dir = dir
+    this.#collection = collection
+    this.#start = start
+    /** @type {import('../../index.js').WalDamage[]} */
+    this.damage = []
+  }
+
+  /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
+  next() {
+    const value = this.#waiting === 0 ? this.#piece?.next() : undefined
+    return value ? Promise.resolve({ value, done: false }) : this.#inTurn(() => this.#advance())
+  }
+
+  /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
+  return() {
+    return this.#inTurn(async () => {
+      await this.#end()
+      return { value: undefined, done: true }
+    })
+  }
+
+  [Symbol.asyncIterator]() {
+    return this
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.return()
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} step
+   * @returns {Promise<T>}
+   */
+  async #inTurn(step) {
+    const before = this.#last
+    let done = () => {}
+    this.#last = new Promise((resolve) => {
+      done = () => resolve(undefined)
+    })
+    this.#waiting++
+    try {
+      await before
+      return await step()
+    } catch (error) {
+      await this.#end()
+      throw walFailed(this.#dir, OPERATION, this.#collection, error)
+    } finally {
+      this.#waiting--
+      done()
+    }
+  }
+
+  /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
+  async #advance() {
+    for (;;) {
+      const value = this.#piece?.next()
+      if (value) return { value, done: false }
+      this.#piece = undefined
+      if (this.#isOver) return { value: undefined, done: true }
+      if (this.#replay === undefined) await this.#begin()
+      const { packed, over, damage } = await (this.#coming ?? this.#ask())
+      this.#coming = undefined
+      if (damage) this.damage.push(...damage.map(toDamage))
+      if (over) this.#forget()
+      else this.#coming = this.#ask()
+      if (packed) this.#piece = new Unpacker(this.#collection, packed)
+    }
+  }
+
+  async #begin() {
+    /** @type {NativeValue} */
+    const { replay } = await port.run(this.#start)
+    this.#replay = replay
+    abandoned.register(this, /** @type {number} */ (replay), this)
+  }
+
+  #ask() {
+    const replay = /** @type {number} */ (this.#replay)
+    /** @type {Promise<NativeValue>} */
+    const asked = port.run((opened, id) => opened.nextWal(id, replay, PIECE))
+    // Who wants the piece hears of a failure, and nobody else need. Until it is there the native
+    // side cannot end the replay, so that must not be collected before.
+    asked.then(() => this, () => this)
+    return asked
+  }
+
+  /** The native side has nothing of it any more. */
+  #forget() {
+    this.#isOver = true
+    this.#replay = undefined
+    abandoned.unregister(this)
+  }
+
+  async #end() {
+    const replay = this.#replay
+    this.#forget()
+    this.#piece = undefined
+    // While it makes a piece the native side cannot let go of it.
+    await this.#coming?.catch(() => {})
+    this.#coming = undefined
+    if (replay !== undefined) port.open().endReplay(replay)
+  }
+}
+
+module.exports = { WalReplay }

@@ -1,0 +1,319 @@
+//! The connection between one JavaScript environment (the main thread, or a worker
+//! thread) and holdfast's threads.
+//!
+//! The one file of the binding with `unsafe` code. It speaks to Node-API directly,
+//! because the life of the threadsafe function has to be tied exactly to that of its
+//! environment: nothing may be called or kept in memory beyond its end.
+
+use std::ffi::c_void;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{BigInt, Function, JsValue, ToNapiValue};
+use napi::{Env, Status, sys};
+use napi_derive::napi;
+
+use super::js_types::{Message, NativeValue, Report};
+use super::lock_handles::LockHandles;
+use super::lockfile::LockfileHandles;
+use super::streams::Streams;
+use super::wal::{Replays, Wals};
+use crate::error::Code;
+use crate::error::{Error, ErrorKind, Failure, Operation};
+use crate::threads::{Completions, WaitFor};
+use crate::wal::Appended;
+use crate::write::is_retried;
+
+/// The messages on their way to one environment.
+pub(super) type Outcomes = Completions<Message>;
+
+/// What belongs to one environment and ends with it.
+#[derive(Default)]
+pub(super) struct Environment {
+    pub(super) outcomes: Arc<Outcomes>,
+    pub(super) holds: LockHandles,
+    pub(super) dirs: LockfileHandles,
+    pub(super) streams: Streams,
+    pub(super) wals: Wals,
+    pub(super) replays: Replays,
+}
+
+impl Environment {
+    /// Sends the outcome of an operation that has a value.
+    pub(super) fn answer(
+        &self,
+        id: f64,
+        operation: Operation,
+        path: &Path,
+        outcome: Result<NativeValue, ErrorKind>,
+    ) {
+        self.outcomes.push(Message::told(report(id, operation, path, outcome)));
+    }
+}
+
+/// The outcome of an operation that has a value.
+pub(super) fn report(
+    id: f64,
+    operation: Operation,
+    path: &Path,
+    outcome: Result<NativeValue, ErrorKind>,
+) -> Report {
+    match outcome {
+        Ok(value) => Report::succeeded(id, value),
+        Err(kind) => Report::failed(id, failed(operation, path, kind)),
+    }
+}
+
+/// What a failed operation reports that is tried once.
+pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Error {
+    Error {
+        exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
+        kind,
+        operation,
+        path: path.to_owned(),
+        attempts: 1,
+        committed: false,
+    }
+}
+
+impl Environment {
+    /// Makes a JavaScript value of a report. One that JavaScript cannot take, because its text
+    /// is longer than strings can be, becomes an error, so that its caller does not wait for
+    /// ever; and the lock that came with it, of which nobody will know, is given back.
+    ///
+    /// # Safety
+    ///
+    /// `env` is that of the calling thread, in a call from JavaScript.
+    unsafe fn convert(&self, env: sys::napi_env, report: Report) -> Option<Converted> {
+        let lost = match &report {
+            Report { id, value: Some(value), .. } => Some((*id, value.hold)),
+            _ => None,
+        };
+        // SAFETY: as the caller promises.
+        if let Ok(value) = unsafe { Report::to_napi_value(env, report) } {
+            return Some(Converted(value));
+        }
+        let (id, hold) = lost?;
+        drop(hold.and_then(|number| self.holds.take(number as u32)));
+        let too_long = Error {
+            kind: Failure::new("read", Code::EFBIG.error()).into(),
+            operation: Operation::UpdateJson,
+            path: PathBuf::new(),
+            attempts: 1,
+            exhausted: false,
+            committed: false,
+        };
+        let report = Report::failed(id, too_long);
+        // SAFETY: as the caller promises.
+        unsafe { Report::to_napi_value(env, report) }.ok().map(Converted)
+    }
+}
+
+/// Makes JavaScript values of an append that succeeded.
+///
+/// # Safety
+///
+/// As [`Environment::convert`].
+unsafe fn convert_appended(
+    env: sys::napi_env,
+    id: f64,
+    appended: Appended,
+) -> napi::Result<[Converted; 4]> {
+    let Appended { first, count, memtable_bytes } = appended;
+    // SAFETY: as the caller promises.
+    unsafe {
+        Ok([
+            Converted(f64::to_napi_value(env, -id)?),
+            Converted(BigInt::to_napi_value(env, first.into())?),
+            Converted(f64::to_napi_value(env, count as f64)?),
+            Converted(f64::to_napi_value(env, memtable_bytes as f64)?),
+        ])
+    }
+}
+
+/// A value that JavaScript has already.
+struct Converted(sys::napi_value);
+
+impl ToNapiValue for Converted {
+    unsafe fn to_napi_value(_: sys::napi_env, value: Converted) -> napi::Result<sys::napi_value> {
+        Ok(value.0)
+    }
+}
+
+/// One per environment.
+#[napi]
+pub struct Port {
+    pub(super) environment: Arc<Environment>,
+    function: Wake,
+}
+
+/// The threadsafe function that wakes the environment.
+#[derive(Clone, Copy)]
+struct Wake(sys::napi_threadsafe_function);
+
+// SAFETY: a threadsafe function may be called on any thread, and `Outcomes` calls it only
+// until it is closed, which happens before the environment frees it.
+unsafe impl Send for Wake {}
+
+#[napi]
+impl Port {
+    /// `onMessages` is called with everything that has happened since it was last called:
+    /// for an operation that succeeded its number; for an append to a log that did its number
+    /// with a minus, and then the sequence number of its first entry, how many there are, and
+    /// `memtableBytes`; and an object for anything else.
+    #[napi(constructor)]
+    pub fn new(
+        env: Env,
+        #[napi(ts_arg_type = "(messages: Array<number | bigint | Message>) => void")]
+        on_messages: Function<'_>,
+    ) -> napi::Result<Port> {
+        let environment = Arc::new(Environment::default());
+        let context = Arc::into_raw(Arc::clone(&environment)).cast_mut().cast::<c_void>();
+        let name = "holdfast";
+        let mut text = ptr::null_mut();
+        let mut function = ptr::null_mut();
+        // SAFETY: the environment and the callback are alive during this call, which is
+        // made on the environment's thread. The context is a counted reference that
+        // `free_environment` gives back after the last wake-up.
+        unsafe {
+            let length = name.len() as isize;
+            check(sys::napi_create_string_utf8(
+                env.raw(),
+                name.as_ptr().cast(),
+                length,
+                &mut text,
+            ))?;
+            check(sys::napi_create_threadsafe_function(
+                env.raw(),
+                on_messages.raw(),
+                ptr::null_mut(),
+                text,
+                0,
+                1,
+                context,
+                Some(free_environment),
+                context,
+                Some(deliver),
+                &mut function,
+            ))?;
+            // Hooks run in the reverse order of their registration, so this one comes
+            // before the one that frees the function, and the environment's memory is
+            // freed after all hooks. It is a plain hook that waits, not an asynchronous
+            // one: those need the event loop to go on, with the very function that is
+            // being closed as the only thing that could wake it.
+            check(sys::napi_add_env_cleanup_hook(env.raw(), Some(end_of_environment), context))?;
+            check(sys::napi_unref_threadsafe_function(env.raw(), function))?;
+        }
+        let function = Wake(function);
+        environment.outcomes.set_waker(Box::new(move || function.call()));
+        Ok(Port { environment, function })
+    }
+
+    /// Keeps the event loop alive.
+    #[napi]
+    pub fn hold(&self, env: Env) -> napi::Result<()> {
+        // SAFETY: called on the environment's thread, and the function lives as long as
+        // the environment.
+        check(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.function.0) })
+    }
+
+    /// Lets the event loop end.
+    #[napi]
+    pub fn release(&self, env: Env) -> napi::Result<()> {
+        // SAFETY: as in `hold`.
+        check(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.function.0) })
+    }
+
+    /// For the end of the process: drops what has not started and waits for what has, at
+    /// most so many milliseconds, so that no temp files are left lying about.
+    #[napi]
+    pub fn finish(&self, milliseconds: u32) {
+        let limit = Duration::from_millis(milliseconds.into());
+        self.environment.outcomes.close(WaitFor::Everyone(limit));
+        drop(self.environment.streams.close());
+        // Elsewhere they go later, when no handler of the program's runs any more.
+        #[cfg(not(unix))]
+        drop(self.environment.dirs.take_all());
+    }
+}
+
+impl Wake {
+    /// By method, so that closures capture the `Send` whole and not the pointer in it.
+    fn call(self) {
+        // SAFETY: see `Send` above. The answer is of no interest: the queue is unbounded,
+        // and a function that is closing has nobody left to wake.
+        unsafe {
+            sys::napi_call_threadsafe_function(
+                self.0,
+                ptr::null_mut(),
+                sys::ThreadsafeFunctionCallMode::nonblocking,
+            );
+        }
+    }
+}
+
+/// Runs on the JavaScript thread when it has been woken.
+unsafe extern "C" fn deliver(
+    env: sys::napi_env,
+    callback: sys::napi_value,
+    context: *mut c_void,
+    _data: *mut c_void,
+) {
+    // Node calls once more without an environment when it is ending.
+    if env.is_null() || callback.is_null() {
+        return;
+    }
+    // SAFETY: the context is kept alive until `free_environment`.
+    let environment = unsafe { &*context.cast_const().cast::<Environment>() };
+    let messages = environment.outcomes.take();
+    // SAFETY: both values belong to this environment and this call. If an exception is
+    // pending afterwards Node reports it as uncaught, as it does for any callback.
+    unsafe {
+        let mut nobody = ptr::null_mut();
+        let mut converted = Vec::with_capacity(messages.len());
+        for message in messages {
+            match message {
+                Message::Done(id) => {
+                    converted.extend(f64::to_napi_value(env, id).ok().map(Converted));
+                }
+                Message::Appended { id, appended } => {
+                    converted.extend(convert_appended(env, id, appended).into_iter().flatten());
+                }
+                Message::Told(report) => converted.extend(environment.convert(env, *report)),
+            }
+        }
+        if let Ok(messages) = Vec::<Converted>::to_napi_value(env, converted)
+            && sys::napi_get_undefined(env, &mut nobody) == sys::Status::napi_ok
+        {
+            sys::napi_call_function(env, nobody, callback, 1, &messages, ptr::null_mut());
+        }
+    }
+}
+
+/// Runs when the environment ends, while its memory is still there: a worker thread that
+/// is terminated frees its Buffers right after this. Its locks are given back too, but those
+/// jobs that have begun, and are not waited for here, may be writing under them.
+unsafe extern "C" fn end_of_environment(context: *mut c_void) {
+    // SAFETY: the context is kept alive until `free_environment`, which runs later.
+    let environment = unsafe { &*context.cast_const().cast::<Environment>() };
+    environment.outcomes.close(WaitFor::Borrowers);
+    drop(environment.streams.close());
+    environment.outcomes.drop_after_jobs(environment.holds.close());
+    environment.outcomes.drop_after_jobs(environment.dirs.take_all());
+    drop(environment.wals.close());
+    drop(environment.replays.close());
+}
+
+unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
+    // SAFETY: the counted reference that `Port::new` gave away; nobody uses it after this.
+    drop(unsafe { Arc::from_raw(context.cast_const().cast::<Environment>()) });
+}
+
+fn check(status: sys::napi_status) -> napi::Result<()> {
+    match status {
+        sys::Status::napi_ok => Ok(()),
+        status => Err(napi::Error::from_status(Status::from(status))),
+    }
+}

@@ -1,0 +1,455 @@
+//! Core types as JavaScript objects.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{BigInt, Buffer};
+use napi_derive::napi;
+
+use crate::backup::Backup;
+use crate::error::Holder;
+use crate::error::{BadJson, Error, ErrorKind};
+use crate::transaction::Decision;
+use crate::wal::{Appended, Damage, WalError};
+use crate::write::{Durability, Event, Format, Options, Owner};
+
+/// What the port delivers.
+pub(super) enum Message {
+    /// The number of an operation that succeeded.
+    Done(f64),
+    /// An append to a log that did. There may be tens of thousands in a second, and an object
+    /// would cost more than all else that is done to one on its way.
+    Appended {
+        /// The number of the operation.
+        id: f64,
+        /// What it has to tell.
+        appended: Appended,
+    },
+    /// Anything else. It is large.
+    Told(Box<Report>),
+}
+
+impl Message {
+    pub(super) fn told(report: Report) -> Message {
+        Message::Told(Box::new(report))
+    }
+}
+
+/// A message that is more than 'done'.
+#[napi(object, js_name = "Message")]
+pub struct Report {
+    /// The operation it belongs to.
+    pub id: f64,
+    /// Set when the operation has failed.
+    pub error: Option<NativeError>,
+    /// Set when something is to be logged.
+    pub event: Option<NativeEvent>,
+    /// Set when the operation has succeeded with a value.
+    pub value: Option<NativeValue>,
+    /// Set when the lock that the operation brought has been lost.
+    pub lost: Option<NativeError>,
+}
+
+impl Report {
+    pub(super) fn failed(id: f64, error: Error) -> Report {
+        Report { id, error: Some(error.into()), event: None, value: None, lost: None }
+    }
+
+    pub(super) fn happened(id: f64, event: Event) -> Report {
+        Report { id, error: None, event: Some(event.into()), value: None, lost: None }
+    }
+
+    pub(super) fn succeeded(id: f64, value: NativeValue) -> Report {
+        Report { id, error: None, event: None, value: Some(value), lost: None }
+    }
+
+    pub(super) fn lost(id: f64, error: Error) -> Report {
+        Report { id, error: None, event: None, value: None, lost: Some(error.into()) }
+    }
+}
+
+/// What came of an operation; which fields there are depends on the operation.
+#[napi(object)]
+#[derive(Default)]
+pub struct NativeValue {
+    /// The number of a lock that is held now.
+    pub hold: Option<f64>,
+    pub locked: Option<bool>,
+    pub holder: Option<NativeHolder>,
+    /// The content of a file, if it exists.
+    pub text: Option<String>,
+    /// A sync would not make it durable.
+    pub sync_failed: Option<bool>,
+    /// The number of a stream that is open now.
+    pub stream: Option<f64>,
+    /// Milliseconds since 1970.
+    pub time: Option<f64>,
+    pub backups: Option<Vec<NativeBackup>>,
+    pub candidates: Option<Vec<NativeCandidate>>,
+    pub names: Option<Vec<String>>,
+    /// Which lock it is, in this process.
+    pub key: Option<String>,
+    /// What a recovery has done.
+    pub actions: Option<Vec<super::recovery::NativeAction>>,
+    /// A recovery has to change a file, and needs its lock for that.
+    pub needs_lock: Option<bool>,
+    /// The numbers of several locks that are held now,
+    pub holds: Option<Vec<u32>>,
+    /// for each file the number of the first one that is the same,
+    pub places: Option<Vec<u32>>,
+    /// and what became of transactions that had not been finished.
+    pub settled: Option<Vec<NativeDecision>>,
+    /// The content of a file, if it exists.
+    pub bytes: Option<Buffer>,
+    /// The number of a log that is open now.
+    pub wal: Option<f64>,
+    /// The number of a replay that has started.
+    pub replay: Option<f64>,
+    /// Packed entries.
+    pub packed: Option<Buffer>,
+    /// Whether these are the last ones.
+    pub over: Option<bool>,
+    /// What was cut off or skipped of a log.
+    pub damage: Option<Vec<NativeDamage>>,
+}
+
+/// What became of a file of a transaction that had not been finished.
+#[napi(object)]
+pub struct NativeDecision {
+    pub path: String,
+    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
+    pub verdict: String,
+    pub reason: String,
+}
+
+impl From<Decision> for NativeDecision {
+    fn from(decision: Decision) -> NativeDecision {
+        NativeDecision {
+            path: decision.path.to_string_lossy().into_owned(),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason,
+        }
+    }
+}
+
+/// A stretch of a log that cannot be used.
+#[napi(object)]
+pub struct NativeDamage {
+    pub collection: String,
+    pub file: String,
+    /// `'tornTail'`, `'unreadable'`, `'missing'`, `'misplaced'`, `'checkpoint'`.
+    pub kind: String,
+    pub offset: f64,
+    pub length: f64,
+    pub reason: String,
+    /// The last sequence number that was read before it; 0 if there is none.
+    pub after: BigInt,
+    /// The next one that was read behind it, if there is one.
+    pub before: Option<BigInt>,
+    /// The name of the file that the bytes were copied to, if they were.
+    pub copy: Option<String>,
+}
+
+impl From<Damage> for NativeDamage {
+    fn from(damage: Damage) -> NativeDamage {
+        NativeDamage {
+            collection: damage.collection,
+            file: damage.file,
+            kind: damage.kind.name().to_owned(),
+            offset: damage.offset as f64,
+            length: damage.length as f64,
+            reason: damage.reason.to_owned(),
+            after: damage.after.into(),
+            before: damage.before.map(BigInt::from),
+            copy: damage.copy,
+        }
+    }
+}
+
+/// A backup that is there.
+#[napi(object)]
+pub struct NativeBackup {
+    /// Milliseconds since 1970.
+    pub time: f64,
+    pub size: f64,
+}
+
+impl From<Backup> for NativeBackup {
+    fn from(Backup { time, size }: Backup) -> NativeBackup {
+        NativeBackup { time: time as f64, size: size as f64 }
+    }
+}
+
+/// A file that may be asked to be removed.
+#[napi(object)]
+pub struct NativeCandidate {
+    pub name: String,
+    /// When it was made, if it has the name of a backup: milliseconds since 1970.
+    pub time: Option<f64>,
+}
+
+impl From<(String, Option<u64>)> for NativeCandidate {
+    fn from((name, time): (String, Option<u64>)) -> NativeCandidate {
+        NativeCandidate { name, time: time.map(|time| time as f64) }
+    }
+}
+
+/// Who holds a lock.
+#[napi(object)]
+pub struct NativeHolder {
+    pub pid: u32,
+    pub hostname: String,
+    /// Milliseconds since 1970.
+    pub since: f64,
+    pub command: String,
+    pub is_this_process: bool,
+}
+
+impl From<Holder> for NativeHolder {
+    fn from(holder: Holder) -> NativeHolder {
+        let is_this_process = holder.is_this_process();
+        let Holder { pid, hostname, since, command } = holder;
+        NativeHolder { pid, hostname, since: since as f64, command, is_this_process }
+    }
+}
+
+/// An error as plain fields. The facade makes the `SessionFileError`, so that its stack
+/// shows the caller.
+#[napi(object)]
+pub struct NativeError {
+    /// `'system'`, `'cancelled'`, `'locked'` or another.
+    pub kind: String,
+    /// The errno name, or one of ours.
+    pub code: String,
+    /// The cause's message, in Node's form.
+    pub message: String,
+    pub syscall: Option<String>,
+    pub path: Option<String>,
+    pub dest: Option<String>,
+    pub attempts: u32,
+    /// The error is one that may pass, and no attempt was left.
+    pub exhausted: bool,
+    pub committed: bool,
+    /// Of a lock that is held: how many milliseconds it was waited for, if at all,
+    pub waited: Option<f64>,
+    /// who has it, if that is known,
+    pub holder: Option<NativeHolder>,
+    /// and whether it is held in this process.
+    pub in_this_process: Option<bool>,
+    /// Of text that is not JSON: where.
+    pub line: Option<f64>,
+    pub column: Option<f64>,
+    /// The path that it was for, of several.
+    pub subject: Option<String>,
+    /// Of a lock that was lost: what the system said, in Node's form.
+    pub cause: Option<String>,
+    /// Of a log that is damaged: how.
+    pub damage: Option<NativeDamage>,
+}
+
+impl From<Error> for NativeError {
+    fn from(error: Error) -> NativeError {
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let mut native = NativeError {
+            kind: String::new(),
+            code: error.kind.code().to_owned(),
+            message: error.kind.to_string(),
+            syscall: None,
+            path: None,
+            dest: None,
+            attempts: error.attempts,
+            exhausted: error.exhausted,
+            committed: error.committed,
+            waited: None,
+            holder: None,
+            in_this_process: None,
+            line: None,
+            column: None,
+            subject: Some(text(error.path)),
+            cause: None,
+            damage: None,
+        };
+        let kind = match error.kind {
+            ErrorKind::System(failure) => {
+                native.syscall = Some(failure.syscall.to_owned());
+                native.path = failure.path.map(text);
+                native.dest = failure.dest.map(text);
+                "system"
+            }
+            ErrorKind::Cancelled => "cancelled",
+            ErrorKind::Locked(contention) => {
+                native.path = Some(text(contention.path));
+                native.waited = contention.waited.map(milliseconds);
+                native.holder = contention.holder.map(NativeHolder::from);
+                native.in_this_process = Some(contention.in_this_process);
+                "locked"
+            }
+            ErrorKind::Deadlock(path) => {
+                native.path = Some(text(path));
+                "deadlock"
+            }
+            ErrorKind::Lost(lost) => {
+                native.path = Some(text(lost.path));
+                native.syscall = lost.failure.as_ref().map(|failure| failure.syscall.to_owned());
+                native.cause = lost.failure.map(|failure| failure.to_string());
+                "lost"
+            }
+            ErrorKind::EmptyJson => "json",
+            ErrorKind::BadJson(bad) => {
+                native.line = Some(bad.line as f64);
+                native.column = Some(bad.column as f64);
+                "json"
+            }
+            ErrorKind::Unsettled(unsettled) => {
+                native.path = Some(text(unsettled.path));
+                "unsettled"
+            }
+            ErrorKind::Wal(error) => {
+                if let WalError::Damaged(damage) = error {
+                    native.damage = Some((*damage).into());
+                }
+                "wal"
+            }
+            ErrorKind::Internal(_) => "internal",
+        };
+        native.kind = kind.to_owned();
+        native
+    }
+}
+
+/// One entry for the log; the fields that an entry has depend on its name.
+#[napi(object)]
+pub struct NativeEvent {
+    pub name: String,
+    pub temp_path: Option<String>,
+    pub size: Option<f64>,
+    /// Milliseconds.
+    pub duration: Option<f64>,
+    pub code: Option<String>,
+    pub message: Option<String>,
+    pub attempt: Option<u32>,
+}
+
+impl From<Event> for NativeEvent {
+    fn from(event: Event) -> NativeEvent {
+        let mut native = NativeEvent {
+            name: String::new(),
+            temp_path: None,
+            size: None,
+            duration: None,
+            code: None,
+            message: None,
+            attempt: None,
+        };
+        let (name, temp_path) = match event {
+            Event::Starting { temp_path, size } => {
+                native.size = Some(size as f64);
+                ("starting", Some(temp_path))
+            }
+            Event::Written { temp_path, size, duration } => {
+                native.size = Some(size as f64);
+                native.duration = Some(milliseconds(duration));
+                ("written", Some(temp_path))
+            }
+            Event::Renamed { temp_path, duration } => {
+                native.duration = Some(milliseconds(duration));
+                ("renamed", Some(temp_path))
+            }
+            Event::Completed { size, duration } => {
+                native.size = Some(size as f64);
+                native.duration = Some(milliseconds(duration));
+                ("completed", None)
+            }
+            Event::Failed { temp_path, code, message } => {
+                native.code = Some(code.to_owned());
+                native.message = Some(message);
+                ("failed", Some(temp_path))
+            }
+            Event::CleanedUp { temp_path } => ("cleanedUp", Some(temp_path)),
+            Event::CleanupFailed { temp_path, code } => {
+                native.code = Some(code.to_owned());
+                ("cleanupFailed", Some(temp_path))
+            }
+            Event::Merged { size } => {
+                native.size = Some(size as f64);
+                ("merged", None)
+            }
+            Event::Retrying { attempt, delay, code } => {
+                native.attempt = Some(attempt);
+                native.duration = Some(milliseconds(delay));
+                native.code = Some(code.to_owned());
+                ("retrying", None)
+            }
+        };
+        native.name = name.to_owned();
+        native.temp_path = temp_path.map(|path| path.to_string_lossy().into_owned());
+        native
+    }
+}
+
+/// How to write. What is left out has the default of the public contract; the facade has
+/// checked the rest.
+#[napi(object)]
+#[derive(Default)]
+pub struct WriteOptions {
+    /// 0 none, 1 file, 2 full.
+    pub durability: Option<u32>,
+    pub mode: Option<u32>,
+    /// `false`: the file belongs to the process, whoever owned the one before.
+    pub keep_owner: Option<bool>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub follow_symlinks: Option<bool>,
+    pub make_dirs: Option<bool>,
+    /// Attempts in all.
+    pub retries: Option<u32>,
+    /// Milliseconds.
+    pub retry_delay: Option<f64>,
+    /// Whether the bytes must be JSON.
+    pub is_json: Option<bool>,
+}
+
+impl From<WriteOptions> for Options {
+    fn from(given: WriteOptions) -> Options {
+        let default = Options::default();
+        Options {
+            durability: match given.durability {
+                Some(0) => Durability::None,
+                Some(1) => Durability::File,
+                _ => Durability::Full,
+            },
+            mode: given.mode,
+            owner: match (given.uid, given.gid, given.keep_owner) {
+                (Some(uid), Some(gid), _) => Owner::Set { uid, gid },
+                (_, _, Some(false)) => Owner::Process,
+                _ => Owner::Keep,
+            },
+            follow_symlinks: given.follow_symlinks.unwrap_or(default.follow_symlinks),
+            make_dirs: given.make_dirs.unwrap_or(default.make_dirs),
+            attempts: given.retries.unwrap_or(default.attempts),
+            retry_delay: given.retry_delay.map_or(default.retry_delay, |milliseconds| {
+                Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(default.retry_delay)
+            }),
+            validate: (given.is_json == Some(true)).then_some(Format::Json),
+        }
+    }
+}
+
+/// Where a text stops being JSON.
+#[napi(object)]
+pub struct NativeBadJson {
+    pub message: String,
+    pub line: f64,
+    pub column: f64,
+}
+
+impl From<BadJson> for NativeBadJson {
+    fn from(bad: BadJson) -> NativeBadJson {
+        NativeBadJson { message: bad.message, line: bad.line as f64, column: bad.column as f64 }
+    }
+}
+
+/// A time as JavaScript counts it. Whole milliseconds stay whole.
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1e6
+}

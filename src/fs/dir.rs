@@ -1,0 +1,210 @@
+//! An open directory whose calls are continued when a signal interrupts them, count as waits
+//! where they may wait for a disk, and name themselves and their path when they fail.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::{DirUse, File, FileSystem, Metadata, uninterrupted};
+use crate::error::Failure;
+use crate::threads::blocking;
+
+/// An open directory, and the path that led to it. What happens to that path meanwhile leads no
+/// operation elsewhere; it is for messages.
+pub struct Dir<F: FileSystem> {
+    fs: F,
+    handle: F::DirHandle,
+    path: PathBuf,
+}
+
+impl<F: FileSystem> Dir<F> {
+    /// Opens the directory at `path`, symbolic links followed.
+    pub fn open(fs: &F, path: &Path, purpose: DirUse) -> Result<Dir<F>, Failure> {
+        let handle = uninterrupted(|| fs.open_dir(path, purpose))
+            .map_err(|error| Failure::at("open", path, error))?;
+        Ok(Dir { fs: fs.clone(), handle, path: path.to_owned() })
+    }
+
+    /// Makes a directory: `mkdir`. Its parent must exist, and it must not.
+    pub fn make(fs: &F, path: &Path) -> Result<(), Failure> {
+        uninterrupted(|| fs.make_dir(path)).map_err(|error| Failure::at("mkdir", path, error))
+    }
+
+    /// Removes an empty directory: `rmdir`.
+    pub fn remove_empty(fs: &F, path: &Path) -> Result<(), Failure> {
+        uninterrupted(|| fs.remove_dir(path)).map_err(|error| Failure::at("rmdir", path, error))
+    }
+
+    /// The file system it is in.
+    pub fn fs(&self) -> &F {
+        &self.fs
+    }
+
+    /// What the file system knows the open directory by.
+    pub fn handle(&self) -> &F::DirHandle {
+        &self.handle
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a name in it, for messages.
+    pub fn shown(&self, name: &OsStr) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// What is known about the directory itself: `fstat`.
+    pub fn metadata(&self) -> Result<Metadata, Failure> {
+        uninterrupted(|| self.fs.dir_metadata(&self.handle))
+            .map_err(|error| Failure::at("fstat", &self.path, error))
+    }
+
+    /// The names in it, in no particular order: `scandir`.
+    pub fn names(&self) -> Result<Vec<OsString>, Failure> {
+        uninterrupted(|| self.fs.names(&self.handle))
+            .map_err(|error| Failure::at("scandir", &self.path, error))
+    }
+
+    /// What `name` stands for, `None` for nothing: `lstat`. A symbolic link is not followed.
+    pub fn look(&self, name: &OsStr) -> Result<Option<Metadata>, Failure> {
+        self.found("lstat", name, uninterrupted(|| self.fs.metadata(&self.handle, name)))
+    }
+
+    /// When the content of what `name` stands for was last changed: `lstat`.
+    pub fn modified(&self, name: &OsStr) -> Result<Option<SystemTime>, Failure> {
+        self.found("lstat", name, uninterrupted(|| self.fs.modified(&self.handle, name)))
+    }
+
+    /// Whether `name` stands for this open file. `false` also where nobody can tell.
+    pub fn is_named(&self, name: &OsStr, file: &File<F>) -> bool {
+        match (file.metadata(), self.look(name)) {
+            (Ok(own), Ok(Some(named))) => own.id == named.id,
+            _ => false,
+        }
+    }
+
+    /// Where the symbolic link `name` points: `readlink`.
+    pub fn read_link(&self, name: &OsStr) -> Result<PathBuf, Failure> {
+        uninterrupted(|| self.fs.read_link(&self.handle, name))
+            .map_err(|error| self.failed("readlink", name, error))
+    }
+
+    /// Makes a new file: `open`.
+    ///
+    /// An interrupted call is not continued: a network file system may have made the file all the
+    /// same, and a second try would find the name taken. The caller takes another name.
+    pub fn create_new(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
+        self.opened(name, self.fs.create_new(&self.handle, name, mode))
+    }
+
+    /// Opens a regular file for reading.
+    pub fn open_file(&self, name: &OsStr) -> Result<File<F>, Failure> {
+        self.opened(name, uninterrupted(|| self.fs.open(&self.handle, name)))
+    }
+
+    /// Opens a regular file to lock, rename and sync it: [`FileSystem::open_to_change`].
+    pub fn open_to_change(&self, name: &OsStr) -> Result<File<F>, Failure> {
+        self.opened(name, uninterrupted(|| self.fs.open_to_change(&self.handle, name)))
+    }
+
+    /// Opens a regular file for reading and for writing at any offset.
+    pub fn open_to_write(&self, name: &OsStr) -> Result<File<F>, Failure> {
+        self.opened(name, uninterrupted(|| self.fs.open_to_write(&self.handle, name)))
+    }
+
+    /// Gives `file`, now called `from`, the name `to`, whose place it takes.
+    pub fn rename(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.rename(&self.handle, file.handle(), from, to))
+            .map_err(|error| self.not_renamed(from, to, error))
+    }
+
+    /// Gives `file`, now called `from`, the name `to`, unless that is taken: `EEXIST`.
+    pub fn rename_new(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.rename_new(&self.handle, file.handle(), from, to))
+            .map_err(|error| self.not_renamed(from, to, error))
+    }
+
+    /// Lets two names change places: [`FileSystem::exchange`].
+    pub fn exchange(&self, one: &OsStr, other: &OsStr) -> Result<bool, Failure> {
+        uninterrupted(|| self.fs.exchange(&self.handle, one, other))
+            .map_err(|error| self.not_renamed(one, other, error))
+    }
+
+    /// Removes a name: `unlink`.
+    pub fn remove(&self, name: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.remove(&self.handle, name))
+            .map_err(|error| self.failed("unlink", name, error))
+    }
+
+    /// Removes a name, which may be gone already.
+    pub fn remove_if_there(&self, name: &OsStr) -> Result<(), Failure> {
+        match self.remove(name) {
+            Err(failure) if !failure.is_not_found() => Err(failure),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the names in it are on the disk: `fsync`. `file`, any open file of it, serves
+    /// where the process may not list the directory.
+    pub fn sync(&self, file: Option<&File<F>>) -> Result<(), Failure> {
+        uninterrupted(|| blocking(|| self.fs.sync_dir(&self.handle, file.map(File::handle))))
+            .map_err(|error| Failure::at("fsync", &self.path, error))
+    }
+
+    /// Waits until the whole file system that holds it is on the disk: `syncfs`.
+    pub fn sync_file_system(&self) -> Result<(), Failure> {
+        uninterrupted(|| blocking(|| self.fs.sync_file_system(&self.handle)))
+            .map_err(|error| Failure::at("syncfs", &self.path, error))
+    }
+
+    // ── Directories that serve as locks ───────────────────────────────────────────────
+
+    /// When the directory was last changed, or was set to have been: `fstat`.
+    pub fn own_modified(&self) -> Result<SystemTime, Failure> {
+        uninterrupted(|| self.fs.dir_modified(&self.handle))
+            .map_err(|error| Failure::at("fstat", &self.path, error))
+    }
+
+    /// Sets when the directory was last changed: `utime`.
+    pub fn set_own_modified(&self, time: SystemTime) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.set_dir_modified(&self.handle, time))
+            .map_err(|error| Failure::at("utime", &self.path, error))
+    }
+
+    /// Takes the advisory lock of the directory: `flock`. `false` when another process holds it.
+    pub fn try_lock(&self) -> Result<bool, Failure> {
+        uninterrupted(|| self.fs.try_lock_dir(&self.handle))
+            .map_err(|error| Failure::at("flock", &self.path, error))
+    }
+
+    fn opened(&self, name: &OsStr, opened: io::Result<F::FileHandle>) -> Result<File<F>, Failure> {
+        match opened {
+            Ok(handle) => Ok(File::new(self.fs.clone(), handle)),
+            Err(error) => Err(self.failed("open", name, error)),
+        }
+    }
+
+    fn found<T>(
+        &self,
+        syscall: &'static str,
+        name: &OsStr,
+        found: io::Result<T>,
+    ) -> Result<Option<T>, Failure> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(syscall, name, error)),
+        }
+    }
+
+    fn failed(&self, syscall: &'static str, name: &OsStr, error: io::Error) -> Failure {
+        Failure::at(syscall, self.shown(name), error)
+    }
+
+    fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
+        Failure { dest: Some(self.shown(to)), ..self.failed("rename", from, error) }
+    }
+}

@@ -1,0 +1,538 @@
+//! Linux and macOS.
+//!
+//! Names are resolved relative to an open directory (`openat`, `renameat`…), so each
+//! operation looks up one component only, and nothing that happens to the path above
+//! the directory can lead it elsewhere.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+
+#[cfg(target_os = "linux")]
+pub(crate) mod cached_lookup;
+mod remove_at_exit;
+#[cfg(target_os = "linux")]
+mod sync_rules;
+
+pub use remove_at_exit::{RemoveAtExit, watch_signals};
+
+use crate::error::Code;
+use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, SyncRules};
+use crate::metrics::METRICS;
+use crate::payload::Chunk;
+
+/// The operating system's files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Os;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct DirHandle {
+    descriptor: OwnedFd,
+    /// Opened for reading, so that it can be synced; otherwise it only names files.
+    readable: bool,
+}
+
+impl DirHandle {
+    /// For the lock files in it, which `src/lock` opens itself.
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct FileHandle {
+    descriptor: OwnedFd,
+}
+
+/// A directory descriptor that only names files needs no read permission on the directory.
+#[cfg(target_os = "linux")]
+const NAMES_ONLY: OFlags = OFlags::PATH;
+#[cfg(not(target_os = "linux"))]
+const NAMES_ONLY: OFlags = OFlags::RDONLY;
+
+impl FileSystem for Os {
+    type DirHandle = DirHandle;
+    type FileHandle = FileHandle;
+
+    fn effective_user(&self) -> Option<u32> {
+        Some(rustix::process::geteuid().as_raw())
+    }
+
+    fn most_open_files(&self) -> u64 {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current.unwrap_or(u64::MAX)
+    }
+
+    fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
+        let open = |access: OFlags| {
+            rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        };
+        if purpose == DirUse::NamesAndSync {
+            match open(OFlags::RDONLY) {
+                Ok(descriptor) => return Ok(DirHandle { descriptor, readable: true }),
+                Err(rustix::io::Errno::ACCESS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(DirHandle { descriptor: open(NAMES_ONLY)?, readable: false })
+    }
+
+    fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&dir.descriptor)?))
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o777))?)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::rmdir(path)?)
+    }
+
+    fn names(&self, dir: &DirHandle) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        // The directory's own descriptor may be one that only names files.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(&dir.descriptor, ".", flags, Mode::empty())?;
+        for entry in Dir::new(readable)? {
+            let name = entry?.file_name().to_owned().into_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name));
+            }
+        }
+        Ok(names)
+    }
+
+    fn metadata(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Metadata> {
+        let stat = rustix::fs::statat(&dir.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(metadata_of(&stat))
+    }
+
+    fn modified(&self, dir: &DirHandle, name: &OsStr) -> io::Result<SystemTime> {
+        modified(&rustix::fs::statat(&dir.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    fn read_link(&self, dir: &DirHandle, name: &OsStr) -> io::Result<PathBuf> {
+        let target = rustix::fs::readlinkat(&dir.descriptor, name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    fn create_new(&self, dir: &DirHandle, name: &OsStr, mode: u32) -> io::Result<FileHandle> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, raw_mode(mode))?;
+        Ok(FileHandle { descriptor })
+    }
+
+    fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
+        // NONBLOCK: should there be a pipe by now, opening it must not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty())?;
+        Ok(FileHandle { descriptor })
+    }
+
+    fn open_to_change(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
+        let outcome = self.open_to_write(dir, name);
+        match outcome.as_ref().err().and_then(Code::of) {
+            // It is read-only, or runs, or may not be written to.
+            Some(Code::EACCES | Code::EPERM | Code::EROFS | Code::ETXTBSY) => self.open(dir, name),
+            _ => outcome,
+        }
+    }
+
+    fn open_to_write(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty())?;
+        Ok(FileHandle { descriptor })
+    }
+
+    fn try_lock(&self, file: &FileHandle) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // Some network and FUSE file systems have no locks. Nobody can take one
+            // there, so there is nothing to be told by it.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn file_metadata(&self, file: &FileHandle) -> io::Result<Metadata> {
+        Ok(metadata_of(&rustix::fs::fstat(&file.descriptor)?))
+    }
+
+    fn write(&self, file: &FileHandle, chunk: Chunk<'_>) -> io::Result<usize> {
+        let (address, length) = match chunk {
+            Chunk::Slice(bytes) => (bytes.as_ptr(), bytes.len()),
+            Chunk::Memory { address, length } => {
+                (std::ptr::with_exposed_provenance::<u8>(address), length)
+            }
+        };
+        // SAFETY: the descriptor is open for as long as `file` is borrowed. `write` only
+        // reads the memory, in the kernel, which answers EFAULT for addresses that are
+        // not mapped; no reference to memory that may be gone is ever made.
+        let written = unsafe { libc::write(file.descriptor.as_raw_fd(), address.cast(), length) };
+        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+    }
+
+    fn write_at(&self, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwrite(&file.descriptor, bytes, offset)?)
+    }
+
+    fn set_size(&self, file: &FileHandle, size: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(&file.descriptor, size)?)
+    }
+
+    fn read(&self, file: &FileHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(rustix::io::pread(&file.descriptor, buffer, offset)?)
+    }
+
+    fn clone_content(&self, source: &FileHandle, into: &FileHandle) -> io::Result<bool> {
+        #[cfg(target_os = "linux")]
+        match rustix::fs::ioctl_ficlone(&into.descriptor, &source.descriptor) {
+            Ok(()) => return Ok(true),
+            Err(error @ rustix::io::Errno::INTR) => return Err(error.into()),
+            // It is an offer. Whatever stands in its way, an ordinary copy will meet it, too,
+            // or do without.
+            Err(_) => {}
+        }
+        let _ = (source, into);
+        Ok(false)
+    }
+
+    fn copy(
+        &self,
+        source: &FileHandle,
+        offset: u64,
+        into: &FileHandle,
+        most: usize,
+    ) -> io::Result<Option<usize>> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::io::Errno;
+            let (from, to) = (&source.descriptor, &into.descriptor);
+            let mut offset = offset;
+            match rustix::fs::copy_file_range(from, Some(&mut offset), to, None, most) {
+                Ok(count) => Ok(Some(count)),
+                // An old kernel, a file system or a sandbox that does not know it, or does
+                // not know it for these two files.
+                Err(
+                    Errno::NOSYS
+                    | Errno::OPNOTSUPP
+                    | Errno::INVAL
+                    | Errno::XDEV
+                    | Errno::PERM
+                    | Errno::BADF,
+                ) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = (source, offset, into, most);
+            Ok(None)
+        }
+    }
+
+    fn set_owner(&self, file: &FileHandle, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        Ok(rustix::fs::fchown(&file.descriptor, uid, gid)?)
+    }
+
+    fn set_mode(&self, file: &FileHandle, mode: u32) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&file.descriptor, raw_mode(mode))?)
+    }
+
+    fn report_write_errors(&self, file: &FileHandle) -> io::Result<()> {
+        // Closing any descriptor of a file flushes it on the file systems that delay
+        // errors until then. Closing a duplicate keeps the file open and its lock held
+        // (flock belongs to the open file, not to the descriptor).
+        let duplicate = rustix::io::fcntl_dupfd_cloexec(&file.descriptor, 0)?;
+        close(duplicate)
+    }
+
+    fn sync_file(&self, file: &FileHandle) -> io::Result<()> {
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_data(&self, file: &FileHandle) -> io::Result<()> {
+        METRICS.syncs.file(|| Ok(rustix::fs::fdatasync(&file.descriptor)?))
+    }
+
+    /// `fdatasync` on macOS leaves the bytes in the drive's cache, as `fsync` does.
+    #[cfg(not(target_os = "linux"))]
+    fn sync_data(&self, file: &FileHandle) -> io::Result<()> {
+        METRICS.syncs.file(|| sync(file.descriptor.as_fd()))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_rules(&self, file: &FileHandle, device: u64) -> SyncRules {
+        sync_rules::sync_rules(file.descriptor.as_fd(), device)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn begin_write_back(&self, file: &FileHandle) -> io::Result<()> {
+        sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn begin_write_back(&self, _file: &FileHandle) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn await_write_back(&self, file: &FileHandle) -> io::Result<()> {
+        let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        METRICS.syncs.write_back(|| sync_file_range(file, all))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn await_write_back(&self, _file: &FileHandle) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    fn rename(
+        &self,
+        dir: &DirHandle,
+        _file: &FileHandle,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&dir.descriptor, from, &dir.descriptor, to)?)
+    }
+
+    fn rename_new(
+        &self,
+        dir: &DirHandle,
+        _file: &FileHandle,
+        from: &OsStr,
+        to: &OsStr,
+    ) -> io::Result<()> {
+        let dir = &dir.descriptor;
+        #[cfg(any(target_os = "linux", target_os = "macos"))]
+        {
+            use rustix::fs::RenameFlags;
+            use rustix::io::Errno;
+            match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+                // The kernel or the file system does not know it.
+                Err(error)
+                    if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
+                        .contains(&error) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+        rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+        // The file has its name. If the old one stays, it is a temp name like any other that
+        // is left behind, and recovery knows those.
+        let _ = rustix::fs::unlinkat(dir, from, AtFlags::empty());
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<()> {
+        if dir.readable {
+            return METRICS.syncs.dir(|| sync(dir.descriptor.as_fd()));
+        }
+        match file {
+            #[cfg(target_os = "linux")]
+            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)),
+            _ => Err(Code::EACCES.error()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system(&self, dir: &DirHandle) -> io::Result<()> {
+        if !dir.readable {
+            return Err(Code::EACCES.error());
+        }
+        METRICS.syncs.file_system(|| Ok(rustix::fs::syncfs(&dir.descriptor)?))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system(&self, _dir: &DirHandle) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn sync_file_system_of(&self, file: &FileHandle) -> io::Result<()> {
+        METRICS.syncs.file_system(|| sync_whole_file_system(file))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn sync_file_system_of(&self, _file: &FileHandle) -> io::Result<()> {
+        Err(Code::ENOSYS.error())
+    }
+
+    fn remove(&self, dir: &DirHandle, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&dir.descriptor, name, AtFlags::empty())?)
+    }
+
+    fn dir_modified(&self, dir: &DirHandle) -> io::Result<SystemTime> {
+        modified(&rustix::fs::fstat(&dir.descriptor)?)
+    }
+
+    fn set_dir_modified(&self, dir: &DirHandle, time: SystemTime) -> io::Result<()> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.map_err(|_| Code::EINVAL.error())?;
+        let time = rustix::fs::Timespec {
+            tv_sec: since.as_secs().try_into().map_err(|_| Code::EOVERFLOW.error())?,
+            tv_nsec: since.subsec_nanos().into(),
+        };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        // By name, as a descriptor that only names files cannot be changed itself.
+        Ok(rustix::fs::utimensat(&dir.descriptor, ".", &times, AtFlags::empty())?)
+    }
+
+    fn try_lock_dir(&self, dir: &DirHandle) -> io::Result<bool> {
+        use rustix::io::Errno;
+        match rustix::fs::flock(&dir.descriptor, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            // Besides file systems without locks: NFS locks only what is open for writing, and
+            // a descriptor that only names files has none.
+            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    fn exchange(&self, dir: &DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool> {
+        use rustix::fs::RenameFlags;
+        use rustix::io::Errno;
+        let dir = &dir.descriptor;
+        match rustix::fs::renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(true),
+            // The kernel or the file system does not know it.
+            Err(error)
+                if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
+                    .contains(&error) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn exchange(&self, _dir: &DirHandle, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
+        Ok(false)
+    }
+}
+
+/// When something was last changed.
+// The fields' types differ between the Unixes.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+fn modified(stat: &Stat) -> io::Result<SystemTime> {
+    let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
+    let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    // Before 1970 the seconds count backwards, and the fraction still forwards.
+    let time = match stat.st_mtime as i64 {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    let time = time.and_then(|time| time.checked_add(fraction));
+    time.ok_or_else(|| Code::EOVERFLOW.error())
+}
+
+#[cfg(not(any(target_os = "macos", target_os = "ios")))]
+fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::fs::fsync(descriptor)?)
+}
+
+/// `fsync` on macOS leaves the bytes in the drive's cache. `F_FULLFSYNC` empties it;
+/// file systems that do not know it get the next best, as in libuv.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+    const F_BARRIERFSYNC: libc::c_int = 85;
+    for command in [libc::F_FULLFSYNC, F_BARRIERFSYNC] {
+        // SAFETY: the descriptor is open while it is borrowed, and these commands take
+        // no argument.
+        if unsafe { libc::fcntl(descriptor.as_raw_fd(), command) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        // Only 'this file system does not know the command' leads on: after a real
+        // failure a weaker sync that succeeds would say nothing.
+        if !matches!(Code::of(&error), Some(Code::ENOTSUP | Code::EINVAL | Code::ENOSYS))
+            && error.raw_os_error() != Some(libc::ENOTTY)
+        {
+            return Err(error);
+        }
+    }
+    Ok(rustix::fs::fsync(descriptor)?)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_file_range(file: &FileHandle, how: std::ffi::c_uint) -> io::Result<()> {
+    // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers only. A
+    // length of 0 means up to the end.
+    match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, how) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A directory that the process may write to but not list cannot be opened for syncing.
+/// Syncing the file system that holds it makes its names durable too.
+#[cfg(target_os = "linux")]
+fn sync_whole_file_system(file: &FileHandle) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(&file.descriptor)?)
+}
+
+/// Closes a descriptor and says what the system says of it. An interrupted close has
+/// closed it all the same.
+fn close(descriptor: OwnedFd) -> io::Result<()> {
+    use std::os::fd::IntoRawFd;
+    let raw = descriptor.into_raw_fd();
+    // SAFETY: the descriptor was owned and has been given up just now, so nobody else
+    // closes it or uses it afterwards.
+    if unsafe { libc::close(raw) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn raw_mode(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn raw_mode(mode: u32) -> Mode {
+    // The permission bits always fit; the type has 16 bits on macOS.
+    Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
+}
+
+// The fields' types differ between the Unixes; the casts keep every bit.
+#[allow(clippy::unnecessary_cast)]
+fn metadata_of(stat: &Stat) -> Metadata {
+    let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Link,
+        _ => FileKind::Other,
+    };
+    Metadata {
+        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u128 },
+        kind,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    }
+}

@@ -1,0 +1,224 @@
+//! Empty directories that are removed when the process ends: by itself, or by a signal that asks
+//! it to (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or says that it has given up (`SIGABRT`).
+//! After a `SIGKILL` they stay.
+//!
+//! Handlers of signals are only put where the process would die of the signal anyhow, and it
+//! still does: they remove the directories, put back what was there before, and send the signal
+//! again. A program that has a handler of its own, before or after, keeps it, and its directories
+//! are removed when it ends by itself.
+
+use std::ffi::{CString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use crate::fs::FileId;
+
+const SIGNALS: [c_int; 5] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
+
+/// What was there before our handlers; null where there is none of ours.
+static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS.len()];
+
+/// One directory. Places are used again and never freed, because a handler may be looking at them.
+struct Entry {
+    /// Whoever takes the path out, by exchanging it for null, has it for himself.
+    path: AtomicPtr<c_char>,
+    device: AtomicU64,
+    inode: AtomicU64,
+    process: AtomicU64,
+    next: *const Entry,
+}
+
+static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
+
+/// Marks a place that is being filled or emptied.
+static TAKEN: c_char = 0;
+
+fn taken() -> *mut c_char {
+    ptr::addr_of!(TAKEN).cast_mut()
+}
+
+/// Has a directory removed at the end of the process, for as long as this lives.
+#[derive(Debug)]
+pub struct RemoveAtExit(*const Entry);
+
+// SAFETY: the entry is never freed, and all of it that changes is atomic.
+unsafe impl Send for RemoveAtExit {}
+// SAFETY: as above.
+unsafe impl Sync for RemoveAtExit {}
+
+impl RemoveAtExit {
+    /// `None` when the path cannot be told to the system.
+    pub fn of(path: &Path, id: FileId) -> Option<RemoveAtExit> {
+        static AT_EXIT: Once = Once::new();
+        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+        let inode = u64::try_from(id.inode).ok()?;
+        let entry = free_entry();
+        entry.device.store(id.device, Ordering::Relaxed);
+        entry.inode.store(inode, Ordering::Relaxed);
+        entry.process.store(std::process::id().into(), Ordering::Relaxed);
+        entry.path.store(path.into_raw(), Ordering::Release);
+        // SAFETY: `at_exit` takes nothing and does not unwind. That it cannot be registered
+        // only means that the directory stays, to become stale.
+        AT_EXIT.call_once(|| unsafe {
+            libc::atexit(at_exit);
+        });
+        watch_signals();
+        Some(RemoveAtExit(entry))
+    }
+}
+
+impl Drop for RemoveAtExit {
+    fn drop(&mut self) {
+        // SAFETY: entries are never freed.
+        let entry = unsafe { &*self.0 };
+        let path = entry.path.swap(taken(), Ordering::AcqRel);
+        if !path.is_null() && path != taken() {
+            // SAFETY: it comes from `CString::into_raw`, and the exchange has made it ours.
+            drop(unsafe { CString::from_raw(path) });
+        }
+        entry.path.store(ptr::null_mut(), Ordering::Release);
+    }
+}
+
+/// A place that nobody uses: marked as taken.
+fn free_entry() -> &'static Entry {
+    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    // SAFETY: entries are never freed.
+    while let Some(entry) = unsafe { at.as_ref() } {
+        let order = (Ordering::Acquire, Ordering::Relaxed);
+        if entry.path.compare_exchange(ptr::null_mut(), taken(), order.0, order.1).is_ok() {
+            return entry;
+        }
+        at = entry.next;
+    }
+    let entry = Box::leak(Box::new(Entry {
+        path: AtomicPtr::new(taken()),
+        device: AtomicU64::new(0),
+        inode: AtomicU64::new(0),
+        process: AtomicU64::new(0),
+        next: ptr::null(),
+    }));
+    loop {
+        let first = FIRST.load(Ordering::Acquire);
+        entry.next = first;
+        let own = ptr::from_mut(entry);
+        if FIRST.compare_exchange(first, own, Ordering::Release, Ordering::Relaxed).is_ok() {
+            // SAFETY: it is leaked, and from here on only read.
+            return unsafe { &*own };
+        }
+    }
+}
+
+/// Removes what there is. It only does what may be done in the handler of a signal: system
+/// calls and atomics.
+fn remove_all() {
+    // SAFETY: it takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    // SAFETY: entries are never freed.
+    while let Some(entry) = unsafe { at.as_ref() } {
+        at = entry.next;
+        let path = entry.path.load(Ordering::Acquire);
+        if path.is_null() || path == taken() {
+            continue;
+        }
+        // A child that has not begun its own program yet may share this memory.
+        if i64::try_from(entry.process.load(Ordering::Relaxed)) != Ok(process.into()) {
+            continue;
+        }
+        let order = (Ordering::AcqRel, Ordering::Relaxed);
+        // The memory of the path is not freed: it is the end.
+        if entry.path.compare_exchange(path, taken(), order.0, order.1).is_err() {
+            continue;
+        }
+        // SAFETY: all zeros is a valid value of this structure of numbers.
+        let mut found: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: the path ends with a zero byte and is ours by the exchange; `found` has
+        // room for the answer.
+        if unsafe { libc::lstat(path, &raw mut found) } != 0 {
+            continue;
+        }
+        // The fields' types differ between the Unixes.
+        #[allow(clippy::unnecessary_cast)]
+        let (device, inode) = (found.st_dev as u64, found.st_ino as u64);
+        if device == entry.device.load(Ordering::Relaxed)
+            && inode == entry.inode.load(Ordering::Relaxed)
+        {
+            // SAFETY: as above.
+            unsafe { libc::rmdir(path) };
+        }
+    }
+}
+
+extern "C" fn at_exit() {
+    remove_all();
+}
+
+extern "C" fn on_signal(signal: c_int) {
+    remove_all();
+    let place = SIGNALS.iter().position(|known| *known == signal);
+    let before = place.and_then(|place| BEFORE.get(place));
+    let before = before.map_or(ptr::null_mut(), |before| before.load(Ordering::Acquire));
+    // SAFETY: what was there before came from `sigaction` and is never freed; null changes
+    // nothing, but then this handler would not have been called. The signal is held back until
+    // this function returns.
+    unsafe {
+        libc::sigaction(signal, before, ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+/// Puts our handlers where the process would die of the signals. To be called again when a
+/// handler of the program's has gone.
+pub fn watch_signals() {
+    if !is_needed() {
+        return;
+    }
+    SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
+}
+
+/// Whether anything is to be removed.
+fn is_needed() -> bool {
+    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    // SAFETY: entries are never freed.
+    while let Some(entry) = unsafe { at.as_ref() } {
+        if !entry.path.load(Ordering::Acquire).is_null() {
+            return true;
+        }
+        at = entry.next;
+    }
+    false
+}
+
+/// Puts our handler where the process would die of the signal.
+fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
+    // SAFETY: all zeros is a valid value of this structure: the default action, no flags, an
+    // empty set.
+    let mut known: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: it only asks, and `known` has room for the answer.
+    if unsafe { libc::sigaction(signal, ptr::null(), &raw mut known) } != 0 {
+        return;
+    }
+    // One that is called only once is Node's, which tidies up the terminal and lets the
+    // process die, or that of another copy of this.
+    let is_deadly = known.sa_sigaction == libc::SIG_DFL
+        || (known.sa_sigaction != libc::SIG_IGN && known.sa_flags & libc::SA_RESETHAND != 0);
+    if !is_deadly || known.sa_sigaction == on_signal as *const () as libc::sighandler_t {
+        return;
+    }
+    before.store(Box::into_raw(Box::new(known)), Ordering::Release);
+    // SAFETY: as above.
+    let mut ours: libc::sigaction = unsafe { std::mem::zeroed() };
+    ours.sa_sigaction = on_signal as *const () as libc::sighandler_t;
+    ours.sa_flags = libc::SA_RESETHAND;
+    // SAFETY: both point to structures that outlive the calls.
+    unsafe {
+        libc::sigfillset(&raw mut ours.sa_mask);
+        libc::sigaction(signal, &raw const ours, ptr::null_mut());
+    }
+}

@@ -1,0 +1,166 @@
+//! JSON files: what a read-modify-write needs on this side of it.
+//!
+//! The change itself is a JavaScript function, so an update is two trips: lock and read,
+//! then write and unlock. In between the lock is held. What is read is checked to be UTF-8
+//! and handed over as text; parsing is left to the engine that has to build the values
+//! anyway. Where that fails, [`locate`] says where.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::IgnoredAny;
+
+use crate::error::{BadJson, ErrorKind, Failure};
+use crate::fs::os::Os;
+use crate::fs::{DirUse, FileSystem, uninterrupted};
+use crate::lock::{self, LockGuard, Waiter};
+use crate::resolve;
+use crate::threads::{Pool, blocking, task};
+use crate::write::{Durability, make_parents, sync_failed};
+
+/// Reads a text file as a whole. `None` when there is none.
+///
+/// # Errors
+///
+/// Besides what the system refuses, [`ErrorKind::BadJson`] when it is not UTF-8.
+pub fn read<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    follow_symlinks: bool,
+) -> Result<Option<String>, ErrorKind> {
+    read_bytes(fs, path, follow_symlinks)?.map(text).transpose()
+}
+
+/// Reads a file as a whole. `None` when there is none.
+pub fn read_bytes<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    follow_symlinks: bool,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let target = resolve::target(fs, path, follow_symlinks, DirUse::Names)?;
+    let Some(file) = target.open(fs)? else { return Ok(None) };
+    let bytes = read_all(fs, &file);
+    bytes.map(Some).map_err(|error| Failure::at("read", target.shown(&target.name), error))
+}
+
+/// Reads to the end, however long the file is meanwhile.
+fn read_all<F: FileSystem>(fs: &F, file: &F::FileHandle) -> std::io::Result<Vec<u8>> {
+    let size = uninterrupted(|| fs.file_metadata(file))?.size;
+    // One more than there should be, so that the end shows in the same call.
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0).saturating_add(1)];
+    let mut length = 0;
+    loop {
+        if length == bytes.len() {
+            bytes.resize(bytes.len().saturating_mul(2), 0);
+        }
+        let room = bytes.get_mut(length..).unwrap_or_default();
+        match uninterrupted(|| fs.read(file, room, length as u64))? {
+            0 => break,
+            count => length += count,
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The text of a file: strict UTF-8, less the byte order mark that some editors put first.
+fn text(mut bytes: Vec<u8>) -> Result<String, ErrorKind> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..valid).unwrap_or_default();
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        BadJson {
+            message: "invalid UTF-8".to_owned(),
+            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            column: valid - line_start + 1,
+        }
+        .into()
+    })
+}
+
+/// Where a text stops being JSON. `None` if it does not.
+pub fn locate(text: &str) -> Option<BadJson> {
+    serde_json::from_str::<IgnoredAny>(text).err().as_ref().map(BadJson::from)
+}
+
+/// The first trip of an update.
+pub struct Begin {
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Whether a symbolic link leads to the file that is meant.
+    pub follow_symlinks: bool,
+    /// Whether to make missing parent directories, and how durably.
+    pub make_dirs: Option<Durability>,
+    /// The lock to take first, if any.
+    pub lock: Option<lock::Request>,
+}
+
+/// What the first trip brings.
+pub struct Begun {
+    /// The lock, if it was asked for.
+    pub hold: Option<LockGuard>,
+    /// The file's text, if there is such a file.
+    pub text: Option<String>,
+    /// Whether a sync would not make it durable, so that it has to be written anew even if it
+    /// stays as it is.
+    pub sync_failed: bool,
+}
+
+/// Takes the lock, then reads. The outcome goes to `answer`; the returned waiter, if there
+/// is a lock to wait for, can be cancelled.
+pub fn begin(
+    pool: &Pool,
+    begin: Begin,
+    answer: impl FnOnce(Result<Begun, ErrorKind>) + Send + 'static,
+) -> Option<std::sync::Arc<Waiter>> {
+    let Begin { path, follow_symlinks, make_dirs, lock } = begin;
+    let dirs = make_dirs.map(|durability| {
+        let path = path.clone();
+        move || make_parents(&Os, &path, durability)
+    });
+    let Some(request) = lock else {
+        let work = move || {
+            dirs.map_or(Ok(()), |make| make())?;
+            begun(None, &path, follow_symlinks)
+        };
+        task::run(pool, work, answer);
+        return None;
+    };
+    let reply = move |granted: Result<LockGuard, ErrorKind>| {
+        answer(granted.and_then(|hold| begun(Some(hold), &path, follow_symlinks)));
+    };
+    let before = dirs.map(|make| Box::new(make) as lock::Before);
+    Some(lock::acquire(pool, lock::Request { before, ..request }, Box::new(reply)))
+}
+
+fn begun(hold: Option<LockGuard>, path: &Path, follow_symlinks: bool) -> Result<Begun, ErrorKind> {
+    let text = read(&Os, path, follow_symlinks)?;
+    Ok(Begun { hold, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
+}
+
+/// Makes a file that stays as it is, and [is not doubtful](sync_failed), as durable as a write
+/// of it would have been.
+pub fn sync_unchanged<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    follow_symlinks: bool,
+    durability: Durability,
+) -> Result<(), Failure> {
+    if durability == Durability::None {
+        return Ok(());
+    }
+    let target = resolve::target(fs, path, follow_symlinks, DirUse::NamesAndSync)?;
+    let shown = target.shown(&target.name);
+    let file = uninterrupted(|| fs.open(&target.dir, &target.name))
+        .map_err(|error| Failure::at("open", &shown, error))?;
+    uninterrupted(|| blocking(|| fs.sync_file(&file)))
+        .map_err(|error| Failure::at("fsync", &shown, error))?;
+    if durability == Durability::Full {
+        uninterrupted(|| blocking(|| fs.sync_dir(&target.dir, Some(&file))))
+            .map_err(|error| Failure::at("fsync", &target.dir_path, error))?;
+    }
+    Ok(())
+}

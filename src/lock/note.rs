@@ -1,0 +1,35 @@
+//! The note in a lock file that says who holds it: one line of JSON,
+//! `{"pid":…,"hostname":…,"since":…,"command":…}`.
+//!
+//! It is for people. It is written after the lock has been taken and removed before it is
+//! given back; a process that dies leaves it there, so it means nothing unless the lock is
+//! held.
+
+use serde_json::{Value, json};
+
+use crate::error::Holder;
+
+/// The latest time, in milliseconds since 1970, that JavaScript has dates for.
+const LATEST: u64 = 8_640_000_000_000_000;
+
+/// As much of a lock file as is read.
+pub(super) const LONGEST_LINE: usize = 4096;
+
+/// The line as it stands in the lock file.
+pub fn to_line(holder: &Holder) -> String {
+    let Holder { pid, hostname, since, command } = holder;
+    let value = json!({"pid": pid, "hostname": hostname, "since": since, "command": command});
+    format!("{value}\n")
+}
+
+/// Reads a line. `None` for anything that is not one: the file is open to everybody.
+pub fn from_line(line: &[u8]) -> Option<Holder> {
+    let end = line.iter().position(|byte| *byte == b'\n')?;
+    let value: Value = serde_json::from_slice(line.get(..end)?).ok()?;
+    Some(Holder {
+        pid: value.get("pid")?.as_u64()?.try_into().ok()?,
+        hostname: value.get("hostname")?.as_str()?.to_owned(),
+        since: value.get("since")?.as_u64().filter(|since| *since <= LATEST)?,
+        command: value.get("command")?.as_str()?.to_owned(),
+    })
+}

@@ -1,0 +1,40 @@
+//! Words that every room uses: how durable a write is, what a lock is for, which file is meant.
+//!
+//! This file imports nothing of the crate, so every other file may import it.
+
+use std::ffi::OsString;
+
+/// Which file this is, whatever it is called at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// The device, or volume, it lives on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u128,
+}
+
+/// Which file a path means, and so which lock and which queue: the directory that holds it, and its
+/// name there.
+pub type FileKey = (FileId, OsString);
+
+/// The three levels, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Readers see the old file or the new one, whole; nothing is synced.
+    None,
+    /// The bytes are synced before the rename: after a power cut the target is the old
+    /// file or the new one, whole, but it may be the old one.
+    File,
+    /// The bytes and the rename are synced: an acknowledged write is there after a
+    /// power cut.
+    Full,
+}
+
+/// What a lock is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockKind {
+    /// Beside other readers, never beside a writer.
+    Read,
+    /// Alone.
+    Write,
+}

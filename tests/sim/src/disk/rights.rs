@@ -1,0 +1,47 @@
+//! Who may do what, and for whom the disk works.
+
+const SET_USER_ID: u32 = 0o4000;
+pub(super) const SET_GROUP_ID: u32 = 0o2000;
+const GROUP_EXECUTE: u32 = 0o010;
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Attributes {
+    /// The permission bits, set-user-id, set-group-id and sticky included.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+}
+
+/// The process whose operations the disk serves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) umask: u32,
+}
+
+pub(super) const READ: u32 = 4;
+pub(super) const WRITE: u32 = 2;
+pub(super) const SEARCH: u32 = 1;
+
+impl Process {
+    pub(super) fn may(self, wanted: u32, attributes: Attributes) -> bool {
+        let granted = if self.uid == attributes.uid {
+            attributes.mode >> 6
+        } else if self.gid == attributes.gid {
+            attributes.mode >> 3
+        } else {
+            attributes.mode
+        };
+        self.uid == 0 || granted & wanted == wanted
+    }
+}
+
+/// The mode after somebody else than root wrote to the file, or anybody gave it away.
+pub(super) fn without_privileges(mode: u32) -> u32 {
+    let cleared = if mode & GROUP_EXECUTE != 0 { SET_USER_ID | SET_GROUP_ID } else { SET_USER_ID };
+    mode & !cleared
+}

@@ -1,0 +1,90 @@
+//! Setting a scene: what is so without anybody having done it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::names::check_name;
+use super::rights::Process;
+use super::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
+use crate::content::Content;
+use holdfast::error::Code;
+
+impl Disk {
+    /// Puts a node at a path by decree, durable, with the directories above it.
+    pub(crate) fn put(
+        &mut self,
+        path: &Path,
+        attributes: Option<Attributes>,
+        body: Body,
+    ) -> io::Result<()> {
+        if self.walk(None, path, false).is_ok_and(|inode| inode == ROOT) {
+            return self.decree(ROOT, attributes, body);
+        }
+        if let Some(parent) = path.parent()
+            && let Err(error) = self.walk(None, parent, true)
+        {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            let body = Body::Dir { names: Names::new(), settled: Names::new() };
+            self.put(parent, None, body)?;
+        }
+        let (dir, name) = self.walk_to_parent(None, path)?;
+        check_name(&name)?;
+        if let Ok(inode) = self.child(None, dir, &name) {
+            return self.decree(inode, attributes, body);
+        }
+        let mode = match body {
+            Body::File(_) => 0o644,
+            Body::Dir { .. } => 0o755,
+            Body::Link(_) => 0o777,
+        };
+        let Process { uid, gid, .. } = self.process;
+        let attributes = attributes.unwrap_or(Attributes { mode, uid, gid });
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        let place = Some((dir, name.clone()));
+        self.nodes.insert(inode, Node { place, attributes, settled: attributes, body });
+        if let Body::Dir { names, settled } = &mut self.node_mut(dir)?.body {
+            names.insert(name.clone(), inode);
+            settled.insert(name, inode);
+        }
+        Ok(())
+    }
+
+    /// Gives an existing node another content and other attributes.
+    fn decree(
+        &mut self,
+        inode: Inode,
+        attributes: Option<Attributes>,
+        body: Body,
+    ) -> io::Result<()> {
+        let node = self.node_mut(inode)?;
+        match (&mut node.body, body) {
+            (Body::File(content), Body::File(new)) => *content = new,
+            (Body::Link(target), Body::Link(new)) => *target = new,
+            (Body::Dir { .. }, Body::Dir { .. }) => {}
+            _ => return Err(Code::EEXIST.error()),
+        }
+        if let Some(attributes) = attributes {
+            node.attributes = attributes;
+            node.settled = attributes;
+        }
+        Ok(())
+    }
+
+    /// Removes a name, as another process would.
+    pub(crate) fn take_away(&mut self, path: &Path) -> io::Result<()> {
+        let (dir, name) = self.walk_to_parent(None, path)?;
+        let inode = self.child(None, dir, &name)?;
+        if self.names(inode).is_ok_and(|names| !names.is_empty()) {
+            return Err(Code::ENOTEMPTY.error());
+        }
+        self.change_names(Change::Unlink { dir, name, inode })
+    }
+
+    pub(crate) fn file(bytes: &[u8]) -> Body {
+        Body::File(Content::settled(Arc::new(bytes.to_vec())))
+    }
+}
