@@ -4,21 +4,21 @@
 import type { Writable } from 'node:stream'
 
 /**
- * What of an acknowledged write survives a power cut or a kernel crash. Each level also
- * gives what the ones before it give.
+ * What of an acknowledged write survives a power cut or a kernel crash. Each level includes the
+ * ones before it.
  *
- * - `'none'`: nothing is synced. Readers, and whatever comes after a crash of the process
- *   alone, see the old file or the new one, whole. After a power cut the file may be
- *   either, or empty or torn.
- * - `'file'`: the bytes are synced before the rename. After a power cut the file is the
- *   old one or the new one, whole, but it may still be the old one.
+ * - `'none'`: nothing is synced. Readers see the old file or the new one, whole; so does a process
+ *   that starts after another one has crashed. After a power cut the file may be either, or empty,
+ *   or torn.
+ * - `'file'`: the bytes are synced before the rename. After a power cut the file is the old one or
+ *   the new one, whole, but it may still be the old one.
  * - `'full'`: the rename is synced too. After a power cut an acknowledged write is there.
  */
 export type Durability = 'none' | 'file' | 'full'
 
 /**
- * Receives log entries. pino, and any object with these three methods, will do. A method
- * that throws does not disturb the write.
+ * Receives log entries. pino works, and so does any object with these three methods. A method that
+ * throws does not disturb the write.
  */
 export interface Logger {
   debug(fields: object, message: string): void
@@ -26,7 +26,7 @@ export interface Logger {
   error(fields: object, message: string): void
 }
 
-/** The options of {@link atomicWriteSync}, and of all that writes. */
+/** The options of {@link atomicWriteSync}, and of every function that writes. */
 export interface WriteOptionsBase {
   /**
    * What of the write survives a power cut.
@@ -34,22 +34,22 @@ export interface WriteOptionsBase {
    */
   durability?: Durability | undefined
   /**
-   * Permission bits of the file, an integer from 0 to 0o7777. They are set exactly, whatever
-   * the umask. (On Windows only the write bits have a meaning.)
+   * Permission bits of the file, an integer from 0 to 0o7777. They are set exactly, whatever the
+   * umask. (On Windows only the write bits have a meaning.)
    * @default those of the existing file, else 0o644 less the umask
    */
   mode?: number | undefined
   /**
-   * Owner and group of the file: integers from 0 to 4294967294, or `false` to leave the file
-   * to the process. That the process may not give files away is not an error.
+   * Owner and group of the file: integers from 0 to 4294967294, or `false` to leave the file to the
+   * process. It is not an error if the process is not allowed to change the owner.
    * @default those of the existing file
    */
   chown?: { uid: number; gid: number } | false | undefined
   /**
-   * Attempts in all, the first included: an integer from 1 to 1000000. Only errors that may
-   * pass are tried again: ENOSPC, EDQUOT, EAGAIN, EBUSY, EIO, EMFILE, ENFILE, ENOMEM,
-   * ETIMEDOUT, ENETDOWN, ENETUNREACH, ESTALE, and on Windows sharing and lock violations and
-   * access denied to a rename. Each attempt starts over with a new temp file.
+   * Attempts in total, the first included: an integer from 1 to 1000000. Only errors that may pass
+   * are retried: ENOSPC, EDQUOT, EAGAIN, EBUSY, EIO, EMFILE, ENFILE, ENOMEM, ETIMEDOUT, ENETDOWN,
+   * ENETUNREACH, ESTALE, and on Windows sharing violations, lock violations, and a rename that is
+   * denied access. Each attempt starts over with a new temp file.
    * @default 3
    */
   retries?: number | undefined
@@ -60,23 +60,23 @@ export interface WriteOptionsBase {
    */
   retryDelay?: number | undefined
   /**
-   * Make missing parent folders (mode 0o777 less the umask). Under `durability: 'full'` they
-   * are durable too when the write is. They stay when the write fails.
+   * Make missing parent directories (mode 0o777 less the umask). Under `durability: 'full'` they are
+   * durable when the write is. They stay when the write fails.
    * @default false
    */
   makeDirs?: boolean | undefined
   /**
-   * Write to the file that a symbolic link at `path` leads to, and leave the link. With
-   * `false` the file takes the place of the link. In a folder that is shared like `/tmp`
-   * (sticky and writable by all) links of other users are refused with `EACCES`.
+   * Write to the file that a symbolic link at `path` leads to, and leave the link. With `false` the
+   * file replaces the link. In a directory that is shared like `/tmp` (sticky and writable by all)
+   * links of other users are refused with `EACCES`.
    * @default true
    */
   followSymlinks?: boolean | undefined
   /**
-   * `'json'`: the bytes must be one JSON text in UTF-8, just what `JSON.parse` takes (so no byte
-   * order mark), or nothing is written and the call fails with `EBADJSON` (`line` and `column`
-   * say where) or `EEMPTYJSON`. They are read back from the temp file before it takes the place
-   * of the file. Such calls are not merged with others.
+   * `'json'`: the bytes must be one JSON text in UTF-8, exactly what `JSON.parse` accepts (so no byte
+   * order mark). Otherwise nothing is written and the call fails with `EBADJSON` (`line` and `column`
+   * say where) or `EEMPTYJSON`. The bytes are read back from the temp file before it replaces the
+   * file. Such calls are not merged with others.
    * @default no check
    */
   validate?: 'json' | undefined
@@ -87,13 +87,13 @@ export interface WriteOptionsBase {
   logger?: Logger | null | undefined
 }
 
-/** The option of what replaces a file without having read it. */
+/** The option of functions that replace a file without having read it. */
 export interface LockedWriteOption {
   /**
-   * Hold the file's write lock (see {@link withLock}) meanwhile, and wait for it up to 10 000 ms
-   * (`ELOCKED`). Inside {@link withLock} for the same file the lock that is held is used; inside
-   * an update of the same file the call fails with `EDEADLK`. Without it locks are neither taken
-   * nor heeded.
+   * Hold the file's write lock (see {@link withLock}) during the write, and wait for it up to
+   * 10 000 ms (`ELOCKED`). Inside {@link withLock} for the same file the held lock is used; inside an
+   * update of the same file the call fails with `EDEADLK`. Without this option the write neither
+   * takes nor respects locks.
    * @default false
    */
   lock?: boolean | undefined
@@ -102,14 +102,14 @@ export interface LockedWriteOption {
 /** The options of {@link atomicWrite}. */
 export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption {
   /**
-   * How a string is encoded. Without a meaning for other data.
+   * How a string is encoded. It has no effect on other data.
    * @default 'utf8'
    */
   encoding?: BufferEncoding | undefined
   /**
    * Cancels the write. Before the rename nothing has changed and the call rejects with an
-   * `AbortError` (`code` `'ABORT_ERR'`, the signal's reason as `cause`); after it the write
-   * stands and the call resolves. The wait for another attempt ends at once.
+   * `AbortError` (`code` `'ABORT_ERR'`, the signal's reason as `cause`); after it the write stands
+   * and the call resolves. A wait for the next attempt ends at once.
    */
   signal?: AbortSignal | undefined
 }
@@ -117,7 +117,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption 
 /** The options of {@link atomicWriteSync}. */
 export interface AtomicWriteSyncOptions extends WriteOptionsBase, LockedWriteOption {
   /**
-   * How a string is encoded. Without a meaning for other data.
+   * How a string is encoded. It has no effect on other data.
    * @default 'utf8'
    */
   encoding?: BufferEncoding | undefined
@@ -126,8 +126,7 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase, LockedWriteOpt
 /** The options of {@link atomicWriteJson}. */
 export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOption {
   /**
-   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white
-   * space.
+   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
    * @default none: everything on one line
    */
   indent?: number | string | undefined
@@ -136,34 +135,33 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
 }
 
 /**
- * Replaces the content of a file, or makes the file, in one step.
+ * Replaces the content of a file, or creates the file, in one step.
  *
- * **Promises.** Whoever reads the file, at any moment, sees the old content or the new one,
- * whole. When the promise resolves the new content is in place, as durable as `durability`
- * says. When it rejects with `committed: false` the file is as it was, byte for byte, and no
- * temp file is left (if it cannot be removed a warning is logged). When it rejects with
- * `committed: true` the new content is in place but may not survive a power cut. Permission
- * bits and owner stay. A process that is killed leaves at most one temp file,
- * `.<name>.<16 hex digits>.tmp`, for each write that was running.
+ * **Promises.** A reader sees, at any moment, the old content or the new one, whole. When the promise
+ * resolves the new content is in place, as durable as `durability` says. When it rejects with
+ * `committed: false` the file is as it was, byte for byte, and no temp file is left (if it cannot be
+ * removed a warning is logged). When it rejects with `committed: true` the new content is in place
+ * but may not survive a power cut. Permission bits and owner stay. A process that is killed leaves
+ * at most one temp file, `.<name>.<16 hex digits>.tmp`, for each write that was running.
  *
- * Writes to one file take effect in the order of the calls, also those of other worker threads.
- * Of those that wait behind another only the newest is written, if their options are equal and
- * none has a `signal` or `validate`; all are answered when it is as durable as they asked, and a
- * failure is that of all.
+ * Writes to one file take effect in the order of the calls, including those of other worker threads.
+ * Of the writes that wait behind another one only the newest is written, if their options are equal
+ * and none has a `signal` or `validate`. All of them are answered when the file is as durable as
+ * they asked, and if that write fails all of them fail.
  *
- * **Does not promise.** Other hard links of the file keep the old content. Extended
- * attributes, ACLs and the time of creation are those of a new file. Nothing is locked: for
- * read-modify-write this is not enough. Disks and network file systems that report a sync as
- * done before it is done cannot be helped.
+ * **Does not promise.** Other hard links of the file keep the old content. Extended attributes, ACLs
+ * and the creation time are those of a new file. Nothing is locked: for read-modify-write this is
+ * not enough. A disk or network file system that reports a sync as done before it is done defeats
+ * every promise about power cuts.
  *
- * @param path The file. Relative paths are resolved when the call is made. `file:` URLs must
- *   be URL objects.
- * @param data The new content. The memory of a Buffer, TypedArray or DataView must not be
- *   changed, transferred or resized until the promise settles: the bytes written may be wrong,
- *   or the write may fail.
- * @throws {SessionFileError} When the system refuses. `code` is the errno name (`ENOSPC`,
- *   `EACCES`, `EISDIR`, `ENOENT`…).
- * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @param path The file. Relative paths are resolved when the call is made. `file:` URLs must be URL
+ *   objects.
+ * @param data The new content. The memory of a Buffer, TypedArray or DataView must not be changed,
+ *   transferred or resized until the promise settles: the wrong bytes may be written, or the write
+ *   may fail.
+ * @throws {SessionFileError} When the system refuses. `code` is the errno name (`ENOSPC`, `EACCES`,
+ *   `EISDIR`, `ENOENT`…).
+ * @throws {TypeError} When an argument has the wrong type or an option is not known.
  * @throws {RangeError} When a number is out of range.
  * @example
  * ```js
@@ -180,8 +178,8 @@ export function atomicWrite(
 ): Promise<void>
 
 /**
- * {@link atomicWrite} on the calling thread: for exit handlers, where nothing asynchronous
- * runs any more. It blocks the event loop, the waits between attempts included.
+ * {@link atomicWrite} on the calling thread, for exit handlers, where nothing asynchronous runs any
+ * more. It blocks the event loop, including the waits between attempts.
  *
  * @example
  * ```js
@@ -197,11 +195,11 @@ export function atomicWriteSync(
 ): void
 
 /**
- * {@link atomicWrite} of `JSON.stringify(value, null, indent)`. The text is made before the
- * call returns, so the value may change afterwards.
+ * {@link atomicWrite} of `JSON.stringify(value, null, indent)`. The text is made before the call
+ * returns, so the value may change afterwards.
  *
  * @throws {TypeError} When the value has no JSON text (`undefined`, a function, a symbol), is
- *   circular, or holds a BigInt.
+ *   circular, or contains a BigInt.
  * @example
  * ```js
  * import { atomicWriteJson } from 'holdfast'
@@ -224,26 +222,27 @@ export interface AtomicWriteStreamOptions extends Omit<WriteOptionsBase, 'retrie
    */
   highWaterMark?: number | undefined
   /**
-   * Destroys the stream with an `AbortError`; nothing is left. Once the file has been replaced
-   * it has no effect.
+   * Destroys the stream with an `AbortError`; nothing is left. It has no effect once the file has
+   * been replaced.
    */
   signal?: AbortSignal | undefined
 }
 
 /**
- * A stream whose bytes replace the content of a file, once they are all there.
+ * A stream that replaces the content of a file with its bytes, once all of them are there.
  *
- * **Promises.** The bytes go to a temp file beside the file as they come, with back-pressure.
- * After `end()`, and before `'finish'`, they are synced and take the place of the file, as
- * {@link atomicWrite} does it. A stream that is destroyed, aborted or fails before that leaves
- * the file as it was and, once it has emitted `'close'`, no temp file; so does one that is open
- * when the process ends normally or its worker thread ends. With `lock: true` the lock is held from the beginning to the end.
+ * **Promises.** The bytes go to a temp file beside the file as they come, with back-pressure. After
+ * `end()`, and before `'finish'`, they are synced and replace the file, as with {@link atomicWrite}.
+ * A stream that is destroyed, aborted or fails before that leaves the file as it was and, once it
+ * has emitted `'close'`, no temp file. The same holds for a stream that is open when the process
+ * ends normally or its worker thread ends. With `lock: true` the lock is held from the beginning to
+ * the end.
  *
- * **Does not promise.** Nothing is tried again. A process that is killed leaves the temp file.
- * Buffers must not be changed until their chunk has been taken. The errors with which the stream
- * is destroyed are those of {@link atomicWrite}.
+ * **Does not promise.** Nothing is retried. A process that is killed leaves the temp file. A Buffer
+ * must not be changed until the stream has taken the chunk. The errors with which the stream is
+ * destroyed are those of {@link atomicWrite}.
  *
- * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @throws {TypeError} When an argument has the wrong type or an option is not known.
  * @throws {RangeError} When a number is out of range.
  * @example
  * ```js
@@ -260,10 +259,10 @@ export function createAtomicWriteStream(path: string | URL, options?: AtomicWrit
 export interface CreateBackupOptions
   extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
   /**
-   * How many backups of this file to leave, the new one included: an integer from 1 to 1000000.
-   * Older ones are removed after the new one is fully durable, whatever `durability` says; none
-   * that is newer is, and so never the newest that passes `validate`. That one cannot be removed
-   * is no error.
+   * How many backups of this file to keep, the new one included: an integer from 1 to 1000000. Older
+   * ones are removed after the new one is fully durable, whatever `durability` says. A newer backup
+   * is never removed, and so neither is the newest that passes `validate`. A backup that cannot be
+   * removed is not an error.
    * @default all
    */
   keep?: number | undefined
@@ -274,8 +273,8 @@ export interface CreateBackupOptions
 /** The options of {@link restoreBackup}. */
 export interface RestoreBackupOptions extends WriteOptionsBase {
   /**
-   * Hold the target's write lock meanwhile. Inside {@link withLock} for the target the restore
-   * works under the lock that is held, in turn with updates there.
+   * Hold the target's write lock during the restore. Inside {@link withLock} for the target the
+   * restore works under the held lock, in order with updates there.
    * @default true
    */
   lock?: boolean | undefined
@@ -290,33 +289,33 @@ export interface RestoreBackupOptions extends WriteOptionsBase {
 
 /** A backup of a file. */
 export interface Backup {
-  /** Where it is. */
+  /** Its path. */
   path: string
-  /** When it was made, by its name. */
+  /** When it was made, according to its name. */
   createdAt: Date
   /** Its size in bytes. */
   size: number
 }
 
 /**
- * Copies a file aside, to `<path>.<milliseconds since 1970>.backup`.
+ * Copies a file to `<path>.<milliseconds since 1970>.backup`.
  *
  * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
- * permission bits and (as far as the process may) the owner of the file. It never takes the
- * place of anything: if the name is taken it moves on by a millisecond. A file that is replaced
- * meanwhile by a rename, as everything here does it, is backed up as one version in full. With
- * `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
+ * permission bits and (as far as the process is allowed to set it) the owner of the file. It never
+ * replaces anything: if the name is taken, the time in it moves on by a millisecond. A file that is
+ * replaced meanwhile by a rename, as every function here does it, is backed up as one whole version.
+ * With `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
  * of two files, they are shared.
  *
- * **Does not promise.** A file that somebody changes in place meanwhile may be caught half
- * changed. No lock is taken. Extended attributes and ACLs are not copied, and holes in the file
- * may be filled.
+ * **Does not promise.** A file that another program changes in place meanwhile may be caught half
+ * changed. No lock is taken. Extended attributes and ACLs are not copied, and holes in the file may
+ * be filled.
  *
- * @param path The file. A symbolic link is followed to what is copied, and the backup is made
- *   beside the link.
+ * @param path The file. A symbolic link is followed to what is copied, and the backup is made beside
+ *   the link.
  * @returns The path of the backup.
- * @throws {SessionFileError} `ENOENT` when there is no file, `EBADJSON` or `EEMPTYJSON` when it
- *   does not pass `validate`, or errno names as for {@link atomicWrite}.
+ * @throws {SessionFileError} `ENOENT` when there is no file, `EBADJSON` or `EEMPTYJSON` when it does
+ *   not pass `validate`, or errno names as for {@link atomicWrite}.
  * @example
  * ```js
  * import { atomicWrite, createBackup } from 'holdfast'
@@ -328,12 +327,12 @@ export interface Backup {
 export function createBackup(path: string | URL, options?: CreateBackupOptions): Promise<string>
 
 /**
- * Replaces a file by a backup of it, or by any other file.
+ * Replaces a file with a backup of it, or with any other file.
  *
- * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock:
- * whoever reads the target, at any moment and after any crash, finds what was there or the
- * backup, whole. The target keeps its permission bits and owner; a target that does not exist
- * gets those of the backup. The backup stays.
+ * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock: a
+ * reader of the target finds, at any moment and after any crash, the content from before or the
+ * backup, whole. The target keeps its permission bits and owner; a target that does not exist gets
+ * those of the backup. The backup stays.
  *
  * **Does not promise.** What {@link createBackup} does not.
  *
@@ -357,8 +356,8 @@ export function restoreBackup(
 ): Promise<void>
 
 /**
- * The backups of a file that {@link createBackup} has made, the newest first. The file itself
- * need not exist any more; its folder must.
+ * The backups of a file that {@link createBackup} has made, the newest first. The file itself need
+ * not exist any more; its directory must.
  *
  * @example
  * ```js
@@ -373,20 +372,19 @@ export function restoreBackup(
 export function listBackups(path: string | URL): Promise<Backup[]>
 
 /**
- * Removes old backups from a folder: regular files that have the name of a backup
- * (`….<digits>.backup`), which `pattern` matches. Their age is that which the name says.
+ * Removes old backups from a directory: regular files that have the name of a backup
+ * (`….<digits>.backup`) and whose name `pattern` matches. Their age is the one that the name says.
  *
- * **Does not promise.** The removals are not synced: after a power cut some may be there again.
+ * **Does not promise.** The removals are not synced: after a power cut some files may be there again.
  *
- * @param dir The folder. What is in folders below it is left alone.
+ * @param dir The directory. Directories below it are left alone.
  * @param pattern Is tried on each name, from its beginning.
- * @param maxAge Milliseconds, from 0 to Infinity: what is at least as old is removed. By default 7
- *   days (604800000).
- * @param options With `anyName` the name need not be that of a backup, and the age is the time
- *   since the file was last changed. Lock files and temp files of holdfast are not removed.
+ * @param maxAge Milliseconds, from 0 to Infinity: files of at least this age are removed. By default
+ *   7 days (604800000).
+ * @param options With `anyName` the name need not be that of a backup, and the age is the time since
+ *   the file was last changed. Lock files and temp files of holdfast are not removed.
  * @returns The names of the files that were removed.
- * @throws {SessionFileError} With the first thing that went wrong, after everything that could be
- *   removed has been.
+ * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
  * @example
  * ```js
  * import { cleanupBackups } from 'holdfast'
@@ -405,44 +403,44 @@ export function cleanupBackups(
 /** The options of {@link recoverFromCrash}. */
 export interface RecoverOptions {
   /**
-   * In a folder: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are dealt
-   * with as well. They may be a user's own files. For a file that is named they always are.
+   * In a directory: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are handled
+   * as well. They may be a user's own files. For a file that is named they always are.
    * @default false
    */
   legacy?: boolean | undefined
   /**
-   * Whether a temp file may become a file that does not exist. The newest does whose text is one
-   * JSON object or array in full; with `false` it is removed.
-   * @default true for a file, false for a folder
+   * Whether a temp file may become a file that does not exist. The newest one whose text is one whole
+   * JSON object or array does; with `false` it is removed.
+   * @default true for a file, false for a directory
    */
   promote?: boolean | undefined
   /**
-   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count
-   * as an orphan. Programs other than holdfast do not lock theirs, and some network file systems
-   * do not show the locks of other machines: there the age is all that tells.
+   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count as an
+   * orphan. Programs other than holdfast do not lock their temp files, and some network file systems
+   * do not show the locks of other machines: there only the age tells.
    * @default 60000
    */
   minAge?: number | undefined
   /**
-   * Deal with all folders below a folder, too. Symbolic links are not followed.
+   * Handle all directories below a directory, too. Symbolic links are not followed.
    * @default false
    */
   recursive?: boolean | undefined
   /**
-   * Only say what would be done. What a transaction that is not finished would change is judged as
-   * it is now.
+   * Only report what would be done. What an unfinished transaction would change is judged by the
+   * present state of its files.
    * @default false
    */
   dryRun?: boolean | undefined
   /**
-   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without it that holds
-   * for names that end in `.json`.
+   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without this option only
+   * files whose names end in `.json` have to be.
    */
   validate?: 'json' | undefined
   /**
-   * Change a file only under its write lock. For a file that is named the lock is waited for (or
-   * used, inside {@link withLock} for that file); in a folder, files whose lock is held are left
-   * alone. Removing orphans needs no lock but theirs.
+   * Change a file only under its write lock. For a file that is named the call waits for the lock (or
+   * uses the held one, inside {@link withLock} for that file); in a directory, files whose lock is
+   * held are left alone. Removing an orphan needs no lock but the orphan's own.
    * @default true
    */
   lock?: boolean | undefined
@@ -465,18 +463,17 @@ export interface RecoverOptions {
 
 /** What {@link recoverFromCrash} has decided about a file. */
 export interface RecoveryAction {
-  /** The file that it is about, as an absolute path. */
+  /** The file, as an absolute path. */
   path: string
   /**
-   * - `'removed'`: it was of no use to anybody, and is gone.
+   * - `'removed'`: it was of no use, and is gone.
    * - `'promoted'`: a temp file has become the file that it was written to be.
-   * - `'restored'`: a `.bak`, or a temp file, has taken the place of a file that was missing or
-   *   corrupt.
+   * - `'restored'`: a `.bak`, or a temp file, has replaced a file that was missing or corrupt.
    * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
    * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
    *   removed it.
-   * - `'conflict'`: such a transaction names it, but somebody else has changed it since, so it was
-   *   left as it is. `to` has what it would have got.
+   * - `'conflict'`: such a transaction names it, but another program has changed it since, so it was
+   *   left as it is. `to` has the content that it would have got.
    * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
    * - `'failed'`: something should have been done, and `error` says why it was not.
    */
@@ -484,13 +481,13 @@ export interface RecoveryAction {
   /** Why. For people: the wording is not part of the contract. */
   reason: string
   /**
-   * Of what was promoted, restored or set aside: what it is called now. In a conflict: where the
-   * content is that the transaction had for it, if it was to be written.
+   * For `'promoted'`, `'restored'` and `'setAside'`: its present path. In a conflict: the path of the
+   * content that the transaction had for the file, if it was to be written.
    */
   to?: string | undefined
   /**
-   * Of what failed: why. With `committed: true` it has taken the place of the file all the same,
-   * but may not survive a power cut.
+   * For `'failed'`: why. With `committed: true` it has replaced the file nevertheless, but may not
+   * survive a power cut.
    */
   error?: SessionFileError | undefined
 }
@@ -504,7 +501,7 @@ export interface RecoveryReport {
 }
 
 /**
- * Puts in order what a crash has left of writes: beside one file, or in a folder.
+ * Puts in order what a crash has left of writes: beside one file, or in a directory.
  *
  * | what is left | the file | |
  * | --- | --- | --- |
@@ -514,25 +511,25 @@ export interface RecoveryReport {
  * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
  *
  * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
- * `<file>.bak` only beside a file that is named, or with `legacy`. Nothing else is touched. What
- * {@link createBackup} has made does not count: going back to it is for you to decide.
+ * `<file>.bak` count only beside a file that is named, or with `legacy`. Nothing else is touched.
+ * Backups of {@link createBackup} do not count: going back to one is your decision.
  *
- * **Promises.** A temp file is touched only if nobody holds its lock and it is older than
- * `minAge`; so this may run beside writers of this and other processes. What a transaction has
- * staged is touched only if nobody holds the lock of its record, whatever its age. In a folder that is shared
- * like `/tmp` (sticky and writable by all) what other users left is left alone. Nothing is ever
- * overwritten: what becomes a file gets its name only while nothing has it. What has become a
- * file is fully durable when the promise resolves, and nothing good is removed before something
- * as good is durable. It may be cut off at any moment, run again, and run by several processes at
- * once. What goes wrong with one file is in the report, and the others are dealt with.
+ * **Promises.** A temp file is touched only if no process holds its lock and it is older than
+ * `minAge`; so recovery may run beside writers of this process and of others. What a transaction has
+ * staged is touched only if no process holds the lock of its record, whatever its age. In a directory
+ * that is shared like `/tmp` (sticky and writable by all) the files of other users are left alone.
+ * Nothing is ever overwritten: a temp file becomes the file only while that name is free. Whatever
+ * has become a file is fully durable when the promise resolves, and nothing good is removed before
+ * something as good is durable. The recovery may be cut off at any moment, run again, and run by
+ * several processes at once. A failure with one file is in the report, and the other files are
+ * handled.
  *
  * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is
  * taken for dead. While a corrupt file is replaced, there is no file of that name for a moment.
  * Removals are not synced: after a power cut some orphans may be there again.
  *
- * @param pathOrDir A file, which need not exist, or a folder. A symbolic link leads to what is
- *   behind it.
- * @throws {SessionFileError} When the path cannot be looked at at all (`ENOENT` when the folder
+ * @param pathOrDir A file, which need not exist, or a directory. A symbolic link leads to its target.
+ * @throws {SessionFileError} When the path cannot be examined at all (`ENOENT` when the directory
  *   does not exist), `ELOCKED` when the lock of the file was not free in time, `EDEADLK` inside an
  *   update of the file.
  * @example
@@ -550,21 +547,22 @@ export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptio
 /** What {@link setDefaults} sets. */
 export interface Defaults {
   /**
-   * `'onFirstWrite'`: when the process first writes to a file in a folder, orphaned temp files
-   * (unlocked, and older than a minute) are removed from that folder, in the background. Only
-   * those are that {@link recoverFromCrash} could make no use of: beside a file that is there and
-   * not corrupt, or no whole JSON object or array themselves. The write neither waits for it nor
-   * hears of it. A folder counts as written to once its writes begin, for the rest of the process.
+   * `'onFirstWrite'`: when the process first writes to a file in a directory, orphaned temp files
+   * (unlocked, and older than a minute) are removed from that directory, in the background. Only
+   * orphans that {@link recoverFromCrash} has no use for are removed: those beside a file that is
+   * there and not corrupt, and those that are no whole JSON object or array. The write neither waits
+   * for the removal nor fails with it. A directory counts as written to once its writes begin, for
+   * the rest of the process.
    * @default 'off'
    */
   cleanup?: 'off' | 'onFirstWrite' | undefined
 }
 
 /**
- * Sets what holds for all calls in this process, its worker threads included. What is left out
- * stays as it is.
+ * Sets what holds for all calls in this process, its worker threads included. A setting that is left
+ * out stays as it is.
  *
- * @throws {TypeError} When a value is of the wrong type or an option is not known.
+ * @throws {TypeError} When a value has the wrong type or an option is not known.
  * @example
  * ```js
  * import { setDefaults } from 'holdfast'
@@ -577,10 +575,10 @@ export function setDefaults(defaults: Defaults): void
 /** The options of {@link transaction}. */
 export interface TransactionOptions {
   /**
-   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds
-   * through a power cut. `'none'`: nothing is synced; all or nothing holds when the process is
-   * killed, but not through a power cut. (There is no `'file'`: what is decided has to be on the
-   * disk before the first file changes, and then there is little left to leave out.)
+   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds through a
+   * power cut. `'none'`: nothing is synced; all or nothing holds when the process is killed, but not
+   * through a power cut. (There is no `'file'`: the decision has to be on the disk before the first
+   * file changes, and then there is little left to omit.)
    * @default 'full'
    */
   durability?: 'none' | 'full' | undefined
@@ -589,7 +587,7 @@ export interface TransactionOptions {
   /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
   chown?: { uid: number; gid: number } | false | undefined
   /**
-   * Attempts in all to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
+   * Attempts in total to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
    * function is not called again.
    * @default 3
    */
@@ -600,7 +598,7 @@ export interface TransactionOptions {
    */
   retryDelay?: number | undefined
   /**
-   * Make missing parent folders of all the files, as in {@link WriteOptionsBase.makeDirs}, before
+   * Make missing parent directories of all the files, as in {@link WriteOptionsBase.makeDirs}, before
    * the function is called. They stay when the transaction fails.
    * @default false
    */
@@ -616,32 +614,32 @@ export interface TransactionOptions {
    */
   timeout?: number | undefined
   /**
-   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed.
-   * Once it is decided it stands, and resolves.
+   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed. Once
+   * the transaction is decided it stands, and the promise resolves.
    */
   signal?: AbortSignal | undefined
   /**
-   * Is told (`warn`) when an unfinished transaction was settled first; `null` for nobody.
+   * Receives a warning (`warn`) when an unfinished transaction was settled first; `null` for none.
    * @default the one given to {@link setLogger}
    */
   logger?: Logger | null | undefined
 }
 
 /**
- * What the function of a {@link transaction} works with. Nothing it does touches a file before
- * the function has returned. Operations on one file take effect in the order of the calls. What
- * has been started and not been waited for when the function returns is still part of the
- * transaction, and when it fails the transaction does. After its end every call rejects with the code `ERR_INVALID_STATE`; a path that
- * the transaction does not name is a `TypeError`.
+ * What the function of a {@link transaction} works with. None of its methods touches a file before
+ * the function has returned. Operations on one file take effect in the order of the calls. An
+ * operation that has been started and not awaited when the function returns is still part of the
+ * transaction, and if it fails the transaction fails. After the transaction every call rejects with
+ * the code `ERR_INVALID_STATE`; a path that the transaction does not name is a `TypeError`.
  */
 export interface Transaction {
   /**
-   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects
-   * with `ENOENT` when there is none. With an encoding it is a string.
+   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects with
+   * `ENOENT` when there is none. With an encoding the content is a string.
    */
   read(path: string | URL, encoding: BufferEncoding): Promise<string>
   read(path: string | URL): Promise<Buffer>
-  /** The file gets this content. The data is copied, so a buffer may be used again at once. */
+  /** Gives the file this content. The data is copied, so the caller may reuse a buffer at once. */
   write(
     path: string | URL,
     data: string | NodeJS.ArrayBufferView,
@@ -654,10 +652,10 @@ export interface Transaction {
     },
   ): Promise<void>
   /**
-   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or
-   * returns something else, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and
-   * `EBADJSON`. What `update` throws is thrown as it is. Resolves to a value of the caller's own.
-   * Any operation on the same file within `update` rejects with `EDEADLK`.
+   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or returns
+   * another value, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and `EBADJSON`.
+   * What `update` throws is thrown unchanged. Resolves to a copy of its own for the caller. Any
+   * operation on the same file within `update` rejects with `EDEADLK`.
    */
   updateJson<T = any>(
     path: string | URL,
@@ -672,52 +670,52 @@ export interface Transaction {
       indent?: number | string | undefined
     },
   ): Promise<T>
-  /** The file is removed. That there is none is no error. */
+  /** Removes the file. It is not an error if there is none. */
   remove(path: string | URL): Promise<void>
 }
 
 /**
  * Changes several files together: all of them or none, whatever happens. They may be in several
- * folders and on several file systems.
+ * directories and on several file systems.
  *
- * **Promises.** `fn` stages what is to change; when it has returned, everything new is written
- * beside the files and synced, then a record of what is to be done is, and that decides: from
- * there on the transaction is done. The files are renamed into their places. A throw in `fn`
- * rolls back and is thrown as it is. After a crash at any point, a power cut included, the next
- * transaction that names one of the files, or `recoverFromCrash` on one of the folders,
- * completes what was decided, and takes everything else away. Write locks of all
- * files are held from before `fn` to the end, and taken in one order that is the same
- * everywhere: transactions on the same files never wait for each other in a circle. Whoever reads
- * under read locks, or in a transaction, never sees half of one that is under way, nor does
- * anybody after recovery. A file that somebody without a lock has changed between the crash and the recovery is left as it
- * is; the new content it was to get is then beside it, as `<file>.conflict-<id>`.
+ * **Promises.** `fn` stages the changes. When it has returned, everything new is written beside the
+ * files and synced, then a record of what is to be done; that record is the decision: from there on
+ * the transaction stands. Then the files are renamed into place. A throw in `fn` rolls back and is
+ * passed on unchanged. After a crash at any point, a power cut included, the next transaction that
+ * names one of the files, or `recoverFromCrash` on one of the directories, completes what was
+ * decided and removes everything else. The write locks of all files are held from before `fn` to the
+ * end. They are acquired in one order that is the same everywhere: transactions on the same files
+ * never deadlock. A reader that takes read locks, or reads in a transaction, never sees half of a
+ * transaction that is under way, and no reader does after a recovery. A file that a program without a
+ * lock has changed between the crash and the recovery is left as it is; the content that it would
+ * have got is then beside it, as `<file>.conflict-<id>`.
  *
- * The changes take their place in the order of the writes of this process to the same files.
- * Inside {@link withLock} on some or all of the files it works under the locks that are held.
+ * The changes are ordered with this process's other writes to the same files. Inside {@link withLock}
+ * on some or all of the files the transaction works under the held locks.
  *
- * **Does not promise.** Who reads without locks may see some files changed and others not yet,
- * for the moment that the renames take. Between a crash in that moment and the recovery so does
- * everybody who does not read in a transaction (that settles what is unfinished first), read
- * locks or not: call `recoverFromCrash` when a program starts. Isolation holds among those who use
- * the locks. Each file that is replaced or removed is read once, to know it again after a crash,
- * and the folders of the files are listed once, which takes milliseconds where there are ten
- * thousand names.
- * The contents that are staged are held in memory. A call with more files than may be open at once
- * fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. Who holds the lock of one file and names others as well waits for those
- * out of the order, and may meet somebody doing the opposite: then `timeout` ends it.
+ * **Does not promise.** A reader without locks may see some files changed and others not yet, for the
+ * moment that the renames take. Between a crash in that moment and the recovery so does every reader
+ * outside a transaction (which settles what is unfinished first), with read locks or without: call
+ * `recoverFromCrash` when a program starts. Isolation holds among programs that use the locks. Each
+ * file that is replaced or removed is read once, so that it is recognised after a crash, and the
+ * directories of the files are listed once, which takes milliseconds where there are ten thousand
+ * names. The staged contents are held in memory. A call with more files than may be open at once
+ * fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. A caller
+ * that holds the lock of one file and names others as well waits for those out of the order, and may
+ * meet a caller that does the opposite: then `timeout` ends it.
  *
  * An error with `committed: false` means that no file has changed. With `committed: true` the
  * transaction is decided, but something kept it from being completed (a file that could not be
  * renamed, a sync that failed): it stands, and recovery completes it.
  *
- * @param paths Every file that the transaction may read or change. The first one's folder has
- *   the record that decides.
- * @param fn Gets the transaction. What it returns is ignored.
+ * @param paths Every file that the transaction may read or change. The record that decides is in the
+ *   directory of the first one.
+ * @param fn Gets the transaction. Its result is ignored.
  * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
  *   transaction or an update of one of the files or a read lock on it (or on another file of an
- *   unfinished transaction on one of them), `EUNSETTLED` when an
- *   unfinished transaction on one of the files cannot be settled (its other folder is not
- *   mounted; `error.cause.path` is its record), or errno names as for {@link atomicWrite}.
+ *   unfinished transaction on one of them), `EUNSETTLED` when an unfinished transaction on one of the
+ *   files cannot be settled (its other directory is not mounted; `error.cause.path` is its record),
+ *   or errno names as for {@link atomicWrite}.
  * @example
  * ```js
  * import { atomicWriteJson, transaction } from 'holdfast'
@@ -742,12 +740,11 @@ export function transaction(
 ): Promise<void>
 
 /**
- * The same functions by the names that Vectra has for them, with its rules for trying again:
- * `retries` attempts in all (by default 3), of which attempt n waits
- * `retryDelay * 2 ** (n - 2)` milliseconds (by default 100, 200…). When they have all failed,
- * the message says so: `…failed after 3 attempts: …`. Errors that do not pass (`EACCES`,
- * `EISDIR`, `ENOTDIR`, `EINVAL`, corrupt JSON and all others that are not listed at
- * {@link WriteOptionsBase.retries}) fail at once.
+ * The same functions by the names that Vectra has for them, with its rules for retries: `retries`
+ * attempts in total (by default 3), of which attempt n waits `retryDelay * 2 ** (n - 2)` milliseconds
+ * (by default 100, 200…). When all of them have failed, the message says so: `…failed after 3
+ * attempts: …`. Errors that do not pass (`EACCES`, `EISDIR`, `ENOTDIR`, `EINVAL`, corrupt JSON and
+ * all others that are not listed at {@link WriteOptionsBase.retries}) fail at once.
  *
  * @example
  * ```js
@@ -776,8 +773,8 @@ export class AtomicOperations {
     options?: { retries?: number | undefined; retryDelay?: number | undefined },
   ): Promise<string>
   /**
-   * {@link updateJsonFile}, but what `updater` throws is retried as well, and the last of it is
-   * the `cause` of the error.
+   * {@link updateJsonFile}, but a throw of `updater` is retried as well, and the last one is the
+   * `cause` of the error.
    */
   static updateJsonFile<T = any>(
     path: string | URL,
@@ -795,31 +792,30 @@ export class AtomicOperations {
 /** The options of {@link updateJsonFile}. */
 export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
   /**
-   * What `update` gets when the file does not exist: a copy of it for each call. Without it
-   * the call rejects with `ENOENT`. A file that is empty or corrupt is never replaced by it.
+   * What `update` gets when the file does not exist: a copy of it for each call. Without it the call
+   * rejects with `ENOENT`. It never replaces a file that is empty or corrupt.
    */
   defaultValue?: T | undefined
   /**
-   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white
-   * space.
+   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
    * @default none: everything on one line
    */
   indent?: number | string | undefined
   /**
-   * Hold the file's write lock from before the read until after the write. Without it another
-   * process may change the file in between, and its change is lost.
+   * Hold the file's write lock from before the read until after the write. Without it another process
+   * may change the file in between, and its change is lost.
    * @default true
    */
   lock?: boolean | undefined
   /**
-   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue
-   * behind other calls of this process does not count.
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue behind
+   * other calls of this process does not count.
    * @default 10000
    */
   timeout?: number | undefined
   /**
-   * Cancels the call while it waits and while its `update` runs: it rejects with an
-   * `AbortError`, and what `update` has changed so far is dropped. After that it has no effect.
+   * Cancels the call while it waits and while its `update` runs: it rejects with an `AbortError`, and
+   * the changes that `update` has made so far are dropped. After that it has no effect.
    */
   signal?: AbortSignal | undefined
 }
@@ -827,26 +823,26 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
 /**
  * Reads a JSON file, changes it, and writes it, while no other process can.
  *
- * **Promises.** Under the file's write lock: read, parse, `update`, {@link atomicWrite}. When
- * the promise resolves, the change is in the file, as durable as `durability` says. Calls for
- * one file in one thread run in the order in which they were made; those that wait together
- * share one lock, one read and one write, and each still sees the file as the one before it
- * left it. When `update` throws or rejects, so does the call, with the same error, and nothing
- * of its change is kept. A file that cannot be parsed is left as it is, byte for byte. Inside
- * {@link withLock} for the same file the update works under the lock that is held.
+ * **Promises.** Under the file's write lock: read, parse, `update`, {@link atomicWrite}. When the
+ * promise resolves, the change is in the file, as durable as `durability` says. Calls for one file in
+ * one thread run in the order in which they were made. Calls that wait together share one lock, one
+ * read and one write, and each still sees the file as the one before it left it. When `update` throws
+ * or rejects, so does the call, with the same error, and nothing of its change is kept. A file that
+ * cannot be parsed is left as it is, byte for byte. Inside {@link withLock} for the same file the
+ * update works under the held lock.
  *
- * **Does not promise.** Programs that do not take the lock are not kept out. If the text does
- * not change, the file is not written again (but it is synced as asked; only where this process
- * has seen a sync of it fail it is written, because another sync would say nothing).
+ * **Does not promise.** Programs that do not take the lock are not kept out. If the text does not
+ * change, the file is not written again (but it is synced as asked; it is written only where this
+ * process has seen a sync of it fail, because another sync would prove nothing).
  *
- * @param update Gets the parsed content, of its own for each call. Returns what is to be
- *   written, or a promise of it; `undefined` means that the argument was changed in place. It
- *   runs in the async context of the call (`AsyncLocalStorage`).
+ * @param update Gets the parsed content, its own copy for each call. Returns the value to write, or a
+ *   promise of it; `undefined` means that the argument was changed in place. It runs in the async
+ *   context of the call (`AsyncLocalStorage`).
  * @returns What was written: a copy of its own for each call.
- * @throws {SessionFileError} `ENOENT` when the file does not exist and there is no
- *   `defaultValue`, `EEMPTYJSON` when it is empty, `EBADJSON` when it is not JSON in UTF-8
- *   (`line` and `column` say where), `ELOCKED` when the lock was not free in time, `EDEADLK`
- *   when called from an update of the same file, or errno names as for {@link atomicWrite}.
+ * @throws {SessionFileError} `ENOENT` when the file does not exist and there is no `defaultValue`,
+ *   `EEMPTYJSON` when it is empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say
+ *   where), `ELOCKED` when the lock was not free in time, `EDEADLK` when called from an update of the
+ *   same file, or errno names as for {@link atomicWrite}.
  * @example
  * ```js
  * import { updateJsonFile } from 'holdfast'
@@ -868,14 +864,14 @@ export function updateJsonFile<T = any>(
 ): Promise<T>
 
 /**
- * What a lock is for: `'write'` alone, or `'read'` beside other readers and never beside a
- * writer.
+ * What a lock is for: `'write'` excludes every other holder; `'read'` admits other readers and
+ * excludes writers.
  */
 export type LockKind = 'read' | 'write'
 
 /**
- * Who holds a lock for writing, as the holder has noted it: usually 2 milliseconds after taking
- * it at the latest. For people: nothing depends on it.
+ * Who holds a lock for writing, as the holder has noted it: usually 2 milliseconds after taking it
+ * at the latest. For people: nothing depends on it.
  */
 export interface LockHolder {
   pid: number
@@ -889,15 +885,15 @@ export interface LockHolder {
 export interface Lock {
   readonly kind: LockKind
   /**
-   * Aborted when the lock is lost while it is held, with a {@link SessionFileError}
-   * (`ECOMPROMISED`) as its reason; see {@link LockProtocol}. The kernel does not lose locks, so
-   * for one of its own it never is: not by `release()` either, so that what listens to it hears
-   * of a loss and of nothing else.
+   * Aborted when the lock is lost while it is held, with a {@link SessionFileError} (`ECOMPROMISED`)
+   * as its reason; see {@link LockProtocol}. The kernel does not lose locks, so the signal of a
+   * kernel lock is never aborted. `release()` does not abort it either: a listener learns of a loss
+   * and of nothing else.
    */
   readonly signal: AbortSignal
   /**
-   * Gives the lock back. It is free when the promise resolves. Calling it again does nothing
-   * more, and what was begun under it by `updateJsonFile` and the like is finished first.
+   * Releases the lock. It is free when the promise resolves. Further calls do nothing. Work that
+   * `updateJsonFile` and similar functions have begun under the lock is finished first.
    *
    * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost, which is possible only
    *   with `protocol: 'proper-lockfile'`.
@@ -908,41 +904,41 @@ export interface Lock {
 }
 
 /**
- * How a lock is made known to others. **The two protocols do not exclude each other**: all
+ * How a lock is made known to other programs. **The two protocols do not exclude each other**: all
  * programs that share a file must use the same one.
  *
  * - `'kernel'`: holdfast's own, by locks of the operating system.
  * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
- *   still use it. The lock of `file` is a folder `file.lock` that its holder keeps fresh (on a
- *   thread of its own, so that a blocked event loop does not matter); one that is older than
- *   `stale` is abandoned, and is taken over. A process that ends, by itself, by an exception, by
- *   `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, takes its folders with it
- *   (on Windows by itself or an exception only); after a `SIGKILL`, a fault in memory or a power
- *   cut they stay until they are stale. A lock can be lost: when a
- *   process is stopped for longer than `stale`, when the disk does not answer for so long, or
- *   when somebody removes or touches the folder. Then `lock.signal` is aborted and `release()`
- *   rejects with `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is
- *   polling, at intervals of 1 to 16 ms; who holds a lock is not known. Between programs that
- *   use holdfast a stale lock never gets two owners; what is left of that beside the package
- *   itself is in `docs/formats.md`. {@link updateJsonFile}, and all that has an option `lock`,
- *   take the kernel's lock; beside programs that run the package, call them inside
+ *   still use it. The lock of `file` is a directory `file.lock` that its holder refreshes (on a
+ *   thread of its own, so that a blocked event loop does not matter). A lock directory that is older
+ *   than `stale` is abandoned, and the next process takes it over. A process that ends, by itself, by
+ *   an exception, by `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, removes its
+ *   lock directories (on Windows by itself or an exception only); after a `SIGKILL`, a memory fault
+ *   or a power cut they stay until they are stale. A lock can be lost: when a process is stopped for
+ *   longer than `stale`, when the disk does not answer for so long, or when another program removes
+ *   or touches the directory. Then `lock.signal` is aborted and `release()` rejects with
+ *   `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is polling, at
+ *   intervals of 1 to 16 ms; the holder of a lock is not known. Between programs that use holdfast a
+ *   stale lock never gets two owners; `docs/formats.md` says which races remain beside the package
+ *   itself. {@link updateJsonFile}, and every function with an option `lock`, take the kernel's lock;
+ *   beside programs that run the package, call them inside
  *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
- * To move over: let all programs use holdfast with `'proper-lockfile'` first; then, when none is
- * left that runs the package, stop them all once and start them again with `'kernel'`.
+ * To move over: let all programs use holdfast with `'proper-lockfile'` first. When no program runs the
+ * package any more, stop them all once and start them again with `'kernel'`.
  */
 export type LockProtocol = 'kernel' | 'proper-lockfile'
 
 /** Which locks are meant. */
 export interface ProtocolOptions {
   /**
-   * Of which protocol.
+   * Their protocol.
    * @default 'kernel'
    */
   protocol?: LockProtocol | undefined
   /**
-   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at
-   * which a lock is abandoned. All who share a file should have the same.
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which a
+   * lock is abandoned. All programs that share a file should use the same value.
    * @default 10000
    */
   stale?: number | undefined
@@ -951,8 +947,8 @@ export interface ProtocolOptions {
 /** The options of {@link tryAcquireLock}. */
 export interface TryLockOptions extends ProtocolOptions {
   /**
-   * With `protocol: 'proper-lockfile'`: milliseconds between one refreshment of a lock that is
-   * held and the next, from 1000 to `stale / 2`.
+   * With `protocol: 'proper-lockfile'`: milliseconds between two refreshes of a held lock, from 1000
+   * to `stale / 2`.
    * @default stale / 2
    */
   update?: number | undefined
@@ -975,38 +971,38 @@ export interface LockOptions extends TryLockOptions {
 }
 
 /**
- * Runs a function while this call, and no other in any process or thread, holds the lock of a
- * file; with `kind: 'read'`, beside others that read and none that writes. The lock is given
- * back when the function returns, throws, or its promise settles.
+ * Runs a function while this call, and no other in any process or thread, holds the lock of a file;
+ * with `kind: 'read'`, beside other readers and no writer. The lock is released when the function
+ * returns, throws, or its promise settles.
  *
- * **Promises.** Mutual exclusion among all that use holdfast's locks: calls, worker threads,
- * processes. When a process dies, however it dies, the kernel frees its locks at once: there
- * are no stale locks, and nothing to break. Calls of one process that spell the path alike are
- * served in their order, readers that wait one after the other together. Processes take turns:
- * on Linux, each other process has at most one turn before who waits, so that neither readers
- * that keep coming starve a writer nor writers a reader; elsewhere that is left to the system,
- * behind a gate at which all wait. A turn is one lock or, for writing, as many as the process
- * asks for within a millisecond: to wake up the next process takes longer than most of what is
- * done under a lock. Waiting holds up neither the event loop nor Node's thread pool.
+ * **Promises.** Mutual exclusion among everything that uses holdfast's locks: calls, worker threads,
+ * processes. When a process dies, however it dies, the kernel frees its locks at once: there are no
+ * stale locks, and nothing to break. Calls of one process that spell the path alike are served in
+ * their order; readers that wait one after another are served together. Processes take turns: on
+ * Linux, each other process has at most one turn before a waiter, so that a stream of readers never
+ * starves a writer, nor a stream of writers a reader; elsewhere that is left to the system, behind a
+ * gate at which all wait. A turn is one lock or, for writing, as many as the process asks for within
+ * a millisecond: waking the next process takes longer than most work under a lock. Waiting blocks
+ * neither the event loop nor Node's thread pool.
  *
- * On Linux a lock that nobody holds or wants, and that this process has used within the last 50
- * milliseconds, is taken and given back at once, where that can be done without waiting for a
- * disk. After 3 milliseconds of such calls the event loop has a turn in between.
+ * On Linux a lock that no process holds or wants, and that this process has used within the last 50
+ * milliseconds, is acquired and released at once, where that can be done without waiting for a disk.
+ * After 3 milliseconds of such calls the event loop has a turn in between.
  *
- * **Does not promise.** The lock is advisory: whoever does not ask for it is not kept out. It
- * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be
- * deleted while processes are using it. The file itself need not exist; its folder must. On
- * Linux the file stays open for up to a tenth of a second after the lock was given back, and its
- * file system cannot be unmounted meanwhile. Some network file systems have no locks (an error
- * says so) or none between machines.
+ * **Does not promise.** The lock is advisory: a program that does not ask for it is not kept out. It
+ * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be deleted
+ * while processes are using it. The file itself need not exist; its directory must. On Linux the lock
+ * file stays open for up to a tenth of a second after the lock was released, and its file system
+ * cannot be unmounted meanwhile. Some network file systems have no locks (an error says so) or none
+ * between machines.
  *
- * @param path The file or folder. Symbolic links lead to the lock of the file behind them.
- * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and
- *   `holder` say who has it), `ECOMPROMISED` when it was lost before the function had ended (only
- *   with `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by
- *   `withLock`, for reading or for writing, or errno names when the lock file cannot be used.
- *   Inside a `withLock` for reading, what would write under the lock of the same file
- *   (`updateJsonFile`, `restoreBackup`, `lock: true`) rejects with `EDEADLK` too.
+ * @param path The file or directory. Symbolic links lead to the lock of the file behind them.
+ * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and `holder`
+ *   say who has it), `ECOMPROMISED` when it was lost before the function had ended (only with
+ *   `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by `withLock`,
+ *   for reading or for writing, or errno names when the lock file cannot be used. Inside a `withLock`
+ *   for reading, functions that write under the lock of the same file (`updateJsonFile`,
+ *   `restoreBackup`, `lock: true`) reject with `EDEADLK` too.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
@@ -1033,9 +1029,9 @@ export function withLock<T>(
 ): Promise<T>
 
 /**
- * Takes the lock of a file until `release()` is called, the thread ends (and with it what holdfast
- * has begun to write for it), or the process dies.
- * {@link withLock} is easier to use rightly: this one cannot tell that it would wait for itself.
+ * Acquires the lock of a file until `release()` is called, the thread ends (and with it the writes
+ * that holdfast has begun for it), or the process dies. {@link withLock} is easier to use correctly:
+ * this function cannot tell that it would wait for itself.
  *
  * @throws {SessionFileError} As {@link withLock}, but never `EDEADLK`.
  * @example
@@ -1050,7 +1046,7 @@ export function withLock<T>(
  * }
  * ```
  *
- * In TypeScript 5.2 and later, and Node 24 and later, it is given back at the end of the block:
+ * In TypeScript 5.2 and later, and Node 24 and later, it is released at the end of the block:
  *
  * ```ts
  * await using lock = await acquireLock('session.json', { kind: 'read' })
@@ -1059,14 +1055,14 @@ export function withLock<T>(
 export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
 
 /**
- * Takes the lock of a file if it is free now; `null` when it is not.
+ * Acquires the lock of a file if it is free now; `null` when it is not.
  *
  * @example
  * ```js
  * import { tryAcquireLock } from 'holdfast'
  *
  * const lock = await tryAcquireLock('nightly-job')
- * if (lock === null) console.log('somebody else is at it')
+ * if (lock === null) console.log('another process is at it')
  * else await lock.release()
  * ```
  */
@@ -1075,7 +1071,7 @@ export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Pr
 /** The options of {@link isLocked}. */
 export interface LookOptions extends ProtocolOptions {
   /**
-   * Whom the lock would keep out: with `'write'` it is locked when anybody holds it, with
+   * Whom the lock would keep out: with `'write'` it is locked when any process holds it, with
    * `'read'` only when a writer does.
    * @default 'write'
    */
@@ -1083,10 +1079,10 @@ export interface LookOptions extends ProtocolOptions {
 }
 
 /**
- * Whether somebody holds the lock of a file at this moment, and who: `holder` is there when it
- * is a writer, and is missing where the note of it could not be written (20 milliseconds are
- * waited for it). By the time you read
- * the answer it may have changed: to do something about it, use {@link tryAcquireLock}.
+ * Whether the lock of a file is held at this moment, and by whom: `holder` is there when it is a
+ * writer, and is missing where its note could not be written (the call waits 20 milliseconds for
+ * it). By the time you read the answer it may have changed: to act on it, use
+ * {@link tryAcquireLock}.
  *
  * @example
  * ```js
@@ -1101,9 +1097,9 @@ export function isLocked(path: string | URL, options?: LookOptions): Promise<{ l
 /** The options of {@link LockManager}. */
 export interface LockManagerOptions {
   /**
-   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for
-   * `i` from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once.
-   * There is no polling behind it in the kernel's protocol: the lock is had as soon as it is free.
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for `i`
+   * from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once. In the
+   * kernel's protocol nothing is polled: the caller has the lock as soon as it is free.
    * @default 10
    */
   retries?: number | undefined
@@ -1118,13 +1114,13 @@ export interface LockManagerOptions {
    */
   maxTimeout?: number | undefined
   /**
-   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which
-   * a lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which a
+   * lock is abandoned. The kernel's locks do not age, so it has no meaning there.
    * @default 30000
    */
   stale?: number | undefined
   /**
-   * How the lock is made known to others. `'proper-lockfile'` is for sharing an index with
+   * How the lock is made known to other programs. `'proper-lockfile'` is for sharing an index with
    * programs that still use that package; it has no read locks, so readers exclude each other too.
    * @default 'kernel'
    */
@@ -1137,14 +1133,14 @@ export interface ManagedLock {
   /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
   readonly signal: AbortSignal
   /**
-   * Gives the lock back. Calling it again does nothing more.
+   * Releases the lock. Further calls do nothing.
    *
    * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
    */
   release(): Promise<void>
   /**
    * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
-   * process should be stopped. Locks of the kernel do not become stale: there it does nothing.
+   * process is stopped. Locks of the kernel do not become stale: there it does nothing.
    *
    * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost; errno names when the
    *   system refuses, and then the lock is held as before.
@@ -1155,16 +1151,16 @@ export interface ManagedLock {
 }
 
 /**
- * The class of this name of Vectra's fork: one reader-writer lock for each index folder, on the
+ * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the
  * file `.vectra.lock` in it, which stays there.
  *
  * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
- * processes; nothing is left behind by a process that dies. A manager that has the write lock of
- * a folder gets read locks of it at once; others are kept out until the last of them has been
- * given back, too.
+ * processes; a process that dies leaves nothing behind. A manager that has the write lock of a
+ * directory gets read locks of it at once; other processes are kept out until the last of these has
+ * been released, too.
  *
- * **Does not promise.** It does not know which of its callers holds what: one that has a read
- * lock and asks for the write lock waits for itself, and gets `ELOCKED`.
+ * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a
+ * read lock and asks for the write lock waits for itself, and gets `ELOCKED`.
  *
  * @example
  * ```js
@@ -1183,28 +1179,28 @@ export interface ManagedLock {
  */
 export class LockManager {
   /**
-   * Takes the lock of a folder for writing. The folder is made if it is missing.
+   * Acquires the lock of a directory for writing. The directory is made if it is missing.
    *
-   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder`
-   *   say who has it), or errno names.
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder` say
+   *   who has it), or errno names.
    */
   acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
   /**
-   * Takes the lock of a folder, which must exist, for reading.
+   * Acquires the lock of a directory, which must exist, for reading.
    *
    * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
    */
   acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
-  /** As `acquireWriteLock`, but `null` at once when the lock is held, for whatever. */
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for reading or writing. */
   tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
-  /** Whether somebody, here or elsewhere, has the lock of a folder for writing at this moment. */
+  /** Whether a process, this one or another, has the lock of a directory for writing at this moment. */
   isWriteLocked(dir: string | URL, options?: ProtocolOptions): Promise<boolean>
-  /** Gives back all that this manager has handed out. */
+  /** Releases every lock that this manager has handed out. */
   releaseAllLocks(): Promise<void>
 }
 
 /**
- * A {@link LockManager} for all to share. It is one for each thread.
+ * A shared {@link LockManager}. Each thread has its own.
  *
  * @example
  * ```js
@@ -1217,43 +1213,43 @@ export class LockManager {
 export const lockManager: LockManager
 
 /**
- * Durations that have been counted, in milliseconds. All fields are 0 while there are none.
- * `min`, `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value:
- * durations are counted in buckets, from single nanoseconds to 78 hours.
+ * Durations that have been counted, in milliseconds. All fields are 0 while there are none. `min`,
+ * `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value: durations
+ * are counted in buckets, from single nanoseconds to 78 hours.
  */
 export interface Histogram {
   readonly count: number
   readonly min: number
   readonly max: number
   readonly mean: number
-  /** Half of the durations are no longer than this, */
+  /** Half of the durations are no longer than this. */
   readonly p50: number
-  /** nine of ten, */
+  /** Nine of ten are no longer than this. */
   readonly p90: number
-  /** 99 of 100, */
+  /** 99 of 100 are no longer than this. */
   readonly p99: number
-  /** and 999 of 1000. */
+  /** 999 of 1000 are no longer than this. */
   readonly p999: number
 }
 
-/** Calls of one path that did not get its lock at once. */
+/** Calls for one path that did not get its lock at once. */
 export interface LockContention {
   /** The file, absolute, as the calls spelt it. */
   readonly path: string
   /** How many calls there were. */
   readonly contended: number
   /**
-   * How many of them may have been for other files. 0 until more than 64 files have been
-   * contended for: then the one with the fewest makes room for the next, which takes over its
-   * number. So `contended` is never too small, and every file with more than one in 64 of all is
-   * in the list.
+   * How many of them may have been for other files. 0 until more than 64 files have been contended:
+   * then the file with the fewest calls makes room for the next, which takes over its number. So
+   * `contended` is never too small, and every file with more than one in 64 of all calls is in the
+   * list.
    */
   readonly uncertainty: number
-  /** How long they have waited in all: milliseconds, since the file is in the list. */
+  /** How long they have waited in total: milliseconds, since the file is in the list. */
   readonly waited: number
 }
 
-/** What {@link metrics} gives: plain frozen objects and numbers, exact up to 2 ** 53. */
+/** What {@link metrics} returns: plain frozen objects and numbers, exact up to 2 ** 53. */
 export interface Metrics {
   /**
    * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
@@ -1269,22 +1265,22 @@ export interface Metrics {
     readonly failed: Readonly<Record<string, number>>
     /** Calls for which a newer one was written. */
     readonly merged: number
-    /** Attempts to put a file in its place; those of backups and their return are among them. */
+    /** Attempts to replace a file, including those of backups and restores. */
     readonly attempts: number
     /** The attempts among them that were made because the one before had failed. */
     readonly retries: number
-    /** Bytes of all files that were put in their place by these attempts. */
+    /** Bytes of all files that these attempts put in place. */
     readonly bytes: number
     /** How often writes to different files shared a sync, and how many did. */
     readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
-    /** From the call to its answer, for those that succeeded, by durability. */
+    /** From the call to its answer, for calls that succeeded, by durability. */
     readonly latency: Readonly<Record<Durability, Histogram>>
   }
-  /** The waits for the disk, whatever for: how long each system call took, if it failed too. */
+  /** All waits for the disk: how long each system call took, including failed ones. */
   readonly syncs: {
     /** `fsync` of a file. */
     readonly file: Histogram
-    /** `fsync` of a folder. */
+    /** `fsync` of a directory. */
     readonly folder: Histogram
     /** `syncfs`. */
     readonly fileSystem: Histogram
@@ -1321,9 +1317,9 @@ export interface Metrics {
     /** Commits that failed, by the code of their error. */
     readonly failed: Readonly<Record<string, number>>
   }
-  /** Write-ahead logs ({@link openWal}), all that are open in this process. */
+  /** All write-ahead logs ({@link openWal}) that are open in this process. */
   readonly wal: {
-    /** Batches that were appended: the part of a call that belongs to one collection is one. */
+    /** Batches that were appended: the entries of one call for one collection are one batch. */
     readonly batches: number
     /** Their entries. */
     readonly entries: number
@@ -1336,11 +1332,11 @@ export interface Metrics {
     /** From the call until a batch was appended as its sync mode promises. */
     readonly latency: Histogram
   }
-  /** Locks, whoever asks for them: updates, transactions and the return of backups take theirs, too. */
+  /** All locks: updates, transactions and restores acquire theirs, too. */
   readonly locks: {
-    /** Locks that were had, by kind. */
+    /** Locks that were acquired, by kind. */
     readonly acquired: Readonly<Record<LockKind, number>>
-    /** Calls that did not get their lock at once, whatever came of it. */
+    /** Calls that did not get their lock at once, whatever came of them. */
     readonly contended: number
     /** Calls that did not get it in time. */
     readonly timedOut: number
@@ -1348,11 +1344,11 @@ export interface Metrics {
     readonly refused: number
     /** Calls that did not get it for other reasons, by the code of their error. */
     readonly failed: Readonly<Record<string, number>>
-    /** From the call until the lock was had, by kind. */
+    /** From the call until the lock was acquired, by kind. */
     readonly wait: Readonly<Record<LockKind, Histogram>>
-    /** How long the locks that have been given back were held, by kind. */
+    /** How long the locks that have been released were held, by kind. */
     readonly hold: Readonly<Record<LockKind, Histogram>>
-    /** The files that were most contended for, at most 64, the first with the most calls. */
+    /** The files that were most contended, at most 64, the one with the most calls first. */
     readonly contention: readonly LockContention[]
   }
 }
@@ -1361,11 +1357,11 @@ export interface Metrics {
  * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
  * figures of all threads together.
  *
- * **Promises.** Each event is counted once, however many threads there are, and before the
- * promise of its call settles. Counting is always on; it costs a write about 0.1 µs.
+ * **Promises.** Each event is counted once, however many threads there are, and before the promise of
+ * its call settles. Counting is always on; it costs a write about 0.1 µs.
  *
- * **Does not promise.** The figures are read one after another while work goes on, so they may
- * differ by what happens meanwhile.
+ * **Does not promise.** The figures are read one after another while work goes on, so they may differ
+ * by what happens meanwhile.
  *
  * @example
  * ```js
@@ -1382,9 +1378,9 @@ export function metrics(): Metrics
 /**
  * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
  *
- * **Promises.** What happens meanwhile in other threads is either in what is returned or in what
- * is counted from then on, never in both and never lost: who adds up what successive calls return
- * has every event once.
+ * **Promises.** An event that happens meanwhile in another thread is either in the returned figures
+ * or in those counted from then on, never in both and never lost: the sum of successive calls has
+ * every event once.
  *
  * @example
  * ```js
@@ -1393,23 +1389,23 @@ export function metrics(): Metrics
  * // Report what has happened since the last report.
  * await atomicWrite('session.json', '{"turn":1}')
  * const { writes, locks } = resetMetrics()
- * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'nobody has waited')
+ * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'no call has waited')
  * ```
  */
 export function resetMetrics(): Metrics
 
 /**
- * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) are told
- * of a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}, one object
- * for all its events. Arguments that are wrong are not told. For a stream
- * ({@link createAtomicWriteStream}) it ends when the file has been replaced or the stream has
- * failed; one that is destroyed before ends with an `AbortError`.
+ * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) receive for
+ * a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}: one object for
+ * all its events. Wrong arguments are not reported. For a stream ({@link createAtomicWriteStream})
+ * the trace ends when the file has been replaced or the stream has failed; a stream that is destroyed
+ * before ends with an `AbortError`.
  */
 export interface WriteTrace {
   readonly operation: 'atomic write'
   /** The file, as it was given to the call. */
   readonly path: string
-  /** Bytes; of a stream those that it has written so far, so none at the `start`. */
+  /** Bytes; for a stream those that it has written so far, so none at the `start`. */
   readonly size: number
   readonly durability: Durability
   /** What the call fails with, from the event `error` on. */
@@ -1418,7 +1414,7 @@ export interface WriteTrace {
 
 /**
  * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
- * file is not told.
+ * file is not published.
  */
 export interface UpdateTrace {
   readonly operation: 'update JSON'
@@ -1434,7 +1430,7 @@ export interface UpdateTrace {
  */
 export interface BackupTrace {
   readonly operation: 'create backup' | 'restore backup'
-  /** The file that is copied, or that is put back, as it was given to the call. */
+  /** The file that is copied or restored, as it was given to the call. */
   readonly path: string
   /** With `'restore backup'`: the backup, as it was given to the call. */
   readonly backup?: string
@@ -1445,27 +1441,27 @@ export interface BackupTrace {
 
 /**
  * The same for `tracingChannel('holdfast:transaction')` and {@link transaction}: from the wait for
- * the locks until they are given back.
+ * the locks until they are released.
  */
 export interface TransactionTrace {
   readonly operation: 'transaction'
   /** The files, as they were given to the call. */
   readonly paths: readonly string[]
   readonly durability: Durability
-  /** What the call fails with, from the event `error` on. What the function throws, too. */
+  /** What the call fails with, from the event `error` on; a throw of the function, too. */
   readonly error?: unknown
 }
 
 /**
  * The same for `tracingChannel('holdfast:wal')` and write-ahead logs: {@link openWal} (not
- * `readOnly`), `append` and `writeBatch`, the sync of `flush`, `checkpoint` and `close`; what
- * `onFlush` has caused, too. No entry is told.
+ * `readOnly`), `append` and `writeBatch`, the sync of `flush`, `checkpoint` and `close`; work that
+ * `onFlush` has caused, too. Entries are not published.
  */
 export interface WalTrace {
   readonly operation: 'open wal' | 'wal append' | 'wal flush' | 'wal checkpoint' | 'wal close'
-  /** The folder of the log, as it was given to {@link openWal}. */
+  /** The directory of the log, as it was given to {@link openWal}. */
   readonly dir: string
-  /** Those that it is about, where it is not about all. */
+  /** The collections that it concerns, where it does not concern all. */
   readonly collections?: readonly string[]
   /** With `'wal append'`: how many. */
   readonly entries?: number
@@ -1475,13 +1471,14 @@ export interface WalTrace {
 
 /**
  * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
- * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. That a try
- * does not get it is an error with `code` `'ELOCKED'` here. A read lock that a manager grants under
- * a write lock of its own is not told; a wait that ends so fails here with an `AbortError`.
+ * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. A try that
+ * does not get the lock is an error with `code` `'ELOCKED'` here. A read lock that a manager grants
+ * under a write lock of its own is not published; a wait that ends this way fails here with an
+ * `AbortError`.
  */
 export interface LockTrace {
   readonly operation: 'lock'
-  /** The file or folder, as it was given to the call. */
+  /** The file or directory, as it was given to the call. */
   readonly path: string
   readonly kind: LockKind
   /** What the call fails with, from the event `error` on. */
@@ -1498,8 +1495,8 @@ export interface LockAcquired {
 }
 
 /**
- * What is published on `holdfast:lock:released`, for the locks that were taken since somebody has
- * subscribed to it or to `holdfast:lock:acquired`.
+ * What is published on `holdfast:lock:released`, for locks that were acquired after the first
+ * subscription to it or to `holdfast:lock:acquired`.
  */
 export interface LockReleased {
   /** The file, as it was given to the call. */
@@ -1510,9 +1507,9 @@ export interface LockReleased {
 }
 
 /**
- * What is published on `holdfast:write:step` for everything that writes, streams, updates and
- * backups included, to those who have subscribed before the call: the entries of the
- * {@link Logger} with names.
+ * What is published on `holdfast:write:step` for every write, including those of streams, updates and
+ * backups, to subscribers that have subscribed before the call: the entries of the {@link Logger}
+ * with names.
  */
 export interface WriteStep {
   /** The file, as it was given to the call. */
@@ -1522,25 +1519,25 @@ export interface WriteStep {
   readonly tempPath?: string
   /** Bytes. */
   readonly size?: number
-  /** Milliseconds: of what has been done. */
+  /** Milliseconds: how long the step took. */
   readonly duration?: number
   /** Milliseconds: before the next attempt, with `'retrying'`. */
   readonly delay?: number
   /** The number of the next attempt, with `'retrying'`. */
   readonly attempt?: number
-  /** Of an error. */
+  /** The code of an error. */
   readonly code?: string
-  /** Of an error. */
+  /** The message of an error. */
   readonly message?: string
 }
 
 /** What an entry of a write-ahead log does to its id. */
 export type WalOp = 'insert' | 'update' | 'delete'
 
-/** An entry as it is given to {@link Wal.append}. Other properties are not looked at. */
+/** An entry as it is given to {@link Wal.append}. Other properties are ignored. */
 export type WalEntryInput =
   | {
-      /** What the entry is about. Well-formed text. */
+      /** The subject of the entry. Well-formed text. */
       id: string
       op: 'insert' | 'update'
       payload: Uint8Array | string
@@ -1561,11 +1558,14 @@ export type WalEntryInput =
 /** An entry as it comes out of a log. */
 export interface WalEntry {
   collection: string
-  /** Its number, from 1. Within a log later entries have higher ones, in all collections together. */
+  /** Its number, from 1. Within a log later entries have higher numbers, across all collections. */
   sequence: bigint
   id: string
   op: WalOp
-  /** As it was given: text as a string, bytes as a Uint8Array. It may share its memory with its neighbours: keep a copy, not the view, if you keep few of many. */
+  /**
+   * As it was given: text as a string, bytes as a Uint8Array. The bytes may share memory with other
+   * entries: if you keep few of many, keep a copy, not the view.
+   */
   payload: Uint8Array | string
   /** Milliseconds since 1970. */
   timestamp: number
@@ -1574,16 +1574,17 @@ export interface WalEntry {
 /** A stretch of a log that cannot be used. */
 export interface WalDamage {
   collection: string
-  /** The name of the file in the folder of the collection. */
+  /** The name of the file in the directory of the collection. */
   file: string
   /**
    * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it, or
-   *   bytes behind the end. Nothing that was acknowledged as synced is missing, but for one case that cannot be
-   *   told: a disk that has damaged the very last appends to a log that was not closed.
+   *   bytes behind the end. No entry that was acknowledged as synced is missing, except in one case
+   *   that cannot be told: a disk that has damaged the very last appends to a log that was not closed.
    * - `'unreadable'`: something that had been on the disk, or may have been, cannot be read.
    * - `'missing'`: a segment is not there.
-   * - `'misplaced'`: a segment, or a part of one, is not what its place says, or comes twice.
-   * - `'checkpoint'`: the note of the last checkpoint cannot be read; what it had released shows again.
+   * - `'misplaced'`: a segment, or a part of one, does not belong where it is, or comes twice.
+   * - `'checkpoint'`: the note of the last checkpoint cannot be read; the entries that it had released
+   *   show again.
    */
   kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint'
   /** Where it starts, in bytes. */
@@ -1594,48 +1595,49 @@ export interface WalDamage {
   reason: string
   /** The last sequence number that was read before it; 0n if there is none. */
   after: bigint
-  /** The next one that was read behind it, if there is one. */
+  /** The next sequence number that was read behind it, if there is one. */
   before?: bigint
   /** The name of the file beside it that the bytes were copied to, if they were. */
   copy?: string
 }
 
 /**
- * When a log is synced, and so what of an append that has resolved survives a power cut or a
- * kernel crash. All survive a crash of the process alone.
+ * When a log is synced, and so which resolved appends survive a power cut or a kernel crash. All of
+ * them survive a crash of the process alone.
  *
- * - `'always'`: each append has a sync of its own. What has resolved is there.
- * - `'perBatch'`: appends that wait together share one sync. What has resolved is there.
+ * - `'always'`: each append has a sync of its own. An append that has resolved is there.
+ * - `'perBatch'`: appends that wait together share one sync. An append that has resolved is there.
  * - `'periodic'`: there is a sync at the latest `syncInterval` after an append, in the background.
- *   What was appended since the last one may be lost, from the end.
- * - `'never'`: the system writes when it gets to it. What it has not may be lost, from the end.
+ *   Appends since the last one may be lost, from the end.
+ * - `'never'`: the system writes when it chooses to. Appends that it has not written may be lost, from
+ *   the end.
  */
 export type WalSyncMode = 'always' | 'perBatch' | 'periodic' | 'never'
 
 /**
  * What is done about damage.
  *
- * - `'strict'`: any is refused with `EWALDAMAGED`.
+ * - `'strict'`: any damage is refused with `EWALDAMAGED`.
  * - `'tolerateTail'`: a torn tail is copied aside and cut off; all other damage is refused.
  * - `'skipCorrupt'`: the same, and other damage is skipped.
  *
- * What is cut off or skipped is reported in {@link Wal.damage} or {@link WalReplay.damage}.
+ * Whatever is cut off or skipped is reported in {@link Wal.damage} or {@link WalReplay.damage}.
  *
- * A reader beside the writer that tolerates a tail (the default) takes what looks like the end of the
- * log for it. With the others it looks through the rest of the segment first, up to `segmentSize`
- * bytes each time, because there a write may show that the disk has lost.
+ * A reader beside the writer that tolerates a tail (the default) takes the first apparent end of the
+ * log for its end. With the other two it looks through the rest of the segment first, up to
+ * `segmentSize` bytes each time, because a write there may show that the disk has lost another.
  */
 export type WalRecovery = 'strict' | 'tolerateTail' | 'skipCorrupt'
 
 /**
- * Takes over what is in the memtable of a collection. Once it has returned, or its promise has
- * resolved, the entries up to `upTo` are released as by {@link Wal.checkpoint}: they have to be
- * durable elsewhere by then. If it fails nothing is released.
+ * Takes over the memtable of a collection. Once it has returned, or its promise has resolved, the
+ * entries up to `upTo` are released as by {@link Wal.checkpoint}: they have to be durable elsewhere
+ * by then. If it fails nothing is released.
  *
- * `entries` has the newest entry of each id, deletions included, in the order of the numbers; it
- * can be gone through once or more while the function runs. An id that is changed meanwhile may
- * be left out: its newer entry comes with the next flush, so take `'insert'` and `'update'` alike.
- * After a crash entries that were taken over may come again.
+ * `entries` has the newest entry of each id, deletions included, in the order of the numbers; it can
+ * be iterated once or more while the function runs. An id that is changed meanwhile may be left out:
+ * its newer entry comes with the next flush, so treat `'insert'` and `'update'` alike. After a crash
+ * entries that were taken over may come again.
  */
 export type WalFlush = (flush: { collection: string; entries: Iterable<WalEntry>; upTo: bigint }) => void | Promise<void>
 
@@ -1644,8 +1646,8 @@ export interface WalReaderOptions {
   /** Only read. */
   readOnly: true
   /**
-   * What a replay does about damage. A reader changes nothing; what is behind the last whole
-   * batch is not there yet for it.
+   * What a replay does about damage. A reader changes nothing; for a reader the log ends with the last
+   * whole batch.
    * @default 'tolerateTail'
    */
   recovery?: WalRecovery | undefined
@@ -1674,8 +1676,8 @@ export interface WalOptions {
    */
   recovery?: WalRecovery | undefined
   /**
-   * Bytes after which a segment is sealed and the next one begun: an integer from 4096 to
-   * 4294967296. A batch that is larger has a segment to itself.
+   * Bytes after which a segment is sealed and the next one begun: an integer from 4096 to 4294967296.
+   * A batch that is larger has a segment to itself.
    * @default 16777216
    */
   segmentSize?: number | undefined
@@ -1691,21 +1693,22 @@ export interface WalOptions {
    */
   memtable?: boolean | undefined
   /**
-   * Takes over the memtable of a collection when it has become larger than `flushThreshold`, in
-   * the background, and when {@link Wal.flush} is called. Appends go on meanwhile. A failure in the
-   * background is logged, or without a logger becomes a process warning, and it is tried again
+   * Takes over the memtable of a collection when it has become larger than `flushThreshold`, in the
+   * background, and when {@link Wal.flush} is called. Appends go on meanwhile. A failure in the
+   * background is logged, or without a logger becomes a process warning, and the flush is retried
    * with a later append, after 100 ms at first and up to a minute.
    * @default nothing is released but by {@link Wal.checkpoint}
    */
   onFlush?: WalFlush | undefined
   /**
-   * With `onFlush`: about how many bytes the memtable of a collection has, an integer from 1.
+   * With `onFlush`: the approximate size in bytes of a collection's memtable at which it is flushed,
+   * an integer from 1.
    * @default 67108864
    */
   flushThreshold?: number | undefined
   /**
-   * How many bytes of entries may wait to be appended, an integer from 1 to 1073741824; a batch
-   * that is larger waits alone. Appends beyond that wait for room, in the order of the calls.
+   * How many bytes of entries may wait to be appended, an integer from 1 to 1073741824; a batch that
+   * is larger waits alone. Appends beyond that wait for room, in the order of the calls.
    * @default 16777216
    */
   highWaterMark?: number | undefined
@@ -1718,7 +1721,7 @@ export interface WalOptions {
   /** Cancels the wait for the log: the call rejects with an `AbortError`. */
   signal?: AbortSignal | undefined
   /**
-   * Receives what is said of damage and of flushes that fail; `null` for none.
+   * Receives entries about damage and about failed flushes; `null` for none.
    * @default the one given to {@link setLogger}
    */
   logger?: Logger | null | undefined
@@ -1728,7 +1731,7 @@ export interface WalOptions {
 export interface WalAppendOptions {
   /**
    * `true`: the batch, and everything before it in its collection, is synced before the promise
-   * resolves, also with `syncMode` `'periodic'` or `'never'`. `false` is refused with the others.
+   * resolves, even with `syncMode` `'periodic'` or `'never'`. `false` is refused with the other modes.
    * @default as `syncMode` says
    */
   durable?: boolean | undefined
@@ -1743,13 +1746,13 @@ export interface WalCollectionStats {
   bytes: number
   /** The last sequence number whose append has resolved; 0n if there is none. */
   last: bigint
-  /** The last one that is surely on the disk. */
+  /** The last sequence number that is known to be on the disk. */
   durable: bigint
-  /** Up to where entries are released. */
+  /** The sequence number up to which entries are released. */
   released: bigint
   /** How many ids the memtable has, deleted ones included. */
   memtableEntries: number
-  /** How much memory it takes, about. */
+  /** How much memory it takes, approximately. */
   memtableBytes: number
 }
 
@@ -1779,7 +1782,7 @@ export interface WalStats {
 export interface WalReplay extends AsyncIterableIterator<WalEntry> {
   /** With `recovery: 'skipCorrupt'`: what was skipped. Complete when the iteration has ended. */
   readonly damage: WalDamage[]
-  /** Ends the iteration before its end, as `break` does; everything it held is freed. */
+  /** Ends the iteration early, as `break` does, and frees everything that it held. */
   return(): Promise<IteratorResult<WalEntry, undefined>>
   next(): Promise<IteratorResult<WalEntry, undefined>>
   [Symbol.asyncIterator](): WalReplay
@@ -1791,28 +1794,28 @@ export interface WalReader {
   /** The names of the collections that are there now. `ENOENT` when the log has gone. */
   collections(): Promise<string[]>
   /**
-   * As {@link Wal.replay}. Beside a process that writes it shows a prefix of what is appended: whole
+   * As {@link Wal.replay}. Beside a process that writes it shows a prefix of the appends: whole
    * batches, none left out, up to some moment after the iteration began. A collection that is not
    * there has no entries.
    */
   replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
-  /** Nothing can be started any more. */
+  /** After this, no replay can be started. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
 
 /**
  * A log that is open for appending, by {@link openWal}. The errors are {@link SessionFileError}s;
- * beside errno names their `code` is
+ * besides errno names their `code` is
  *
- * - `'EWALPOISONED'`: a write or a sync has failed, so nobody knows what is on the disk: nothing is
+ * - `'EWALPOISONED'`: a write or a sync has failed, so the state of the disk is unknown: nothing is
  *   appended until the log is closed and opened again;
  * - `'EWALCLOSED'`: the log was closed;
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
- * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each beside its id and payload;
+ * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each besides its id and payload;
  * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
- * - `'EDEADLK'`: `onFlush` has asked for what would wait for itself, or for a flush, or the end, of
- *   another whose `onFlush` waits for this one.
+ * - `'EDEADLK'`: `onFlush` has asked for something that would wait for itself, or for a flush, or the
+ *   end, of another log whose `onFlush` waits for this one.
  */
 export interface Wal {
   /** What was found damaged when the log was opened, and cut off or skipped. */
@@ -1820,25 +1823,26 @@ export interface Wal {
   /**
    * Appends entries to a collection, as one batch.
    *
-   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable as
-   * `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
-   * restart. Batches of one collection are there in the order of the calls. The entries are copied
-   * before the call returns. When it rejects none of them shows; after `EWALPOISONED`, or the failure
-   * that poisons (`EIO`, say), they may be there once the log is opened again. A full disk (`ENOSPC`)
-   * does not poison while space is made for the next entries: the log goes on when there is room.
+   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable
+   * as `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
+   * restart. Batches of one collection are in the order of the calls. The entries are copied before
+   * the call returns. When it rejects none of them shows; after `EWALPOISONED`, or the failure that
+   * poisons (`EIO`, for example), they may be there once the log is opened again. A full disk
+   * (`ENOSPC`) does not poison the log while space is made for the next entries: the log goes on when
+   * there is room.
    *
-   * @param collection A plain name: at most 100 bytes, nothing that any system takes for a
-   *   separator, a device or a hidden file. A collection comes into being with its first batch.
-   * @param entries Up to 67108863 bytes: ids and payloads, and 64 for each entry. An empty list resolves to an
-   *   empty list.
+   * @param collection A plain name: at most 100 bytes, nothing that any system takes for a separator,
+   *   a device or a hidden file. A collection comes into being with its first batch.
+   * @param entries Up to 67108863 bytes: ids and payloads, and 64 for each entry. An empty list
+   *   resolves to an empty list.
    * @returns Their sequence numbers.
    */
   append(collection: string, entries: readonly WalEntryInput[], options?: WalAppendOptions): Promise<bigint[]>
   /**
    * Appends entries to several collections: those of each collection as one batch, in the order
-   * given, all or none of them. Between collections there is no such promise: when the call
-   * rejects, `error.sequences` has the numbers of those entries that were appended all the same,
-   * and `undefined` for the others.
+   * given, all or none of them. Between collections there is no such promise: when the call rejects,
+   * `error.sequences` has the numbers of the entries that were appended nevertheless, and `undefined`
+   * for the others.
    *
    * @returns Their sequence numbers, in the order of the entries.
    */
@@ -1850,34 +1854,35 @@ export interface Wal {
   get(collection: string, id: string): WalEntry | undefined
   /**
    * The newest entry of each id, from memory, in the order of the numbers; deletions only with
-   * `deletions: true`. What is appended during the iteration may or may not show, and an id that is
-   * changed meanwhile may show twice, with the newer entry last.
+   * `deletions: true`. An entry that is appended during the iteration may or may not show, and an id
+   * that is changed meanwhile may show twice, with the newer entry last.
    */
   entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry>
   /**
-   * All entries of a collection from a number on (default `1n`), from the disk, as far as they
-   * have been appended when the iteration starts. It takes a few hundred KiB of memory (and that of the largest
-   * batch). Entries that are released before they are reached do not come. Fails with
-   * `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
+   * All entries of a collection from a number on (default `1n`), from the disk, as far as they have
+   * been appended when the iteration starts. It takes a few hundred KiB of memory (and that of the
+   * largest batch). Entries that are released before the iteration reaches them do not come. Fails
+   * with `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
    */
   replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
   /**
    * Makes everything durable that was appended to a collection, or to all, and has `onFlush`, if there
-   * is one, take over their memtables, whatever they hold. What `onFlush` throws is rejected as it is.
+   * is one, take over their memtables, whatever their size. A throw of `onFlush` is passed on
+   * unchanged.
    */
   flush(collection?: string): Promise<void>
   /**
-   * Releases the entries of a collection up to a number, because they are durable elsewhere: they
-   * no longer show, and sealed segments that have no others are removed (one is kept for its
-   * space). Appends go on meanwhile. A number beyond the last entry is a RangeError.
+   * Releases the entries of a collection up to a number, because they are durable elsewhere: they no
+   * longer show, and sealed segments that have no others are removed (one is kept for its space).
+   * Appends go on meanwhile. A number beyond the last entry is a RangeError.
    */
   checkpoint(collection: string, upTo: bigint): Promise<void>
   /** Figures, as of now. */
   stats(): WalStats
   /**
-   * Waits for the appends and the flush that have begun, syncs everything, cuts unused space off,
-   * and lets the next process have the log. What is in the memtable stays in the log, and comes
-   * again. Calling it again does nothing more. A replay that has begun goes on.
+   * Waits for the appends and the flush that have begun, syncs everything, cuts unused space off, and
+   * releases the log for the next process. The entries of the memtable stay in the log, and come
+   * again. Further calls do nothing. A replay that has begun goes on.
    */
   close(): Promise<void>
   /** The same, for `await using`. */
@@ -1885,27 +1890,28 @@ export interface Wal {
 }
 
 /**
- * Opens a write-ahead log, or makes one: batches of entries in named collections, which are on the
- * disk, to the degree that `syncMode` says, when their append resolves, and are there again after
- * any crash.
+ * Opens a write-ahead log, or creates one: batches of entries in named collections, which are on the
+ * disk, to the degree that `syncMode` says, when their append resolves, and are there again after any
+ * crash.
  *
- * **Promises.** One process at a time has a log open for appending, in one place; any number may
- * read it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off
- * or skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice, and no
- * batch in part. On the disk each collection is a folder of Avro object container files, which
- * any Avro reader opens.
+ * **Promises.** One process at a time has a log open for appending, in one place; any number may read
+ * it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off or
+ * skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice,
+ * and no batch comes in part. On the disk each collection is a directory of Avro object container
+ * files, which any Avro reader opens.
  *
- * **Does not promise.** An open log does not keep the process alive. One that is not closed when the process ends is
- * like one after a crash: nothing is lost of what was acknowledged, and the next opening repairs it.
- * The memtable holds all that is not released: a log without `onFlush` or
- * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. Disks that report a sync
- * as done before it is done cannot be helped.
+ * **Does not promise.** An open log does not keep the process alive. A log that is not closed when the
+ * process ends is like one after a crash: nothing that was acknowledged is lost, and the next opening
+ * repairs it. The memtable holds everything that is not released: a log without `onFlush` or
+ * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. A disk that
+ * reports a sync as done before it is done defeats every promise about power cuts.
  *
- * @param dir The folder of the log. It is made if there is none; the folder above it must be there.
- * @throws {SessionFileError} `ELOCKED` when another has the log open (`holder` says who), `EWALDAMAGED`
- *   when there is damage that `recovery` refuses (nothing of it has been changed then), or errno names:
- *   `ENOENT` when the folder above it is not there, or with `readOnly` the log itself.
- * @throws {TypeError} When an argument is of the wrong type or an option is not known.
+ * @param dir The directory of the log. It is made if there is none; its parent directory must exist.
+ * @throws {SessionFileError} `ELOCKED` when another process has the log open (`holder` says which),
+ *   `EWALDAMAGED` when there is damage that `recovery` refuses (nothing of it has been changed then),
+ *   or errno names: `ENOENT` when the parent directory does not exist, or with `readOnly` the log
+ *   itself.
+ * @throws {TypeError} When an argument has the wrong type or an option is not known.
  * @throws {RangeError} When a number is out of range.
  * @example
  * ```js
@@ -1926,8 +1932,8 @@ export function openWal(dir: string | URL, options: WalReaderOptions): Promise<W
 export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
 
 /**
- * Sets the logger of all calls in this thread that have none of their own; `null` takes it
- * away. Without a logger logging costs nothing.
+ * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without
+ * a logger logging costs nothing.
  *
  * @example
  * ```js
@@ -1970,14 +1976,15 @@ export class SessionFileError extends Error {
   /** The file, as it was given to the call. */
   path: string
   /**
-   * `'atomic write'`, `'update JSON'`, `'lock'`, `'create backup'`, `'restore backup'`,
-   * `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`, `'open wal'`, `'wal append'`, `'wal read'`,
-   * `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
+   * `'atomic write'`, `'update JSON'`, `'lock'`, `'transaction'`, `'create backup'`,
+   * `'restore backup'`, `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`,
+   * `'open wal'`, `'wal append'`, `'wal read'`, `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'ECOMPROMISED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead logs are listed with {@link Wal}.
+   * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead
+   * logs are listed with {@link Wal}.
    */
   code: string | undefined
   /** The errno as a negative number, as in Node's own errors. */
@@ -1986,19 +1993,19 @@ export class SessionFileError extends Error {
   syscall: string | undefined
   /** How many attempts were made. */
   attempts: number
-  /** Whether the new content is in place all the same. It may not survive a power cut. */
+  /** Whether the new content is in place nevertheless. It may not survive a power cut. */
   committed: boolean
   /** What can be done about it, where that is known. For people. */
   hint: string | undefined
   /** With `code` `'ELOCKED'`: who has the lock, where that is known. */
   holder: LockHolder | undefined
-  /** With `code` `'EBADJSON'`: where the text stops being JSON, from 1. */
+  /** With `code` `'EBADJSON'`: the line where the text stops being JSON, from 1. */
   line: number | undefined
-  /** With `code` `'EBADJSON'`: where in the line, from 1, in bytes. */
+  /** With `code` `'EBADJSON'`: the position in that line, from 1, in bytes. */
   column: number | undefined
   /** With `code` `'EWALDAMAGED'`: what is damaged, and where. */
   damage: WalDamage | undefined
-  /** Of {@link Wal.writeBatch}: the numbers of the entries that were appended all the same. */
+  /** For {@link Wal.writeBatch}: the numbers of the entries that were appended nevertheless. */
   sequences: (bigint | undefined)[] | undefined
   /** The last system error, in the form of Node's own errors. */
   cause?: unknown

@@ -1,5 +1,5 @@
 /**
- * `holdfast/vectra`: what the fork of Vectra has in `AtomicOperations.ts` and `LockManager.ts`.
+ * `holdfast/vectra`: the classes that the fork of Vectra has in `AtomicOperations.ts` and `LockManager.ts`.
  *
  * @example
  * ```js

@@ -1,15 +1,16 @@
 /**
  * `holdfast/compat/proper-lockfile`: the package `proper-lockfile` 4, with its functions, arguments,
- * codes and messages. It excludes programs that run the package, and is excluded by them: the lock
- * of `file` is the folder `file.lock`.
+ * codes and messages. It excludes programs that run the package, and they exclude it: the lock of
+ * `file` is the directory `file.lock`.
  *
- * **Differs from the package.** A lock is kept fresh by a thread without JavaScript, so a blocked
- * event loop does not lose it. Who waits has a lock as soon as it is free, and not at the next
- * attempt. A stale lock is never taken over by two at once, and is had 200 ms later. A lock that
- * somebody else has taken is not removed when it is given back: `release()` rejects with
+ * **Differs from the package.** A thread without JavaScript refreshes the lock, so a blocked event
+ * loop does not lose it. A waiter has the lock as soon as it is free, and not at the next attempt. A
+ * stale lock is never taken over by two processes at once, and is acquired 200 ms later. A lock that
+ * another program has taken is not removed when it is released: `release()` rejects with
  * `ECOMPROMISED`. Unknown options are refused by name, and so are values of a wrong type; `fs` must
- * be `node:fs` itself or be left out. A file in the place of the lock folder is an error (`ENOTDIR`)
- * whatever its age. Signals that end the process remove its locks without a handler in JavaScript.
+ * be `node:fs` itself or be left out. A file in the place of the lock directory is an error
+ * (`ENOTDIR`) whatever its age. Signals that end the process remove its locks without a handler in
+ * JavaScript.
  *
  * @example
  * ```js
@@ -27,7 +28,7 @@ declare function lock(file: string, options?: lock.LockOptions): Promise<() => P
 declare namespace lock {
   export { lock }
 
-  /** How often, and at what intervals, a lock is tried for: `factor` 2, `minTimeout` 1000, `maxTimeout` Infinity. */
+  /** How often, and at what intervals, an attempt is made: `factor` 2, `minTimeout` 1000, `maxTimeout` Infinity. */
   export interface RetryOptions {
     /** @default 10 */
     retries?: number | undefined
@@ -37,7 +38,7 @@ declare namespace lock {
     minTimeout?: number | undefined
     /** Milliseconds. @default Infinity */
     maxTimeout?: number | undefined
-    /** Milliseconds in all. @default Infinity */
+    /** Milliseconds in total. @default Infinity */
     maxRetryTime?: number | undefined
     /** Makes each pause up to twice as long. @default false */
     randomize?: boolean | undefined
@@ -47,11 +48,11 @@ declare namespace lock {
     unref?: boolean | undefined
   }
 
-  /** What {@link unlock} and {@link check} need to know to find a lock. */
+  /** What {@link unlock} and {@link check} need to find a lock. */
   export interface FindOptions {
     /** Whether `file` means the file that symbolic links lead to, which must then exist. @default true */
     realpath?: boolean | undefined
-    /** The path of the lock folder. @default `${file}.lock` */
+    /** The path of the lock directory. @default `${file}.lock` */
     lockfilePath?: string | undefined
     /** `node:fs` itself; anything else is refused. */
     fs?: typeof import('node:fs') | undefined
@@ -65,26 +66,26 @@ declare namespace lock {
 
   /** The options of {@link lockSync}. */
   export interface LockSyncOptions extends CheckOptions {
-    /** Milliseconds between two refreshments, from 1000 to `stale / 2`. @default stale / 2 */
+    /** Milliseconds between two refreshes, from 1000 to `stale / 2`. @default stale / 2 */
     update?: number | null | undefined
-    /** Is told when the lock is lost. @default throws, which ends the process */
+    /** Is called when the lock is lost. @default throws, which ends the process */
     onCompromised?: ((error: Error) => void) | undefined
   }
 
   /** The options of {@link lock}. */
   export interface LockOptions extends LockSyncOptions {
-    /** How often to try again, and when; or the pauses between attempts, in milliseconds. @default 0 */
+    /** How often to retry, and when; or the pauses between attempts, in milliseconds. @default 0 */
     retries?: number | readonly number[] | RetryOptions | undefined
   }
 
   /**
-   * Gives back a lock of this thread, whoever has taken it.
+   * Releases a lock of this thread, whichever caller has acquired it.
    *
    * @throws `ENOTACQUIRED`.
    */
   export function unlock(file: string, options?: FindOptions): Promise<void>
 
-  /** Whether a file is locked, and the lock not stale. */
+  /** Whether a file is locked and the lock is not stale. */
   export function check(file: string, options?: CheckOptions): Promise<boolean>
 
   /** {@link lock} on the calling thread, without retries (`ESYNC`). */
