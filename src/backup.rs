@@ -352,7 +352,7 @@ pub fn submit_create<G: 'static>(
 pub fn submit_restore<G: 'static>(
     pool: &Pool,
     request: Restore,
-    lock: Option<lock::Request>,
+    lock: Option<lock::LockRequest>,
     client: Client<G>,
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) -> Option<Arc<Waiter>> {
@@ -395,5 +395,5 @@ pub fn submit_restore<G: 'static>(
         Ok(hold) => begin(Some(hold), answer),
         Err(kind) => answer.give(Err(kind)),
     };
-    Some(lock::acquire(pool, lock::Request { before, ..wanted }, Box::new(reply)))
+    Some(lock::acquire(pool, lock::LockRequest { before, ..wanted }, Box::new(reply)))
 }

@@ -95,7 +95,7 @@ pub struct Begin {
     /// Whether to make missing parent directories, and how durably.
     pub make_dirs: Option<Durability>,
     /// The lock to take first, if any.
-    pub lock: Option<lock::Request>,
+    pub lock: Option<lock::LockRequest>,
 }
 
 /// What the first trip brings.
@@ -133,7 +133,7 @@ pub fn begin(
         answer(granted.and_then(|hold| begun(Some(hold), &path, follow_symlinks)));
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
-    Some(lock::acquire(pool, lock::Request { before, ..request }, Box::new(reply)))
+    Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
 }
 
 fn begun(hold: Option<LockGuard>, path: &Path, follow_symlinks: bool) -> Result<Begun, ErrorKind> {

@@ -31,7 +31,7 @@ pub fn open(
     reply: impl FnOnce(Result<Queue<Os>, ErrorKind>) + Send + 'static,
 ) -> Arc<Waiter> {
     let Request { path, options, queue_bytes, timeout } = request;
-    let lock = lock::Request {
+    let lock = lock::LockRequest {
         path: path.clone(),
         kind: LockKind::Write,
         timeout,

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use holdfast::error::ErrorKind;
-use holdfast::lock::{self, LockGuard, LockKind, Request};
+use holdfast::lock::{self, LockGuard, LockKind, LockRequest};
 use holdfast::threads::pool;
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ fn ask(
 ) -> Receiver<Result<LockGuard, ErrorKind>> {
     let (tell, outcome) = mpsc::channel();
     let path = path.to_owned();
-    let request = Request { path, kind, timeout, inside: Vec::new(), before: None };
+    let request = LockRequest { path, kind, timeout, inside: Vec::new(), before: None };
     lock::acquire(pool(), request, Box::new(move |outcome| drop(tell.send(outcome))));
     outcome
 }
@@ -108,7 +108,7 @@ fn it_is_taken_and_given_back_without_a_thread() {
         assert!(matches!(refused, Err(ErrorKind::Locked(_))));
         drop(held);
         let held = take(&path, kind);
-        assert!(held.give_back_at_once().is_ok() || kind == W, "readers leave no note");
+        assert!(held.release_at_once().is_ok() || kind == W, "readers leave no note");
         let other = lock::try_lock(&path).unwrap().expect("it is free");
         assert!(lock::take_at_once(&path, kind, &[]).is_none(), "another process has it");
         drop(other);
@@ -125,7 +125,7 @@ fn readers_share_it() {
     assert!(lock::take_at_once(&path, R, &[one.key().clone()]).is_none(), "it is held already");
     for one in [Some(one), Some(second), third].into_iter().flatten() {
         assert!(lock::try_lock(&path).unwrap().is_none());
-        assert!(one.give_back_at_once().is_ok());
+        assert!(one.release_at_once().is_ok());
     }
     assert!(lock::try_lock(&path).unwrap().is_some());
 }
@@ -150,7 +150,7 @@ fn readers_share_it_at_once_unless_somebody_waits() {
     let waiting = ask(&path, W, None);
     assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
     assert!(lock::take_at_once(&path, R, &[]).is_none());
-    let Err(other) = other.give_back_at_once() else { panic!("somebody waits") };
+    let Err(other) = other.release_at_once() else { panic!("somebody waits") };
     drop(other);
     let writer = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
     assert!(lock::take_at_once(&path, R, &[]).is_none());
@@ -164,7 +164,7 @@ fn it_is_not_taken_past_those_who_wait_and_passes_to_them() {
     let held = take(&path, W);
     let waiting = ask(&path, W, None);
     assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
-    let Err(held) = held.give_back_at_once() else { panic!("somebody comes next") };
+    let Err(held) = held.release_at_once() else { panic!("somebody comes next") };
     assert!(lock::take_at_once(&path, W, &[]).is_none());
     drop(held);
     let held = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
@@ -271,7 +271,7 @@ fn who_keeps_it_leaves_a_note_and_takes_it_back() {
     let held = take(&path, W);
     let text = note(&path, true);
     assert!(text.contains(&format!("\"pid\":{},", std::process::id())), "{text}");
-    let Err(held) = held.give_back_at_once() else { panic!("the note has to be removed") };
+    let Err(held) = held.release_at_once() else { panic!("the note has to be removed") };
     drop(held);
     assert_eq!(note(&path, false), "");
     // Who gives it back before leaves none afterwards.
@@ -302,7 +302,7 @@ fn what_nobody_asks_for_any_more_is_let_go_of() {
         sleep(Duration::from_millis(5));
     }
     assert!(lock::take_at_once(&path, W, &[]).is_none());
-    assert!(take(&path, W).give_back_at_once().is_ok());
+    assert!(take(&path, W).release_at_once().is_ok());
     drop(dir);
 }
 

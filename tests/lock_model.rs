@@ -13,8 +13,8 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use holdfast::lock::LockKind::{self, Read as R, Write as W};
-use holdfast::lock::protocol::{Answer, Attempt, Part, Return, Step, Wait};
-use holdfast::lock::scheduler::{Fit, Next, Scheduler, Waits};
+use holdfast::lock::protocol::{Attempt, Byte, LockStep, Reentry, StepResult, Wait};
+use holdfast::lock::scheduler::{LockAction, Recipient, Scheduler, WaitingCall};
 
 // -- All states of a world ------------------------------------------------------------------
 
@@ -73,61 +73,64 @@ type Owner = (usize, usize);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Kernel {
-    locks: BTreeSet<(Part, Owner, bool)>,
+    locks: BTreeSet<(Byte, Owner, bool)>,
 }
 
 impl Kernel {
-    fn is_free(&self, owner: Owner, part: Part, kind: LockKind) -> bool {
+    fn is_free(&self, owner: Owner, byte: Byte, kind: LockKind) -> bool {
         !self.locks.iter().any(|(other, holder, is_write)| {
-            *other == part && *holder != owner && (*is_write || kind == W)
+            *other == byte && *holder != owner && (*is_write || kind == W)
         })
     }
 
-    fn lock(&mut self, owner: Owner, part: Part, kind: LockKind) -> bool {
-        if !self.is_free(owner, part, kind) {
+    fn lock(&mut self, owner: Owner, byte: Byte, kind: LockKind) -> bool {
+        if !self.is_free(owner, byte, kind) {
             return false;
         }
-        self.unlock(owner, part);
-        self.locks.insert((part, owner, kind == W))
+        self.unlock(owner, byte);
+        self.locks.insert((byte, owner, kind == W))
     }
 
-    fn unlock(&mut self, owner: Owner, part: Part) {
-        self.locks.retain(|(other, holder, _)| (*other, *holder) != (part, owner));
+    fn unlock(&mut self, owner: Owner, byte: Byte) {
+        self.locks.retain(|(other, holder, _)| (*other, *holder) != (byte, owner));
     }
 
     fn close(&mut self, owner: Owner) {
         self.locks.retain(|(_, holder, _)| *holder != owner);
     }
 
-    fn has(&self, owner: Owner, part: Part, kind: LockKind) -> bool {
-        self.locks.contains(&(part, owner, kind == W))
+    fn has(&self, owner: Owner, byte: Byte, kind: LockKind) -> bool {
+        self.locks.contains(&(byte, owner, kind == W))
     }
 
     /// Does a step that does not wait. There may be several answers.
-    fn take(&self, owner: Owner, step: Step) -> Vec<(Kernel, Answer)> {
+    fn take(&self, owner: Owner, step: LockStep) -> Vec<(Kernel, StepResult)> {
         let mut after = self.clone();
         match step {
-            Step::Try(part, kind) => {
-                let locked = after.lock(owner, part, kind);
-                vec![(after, Answer::Locked(locked))]
+            LockStep::Try(byte, kind) => {
+                let locked = after.lock(owner, byte, kind);
+                vec![(after, StepResult::Locked(locked))]
             }
-            Step::Unlock(part) => {
-                after.unlock(owner, part);
-                vec![(after, Answer::Nothing)]
+            LockStep::Unlock(byte) => {
+                after.unlock(owner, byte);
+                vec![(after, StepResult::Nothing)]
             }
-            Step::Look(first, last) => {
-                let places = self.locks.iter().filter_map(|(part, holder, _)| match part {
-                    Part::Place(place) if *holder != owner => Some(*place),
+            LockStep::Look(first, last) => {
+                let tickets = self.locks.iter().filter_map(|(byte, holder, _)| match byte {
+                    Byte::Ticket(ticket) if *holder != owner => Some(*ticket),
                     _ => None,
                 });
                 let found: BTreeSet<u64> =
-                    places.filter(|place| (first..=last).contains(place)).collect();
+                    tickets.filter(|ticket| (first..=last).contains(ticket)).collect();
                 if found.is_empty() {
-                    return vec![(after, Answer::Found(None))];
+                    return vec![(after, StepResult::Found(None))];
                 }
-                found.into_iter().map(|place| (self.clone(), Answer::Found(Some(place)))).collect()
+                found
+                    .into_iter()
+                    .map(|place| (self.clone(), StepResult::Found(Some(place))))
+                    .collect()
             }
-            Step::Lock(..) | Step::Done(_) => panic!("{step:?} is not for here"),
+            LockStep::Lock(..) | LockStep::Done(_) => panic!("{step:?} is not for here"),
         }
     }
 }
@@ -140,7 +143,7 @@ enum Mistake {
     /// The gate is never locked.
     NoGate,
     /// Who stands aside keeps his place.
-    KeepsPlace,
+    KeepsTicket,
     /// What arrives for nobody is not given back.
     KeepsMain,
     /// Who steps in again without getting the gate waits all the same.
@@ -155,7 +158,7 @@ enum Mistake {
 struct Processes {
     kernel: Kernel,
     all: Vec<Process>,
-    has_line: bool,
+    has_tickets: bool,
     /// One that knows nothing of the line: an older version.
     without: Option<usize>,
     kills: usize,
@@ -184,12 +187,12 @@ struct Process {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Doing {
     Nothing,
-    Trying(Attempt, Answer),
+    Trying(Attempt, StepResult),
     /// Taking a place with this wait; holding the lock with that file meanwhile, perhaps.
-    Entering(usize, Return, Answer, Option<(usize, LockKind)>),
+    Entering(usize, Reentry, StepResult, Option<(usize, LockKind)>),
     Waiting(usize),
     /// Letting go of what it needs no more.
-    Leaving(usize, Vec<Part>),
+    Leaving(usize, Vec<Byte>),
     Holding(usize, LockKind),
     Killed,
 }
@@ -202,7 +205,7 @@ struct Thread {
 
 impl Thread {
     fn waits_for_main(&self) -> bool {
-        self.at == At::Blocked(Part::Main, W)
+        self.at == At::Blocked(Byte::Main, W)
     }
 }
 
@@ -210,8 +213,8 @@ impl Thread {
 enum At {
     Begin,
     /// Between two steps: nobody else may tell it anything now.
-    Midway(Answer),
-    Blocked(Part, LockKind),
+    Midway(StepResult),
+    Blocked(Byte, LockKind),
     /// It has what it was blocked for, and will notice.
     Granted,
 }
@@ -239,35 +242,35 @@ impl Process {
 }
 
 impl Processes {
-    fn new(has_line: bool, kills: usize, all: Vec<Process>) -> Processes {
+    fn new(has_tickets: bool, kills: usize, all: Vec<Process>) -> Processes {
         Processes {
             kernel: Kernel::default(),
             all,
-            has_line,
+            has_tickets,
             without: None,
             kills,
             mistake: Mistake::None,
         }
     }
 
-    fn has_line(&self, process: usize) -> bool {
-        self.has_line && self.without != Some(process)
+    fn has_tickets(&self, process: usize) -> bool {
+        self.has_tickets && self.without != Some(process)
     }
 
     /// What a step leads to; with the mistakes that are made.
-    fn take(&self, owner: Owner, step: Step) -> Vec<(Kernel, Answer)> {
+    fn take(&self, owner: Owner, step: LockStep) -> Vec<(Kernel, StepResult)> {
         let answer = match (self.mistake, step) {
-            (Mistake::NoGate, Step::Try(Part::Gate, _)) => Answer::Locked(true),
-            (Mistake::NoGate, Step::Unlock(Part::Gate)) => Answer::Nothing,
-            (Mistake::KeepsMain, Step::Unlock(Part::Main)) => Answer::Nothing,
+            (Mistake::NoGate, LockStep::Try(Byte::Gate, _)) => StepResult::Locked(true),
+            (Mistake::NoGate, LockStep::Unlock(Byte::Gate)) => StepResult::Nothing,
+            (Mistake::KeepsMain, LockStep::Unlock(Byte::Main)) => StepResult::Nothing,
             // Only those who come back try it on the file of a wait.
-            (Mistake::WaitsWithoutGate, Step::Try(Part::Gate, _)) if owner.1 != TRY => {
+            (Mistake::WaitsWithoutGate, LockStep::Try(Byte::Gate, _)) if owner.1 != TRY => {
                 let (kernel, _) = self.kernel.take(owner, step).remove(0);
-                return vec![(kernel, Answer::Locked(true))];
+                return vec![(kernel, StepResult::Locked(true))];
             }
-            (Mistake::DoesNotLook, Step::Look(..)) if owner.1 == TRY => Answer::Found(None),
-            (Mistake::GoesOnUnasked, Step::Try(Part::Main, _)) if self.all[owner.0].goes_on => {
-                Answer::Locked(true)
+            (Mistake::DoesNotLook, LockStep::Look(..)) if owner.1 == TRY => StepResult::Found(None),
+            (Mistake::GoesOnUnasked, LockStep::Try(Byte::Main, _)) if self.all[owner.0].goes_on => {
+                StepResult::Locked(true)
             }
             _ => return self.kernel.take(owner, step),
         };
@@ -279,11 +282,11 @@ impl Processes {
         self.all[process].doing = Doing::Holding(file, kind);
         self.all[process].overtaken = [0; 3];
         let passed = std::mem::take(&mut self.all[process].passed[file]);
-        if !self.kernel.has((process, file), Part::Main, kind) {
+        if !self.kernel.has((process, file), Byte::Main, kind) {
             return Err(format!("{process} has no lock"));
         }
-        for (other, place) in self.all.iter().enumerate() {
-            if let Doing::Holding(_, other_kind) = place.doing
+        for (other, own) in self.all.iter().enumerate() {
+            if let Doing::Holding(_, other_kind) = own.doing
                 && other != process
                 && (kind == W || other_kind == W)
             {
@@ -299,7 +302,7 @@ impl Processes {
             if thread.waits_for_main() && passed.get(other) == Some(&true) {
                 return Err(format!("{process} has overtaken the writer {other} at main"));
             }
-            if thread.wait.place().is_some() {
+            if thread.wait.ticket().is_some() {
                 own.overtaken[process] = (own.overtaken[process] + 1).min(2);
                 if own.overtaken[process] > 1 && self.without.is_none() {
                     return Err(format!("{process} has overtaken {other} twice"));
@@ -320,14 +323,14 @@ impl Processes {
             // In the line it counts how often one is overtaken; without it, that no one is who
             // has the gate.
             self.all[process].passed[file][other] =
-                is_at_main && other != process && !self.has_line && !self.all[process].goes_on;
+                is_at_main && other != process && !self.has_tickets && !self.all[process].goes_on;
         }
     }
 
     /// Starts to wait: with the wait that is there, or with another.
     fn wait(&mut self, process: usize, kind: LockKind, hold: Option<(usize, LockKind)>) -> bool {
         let taken = hold.map(|(file, _)| file);
-        let has_line = self.has_line(process);
+        let has_tickets = self.has_tickets(process);
         let own = &mut self.all[process];
         own.overtaken = [0; 3];
         for slot in 0..2 {
@@ -337,9 +340,9 @@ impl Processes {
             }
             if let Some(Thread { wait, .. }) = &mut own.waits[slot]
                 && wait.kind() == kind
-                && let Some(entering) = wait.step_in()
+                && let Some(entering) = wait.rejoin()
             {
-                own.doing = Doing::Entering(slot, entering, Answer::Nothing, hold);
+                own.doing = Doing::Entering(slot, entering, StepResult::Nothing, hold);
                 return true;
             }
         }
@@ -347,10 +350,10 @@ impl Processes {
         else {
             return false;
         };
-        let mut wait = Wait::new(kind, has_line);
-        let entering = wait.step_in().unwrap();
+        let mut wait = Wait::new(kind, has_tickets);
+        let entering = wait.rejoin().unwrap();
         own.waits[slot] = Some(Thread { wait, at: At::Begin });
-        own.doing = Doing::Entering(slot, entering, Answer::Nothing, hold);
+        own.doing = Doing::Entering(slot, entering, StepResult::Nothing, hold);
         true
     }
 
@@ -365,12 +368,13 @@ impl Processes {
         match &own.doing {
             Doing::Nothing => {
                 if let Some(kind) = own.wants.front() {
-                    let attempt = Attempt::new(*kind, self.has_line(process));
-                    let mut world = changed(Doing::Trying(attempt, Answer::Nothing));
+                    let attempt = Attempt::new(*kind, self.has_tickets(process));
+                    let mut world = changed(Doing::Trying(attempt, StepResult::Nothing));
                     world.all[process].may_go_on = false;
                     worlds.push(world);
                     if own.may_go_on && *kind == W {
-                        let mut world = changed(Doing::Trying(Attempt::again(), Answer::Nothing));
+                        let mut world =
+                            changed(Doing::Trying(Attempt::again(), StepResult::Nothing));
                         world.all[process].may_go_on = false;
                         world.all[process].goes_on = true;
                         worlds.push(world);
@@ -381,19 +385,19 @@ impl Processes {
                 let mut attempt = attempt.clone();
                 let kind = own.wants[0];
                 match attempt.next(*answer) {
-                    Step::Done(true) => {
+                    LockStep::Done(true) => {
                         let mut world = changed(Doing::Nothing);
                         world.all[process].wants.pop_front();
                         world.hold(process, TRY, kind)?;
                         worlds.push(world);
                     }
-                    Step::Done(false) if own.goes_on => {
-                        let attempt = Attempt::new(kind, self.has_line(process));
-                        let mut world = changed(Doing::Trying(attempt, Answer::Nothing));
+                    LockStep::Done(false) if own.goes_on => {
+                        let attempt = Attempt::new(kind, self.has_tickets(process));
+                        let mut world = changed(Doing::Trying(attempt, StepResult::Nothing));
                         world.all[process].goes_on = false;
                         worlds.push(world);
                     }
-                    Step::Done(false) => {
+                    LockStep::Done(false) => {
                         let mut world = self.clone();
                         world.kernel.close((process, TRY));
                         if world.wait(process, kind, None) {
@@ -404,7 +408,8 @@ impl Processes {
                         for (kernel, answer) in self.take((process, TRY), step) {
                             let mut world = changed(Doing::Trying(attempt.clone(), answer));
                             world.kernel = kernel;
-                            if let (Step::Try(Part::Main, _), Answer::Locked(true)) = (step, answer)
+                            if let (LockStep::Try(Byte::Main, _), StepResult::Locked(true)) =
+                                (step, answer)
                             {
                                 world.got_main(process, TRY);
                             }
@@ -419,7 +424,7 @@ impl Processes {
                 let step = entering.next(&mut wait, *answer);
                 let mut world = self.clone();
                 world.all[process].waits[*slot].as_mut().unwrap().wait = wait;
-                if let Step::Done(is_good) = step {
+                if let LockStep::Done(is_good) = step {
                     if let Some((file, _)) = hold {
                         world.kernel.close((process, *file));
                     }
@@ -437,11 +442,11 @@ impl Processes {
                             else {
                                 return Ok(());
                             };
-                            let mut wait = Wait::new(kind, self.has_line(process));
-                            let entering = wait.step_in().unwrap();
+                            let mut wait = Wait::new(kind, self.has_tickets(process));
+                            let entering = wait.rejoin().unwrap();
                             fresh.all[process].waits[other] = Some(Thread { wait, at: At::Begin });
                             fresh.all[process].doing =
-                                Doing::Entering(other, entering, Answer::Nothing, None);
+                                Doing::Entering(other, entering, StepResult::Nothing, None);
                             worlds.push(fresh);
                         } else {
                             world.all[process].doing = Doing::Nothing;
@@ -466,22 +471,22 @@ impl Processes {
                     own.patience -= 1;
                     own.wants.pop_front();
                     own.overtaken = [0; 3];
-                    let mut parts = own.waits[*slot]
+                    let mut bytes = own.waits[*slot]
                         .as_mut()
-                        .map_or_else(Vec::new, |thread| thread.wait.stand_aside(true));
-                    if self.mistake == Mistake::KeepsPlace {
-                        parts.retain(|part| !matches!(part, Part::Place(_)));
+                        .map_or_else(Vec::new, |thread| thread.wait.withdraw(true));
+                    if self.mistake == Mistake::KeepsTicket {
+                        bytes.retain(|byte| !matches!(byte, Byte::Ticket(_)));
                     }
-                    own.doing = Doing::Leaving(*slot, parts);
+                    own.doing = Doing::Leaving(*slot, bytes);
                     worlds.push(world);
                 }
             }
-            Doing::Leaving(slot, parts) => {
-                let mut parts = parts.clone();
-                match parts.pop() {
-                    Some(part) => {
-                        let mut world = changed(Doing::Leaving(*slot, parts));
-                        world.kernel.unlock((process, *slot), part);
+            Doing::Leaving(slot, bytes) => {
+                let mut bytes = bytes.clone();
+                match bytes.pop() {
+                    Some(byte) => {
+                        let mut world = changed(Doing::Leaving(*slot, bytes));
+                        world.kernel.unlock((process, *slot), byte);
                         worlds.push(world);
                     }
                     None => worlds.push(changed(Doing::Nothing)),
@@ -519,14 +524,14 @@ impl Processes {
             _ => false,
         };
         let answer = match at {
-            At::Blocked(part, kind) => {
+            At::Blocked(byte, kind) => {
                 let mut world = self.clone();
                 let granted = match self.mistake {
-                    Mistake::NoGate if *part == Part::Gate => true,
-                    _ => world.kernel.lock(owner, *part, *kind),
+                    Mistake::NoGate if *byte == Byte::Gate => true,
+                    _ => world.kernel.lock(owner, *byte, *kind),
                 };
                 if granted {
-                    if *part == Part::Main {
+                    if *byte == Byte::Main {
                         world.got_main(process, slot);
                     }
                     world.all[process].waits[slot].as_mut().unwrap().at = At::Granted;
@@ -535,14 +540,14 @@ impl Processes {
                 return Ok(());
             }
             _ if is_told => return Ok(()),
-            At::Begin | At::Granted => Answer::Nothing,
+            At::Begin | At::Granted => StepResult::Nothing,
             At::Midway(answer) => *answer,
         };
         let mut wait = wait.clone();
         let step = wait.next(answer);
         let mut world = self.clone();
         match step {
-            Step::Done(has_main) => {
+            LockStep::Done(has_main) => {
                 world.all[process].waits[slot] = None;
                 if own.doing == Doing::Waiting(slot) {
                     if !has_main {
@@ -555,8 +560,8 @@ impl Processes {
                 }
                 worlds.push(world);
             }
-            Step::Lock(part, kind) => {
-                let at = At::Blocked(part, kind);
+            LockStep::Lock(byte, kind) => {
+                let at = At::Blocked(byte, kind);
                 world.all[process].waits[slot] = Some(Thread { wait, at });
                 worlds.push(world);
             }
@@ -611,8 +616,8 @@ impl World for Processes {
 }
 
 /// The smallest situations in which anything can go wrong, with the line or without.
-fn situations(has_line: bool) -> Vec<(&'static str, Processes)> {
-    let world = |kills, all| Processes::new(has_line, kills, all);
+fn situations(has_tickets: bool) -> Vec<(&'static str, Processes)> {
+    let world = |kills, all| Processes::new(has_tickets, kills, all);
     vec![
         (
             "two writers, twice each, one of them killed",
@@ -644,11 +649,11 @@ fn situations(has_line: bool) -> Vec<(&'static str, Processes)> {
 
 #[test]
 fn processes_exclude_each_other_have_their_turns_and_leave_nothing_behind() {
-    for has_line in [true, false] {
-        for (name, world) in situations(has_line) {
+    for has_tickets in [true, false] {
+        for (name, world) in situations(has_tickets) {
             let begun = std::time::Instant::now();
             let states = explore(world).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
-            println!("{name}, line: {has_line}: {states} states, {:?}", begun.elapsed());
+            println!("{name}, line: {has_tickets}: {states} states, {:?}", begun.elapsed());
         }
     }
 }
@@ -664,25 +669,25 @@ fn versions_that_know_nothing_of_the_line_are_excluded_all_the_same() {
 
 #[test]
 fn mistakes_in_the_protocol_are_noticed() {
-    for (mistake, has_line, expected) in [
+    for (mistake, has_tickets, expected) in [
         (Mistake::NoGate, false, "at main"),
         (Mistake::WaitsWithoutGate, false, "at main"),
         (Mistake::DoesNotLook, true, "twice"),
-        (Mistake::KeepsPlace, true, "nobody wants it"),
+        (Mistake::KeepsTicket, true, "nobody wants it"),
         (Mistake::GoesOnUnasked, true, "has no lock"),
         (Mistake::KeepsMain, true, "nobody wants it"),
         (Mistake::KeepsMain, false, "nobody wants it"),
     ] {
-        let found: Vec<String> = situations(has_line)
+        let found: Vec<String> = situations(has_tickets)
             .into_iter()
             .take(4)
             .filter_map(|(_, world)| explore(Processes { mistake, ..world }).err())
             .collect();
         let summary: Vec<&str> = found.iter().filter_map(|wrong| wrong.lines().next()).collect();
-        println!("{mistake:?}, line: {has_line}: {summary:?}");
+        println!("{mistake:?}, line: {has_tickets}: {summary:?}");
         assert!(
             summary.iter().any(|wrong| wrong.contains(expected)),
-            "{mistake:?}, line: {has_line}: {summary:?}"
+            "{mistake:?}, line: {has_tickets}: {summary:?}"
         );
     }
 }
@@ -701,7 +706,7 @@ struct Caller {
     only_tries: bool,
 }
 
-impl Waits for Caller {
+impl WaitingCall for Caller {
     fn kind(&self) -> LockKind {
         self.kind
     }
@@ -830,15 +835,15 @@ impl OneProcess {
 
     /// The kernel has given the lock.
     fn arrived(&mut self, kind: LockKind) -> Result<(), String> {
-        let kind = match self.scheduler.fits(kind) {
-            Fit::Nobody => {
+        let kind = match self.scheduler.acquired(kind) {
+            Recipient::Unwanted => {
                 if self.slip == Slip::KeepsForNobody {
                     self.locks.push((0, kind, 0));
                 }
                 return Ok(());
             }
-            Fit::Readers => R,
-            Fit::Next => kind,
+            Recipient::ReadersOnly => R,
+            Recipient::Next => kind,
         };
         let served = self.scheduler.grant();
         if served.is_empty() {
@@ -870,7 +875,7 @@ impl OneProcess {
     /// The kernel has said 'not now'.
     fn not_now(&mut self) -> Result<(), String> {
         let mut refused = Vec::new();
-        if let Some(kind) = self.scheduler.not_now(&mut refused) {
+        if let Some(kind) = self.scheduler.busy(&mut refused) {
             let same = |task: &Task| match *task {
                 Task::Wait(number, is_write, _) if kind_of(is_write) == kind => Some(number),
                 _ => None,
@@ -881,7 +886,7 @@ impl OneProcess {
             });
             self.tasks.remove(&Task::Wait(number, kind == W, false));
             self.tasks.insert(Task::Wait(number, kind == W, true));
-            self.scheduler.wait(number, kind);
+            self.scheduler.wait_began(number, kind);
         }
         self.refuse(refused)
     }
@@ -892,11 +897,11 @@ impl OneProcess {
             Task::Pump => {
                 let mut refused = Vec::new();
                 match self.scheduler.next(&mut refused) {
-                    Next::Nothing | Next::Retire => {}
-                    Next::Ask(kind) => {
+                    LockAction::Nothing | LockAction::Retire => {}
+                    LockAction::Ask(kind) => {
                         self.tasks.insert(Task::Ask(kind == W));
                     }
-                    Next::StandAside(number) => {
+                    LockAction::Withdraw(number) => {
                         for is_write in [true, false] {
                             if self.tasks.contains(&Task::Wait(number, is_write, true))
                                 && self.slip != Slip::DoesNotStandAside
@@ -921,7 +926,7 @@ impl OneProcess {
             }
             Task::Wait(number, is_write, is_wanted) => {
                 // What is not wanted is given back by the wait itself.
-                match (self.scheduler.waited(number), is_wanted) {
+                match (self.scheduler.wait_ended(number), is_wanted) {
                     (true, true) => self.arrived(kind_of(is_write))?,
                     (true, false) => return Err("a wait that is wanted stood aside".to_owned()),
                     (false, _) => {}
@@ -953,12 +958,12 @@ impl OneProcess {
                 self.locks.push((self.last_lock, caller.kind, 1));
             }
         }
-        self.scheduler.take(caller.kind);
+        self.scheduler.taken_at_once(caller.kind);
         self.served(caller)
     }
 
     /// Gives back what one has while nobody in the process wants the lock, and leaves it at that.
-    fn give_back_at_once(&mut self, index: usize) {
+    fn release_at_once(&mut self, index: usize) {
         let (caller, lock) = self.holds.remove(index);
         for (number, _, shares) in &mut self.locks {
             *shares -= usize::from(*number == lock);
@@ -983,12 +988,12 @@ impl OneProcess {
             *shares -= usize::from(*number == lock);
         }
         self.locks.retain(|(_, _, shares)| *shares > 0 || self.slip == Slip::KeepsForNobody);
-        let goes_on = self.scheduler.goes_on_after(caller.kind);
+        let goes_on = self.scheduler.has_next_after(caller.kind);
         self.scheduler.released(caller.kind);
         if goes_on {
             // At once, and not when somebody gets round to it.
             match self.scheduler.next(&mut Vec::new()) {
-                Next::Ask(kind) => self.tasks.insert(Task::Ask(kind == W)),
+                LockAction::Ask(kind) => self.tasks.insert(Task::Ask(kind == W)),
                 next => return Err(format!("{next:?} although somebody comes next")),
             };
         } else {
@@ -1048,11 +1053,11 @@ impl World for OneProcess {
                 self.locks.iter().any(|(number, _, shares)| *number == lock && *shares == 1);
             if is_last && self.scheduler.clone().is_unwanted() {
                 add(&|world| {
-                    world.give_back_at_once(index);
+                    world.release_at_once(index);
                     Ok(())
                 })?;
             }
-            if kind == W && self.scheduler.clone().goes_on_after(W) {
+            if kind == W && self.scheduler.clone().has_next_after(W) {
                 add(&|world| world.pass_on(index))?;
             }
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use holdfast::error::Code;
 use holdfast::error::Holder;
 use holdfast::error::{ErrorKind, Failure};
-use holdfast::lock::{self, Before, FileKey, LockGuard, LockKind, Request, Waiter};
+use holdfast::lock::{self, Before, FileKey, LockGuard, LockKind, LockRequest, Waiter};
 use holdfast::threads::pool;
 use rand::{Rng, RngExt};
 use tempfile::TempDir;
@@ -416,13 +416,13 @@ fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
     let inside = || vec![held.key().clone()];
     let waiting = acquire(&file, W, FOR_EVER);
     for kind in [R, W] {
-        let call = ask(Request { inside: inside(), ..request(&file, kind, FOR_EVER) });
+        let call = ask(LockRequest { inside: inside(), ..request(&file, kind, FOR_EVER) });
         assert!(
             matches!(call.outcome(), Err(ErrorKind::Deadlock(path)) if path == lock_file(&file))
         );
     }
     let other = file.with_file_name("other");
-    drop(ask(Request { inside: inside(), ..request(&other, W, FOR_EVER) }).hold());
+    drop(ask(LockRequest { inside: inside(), ..request(&other, W, FOR_EVER) }).hold());
     assert_eq!(held.kind(), W);
     assert_eq!(held.key(), &lock::key_of(&file).unwrap());
     let key: FileKey = lock::key_of(&other).unwrap();
@@ -441,11 +441,11 @@ fn what_has_to_happen_first_happens_first_and_its_failure_is_the_answer() {
             fs::create_dir_all(path.parent().unwrap()).map_err(|error| Failure::new("mkdir", error))
         })
     };
-    drop(ask(Request { before: Some(make), ..request(&inner, W, FOR_EVER) }).hold());
+    drop(ask(LockRequest { before: Some(make), ..request(&inner, W, FOR_EVER) }).hold());
     let fail: Before = Box::new(|| Err(Failure::new("mkdir", Code::ENOSPC.error())));
     let calls = [
         acquire(&inner, W, FOR_EVER),
-        ask(Request { before: Some(fail), ..request(&inner, W, FOR_EVER) }),
+        ask(LockRequest { before: Some(fail), ..request(&inner, W, FOR_EVER) }),
         acquire(&inner, W, FOR_EVER),
     ];
     assert_eq!(calls[1].code(), "ENOSPC");

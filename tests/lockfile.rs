@@ -19,7 +19,9 @@ use std::time::{Duration, SystemTime};
 use holdfast::error::Code;
 use holdfast::error::Failure;
 use holdfast::fs::{DirUse, FileId, FileSystem};
-use holdfast::lock::lockfile::dir::{Attempt, Beat, Owned, Place, attempt, is_held};
+use holdfast::lock::lockfile::dir::{
+    Heartbeat, LockDirPath, OwnedLockDir, TryLockOutcome, is_held, try_lock,
+};
 use holdfast::temp_name;
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
@@ -96,27 +98,35 @@ fn foreign_dir(fs: &SimFs, time: SystemTime) {
     fs.set_modified(LOCK, time).unwrap();
 }
 
-fn place(fs: &SimFs) -> Place<SimFs> {
+fn place(fs: &SimFs) -> LockDirPath<SimFs> {
     let parent = fs.open_dir(Path::new("/dir"), DirUse::Names).unwrap();
-    Place { parent, parent_path: "/dir".into(), name: "note.lock".into() }
+    LockDirPath { parent, parent_path: "/dir".into(), name: "note.lock".into() }
 }
 
-fn try_it(fs: &SimFs, place: &Place<SimFs>, now: SystemTime) -> Result<Attempt<SimFs>, Failure> {
-    attempt(fs, place, STALE, now)
+fn try_it(
+    fs: &SimFs,
+    place: &LockDirPath<SimFs>,
+    now: SystemTime,
+) -> Result<TryLockOutcome<SimFs>, Failure> {
+    try_lock(fs, place, STALE, now)
 }
 
 /// The lock, if it is had and still ours after it has settled.
-fn settled(fs: &SimFs, place: &Place<SimFs>, outcome: Attempt<SimFs>) -> Option<Owned<SimFs>> {
+fn settled(
+    fs: &SimFs,
+    place: &LockDirPath<SimFs>,
+    outcome: TryLockOutcome<SimFs>,
+) -> Option<OwnedLockDir<SimFs>> {
     match outcome {
-        Attempt::Held => None,
-        Attempt::Ours(own) => Some(own),
-        Attempt::TakenOver(mut own) => {
-            matches!(own.beat(fs, place, STALE, now(), now()), Beat::Kept).then_some(own)
+        TryLockOutcome::Held => None,
+        TryLockOutcome::Acquired(own) => Some(own),
+        TryLockOutcome::TakenOver(mut own) => {
+            matches!(own.beat(fs, place, STALE, now(), now()), Heartbeat::Kept).then_some(own)
         }
     }
 }
 
-fn take(fs: &SimFs, place: &Place<SimFs>, now: SystemTime) -> Option<Owned<SimFs>> {
+fn take(fs: &SimFs, place: &LockDirPath<SimFs>, now: SystemTime) -> Option<OwnedLockDir<SimFs>> {
     settled(fs, place, try_it(fs, place, now).unwrap())
 }
 
@@ -124,7 +134,7 @@ fn id_at(fs: &SimFs, path: &str) -> Option<FileId> {
     fs.inspect_name(path).ok().map(|found| found.id)
 }
 
-fn modified(fs: &SimFs, place: &Place<SimFs>) -> SystemTime {
+fn modified(fs: &SimFs, place: &LockDirPath<SimFs>) -> SystemTime {
     fs.modified(&place.parent, &place.name).unwrap()
 }
 
@@ -156,10 +166,10 @@ fn a_lock_is_had_when_it_is_free_or_stale_and_only_then() {
         check_names(&fs, "taking it", false);
         assert!(is_held(&fs, &place, STALE, now()).unwrap());
         // Nobody else has it beside us, whatever its age.
-        assert!(matches!(try_it(&fs, &place, now()), Ok(Attempt::Held)));
+        assert!(matches!(try_it(&fs, &place, now()), Ok(TryLockOutcome::Held)));
         if let Some(own) = own {
             if scene.system != System::NoLocks {
-                assert!(matches!(try_it(&fs, &place, later()), Ok(Attempt::Held)));
+                assert!(matches!(try_it(&fs, &place, later()), Ok(TryLockOutcome::Held)));
             }
             assert_eq!(id_at(&fs, LOCK), Some(own.id()));
             assert!(own.release(&fs, &place).unwrap().is_none());
@@ -214,11 +224,11 @@ fn keeps_fresh_and_notices(system: System) {
     let (fs, place, mut own) = new();
     for seconds in [105, 110, 500] {
         // Late or not: what is still there is still ours.
-        assert!(matches!(own.beat(&fs, &place, STALE, at(seconds), at(seconds)), Beat::Kept));
+        assert!(matches!(own.beat(&fs, &place, STALE, at(seconds), at(seconds)), Heartbeat::Kept));
         assert_eq!(modified(&fs, &place), at(seconds));
     }
     // Extended beyond that.
-    assert!(matches!(own.beat(&fs, &place, STALE, at(505), at(560)), Beat::Kept));
+    assert!(matches!(own.beat(&fs, &place, STALE, at(505), at(560)), Heartbeat::Kept));
     assert!(is_held(&fs, &place, STALE, at(570)).unwrap());
 
     type Act = fn(&SimFs);
@@ -239,7 +249,7 @@ fn keeps_fresh_and_notices(system: System) {
             if is_release {
                 assert!(own.release(&fs, &place).unwrap().is_some(), "{what}");
             } else {
-                let Beat::Lost(lost) = own.beat(&fs, &place, STALE, now(), now()) else {
+                let Heartbeat::Lost(lost) = own.beat(&fs, &place, STALE, now(), now()) else {
                     panic!("{what} was not noticed");
                 };
                 let code = lost.failure.and_then(|failure| failure.code());
@@ -261,7 +271,7 @@ fn a_disk_that_counts_in_large_steps_does_not_make_it_look_older_than_it_is() {
         let mut own = take(&fs, &place, now() + Duration::from_millis(1)).unwrap();
         for millisecond in (0..8000).step_by(777) {
             let now = now() + Duration::from_millis(millisecond);
-            assert!(matches!(own.beat(&fs, &place, STALE, now, now), Beat::Kept), "{step:?}");
+            assert!(matches!(own.beat(&fs, &place, STALE, now, now), Heartbeat::Kept), "{step:?}");
             assert!(modified(&fs, &place) >= now, "{step:?}");
             assert!(modified(&fs, &place) <= now + 2 * Duration::from_secs(2), "{step:?}");
         }
@@ -290,7 +300,9 @@ fn every_failure_is_told_or_got_over_and_the_lock_can_be_had_again() {
                     fs.inject(fault.at(number));
                     let outcome = try_it(&fs, &place, now());
                     fs.repair();
-                    if let Ok(Attempt::Ours(own) | Attempt::TakenOver(own)) = &outcome {
+                    if let Ok(TryLockOutcome::Acquired(own) | TryLockOutcome::TakenOver(own)) =
+                        &outcome
+                    {
                         assert_ne!(scene.found, Found::Fresh, "{what}");
                         assert_eq!(id_at(&fs, LOCK), Some(own.id()), "{what}\n{fs:?}");
                         assert!(is_held(&fs, &place, STALE, now()).unwrap(), "{what}");
@@ -333,11 +345,11 @@ fn keeping_it_fresh_and_giving_it_back_survive_failures() {
                 let mut own = take(&fs, &place, now()).unwrap();
                 fs.inject(fault.clone().at(number));
                 let first = own.beat(&fs, &place, STALE, at(105), at(105));
-                assert!(!matches!(first, Beat::Lost(_)), "{code:?} {number}");
+                assert!(!matches!(first, Heartbeat::Lost(_)), "{code:?} {number}");
                 fs.repair();
                 // One that did not work is made good by the next.
                 let beat = own.beat(&fs, &place, STALE, at(106), at(106));
-                assert!(matches!(beat, Beat::Kept), "{code:?} {number}: {beat:?}");
+                assert!(matches!(beat, Heartbeat::Kept), "{code:?} {number}: {beat:?}");
 
                 fs.inject(fault.at(number));
                 // It may have been removed, and the answer lost: then that is told.
@@ -355,9 +367,9 @@ fn keeping_it_fresh_and_giving_it_back_survive_failures() {
     let place = place(&fs);
     let mut own = take(&fs, &place, now()).unwrap();
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SetDirModified).for_ever());
-    assert!(matches!(own.beat(&fs, &place, STALE, at(105), at(105)), Beat::Failing(_)));
-    assert!(matches!(own.beat(&fs, &place, STALE, at(110), at(110)), Beat::Failing(_)));
-    let Beat::Lost(lost) = own.beat(&fs, &place, STALE, at(111), at(111)) else {
+    assert!(matches!(own.beat(&fs, &place, STALE, at(105), at(105)), Heartbeat::Failing(_)));
+    assert!(matches!(own.beat(&fs, &place, STALE, at(110), at(110)), Heartbeat::Failing(_)));
+    let Heartbeat::Lost(lost) = own.beat(&fs, &place, STALE, at(111), at(111)) else {
         panic!("it is not told that the lock may be lost");
     };
     assert_eq!(lost.failure.and_then(|failure| failure.code()), Some(Code::EIO));
@@ -388,13 +400,13 @@ fn intrude<T: Send + 'static>(
     scene: Scene,
     number: u64,
     act: impl Fn(&SimFs) -> T + Send + Sync + 'static,
-) -> (SimFs, Place<SimFs>, Option<Owned<SimFs>>, Option<T>) {
+) -> (SimFs, LockDirPath<SimFs>, Option<OwnedLockDir<SimFs>>, Option<T>) {
     let fs = scene.disk();
     let place = place(&fs);
     let seen = Arc::new(Mutex::new(None));
     let noted = Arc::clone(&seen);
     fs.inject(Fault::intrude(move |fs, _| *noted.lock().unwrap() = Some(act(fs))).at(number));
-    let outcome = try_it(&fs, &place, now()).unwrap_or(Attempt::Held);
+    let outcome = try_it(&fs, &place, now()).unwrap_or(TryLockOutcome::Held);
     let own = settled(&fs, &place, outcome);
     fs.repair();
     let seen = seen.lock().unwrap().take();
@@ -414,9 +426,9 @@ fn two_that_run_holdfast_never_both_have_it() {
                 (place, own)
             });
             let (rival_place, rival) = rival.unwrap();
-            let has = |own: Option<Owned<SimFs>>, place: &Place<SimFs>| {
+            let has = |own: Option<OwnedLockDir<SimFs>>, place: &LockDirPath<SimFs>| {
                 own.is_some_and(|mut own| {
-                    matches!(own.beat(&fs, place, STALE, now(), now()), Beat::Kept)
+                    matches!(own.beat(&fs, place, STALE, now(), now()), Heartbeat::Kept)
                 })
             };
             let what = format!("{scene:?}, rival before operation {number}");
@@ -475,7 +487,7 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
         let what = format!("{scene:?}, {deed:?} before {number}");
         check_names(&fs, &what, false);
         let own = own.and_then(|mut own| {
-            matches!(own.beat(&fs, &place, STALE, now(), now()), Beat::Kept).then_some(own)
+            matches!(own.beat(&fs, &place, STALE, now(), now()), Heartbeat::Kept).then_some(own)
         });
         let is_safe = match deed {
             // His directory is where he made it, with the time he gave it, and we have nothing.
@@ -483,7 +495,9 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
                 own.is_none() && id_at(&fs, LOCK) == foreign && modified(&fs, &place) == now()
             }
             // If he has revived ours he will find out; if it was his, he has it still.
-            Deed::Revives => own.is_none() || id_at(&fs, LOCK) == own.as_ref().map(Owned::id),
+            Deed::Revives => {
+                own.is_none() || id_at(&fs, LOCK) == own.as_ref().map(OwnedLockDir::id)
+            }
             Deed::GivesBack => own.is_none_or(|own| id_at(&fs, LOCK) == Some(own.id())),
         };
         if !is_safe {

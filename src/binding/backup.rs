@@ -13,7 +13,7 @@ use super::write::Control;
 use crate::backup::{self, Client, Create, Restore};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::lock::{LockKind, Request};
+use crate::lock::{LockKind, LockRequest};
 use crate::threads::{Started, pool, task};
 use crate::write::{Event, Observer, Options};
 
@@ -71,7 +71,7 @@ impl Port {
             target: PathBuf::from(target),
             options: options.map_or_else(Options::default, Options::from),
         };
-        let lock = timeout.map(|timeout| Request {
+        let lock = timeout.map(|timeout| LockRequest {
             path: request.target.clone(),
             kind: LockKind::Write,
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),

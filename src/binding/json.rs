@@ -12,7 +12,7 @@ use super::lock::LockWaiter;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::json_update::{self, Begin, Begun};
-use crate::lock::{LockKind, Request};
+use crate::lock::{LockKind, LockRequest};
 use crate::threads::{pool, task};
 use crate::write::Options;
 
@@ -36,7 +36,7 @@ impl Port {
             path: path.clone(),
             follow_symlinks: options.follow_symlinks,
             make_dirs: options.make_dirs.then_some(options.durability),
-            lock: timeout.map(|timeout| Request {
+            lock: timeout.map(|timeout| LockRequest {
                 path: path.clone(),
                 kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),

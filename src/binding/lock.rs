@@ -10,7 +10,7 @@ use super::environment::Port;
 use super::js_types::{Message, NativeHolder, NativeValue, WriteOptions};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::lock::{self, LockGuard, LockKind, Request, Waiter};
+use crate::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
 use crate::threads::{pool, task};
 use crate::write::{Options, make_parents};
 
@@ -55,7 +55,7 @@ impl Port {
         let before = options.make_dirs.then(|| -> lock::Before {
             Box::new(move || make_parents(&Os, &place, options.durability))
         });
-        let request = Request {
+        let request = LockRequest {
             path: path.clone(),
             kind: kind_of(is_write),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
@@ -91,8 +91,7 @@ impl Port {
     #[napi]
     pub fn release_lock(&self, id: f64, number: u32) -> bool {
         let environment = Arc::clone(&self.environment);
-        let Some(Err(hold)) = environment.holds.take(number).map(LockGuard::give_back_at_once)
-        else {
+        let Some(Err(hold)) = environment.holds.take(number).map(LockGuard::release_at_once) else {
             return false;
         };
         let release = move || {

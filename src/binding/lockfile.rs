@@ -12,7 +12,9 @@ use super::js_types::{Message, NativeError, NativeValue, Report};
 use crate::error::{ErrorKind, LostLock, Operation};
 use crate::fs::os::Os;
 use crate::lock::Before;
-use crate::lock::lockfile::{self, LockfileGuard, LockfileKey, Naming, Request, Rules, Waiter};
+use crate::lock::lockfile::{
+    self, LockfileGuard, LockfileKey, LockfileRequest, Naming, Rules, Waiter,
+};
 use crate::mutex::guard;
 use crate::threads::{pool, task};
 use crate::write::{Durability, make_parents};
@@ -156,7 +158,7 @@ impl Port {
     ) -> LockfileWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(&naming.path);
-        let request = Request {
+        let request = LockfileRequest {
             naming: Naming::from(&naming),
             rules: rules.into(),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
@@ -179,7 +181,7 @@ impl Port {
     /// Takes a lock if it is free, on this thread. Its loss is reported with the number `id`.
     #[napi]
     pub fn acquire_lockfile_now(&self, id: f64, naming: LockNaming, rules: LockRules) -> Report {
-        let request = Request {
+        let request = LockfileRequest {
             naming: Naming::from(&naming),
             rules: rules.into(),
             timeout: Some(Duration::ZERO),

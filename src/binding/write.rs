@@ -117,7 +117,7 @@ impl Port {
                     false => Ok(None),
                 };
             }
-            let wanted = lock::Request {
+            let wanted = lock::LockRequest {
                 path: path.clone(),
                 kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),

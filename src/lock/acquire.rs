@@ -26,7 +26,7 @@ use crate::threads::{Pool, task};
 pub type Before = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
 
 /// What is asked for.
-pub struct Request {
+pub struct LockRequest {
     /// The file or directory to lock, absolute.
     pub path: PathBuf,
     /// For reading beside others, or alone.
@@ -40,7 +40,7 @@ pub struct Request {
 }
 
 /// Asks for a lock. The outcome goes to `reply`, on some thread; the waiter can be cancelled.
-pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
+pub fn acquire(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
     let path = request.path.clone();
     let mut arriving = guard(&ARRIVING);
     let waiter = Waiter::new(pool, request, reply);

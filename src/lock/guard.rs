@@ -44,9 +44,9 @@ impl LockGuard {
     /// # Errors
     ///
     /// With the hold, to be dropped elsewhere.
-    pub fn give_back_at_once(mut self) -> Result<(), LockGuard> {
+    pub fn release_at_once(mut self) -> Result<(), LockGuard> {
         let last = self.kernel.take().and_then(Arc::into_inner);
-        match self.queue.give_back_at_once(last, self.kind) {
+        match self.queue.release_at_once(last, self.kind) {
             Ok(()) => {
                 self.is_held = false;
                 Ok(())
@@ -63,7 +63,7 @@ impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.is_held {
             let last = self.kernel.take().and_then(Arc::into_inner);
-            self.queue.given_back(last, self.kind);
+            self.queue.release(last, self.kind);
         }
     }
 }

@@ -34,7 +34,7 @@ mod try_lock;
 mod waiter;
 
 pub use crate::vocabulary::{FileKey, LockKind};
-pub use acquire::{Before, Request, acquire, take_at_once};
+pub use acquire::{Before, LockRequest, acquire, take_at_once};
 pub use guard::LockGuard;
 pub use lock_path::{inspect, key_of};
 pub use try_lock::{TriedLock, try_lock};

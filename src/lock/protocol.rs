@@ -1,4 +1,4 @@
-//! How the kernel's locks are combined: in which order they are asked for, and what each answer
+//! How the kernel's locks are combined: in which order they are asked for, and what each result
 //! leads to.
 //!
 //! There are two locks, the *gate* and the *main* lock. To acquire, shared for readers and
@@ -6,65 +6,64 @@
 //! A writer that waits holds the gate meanwhile, so that those who come later queue up behind
 //! it. This never changes: versions of holdfast exclude each other by it.
 //!
-//! It is fair as far as the kernel is. Linux wakes those who wait for a lock, and gives it to
-//! whoever asks first: a process that has just released it is faster than one that has to wake
-//! up. So those who have to wait stand in a *line* there: each locks a place behind the last
-//! one, waits for the place before its own to be left, and only then asks for the gate. Readers
-//! leave their place when they have main, writers when they give it back. Who does not have to
-//! wait asks only while nobody stands in the line. A place is a lock like the others, so that a
-//! process that dies leaves it. The line is for fairness alone; nothing but
-//! main keeps anybody out.
+//! It is as fair as the kernel is. Linux wakes the processes that wait for a lock, and gives it to
+//! whichever asks first: a process that has just released it is faster than one that has to wake
+//! up. So a process that has to wait takes a *ticket* there: it locks the byte behind the last one
+//! taken, waits until the ticket before its own is released, and only then asks for the gate. A
+//! reader releases its ticket when it has main, a writer when it releases main. A process that
+//! does not have to wait asks only while no ticket is taken. A ticket is a lock like the others, so
+//! the kernel frees it when the process dies. Tickets are for fairness alone; only main excludes.
 //!
 //! A process that has had its turn may go on for a short time, and take main again for writing
-//! whenever it is free: to wake up the next one takes longer than most critical sections.
+//! whenever it is free: waking up the next process takes longer than most critical sections.
 //!
-//! Nothing here does a system call: these are state machines that say what to do next, so that
+//! No code here makes a system call: these are state machines that say what to do next, so that
 //! a test can run them, as they are, through every order of events.
 
 use crate::vocabulary::LockKind;
 
-/// One of the locks.
+/// What can be locked: one byte of the lock file each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Part {
+pub enum Byte {
     /// Held by a writer that waits for main.
     Gate,
-    /// Held by whoever has the lock.
+    /// Held by the processes that have the lock.
     Main,
-    /// A place in the line.
-    Place(u64),
+    /// A ticket of a process that waits.
+    Ticket(u64),
 }
 
-/// The first place in the line.
-pub const FIRST_PLACE: u64 = 1;
+/// The first ticket.
+pub const FIRST_TICKET: u64 = 1;
 
-/// As many places as there ever are. They start again from the first whenever nobody stands in
-/// the line, so this is how many turns there can be without a pause: enough for centuries.
-pub const LAST_PLACE: u64 = 1 << 48;
+/// The last ticket. They start again from the first whenever none is taken, so this is how many
+/// turns there can be without a pause: enough for centuries.
+pub const LAST_TICKET: u64 = 1 << 48;
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Lock this if it is free. The answer says whether it was.
-    Try(Part, LockKind),
+pub enum LockStep {
+    /// Lock this if it is free. The result says whether it was.
+    Try(Byte, LockKind),
     /// Lock this, however long it takes.
-    Lock(Part, LockKind),
+    Lock(Byte, LockKind),
     /// Unlock this.
-    Unlock(Part),
-    /// Look for a place between these two, both included, that somebody else has. The answer
+    Unlock(Byte),
+    /// Look for a ticket between these two, both included, that another process has. The result
     /// is any one of them.
     Look(u64, u64),
-    /// Nothing any more; whether main is locked. A writer has its place still, if it had one.
+    /// Nothing any more; says whether main is locked. A writer still has its ticket, if it had one.
     Done(bool),
 }
 
 /// What a step has led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
-    /// To the first step, and to those that need none.
+pub enum StepResult {
+    /// There was no step yet, or one that has no result.
     Nothing,
-    /// To [`Step::Try`].
+    /// Of [`LockStep::Try`].
     Locked(bool),
-    /// To [`Step::Look`].
+    /// Of [`LockStep::Look`].
     Found(Option<u64>),
 }
 
@@ -72,153 +71,160 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attempt {
     kind: LockKind,
-    has_line: bool,
-    at: AttemptAt,
+    has_tickets: bool,
+    stage: AttemptStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum AttemptAt {
+enum AttemptStage {
     Begin,
-    /// Is to ask for main alone, and has.
+    /// Goes on with main alone.
     Again,
+    /// Has asked for main alone.
     MainAlone,
-    Line,
+    Tickets,
     Gate,
     Main,
-    Leaving(bool),
+    /// Unlocks the gate, and then is done, with or without main.
+    Finishing(bool),
 }
 
 impl Attempt {
-    /// For this; where there is a line, not past those who stand in it.
-    pub fn new(kind: LockKind, has_line: bool) -> Attempt {
-        Attempt { kind, has_line, at: AttemptAt::Begin }
+    /// For this; where there are tickets, not while another process has one.
+    pub fn new(kind: LockKind, has_tickets: bool) -> Attempt {
+        Attempt { kind, has_tickets, stage: AttemptStage::Begin }
     }
 
-    /// For writing, by a process that has had its turn and goes on for a while, before those who
-    /// wait: the first of them has the gate.
+    /// For writing, by a process that has had its turn and goes on for a while, before the
+    /// processes that wait: the first of them has the gate.
     pub fn again() -> Attempt {
-        Attempt { kind: LockKind::Write, has_line: false, at: AttemptAt::Again }
+        Attempt { kind: LockKind::Write, has_tickets: false, stage: AttemptStage::Again }
     }
 
-    /// What to do next, after this answer to the step before.
-    pub fn next(&mut self, answer: Answer) -> Step {
-        let (at, step) = match self.at {
-            AttemptAt::Again => (AttemptAt::MainAlone, Step::Try(Part::Main, self.kind)),
-            AttemptAt::MainAlone => return Step::Done(answer == Answer::Locked(true)),
-            AttemptAt::Begin if self.has_line => {
-                (AttemptAt::Line, Step::Look(FIRST_PLACE, LAST_PLACE))
+    /// What to do next, after this result of the step before.
+    pub fn next(&mut self, result: StepResult) -> LockStep {
+        let (stage, step) = match self.stage {
+            AttemptStage::Again => (AttemptStage::MainAlone, LockStep::Try(Byte::Main, self.kind)),
+            AttemptStage::MainAlone => return LockStep::Done(result == StepResult::Locked(true)),
+            AttemptStage::Begin if self.has_tickets => {
+                (AttemptStage::Tickets, LockStep::Look(FIRST_TICKET, LAST_TICKET))
             }
-            AttemptAt::Begin => (AttemptAt::Gate, Step::Try(Part::Gate, self.kind)),
-            AttemptAt::Line if answer != Answer::Found(None) => return Step::Done(false),
-            AttemptAt::Line => (AttemptAt::Gate, Step::Try(Part::Gate, self.kind)),
-            AttemptAt::Gate if answer != Answer::Locked(true) => return Step::Done(false),
-            AttemptAt::Gate => (AttemptAt::Main, Step::Try(Part::Main, self.kind)),
-            AttemptAt::Main => {
-                (AttemptAt::Leaving(answer == Answer::Locked(true)), Step::Unlock(Part::Gate))
+            AttemptStage::Begin => (AttemptStage::Gate, LockStep::Try(Byte::Gate, self.kind)),
+            AttemptStage::Tickets if result != StepResult::Found(None) => {
+                return LockStep::Done(false);
             }
-            AttemptAt::Leaving(has_main) => return Step::Done(has_main),
+            AttemptStage::Tickets => (AttemptStage::Gate, LockStep::Try(Byte::Gate, self.kind)),
+            AttemptStage::Gate if result != StepResult::Locked(true) => {
+                return LockStep::Done(false);
+            }
+            AttemptStage::Gate => (AttemptStage::Main, LockStep::Try(Byte::Main, self.kind)),
+            AttemptStage::Main => (
+                AttemptStage::Finishing(result == StepResult::Locked(true)),
+                LockStep::Unlock(Byte::Gate),
+            ),
+            AttemptStage::Finishing(has_main) => return LockStep::Done(has_main),
         };
-        self.at = at;
+        self.stage = stage;
         step
     }
 }
 
-/// Taking a place behind the last one in the line.
+/// Takes the ticket behind the last one taken.
 ///
-/// Two that do this at the same time may find the same place free; one of them gets it and the
-/// other goes on to the next. Who gets one before somebody that found the line as long has come
-/// at the same time as well: they may stand in either order.
+/// Two processes that do this at the same time may find the same ticket free; one gets it and the
+/// other goes on to the next. Both have come at the same time, so either may be the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Doorway {
-    /// Nobody is known to stand at or behind this.
+    /// No ticket from this one on is known to be taken.
     free: u64,
-    /// The last place found taken.
+    /// The last ticket found taken.
     before: Option<u64>,
 }
 
 impl Doorway {
-    /// At this place or behind it.
-    fn from(place: u64) -> Doorway {
-        Doorway { free: place, before: None }
+    /// To take this ticket or one behind it.
+    fn from(ticket: u64) -> Doorway {
+        Doorway { free: ticket, before: None }
     }
 
-    /// What to do next. The place, when it is taken; none when there is none, because some
-    /// other program has locked the whole file.
-    fn next(&mut self, answer: Answer) -> Result<Option<u64>, Step> {
-        match answer {
-            Answer::Locked(true) => return Ok(Some(self.free)),
-            Answer::Found(None) => return Err(Step::Try(Part::Place(self.free), LockKind::Write)),
-            Answer::Found(Some(place)) => self.pass(place),
-            Answer::Locked(false) => self.pass(self.free),
-            Answer::Nothing => {}
+    /// What to do next. The ticket, when it has been taken; `None` when there is none, because
+    /// another program has locked the whole file.
+    fn next(&mut self, result: StepResult) -> Result<Option<u64>, LockStep> {
+        match result {
+            StepResult::Locked(true) => return Ok(Some(self.free)),
+            StepResult::Found(None) => {
+                return Err(LockStep::Try(Byte::Ticket(self.free), LockKind::Write));
+            }
+            StepResult::Found(Some(ticket)) => self.pass(ticket),
+            StepResult::Locked(false) => self.pass(self.free),
+            StepResult::Nothing => {}
         }
-        if self.free > LAST_PLACE { Ok(None) } else { Err(Step::Look(self.free, LAST_PLACE)) }
+        if self.free > LAST_TICKET { Ok(None) } else { Err(LockStep::Look(self.free, LAST_TICKET)) }
     }
 
-    fn pass(&mut self, place: u64) {
-        self.free = place.saturating_add(1);
-        self.before = Some(place);
+    fn pass(&mut self, ticket: u64) {
+        self.free = ticket.saturating_add(1);
+        self.before = Some(ticket);
     }
 }
 
-/// Waiting for the lock: on a thread of its own, which calls [`Wait::next`] and does what it
-/// says. Other threads may say meanwhile that the lock is not wanted any more, and that it is
-/// wanted again. They must not do so between two steps, but only while the thread is locking
-/// something ([`Step::Lock`]), has not begun or is done.
+/// Waits for the lock, on a thread of its own that calls [`Wait::next`] and does what it says.
+/// Meanwhile other threads may withdraw the wait, and let it rejoin. They must not do so between
+/// two steps, but only while the thread is locking something ([`LockStep::Lock`]), has not begun or
+/// is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wait {
     kind: LockKind,
-    has_line: bool,
+    has_tickets: bool,
     is_wanted: bool,
-    /// Where it stands in the line.
-    place: Option<u64>,
-    /// Whether all those before it in the line have left.
+    ticket: Option<u64>,
+    /// Whether all tickets before its own have been released.
     is_first: bool,
     has_gate: bool,
     has_main: bool,
-    at: WaitAt,
+    stage: WaitStage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum WaitAt {
+enum WaitStage {
     Begin,
     Doorway(Doorway),
-    /// Waits until this place is left.
+    /// Waits until this ticket is released.
     Behind(u64),
-    /// Has just seen it left.
-    PlaceLeft,
-    /// Looks whether anybody is left before it: from this place on, and who was seen last.
+    /// Has just seen that.
+    TicketReleased,
+    /// Looks for tickets before its own: from this one on; and the last one found so far.
     Looking(u64, Option<u64>),
     Gate,
     Main,
-    /// Lets go of what it needs no more, and then is done, with or without main.
+    /// Unlocks what it needs no more, and then is done, with or without main.
     Finishing(bool),
-    /// Has let go of main, because others are before it.
-    MainLeft(u64),
-    /// Has let go of the gate, because others may be before it.
-    GateLeft,
+    /// Has unlocked main, because this ticket is before its own.
+    MainReleased(u64),
+    /// Has unlocked the gate, because there may be tickets before its own.
+    GateReleased,
     Done,
 }
 
-/// Taking a place again for a wait that had given it up.
+/// Takes a ticket for a wait that has none yet, or has released it when it was withdrawn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Return {
+pub struct Reentry {
     doorway: Option<Doorway>,
     gate: Option<LockKind>,
 }
 
 impl Wait {
-    /// For this, in the line if there is one.
-    pub fn new(kind: LockKind, has_line: bool) -> Wait {
+    /// For this, with a ticket where there are any.
+    pub fn new(kind: LockKind, has_tickets: bool) -> Wait {
         Wait {
             kind,
-            has_line,
+            has_tickets,
             is_wanted: true,
-            place: None,
+            ticket: None,
             is_first: false,
             has_gate: false,
             has_main: false,
-            at: WaitAt::Begin,
+            stage: WaitStage::Begin,
         }
     }
 
@@ -229,7 +235,7 @@ impl Wait {
 
     /// Whether it has nothing more to do.
     pub fn is_done(&self) -> bool {
-        self.at == WaitAt::Done
+        self.stage == WaitStage::Done
     }
 
     /// Whether the lock is wanted at present.
@@ -237,67 +243,67 @@ impl Wait {
         self.is_wanted
     }
 
-    /// Where it stands in the line.
-    pub fn place(&self) -> Option<u64> {
-        self.place
+    /// Its ticket, if it has one.
+    pub fn ticket(&self) -> Option<u64> {
+        self.ticket
     }
 
     /// Starts anew, on another file, where nothing is locked yet.
     pub fn restart(&mut self) {
-        *self = Wait { is_wanted: self.is_wanted, ..Wait::new(self.kind, self.has_line) };
+        *self = Wait { is_wanted: self.is_wanted, ..Wait::new(self.kind, self.has_tickets) };
     }
 
-    /// What the thread is to do next, after this answer to the step before.
-    pub fn next(&mut self, answer: Answer) -> Step {
-        match self.at {
-            WaitAt::Begin if !self.is_wanted => self.finish(false),
-            WaitAt::Begin if !self.has_line => self.ask_gate(),
-            WaitAt::Begin if self.place.is_some() => self.look(FIRST_PLACE, None),
-            WaitAt::Begin => self.enter(Doorway::from(FIRST_PLACE), Answer::Nothing),
-            WaitAt::Doorway(doorway) => self.enter(doorway, answer),
-            WaitAt::Behind(place) => {
-                self.at = WaitAt::PlaceLeft;
-                Step::Unlock(Part::Place(place))
+    /// What the thread is to do next, after this result of the step before.
+    pub fn next(&mut self, result: StepResult) -> LockStep {
+        match self.stage {
+            WaitStage::Begin if !self.is_wanted => self.finish(false),
+            WaitStage::Begin if !self.has_tickets => self.ask_gate(),
+            WaitStage::Begin if self.ticket.is_some() => self.look(FIRST_TICKET, None),
+            WaitStage::Begin => self.enter(Doorway::from(FIRST_TICKET), StepResult::Nothing),
+            WaitStage::Doorway(doorway) => self.enter(doorway, result),
+            WaitStage::Behind(ticket) => {
+                self.stage = WaitStage::TicketReleased;
+                LockStep::Unlock(Byte::Ticket(ticket))
             }
-            WaitAt::PlaceLeft if !self.is_wanted => self.finish(false),
-            WaitAt::PlaceLeft | WaitAt::GateLeft => self.look(FIRST_PLACE, None),
-            WaitAt::Looking(from, last) => match answer {
-                Answer::Found(Some(place)) => self.look(from.max(place) + 1, Some(place)),
+            WaitStage::TicketReleased if !self.is_wanted => self.finish(false),
+            WaitStage::TicketReleased | WaitStage::GateReleased => self.look(FIRST_TICKET, None),
+            WaitStage::Looking(from, last) => match result {
+                StepResult::Found(Some(ticket)) => self.look(from.max(ticket) + 1, Some(ticket)),
                 _ => self.looked(last),
             },
-            WaitAt::Gate => {
+            WaitStage::Gate => {
                 self.has_gate = true;
                 if !self.is_wanted {
                     return self.finish(false);
                 }
-                if self.has_line && !self.is_first {
-                    // It has given up its place meanwhile, and has another one now.
+                if self.has_tickets && !self.is_first {
+                    // It has released its ticket meanwhile, and has another one now.
                     self.has_gate = false;
-                    self.at = WaitAt::GateLeft;
-                    return Step::Unlock(Part::Gate);
+                    self.stage = WaitStage::GateReleased;
+                    return LockStep::Unlock(Byte::Gate);
                 }
                 self.ask_main()
             }
-            WaitAt::Main => {
+            WaitStage::Main => {
                 self.has_main = true;
                 if !self.is_wanted {
                     return self.finish(false);
                 }
-                if self.has_line && !self.is_first {
-                    return self.look(FIRST_PLACE, None);
+                if self.has_tickets && !self.is_first {
+                    return self.look(FIRST_TICKET, None);
                 }
                 self.finish(true)
             }
-            WaitAt::MainLeft(place) => self.wait_behind(place),
-            WaitAt::Finishing(with_main) => self.finish(with_main),
-            WaitAt::Done => Step::Done(self.has_main),
+            WaitStage::MainReleased(ticket) => self.wait_behind(ticket),
+            WaitStage::Finishing(with_main) => self.finish(with_main),
+            WaitStage::Done => LockStep::Done(self.has_main),
         }
     }
 
-    /// Nobody wants the lock for the time being: those who come later must not queue up behind
-    /// nobody. What to unlock at once; `can_unlock` says whether the gate can be, while the
-    /// thread waits for main.
-    pub fn stand_aside(&mut self, can_unlock: bool) -> Vec<Part> {
+    /// No call wants the lock for the time being, so no process may queue up behind this wait. What
+    /// to unlock at once; `can_unlock` says whether the gate can be unlocked while the thread waits
+    /// for main.
+    pub fn withdraw(&mut self, can_unlock: bool) -> Vec<Byte> {
         self.is_wanted = false;
         if self.is_done() {
             return Vec::new();
@@ -305,75 +311,75 @@ impl Wait {
         self.is_first = false;
         let gate = self.has_gate && can_unlock;
         self.has_gate &= !gate;
-        let place = self.place.take().map(Part::Place);
-        place.into_iter().chain(gate.then_some(Part::Gate)).collect()
+        let ticket = self.ticket.take().map(Byte::Ticket);
+        ticket.into_iter().chain(gate.then_some(Byte::Gate)).collect()
     }
 
-    /// The lock is wanted after all, or the place in the line is to be taken before the thread
-    /// begins. `None` when it is too late for this wait.
-    pub fn step_in(&mut self) -> Option<Return> {
+    /// The lock is wanted after all, or the ticket is to be taken before the thread begins. `None`
+    /// when it is too late for this wait.
+    pub fn rejoin(&mut self) -> Option<Reentry> {
         if self.is_done() {
             return None;
         }
         self.is_wanted = true;
-        // Whatever place it waits for has to be before its own, or two could wait for each other.
-        let first = match self.at {
-            WaitAt::Behind(place) => place + 1,
-            _ => FIRST_PLACE,
+        // The ticket it waits for has to be before its own, or two waits could wait for each other.
+        let first = match self.stage {
+            WaitStage::Behind(ticket) => ticket + 1,
+            _ => FIRST_TICKET,
         };
-        let needs_gate = !self.has_line && self.at == WaitAt::Main && !self.has_gate;
-        Some(Return {
-            doorway: (self.has_line && self.place.is_none()).then(|| Doorway::from(first)),
+        let needs_gate = !self.has_tickets && self.stage == WaitStage::Main && !self.has_gate;
+        Some(Reentry {
+            doorway: (self.has_tickets && self.ticket.is_none()).then(|| Doorway::from(first)),
             gate: needs_gate.then_some(self.kind),
         })
     }
 
-    /// Which lock of the gate somebody takes who has to wait. Without a line readers have to
-    /// stand in each other's way there, or those that keep arriving leave no gap for a writer.
+    /// How the gate is locked by a process that has to wait. Without tickets readers have to
+    /// exclude each other there, or readers that keep arriving leave no gap for a writer.
     fn gate_kind(&self) -> LockKind {
-        if self.has_line { self.kind } else { LockKind::Write }
+        if self.has_tickets { self.kind } else { LockKind::Write }
     }
 
-    fn enter(&mut self, mut doorway: Doorway, answer: Answer) -> Step {
-        match doorway.next(answer) {
-            Ok(place) => {
-                self.place = place;
-                match place.and(doorway.before) {
+    fn enter(&mut self, mut doorway: Doorway, result: StepResult) -> LockStep {
+        match doorway.next(result) {
+            Ok(ticket) => {
+                self.ticket = ticket;
+                match ticket.and(doorway.before) {
                     Some(before) => self.wait_behind(before),
-                    None => self.look(FIRST_PLACE, None),
+                    None => self.look(FIRST_TICKET, None),
                 }
             }
             Err(step) => {
-                self.at = WaitAt::Doorway(doorway);
+                self.stage = WaitStage::Doorway(doorway);
                 step
             }
         }
     }
 
-    fn wait_behind(&mut self, place: u64) -> Step {
-        self.at = WaitAt::Behind(place);
-        Step::Lock(Part::Place(place), LockKind::Read)
+    fn wait_behind(&mut self, ticket: u64) -> LockStep {
+        self.stage = WaitStage::Behind(ticket);
+        LockStep::Lock(Byte::Ticket(ticket), LockKind::Read)
     }
 
-    fn look(&mut self, from: u64, last: Option<u64>) -> Step {
-        match self.place {
+    fn look(&mut self, from: u64, last: Option<u64>) -> LockStep {
+        match self.ticket {
             Some(own) if from < own => {
-                self.at = WaitAt::Looking(from, last);
-                Step::Look(from, own - 1)
+                self.stage = WaitStage::Looking(from, last);
+                LockStep::Look(from, own - 1)
             }
             _ => self.looked(last),
         }
     }
 
-    /// Now it is known who stands right before it, if anybody does.
-    fn looked(&mut self, last: Option<u64>) -> Step {
+    /// It knows the ticket right before its own now, if there is one.
+    fn looked(&mut self, last: Option<u64>) -> LockStep {
         match last {
-            Some(place) if self.has_main => {
+            Some(ticket) if self.has_main => {
                 self.has_main = false;
-                self.at = WaitAt::MainLeft(place);
-                Step::Unlock(Part::Main)
+                self.stage = WaitStage::MainReleased(ticket);
+                LockStep::Unlock(Byte::Main)
             }
-            Some(place) => self.wait_behind(place),
+            Some(ticket) => self.wait_behind(ticket),
             None => {
                 self.is_first = true;
                 if self.has_main { self.finish(true) } else { self.ask_gate() }
@@ -381,61 +387,61 @@ impl Wait {
         }
     }
 
-    fn ask_gate(&mut self) -> Step {
-        self.at = WaitAt::Gate;
-        Step::Lock(Part::Gate, self.gate_kind())
+    fn ask_gate(&mut self) -> LockStep {
+        self.stage = WaitStage::Gate;
+        LockStep::Lock(Byte::Gate, self.gate_kind())
     }
 
-    fn ask_main(&mut self) -> Step {
-        self.at = WaitAt::Main;
-        Step::Lock(Part::Main, self.kind)
+    fn ask_main(&mut self) -> LockStep {
+        self.stage = WaitStage::Main;
+        LockStep::Lock(Byte::Main, self.kind)
     }
 
-    fn finish(&mut self, with_main: bool) -> Step {
-        self.at = WaitAt::Finishing(with_main);
+    fn finish(&mut self, with_main: bool) -> LockStep {
+        self.stage = WaitStage::Finishing(with_main);
         if self.has_main && !with_main {
             self.has_main = false;
-            return Step::Unlock(Part::Main);
+            return LockStep::Unlock(Byte::Main);
         }
         if std::mem::take(&mut self.has_gate) {
-            return Step::Unlock(Part::Gate);
+            return LockStep::Unlock(Byte::Gate);
         }
-        // A writer keeps its place for as long as it has main, so that the next in the line wakes
-        // up once, when there is something to be had, and not twice. Readers let others pass.
-        let keeps_place = with_main && self.kind == LockKind::Write;
-        if !keeps_place && let Some(place) = self.place.take() {
-            return Step::Unlock(Part::Place(place));
+        // A writer keeps its ticket for as long as it has main, so that the next process wakes up
+        // once, when the lock is free, and not twice. A reader lets the next one in.
+        let keeps_ticket = with_main && self.kind == LockKind::Write;
+        if !keeps_ticket && let Some(ticket) = self.ticket.take() {
+            return LockStep::Unlock(Byte::Ticket(ticket));
         }
-        self.at = WaitAt::Done;
-        Step::Done(with_main)
+        self.stage = WaitStage::Done;
+        LockStep::Done(with_main)
     }
 }
 
-impl Return {
-    /// What to do next, after this answer to the step before. [`Step::Done`] says whether the
+impl Reentry {
+    /// What to do next, after this result of the step before. [`LockStep::Done`] says whether the
     /// wait is as good as one that begins now.
-    pub fn next(&mut self, wait: &mut Wait, answer: Answer) -> Step {
+    pub fn next(&mut self, wait: &mut Wait, result: StepResult) -> LockStep {
         if let Some(doorway) = &mut self.doorway {
-            return match doorway.next(answer) {
-                Ok(place) => {
-                    wait.place = place;
+            return match doorway.next(result) {
+                Ok(ticket) => {
+                    wait.ticket = ticket;
                     wait.is_first = false;
                     self.doorway = None;
-                    Step::Done(true)
+                    LockStep::Done(true)
                 }
                 Err(step) => step,
             };
         }
-        match (self.gate, answer) {
-            (Some(_), Answer::Nothing) => Step::Try(Part::Gate, wait.gate_kind()),
-            (Some(_), answer) => {
+        match (self.gate, result) {
+            (Some(_), StepResult::Nothing) => LockStep::Try(Byte::Gate, wait.gate_kind()),
+            (Some(_), result) => {
                 self.gate = None;
-                // Without the gate those who come later would overtake it, and it would be of no use.
-                wait.has_gate = answer == Answer::Locked(true);
+                // Without the gate later processes would overtake it, and it would be of no use.
+                wait.has_gate = result == StepResult::Locked(true);
                 wait.is_wanted = wait.has_gate;
-                Step::Done(wait.has_gate)
+                LockStep::Done(wait.has_gate)
             }
-            (None, _) => Step::Done(true),
+            (None, _) => LockStep::Done(true),
         }
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use super::deferred_wake_ups::DeferredWakeUps;
 use super::kernel::{self, KernelLock, KernelWait, LockFile};
 use super::lock_path::Place;
-use super::scheduler::{Fit, Next, Scheduler};
+use super::scheduler::{LockAction, Recipient, Scheduler};
 use super::time_slice::TimeSlice;
 use super::{FileKey, LockGuard, LockKind, Waiter};
 use crate::error::Holder;
@@ -139,20 +139,20 @@ impl Queue {
         loop {
             let mut state = self.lock();
             let next = state.scheduler.next(&mut refused);
-            if let Next::StandAside(number) = next {
-                state.wait(number).iter().for_each(|wait| wait.stand_aside());
+            if let LockAction::Withdraw(number) = next {
+                state.wait(number).iter().for_each(|wait| wait.withdraw());
             }
             let (last, mut opened) = match next {
-                Next::Ask(_) => (state.time_slice, state.opened.take()),
+                LockAction::Ask(_) => (state.time_slice, state.opened.take()),
                 _ => (None, None),
             };
             drop(state);
             self.refuse(&mut refused);
             match next {
-                Next::Nothing => return,
-                Next::Retire => return self.retire(),
-                Next::StandAside(_) => {}
-                Next::Ask(kind) => {
+                LockAction::Nothing => return,
+                LockAction::Retire => return self.retire(),
+                LockAction::Withdraw(_) => {}
+                LockAction::Ask(kind) => {
                     let (dir, name) = (&self.dir, &self.name);
                     let taken = KernelLock::try_acquire(dir, name, kind, last, &mut opened);
                     drop(opened);
@@ -167,7 +167,7 @@ impl Queue {
     }
 
     /// Takes back what one hold had: the lock itself from the last of those who shared it.
-    pub(super) fn given_back(self: &Arc<Queue>, last: Option<KernelLock>, kind: LockKind) {
+    pub(super) fn release(self: &Arc<Queue>, last: Option<KernelLock>, kind: LockKind) {
         if DeferredWakeUps::is_under_way() {
             // Given back by the very reply that brought it. What comes next is seen to after
             // that, and not inside it: there may be thousands who do the same.
@@ -182,11 +182,11 @@ impl Queue {
         let time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
         // Nobody waits for the system under the mutex.
         let may_pass_on = time_slice.is_some_and(TimeSlice::goes_on)
-            && self.lock().scheduler.goes_on_after(kind)
+            && self.lock().scheduler.has_next_after(kind)
             && kernel.is_called(&self.dir, &self.name);
         let mut state = self.lock();
         state.time_slice = time_slice;
-        if state.scheduler.goes_on_after(kind) {
+        if state.scheduler.has_next_after(kind) {
             if may_pass_on {
                 state.scheduler.released(kind);
                 self.arrived(state, kernel, kind);
@@ -196,7 +196,7 @@ impl Queue {
         }
         // The kernel first: whoever comes next asks it.
         drop(state);
-        let opened = kernel.give_back();
+        let opened = kernel.release();
         let mut state = self.lock();
         let unneeded = state.keep_open(opened);
         state.scheduler.released(kind);
@@ -207,21 +207,21 @@ impl Queue {
 
     /// Takes back what one hold had, as above, without waiting for anything: if nobody in this
     /// process wants the lock, and its file system decides about locks in memory.
-    pub(super) fn give_back_at_once(
+    pub(super) fn release_at_once(
         &self,
         last: Option<KernelLock>,
         kind: LockKind,
     ) -> Result<(), Option<KernelLock>> {
         let Ok(mut state) = self.state.try_lock() else { return Err(last) };
         let is_unwanted = state.is_warm && state.scheduler.is_unwanted();
-        let may_wait = last.as_ref().is_some_and(|kernel| !kernel.is_given_back_at_once());
+        let may_wait = last.as_ref().is_some_and(|kernel| !kernel.releases_at_once());
         if !is_unwanted || may_wait || DeferredWakeUps::is_under_way() {
             return Err(last);
         }
         state.scheduler.released(kind);
         let Some(kernel) = last else { return Ok(()) };
         state.time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
-        let opened = kernel.give_back();
+        let opened = kernel.release();
         let unneeded = state.keep_open(opened);
         drop(state);
         if unneeded.is_some() {
@@ -241,7 +241,7 @@ impl Queue {
     ) {
         state.scheduler.released(released);
         let mut refused = Vec::new();
-        let Next::Ask(kind) = state.scheduler.next(&mut refused) else {
+        let LockAction::Ask(kind) = state.scheduler.next(&mut refused) else {
             drop(state);
             drop(kernel);
             self.refuse(&mut refused);
@@ -265,14 +265,14 @@ impl Queue {
         self.pump();
     }
 
-    /// Another process has the lock, or comes first. Waits in the kernel for whoever is at the
+    /// Another process has the lock, or comes first. WaitingCall in the kernel for whoever is at the
     /// head, with a wait that has begun if there is one.
     fn not_now(self: &Arc<Queue>, mut state: MutexGuard<'_, State>, begun: Option<KernelWait>) {
         let mut refused = Vec::new();
-        if let Some(kind) = state.scheduler.not_now(&mut refused) {
+        if let Some(kind) = state.scheduler.busy(&mut refused) {
             match self.wait_in_kernel(&mut state, kind, begun) {
                 Ok(number) => {
-                    state.scheduler.wait(number, kind);
+                    state.scheduler.wait_began(number, kind);
                     drop(state);
                 }
                 Err(failure) => self.failed(state, failure),
@@ -283,7 +283,7 @@ impl Queue {
         self.refuse(&mut refused);
     }
 
-    /// Waits for the lock on a thread of its own, or on one that is waiting for it already.
+    /// WaitingCall for the lock on a thread of its own, or on one that is waiting for it already.
     /// Says which wait it is.
     fn wait_in_kernel(
         self: &Arc<Queue>,
@@ -295,7 +295,7 @@ impl Queue {
             Some(wait) if wait.kind() == kind => wait,
             _ => {
                 for (number, wait) in &state.waits {
-                    if wait.kind() == kind && wait.step_in()? {
+                    if wait.kind() == kind && wait.rejoin()? {
                         return Ok(*number);
                     }
                 }
@@ -326,7 +326,7 @@ impl Queue {
     ) {
         let mut state = self.lock();
         state.waits.retain(|(other, _)| *other != number);
-        let is_wanted = state.scheduler.waited(number);
+        let is_wanted = state.scheduler.wait_ended(number);
         match outcome {
             Ok(Some(lock)) if is_wanted => self.arrived(state, lock, kind),
             Err(failure) if is_wanted => self.failed(state, failure),
@@ -346,12 +346,12 @@ impl Queue {
         mut kernel: KernelLock,
         kind: LockKind,
     ) {
-        let fit = state.scheduler.fits(kind);
-        if fit == Fit::Nobody {
+        let recipient = state.scheduler.acquired(kind);
+        if recipient == Recipient::Unwanted {
             drop(state);
             return drop(kernel);
         }
-        if fit == Fit::Readers
+        if recipient == Recipient::ReadersOnly
             && let Err(failure) = kernel.downgrade()
         {
             self.failed(state, failure);
@@ -471,7 +471,7 @@ impl Queue {
             true => self.share_at_once(&state, is_right)?,
             false => self.ask_at_once(&mut state, kind, is_right)?,
         };
-        state.scheduler.take(kind);
+        state.scheduler.taken_at_once(kind);
         drop(state);
         kernel.leave_note_soon();
         Some(LockGuard::new(Arc::clone(self), kernel, kind))

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::queue::Queue;
-use super::scheduler::Waits;
-use super::{Before, FileKey, LockGuard, LockKind, Request};
+use super::scheduler::WaitingCall;
+use super::{Before, FileKey, LockGuard, LockKind, LockRequest};
 use crate::error::ErrorKind;
 use crate::metrics::LockCall;
 use crate::mutex::guard;
@@ -31,7 +31,7 @@ pub struct Waiter {
     counted: LockCall,
 }
 
-impl Waits for Arc<Waiter> {
+impl WaitingCall for Arc<Waiter> {
     fn kind(&self) -> LockKind {
         self.kind
     }
@@ -50,9 +50,9 @@ impl Waits for Arc<Waiter> {
 }
 
 impl Waiter {
-    pub(super) fn new(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
+    pub(super) fn new(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
         static CALLS: AtomicU64 = AtomicU64::new(0);
-        let Request { path, kind, timeout, inside, before } = request;
+        let LockRequest { path, kind, timeout, inside, before } = request;
         Arc::new(Waiter {
             kind,
             timeout,

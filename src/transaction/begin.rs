@@ -236,7 +236,7 @@ impl Round {
         self.step += 1;
         let (waiting, step) = (Arc::clone(&self.waiting), self.step);
         let (pool, own_pool) = (self.pool.clone(), self.pool.clone());
-        let request = lock::Request {
+        let request = lock::LockRequest {
             path: path.clone(),
             kind: LockKind::Write,
             timeout: self.left(),

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::lock::{self, LockGuard, LockKind, Request, Waiter};
+use holdfast::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
 use holdfast::threads::pool;
 
 /// After this long something that should happen does not.
@@ -55,11 +55,11 @@ impl Call {
     }
 }
 
-pub(crate) fn request(path: &Path, kind: LockKind, timeout: Option<Duration>) -> Request {
-    Request { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None }
+pub(crate) fn request(path: &Path, kind: LockKind, timeout: Option<Duration>) -> LockRequest {
+    LockRequest { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None }
 }
 
-pub(crate) fn ask(request: Request) -> Call {
+pub(crate) fn ask(request: LockRequest) -> Call {
     let (tell, outcome) = mpsc::channel();
     let waiter = lock::acquire(pool(), request, Box::new(move |outcome| drop(tell.send(outcome))));
     Call { waiter, outcome }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::note::{self, LONGEST_LINE};
-use super::protocol::{self, Answer, Attempt, Part, Step};
+use super::protocol::{self, Attempt, Byte, LockStep, StepResult};
 use super::time_slice::TimeSlice;
 use crate::error::Code;
 use crate::error::Failure;
@@ -40,15 +40,15 @@ trait Offset {
 
 /// Where the line begins.
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
-const LINE: i64 = (1 << 62) + (1 << 32);
+const TICKETS: i64 = (1 << 62) + (1 << 32);
 
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
-impl Offset for Part {
+impl Offset for Byte {
     fn offset(self) -> i64 {
         match self {
-            Part::Gate => 1 << 62,
-            Part::Main => (1 << 62) + 1,
-            Part::Place(place) => LINE.saturating_add_unsigned(place),
+            Byte::Gate => 1 << 62,
+            Byte::Main => (1 << 62) + 1,
+            Byte::Ticket(ticket) => TICKETS.saturating_add_unsigned(ticket),
         }
     }
 }
@@ -56,13 +56,13 @@ impl Offset for Part {
 /// What the system call is named in errors.
 const LOCK: &str = if cfg!(windows) { "LockFileEx" } else { "fcntl" };
 
-/// Whether one thread can unlock a part of a file while another waits for a part of it. On
+/// Whether one thread can unlock a byte of a file while another waits for a byte of it. On
 /// Windows calls on one handle follow each other.
 const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
 
 /// Whether those who wait stand in a line. Windows serves waiters in their order by itself; on
 /// macOS a file has one lock and no more.
-const HAS_LINE: bool = cfg!(target_os = "linux");
+const HAS_TICKETS: bool = cfg!(target_os = "linux");
 
 /// How often it is looked for the note of a writer by those who can wait. Where there is none after
 /// that there will be none: the disk is full, say.
@@ -77,8 +77,8 @@ pub(super) struct KernelLock {
     file: Arc<LockFile>,
     /// Only of writers.
     note: Option<Arc<Note>>,
-    /// Its place in the line, which a writer keeps.
-    place: Option<u64>,
+    /// Its ticket in the line, which a writer keeps.
+    ticket: Option<u64>,
     time_slice: TimeSlice,
     is_held: bool,
 }
@@ -140,7 +140,7 @@ impl KernelLock {
         let is_its_turn = attempt(&self.file, LockKind::Read, None);
         if is_its_turn.is_err() {
             // It may have failed between taking the gate and giving it back.
-            let _ = self.file.unlock(Part::Gate);
+            let _ = self.file.unlock(Byte::Gate);
         }
         matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(dir, name)
     }
@@ -148,11 +148,11 @@ impl KernelLock {
     fn new(
         file: Arc<LockFile>,
         kind: LockKind,
-        place: Option<u64>,
+        ticket: Option<u64>,
         time_slice: TimeSlice,
     ) -> KernelLock {
         let note = (kind == LockKind::Write).then(|| Note::new(&file));
-        KernelLock { file, note, place, time_slice, is_held: true }
+        KernelLock { file, note, ticket, time_slice, is_held: true }
     }
 
     /// One that has been waited for. Whoever comes after it is waiting.
@@ -160,9 +160,9 @@ impl KernelLock {
         file: Arc<LockFile>,
         has_content: bool,
         kind: LockKind,
-        place: Option<u64>,
+        ticket: Option<u64>,
     ) -> Self {
-        let lock = KernelLock::new(file, kind, place, TimeSlice::begin());
+        let lock = KernelLock::new(file, kind, ticket, TimeSlice::begin());
         lock.leave_note(has_content);
         lock
     }
@@ -182,12 +182,12 @@ impl KernelLock {
         }
     }
 
-    /// Scheduler a write lock into a read lock, without a moment in between.
+    /// Turns a write lock into a read lock, without a moment in between.
     pub(super) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
-        self.file.downgrade(Part::Main).map_err(|error| Failure::new(LOCK, error))?;
+        self.file.downgrade(Byte::Main).map_err(|error| Failure::new(LOCK, error))?;
         // Should this fail it is tried again when the lock is given back.
-        let _ = self.leave_line();
+        let _ = self.release_ticket();
         Ok(())
     }
 
@@ -203,12 +203,12 @@ impl KernelLock {
 
     /// Whether giving it back takes no system call that may wait for a disk, on a file system
     /// that decides about locks in memory.
-    pub(super) fn is_given_back_at_once(&self) -> bool {
+    pub(super) fn releases_at_once(&self) -> bool {
         self.note.as_ref().is_none_or(|note| note.withdraw())
     }
 
     /// Gives it back. The lock file, if nothing of it is locked any more.
-    pub(super) fn give_back(mut self) -> Option<Arc<LockFile>> {
+    pub(super) fn release(mut self) -> Option<Arc<LockFile>> {
         self.unlock().ok().map(|()| Arc::clone(&self.file))
     }
 
@@ -217,15 +217,15 @@ impl KernelLock {
             return Ok(());
         }
         self.remove_note();
-        let unlocked = self.file.unlock(Part::Main);
-        self.leave_line().and(unlocked)
+        let unlocked = self.file.unlock(Byte::Main);
+        self.release_ticket().and(unlocked)
     }
 
     /// Lets others pass.
-    fn leave_line(&mut self) -> io::Result<()> {
-        if let Some(place) = self.place {
-            self.file.unlock(Part::Place(place))?;
-            self.place = None;
+    fn release_ticket(&mut self) -> io::Result<()> {
+        if let Some(ticket) = self.ticket {
+            self.file.unlock(Byte::Ticket(ticket))?;
+            self.ticket = None;
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ fn attempt(
             return Ok(Some(time_slice));
         }
     }
-    let mut attempt = Attempt::new(kind, HAS_LINE);
+    let mut attempt = Attempt::new(kind, HAS_TICKETS);
     Ok(carry_out(file, |answer| attempt.next(answer))?.then(TimeSlice::begin))
 }
 
@@ -275,11 +275,11 @@ struct WaitState {
     /// The lock file at which it waits.
     file: Option<Arc<LockFile>>,
     /// What it has asked for and not got yet.
-    wants: Option<(Part, LockKind)>,
+    wants: Option<(Byte, LockKind)>,
 }
 
 impl KernelWait {
-    /// A wait that has its place in the line already. The rest of it is done by
+    /// A wait that has its ticket in the line already. The rest of it is done by
     /// [`KernelWait::wait`].
     pub(super) fn begin(
         dir: &DirHandle,
@@ -288,12 +288,12 @@ impl KernelWait {
     ) -> Result<KernelWait, Failure> {
         let file = LockFile::open(dir, name).map_err(|error| Failure::new("open", error))?;
         let state = WaitState {
-            wait: protocol::Wait::new(kind, HAS_LINE),
+            wait: protocol::Wait::new(kind, HAS_TICKETS),
             file: Some(Arc::new(file)),
             wants: None,
         };
         let wait = KernelWait { kind, state: Mutex::new(state) };
-        wait.step_in()?;
+        wait.rejoin()?;
         Ok(wait)
     }
 
@@ -317,10 +317,11 @@ impl KernelWait {
         });
         let mut state = self.state();
         state.file = None;
-        let place = state.wait.place();
+        let ticket = state.wait.ticket();
         drop(state);
-        Ok(outcome?
-            .map(|(file, has_content)| KernelLock::after_wait(file, has_content, self.kind, place)))
+        Ok(outcome?.map(|(file, has_content)| {
+            KernelLock::after_wait(file, has_content, self.kind, ticket)
+        }))
     }
 
     /// Goes as far as it can without waiting: all the way, if the lock is free and nobody comes
@@ -332,16 +333,16 @@ impl KernelWait {
     ) -> Result<Option<KernelLock>, Failure> {
         let mut state = self.state();
         let Some(file) = state.file.clone() else { return Ok(None) };
-        let mut answer = Answer::Nothing;
+        let mut answer = StepResult::Nothing;
         let has_main = loop {
             answer = match state.wait.next(answer) {
-                Step::Done(has_main) => break has_main,
-                Step::Lock(part, kind) => match take(&file, Step::Try(part, kind)) {
-                    Ok(Answer::Locked(false)) => {
-                        state.wants = Some((part, kind));
+                LockStep::Done(has_main) => break has_main,
+                LockStep::Lock(byte, kind) => match take(&file, LockStep::Try(byte, kind)) {
+                    Ok(StepResult::Locked(false)) => {
+                        state.wants = Some((byte, kind));
                         return Ok(None);
                     }
-                    outcome => outcome.map(|_| Answer::Nothing),
+                    outcome => outcome.map(|_| StepResult::Nothing),
                 },
                 step => take(&file, step),
             }
@@ -350,29 +351,29 @@ impl KernelWait {
         // What is not called so any more is no lock. The thread sees to another.
         state.file = None;
         let size = file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))?;
-        let place = state.wait.place();
+        let ticket = state.wait.ticket();
         let taken = size.filter(|_| has_main);
-        Ok(taken.map(|size| KernelLock::after_wait(file, size > 0, self.kind, place)))
+        Ok(taken.map(|size| KernelLock::after_wait(file, size > 0, self.kind, ticket)))
     }
 
     fn go_through(&self, file: &LockFile) -> io::Result<bool> {
-        let mut answer = Answer::Nothing;
+        let mut answer = StepResult::Nothing;
         let mut state = self.state();
         let mut wants = state.wants.take();
         loop {
             let step = match wants.take() {
-                Some((part, kind)) => Step::Lock(part, kind),
+                Some((byte, kind)) => LockStep::Lock(byte, kind),
                 None => state.wait.next(answer),
             };
             answer = match step {
-                Step::Done(has_main) => return Ok(has_main),
-                Step::Lock(part, kind) => {
+                LockStep::Done(has_main) => return Ok(has_main),
+                LockStep::Lock(byte, kind) => {
                     // Only now may others say what they want.
                     drop(state);
-                    let locked = file.lock(part, kind);
+                    let locked = file.lock(byte, kind);
                     state = self.state();
                     locked?;
-                    Answer::Nothing
+                    StepResult::Nothing
                 }
                 step => take(file, step)?,
             };
@@ -381,23 +382,23 @@ impl KernelWait {
 
     /// Nobody wants the lock for the time being: those of other processes who come later must
     /// not queue up behind nobody.
-    pub(super) fn stand_aside(&self) {
+    pub(super) fn withdraw(&self) {
         let mut state = self.state();
-        let parts = state.wait.stand_aside(CAN_UNLOCK_WHILE_WAITING);
+        let bytes = state.wait.withdraw(CAN_UNLOCK_WHILE_WAITING);
         if let Some(file) = &state.file {
-            for part in parts {
+            for byte in bytes {
                 // Should it fail, they wait a little longer.
-                let _ = file.unlock(part);
+                let _ = file.unlock(byte);
             }
         }
     }
 
     /// The lock is wanted, or wanted after all. Whether this wait is as good as another that
     /// begins now.
-    pub(super) fn step_in(&self) -> Result<bool, Failure> {
+    pub(super) fn rejoin(&self) -> Result<bool, Failure> {
         let mut state = self.state();
         let WaitState { wait, file: Some(file), .. } = &mut *state else { return Ok(false) };
-        let Some(mut entering) = wait.step_in() else { return Ok(false) };
+        let Some(mut entering) = wait.rejoin() else { return Ok(false) };
         carry_out(file, |answer| entering.next(wait, answer))
             .map_err(|error| Failure::new(LOCK, error))
     }
@@ -413,24 +414,24 @@ impl KernelWait {
 }
 
 /// Does what the protocol says, until it is done. None of it waits.
-fn carry_out(file: &LockFile, mut next: impl FnMut(Answer) -> Step) -> io::Result<bool> {
-    let mut answer = Answer::Nothing;
+fn carry_out(file: &LockFile, mut next: impl FnMut(StepResult) -> LockStep) -> io::Result<bool> {
+    let mut answer = StepResult::Nothing;
     loop {
         answer = match next(answer) {
-            Step::Done(outcome) => return Ok(outcome),
+            LockStep::Done(outcome) => return Ok(outcome),
             step => take(file, step)?,
         }
     }
 }
 
 /// Does one step.
-fn take(file: &LockFile, step: Step) -> io::Result<Answer> {
+fn take(file: &LockFile, step: LockStep) -> io::Result<StepResult> {
     match step {
-        Step::Try(part, kind) => file.try_lock(part, kind).map(Answer::Locked),
-        Step::Lock(part, kind) => file.lock(part, kind).map(|()| Answer::Nothing),
-        Step::Unlock(part) => file.unlock(part).map(|()| Answer::Nothing),
-        Step::Look(first, last) => file.find_place(first, last).map(Answer::Found),
-        Step::Done(_) => Ok(Answer::Nothing),
+        LockStep::Try(byte, kind) => file.try_lock(byte, kind).map(StepResult::Locked),
+        LockStep::Lock(byte, kind) => file.lock(byte, kind).map(|()| StepResult::Nothing),
+        LockStep::Unlock(byte) => file.unlock(byte).map(|()| StepResult::Nothing),
+        LockStep::Look(first, last) => file.find_ticket(first, last).map(StepResult::Found),
+        LockStep::Done(_) => Ok(StepResult::Nothing),
     }
 }
 
@@ -478,12 +479,12 @@ pub(super) fn inspect(
     let in_lock = |error| Failure::new(LOCK, error);
     let mut line = vec![0; LONGEST_LINE];
     for look in 0.. {
-        if !file.is_locked(Part::Main, kind).map_err(in_lock)? {
+        if !file.is_locked(Byte::Main, kind).map_err(in_lock)? {
             return Ok(None);
         }
         // Readers leave no note. One that is there is that of a writer who has died.
         let by_writer = kind == LockKind::Read
-            || file.is_locked(Part::Main, LockKind::Read).map_err(in_lock)?;
+            || file.is_locked(Byte::Main, LockKind::Read).map_err(in_lock)?;
         if !by_writer {
             break;
         }

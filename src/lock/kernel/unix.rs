@@ -8,9 +8,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::Part;
+use super::Byte;
 #[cfg(target_os = "linux")]
-use super::{LINE, Offset};
+use super::{Offset, TICKETS};
 use crate::fs::os::DirHandle;
 #[cfg(target_os = "linux")]
 use crate::fs::os::cached_lookup;
@@ -93,8 +93,8 @@ impl LockFile {
 #[cfg(target_os = "linux")]
 impl LockFile {
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        match self.control(libc::F_OFD_SETLK, &mut range(part, lock_type(kind))) {
+    pub(super) fn try_lock(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        match self.control(libc::F_OFD_SETLK, &mut range(byte, lock_type(kind))) {
             Ok(()) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(error),
@@ -102,35 +102,35 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
-        self.control(libc::F_OFD_SETLKW, &mut range(part, lock_type(kind)))
+    pub(super) fn lock(&self, byte: Byte, kind: LockKind) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLKW, &mut range(byte, lock_type(kind)))
     }
 
     /// Gives a lock back.
-    pub(super) fn unlock(&self, part: Part) -> io::Result<()> {
-        self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_UNLCK))
+    pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLK, &mut range(byte, libc::F_UNLCK))
     }
 
-    /// Scheduler an exclusive lock into a shared one in one step.
-    pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
-        self.control(libc::F_OFD_SETLK, &mut range(part, libc::F_RDLCK))
+    /// Turns an exclusive lock into a shared one in one step.
+    pub(super) fn downgrade(&self, byte: Byte) -> io::Result<()> {
+        self.control(libc::F_OFD_SETLK, &mut range(byte, libc::F_RDLCK))
     }
 
     /// Whether somebody has a lock that would make this one wait.
-    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        Ok(self.find(&mut range(part, lock_type(kind)))?.is_some())
+    pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        Ok(self.find(&mut range(byte, lock_type(kind)))?.is_some())
     }
 
     /// A place in the line, between these two, that somebody else has. Of a lock that covers
     /// many, which cannot be holdfast's, the last one.
-    pub(super) fn find_place(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
-        let mut range = range(Part::Place(first), libc::F_WRLCK);
-        range.l_len = Part::Place(last).offset() - range.l_start + 1;
+    pub(super) fn find_ticket(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
+        let mut range = range(Byte::Ticket(first), libc::F_WRLCK);
+        range.l_len = Byte::Ticket(last).offset() - range.l_start + 1;
         let Some(offset) = self.find(&mut range)? else { return Ok(None) };
         if range.l_len != 1 {
             return Ok(Some(last));
         }
-        Ok(Some(offset.saturating_sub(LINE).cast_unsigned().clamp(first, last)))
+        Ok(Some(offset.saturating_sub(TICKETS).cast_unsigned().clamp(first, last)))
     }
 
     /// The offset of somebody else's lock that is in the way of this one.
@@ -165,13 +165,13 @@ fn lock_type(kind: LockKind) -> libc::c_int {
 }
 
 #[cfg(target_os = "linux")]
-fn range(part: Part, lock_type: libc::c_int) -> libc::flock {
+fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
     // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
     // for these commands.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = lock_type as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = part.offset();
+    range.l_start = byte.offset();
     range.l_len = 1;
     range
 }
@@ -183,18 +183,18 @@ fn is_taken(error: &io::Error) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 impl LockFile {
-    fn file(&self, part: Part) -> &OwnedFd {
-        match part {
-            Part::Main => &self.main,
+    fn file(&self, byte: Byte) -> &OwnedFd {
+        match byte {
+            Byte::Main => &self.main,
             // There is no line here.
-            Part::Gate | Part::Place(_) => &self.gate,
+            Byte::Gate | Byte::Ticket(_) => &self.gate,
         }
     }
 
-    fn flock(&self, part: Part, operation: libc::c_int) -> io::Result<()> {
+    fn flock(&self, byte: Byte, operation: libc::c_int) -> io::Result<()> {
         loop {
             // SAFETY: the descriptor is open while `self` lives.
-            if unsafe { libc::flock(self.file(part).as_raw_fd(), operation) } == 0 {
+            if unsafe { libc::flock(self.file(byte).as_raw_fd(), operation) } == 0 {
                 return Ok(());
             }
             let error = io::Error::last_os_error();
@@ -205,8 +205,8 @@ impl LockFile {
     }
 
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        match self.flock(part, operation(kind) | libc::LOCK_NB) {
+    pub(super) fn try_lock(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        match self.flock(byte, operation(kind) | libc::LOCK_NB) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
@@ -214,34 +214,34 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
-        self.flock(part, operation(kind))
+    pub(super) fn lock(&self, byte: Byte, kind: LockKind) -> io::Result<()> {
+        self.flock(byte, operation(kind))
     }
 
     /// Gives a lock back.
-    pub(super) fn unlock(&self, part: Part) -> io::Result<()> {
-        self.flock(part, libc::LOCK_UN)
+    pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
+        self.flock(byte, libc::LOCK_UN)
     }
 
-    /// Scheduler an exclusive lock into a shared one. `flock` may let somebody in between; the
+    /// Turns an exclusive lock into a shared one. `flock` may let somebody in between; the
     /// gate is held by whoever waits, so that can only be another reader or one writer, and
     /// this then waits for it.
-    pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
-        self.flock(part, libc::LOCK_SH)
+    pub(super) fn downgrade(&self, byte: Byte) -> io::Result<()> {
+        self.flock(byte, libc::LOCK_SH)
     }
 
     /// Whether somebody has a lock that would make this one wait. There is no way to ask
     /// but to try.
-    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        let is_free = self.try_lock(part, kind)?;
+    pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        let is_free = self.try_lock(byte, kind)?;
         if is_free {
-            self.unlock(part)?;
+            self.unlock(byte)?;
         }
         Ok(!is_free)
     }
 
     /// There is no line here.
-    pub(super) fn find_place(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
+    pub(super) fn find_ticket(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
         Ok(None)
     }
 }

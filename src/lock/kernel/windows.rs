@@ -17,7 +17,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
-use super::{Offset, Part};
+use super::{Byte, Offset};
 use crate::fs::os::{DirHandle, check, overlapped};
 use crate::lock::LockKind;
 
@@ -62,8 +62,8 @@ impl LockFile {
     }
 
     /// Takes a lock if it is free.
-    pub(super) fn try_lock(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        match self.lock_byte(part, flags(kind) | LOCKFILE_FAIL_IMMEDIATELY) {
+    pub(super) fn try_lock(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        match self.lock_byte(byte, flags(kind) | LOCKFILE_FAIL_IMMEDIATELY) {
             Ok(()) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(error),
@@ -71,46 +71,46 @@ impl LockFile {
     }
 
     /// Takes a lock, waiting for it.
-    pub(super) fn lock(&self, part: Part, kind: LockKind) -> io::Result<()> {
-        self.lock_byte(part, flags(kind))
+    pub(super) fn lock(&self, byte: Byte, kind: LockKind) -> io::Result<()> {
+        self.lock_byte(byte, flags(kind))
     }
 
     /// Gives a lock back.
-    pub(super) fn unlock(&self, part: Part) -> io::Result<()> {
-        let mut place = place(part);
+    pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
+        let mut position = position(byte);
         // SAFETY: the file is open while `self` lives and is for synchronous use, so the
-        // call is over when it returns, and `place` with it.
-        check(unsafe { UnlockFileEx(self.file.as_raw_handle(), 0, 1, 0, &mut place) })
+        // call is over when it returns, and `position` with it.
+        check(unsafe { UnlockFileEx(self.file.as_raw_handle(), 0, 1, 0, &mut position) })
     }
 
-    /// Scheduler an exclusive lock into a shared one, without a moment in between: a handle may
+    /// Turns an exclusive lock into a shared one, without a moment in between: a handle may
     /// put a shared lock on top of its exclusive one, and of two such locks the first unlock
     /// removes the exclusive one (`LockFileEx`, 'Remarks'). A file system that lets no lock
     /// be put on another leaves the exclusive one, which keeps out more than it need.
-    pub(super) fn downgrade(&self, part: Part) -> io::Result<()> {
-        if self.try_lock(part, LockKind::Read)? { self.unlock(part) } else { Ok(()) }
+    pub(super) fn downgrade(&self, byte: Byte) -> io::Result<()> {
+        if self.try_lock(byte, LockKind::Read)? { self.unlock(byte) } else { Ok(()) }
     }
 
     /// Whether somebody has a lock that would make this one wait. There is no way to ask
     /// but to try, so for a moment a free lock looks taken to others who try.
-    pub(super) fn is_locked(&self, part: Part, kind: LockKind) -> io::Result<bool> {
-        let is_free = self.try_lock(part, kind)?;
+    pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
+        let is_free = self.try_lock(byte, kind)?;
         if is_free {
-            self.unlock(part)?;
+            self.unlock(byte)?;
         }
         Ok(!is_free)
     }
 
     /// There is no line here.
-    pub(super) fn find_place(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
+    pub(super) fn find_ticket(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
         Ok(None)
     }
 
-    fn lock_byte(&self, part: Part, flags: LOCK_FILE_FLAGS) -> io::Result<()> {
-        let mut place = place(part);
+    fn lock_byte(&self, byte: Byte, flags: LOCK_FILE_FLAGS) -> io::Result<()> {
+        let mut position = position(byte);
         // SAFETY: the file is open while `self` lives and is for synchronous use, so the
-        // call is over when it returns, however long it waits, and `place` with it.
-        check(unsafe { LockFileEx(self.file.as_raw_handle(), flags, 0, 1, 0, &mut place) })
+        // call is over when it returns, however long it waits, and `position` with it.
+        check(unsafe { LockFileEx(self.file.as_raw_handle(), flags, 0, 1, 0, &mut position) })
     }
 }
 
@@ -121,8 +121,8 @@ fn flags(kind: LockKind) -> LOCK_FILE_FLAGS {
     }
 }
 
-fn place(part: Part) -> OVERLAPPED {
-    overlapped(part.offset().cast_unsigned())
+fn position(byte: Byte) -> OVERLAPPED {
+    overlapped(byte.offset().cast_unsigned())
 }
 
 /// Both numbers are documented for a lock that is not to be had at once.
@@ -142,12 +142,12 @@ mod tests {
     use crate::fs::os::Os;
     use crate::fs::{DirUse, FileSystem};
 
-    const PARTS: [Part; 2] = [Part::Gate, Part::Main];
+    const BYTES: [Byte; 2] = [Byte::Gate, Byte::Main];
 
-    fn place() -> (tempfile::TempDir, DirHandle) {
-        let place = tempfile::tempdir().unwrap();
-        let dir = Os.open_dir(place.path(), DirUse::Names).unwrap();
-        (place, dir)
+    fn temp_dir() -> (tempfile::TempDir, DirHandle) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Os.open_dir(temp.path(), DirUse::Names).unwrap();
+        (temp, dir)
     }
 
     fn open(dir: &DirHandle) -> LockFile {
@@ -160,75 +160,75 @@ mod tests {
 
     #[test]
     fn the_locks_lie_where_every_version_looks_for_them() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         let file = open(&dir);
-        for (part, low) in [(Part::Gate, 0), (Part::Main, 1)] {
-            let place = super::place(part);
+        for (byte, low) in [(Byte::Gate, 0), (Byte::Main, 1)] {
+            let position = super::position(byte);
             // SAFETY: this view of the union was written, and is numbers.
-            let place = unsafe { place.Anonymous.Anonymous };
-            assert_eq!((place.Offset, place.OffsetHigh), (low, 1 << 30));
-            assert!(file.try_lock(part, LockKind::Write).unwrap());
+            let position = unsafe { position.Anonymous.Anonymous };
+            assert_eq!((position.Offset, position.OffsetHigh), (low, 1 << 30));
+            assert!(file.try_lock(byte, LockKind::Write).unwrap());
         }
     }
 
     #[test]
     fn readers_share_and_writers_do_not() {
-        let (_place, dir) = place();
-        for part in PARTS {
+        let (_temp, dir) = temp_dir();
+        for byte in BYTES {
             let (one, other) = (open(&dir), open(&dir));
-            assert!(one.try_lock(part, LockKind::Read).unwrap());
-            assert!(other.try_lock(part, LockKind::Read).unwrap());
-            other.unlock(part).unwrap();
-            assert!(!other.try_lock(part, LockKind::Write).unwrap());
-            one.unlock(part).unwrap();
-            assert!(other.try_lock(part, LockKind::Write).unwrap());
-            assert!(!one.try_lock(part, LockKind::Read).unwrap());
-            assert!(!one.try_lock(part, LockKind::Write).unwrap());
-            other.unlock(part).unwrap();
-            assert!(one.try_lock(part, LockKind::Write).unwrap());
+            assert!(one.try_lock(byte, LockKind::Read).unwrap());
+            assert!(other.try_lock(byte, LockKind::Read).unwrap());
+            other.unlock(byte).unwrap();
+            assert!(!other.try_lock(byte, LockKind::Write).unwrap());
+            one.unlock(byte).unwrap();
+            assert!(other.try_lock(byte, LockKind::Write).unwrap());
+            assert!(!one.try_lock(byte, LockKind::Read).unwrap());
+            assert!(!one.try_lock(byte, LockKind::Write).unwrap());
+            other.unlock(byte).unwrap();
+            assert!(one.try_lock(byte, LockKind::Write).unwrap());
         }
     }
 
     #[test]
     fn the_gate_and_the_main_lock_are_two() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         let (one, other) = (open(&dir), open(&dir));
-        assert!(one.try_lock(Part::Gate, LockKind::Write).unwrap());
-        assert!(other.try_lock(Part::Main, LockKind::Write).unwrap());
-        one.unlock(Part::Gate).unwrap();
-        assert!(!one.try_lock(Part::Main, LockKind::Write).unwrap());
+        assert!(one.try_lock(Byte::Gate, LockKind::Write).unwrap());
+        assert!(other.try_lock(Byte::Main, LockKind::Write).unwrap());
+        one.unlock(Byte::Gate).unwrap();
+        assert!(!one.try_lock(Byte::Main, LockKind::Write).unwrap());
     }
 
     #[test]
     fn a_lock_ends_with_its_handle() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         let (one, other) = (open(&dir), open(&dir));
-        assert!(one.try_lock(Part::Main, LockKind::Write).unwrap());
-        assert!(!other.try_lock(Part::Main, LockKind::Write).unwrap());
+        assert!(one.try_lock(Byte::Main, LockKind::Write).unwrap());
+        assert!(!other.try_lock(Byte::Main, LockKind::Write).unwrap());
         drop(one);
-        other.lock(Part::Main, LockKind::Write).unwrap();
+        other.lock(Byte::Main, LockKind::Write).unwrap();
     }
 
     #[test]
     fn whoever_waits_gets_the_lock_when_it_is_given_back_and_not_before() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         for (held, wanted) in [
             (LockKind::Write, LockKind::Write),
             (LockKind::Write, LockKind::Read),
             (LockKind::Read, LockKind::Write),
         ] {
             let holder = open(&dir);
-            assert!(holder.try_lock(Part::Main, held).unwrap());
+            assert!(holder.try_lock(Byte::Main, held).unwrap());
             std::thread::scope(|scope| {
                 let (tell, told) = mpsc::channel();
                 let dir = &dir;
                 scope.spawn(move || {
                     let file = open(dir);
-                    file.lock(Part::Main, wanted).unwrap();
+                    file.lock(Byte::Main, wanted).unwrap();
                     tell.send(()).unwrap();
                 });
                 assert!(told.recv_timeout(Duration::from_millis(100)).is_err());
-                holder.unlock(Part::Main).unwrap();
+                holder.unlock(Byte::Main).unwrap();
                 told.recv().unwrap();
             });
         }
@@ -236,24 +236,24 @@ mod tests {
 
     #[test]
     fn a_lock_that_is_downgraded_lets_readers_in_and_keeps_writers_out() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         let (one, other) = (open(&dir), open(&dir));
-        assert!(one.try_lock(Part::Main, LockKind::Write).unwrap());
-        one.downgrade(Part::Main).unwrap();
-        assert!(!other.try_lock(Part::Main, LockKind::Write).unwrap());
-        assert!(other.try_lock(Part::Main, LockKind::Read).unwrap());
-        other.unlock(Part::Main).unwrap();
+        assert!(one.try_lock(Byte::Main, LockKind::Write).unwrap());
+        one.downgrade(Byte::Main).unwrap();
+        assert!(!other.try_lock(Byte::Main, LockKind::Write).unwrap());
+        assert!(other.try_lock(Byte::Main, LockKind::Read).unwrap());
+        other.unlock(Byte::Main).unwrap();
         // One unlock is enough.
-        one.unlock(Part::Main).unwrap();
-        assert!(other.try_lock(Part::Main, LockKind::Write).unwrap());
+        one.unlock(Byte::Main).unwrap();
+        assert!(other.try_lock(Byte::Main, LockKind::Write).unwrap());
     }
 
     #[test]
     fn no_writer_gets_in_while_a_lock_is_downgraded() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         for _ in 0..100 {
             let holder = open(&dir);
-            assert!(holder.try_lock(Part::Main, LockKind::Write).unwrap());
+            assert!(holder.try_lock(Byte::Main, LockKind::Write).unwrap());
             let is_over = AtomicBool::new(false);
             let (tell, told) = mpsc::channel();
             std::thread::scope(|scope| {
@@ -261,7 +261,7 @@ mod tests {
                 let writer = scope.spawn(move || {
                     let file = open(dir);
                     while !is_over.load(Ordering::SeqCst) {
-                        if file.try_lock(Part::Main, LockKind::Write).unwrap() {
+                        if file.try_lock(Byte::Main, LockKind::Write).unwrap() {
                             return true;
                         }
                         let _ = tell.send(());
@@ -269,7 +269,7 @@ mod tests {
                     false
                 });
                 told.recv().unwrap();
-                holder.downgrade(Part::Main).unwrap();
+                holder.downgrade(Byte::Main).unwrap();
                 is_over.store(true, Ordering::SeqCst);
                 assert!(!writer.join().unwrap());
             });
@@ -278,26 +278,26 @@ mod tests {
 
     #[test]
     fn looking_whether_it_is_locked_changes_nothing() {
-        let (_place, dir) = place();
+        let (_temp, dir) = temp_dir();
         let holder = open(&dir);
         let looks = || LockFile::open_existing(&dir, OsStr::new(".file.lock")).unwrap();
-        let seen = |kind| looks().is_locked(Part::Main, kind).unwrap();
+        let seen = |kind| looks().is_locked(Byte::Main, kind).unwrap();
         assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, false));
-        assert!(holder.try_lock(Part::Main, LockKind::Read).unwrap());
+        assert!(holder.try_lock(Byte::Main, LockKind::Read).unwrap());
         assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, true));
-        holder.unlock(Part::Main).unwrap();
-        assert!(holder.try_lock(Part::Main, LockKind::Write).unwrap());
+        holder.unlock(Byte::Main).unwrap();
+        assert!(holder.try_lock(Byte::Main, LockKind::Write).unwrap());
         assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (true, true));
-        holder.unlock(Part::Main).unwrap();
+        holder.unlock(Byte::Main).unwrap();
         assert_eq!((seen(LockKind::Read), seen(LockKind::Write)), (false, false));
     }
 
     #[test]
     fn the_note_is_replaced_and_can_be_read_while_the_lock_is_held() {
-        let (place, dir) = place();
+        let (temp, dir) = temp_dir();
         let holder = open(&dir);
-        for part in PARTS {
-            assert!(holder.try_lock(part, LockKind::Write).unwrap());
+        for byte in BYTES {
+            assert!(holder.try_lock(byte, LockKind::Write).unwrap());
         }
         let reader = LockFile::open_existing(&dir, OsStr::new(".file.lock")).unwrap();
         let mut buffer = [0; 64];
@@ -305,48 +305,48 @@ mod tests {
             holder.write_note(note.as_bytes()).unwrap();
             let length = reader.read_note(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], note.as_bytes());
-            assert_eq!(std::fs::read_to_string(place.path().join(".file.lock")).unwrap(), note);
+            assert_eq!(std::fs::read_to_string(temp.path().join(".file.lock")).unwrap(), note);
         }
     }
 
     #[test]
     fn a_lock_file_that_is_removed_or_replaced_is_not_called_so_any_more() {
-        let (place, dir) = place();
+        let (temp, dir) = temp_dir();
         let name = OsStr::new(".file.lock");
         let file = open(&dir);
         assert!(file.size_if_called(&dir, name).unwrap().is_some());
-        std::fs::rename(place.path().join(name), place.path().join("moved")).unwrap();
+        std::fs::rename(temp.path().join(name), temp.path().join("moved")).unwrap();
         assert!(!file.size_if_called(&dir, name).unwrap().is_some());
         let next = open(&dir);
         assert!(next.size_if_called(&dir, name).unwrap().is_some());
         assert!(!file.size_if_called(&dir, name).unwrap().is_some());
-        std::fs::remove_file(place.path().join(name)).unwrap();
+        std::fs::remove_file(temp.path().join(name)).unwrap();
         // Under Wine it is there, as if nothing had happened, until it is closed.
-        if !place.path().join(name).exists() {
+        if !temp.path().join(name).exists() {
             assert!(!next.size_if_called(&dir, name).unwrap().is_some());
         }
     }
 
     #[test]
     fn only_a_file_is_a_lock_file() {
-        let (place, dir) = place();
+        let (temp, dir) = temp_dir();
         let open = |name: &str| LockFile::open(&dir, OsStr::new(name)).err().unwrap();
         let look = |name: &str| LockFile::open_existing(&dir, OsStr::new(name)).err().unwrap();
-        std::fs::create_dir(place.path().join("folder")).unwrap();
-        assert_eq!(code(&open("folder")), Some(Code::EISDIR));
-        assert_eq!(code(&look("folder")), Some(Code::EISDIR));
+        std::fs::create_dir(temp.path().join("dir")).unwrap();
+        assert_eq!(code(&open("dir")), Some(Code::EISDIR));
+        assert_eq!(code(&look("dir")), Some(Code::EISDIR));
         assert_eq!(look("missing").kind(), io::ErrorKind::NotFound);
         // Making links needs a privilege, and under Wine makes nothing.
         use std::os::windows::fs::{symlink_dir, symlink_file};
-        let made = |name: &str| place.path().join(name).symlink_metadata().is_ok();
-        let _ = symlink_file(place.path().join("elsewhere"), place.path().join("link"));
-        let _ = symlink_dir(place.path().join("folder"), place.path().join("folder link"));
-        for name in ["link", "folder link"] {
+        let made = |name: &str| temp.path().join(name).symlink_metadata().is_ok();
+        let _ = symlink_file(temp.path().join("elsewhere"), temp.path().join("link"));
+        let _ = symlink_dir(temp.path().join("dir"), temp.path().join("dir link"));
+        for name in ["link", "dir link"] {
             if made(name) {
                 assert_eq!(code(&open(name)), Some(Code::ELOOP), "{name}");
                 assert_eq!(code(&look(name)), Some(Code::ELOOP), "{name}");
             }
         }
-        assert!(!place.path().join("elsewhere").exists());
+        assert!(!temp.path().join("elsewhere").exists());
     }
 }

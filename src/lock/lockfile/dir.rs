@@ -16,7 +16,7 @@ use crate::fs::{DirUse, FileId, FileSystem, uninterrupted};
 use crate::temp_name;
 
 /// Where a lock directory is, or will be.
-pub struct Place<F: FileSystem> {
+pub struct LockDirPath<F: FileSystem> {
     /// The directory that holds it.
     pub parent: F::DirHandle,
     /// The path of that directory.
@@ -25,7 +25,7 @@ pub struct Place<F: FileSystem> {
     pub name: OsString,
 }
 
-impl<F: FileSystem> Place<F> {
+impl<F: FileSystem> LockDirPath<F> {
     /// The path of the lock directory.
     pub fn path(&self) -> PathBuf {
         self.parent_path.join(&self.name)
@@ -42,11 +42,11 @@ impl<F: FileSystem> Place<F> {
 }
 
 /// What came of an attempt to take a lock.
-pub enum Attempt<F: FileSystem> {
+pub enum TryLockOutcome<F: FileSystem> {
     /// It was free, and is ours.
-    Ours(Owned<F>),
+    Acquired(OwnedLockDir<F>),
     /// Its holder was gone, and it is ours, if it still is when [`SETTLING`] is over.
-    TakenOver(Owned<F>),
+    TakenOver(OwnedLockDir<F>),
     /// Somebody has it.
     Held,
 }
@@ -64,7 +64,7 @@ const COARSEST: Duration = Duration::from_secs(2);
 const TURNS_BACK: usize = 3;
 
 /// A lock directory that is ours. Dropping it leaves the directory where it is, to become stale.
-pub struct Owned<F: FileSystem> {
+pub struct OwnedLockDir<F: FileSystem> {
     /// Held open, where that is in nobody's way.
     dir: Option<F::DirHandle>,
     id: FileId,
@@ -76,7 +76,7 @@ pub struct Owned<F: FileSystem> {
 
 /// What a look after a lock directory has come to.
 #[derive(Debug)]
-pub enum Beat {
+pub enum Heartbeat {
     /// It is ours, and fresh again.
     Kept,
     /// It could not be seen to. There is time to try again.
@@ -88,7 +88,7 @@ pub enum Beat {
 /// Whether somebody has the lock: whether there is a lock directory that is not stale.
 pub fn is_held<F: FileSystem>(
     fs: &F,
-    place: &Place<F>,
+    place: &LockDirPath<F>,
     stale: Duration,
     now: SystemTime,
 ) -> Result<bool, Failure> {
@@ -100,32 +100,32 @@ pub fn is_held<F: FileSystem>(
 }
 
 /// Tries to take a lock.
-pub fn attempt<F: FileSystem>(
+pub fn try_lock<F: FileSystem>(
     fs: &F,
-    place: &Place<F>,
+    place: &LockDirPath<F>,
     stale: Duration,
     now: SystemTime,
-) -> Result<Attempt<F>, Failure> {
+) -> Result<TryLockOutcome<F>, Failure> {
     let path = place.path();
     match make(fs, &path) {
         Ok(()) => {
             let own = claim(fs, place, &path, &place.name, now)?;
-            return Ok(own.map_or(Attempt::Held, Attempt::Ours));
+            return Ok(own.map_or(TryLockOutcome::Held, TryLockOutcome::Acquired));
         }
         Err(failure) if failure.code() == Some(Code::EEXIST) => {}
-        Err(failure) if is_leaving(fs, place, &failure) => return Ok(Attempt::Held),
+        Err(failure) if is_leaving(fs, place, &failure) => return Ok(TryLockOutcome::Held),
         Err(failure) => return Err(failure),
     }
     let dir = match uninterrupted(|| fs.open_dir(&path, DirUse::NamesAndSync)) {
         Ok(dir) => dir,
         // Given back since.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Attempt::Held),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(TryLockOutcome::Held),
         // Another user's, who lets nobody look into it.
         Err(error)
             if error.kind() == io::ErrorKind::PermissionDenied
                 && is_held(fs, place, stale, now)? =>
         {
-            return Ok(Attempt::Held);
+            return Ok(TryLockOutcome::Held);
         }
         Err(error) => return Err(Failure::at("open", path, error)),
     };
@@ -137,7 +137,7 @@ pub fn attempt<F: FileSystem>(
     // A holder that runs holdfast has the directory locked while it lives; so has whoever is
     // about to take the lock over.
     if !is_stale()? || !lock(fs, &dir, &path)? {
-        return Ok(Attempt::Held);
+        return Ok(TryLockOutcome::Held);
     }
     let id = uninterrupted(|| fs.dir_metadata(&dir));
     let id = id.map_err(|error| Failure::at("fstat", &path, error))?.id;
@@ -145,7 +145,7 @@ pub fn attempt<F: FileSystem>(
     // runs the package may; what follows finds out about that, too, but not without disturbing
     // him.
     if place.what_is_at(fs, &place.name)? != Some(id) || !is_stale()? {
-        return Ok(Attempt::Held);
+        return Ok(TryLockOutcome::Held);
     }
     match uninterrupted(|| fs.names(&dir)) {
         Ok(names) if names.is_empty() => {}
@@ -169,7 +169,7 @@ fn make<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
 
 /// Whether a directory could not be made because one of its name has been removed, and will be gone
 /// when the last who has it open closes it. So it is on older versions of Windows.
-fn is_leaving<F: FileSystem>(fs: &F, place: &Place<F>, failure: &Failure) -> bool {
+fn is_leaving<F: FileSystem>(fs: &F, place: &LockDirPath<F>, failure: &Failure) -> bool {
     cfg!(windows)
         && matches!(failure.code(), Some(Code::EPERM | Code::EACCES | Code::EBUSY))
         && !matches!(place.what_is_at(fs, &place.name), Ok(None))
@@ -186,11 +186,11 @@ fn lock<F: FileSystem>(fs: &F, dir: &F::DirHandle, path: &Path) -> Result<bool, 
 /// Takes the directory that has just been made at `path`. `None` when another has come between.
 fn claim<F: FileSystem>(
     fs: &F,
-    place: &Place<F>,
+    place: &LockDirPath<F>,
     path: &Path,
     name: &OsStr,
     now: SystemTime,
-) -> Result<Option<Owned<F>>, Failure> {
+) -> Result<Option<OwnedLockDir<F>>, Failure> {
     let outcome = (|| {
         let dir = match uninterrupted(|| fs.open_dir(path, DirUse::NamesAndSync)) {
             Ok(dir) => dir,
@@ -202,7 +202,7 @@ fn claim<F: FileSystem>(
         if !lock(fs, &dir, path)? || place.what_is_at(fs, name)? != Some(id) {
             return Ok(None);
         }
-        let mut own = Owned { dir: Some(dir), id, stamp: None, fresh: now };
+        let mut own = OwnedLockDir { dir: Some(dir), id, stamp: None, fresh: now };
         own.refresh(fs, path, now)?;
         if !fs.removes_open_dirs() {
             own.dir = None;
@@ -221,31 +221,33 @@ fn claim<F: FileSystem>(
 /// looked at: if it is not the stale one, it is put back.
 fn take_over<F: FileSystem>(
     fs: &F,
-    place: &Place<F>,
+    place: &LockDirPath<F>,
     stale_one: FileId,
     is_stale: impl Fn() -> Result<bool, Failure>,
     now: SystemTime,
-) -> Result<Attempt<F>, Failure> {
+) -> Result<TryLockOutcome<F>, Failure> {
     let spare = temp_name::new_name(&place.name);
     let spare_path = place.parent_path.join(&spare);
     make(fs, &spare_path)?;
-    let Some(own) = claim(fs, place, &spare_path, &spare, now)? else { return Ok(Attempt::Held) };
+    let Some(own) = claim(fs, place, &spare_path, &spare, now)? else {
+        return Ok(TryLockOutcome::Held);
+    };
     let outcome = exchange(fs, place, &spare, &own, stale_one, &is_stale);
-    if !matches!(outcome, Ok(Exchange::Done | Exchange::Away)) {
+    if !matches!(outcome, Ok(Exchange::Done | Exchange::Gone)) {
         // Ours again, and of no use.
         if place.what_is_at(fs, &spare).is_ok_and(|id| id == Some(own.id)) {
             let _ = fs.remove_dir(&spare_path);
         }
     }
     match outcome? {
-        Exchange::Done => Ok(Attempt::TakenOver(own)),
-        Exchange::Away | Exchange::Undone => Ok(Attempt::Held),
+        Exchange::Done => Ok(TryLockOutcome::TakenOver(own)),
+        Exchange::Gone | Exchange::Undone => Ok(TryLockOutcome::Held),
         Exchange::Unknown => {
             // Two steps, between which others may take the lock.
             drop(own);
             let path = place.path();
             if !is_stale()? || place.what_is_at(fs, &place.name)? != Some(stale_one) {
-                return Ok(Attempt::Held);
+                return Ok(TryLockOutcome::Held);
             }
             match remove(fs, &path) {
                 Err(failure) if failure.code() != Some(Code::ENOENT) => return Err(failure),
@@ -256,12 +258,12 @@ fn take_over<F: FileSystem>(
                 Err(failure)
                     if failure.code() == Some(Code::EEXIST) || is_leaving(fs, place, &failure) =>
                 {
-                    return Ok(Attempt::Held);
+                    return Ok(TryLockOutcome::Held);
                 }
                 Err(failure) => return Err(failure),
             }
             let own = claim(fs, place, &path, &place.name, now)?;
-            Ok(own.map_or(Attempt::Held, Attempt::TakenOver))
+            Ok(own.map_or(TryLockOutcome::Held, TryLockOutcome::TakenOver))
         }
     }
 }
@@ -272,16 +274,16 @@ enum Exchange {
     /// Everything is as it was.
     Undone,
     /// What was there has been given back by its holder, and our directory with it.
-    Away,
+    Gone,
     /// The system cannot do that.
     Unknown,
 }
 
 fn exchange<F: FileSystem>(
     fs: &F,
-    place: &Place<F>,
+    place: &LockDirPath<F>,
     spare: &OsStr,
-    own: &Owned<F>,
+    own: &OwnedLockDir<F>,
     stale_one: FileId,
     is_stale: impl Fn() -> Result<bool, Failure>,
 ) -> Result<Exchange, Failure> {
@@ -314,7 +316,7 @@ fn exchange<F: FileSystem>(
             // Its holder has given the lock back, and so removed ours in its stead.
             _ => {
                 let _ = remove(fs, &spare_path);
-                return Ok(Exchange::Away);
+                return Ok(Exchange::Gone);
             }
         }
         if place.what_is_at(fs, spare)? == Some(own.id) {
@@ -324,7 +326,7 @@ fn exchange<F: FileSystem>(
     came_out.map(|_| Exchange::Undone)
 }
 
-impl<F: FileSystem> Owned<F> {
+impl<F: FileSystem> OwnedLockDir<F> {
     /// Which directory it is.
     pub fn id(&self) -> FileId {
         self.id
@@ -370,7 +372,7 @@ impl<F: FileSystem> Owned<F> {
     }
 
     /// Whether the lock is still ours.
-    fn check(&self, fs: &F, place: &Place<F>) -> Result<Option<LostLock>, Failure> {
+    fn check(&self, fs: &F, place: &LockDirPath<F>) -> Result<Option<LostLock>, Failure> {
         let lost = |failure| LostLock { path: place.path(), failure };
         match place.what_is_at(fs, &place.name)? {
             None => {
@@ -392,29 +394,29 @@ impl<F: FileSystem> Owned<F> {
     pub fn beat(
         &mut self,
         fs: &F,
-        place: &Place<F>,
+        place: &LockDirPath<F>,
         stale: Duration,
         now: SystemTime,
         until: SystemTime,
-    ) -> Beat {
+    ) -> Heartbeat {
         let failure = match self.check(fs, place) {
-            Ok(Some(lost)) => return Beat::Lost(lost),
+            Ok(Some(lost)) => return Heartbeat::Lost(lost),
             Ok(None) => match self.refresh(fs, &place.path(), until.max(now)) {
-                Ok(()) => return Beat::Kept,
+                Ok(()) => return Heartbeat::Kept,
                 Err(failure) => failure,
             },
             Err(failure) => failure,
         };
         if is_stale(self.fresh, stale, now) {
             // Others may take it by now.
-            return Beat::Lost(LostLock { path: place.path(), failure: Some(failure) });
+            return Heartbeat::Lost(LostLock { path: place.path(), failure: Some(failure) });
         }
-        Beat::Failing(failure)
+        Heartbeat::Failing(failure)
     }
 
     /// Gives the lock back. `Some` when it was not ours any more; then nothing is removed.
     /// To be dropped afterwards: until then no other directory gets its number.
-    pub fn release(&self, fs: &F, place: &Place<F>) -> Result<Option<LostLock>, Failure> {
+    pub fn release(&self, fs: &F, place: &LockDirPath<F>) -> Result<Option<LostLock>, Failure> {
         if let Some(lost) = self.check(fs, place)? {
             return Ok(Some(lost));
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dir::{Beat, Place};
+use super::dir::{Heartbeat, LockDirPath};
 use super::remove_at_exit::Guarded;
 use crate::error::{ErrorKind, Failure, LostLock};
 use crate::fs::os::Os;
@@ -21,7 +21,7 @@ pub type OnLoss = Box<dyn FnOnce(LostLock) + Send>;
 
 /// A lock that is kept fresh until it is stopped, lost or dropped.
 pub(super) struct Beating {
-    place: Arc<Place<Os>>,
+    place: Arc<LockDirPath<Os>>,
     stale: Duration,
     update: Duration,
     state: Mutex<State>,
@@ -49,7 +49,7 @@ impl Beating {
     ///
     /// When the system refuses a thread. The lock comes back.
     pub(super) fn start(
-        place: Arc<Place<Os>>,
+        place: Arc<LockDirPath<Os>>,
         own: Guarded,
         stale: Duration,
         update: Duration,
@@ -89,9 +89,9 @@ impl Beating {
         let until = state.until;
         let own = state.own.as_mut()?;
         match own.owned.beat(&Os, &self.place, self.stale, SystemTime::now(), until) {
-            Beat::Kept => Some(self.update),
-            Beat::Failing(_) => Some(self.update.min(AGAIN)),
-            Beat::Lost(lost) => {
+            Heartbeat::Kept => Some(self.update),
+            Heartbeat::Failing(_) => Some(self.update.min(AGAIN)),
+            Heartbeat::Lost(lost) => {
                 self.lose(state, lost);
                 None
             }
@@ -124,12 +124,12 @@ impl Beating {
         let Some(own) = state.own.as_mut() else { return Ok(()) };
         let outcome = own.owned.beat(&Os, &self.place, self.stale, now, until);
         match outcome {
-            Beat::Kept => {
+            Heartbeat::Kept => {
                 state.until = until;
                 Ok(())
             }
-            Beat::Failing(failure) => Err(failure.into()),
-            Beat::Lost(lost) => {
+            Heartbeat::Failing(failure) => Err(failure.into()),
+            Heartbeat::Lost(lost) => {
                 let error = lost.duplicate();
                 self.lose(state, lost);
                 Err(error.into())
@@ -293,7 +293,7 @@ mod tests {
     use std::path::Path;
     use std::thread;
 
-    use super::super::dir::{Attempt, attempt};
+    use super::super::dir::{TryLockOutcome, try_lock};
     use super::*;
     use crate::fs::{DirUse, FileSystem};
 
@@ -302,8 +302,10 @@ mod tests {
 
     fn start(dir: &Path, name: &str) -> Arc<Beating> {
         let parent = Os.open_dir(dir, DirUse::Names).unwrap();
-        let place = Place { parent, parent_path: dir.to_owned(), name: name.into() };
-        let Attempt::Ours(owned) = attempt(&Os, &place, STALE, SystemTime::now()).unwrap() else {
+        let place = LockDirPath { parent, parent_path: dir.to_owned(), name: name.into() };
+        let TryLockOutcome::Acquired(owned) =
+            try_lock(&Os, &place, STALE, SystemTime::now()).unwrap()
+        else {
             panic!("it is free");
         };
         let own = Guarded::new(owned, &place);

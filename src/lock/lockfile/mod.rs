@@ -33,7 +33,9 @@ mod queue;
 mod remove_at_exit;
 
 pub use heartbeat::OnLoss;
-pub use queue::{LockfileGuard, Reply, Request, Waiter, acquire, acquire_here, inspect, locate};
+pub use queue::{
+    LockfileGuard, LockfileRequest, Reply, Waiter, acquire, acquire_here, inspect, locate,
+};
 
 /// Which lock is meant: the directory that holds the lock directory, and its name there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

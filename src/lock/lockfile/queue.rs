@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dir::{self, Attempt, Beat, Place, SETTLING};
+use super::dir::{self, Heartbeat, LockDirPath, SETTLING, TryLockOutcome};
 use super::heartbeat::{Beating, OnLoss};
 use super::remove_at_exit::Guarded;
 use super::{LockfileKey, Naming, Rules};
@@ -28,7 +28,7 @@ use crate::threads::task::refused;
 use crate::vocabulary::LockKind;
 
 /// What is asked for.
-pub struct Request {
+pub struct LockfileRequest {
     /// Which lock.
     pub naming: Naming,
     /// When it counts as abandoned, and how often it is kept from that.
@@ -117,7 +117,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    fn new(request: &Request, reply: Reply) -> Arc<Waiter> {
+    fn new(request: &LockfileRequest, reply: Reply) -> Arc<Waiter> {
         static CALLS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Waiter {
             rules: request.rules,
@@ -162,7 +162,7 @@ impl Waiter {
 }
 
 /// Asks for a lock. The outcome goes to `reply`, on some thread; the waiter can be cancelled.
-pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
+pub fn acquire(pool: &Pool, request: LockfileRequest, reply: Reply) -> Arc<Waiter> {
     let waiter = Waiter::new(&request, reply);
     let (own, own_pool) = (Arc::clone(&waiter), pool.clone());
     if pool.submit(Box::new(move || enter(&own_pool, &own, request))).is_err() {
@@ -172,10 +172,10 @@ pub fn acquire(pool: &Pool, request: Request, reply: Reply) -> Arc<Waiter> {
 }
 
 /// Takes a lock if it is free now, on this thread.
-pub fn acquire_here(pool: &Pool, request: Request) -> Result<LockfileGuard, ErrorKind> {
+pub fn acquire_here(pool: &Pool, request: LockfileRequest) -> Result<LockfileGuard, ErrorKind> {
     let outcome = Arc::new(Mutex::new(None));
     let place = Arc::clone(&outcome);
-    let request = Request { timeout: Some(Duration::ZERO), ..request };
+    let request = LockfileRequest { timeout: Some(Duration::ZERO), ..request };
     let waiter = Waiter::new(&request, Box::new(move |given| *guard(&place) = Some(given)));
     let Some(queue) = arrive(pool, &waiter, request) else {
         return guard(&outcome).take().unwrap_or_else(|| Err(refused()));
@@ -207,7 +207,7 @@ pub fn locate(naming: &Naming) -> Result<(LockfileKey, Option<PathBuf>), Failure
 static QUEUES: LazyLock<Mutex<HashMap<LockfileKey, Arc<Queue>>>> = LazyLock::new(Mutex::default);
 
 struct Found {
-    place: Place<Os>,
+    place: LockDirPath<Os>,
     key: LockfileKey,
     file: Option<PathBuf>,
 }
@@ -244,14 +244,14 @@ impl Found {
             .id;
         Ok(Found {
             key: LockfileKey(id, name.clone()),
-            place: Place { parent, parent_path, name },
+            place: LockDirPath { parent, parent_path, name },
             file,
         })
     }
 }
 
 /// Brings a caller to his queue.
-fn enter(pool: &Pool, waiter: &Arc<Waiter>, request: Request) {
+fn enter(pool: &Pool, waiter: &Arc<Waiter>, request: LockfileRequest) {
     let Some(queue) = arrive(pool, waiter, request) else { return };
     queue.pump();
     if waiter.is_waiting() {
@@ -269,7 +269,7 @@ fn enter(pool: &Pool, waiter: &Arc<Waiter>, request: Request) {
 }
 
 /// The queue that a caller has been put into; `None` when he has had his answer.
-fn arrive(pool: &Pool, waiter: &Arc<Waiter>, request: Request) -> Option<Arc<Queue>> {
+fn arrive(pool: &Pool, waiter: &Arc<Waiter>, request: LockfileRequest) -> Option<Arc<Queue>> {
     let found = match request.before.map_or(Ok(()), |before| before()) {
         Ok(()) => Found::of(&request.naming),
         Err(failure) => Err(failure),
@@ -305,7 +305,7 @@ fn arrive(pool: &Pool, waiter: &Arc<Waiter>, request: Request) -> Option<Arc<Que
 
 struct Queue {
     key: LockfileKey,
-    place: Arc<Place<Os>>,
+    place: Arc<LockDirPath<Os>>,
     pool: Pool,
     state: Mutex<State>,
 }
@@ -432,10 +432,12 @@ impl Queue {
         };
         state.is_asking = true;
         drop(state);
-        match dir::attempt(&Os, &self.place, head.rules.stale, SystemTime::now()) {
-            Ok(Attempt::Ours(owned)) => self.arrived(Guarded::new(owned, &self.place)),
-            Ok(Attempt::TakenOver(owned)) => Next::Settle(head, Guarded::new(owned, &self.place)),
-            Ok(Attempt::Held) => self.in_vain(),
+        match dir::try_lock(&Os, &self.place, head.rules.stale, SystemTime::now()) {
+            Ok(TryLockOutcome::Acquired(owned)) => self.arrived(Guarded::new(owned, &self.place)),
+            Ok(TryLockOutcome::TakenOver(owned)) => {
+                Next::Settle(head, Guarded::new(owned, &self.place))
+            }
+            Ok(TryLockOutcome::Held) => self.in_vain(),
             Err(failure) => {
                 let mut state = self.lock();
                 state.is_asking = false;
@@ -467,9 +469,9 @@ impl Queue {
     fn settled(self: &Arc<Queue>, head: &Waiter, mut own: Guarded) -> Next {
         let now = SystemTime::now();
         match own.owned.beat(&Os, &self.place, head.rules.stale, now, now) {
-            Beat::Kept => self.arrived(own),
-            Beat::Lost(_) => self.in_vain(),
-            Beat::Failing(_) => {
+            Heartbeat::Kept => self.arrived(own),
+            Heartbeat::Lost(_) => self.in_vain(),
+            Heartbeat::Failing(_) => {
                 let _ = own.owned.release(&Os, &self.place);
                 self.in_vain()
             }

@@ -1,6 +1,6 @@
 //! A lock directory that is not left behind when the process ends.
 
-use super::dir::{Owned, Place};
+use super::dir::{LockDirPath, OwnedLockDir};
 use crate::fs::os::Os;
 #[cfg(unix)]
 use crate::fs::os::RemoveAtExit;
@@ -11,11 +11,14 @@ pub(super) struct Guarded {
     // not open any more.
     #[cfg(unix)]
     _farewell: Option<RemoveAtExit>,
-    pub(super) owned: Owned<Os>,
+    pub(super) owned: OwnedLockDir<Os>,
 }
 
 impl Guarded {
-    pub(super) fn new(owned: Owned<Os>, #[allow(unused)] place: &Place<Os>) -> Guarded {
+    pub(super) fn new(
+        owned: OwnedLockDir<Os>,
+        #[allow(unused)] place: &LockDirPath<Os>,
+    ) -> Guarded {
         Guarded {
             #[cfg(unix)]
             _farewell: RemoveAtExit::of(&place.path(), owned.id()),
