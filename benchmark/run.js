@@ -3,25 +3,26 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
-const { readArguments } = require('./arguments.js')
-const { watch } = require('./cleanup.js')
-const { drawChart } = require('./chart.js')
-const { Crew } = require('./crew.js')
-const { places, Unavailable } = require('./disks.js')
-const { goalsOf } = require('./goals.js')
-const { addonBuild, describeMachine } = require('./machine.js')
-const { enterNamespace, leaveNamespace } = require('./namespace.js')
-const { goalsText, tableText } = require('./report.js')
-const { chosen, names, planFor } = require('./suite.js')
+const { readArguments } = require('./harness/arguments.js')
+const { runStepsAtExit } = require('./harness/cleanup.js')
+const { drawChart } = require('./harness/chart.js')
+const { disks, Unavailable } = require('./harness/disks.js')
+const { goalsOf } = require('./harness/goals.js')
+const { addonBuild, describeMachine } = require('./harness/machine.js')
+const { enterNamespace, leaveNamespace } = require('./harness/mount-namespace.js')
+const { planFor } = require('./harness/plan.js')
+const { goalsText, tableText } = require('./harness/report.js')
+const { WorkerPool } = require('./harness/worker-pool.js')
+const { names, select } = require('./suite.js')
 
 const RESULTS = path.join(__dirname, 'results', 'latest.json')
 const CHART = path.join(__dirname, 'chart.svg')
 
-/** @param {import('./arguments.js').Arguments} wanted */
-async function main({ quick, only, disks, json = RESULTS }) {
-  const begun = performance.now()
-  const { measurements, probes } = chosen(only)
-  /** @type {import('./goals.js').Tables} */
+/** @param {import('./harness/arguments.js').Arguments} wanted */
+async function main({ quick, only, diskNames, json = RESULTS }) {
+  const start = performance.now()
+  const { measurements, probes } = select(only)
+  /** @type {import('./harness/types.js').Tables} */
   const tables = {}
   /** @type {Record<string, string>} */
   const notes = {}
@@ -36,18 +37,18 @@ async function main({ quick, only, disks, json = RESULTS }) {
   console.log(`${machine.processors}, ${machine.system}, Node ${machine.node}, load ${machine.load?.toFixed(2)}`)
   if (quick) console.log('Quick: fewer rounds, fewer increments. For a look, not for quoting.')
 
-  for (const name of measurements.length === 0 ? [] : Object.keys(places)) {
-    if (disks.length > 0 && !disks.includes(name)) continue
+  for (const name of measurements.length === 0 ? [] : Object.keys(disks)) {
+    if (diskNames.length > 0 && !diskNames.includes(name)) continue
     const disk = await open(name, skip)
     if (!disk) continue
     notes[name] = disk.note
     console.log(`\n${disk.title}: ${disk.note}`)
-    const crew = new Crew()
-    const context = { disk, plan: planFor(name, quick), crew, skip }
+    const workers = new WorkerPool()
+    const context = { disk, plan: planFor(name, quick), workers, skip }
     for (const { measure } of measurements) {
       tables[name] = [...(tables[name] ?? []), ...show(await measure(context), disk.title)]
     }
-    crew.stop()
+    workers.stop()
     disk.close()
   }
   for (const { measure } of probes) tables.once = [...(tables.once ?? []), ...show(await measure({ quick }), '')]
@@ -56,7 +57,7 @@ async function main({ quick, only, disks, json = RESULTS }) {
   console.log(goalsText(goals))
   const rebuilt = addonBuild() !== build
   if (rebuilt) skip('the chart: holdfast was rebuilt during the run, so the figures are of two builds')
-  const complete = !quick && !rebuilt && only.length === 0 && Object.keys(places).every((name) => tables[name])
+  const complete = !quick && !rebuilt && only.length === 0 && Object.keys(disks).every((name) => tables[name])
   const results = { made: new Date().toISOString(), quick, complete, machine, notes, skipped, tables, goals }
   fs.mkdirSync(path.dirname(json), { recursive: true })
   fs.writeFileSync(json, `${JSON.stringify(results, null, 2)}\n`)
@@ -67,7 +68,7 @@ async function main({ quick, only, disks, json = RESULTS }) {
   } else {
     console.log('The chart is drawn by complete runs only.')
   }
-  console.log(`${Math.round((performance.now() - begun) / 1000)} s`)
+  console.log(`${Math.round((performance.now() - start) / 1000)} s`)
   const wrong = Object.values(tables).flat().some(({ rows }) => rows.some(({ failed }) => failed))
   if (wrong) process.exitCode = 1
 }
@@ -78,7 +79,7 @@ async function main({ quick, only, disks, json = RESULTS }) {
  */
 async function open(name, skip) {
   try {
-    return await places[name]?.()
+    return await disks[name]?.()
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error
     skip(`${name}: ${error.message}`)
@@ -87,19 +88,19 @@ async function open(name, skip) {
 }
 
 /**
- * @param {import('./suite.js').Table[]} tables
- * @param {string} place
+ * @param {import('./harness/types.js').Table[]} tables
+ * @param {string} diskTitle
  */
-function show(tables, place) {
-  for (const table of tables) console.log(tableText(table, place))
+function show(tables, diskTitle) {
+  for (const table of tables) console.log(tableText(table, diskTitle))
   return tables
 }
 
-const wanted = readArguments(process.argv.slice(2), { names, disks: Object.keys(places) })
+const wanted = readArguments(process.argv.slice(2), { names, disks: Object.keys(disks) })
 if ('usage' in wanted) {
   console[wanted.wrong ? 'error' : 'log'](wanted.usage)
   process.exitCode = wanted.wrong ? 2 : 0
 } else if (!enterNamespace()) {
-  watch()
+  runStepsAtExit()
   main(wanted).finally(leaveNamespace)
 }

@@ -1,6 +1,6 @@
 'use strict'
 
-// The Rust programs beside the package, which tests and the benchmark use. Each is built when it is first needed.
+// The Rust programs that tests and the benchmark use. Each is built when it is first needed.
 
 const { spawnSync } = require('node:child_process')
 const path = require('node:path')
@@ -8,37 +8,37 @@ const path = require('node:path')
 const root = path.join(__dirname, '..')
 const TARGET = path.join(root, 'target', 'programs')
 
-const FOLDERS = {
+const DIRS = {
   bare: 'benchmark/bare',
-  counting: 'benchmark/counting',
+  'metrics-cost': 'benchmark/probes/metrics-cost',
   disk: 'tests/disk',
   'wal-reader': 'fuzz',
   'recovered-folders': 'fuzz',
 }
 
-/** What a fuzzer has to see of a program: which ways it takes, and what it compares. */
+/** What a fuzzer has to see of a program: which branches it takes, and what it compares. */
 const COVERAGE = ['level=4', 'inline-8bit-counters', 'pc-table', 'trace-compares']
 
 /**
- * Builds one of them and says where it is.
+ * Builds one of them and returns the path of its executable.
  *
- * @param {keyof typeof FOLDERS} name
+ * @param {keyof typeof DIRS} name
  * @param {{ coverage?: boolean }} [options] `coverage`: for a fuzzer
  */
 function build(name, { coverage = false } = {}) {
-  const manifest = path.join(root, FOLDERS[name], 'Cargo.toml')
+  const manifest = path.join(root, DIRS[name], 'Cargo.toml')
   const words = ['build', '--release', '--locked', '--quiet', '--manifest-path', manifest, '--target-dir', TARGET]
   const env = { ...process.env }
-  let place = TARGET
+  let output = TARGET
   if (coverage) {
-    // With a target that is named, what the compiler itself runs is built without.
+    // With an explicit target, build scripts and procedural macros are built without the flags.
     const host = /^host: (.*)$/m.exec(run('rustc', ['-vV'], env, name))?.[1] ?? ''
     words.push('--target', host)
-    place = path.join(TARGET, host)
+    output = path.join(TARGET, host)
     env.RUSTFLAGS = ['-Cpasses=sancov-module', ...COVERAGE.map((each) => `-Cllvm-args=-sanitizer-coverage-${each}`)].join(' ')
   }
   run('cargo', words, env, name)
-  return path.join(place, 'release', name)
+  return path.join(output, 'release', name)
 }
 
 /** @param {string} command @param {string[]} words @param {NodeJS.ProcessEnv} env @param {string} name */

@@ -7,10 +7,10 @@ const { promisify } = require('node:util')
 const run = promisify(execFile)
 
 /**
- * Runs one of the programs in a fresh process and gives what it prints.
+ * Runs one of the programs in a fresh process and parses what it prints.
  *
  * @param {string} program
- * @param {import('../contestants.js').Contestant} contestant
+ * @param {import('../harness/types.js').Implementation} implementation
  * @param {(string | number)[]} words
  * @returns {Promise<any>}
  */

@@ -2,14 +2,14 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
-const { REFERENCE, contestant } = require('../contestants.js')
-const { spread } = require('../statistics.js')
+const { REFERENCE, implementationNamed } = require('../peers/implementations.js')
+const { summarize } = require('../harness/statistics.js')
 const { measureInChild } = require('./child.js')
 
 const name = 'memory'
 const NAMES = ['holdfast none', 'holdfast full', REFERENCE.full, 'atomically']
 
-/** @type {import('../suite.js').Measurement['measure']} */
+/** @type {import('../harness/types.js').Measurement['measure']} */
 async function measure({ disk, plan }) {
   if (plan.slow || process.platform !== 'linux') return []
   const rows = []
@@ -18,10 +18,10 @@ async function measure({ disk, plan }) {
     fs.mkdirSync(dir)
     const samples = []
     for (let round = 0; round < (plan.quick ? 1 : 3); round++) {
-      samples.push((await measureInChild('memory.js', contestant(one), dir)).ratio)
+      samples.push((await measureInChild('memory.js', implementationNamed(one), dir)).ratio)
     }
     fs.rmSync(dir, { recursive: true })
-    rows.push({ name: one, ...spread(samples) })
+    rows.push({ name: one, ...summarize(samples) })
   }
   return [{ key: name, title: 'Peak memory of a process that writes a Buffer of 256 MiB, the Buffer included', unit: 'times its size', rows }]
 }

@@ -2,7 +2,7 @@
 
 const { spawnSync } = require('node:child_process')
 const path = require('node:path')
-const { spread } = require('../statistics.js')
+const { summarize } = require('../harness/statistics.js')
 
 const name = 'start-up'
 const PROGRAMS = {
@@ -11,7 +11,7 @@ const PROGRAMS = {
   'write-file-atomic': `require(${JSON.stringify(require.resolve('write-file-atomic'))})`,
 }
 
-/** @type {import('../suite.js').Probe['measure']} */
+/** @type {import('../harness/types.js').Probe['measure']} */
 async function measure({ quick }) {
   /** @type {Record<keyof typeof PROGRAMS, number[]>} */
   const samples = { node: [], holdfast: [], 'write-file-atomic': [] }
@@ -23,10 +23,10 @@ async function measure({ quick }) {
       if (round > 0) samples[who].push(performance.now() - start)
     }
   }
-  const bare = spread(samples.node)
+  const bare = summarize(samples.node)
   const rows = [{ name: 'node alone', ...bare }]
   for (const who of /** @type {const} */ (['holdfast', 'write-file-atomic'])) {
-    rows.push({ name: `${who}, above node alone`, ...spread(samples[who].map((time) => time - bare.median)) })
+    rows.push({ name: `${who}, above node alone`, ...summarize(samples[who].map((time) => time - bare.median)) })
   }
   return [{ key: name, title: 'Start-up: a process that only requires the package', unit: 'ms', rows }]
 }

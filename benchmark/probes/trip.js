@@ -1,8 +1,8 @@
 'use strict'
 
 const { randomBytes } = require('node:crypto')
-const { bare } = require('../bare.js')
-const { spread } = require('../statistics.js')
+const { bare } = require('../harness/bare.js')
+const { summarize } = require('../harness/statistics.js')
 
 const name = 'trip'
 const COUNT = 2000
@@ -16,7 +16,7 @@ async function nodeTrip() {
   return ((performance.now() - start) * 1000) / COUNT
 }
 
-/** @type {import('../suite.js').Probe['measure']} */
+/** @type {import('../harness/types.js').Probe['measure']} */
 async function measure({ quick }) {
   /** @type {number[]} */
   const rust = []
@@ -27,8 +27,8 @@ async function measure({ quick }) {
     node.push(await nodeTrip())
   }
   const rows = [
-    { name: 'bare', ...spread(rust) },
-    { name: 'node, crypto.randomBytes(1)', ...spread(node) },
+    { name: 'bare', ...summarize(rust) },
+    { name: 'node, crypto.randomBytes(1)', ...summarize(node) },
   ]
   return [{ key: name, title: 'An empty trip to a thread and back', unit: 'µs', rows }]
 }

@@ -1,6 +1,6 @@
-//! Many files at once on one thread, with as few syncs as can be.
+//! Many files at once on one thread, with as few syncs as possible.
 //!
-//! - `form=textbook`: write all, one `syncfs`, rename all, one sync of the folder.
+//! - `form=textbook`: write all, one `syncfs`, rename all, one sync of the directory.
 //!   Durable on every POSIX file system.
 //! - `form=ordered`: write all, start the write-back of all and wait for it, rename
 //!   all, one `syncfs`. Durable where metadata operations reach the disk in order.
@@ -15,7 +15,7 @@ use crate::{Outcome, replace};
 
 /// `dir=`, `count=`, `size=`, `round=`, and `form=textbook|ordered`.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let folder = replace::open_folder(arguments.text("dir")?)?;
+    let dir = replace::open_dir(arguments.text("dir")?)?;
     let (count, size) = (arguments.number("count")?, arguments.number("size")?);
     let round = arguments.number("round")?;
     let ordered = match arguments.text("form")? {
@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let start = Instant::now();
     let mut files = Vec::with_capacity(work.len());
     for ((temp, _), bytes) in &work {
-        files.push(replace::stage(&folder, temp, bytes, false)?);
+        files.push(replace::stage(&dir, temp, bytes, false)?);
     }
     if ordered {
         let (begin, wait) = (libc::SYNC_FILE_RANGE_WRITE, libc::SYNC_FILE_RANGE_WAIT_BEFORE);
@@ -38,15 +38,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
             write_back(file, wait | begin | libc::SYNC_FILE_RANGE_WAIT_AFTER)
         })?;
     } else {
-        rustix::fs::syncfs(&folder)?;
+        rustix::fs::syncfs(&dir)?;
     }
     for ((temp, target), _) in &work {
-        replace::publish(&folder, temp, target)?;
+        replace::rename(&dir, temp, target)?;
     }
     if ordered {
-        rustix::fs::syncfs(&folder)?;
+        rustix::fs::syncfs(&dir)?;
     } else {
-        rustix::fs::fsync(&folder)?;
+        rustix::fs::fsync(&dir)?;
     }
     drop(files);
     Ok(format!("{{\"milliseconds\":{}}}", start.elapsed().as_secs_f64() * 1e3))

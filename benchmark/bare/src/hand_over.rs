@@ -1,5 +1,5 @@
-//! A lock that two processes pass to each other: how long it takes from one giving it back
-//! to the other having it.
+//! A lock that two processes pass to each other: the time from one releasing it to the other
+//! having it.
 //!
 //! The kernel's locks are those of holdfast's protocol: the gate, then the main lock, both
 //! open-file-description locks far beyond the file's content.
@@ -20,22 +20,22 @@ use crate::arguments::Arguments;
 const GATE: i64 = 1 << 62;
 const MAIN: i64 = (1 << 62) + 1;
 
-/// As long as each holds the lock: the other asks meanwhile.
+/// How long each holds the lock: the other starts to wait meanwhile.
 const HELD: Duration = Duration::from_millis(2);
 
-/// `path=`, `count=` turns of each of two processes: the median.
+/// `path=`, `count=` critical sections of each of two processes: the median.
 pub fn run(arguments: &Arguments) -> Outcome {
     let path = arguments.text("path")?;
     let count: usize = arguments.number("count")?;
     if arguments.text("child").is_ok() {
-        let own: Vec<String> = turns(path, count)?.iter().map(f64::to_string).collect();
+        let own: Vec<String> = critical_sections(path, count)?.iter().map(f64::to_string).collect();
         return Ok(own.join(" "));
     }
     let child = Command::new(std::env::current_exe()?)
         .args(["hand-over", &format!("path={path}"), &format!("count={count}"), "child=1"])
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut all = turns(path, count)?;
+    let mut all = critical_sections(path, count)?;
     let output = String::from_utf8(child.wait_with_output()?.stdout)?;
     for word in output.split_whitespace() {
         all.push(word.parse()?);
@@ -45,13 +45,13 @@ pub fn run(arguments: &Arguments) -> Outcome {
     Ok(format!("{{\"microseconds\":{median}}}"))
 }
 
-/// The lock is in a file of its own, and so is the time at which it was last given back.
-fn turns(path: &str, count: usize) -> io::Result<Vec<f64>> {
+/// The lock is in a file of its own, and so is the time of its last release.
+fn critical_sections(path: &str, count: usize) -> io::Result<Vec<f64>> {
     let open = |end: &str| {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).open(format!("{path}{end}"))
     };
-    let (lock, left) = (open(".bare-lock")?, open(".bare-left")?);
+    let (lock, released) = (open(".bare-lock")?, open(".bare-released")?);
     let own = u64::from(std::process::id());
     let mut latencies = Vec::with_capacity(count);
     for _ in 0..count {
@@ -60,13 +60,13 @@ fn turns(path: &str, count: usize) -> io::Result<Vec<f64>> {
         let now = nanoseconds();
         control(&lock, GATE, libc::F_UNLCK)?;
         let (mut who, mut when) = ([0; 8], [0; 8]);
-        if left.read_at(&mut who, 0)? == 8 && u64::from_le_bytes(who) != own {
-            left.read_exact_at(&mut when, 8)?;
+        if released.read_at(&mut who, 0)? == 8 && u64::from_le_bytes(who) != own {
+            released.read_exact_at(&mut when, 8)?;
             latencies.push((now - u64::from_le_bytes(when)) as f64 / 1000.0);
         }
         thread::sleep(HELD);
-        left.write_all_at(&own.to_le_bytes(), 0)?;
-        left.write_all_at(&nanoseconds().to_le_bytes(), 8)?;
+        released.write_all_at(&own.to_le_bytes(), 0)?;
+        released.write_all_at(&nanoseconds().to_le_bytes(), 8)?;
         control(&lock, MAIN, libc::F_UNLCK)?;
     }
     Ok(latencies)

@@ -7,11 +7,11 @@
 //! | `wal` | batches appended one after the other, each synced, to space written before |
 //! | `trip` | an empty trip to a thread and back |
 //! | `hand-over` | a lock that two processes pass to each other |
-//! | `settle` | nothing: syncs the file system, so that nobody pays for another's bytes |
-//! | `fill` | nothing: makes empty files |
+//! | `sync` | nothing: syncs the file system, so that no measurement pays for another's dirty pages |
+//! | `fill` | nothing: creates empty files |
 //!
-//! Arguments are `name=value`, see [`arguments`]. A further measurement is a further
-//! module and a further line in `main`.
+//! Arguments are `name=value`, see [`arguments`]. Each measurement is a module and a line
+//! in `run`.
 
 mod arguments;
 mod batch;
@@ -20,7 +20,7 @@ mod hand_over;
 mod one_by_one;
 mod payload;
 mod replace;
-mod settle;
+mod sync;
 mod trip;
 mod wal;
 
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use arguments::Arguments;
 
-/// What a command ends with: its line of JSON, or what went wrong.
+/// The result of a command: its line of JSON, or what went wrong.
 type Outcome = Result<String, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn run() -> Outcome {
         "wal" => wal::run(&arguments),
         "trip" => trip::run(&arguments),
         "hand-over" => hand_over::run(&arguments),
-        "settle" => settle::run(&arguments),
+        "sync" => sync::run(&arguments),
         "fill" => fill::run(&arguments),
         other => Err(format!("there is no command {other:?}").into()),
     }

@@ -1,4 +1,4 @@
-//! The bytes of file number `index` in round `round`: the same as in `payload.js`, so
+//! The bytes of file number `index` in round `round`: the same as in `../../harness/payload.js`, so
 //! that the suite can verify what was written.
 
 /// `size` bytes: a line that says which they are, and a filling.

@@ -6,21 +6,21 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-/// Opens the folder that the files are in.
-pub fn open_folder(path: &str) -> io::Result<OwnedFd> {
+/// Opens the directory that the files are in.
+pub fn open_dir(path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(Path::new(path), flags, Mode::empty())?)
 }
 
-/// Names are made beforehand: the measurement is of system calls.
+/// The names of a temp file and its target, made before the clock starts.
 pub fn names(index: usize) -> (String, String) {
     (format!(".file-{index}.json.{index:016x}.tmp"), format!("file-{index}.json"))
 }
 
-/// Makes the temp file and writes the bytes.
-pub fn stage(folder: &OwnedFd, temp: &str, bytes: &[u8], lock: bool) -> io::Result<OwnedFd> {
+/// Creates the temp file and writes the bytes.
+pub fn stage(dir: &OwnedFd, temp: &str, bytes: &[u8], lock: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(folder, temp, flags, Mode::from_raw_mode(0o644))?;
+    let file = rustix::fs::openat(dir, temp, flags, Mode::from_raw_mode(0o644))?;
     if lock {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     }
@@ -31,7 +31,7 @@ pub fn stage(folder: &OwnedFd, temp: &str, bytes: &[u8], lock: bool) -> io::Resu
     Ok(file)
 }
 
-/// Puts the temp file in the place of the target.
-pub fn publish(folder: &OwnedFd, temp: &str, target: &str) -> io::Result<()> {
-    Ok(rustix::fs::renameat(folder, temp, folder, target)?)
+/// Replaces the target with the temp file.
+pub fn rename(dir: &OwnedFd, temp: &str, target: &str) -> io::Result<()> {
+    Ok(rustix::fs::renameat(dir, temp, dir, target)?)
 }

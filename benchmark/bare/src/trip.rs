@@ -14,7 +14,7 @@ use rustix::event::{EventfdFlags, epoll};
 use crate::Outcome;
 use crate::arguments::Arguments;
 
-/// What waits for the thread: a number of trips, or the end.
+/// What waits for the thread: a number of trips, or the request to end.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<(usize, bool)>,

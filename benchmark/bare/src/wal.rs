@@ -1,5 +1,5 @@
-//! A log without a log: a write and an fdatasync for each batch, on space that was written
-//! before.
+//! The system calls of a log: a write and an fdatasync for each batch, in space that was
+//! written before.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -11,11 +11,11 @@ use crate::Outcome;
 use crate::arguments::Arguments;
 use crate::payload::payload;
 
-/// How much space is written at once beforehand.
+/// How much of the space is written at once beforehand.
 const CHUNK: usize = 1 << 20;
 
-/// `file=` (made, and left to be removed), `count=` batches of `size=` bytes, `round=`. Answers
-/// with the time of all and, in microseconds, the median and the 99th percentile.
+/// `file=` (created, and not removed), `count=` batches of `size=` bytes, `round=`. Prints the
+/// time of all and, in microseconds, the median and the 99th percentile.
 pub fn run(arguments: &Arguments) -> Outcome {
     let path = Path::new(arguments.text("file")?);
     let (count, size): (usize, usize) = (arguments.number("count")?, arguments.number("size")?);

@@ -1,14 +1,14 @@
 'use strict'
 
 /**
- * `event-loop.js <contestant> <options> <dir> <seconds>`: the 99th percentile of the event
+ * `event-loop.js <implementation> <options> <dir> <seconds>`: the 99th percentile of the event
  * loop's delay in milliseconds, idle and while 200 MiB go out in 1 MiB Buffers, all begun at
  * once, again and again for that long.
  */
 
 const { monitorEventLoopDelay } = require('node:perf_hooks')
 const { setTimeout: sleep } = require('node:timers/promises')
-const { filePath, payload } = require('../../payload.js')
+const { filePath, payload } = require('../../harness/payload.js')
 
 const COUNT = 200
 const SIZE = 1 << 20
@@ -27,7 +27,7 @@ async function delayDuring(work) {
 
 async function main() {
   const [, , module = '', options = '{}', dir = '', seconds = '1'] = process.argv
-  const { write } = await require(`../../contestants/${module}.js`).open(JSON.parse(options))
+  const { write } = await require(`../../peers/writes/${module}.js`).open(JSON.parse(options))
   const files = Array.from({ length: COUNT }, (_, index) => ({ path: filePath(dir, index), data: payload(0, index, SIZE) }))
   const writeAll = () => Promise.all(files.map(({ path, data }) => write(path, data)))
 

@@ -1,12 +1,12 @@
 'use strict'
 
 /**
- * `memory.js <contestant> <options> <dir>`: the peak memory of a process that writes one
+ * `memory.js <implementation> <options> <dir>`: the peak memory of a process that writes one
  * Buffer of 256 MiB, less what it had before the Buffer was made, as a multiple of its size.
  */
 
 const fs = require('node:fs')
-const { filePath } = require('../../payload.js')
+const { filePath } = require('../../harness/payload.js')
 
 const SIZE = 256 << 20
 
@@ -18,7 +18,7 @@ function status(name) {
 
 async function main() {
   const [, , module = '', options = '{}', dir = ''] = process.argv
-  const { write } = await require(`../../contestants/${module}.js`).open(JSON.parse(options))
+  const { write } = await require(`../../peers/writes/${module}.js`).open(JSON.parse(options))
   // Threads and code are there before the memory is counted.
   for (let index = 0; index < 20; index++) await write(filePath(dir, index), Buffer.alloc(1 << 16, 1))
   const before = status('VmRSS')
