@@ -25,8 +25,8 @@ use crate::temp_name;
 use crate::threads::Pool;
 use crate::threads::task::{self, Step};
 use crate::write::{
-    AttemptError, Control, Durability, Next, Observer, Options, Original, after_failure_of,
-    attempt_copy, make_parents,
+    AttemptError, Control, Durability, Observer, Options, Original, RetryDecision, attempt_copy,
+    decide_retry, make_parents,
 };
 
 /// What the name of a backup ends in.
@@ -66,7 +66,7 @@ fn digits(text: &[u8]) -> Option<u64> {
 
 /// A backup to be made.
 #[derive(Clone, Debug)]
-pub struct Create {
+pub struct BackupRequest {
     /// The file, absolute.
     pub path: PathBuf,
     /// The time for its name, in milliseconds since 1970.
@@ -79,7 +79,7 @@ pub struct Create {
 
 /// A backup to be brought back.
 #[derive(Clone, Debug)]
-pub struct Restore {
+pub struct RestoreRequest {
     /// The backup, absolute.
     pub backup: PathBuf,
     /// The file whose place it takes, absolute.
@@ -104,11 +104,11 @@ pub struct Backup {
 /// With `keep` a backup is always made as durable as can be before an older one is removed.
 pub fn create<F: FileSystem>(
     fs: &F,
-    create: &Create,
+    create: &BackupRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
 ) -> Result<u64, AttemptError> {
-    let Create { path, time, options, keep } = create;
+    let BackupRequest { path, time, options, keep } = create;
     let original = open(fs, path)?;
     let durability = match keep {
         Some(_) => Durability::Full,
@@ -154,11 +154,11 @@ fn is_file<F: FileSystem>(fs: &F, dir: &F::DirHandle, name: &OsStr) -> bool {
 /// Makes one attempt to bring a backup back.
 pub fn restore<F: FileSystem>(
     fs: &F,
-    restore: &Restore,
+    restore: &RestoreRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
 ) -> Result<(), AttemptError> {
-    let Restore { backup, target, options } = restore;
+    let RestoreRequest { backup, target, options } = restore;
     let original = open(fs, backup)?;
     attempt_copy(fs, &original, target, None, options, control, observer).map(drop)
 }
@@ -166,12 +166,11 @@ pub fn restore<F: FileSystem>(
 /// Opens the file that is to be copied.
 fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
     let target = resolve::target(fs, path, true, DirUse::Names)?;
-    let shown = target.shown(&target.name);
-    let Some(file) = target.open(fs)? else {
+    let shown = target.path();
+    let Some(file) = target.open()? else {
         return Err(Failure::at("open", shown, Code::ENOENT.error()));
     };
-    let metadata = uninterrupted(|| fs.file_metadata(&file))
-        .map_err(|error| Failure::at("fstat", &shown, error))?;
+    let metadata = file.metadata().map_err(|failure| failure.on(&shown))?;
     match metadata.kind {
         FileKind::File => Ok(Original { file, metadata }),
         _ => Err(Failure::at("open", shown, Code::EINVAL.error())),
@@ -182,19 +181,19 @@ fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
 pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> {
     // Nothing but the directory and the name is wanted of it.
     let target = resolve::target(fs, path, false, DirUse::Names)?;
-    let names = uninterrupted(|| fs.names(&target.dir))
-        .map_err(|error| Failure::at("scandir", &target.dir_path, error))?;
+    let names = uninterrupted(|| fs.names(target.dir.handle()))
+        .map_err(|error| Failure::at("scandir", target.dir.path(), error))?;
     let mut backups = Vec::new();
     for name in names {
         let Some(time) = time_of_backup(&name, &target.name) else { continue };
-        match uninterrupted(|| fs.metadata(&target.dir, &name)) {
+        match uninterrupted(|| fs.metadata(target.dir.handle(), &name)) {
             Ok(found) if found.kind == FileKind::File => {
                 backups.push(Backup { time, size: found.size });
             }
             Ok(_) => {}
             // Removed since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::at("lstat", target.shown(&name), error)),
+            Err(error) => return Err(Failure::at("lstat", target.dir.shown(&name), error)),
         }
     }
     backups.sort_unstable_by_key(|backup| Reverse(backup.time));
@@ -279,7 +278,7 @@ fn remove_one<F: FileSystem>(
 }
 
 /// Somebody who waits for a backup, or for its return.
-pub struct Client<G> {
+pub struct BackupCaller<G> {
     /// Declares that an attempt starts, which lasts until the answer is dropped. `None` when
     /// nobody is left to wait for it: then it is not made.
     pub start: Box<dyn Fn() -> Option<G> + Send>,
@@ -294,7 +293,7 @@ fn attempts<T, G>(
     operation: Operation,
     path: PathBuf,
     options: Options,
-    client: Client<G>,
+    client: BackupCaller<G>,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
 ) -> impl FnMut() -> Step<Result<T, Error>> {
     let mut number = 1;
@@ -318,12 +317,12 @@ fn attempts<T, G>(
             }
             Err(error) => error,
         };
-        match after_failure_of(operation, &path, &options, number, error, observer) {
-            Next::GiveUp(error) => {
+        match decide_retry(operation, &path, &options, number, error, observer) {
+            RetryDecision::GiveUp(error) => {
                 METRICS.backups.ended(operation, Err(&error.kind));
                 Step::Done(Err(error))
             }
-            Next::Retry { attempt, delay } => {
+            RetryDecision::Retry { attempt, delay } => {
                 number = attempt;
                 Step::Again(delay)
             }
@@ -334,8 +333,8 @@ fn attempts<T, G>(
 /// Makes a backup on `pool`; `answer` gets the time in its name.
 pub fn submit_create<G: 'static>(
     pool: &Pool,
-    request: Create,
-    client: Client<G>,
+    request: BackupRequest,
+    client: BackupCaller<G>,
     answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
@@ -351,17 +350,17 @@ pub fn submit_create<G: 'static>(
 /// turn among the writes to the target. The returned waiter can be cancelled.
 pub fn submit_restore<G: 'static>(
     pool: &Pool,
-    request: Restore,
+    request: RestoreRequest,
     lock: Option<lock::LockRequest>,
-    client: Client<G>,
+    client: BackupCaller<G>,
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) -> Option<Arc<Waiter>> {
-    let Restore { target, options, .. } = request.clone();
+    let RestoreRequest { target, options, .. } = request.clone();
     let dirs = options.make_dirs.then(|| (target.clone(), options.durability));
     let answer = task::Answer::new(answer);
     let own_pool = pool.clone();
     let begin = move |hold: Option<LockGuard>, answer: task::Answer<_, _>| {
-        engine().in_turn(target.clone(), options.clone(), move |lane| {
+        engine().run_exclusively(target.clone(), options.clone(), move |lane| {
             let lane = match lane {
                 Ok(lane) => lane,
                 Err(kind) => {

@@ -37,9 +37,9 @@ pub fn read_bytes<F: FileSystem>(
     follow_symlinks: bool,
 ) -> Result<Option<Vec<u8>>, Failure> {
     let target = resolve::target(fs, path, follow_symlinks, DirUse::Names)?;
-    let Some(file) = target.open(fs)? else { return Ok(None) };
-    let bytes = read_all(fs, &file);
-    bytes.map(Some).map_err(|error| Failure::at("read", target.shown(&target.name), error))
+    let Some(file) = target.open()? else { return Ok(None) };
+    let bytes = read_all(fs, file.handle());
+    bytes.map(Some).map_err(|error| Failure::at("read", target.path(), error))
 }
 
 /// Reads to the end, however long the file is meanwhile.
@@ -87,7 +87,7 @@ pub fn locate(text: &str) -> Option<BadJson> {
 }
 
 /// The first trip of an update.
-pub struct Begin {
+pub struct UpdateRequest {
     /// The file, absolute.
     pub path: PathBuf,
     /// Whether a symbolic link leads to the file that is meant.
@@ -99,7 +99,7 @@ pub struct Begin {
 }
 
 /// What the first trip brings.
-pub struct Begun {
+pub struct UpdateStart {
     /// The lock, if it was asked for.
     pub hold: Option<LockGuard>,
     /// The file's text, if there is such a file.
@@ -113,10 +113,10 @@ pub struct Begun {
 /// is a lock to wait for, can be cancelled.
 pub fn begin(
     pool: &Pool,
-    begin: Begin,
-    answer: impl FnOnce(Result<Begun, ErrorKind>) + Send + 'static,
+    begin: UpdateRequest,
+    answer: impl FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
 ) -> Option<std::sync::Arc<Waiter>> {
-    let Begin { path, follow_symlinks, make_dirs, lock } = begin;
+    let UpdateRequest { path, follow_symlinks, make_dirs, lock } = begin;
     let dirs = make_dirs.map(|durability| {
         let path = path.clone();
         move || make_parents(&Os, &path, durability)
@@ -136,9 +136,13 @@ pub fn begin(
     Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
 }
 
-fn begun(hold: Option<LockGuard>, path: &Path, follow_symlinks: bool) -> Result<Begun, ErrorKind> {
+fn begun(
+    hold: Option<LockGuard>,
+    path: &Path,
+    follow_symlinks: bool,
+) -> Result<UpdateStart, ErrorKind> {
     let text = read(&Os, path, follow_symlinks)?;
-    Ok(Begun { hold, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
+    Ok(UpdateStart { hold, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
 }
 
 /// Makes a file that stays as it is, and [is not doubtful](sync_failed), as durable as a write
@@ -153,14 +157,14 @@ pub fn sync_unchanged<F: FileSystem>(
         return Ok(());
     }
     let target = resolve::target(fs, path, follow_symlinks, DirUse::NamesAndSync)?;
-    let shown = target.shown(&target.name);
-    let file = uninterrupted(|| fs.open(&target.dir, &target.name))
+    let shown = target.path();
+    let file = uninterrupted(|| fs.open(target.dir.handle(), &target.name))
         .map_err(|error| Failure::at("open", &shown, error))?;
     uninterrupted(|| blocking(|| fs.sync_file(&file)))
         .map_err(|error| Failure::at("fsync", &shown, error))?;
     if durability == Durability::Full {
-        uninterrupted(|| blocking(|| fs.sync_dir(&target.dir, Some(&file))))
-            .map_err(|error| Failure::at("fsync", &target.dir_path, error))?;
+        uninterrupted(|| blocking(|| fs.sync_dir(target.dir.handle(), Some(&file))))
+            .map_err(|error| Failure::at("fsync", target.dir.path(), error))?;
     }
     Ok(())
 }

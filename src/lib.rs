@@ -3,7 +3,7 @@
 //!
 //! The way of one write, from the top:
 //!
-//! 1. `binding` turns JavaScript values into a [`write::Request`] and hands it to
+//! 1. `binding` turns JavaScript values into a [`write::WriteRequest`] and hands it to
 //!    [`threads`], which runs it on one of holdfast's own threads.
 //! 2. [`write`] resolves the target, stages the bytes in a temp file beside it,
 //!    syncs, renames, syncs the directory, and retries what may pass.

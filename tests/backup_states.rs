@@ -10,13 +10,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use holdfast::backup::{self, Create, Restore};
+use holdfast::backup::{self, BackupRequest, RestoreRequest};
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
 use holdfast::json_update;
 use holdfast::payload::Payload;
-use holdfast::write::{AttemptError, Control, Durability, Format, Options, Request, Stream, run};
+use holdfast::write::{
+    AttemptError, Control, Durability, Format, Options, Stream, WriteRequest, run,
+};
 use holdfast_sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 
 use common::{MOST, Seen, by_somebody_else, look};
@@ -259,7 +261,7 @@ fn create_play(
         name: format!("backup, {durability:?}, {copying:?}, older {older:?}, keep {keep:?}"),
         set: Box::new(set),
         run: Box::new(move |fs| {
-            let request = Create {
+            let request = BackupRequest {
                 path: FILE.into(),
                 time: NOW,
                 options: Options { validate, ..options(durability) },
@@ -334,8 +336,12 @@ fn a_name_that_is_taken_at_the_last_moment_is_not_overwritten() {
     fs.put_file(FILE, TEXT).unwrap();
     let take = |fs: &SimFs, _: &Path| fs.put_file(name_of(NOW), b"somebody else's").unwrap();
     fs.inject(Fault::intrude(take).of(OperationKind::RenameNew));
-    let request =
-        Create { path: FILE.into(), time: NOW, options: options(Durability::Full), keep: None };
+    let request = BackupRequest {
+        path: FILE.into(),
+        time: NOW,
+        options: options(Durability::Full),
+        keep: None,
+    };
     let time = backup::create(&fs, &request, &Control::default(), None).unwrap();
     assert_eq!(time, NOW + 1);
     assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), b"somebody else's");
@@ -352,14 +358,14 @@ fn a_file_that_is_replaced_while_it_is_copied_is_backed_up_as_it_was() {
             let replace = |fs: &SimFs, _: &Path| {
                 let payload = Payload::Owned(b"something else, and longer than before".to_vec());
                 let options = options(Durability::Full);
-                let request = Request { path: FILE.into(), payload, options };
+                let request = WriteRequest { path: FILE.into(), payload, options };
                 by_somebody_else(|| run(fs, &request, &Control::default(), None)).unwrap();
             };
             // With the first piece still to come, and with some of them done.
             fs.inject(Fault::intrude(replace).of(kind).at(1));
             fs.inject(Fault::intrude(replace).of(kind).at(2));
             fs.inject(Fault::short_write(5).for_ever());
-            let request = Create {
+            let request = BackupRequest {
                 path: FILE.into(),
                 time: NOW,
                 options: options(Durability::Full),
@@ -378,8 +384,12 @@ fn a_file_that_grows_or_shrinks_in_place_while_it_is_copied_is_no_error() {
         fs.put_file(FILE, TEXT).unwrap();
         let change = move |fs: &SimFs, _: &Path| fs.put_file(FILE, bytes).unwrap();
         fs.inject(Fault::intrude(change).of(OperationKind::Read));
-        let request =
-            Create { path: FILE.into(), time: NOW, options: options(Durability::Full), keep: None };
+        let request = BackupRequest {
+            path: FILE.into(),
+            time: NOW,
+            options: options(Durability::Full),
+            keep: None,
+        };
         backup::create(&fs, &request, &Control::default(), None).unwrap();
         assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), bytes);
     }
@@ -428,7 +438,7 @@ fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> Pla
         name: format!("restore, {durability:?}, {copying:?}, target is there: {is_there}"),
         set: Box::new(set),
         run: Box::new(move |fs| {
-            let request = Restore {
+            let request = RestoreRequest {
                 backup: name_of(NOW),
                 target: FILE.into(),
                 options: Options { validate: Some(Format::Json), ..options(durability) },
@@ -501,11 +511,11 @@ fn a_corrupt_backup_is_not_restored_and_a_corrupt_file_not_backed_up() {
         let paths = fs.paths();
         let options = Options { validate: Some(Format::Json), ..options(Durability::Full) };
         let (backup, target) = (name_of(NOW), FILE.into());
-        let request = Restore { backup, target, options: options.clone() };
+        let request = RestoreRequest { backup, target, options: options.clone() };
         let error = backup::restore(&fs, &request, &Control::default(), None).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
 
-        let request = Create { path: name_of(NOW), time: NOW, options, keep: Some(1) };
+        let request = BackupRequest { path: name_of(NOW), time: NOW, options, keep: Some(1) };
         let error = backup::create(&fs, &request, &Control::default(), None).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
         assert!(look(&fs, FILE) == before);
@@ -593,7 +603,8 @@ fn update(fs: &SimFs, durability: Durability, text: &[u8]) -> Result<(), Attempt
     }
     assert!(read.is_none_or(|text| text.as_bytes() == OLDER), "it reads one version");
     let options = Options { validate: Some(Format::Json), ..options(durability) };
-    let request = Request { path: FILE.into(), payload: Payload::Owned(text.to_vec()), options };
+    let request =
+        WriteRequest { path: FILE.into(), payload: Payload::Owned(text.to_vec()), options };
     run(fs, &request, &Control::default(), None)
         .map_err(|error| AttemptError { kind: error.kind, committed: error.committed })
 }

@@ -15,7 +15,7 @@ use holdfast::engine::run_together;
 use holdfast::error::Code;
 use holdfast::error::Error;
 use holdfast::payload::Payload;
-use holdfast::write::{Durability, Options, Request};
+use holdfast::write::{Durability, Options, WriteRequest};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 const OLD: &[u8] = b"old content, longer than the new one";
@@ -75,7 +75,7 @@ impl Batch {
     }
 
     fn write(&self, fs: &SimFs, attempts: u32) -> Vec<Result<(), Error>> {
-        let request = |(path, durability): &(&str, Durability)| Request {
+        let request = |(path, durability): &(&str, Durability)| WriteRequest {
             path: path.into(),
             payload: Payload::Owned(new_content(path)),
             options: Options {
@@ -85,7 +85,7 @@ impl Batch {
                 ..Options::default()
             },
         };
-        let requests: Vec<Request> = self.files.iter().map(request).collect();
+        let requests: Vec<WriteRequest> = self.files.iter().map(request).collect();
         run_together(fs, &requests)
     }
 

@@ -29,14 +29,14 @@ mod linux {
     use std::process::Command;
     use std::time::{Duration, SystemTime};
 
-    use holdfast::backup::{self, Create, Restore};
+    use holdfast::backup::{self, BackupRequest, RestoreRequest};
     use holdfast::error::ErrorKind;
     use holdfast::fs::os::Os;
     use holdfast::json_update;
     use holdfast::payload::Payload;
     use holdfast::recovery::{self, Act};
     use holdfast::transaction::{self, Change, Part, names};
-    use holdfast::write::{self, Control, Durability, Options, Request, Stream};
+    use holdfast::write::{self, Control, Durability, Options, Stream, WriteRequest};
 
     /// What the process that is to be killed does, and where.
     pub(crate) const OPERATION: &str = "HOLDFAST_KILL_OPERATION";
@@ -69,7 +69,7 @@ mod linux {
         let control = Control::default();
         let write = |options: Options| {
             let payload = Payload::Owned(NEW.as_bytes().to_vec());
-            let request = Request { path: file.clone(), payload, options };
+            let request = WriteRequest { path: file.clone(), payload, options };
             write::run(&Os, &request, &control, None).unwrap();
         };
         mark();
@@ -80,7 +80,7 @@ mod linux {
                 let path = dir.join("a/b/state.json");
                 let payload = Payload::Owned(NEW.as_bytes().to_vec());
                 let options = Options { make_dirs: true, ..options };
-                write::run(&Os, &Request { path, payload, options }, &control, None).unwrap();
+                write::run(&Os, &WriteRequest { path, payload, options }, &control, None).unwrap();
             }
             "update" => {
                 assert_eq!(json_update::read(&Os, &file, true).unwrap().as_deref(), Some(OLD));
@@ -96,12 +96,12 @@ mod linux {
                 stream.commit(&control, None).unwrap();
             }
             "backup" => {
-                let create = Create { path: file, time: 7, options, keep: Some(1) };
+                let create = BackupRequest { path: file, time: 7, options, keep: Some(1) };
                 backup::create(&Os, &create, &control, None).unwrap();
             }
             "restore" => {
                 let backup = dir.join("state.json.1.backup");
-                let restore = Restore { backup, target: file, options };
+                let restore = RestoreRequest { backup, target: file, options };
                 backup::restore(&Os, &restore, &control, None).unwrap();
             }
             "transaction" => {

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
-use holdfast::backup::{self, Create, Restore};
+use holdfast::backup::{self, BackupRequest, RestoreRequest};
 use holdfast::engine::Engine;
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
@@ -32,7 +32,7 @@ use holdfast::payload::{Chunk, Payload};
 use holdfast::recovery::{self, Act, Action};
 use holdfast::temp_name;
 use holdfast::threads::Pool;
-use holdfast::write::{self, Control, Durability, Format, Options, Request, Stream};
+use holdfast::write::{self, Control, Durability, Format, Options, Stream, WriteRequest};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 use common::{MOST, Told, count_of};
@@ -524,7 +524,7 @@ fn writes() -> Vec<Play> {
     each(|durability, old| {
         play("write", durability, old, move |fs| {
             let payload = Payload::Owned(NEW.to_vec());
-            let request = Request { path: FILE.into(), payload, options: options(durability) };
+            let request = WriteRequest { path: FILE.into(), payload, options: options(durability) };
             write::run(fs, &request, &Control::default(), None).is_ok()
         })
     })
@@ -555,7 +555,7 @@ fn batches() -> Vec<Play> {
             for bytes in BATCH {
                 let payload = Payload::Owned(bytes.to_vec());
                 let options = Options { attempts: 1, ..options(durability) };
-                let request = Request { path: FILE.into(), payload, options };
+                let request = WriteRequest { path: FILE.into(), payload, options };
                 engine.submit(request, None, true, Box::new(Told(told.clone())));
             }
             drop((open, told));
@@ -587,7 +587,7 @@ fn updates() -> Vec<Play> {
                 assert_eq!(read.as_deref().map(str::as_bytes), old);
                 let payload = Payload::Owned(NEW.to_vec());
                 let options = Options { validate: Some(Format::Json), ..options(durability) };
-                let request = Request { path: FILE.into(), payload, options };
+                let request = WriteRequest { path: FILE.into(), payload, options };
                 write::run(fs, &request, &Control::default(), None).map_err(|error| error.kind)
             };
             update().is_ok()
@@ -621,7 +621,7 @@ fn restores() -> Vec<Play> {
     each(|durability, old| {
         let restore = play("restore", durability, old, move |fs| {
             let options = options(durability);
-            let request = Restore { backup: backup_path(7), target: FILE.into(), options };
+            let request = RestoreRequest { backup: backup_path(7), target: FILE.into(), options };
             backup::restore(fs, &request, &Control::default(), None).is_ok()
         });
         let set = move || {
@@ -641,7 +641,7 @@ fn backups() -> Vec<Play> {
         for keep in [None, Some(1)] {
             let create = play("backup", durability, Some(OLD), move |fs| {
                 let options = options(durability);
-                let request = Create { path: FILE.into(), time: NOW, options, keep };
+                let request = BackupRequest { path: FILE.into(), time: NOW, options, keep };
                 backup::create(fs, &request, &Control::default(), None).is_ok()
             });
             let is_durable = durability != Durability::File || keep.is_some();
@@ -950,7 +950,7 @@ fn a_recovery_that_only_synced_what_it_did_not_write_would_be_noticed() {
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::Remove).for_ever());
     let payload = Payload::Owned(NEW.to_vec());
     let once = Options { attempts: 1, ..options(Durability::Full) };
-    let request = Request { path: FILE.into(), payload, options: once };
+    let request = WriteRequest { path: FILE.into(), payload, options: once };
     write::run(&fs, &request, &Control::default(), None).unwrap_err();
     let is_durable = |spoil: &dyn Fn(&SimFs)| {
         let fs = fs.after_kill();

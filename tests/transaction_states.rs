@@ -21,7 +21,7 @@ use holdfast::transaction::record::Record;
 use holdfast::transaction::{
     self, Change, CommitError, Decision, Part, Verdict, commit_as, settle_dir,
 };
-use holdfast::write::{Control, Durability, Options, Request, run};
+use holdfast::write::{Control, Durability, Options, WriteRequest, run};
 use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 
 /// So many crash states are looked at for one moment and model: all that there are, or else
@@ -128,7 +128,7 @@ fn each_file_synced() -> Vec<Scene> {
                 fs.put_file("/b/two", b"2").unwrap();
                 let options = Options { durability: Durability::None, ..Options::default() };
                 let payload = Payload::Owned(b"1".to_vec());
-                let request = Request { path: "/a/one".into(), payload, options };
+                let request = WriteRequest { path: "/a/one".into(), payload, options };
                 run(fs, &request, &Control::default(), None).unwrap();
                 // The name is there for sure, the bytes may not be.
                 let dir = fs.open_dir("/a".as_ref(), DirUse::NamesAndSync).unwrap();

@@ -12,12 +12,12 @@ use std::time::Duration;
 mod common;
 
 use common::Told;
-use holdfast::engine::{Client, Engine};
+use holdfast::engine::{Engine, WriteCaller};
 use holdfast::error::Code;
 use holdfast::error::{Error, ErrorKind};
 use holdfast::payload::Payload;
 use holdfast::threads::Pool;
-use holdfast::write::{Control, Durability, Observer, Options, Request};
+use holdfast::write::{Control, Durability, Observer, Options, WriteRequest};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 /// A small generator of pseudo-random numbers: the same run for the same seed.
@@ -132,7 +132,7 @@ struct Caller {
     is_gone: bool,
 }
 
-impl Client for Caller {
+impl WriteCaller for Caller {
     fn start(&mut self, _: bool) -> bool {
         if self.is_gone {
             // Nobody waits for it any more; it counts as answered.
@@ -185,9 +185,9 @@ fn options(random: &mut Random) -> Options {
     }
 }
 
-fn request(path: &str, number: u64, options: Options) -> Request {
+fn request(path: &str, number: u64, options: Options) -> WriteRequest {
     let payload = Payload::Owned(number.to_string().into_bytes());
-    Request { path: PathBuf::from(path), payload, options }
+    WriteRequest { path: PathBuf::from(path), payload, options }
 }
 
 /// Makes `calls` random calls and checks the order.
@@ -316,7 +316,7 @@ fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
     // Somebody has the lane, so that all the others wait.
     let (give, take) = std::sync::mpsc::channel();
     let keep = move |lane| give.send(lane).unwrap();
-    world.engine.in_turn(PathBuf::from("/dir/one"), Options::default(), keep);
+    world.engine.run_exclusively(PathBuf::from("/dir/one"), Options::default(), keep);
     let lane = take.recv().unwrap();
     *world.pending.lock().unwrap() = 50;
     for number in 1..=50 {
@@ -373,7 +373,7 @@ fn a_lock_is_kept_while_a_write_may_have_to_be_made_again() {
     let go = Arc::new(Mutex::new(go));
     for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
         let go = Arc::clone(&go);
-        world.engine.in_turn(name.into(), waits.clone(), move |lane| {
+        world.engine.run_exclusively(name.into(), waits.clone(), move |lane| {
             let _ = go.lock().unwrap().recv();
             drop(lane);
         });
@@ -418,7 +418,7 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
     let world = world(1);
     let (release, go) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = std::sync::mpsc::channel();
-    world.engine.in_turn(PathBuf::from("/else/three"), Options::default(), move |_lane| {
+    world.engine.run_exclusively(PathBuf::from("/else/three"), Options::default(), move |_lane| {
         begun.send(()).unwrap();
         let _ = go.recv();
     });
@@ -504,7 +504,7 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
     for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
         world.fs.put_file(name, b"0").unwrap();
         let go = Arc::clone(&go);
-        world.engine.in_turn(name.into(), Options::default(), move |lane| {
+        world.engine.run_exclusively(name.into(), Options::default(), move |lane| {
             let _ = go.lock().unwrap().recv();
             drop(lane);
         });
@@ -550,7 +550,7 @@ fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else()
     // These arrive with it: a write, and something else that wants its turn.
     submit("/bad/file", 2, &told);
     let (give_turn, turn) = std::sync::mpsc::channel();
-    world.engine.in_turn(PathBuf::from("/bad/file"), Options::default(), move |lane| {
+    world.engine.run_exclusively(PathBuf::from("/bad/file"), Options::default(), move |lane| {
         give_turn.send(lane.map(drop)).unwrap();
     });
     // And this one is held up, as long as it may be for the same file.

@@ -10,12 +10,12 @@ use super::environment::{Outcomes, Port};
 use super::js_types::{Message, NativeBackup, NativeCandidate, NativeValue, Report, WriteOptions};
 use super::lock::LockWaiter;
 use super::write::Control;
-use crate::backup::{self, Client, Create, Restore};
+use crate::backup::{self, BackupCaller, BackupRequest, RestoreRequest};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{LockKind, LockRequest};
 use crate::threads::{Started, pool, task};
-use crate::write::{Event, Observer, Options};
+use crate::write::{Observer, Options, WriteEvent};
 
 #[napi]
 impl Port {
@@ -33,7 +33,7 @@ impl Port {
         is_observed: bool,
         control: Option<&Control>,
     ) {
-        let request = Create {
+        let request = BackupRequest {
             path: PathBuf::from(path),
             time: time as u64,
             options: options.map_or_else(Options::default, Options::from),
@@ -66,7 +66,7 @@ impl Port {
         is_observed: bool,
         control: Option<&Control>,
     ) -> Option<LockWaiter> {
-        let request = Restore {
+        let request = RestoreRequest {
             backup: PathBuf::from(backup),
             target: PathBuf::from(target),
             options: options.map_or_else(Options::default, Options::from),
@@ -153,9 +153,9 @@ fn client(
     outcomes: &Arc<Outcomes>,
     is_observed: bool,
     control: Option<&Control>,
-) -> Client<Started<Message>> {
+) -> BackupCaller<Started<Message>> {
     let starting = Arc::clone(outcomes);
-    Client {
+    BackupCaller {
         start: Box::new(move || starting.start(false)),
         control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         observer: is_observed.then(|| -> Box<dyn Observer + Send> {
@@ -171,7 +171,7 @@ pub(super) struct Watcher {
 }
 
 impl Observer for Watcher {
-    fn event(&self, event: Event) {
+    fn event(&self, event: WriteEvent) {
         self.outcomes.push(Message::told(Report::happened(self.id, event)));
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Holder;
 use crate::error::{BadJson, Error, ErrorKind};
 use crate::transaction::Decision;
 use crate::wal::{Appended, Damage, WalError};
-use crate::write::{Durability, Event, Format, Options, Owner};
+use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 
 /// What the port delivers.
 pub(super) enum Message {
@@ -55,7 +55,7 @@ impl Report {
         Report { id, error: Some(error.into()), event: None, value: None, lost: None }
     }
 
-    pub(super) fn happened(id: f64, event: Event) -> Report {
+    pub(super) fn happened(id: f64, event: WriteEvent) -> Report {
         Report { id, error: None, event: Some(event.into()), value: None, lost: None }
     }
 
@@ -330,8 +330,8 @@ pub struct NativeEvent {
     pub attempt: Option<u32>,
 }
 
-impl From<Event> for NativeEvent {
-    fn from(event: Event) -> NativeEvent {
+impl From<WriteEvent> for NativeEvent {
+    fn from(event: WriteEvent) -> NativeEvent {
         let mut native = NativeEvent {
             name: String::new(),
             temp_path: None,
@@ -342,39 +342,39 @@ impl From<Event> for NativeEvent {
             attempt: None,
         };
         let (name, temp_path) = match event {
-            Event::Starting { temp_path, size } => {
+            WriteEvent::Starting { temp_path, size } => {
                 native.size = Some(size as f64);
                 ("starting", Some(temp_path))
             }
-            Event::Written { temp_path, size, duration } => {
+            WriteEvent::Written { temp_path, size, duration } => {
                 native.size = Some(size as f64);
                 native.duration = Some(milliseconds(duration));
                 ("written", Some(temp_path))
             }
-            Event::Renamed { temp_path, duration } => {
+            WriteEvent::Renamed { temp_path, duration } => {
                 native.duration = Some(milliseconds(duration));
                 ("renamed", Some(temp_path))
             }
-            Event::Completed { size, duration } => {
+            WriteEvent::Completed { size, duration } => {
                 native.size = Some(size as f64);
                 native.duration = Some(milliseconds(duration));
                 ("completed", None)
             }
-            Event::Failed { temp_path, code, message } => {
+            WriteEvent::Failed { temp_path, code, message } => {
                 native.code = Some(code.to_owned());
                 native.message = Some(message);
                 ("failed", Some(temp_path))
             }
-            Event::CleanedUp { temp_path } => ("cleanedUp", Some(temp_path)),
-            Event::CleanupFailed { temp_path, code } => {
+            WriteEvent::CleanedUp { temp_path } => ("cleanedUp", Some(temp_path)),
+            WriteEvent::CleanupFailed { temp_path, code } => {
                 native.code = Some(code.to_owned());
                 ("cleanupFailed", Some(temp_path))
             }
-            Event::Merged { size } => {
+            WriteEvent::Merged { size } => {
                 native.size = Some(size as f64);
                 ("merged", None)
             }
-            Event::Retrying { attempt, delay, code } => {
+            WriteEvent::Retrying { attempt, delay, code } => {
                 native.attempt = Some(attempt);
                 native.duration = Some(milliseconds(delay));
                 native.code = Some(code.to_owned());

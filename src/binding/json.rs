@@ -11,7 +11,7 @@ use super::js_types::{self, Message, NativeValue, WriteOptions};
 use super::lock::LockWaiter;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::json_update::{self, Begin, Begun};
+use crate::json_update::{self, UpdateRequest, UpdateStart};
 use crate::lock::{LockKind, LockRequest};
 use crate::threads::{pool, task};
 use crate::write::Options;
@@ -32,7 +32,7 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let options = options.map_or_else(Options::default, Options::from);
-        let begin = Begin {
+        let begin = UpdateRequest {
             path: path.clone(),
             follow_symlinks: options.follow_symlinks,
             make_dirs: options.make_dirs.then_some(options.durability),
@@ -44,9 +44,9 @@ impl Port {
                 before: None,
             }),
         };
-        let answer = move |begun: Result<Begun, ErrorKind>| {
+        let answer = move |begun: Result<UpdateStart, ErrorKind>| {
             let value = match begun {
-                Ok(Begun { hold, text, sync_failed }) => {
+                Ok(UpdateStart { hold, text, sync_failed }) => {
                     let is_locked = hold.is_some();
                     let hold = hold.and_then(|hold| environment.holds.keep(hold));
                     if is_locked && hold.is_none() {

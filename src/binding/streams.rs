@@ -152,7 +152,7 @@ impl Port {
             let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
             answer(&environment, id, &path, outcome);
         });
-        crate::engine::engine().in_turn(call.path.clone(), options, move |lane| {
+        crate::engine::engine().run_exclusively(call.path.clone(), options, move |lane| {
             let started = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| started.is_some());
             let outcome = task::caught(|| {

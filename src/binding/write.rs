@@ -10,14 +10,14 @@ use napi_derive::napi;
 
 use super::environment::{Outcomes, Port};
 use super::js_types::{Message, Report, WriteOptions};
-use crate::engine::Client;
+use crate::engine::WriteCaller;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
 use crate::threads::{Started, pool, task};
-use crate::write::{self, Event, Observer, Options, Request};
+use crate::write::{self, Observer, Options, WriteEvent, WriteRequest};
 
 /// Data up to this size is copied when the call is made, larger data is referenced: from
 /// here on the copy costs more than the bookkeeping, and memory begins to matter.
@@ -104,8 +104,8 @@ impl Port {
         timeout: f64,
     ) -> Vec<Report> {
         let holds = &self.environment.holds;
-        let take_lock = |request: &Request| {
-            let Request { path, options, .. } = request;
+        let take_lock = |request: &WriteRequest| {
+            let WriteRequest { path, options, .. } = request;
             if options.make_dirs {
                 write::make_parents(&Os, path, options.durability)?;
             }
@@ -138,9 +138,9 @@ impl Port {
 
 fn write_now(
     data: &[u8],
-    mut request: Request,
+    mut request: WriteRequest,
     is_observed: bool,
-    take_lock: impl FnOnce(&Request) -> Result<Option<LockGuard>, ErrorKind>,
+    take_lock: impl FnOnce(&WriteRequest) -> Result<Option<LockGuard>, ErrorKind>,
 ) -> Vec<Report> {
     let log = Log::default();
     let observer: Option<&dyn Observer> = if is_observed { Some(&log) } else { None };
@@ -168,9 +168,9 @@ fn write_now(
     reports
 }
 
-fn request(path: String, payload: Payload, options: Option<WriteOptions>) -> Request {
+fn request(path: String, payload: Payload, options: Option<WriteOptions>) -> WriteRequest {
     let options = options.map_or_else(Options::default, Options::from);
-    Request { path: PathBuf::from(path), payload, options }
+    WriteRequest { path: PathBuf::from(path), payload, options }
 }
 
 /// The bytes for a write on another thread.
@@ -193,7 +193,7 @@ struct Caller {
     started: Option<Started<Message>>,
 }
 
-impl Client for Caller {
+impl WriteCaller for Caller {
     fn start(&mut self, borrows_memory: bool) -> bool {
         self.started = self.outcomes.start(borrows_memory);
         self.started.is_some()
@@ -216,7 +216,7 @@ impl Client for Caller {
 }
 
 impl Observer for Caller {
-    fn event(&self, event: Event) {
+    fn event(&self, event: WriteEvent) {
         self.outcomes.push(Message::told(Report::happened(self.id, event)));
     }
 }
@@ -226,7 +226,7 @@ impl Observer for Caller {
 struct Log(RefCell<Vec<Report>>);
 
 impl Observer for Log {
-    fn event(&self, event: Event) {
+    fn event(&self, event: WriteEvent) {
         self.0.borrow_mut().push(Report::happened(0.0, event));
     }
 }

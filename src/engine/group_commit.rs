@@ -24,13 +24,13 @@ use crate::threads::blocking;
 use crate::write::durability::Syncs;
 use crate::write::events::Log;
 use crate::write::{
-    AttemptError, Control, Draft, Name, Observer, Request, Staged, abandon, attempt, publish,
+    AttemptError, Control, Draft, Name, Observer, Staged, WriteRequest, abandon, attempt, publish,
     run_on,
 };
 
 /// One of the writes.
 pub(super) struct Member<'a, F: FileSystem> {
-    request: &'a Request,
+    request: &'a WriteRequest,
     control: &'a Control,
     draft: Draft<F>,
     log: Log<'a>,
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 
 impl<'a, F: FileSystem> Member<'a, F> {
     pub(super) fn new(
-        request: &'a Request,
+        request: &'a WriteRequest,
         control: &'a Control,
         observer: Option<&'a dyn Observer>,
         staged: Staged<F>,
@@ -153,7 +153,7 @@ fn sync_dirs<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) {
     for member in members.iter_mut().filter(|member| needs_it(member)) {
         let Draft { target, temp, .. } = &member.draft;
         let dir = match is_one_of_many {
-            true => uninterrupted(|| fs.dir_metadata(&target.dir)).ok(),
+            true => uninterrupted(|| fs.dir_metadata(target.dir.handle())).ok(),
             false => None,
         };
         let sync = || publish::sync_dir(fs, target, temp);
@@ -162,7 +162,7 @@ fn sync_dirs<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) {
             None => &mut sync(),
         };
         if let Err(failure) = outcome {
-            let failure = failure.duplicate().on(&target.dir_path);
+            let failure = failure.duplicate().on(target.dir.path());
             let error = AttemptError { kind: failure.into(), committed: true };
             abandon(fs, &member.draft, &error, &member.log);
             member.outcome = Some(Outcome::Done(Err(error)));
@@ -182,7 +182,7 @@ pub(super) fn settle_together<F: FileSystem>(
 
 /// Makes several writes on the calling thread and syncs them together as far as their file
 /// systems allow. What comes of each is as if it had been [`super::run`] by itself.
-pub fn run_together<F: FileSystem>(fs: &F, requests: &[Request]) -> Vec<Result<(), Error>> {
+pub fn run_together<F: FileSystem>(fs: &F, requests: &[WriteRequest]) -> Vec<Result<(), Error>> {
     let control = Control::default();
     let mut outcomes = Vec::new();
     let mut epochs: HashMap<u64, Vec<(usize, Member<'_, F>)>> = HashMap::new();

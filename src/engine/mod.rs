@@ -19,7 +19,7 @@ use crate::metrics::METRICS;
 use crate::mutex::guard;
 use crate::resolve::{self, Target};
 use crate::threads::{Pool, pool, task};
-use crate::write::{Control, Observer, Options, Request, Staged};
+use crate::write::{Control, Observer, Options, Staged, WriteRequest};
 use admission::Admission;
 use batcher::Batcher;
 use file_queue::{Key, Merge, Order};
@@ -37,7 +37,7 @@ mod sync_rounds;
 use running_write::{Coming, Reply, Running, Write};
 
 /// Whoever asked for a write and waits for its outcome.
-pub trait Client: Send {
+pub trait WriteCaller: Send {
     /// Declares that an attempt starts. `false` when the client is gone and its memory with
     /// it: then its data is not written.
     fn start(&mut self, borrows_memory: bool) -> bool;
@@ -97,7 +97,7 @@ enum Item<F: FileSystem + Clone> {
     Write(Write),
     /// Something else that takes its turn, and has the lane until it drops it; or is told why it
     /// has no turn.
-    Turn(Box<dyn FnOnce(Result<Lane<F>, ErrorKind>) + Send>),
+    Turn(Box<dyn FnOnce(Result<FileQueueGuard<F>, ErrorKind>) + Send>),
 }
 
 impl<F: FileSystem + Clone> Merge for Item<F> {
@@ -169,10 +169,10 @@ impl<F: FileSystem + Clone> Engine<F> {
     /// newer one with equal options, whose outcome is then its own.
     pub fn submit(
         &self,
-        request: Request,
+        request: WriteRequest,
         control: Option<Arc<Control>>,
         can_merge: bool,
-        client: Box<dyn Client>,
+        client: Box<dyn WriteCaller>,
     ) {
         let path = request.path.clone();
         let options = request.options.clone();
@@ -200,11 +200,11 @@ impl<F: FileSystem + Clone> Engine<F> {
     /// Calls `turn` when all that was asked for before, for the file at `path`, is done. What
     /// is asked for later waits until the lane is dropped. If it cannot be found out which file
     /// that is, `turn` is told why.
-    pub fn in_turn(
+    pub fn run_exclusively(
         &self,
         path: PathBuf,
         options: Options,
-        turn: impl FnOnce(Result<Lane<F>, ErrorKind>) + Send + 'static,
+        turn: impl FnOnce(Result<FileQueueGuard<F>, ErrorKind>) + Send + 'static,
     ) {
         self.arrive(path, options, Item::Turn(Box::new(turn)));
     }
@@ -217,7 +217,7 @@ impl<F: FileSystem + Clone> Engine<F> {
     /// As [`run`].
     pub fn write_now(
         &self,
-        mut request: Request,
+        mut request: WriteRequest,
         observer: Option<&dyn Observer>,
     ) -> Result<(), Error> {
         let (begun, durability) = (Instant::now(), request.options.durability);
@@ -346,7 +346,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         let purpose = options.dir_use();
         let look = || {
             let target = resolve::target(fs, path, options.follow_symlinks, purpose).ok()?;
-            let dir = uninterrupted(|| fs.dir_metadata(&target.dir)).ok()?;
+            let dir = uninterrupted(|| fs.dir_metadata(target.dir.handle())).ok()?;
             Some((file_queue::key(dir.id, &target.name), Some(target)))
         };
         let found = task::caught(|| Ok::<_, ErrorKind>(look()))?;
@@ -379,7 +379,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         found: Option<(Target<F>, Options)>,
         coming: Option<Coming<F>>,
     ) {
-        let lane = Lane { engine: self.clone(), key };
+        let lane = FileQueueGuard { engine: self.clone(), key };
         let mut writes = Vec::new();
         for item in group {
             match item {
@@ -456,12 +456,12 @@ impl<F: FileSystem + Clone> Engine<F> {
 }
 
 /// The turn of whoever has it. When it is dropped, the next in the lane begins.
-pub struct Lane<F: FileSystem + Clone> {
+pub struct FileQueueGuard<F: FileSystem + Clone> {
     engine: Engine<F>,
     key: Key,
 }
 
-impl<F: FileSystem + Clone> Drop for Lane<F> {
+impl<F: FileSystem + Clone> Drop for FileQueueGuard<F> {
     fn drop(&mut self) {
         let mut order = self.engine.order();
         order.finish(&self.key);

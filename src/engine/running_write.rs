@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::file_queue::Key;
 use super::group_commit::Outcome;
-use super::{Client, Engine, Lane, Shared};
+use super::{Engine, FileQueueGuard, Shared, WriteCaller};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
 use crate::metrics::METRICS;
@@ -17,7 +17,8 @@ use crate::resolve::Target;
 use crate::threads::task;
 use crate::write::durability::Syncs;
 use crate::write::{
-    AttemptError, Control, Durability, Event, Next, Request, Staged, after_failure,
+    AttemptError, Control, Durability, RetryDecision, Staged, WriteEvent, WriteRequest,
+    after_failure,
 };
 
 /// Larger writes are synced alone. What costs is to send their bytes to the disk, and others
@@ -26,7 +27,7 @@ const LARGEST_SHARED: usize = 1 << 20;
 
 /// One write, with whoever waits for it.
 pub(super) struct Write {
-    pub(super) request: Request,
+    pub(super) request: WriteRequest,
     pub(super) control: Arc<Control>,
     pub(super) can_merge: bool,
     pub(super) reply: Reply,
@@ -41,7 +42,7 @@ impl Write {
     pub(super) fn merged(&self) {
         METRICS.writes.merged.add(1);
         if let Some(observer) = self.reply.client.observer() {
-            observer.event(Event::Merged { size: self.request.payload.len() as u64 });
+            observer.event(WriteEvent::Merged { size: self.request.payload.len() as u64 });
         }
     }
 
@@ -55,7 +56,7 @@ impl Write {
 
 /// A write under way.
 pub(super) struct Running<F: FileSystem + Clone> {
-    pub(super) lane: Lane<F>,
+    pub(super) lane: FileQueueGuard<F>,
     pub(super) number: u32,
     pub(super) lead: Write,
     /// Older ones, for which it stands.
@@ -152,7 +153,7 @@ impl<F: FileSystem + Clone> Running<F> {
 
     /// Makes the second half in company, if there is any and that may help, or alone.
     fn commit(mut self, staged: Staged<F>) {
-        let Request { options, payload, .. } = &self.lead.request;
+        let WriteRequest { options, payload, .. } = &self.lead.request;
         let device = staged.device();
         let engine = self.lane.engine.clone();
         let may_share = !self.is_alone
@@ -237,8 +238,8 @@ impl<F: FileSystem + Clone> Running<F> {
         (self.place, self.coming) = (None, None);
         match next {
             Ok(()) => self.finish(Ok(())),
-            Err(Next::GiveUp(error)) => self.finish(Err(error)),
-            Err(Next::Retry { attempt, delay }) => {
+            Err(RetryDecision::GiveUp(error)) => self.finish(Err(error)),
+            Err(RetryDecision::Retry { attempt, delay }) => {
                 self.number = attempt;
                 self.is_alone = false;
                 self.pause(delay);
@@ -285,7 +286,7 @@ impl<F: FileSystem + Clone> Running<F> {
 /// Answers in any case: a write that is dropped unrun, because the system refuses to start a
 /// thread, must not leave anybody waiting.
 pub(super) struct Reply {
-    pub(super) client: Box<dyn Client>,
+    pub(super) client: Box<dyn WriteCaller>,
     pub(super) control: Option<Arc<Control>>,
     pub(super) path: PathBuf,
     pub(super) is_answered: bool,

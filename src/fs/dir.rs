@@ -36,6 +36,11 @@ impl<F: FileSystem> Dir<F> {
         uninterrupted(|| fs.remove_dir(path)).map_err(|error| Failure::at("rmdir", path, error))
     }
 
+    /// The open directory and where it was found.
+    pub fn into_parts(self) -> (F::DirHandle, PathBuf) {
+        (self.handle, self.path)
+    }
+
     /// The file system it is in.
     pub fn fs(&self) -> &F {
         &self.fs

@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 use super::{FileKey, LockKind, kernel, name};
 use crate::error::Failure;
 use crate::error::Holder;
+use crate::fs::DirUse;
 use crate::fs::os::{DirHandle, Os};
-use crate::fs::{DirUse, FileSystem, uninterrupted};
 use crate::resolve::{self, Target};
 
 /// Who has the lock of a file so that somebody who asked for this kind would have to wait; the
@@ -36,16 +36,15 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn find(path: &Path) -> Result<Place, Failure> {
         let target = target_of(path)?;
-        let dir = uninterrupted(|| Os.dir_metadata(&target.dir))
-            .map_err(|error| Failure::at("fstat", &target.dir_path, error))?;
+        let id = target.dir.metadata()?.id;
         let name = name::of(&target.name);
         let is_direct =
-            path.parent() == Some(&target.dir_path) && path.file_name() == Some(&target.name);
+            path.parent() == Some(target.dir.path()) && path.file_name() == Some(&target.name);
         Ok(Place {
             is_direct,
-            key: (dir.id, name.clone()),
-            path: target.dir_path.join(&name),
-            dir: target.dir,
+            key: (id, name.clone()),
+            path: target.dir.shown(&name),
+            dir: target.dir.into_parts().0,
             name,
         })
     }

@@ -19,6 +19,7 @@ pub struct TriedLock(#[allow(dead_code, reason = "dropping it gives the lock bac
 pub fn try_lock(path: &Path) -> Result<Option<TriedLock>, Failure> {
     let target = resolve::target(&Os, path, true, DirUse::Names)?;
     let lock_name = name::of(&target.name);
-    let taken = KernelLock::try_acquire(&target.dir, &lock_name, LockKind::Write, None, &mut None);
-    Ok(taken.map_err(|failure| failure.on(target.shown(&lock_name)))?.map(TriedLock))
+    let taken =
+        KernelLock::try_acquire(target.dir.handle(), &lock_name, LockKind::Write, None, &mut None);
+    Ok(taken.map_err(|failure| failure.on(target.dir.shown(&lock_name)))?.map(TriedLock))
 }

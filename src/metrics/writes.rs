@@ -6,7 +6,7 @@ use super::counter::{Counter, Failures};
 use super::histogram::Histogram;
 use super::snapshot::Snapshot;
 use crate::error::ErrorKind;
-use crate::write::Durability;
+use crate::vocabulary::Durability;
 
 /// Calls that write, and what they do.
 pub struct Writes {

@@ -283,7 +283,8 @@ impl<F: FileSystem> Recovery<'_, F> {
                 return Err(Failure::at("open", path, Code::EINVAL.error()).into());
             }
         }
-        let place = Place { dir: found.dir, path: found.dir_path };
+        let (dir, path) = found.dir.into_parts();
+        let place = Place { dir, path };
         let names = place.names(self.fs).unwrap_or_else(|failure| {
             // What has a name that is known beforehand can still be found.
             self.failed(place.path.clone(), failure.into());

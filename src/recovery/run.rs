@@ -83,7 +83,7 @@ pub fn submit_in_turn<G: 'static>(
     answer: impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static,
 ) {
     let (own_pool, answer) = (pool.clone(), task::Answer::new(answer));
-    engine().in_turn(request.path.clone(), Options::default(), move |lane| {
+    engine().run_exclusively(request.path.clone(), Options::default(), move |lane| {
         let lane = match lane {
             Ok(lane) => lane,
             Err(kind) => {

@@ -268,7 +268,7 @@ impl Round {
         for path in &self.paths {
             match resolve::target(&Os, path, true, DirUse::Names) {
                 Ok(target) => {
-                    wanted.entry(target.dir_path).or_default().insert(target.name);
+                    wanted.entry(target.dir.path().to_owned()).or_default().insert(target.name);
                 }
                 Err(failure) => {
                     let path = path.clone();

@@ -24,7 +24,7 @@ use super::participant::Participant;
 use super::record::{Action, Content, Member, Record};
 use crate::error::Code;
 use crate::error::Failure;
-use crate::fs::{DirUse, FileKind, FileSystem, uninterrupted};
+use crate::fs::{DirUse, File, FileKind, FileSystem, uninterrupted};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
 use crate::threads::blocking;
@@ -140,7 +140,7 @@ struct Draftee<'a, F: FileSystem> {
     place: usize,
     target: Target<F>,
     /// The file as it is, and its content.
-    before: Option<(F::FileHandle, Content)>,
+    before: Option<(File<F>, Content)>,
     temp_name: OsString,
     staged: Option<StagedFile<F>>,
 }
@@ -181,13 +181,13 @@ impl<'a, F: FileSystem> Draft<'a, F> {
 
     /// The number of the directory that a file is in.
     fn place_of(&mut self, target: &Target<F>) -> Result<usize, Failure> {
-        let path = &target.dir_path;
+        let path = target.dir.path();
         let id_of = |dir: &F::DirHandle| {
             uninterrupted(|| self.fs.dir_metadata(dir))
                 .map(|metadata| metadata.id)
                 .map_err(|error| Failure::at("fstat", path, error))
         };
-        let id = id_of(&target.dir)?;
+        let id = id_of(target.dir.handle())?;
         if let Some(known) = self.places.iter().position(|place| place.id == id) {
             return Ok(known);
         }
@@ -196,7 +196,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         if id_of(&dir)? != id {
             return Err(Failure::at("open", path, Code::ESTALE.error()));
         }
-        self.places.push(Participant { dir, path: path.clone(), id, record: None });
+        self.places.push(Participant { dir, path: path.to_owned(), id, record: None });
         Ok(self.places.len() - 1)
     }
 
@@ -204,7 +204,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     fn find(&mut self, part: &'a Part) -> Result<(), AttemptError> {
         let fs = self.fs;
         let target = resolve::target(fs, &part.path, true, DirUse::NamesAndSync)?;
-        let shown = target.shown(&target.name);
+        let shown = target.path();
         let syscall = match part.change {
             Change::Write(_) => "rename",
             Change::Remove => "unlink",
@@ -217,9 +217,9 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             }
             Some(_) => return Err(Failure::at(syscall, shown, Code::EINVAL.error()).into()),
         }
-        let before = match target.open(fs)? {
+        let before = match target.open()? {
             Some(file) => {
-                let content = blocking(|| fingerprint::of_file(fs, &file))
+                let content = blocking(|| fingerprint::of_file(fs, file.handle()))
                     .map_err(|error| Failure::at("read", &shown, error))?;
                 Some((file, content))
             }
@@ -314,8 +314,8 @@ impl<'a, F: FileSystem> Draft<'a, F> {
                     staged.sync(fs)?;
                 }
                 if let Some((file, _)) = &member.before {
-                    let shown = || member.target.shown(&member.target.name);
-                    sync_file(fs, file).map_err(|error| Failure::at("fsync", shown(), error))?;
+                    let shown = || member.target.path();
+                    file.sync().map_err(|failure| failure.on(shown()))?;
                 }
                 Ok(())
             };
@@ -438,7 +438,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
             return;
         }
         for member in self.members.iter().filter(|member| member.staged.is_none()) {
-            let _ = uninterrupted(|| fs.remove(&member.target.dir, &member.temp_name));
+            let _ = uninterrupted(|| fs.remove(member.target.dir.handle(), &member.temp_name));
         }
         let prepared = names::record(id, RecordKind::Prepared);
         for place in self.places.iter().skip(1) {
@@ -455,8 +455,8 @@ impl<F: FileSystem> Draftee<'_, F> {
 
     /// Puts the new file in its place, or the old one aside.
     fn apply(&self, fs: &F) -> Result<(), Failure> {
-        let Target { dir, name, .. } = &self.target;
-        let shown = |name: &OsStr| self.target.shown(name);
+        let (dir, name) = (self.target.dir.handle(), &self.target.name);
+        let shown = |name: &OsStr| self.target.dir.shown(name);
         if let Some(staged) = &self.staged {
             let renamed = uninterrupted(|| fs.rename(dir, staged.file(), &self.temp_name, name));
             return match renamed {
@@ -476,7 +476,7 @@ impl<F: FileSystem> Draftee<'_, F> {
     /// Whether that may have been done although it has failed: the new name cannot be looked at,
     /// and the old one is not known to be there.
     fn may_be_applied(&self, fs: &F) -> bool {
-        let Target { dir, name, .. } = &self.target;
+        let (dir, name) = (self.target.dir.handle(), &self.target.name);
         let (from, to) = match self.staged {
             Some(_) => (&self.temp_name, name),
             None => (name, &self.temp_name),

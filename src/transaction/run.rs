@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitError, Part};
-use crate::engine::Lane;
+use crate::engine::FileQueueGuard;
 use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -14,7 +14,7 @@ use crate::metrics::METRICS;
 use crate::mutex::guard;
 use crate::threads::Pool;
 use crate::threads::task::{self, Step};
-use crate::write::{AttemptError, Control, Next, Options, after_failure_of};
+use crate::write::{AttemptError, Control, Options, RetryDecision, decide_retry};
 
 /// A transaction that is to be committed.
 pub struct Commit {
@@ -74,12 +74,12 @@ pub fn submit<G: 'static>(
                 return Step::Done(Ok(()));
             };
             let path = path.as_deref().unwrap_or(&first);
-            match after_failure_of(Operation::Transaction, path, &options, number, error, None) {
-                Next::GiveUp(error) => {
+            match decide_retry(Operation::Transaction, path, &options, number, error, None) {
+                RetryDecision::GiveUp(error) => {
                     METRICS.transactions.ended(parts.len(), Err(&error.kind));
                     Step::Done(Err(error))
                 }
-                Next::Retry { attempt, delay } => {
+                RetryDecision::Retry { attempt, delay } => {
                     number = attempt;
                     Step::Again(delay)
                 }
@@ -97,7 +97,7 @@ fn in_turns(
     pool: &Pool,
     paths: Vec<PathBuf>,
     options: &Options,
-    go: impl FnOnce(Result<Vec<Lane<Os>>, ErrorKind>) + Send + 'static,
+    go: impl FnOnce(Result<Vec<FileQueueGuard<Os>>, ErrorKind>) + Send + 'static,
 ) {
     // Where names that differ in case share a lane, nobody may wait for it twice.
     let is_caseless = cfg!(any(windows, target_os = "macos", target_os = "ios"));
@@ -114,7 +114,7 @@ fn in_turns(
     let gathered = Arc::new(Mutex::new(Gathered { lanes: Vec::new(), missing, go: Some(go) }));
     for path in paths {
         let gathered = Arc::clone(&gathered);
-        engine().in_turn(path, options.clone(), move |lane| {
+        engine().run_exclusively(path, options.clone(), move |lane| {
             let mut all = guard(&gathered);
             let refused = match lane {
                 Ok(lane) => {
@@ -142,7 +142,7 @@ fn in_turns(
 
 /// Those whose turn has come, until it has for all.
 struct Gathered<G> {
-    lanes: Vec<Lane<Os>>,
+    lanes: Vec<FileQueueGuard<Os>>,
     missing: usize,
     go: Option<G>,
 }

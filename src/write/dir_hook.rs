@@ -25,8 +25,8 @@ pub fn set_dir_hook(is_watched: bool, hook: DirHook) {
 pub(super) fn dir<F: FileSystem>(fs: &F, target: &Target<F>) {
     if IS_WATCHED.load(Ordering::Relaxed)
         && let Some(hook) = HOOK.get()
-        && let Ok(dir) = uninterrupted(|| fs.dir_metadata(&target.dir))
+        && let Ok(dir) = uninterrupted(|| fs.dir_metadata(target.dir.handle()))
     {
-        hook(dir.id, &target.dir_path);
+        hook(dir.id, target.dir.path());
     }
 }

@@ -12,7 +12,7 @@ use crate::temp_name;
 
 /// One entry for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WriteEvent {
     /// An attempt begins.
     Starting {
         /// Where its bytes will be staged.
@@ -83,7 +83,7 @@ pub enum Event {
 /// Receives the events of one write, on the thread that runs it.
 pub trait Observer {
     /// Takes one event. It must not fail.
-    fn event(&self, event: Event);
+    fn event(&self, event: WriteEvent);
 }
 
 /// The log of one attempt. Without an observer nothing is built and nothing costs.
@@ -129,7 +129,7 @@ impl<'a> Log<'a> {
         self.notes.size = size;
     }
 
-    fn report(&self, event: impl FnOnce() -> Event) {
+    fn report(&self, event: impl FnOnce() -> WriteEvent) {
         if let Some(observer) = self.observer {
             observer.event(event());
         }
@@ -137,7 +137,7 @@ impl<'a> Log<'a> {
 
     pub(crate) fn starting(&mut self, dir: &Path, temp_name: &OsStr) {
         self.staged_at(dir, temp_name);
-        self.report(|| Event::Starting {
+        self.report(|| WriteEvent::Starting {
             temp_path: self.notes.temp_path.clone(),
             size: self.notes.size,
         });
@@ -161,7 +161,7 @@ impl<'a> Log<'a> {
     }
 
     pub(crate) fn written(&self) {
-        self.report(|| Event::Written {
+        self.report(|| WriteEvent::Written {
             temp_path: self.notes.temp_path.clone(),
             size: self.notes.size,
             duration: self.notes.begun.elapsed(),
@@ -169,19 +169,19 @@ impl<'a> Log<'a> {
     }
 
     pub(crate) fn renamed(&self, duration: Duration) {
-        self.report(|| Event::Renamed { temp_path: self.notes.temp_path.clone(), duration });
+        self.report(|| WriteEvent::Renamed { temp_path: self.notes.temp_path.clone(), duration });
     }
 
     pub(crate) fn completed(&self) {
         METRICS.writes.bytes.add(self.notes.size);
-        self.report(|| Event::Completed {
+        self.report(|| WriteEvent::Completed {
             size: self.notes.size,
             duration: self.notes.begun.elapsed(),
         });
     }
 
     pub(crate) fn failed(&self, error: &AttemptError) {
-        self.report(|| Event::Failed {
+        self.report(|| WriteEvent::Failed {
             temp_path: self.notes.temp_path.clone(),
             code: error.kind.code(),
             message: error.kind.to_string(),
@@ -190,8 +190,8 @@ impl<'a> Log<'a> {
 
     pub(crate) fn cleaned_up(&self, outcome: io::Result<()>) {
         self.report(|| match outcome {
-            Ok(()) => Event::CleanedUp { temp_path: self.notes.temp_path.clone() },
-            Err(error) => Event::CleanupFailed {
+            Ok(()) => WriteEvent::CleanedUp { temp_path: self.notes.temp_path.clone() },
+            Err(error) => WriteEvent::CleanupFailed {
                 temp_path: self.notes.temp_path.clone(),
                 code: Code::of(&error).map_or("UNKNOWN", Code::name),
             },

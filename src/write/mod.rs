@@ -46,7 +46,7 @@ mod validate;
 pub use crate::vocabulary::Durability;
 pub use control::Control;
 pub use dir_hook::{DirHook, set_dir_hook};
-pub use events::{Event, Observer};
+pub use events::{Observer, WriteEvent};
 pub use failed_syncs::sync_failed;
 pub use parent_dirs::make_parents;
 pub use retry::{delay_before, is_retried};
@@ -63,7 +63,7 @@ use stage::{Source, Temp};
 
 /// One write, as the caller asked for it.
 #[derive(Debug)]
-pub struct Request {
+pub struct WriteRequest {
     /// The target, absolute.
     pub path: PathBuf,
     /// Its new content.
@@ -165,7 +165,7 @@ impl From<Failure> for AttemptError {
 
 /// What comes after a failed attempt.
 #[derive(Debug)]
-pub enum Next {
+pub enum RetryDecision {
     /// Wait this long, then make the attempt with this number.
     Retry {
         /// The number of the next attempt, from 2 on.
@@ -180,7 +180,7 @@ pub enum Next {
 /// Makes attempts until one succeeds or none is left, waiting on the calling thread.
 pub fn run<F: FileSystem>(
     fs: &F,
-    request: &Request,
+    request: &WriteRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
 ) -> Result<(), Error> {
@@ -191,7 +191,7 @@ pub fn run<F: FileSystem>(
 /// Goes on after the first attempt.
 pub(crate) fn run_on<F: FileSystem>(
     fs: &F,
-    request: &Request,
+    request: &WriteRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
     mut outcome: Result<(), AttemptError>,
@@ -200,12 +200,12 @@ pub(crate) fn run_on<F: FileSystem>(
     loop {
         let Err(error) = outcome else { return Ok(()) };
         match after_failure(request, number, error, observer) {
-            Next::Retry { attempt: next, delay } => {
+            RetryDecision::Retry { attempt: next, delay } => {
                 std::thread::sleep(delay);
                 number = next;
                 outcome = attempt(fs, request, control, observer, None);
             }
-            Next::GiveUp(error) => return Err(error),
+            RetryDecision::GiveUp(error) => return Err(error),
         }
     }
 }
@@ -215,7 +215,7 @@ pub(crate) fn run_on<F: FileSystem>(
 /// went wrong and whether the content is in place.
 pub fn attempt<F: FileSystem>(
     fs: &F,
-    request: &Request,
+    request: &WriteRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
     found: Option<Target<F>>,
@@ -282,7 +282,7 @@ impl<F: FileSystem> Staged<F> {
     /// Makes the first half of an attempt.
     pub(crate) fn new(
         fs: &F,
-        request: &Request,
+        request: &WriteRequest,
         control: &Control,
         observer: Option<&dyn Observer>,
         found: Option<Target<F>>,
@@ -297,7 +297,7 @@ impl<F: FileSystem> Staged<F> {
     pub(crate) fn commit(
         self,
         fs: &F,
-        request: &Request,
+        request: &WriteRequest,
         control: &Control,
         observer: Option<&dyn Observer>,
     ) -> Result<(), AttemptError> {
@@ -309,7 +309,7 @@ impl<F: FileSystem> Staged<F> {
     pub(crate) fn publish(
         self,
         fs: &F,
-        request: &Request,
+        request: &WriteRequest,
         control: &Control,
         observer: Option<&dyn Observer>,
     ) -> Result<Staged<F>, AttemptError> {
@@ -333,7 +333,7 @@ impl<F: FileSystem> Staged<F> {
 }
 
 impl<'a, F: FileSystem> Job<'a, F> {
-    pub(crate) fn of(request: &'a Request) -> Job<'a, F> {
+    pub(crate) fn of(request: &'a WriteRequest) -> Job<'a, F> {
         Job {
             path: &request.path,
             options: &request.options,
@@ -383,11 +383,11 @@ pub(crate) fn begin<F: FileSystem>(
     METRICS.writes.attempts.add(1);
     let target = find(fs, job, control, found).inspect_err(|error| log.failed_to_start(error))?;
     let temp_name = temp_name::new_name(&target.name);
-    log.starting(&target.dir_path, &temp_name);
+    log.starting(target.dir.path(), &temp_name);
     let temp = stage::create(fs, &target, job.options, job.source.model(), temp_name)
         .map_err(AttemptError::from)
         .inspect_err(|error| log.failed(error))?;
-    log.staged_at(&target.dir_path, &temp.name);
+    log.staged_at(target.dir.path(), &temp.name);
     let rules = match job.options.durability {
         Durability::None => SyncRules::default(),
         Durability::File | Durability::Full => fs.sync_rules(&temp.file, temp.metadata.id.device),
@@ -504,33 +504,31 @@ pub(crate) fn find<F: FileSystem>(
 /// that. (A directory is left to the rename, which refuses it.)
 pub(crate) fn check_place<F: FileSystem>(target: &Target<F>) -> Result<(), Failure> {
     match target.existing.map(|existing| existing.kind) {
-        Some(FileKind::Other) => {
-            Err(Failure::at("rename", target.shown(&target.name), Code::EINVAL.error()))
-        }
+        Some(FileKind::Other) => Err(Failure::at("rename", target.path(), Code::EINVAL.error())),
         _ => Ok(()),
     }
 }
 
 /// Decides what comes after attempt `number` has failed.
 pub fn after_failure(
-    request: &Request,
+    request: &WriteRequest,
     number: u32,
     error: AttemptError,
     observer: Option<&dyn Observer>,
-) -> Next {
-    let Request { path, options, .. } = request;
-    after_failure_of(Operation::AtomicWrite, path, options, number, error, observer)
+) -> RetryDecision {
+    let WriteRequest { path, options, .. } = request;
+    decide_retry(Operation::AtomicWrite, path, options, number, error, observer)
 }
 
 /// The same for any operation that writes.
-pub(crate) fn after_failure_of(
+pub(crate) fn decide_retry(
     operation: Operation,
     path: &Path,
     options: &Options,
     number: u32,
     error: AttemptError,
     observer: Option<&dyn Observer>,
-) -> Next {
+) -> RetryDecision {
     let passing = match &error.kind {
         ErrorKind::System(failure) if !error.committed && is_retried(failure) => Some(failure),
         _ => None,
@@ -542,11 +540,11 @@ pub(crate) fn after_failure_of(
         let attempt = number + 1;
         let delay = delay_before(attempt, options.retry_delay);
         if let Some(observer) = observer {
-            observer.event(Event::Retrying { attempt, delay, code: failure.code_name() });
+            observer.event(WriteEvent::Retrying { attempt, delay, code: failure.code_name() });
         }
-        return Next::Retry { attempt, delay };
+        return RetryDecision::Retry { attempt, delay };
     }
-    Next::GiveUp(Error {
+    RetryDecision::GiveUp(Error {
         exhausted: passing.is_some(),
         kind: error.kind,
         operation,

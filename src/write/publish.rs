@@ -39,7 +39,8 @@ pub(crate) fn rename<F: FileSystem>(
     target: &Target<F>,
     temp: &Temp<F>,
 ) -> Result<(), AttemptError> {
-    let renamed = uninterrupted(|| fs.rename(&target.dir, &temp.file, &temp.name, &target.name));
+    let renamed =
+        uninterrupted(|| fs.rename(target.dir.handle(), &temp.file, &temp.name, &target.name));
     let Err(error) = renamed else { return Ok(()) };
     // A network file system may do the rename and then report an error, because the server's
     // answer was lost and the request was sent again. So it is looked at what is there.
@@ -51,8 +52,8 @@ pub(crate) fn rename<F: FileSystem>(
         Found::CannotTell => look(fs, target, temp, &temp.name) == Found::Nothing,
     };
     let failure = Failure {
-        dest: Some(target.shown(&target.name)),
-        ..Failure::at("rename", target.shown(&temp.name), error)
+        dest: Some(target.path()),
+        ..Failure::at("rename", target.dir.shown(&temp.name), error)
     };
     Err(AttemptError { kind: failure.into(), committed })
 }
@@ -71,7 +72,8 @@ pub(crate) fn rename_new<F: FileSystem>(
     let mut number = 0;
     loop {
         let name = names(number);
-        let renamed = uninterrupted(|| fs.rename_new(&target.dir, &temp.file, &temp.name, &name));
+        let renamed =
+            uninterrupted(|| fs.rename_new(target.dir.handle(), &temp.file, &temp.name, &name));
         let Err(error) = renamed else { return Ok(number) };
         let is_taken = Code::of(&error) == Some(Code::EEXIST);
         // As in `rename`: an error may be reported after the fact.
@@ -85,8 +87,8 @@ pub(crate) fn rename_new<F: FileSystem>(
             Found::CannotTell => look(fs, target, temp, &temp.name) == Found::Nothing,
         };
         let failure = Failure {
-            dest: Some(target.shown(&name)),
-            ..Failure::at("rename", target.shown(&temp.name), error)
+            dest: Some(target.dir.shown(&name)),
+            ..Failure::at("rename", target.dir.shown(&temp.name), error)
         };
         return Err(AttemptError { kind: failure.into(), committed });
     }
@@ -103,7 +105,7 @@ enum Found {
 
 /// What a name in the target's directory stands for.
 fn look<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>, name: &OsStr) -> Found {
-    match uninterrupted(|| fs.metadata(&target.dir, name)) {
+    match uninterrupted(|| fs.metadata(target.dir.handle(), name)) {
         Ok(named) if named.id == temp.metadata.id => Found::Ours,
         Ok(_) => Found::SomethingElse,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
@@ -130,7 +132,7 @@ pub(crate) fn make_durable<F: FileSystem>(
 /// Makes the file that is now the target durable, its name included.
 fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Result<(), Failure> {
     uninterrupted(|| blocking(|| fs.sync_file(&temp.file)))
-        .map_err(|error| Failure::at("fsync", target.shown(&target.name), error))?;
+        .map_err(|error| Failure::at("fsync", target.path(), error))?;
     if look(fs, target, temp, &target.name) == Found::Ours {
         return Ok(());
     }
@@ -138,7 +140,7 @@ fn sync_target<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> Res
     // file that has no name left (btrfs does not). Then what was there before might come back,
     // although this write was acknowledged. Whatever is there now has to stay, with its bytes.
     uninterrupted(|| blocking(|| fs.sync_file_system_of(&temp.file)))
-        .map_err(|error| Failure::at("syncfs", target.shown(&target.name), error))
+        .map_err(|error| Failure::at("syncfs", target.path(), error))
 }
 
 /// Makes the names in the target's directory durable.
@@ -147,6 +149,6 @@ pub(crate) fn sync_dir<F: FileSystem>(
     target: &Target<F>,
     temp: &Temp<F>,
 ) -> Result<(), Failure> {
-    uninterrupted(|| blocking(|| fs.sync_dir(&target.dir, Some(&temp.file))))
-        .map_err(|error| Failure::at("fsync", &target.dir_path, error))
+    uninterrupted(|| blocking(|| fs.sync_dir(target.dir.handle(), Some(&temp.file))))
+        .map_err(|error| Failure::at("fsync", target.dir.path(), error))
 }

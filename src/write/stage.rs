@@ -11,7 +11,7 @@ use super::control::Control;
 use super::{AttemptError, Options, Owner, validate};
 use crate::error::Code;
 use crate::error::Failure;
-use crate::fs::{FileKind, FileSystem, Metadata, uninterrupted};
+use crate::fs::{File, FileKind, FileSystem, Metadata, uninterrupted};
 use crate::payload::{Chunk, Payload};
 use crate::resolve::Target;
 use crate::temp_name;
@@ -50,7 +50,7 @@ pub(crate) enum Source<'a, F: FileSystem> {
 /// An open file that is copied. Whatever its name stands for meanwhile, this is the file that
 /// was opened.
 pub(crate) struct Original<F: FileSystem> {
-    pub(crate) file: F::FileHandle,
+    pub(crate) file: File<F>,
     /// As it was when it was opened.
     pub(crate) metadata: Metadata,
 }
@@ -120,7 +120,7 @@ pub(crate) fn create<F: FileSystem>(
     let mut name = announced;
     let mut reason = Code::EEXIST.error();
     for _ in 0..FRESH_STARTS {
-        match fs.create_new(&target.dir, &name, mode) {
+        match fs.create_new(target.dir.handle(), &name, mode) {
             Ok(file) => match claim(fs, target, &file, &name) {
                 Ok(Some(metadata)) => {
                     return Ok(Temp { file, name, metadata, opened: Instant::now() });
@@ -129,7 +129,7 @@ pub(crate) fn create<F: FileSystem>(
                 Err(failure) => {
                     // Nobody has seen this file yet. If it cannot be removed it is an
                     // orphan, which recovery knows; the first error is the one to tell.
-                    let _ = uninterrupted(|| fs.remove(&target.dir, &name));
+                    let _ = uninterrupted(|| fs.remove(target.dir.handle(), &name));
                     return Err(failure);
                 }
             },
@@ -138,17 +138,17 @@ pub(crate) fn create<F: FileSystem>(
                 if code != Some(Code::EEXIST) {
                     // A network file system may have made it all the same. For the same
                     // reason an interrupted call is not continued with this name.
-                    let _ = uninterrupted(|| fs.remove(&target.dir, &name));
+                    let _ = uninterrupted(|| fs.remove(target.dir.handle(), &name));
                 }
                 if !matches!(code, Some(Code::EEXIST | Code::EINTR)) {
-                    return Err(Failure::at("open", target.shown(&name), error));
+                    return Err(Failure::at("open", target.dir.shown(&name), error));
                 }
                 reason = error;
             }
         }
         name = temp_name::new_name(&target.name);
     }
-    Err(Failure::at("open", target.shown(&name), reason))
+    Err(Failure::at("open", target.dir.shown(&name), reason))
 }
 
 /// Locks a new temp file and makes sure that its name still stands for it: between the
@@ -160,14 +160,14 @@ fn claim<F: FileSystem>(
     file: &F::FileHandle,
     name: &OsString,
 ) -> Result<Option<Metadata>, Failure> {
-    let at = |syscall, error| Failure::at(syscall, target.shown(name), error);
+    let at = |syscall, error| Failure::at(syscall, target.dir.shown(name), error);
     if !uninterrupted(|| fs.try_lock(file)).map_err(|error| at("flock", error))? {
         // A sweeper holds it at this moment. It may remove it or leave it; nobody needs it.
-        let _ = uninterrupted(|| fs.remove(&target.dir, name));
+        let _ = uninterrupted(|| fs.remove(target.dir.handle(), name));
         return Ok(None);
     }
     let own = uninterrupted(|| fs.file_metadata(file)).map_err(|error| at("fstat", error))?;
-    match uninterrupted(|| fs.metadata(&target.dir, name)) {
+    match uninterrupted(|| fs.metadata(target.dir.handle(), name)) {
         Ok(named) if named.id == own.id => Ok(Some(own)),
         Ok(_) => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -187,7 +187,7 @@ pub(crate) fn fill<F: FileSystem>(
             write_all(fs, temp, payload, control)?;
             Ok(payload.len() as u64)
         }
-        Source::File(original) => copy_all(fs, temp, &original.file, control),
+        Source::File(original) => copy_all(fs, temp, original.file.handle(), control),
         Source::Pieces => Ok(0),
     }
 }
@@ -355,5 +355,5 @@ fn set_owner<F: FileSystem>(
 
 /// Removes the temp file of an attempt that failed before its rename.
 pub(crate) fn discard<F: FileSystem>(fs: &F, target: &Target<F>, temp: &Temp<F>) -> io::Result<()> {
-    uninterrupted(|| fs.remove(&target.dir, &temp.name))
+    uninterrupted(|| fs.remove(target.dir.handle(), &temp.name))
 }

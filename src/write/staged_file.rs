@@ -37,7 +37,7 @@ impl<F: FileSystem> StagedFile<F> {
                 // A signal came between, or something had the name: it got that of an ordinary
                 // temp file. The next attempt has another id.
                 let taken = Code::EAGAIN.error();
-                return Err(Failure::at("open", target.shown(&name), taken).into());
+                return Err(Failure::at("open", target.dir.shown(&name), taken).into());
             }
             let source = Source::Payload(payload);
             let size = stage::fill(fs, &staged.temp, &source, control)?;

@@ -99,13 +99,14 @@ impl<F: FileSystem> Stream<F> {
 
     /// Much time may have passed: what is there now is what is replaced.
     fn look_again(&self, target: &mut Target<F>) -> Result<(), AttemptError> {
-        target.existing = match uninterrupted(|| self.fs.metadata(&target.dir, &target.name)) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(Failure::at("lstat", target.shown(&target.name), error).into());
-            }
-        };
+        target.existing =
+            match uninterrupted(|| self.fs.metadata(target.dir.handle(), &target.name)) {
+                Ok(found) => Some(found),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    return Err(Failure::at("lstat", target.path(), error).into());
+                }
+            };
         Ok(check_place(target)?)
     }
 
@@ -130,7 +131,7 @@ impl<F: FileSystem> Stream<F> {
     ) -> Option<T> {
         let mut draft = self.draft.take()?;
         let mut log = Log::new(observer, &self.path, self.size, self.begun);
-        log.staged_at(&draft.target.dir_path, &draft.temp.name);
+        log.staged_at(draft.target.dir.path(), &draft.temp.name);
         Some(last(self, &mut draft, &log))
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use holdfast::engine::Client;
+use holdfast::engine::WriteCaller;
 use holdfast::error::Error;
 use holdfast::fs::{FileKind, Metadata};
 use holdfast::payload::Payload;
-use holdfast::write::{Control, Durability, Observer, Options, Owner, Request, run};
+use holdfast::write::{Control, Durability, Observer, Options, Owner, WriteRequest, run};
 use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 
 /// An act that goes in between the steps of another, on a thread of its own as somebody else's
@@ -24,7 +24,7 @@ pub(crate) fn by_somebody_else<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 /// Somebody who waits for the outcome of a write.
 pub(crate) struct Told(pub(crate) mpsc::Sender<Result<(), Error>>);
 
-impl Client for Told {
+impl WriteCaller for Told {
     fn start(&mut self, _: bool) -> bool {
         true
     }
@@ -96,8 +96,8 @@ impl Scene {
         fs
     }
 
-    pub(crate) fn request(&self, durability: Durability) -> Request {
-        Request {
+    pub(crate) fn request(&self, durability: Durability) -> WriteRequest {
+        WriteRequest {
             path: self.path.into(),
             payload: Payload::Owned(self.new.clone()),
             options: Options { durability, ..self.options.clone() },
@@ -121,7 +121,7 @@ impl Scene {
     }
 }
 
-pub(crate) fn write(fs: &SimFs, request: &Request) -> Result<(), Error> {
+pub(crate) fn write(fs: &SimFs, request: &WriteRequest) -> Result<(), Error> {
     run(fs, request, &Control::default(), None)
 }
 
@@ -428,7 +428,7 @@ pub(crate) fn walk(
     durability: Durability,
     models: &[Model],
     prepare: &dyn Fn(&SimFs),
-    run: &dyn Fn(&SimFs, &Request) -> Result<(), Error>,
+    run: &dyn Fn(&SimFs, &WriteRequest) -> Result<(), Error>,
 ) -> Walked {
     let promise = Promise::new(scene);
     let mut walked = Walked::default();

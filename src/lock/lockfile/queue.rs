@@ -16,8 +16,8 @@ use super::remove_at_exit::Guarded;
 use super::{LockfileKey, Naming, Rules};
 use crate::error::Code;
 use crate::error::{Contention, ErrorKind, Failure};
+use crate::fs::DirUse;
 use crate::fs::os::Os;
-use crate::fs::{DirUse, FileSystem, uninterrupted};
 use crate::lock::Before;
 use crate::lock::lock_path::target_of;
 use crate::metrics::{LockCall, LockHeld};
@@ -227,21 +227,20 @@ impl Found {
             resolve::target(&Os, path, false, DirUse::Names)
         };
         // Where the lock is said to be elsewhere, it does not matter what the file is.
-        let (parent, parent_path, name) = match dir {
+        let (parent, name) = match dir {
             None => {
                 let target = target?;
                 let mut name = target.name;
                 name.push(".lock");
-                (target.dir, target.dir_path, name)
+                (target.dir, name)
             }
             Some(dir) => {
                 let target = resolve::target(&Os, dir, false, DirUse::Names)?;
-                (target.dir, target.dir_path, target.name)
+                (target.dir, target.name)
             }
         };
-        let id = uninterrupted(|| Os.dir_metadata(&parent))
-            .map_err(|error| Failure::at("fstat", &parent_path, error))?
-            .id;
+        let id = parent.metadata()?.id;
+        let (parent, parent_path) = parent.into_parts();
         Ok(Found {
             key: LockfileKey(id, name.clone()),
             place: LockDirPath { parent, parent_path, name },
