@@ -1,6 +1,6 @@
 'use strict'
 
-// Reads which file of the project imports which, in Rust and in JavaScript, for
+// Reads which files of the project import which, in Rust and in JavaScript, for
 // architecture.test.js. It understands what this project writes, not all of either language:
 // items begin at the first column, and modules are files.
 
@@ -22,13 +22,13 @@ const path = require('node:path')
  * @property {Map<string, Module>} children
  * @property {string} code its text without comments, literals and tests
  * @property {Use[]} uses
- * @property {Set<string>} items the names that it defines
+ * @property {Set<string>} items the names of the items that it defines
  */
 
 /**
- * @typedef {object} Use one name that a `use` brings
+ * @typedef {object} Use one name that a `use` brings in
  * @property {string[]} segments
- * @property {string} name as it is called afterwards; `*` for all
+ * @property {string} name the name that it gets; `*` for all
  * @property {boolean} isPublic
  * @property {number} line
  */
@@ -178,7 +178,7 @@ function followIn(module, segments, seen) {
     const known = found.filter((each) => 'item' in each && each.module.items.has(each.item))
     if (known.length > 0) return known
   }
-  // Something that a macro makes.
+  // A macro makes it.
   return first === '*' ? [module] : [{ module, item: first }]
 }
 
@@ -252,7 +252,7 @@ function circles(imports) {
   /** @type {Map<string, Set<string>>} */
   const direct = new Map()
   for (const { from, to } of imports) direct.set(from, (direct.get(from) ?? new Set()).add(to))
-  /** All that a file leads to. @param {string} file */
+  /** Every file that a file leads to. @param {string} file */
   const reach = (file) => {
     /** @type {Set<string>} */
     const reached = new Set()
@@ -270,17 +270,17 @@ function circles(imports) {
   /** @type {Import[][]} */
   const found = []
   /** @type {Set<string>} */
-  const told = new Set()
+  const reported = new Set()
   for (const file of inCircle) {
-    if (told.has(file)) continue
+    if (reported.has(file)) continue
     const members = inCircle.filter((other) => reached.get(file)?.has(other) && reached.get(other)?.has(file))
-    for (const member of members) told.add(member)
+    for (const member of members) reported.add(member)
     found.push(imports.filter(({ from, to }) => members.includes(from) && members.includes(to)))
   }
   return found
 }
 
-/** All files below a folder, from the root of the project, with slashes. @param {string} root @param {string} dir @returns {string[]} */
+/** All files below a directory, from the root of the project, with slashes. @param {string} root @param {string} dir @returns {string[]} */
 function filesBelow(root, dir) {
   return fs.readdirSync(path.join(root, dir), { withFileTypes: true }).flatMap((entry) => {
     const file = `${dir}/${entry.name}`
@@ -288,7 +288,7 @@ function filesBelow(root, dir) {
   }).sort()
 }
 
-/** The lines that tell people of a circle. @param {readonly Import[]} circle */
+/** A circle in lines for people. @param {readonly Import[]} circle */
 function shown(circle) {
   const arrows = new Set(circle.map(({ from, to }) => `${from} -> ${to}`))
   return Array.from(arrows, (arrow) => {
