@@ -23,7 +23,7 @@ use crate::metrics::METRICS;
 use crate::resolve;
 use crate::temp_name;
 use crate::threads::Pool;
-use crate::threads::task::{self, Step};
+use crate::threads::task::{self, TaskStep};
 use crate::write::{
     AttemptError, Control, Durability, Observer, Options, Original, RetryDecision, attempt_copy,
     decide_retry, make_parents,
@@ -295,7 +295,7 @@ fn attempts<T, G>(
     options: Options,
     client: BackupCaller<G>,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
-) -> impl FnMut() -> Step<Result<T, Error>> {
+) -> impl FnMut() -> TaskStep<Result<T, Error>> {
     let mut number = 1;
     move || {
         let observer = client.observer.as_deref().map(|observer| observer as &dyn Observer);
@@ -313,18 +313,18 @@ fn attempts<T, G>(
         let error = match outcome {
             Ok(value) => {
                 METRICS.backups.ended(operation, Ok(()));
-                return Step::Done(Ok(value));
+                return TaskStep::Done(Ok(value));
             }
             Err(error) => error,
         };
         match decide_retry(operation, &path, &options, number, error, observer) {
             RetryDecision::GiveUp(error) => {
                 METRICS.backups.ended(operation, Err(&error.kind));
-                Step::Done(Err(error))
+                TaskStep::Done(Err(error))
             }
             RetryDecision::Retry { attempt, delay } => {
                 number = attempt;
-                Step::Again(delay)
+                TaskStep::After(delay)
             }
         }
     }
@@ -343,7 +343,7 @@ pub fn submit_create<G: 'static>(
         attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
             create(&Os, &request, control, observer)
         });
-    task::repeat(pool, step, listen, answer);
+    task::run_steps(pool, step, listen, answer);
 }
 
 /// Brings a backup back, on `pool`: under a lock, if there is one to take first, and in its
@@ -357,16 +357,16 @@ pub fn submit_restore<G: 'static>(
 ) -> Option<Arc<Waiter>> {
     let RestoreRequest { target, options, .. } = request.clone();
     let dirs = options.make_dirs.then(|| (target.clone(), options.durability));
-    let answer = task::Answer::new(answer);
+    let answer = task::OnceCallback::new(answer);
     let own_pool = pool.clone();
-    let begin = move |hold: Option<LockGuard>, answer: task::Answer<_, _>| {
+    let begin = move |hold: Option<LockGuard>, answer: task::OnceCallback<_, _>| {
         engine().run_exclusively(target.clone(), options.clone(), move |lane| {
             let lane = match lane {
                 Ok(lane) => lane,
                 Err(kind) => {
                     // Whoever is told finds the lock free.
                     drop(hold);
-                    return answer.give(Err(kind));
+                    return answer.call(Err(kind));
                 }
             };
             let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
@@ -380,7 +380,7 @@ pub fn submit_restore<G: 'static>(
                 let _ = &under;
                 step()
             };
-            task::repeat_here(&own_pool, step, listen, answer);
+            task::run_steps_here(&own_pool, step, listen, answer);
         });
     };
     let Some(wanted) = lock else {
@@ -392,7 +392,7 @@ pub fn submit_restore<G: 'static>(
     });
     let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
         Ok(hold) => begin(Some(hold), answer),
-        Err(kind) => answer.give(Err(kind)),
+        Err(kind) => answer.call(Err(kind)),
     };
     Some(lock::acquire(pool, lock::LockRequest { before, ..wanted }, Box::new(reply)))
 }

@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use holdfast::error::Code;
-use holdfast::error::{Contention, ErrorKind};
-use holdfast::lock::{self, Holder, LockKind};
+use holdfast::error::{Contention, ErrorKind, Holder};
+use holdfast::lock::{self, LockKind};
 
 mod lock_common;
 use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, PATIENCE, acquire, hold};
@@ -32,7 +32,7 @@ fn lock_file(path: &Path) -> PathBuf {
 }
 
 fn note(path: &Path) -> Option<Holder> {
-    Holder::from_line(&fs::read(lock_file(path)).unwrap())
+    lock::note::from_line(&fs::read(lock_file(path)).unwrap())
 }
 
 fn place() -> (tempfile::TempDir, PathBuf) {

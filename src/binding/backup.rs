@@ -14,7 +14,7 @@ use crate::backup::{self, BackupCaller, BackupRequest, RestoreRequest};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{LockKind, LockRequest};
-use crate::threads::{Started, pool, task};
+use crate::threads::{RunningJob, pool, task};
 use crate::write::{Observer, Options, WriteEvent};
 
 #[napi]
@@ -153,7 +153,7 @@ fn client(
     outcomes: &Arc<Outcomes>,
     is_observed: bool,
     control: Option<&Control>,
-) -> BackupCaller<Started<Message>> {
+) -> BackupCaller<RunningJob<Message>> {
     let starting = Arc::clone(outcomes);
     BackupCaller {
         start: Box::new(move || starting.start(false)),

@@ -231,7 +231,7 @@ impl Port {
     #[napi]
     pub fn finish(&self, milliseconds: u32) {
         let limit = Duration::from_millis(milliseconds.into());
-        self.environment.outcomes.close(WaitFor::Everyone(limit));
+        self.environment.outcomes.close(WaitFor::AllJobs(limit));
         drop(self.environment.streams.close());
         // Elsewhere they go later, when no handler of the program's runs any more.
         #[cfg(not(unix))]
@@ -298,7 +298,7 @@ unsafe extern "C" fn deliver(
 unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     // SAFETY: the context is kept alive until `free_environment`, which runs later.
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
-    environment.outcomes.close(WaitFor::Borrowers);
+    environment.outcomes.close(WaitFor::BorrowingJobs);
     drop(environment.streams.close());
     environment.outcomes.drop_after_jobs(environment.holds.close());
     environment.outcomes.drop_after_jobs(environment.dirs.take_all());

@@ -191,7 +191,7 @@ impl Port {
         let path = Path::new(&naming.path);
         let outcome = lockfile::acquire_here(pool(), request).and_then(|hold| {
             // At the very end of the process nothing is kept any more.
-            keep(&self.environment, id, path, hold).ok_or_else(task::refused)
+            keep(&self.environment, id, path, hold).ok_or_else(task::no_thread)
         });
         report(id, Operation::Lock, path, outcome)
     }

@@ -2,7 +2,7 @@
 
 use napi_derive::napi;
 
-use crate::metrics::contention::Place;
+use crate::metrics::contention::ContendedPath;
 use crate::metrics::histogram::Summary;
 use crate::metrics::{METRICS, ReadMode};
 
@@ -46,13 +46,13 @@ impl From<(String, Summary)> for NativeFigure {
     }
 }
 
-impl From<Place> for NativeContention {
-    fn from(place: Place) -> NativeContention {
+impl From<ContendedPath> for NativeContention {
+    fn from(contended: ContendedPath) -> NativeContention {
         NativeContention {
-            path: place.path.to_string_lossy().into_owned(),
-            contended: place.count as f64,
-            uncertainty: place.uncertainty as f64,
-            waited: place.waited.as_secs_f64() * 1000.0,
+            path: contended.path.to_string_lossy().into_owned(),
+            contended: contended.count as f64,
+            uncertainty: contended.uncertainty as f64,
+            waited: contended.waited.as_secs_f64() * 1000.0,
         }
     }
 }

@@ -148,14 +148,14 @@ impl Port {
         // If the turn never comes, because no thread can be had for it, the answer is given
         // when it is dropped.
         let (environment, path) = (Arc::clone(&call.environment), call.path.clone());
-        let reply = task::Answer::new(move |outcome: Result<_, ErrorKind>| {
+        let reply = task::OnceCallback::new(move |outcome: Result<_, ErrorKind>| {
             let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
             answer(&environment, id, &path, outcome);
         });
         crate::engine::engine().run_exclusively(call.path.clone(), options, move |lane| {
             let started = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| started.is_some());
-            let outcome = task::caught(|| {
+            let outcome = task::catch_panic(|| {
                 let stream = match (&lane, stream) {
                     (Ok(_), Some(stream)) => stream,
                     (Err(kind), _) => return Err(kind.duplicate().into()),
@@ -165,7 +165,7 @@ impl Port {
             });
             // Whoever is told of the outcome finds the lock free.
             drop((hold, lane, started));
-            reply.give(Ok(outcome));
+            reply.call(Ok(outcome));
         });
     }
 

@@ -16,7 +16,7 @@ use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
-use crate::threads::{Started, pool, task};
+use crate::threads::{RunningJob, pool, task};
 use crate::write::{self, Observer, Options, WriteEvent, WriteRequest};
 
 /// Data up to this size is copied when the call is made, larger data is referenced: from
@@ -130,7 +130,7 @@ impl Port {
                 let _ = give.send(outcome);
             };
             lock::acquire(pool(), wanted, Box::new(reply));
-            take.recv().unwrap_or_else(|_| Err(task::refused())).map(Some)
+            take.recv().unwrap_or_else(|_| Err(task::no_thread())).map(Some)
         };
         write_now(&data, request(path, borrow(&data), options), is_observed, take_lock)
     }
@@ -152,7 +152,7 @@ fn write_now(
     };
     let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     // A panic must not come to JavaScript, whose thread this is.
-    let outcome = match checked.and_then(|()| task::caught(|| take_lock(&request))) {
+    let outcome = match checked.and_then(|()| task::catch_panic(|| take_lock(&request))) {
         Ok(_hold) => crate::engine::engine().write_now(request, observer),
         Err(kind) => Err(Error {
             kind,
@@ -190,7 +190,7 @@ struct Caller {
     id: f64,
     outcomes: Arc<Outcomes>,
     is_observed: bool,
-    started: Option<Started<Message>>,
+    started: Option<RunningJob<Message>>,
 }
 
 impl WriteCaller for Caller {

@@ -255,7 +255,7 @@ impl<F: FileSystem + Clone> Engine<F> {
         request.options.durability = levels.fold(request.options.durability, Ord::max);
         let run =
             || Ok(crate::write::run(&self.shared.fs, &request, &Control::default(), observer));
-        let outcome = task::caught(run).unwrap_or_else(|kind| Err(failed(kind)));
+        let outcome = task::catch_panic(run).unwrap_or_else(|kind| Err(failed(kind)));
         for write in superseded {
             write.merged();
             write.answer_like(&outcome);
@@ -349,7 +349,7 @@ impl<F: FileSystem + Clone> Engine<F> {
             let dir = uninterrupted(|| fs.dir_metadata(target.dir.handle())).ok()?;
             Some((file_queue::key(dir.id, &target.name), Some(target)))
         };
-        let found = task::caught(|| Ok::<_, ErrorKind>(look()))?;
+        let found = task::catch_panic(|| Ok::<_, ErrorKind>(look()))?;
         Ok(found.unwrap_or_else(|| (Key::Unknown(path.to_owned()), None)))
     }
 

@@ -144,7 +144,7 @@ impl<F: FileSystem + Clone> Running<F> {
         let observer = self.lead.reply.client.observer();
         let (request, control) = (&self.lead.request, &self.lead.control);
         let staged =
-            task::caught(|| Staged::new(&engine.shared.fs, request, control, observer, found));
+            task::catch_panic(|| Staged::new(&engine.shared.fs, request, control, observer, found));
         match staged {
             Ok(staged) => self.commit(staged),
             Err(error) => self.conclude(Err(error)),
@@ -184,7 +184,7 @@ impl<F: FileSystem + Clone> Running<F> {
         let Write { request, control, reply, .. } = &self.lead;
         let (device, begun) = (staged.device(), Instant::now());
         let commit = || staged.commit(fs, request, control, reply.client.observer());
-        let outcome = task::caught(commit);
+        let outcome = task::catch_panic(commit);
         if request.options.durability != Durability::None {
             costs.alone_took(device, begun.elapsed());
         }
@@ -199,7 +199,7 @@ impl<F: FileSystem + Clone> Running<F> {
         let Write { request, control, reply, .. } = &self.lead;
         let (device, begun) = (staged.device(), Instant::now());
         let published =
-            task::caught(|| staged.publish(fs, request, control, reply.client.observer()));
+            task::catch_panic(|| staged.publish(fs, request, control, reply.client.observer()));
         costs.alone_took(device, begun.elapsed());
         match published {
             Ok(staged) => {
@@ -322,7 +322,7 @@ impl Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.answer(Err(self.error(task::refused())));
+            self.answer(Err(self.error(task::no_thread())));
         }
     }
 }

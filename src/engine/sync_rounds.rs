@@ -90,7 +90,7 @@ fn together<F: FileSystem + Clone, T>(
         let Write { request, control, reply, .. } = &running.lead;
         Member::new(request, control, reply.client.observer(), staged)
     });
-    let outcome = task::caught(|| Ok(step(members.collect())));
+    let outcome = task::catch_panic(|| Ok(step(members.collect())));
     (writes, outcome)
 }
 

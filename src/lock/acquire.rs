@@ -55,7 +55,7 @@ pub fn acquire(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
     let submitted = pool.submit(Box::new({
         let path = path.clone();
         move || {
-            let entered: Result<(), ErrorKind> = task::caught(|| {
+            let entered: Result<(), ErrorKind> = task::catch_panic(|| {
                 enter(&path);
                 Ok(())
             });

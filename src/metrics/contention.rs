@@ -1,10 +1,10 @@
-//! For which files calls have had to wait for each other.
+//! The files whose locks calls have waited for.
 //!
 //! There may be any number of files, and there is room for [`MOST`]. When another one comes, the
-//! one with the fewest waits makes room, and leaves its number behind: the newcomer may have
-//! waited as often before and been forgotten (the algorithm is known as 'space saving'). So no
-//! number is ever too small, each says by how much it may be too large, and a file that has more
-//! than one in [`MOST`] of all waits is always there.
+//! file with the fewest waits is forgotten, and the new one starts with its count: it may have been
+//! counted as often before and forgotten (the algorithm is known as 'space saving'). So no count is
+//! ever too small, each says by how much it may be too large, and a file that has more than one in
+//! [`MOST`] of all waits is always listed.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::ReadMode;
+use super::counter::ReadMode;
 use crate::mutex::guard;
 
 /// How many files are remembered.
 pub const MOST: usize = 64;
 
-/// Taken only by whoever has had to wait for a lock, so that nobody pays who has not.
+/// Its mutex is taken only by calls that had to wait for their lock, so it costs the others nothing.
 pub struct Contention {
-    places: Mutex<BTreeMap<PathBuf, Waits>>,
+    waits: Mutex<BTreeMap<PathBuf, Waits>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -30,65 +30,65 @@ struct Waits {
     waited: Duration,
 }
 
-/// One file.
+/// One file whose lock calls have waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ContendedPath {
     /// As the calls gave it, absolute.
     pub path: PathBuf,
     /// How often a call did not get its lock at once.
     pub count: u64,
     /// How many of these may have been for files that have been forgotten.
     pub uncertainty: u64,
-    /// How long calls have waited, since it is remembered.
+    /// How long calls have waited, since the file was last added.
     pub waited: Duration,
 }
 
 impl Contention {
     pub(super) const fn new() -> Contention {
-        Contention { places: Mutex::new(BTreeMap::new()) }
+        Contention { waits: Mutex::new(BTreeMap::new()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Waits>> {
-        guard(&self.places)
+        guard(&self.waits)
     }
 
-    /// A call has waited for so long, whatever came of it.
+    /// A call has waited this long, with whatever outcome.
     pub fn record(&self, path: &Path, waited: Duration) {
-        let mut places = self.lock();
-        if !places.contains_key(path) {
-            let count = if places.len() < MOST { 0 } else { forget_least(&mut places) };
+        let mut all = self.lock();
+        if !all.contains_key(path) {
+            let count = if all.len() < MOST { 0 } else { forget_least(&mut all) };
             let waits = Waits { count, uncertainty: count, waited: Duration::ZERO };
-            places.insert(path.to_owned(), waits);
+            all.insert(path.to_owned(), waits);
         }
-        if let Some(waits) = places.get_mut(path) {
+        if let Some(waits) = all.get_mut(path) {
             waits.count += 1;
             waits.waited = waits.waited.saturating_add(waited);
         }
     }
 
     /// Those with the most waits first.
-    pub(super) fn read(&self, reading: ReadMode) -> Vec<Place> {
-        let places = match reading {
+    pub(super) fn read(&self, mode: ReadMode) -> Vec<ContendedPath> {
+        let all = match mode {
             ReadMode::Keep => self.lock().clone(),
             ReadMode::Reset => std::mem::take(&mut *self.lock()),
         };
-        let place = |(path, Waits { count, uncertainty, waited })| Place {
+        let contended = |(path, Waits { count, uncertainty, waited })| ContendedPath {
             path,
             count,
             uncertainty,
             waited,
         };
-        let mut places: Vec<Place> = places.into_iter().map(place).collect();
-        places.sort_by_key(|place| Reverse(place.count));
-        places
+        let mut paths: Vec<ContendedPath> = all.into_iter().map(contended).collect();
+        paths.sort_by_key(|path| Reverse(path.count));
+        paths
     }
 }
 
-/// Makes room, and says how many waits are forgotten.
-fn forget_least(places: &mut BTreeMap<PathBuf, Waits>) -> u64 {
-    let least = places.iter().min_by_key(|(_, waits)| waits.count);
+/// Forgets the file with the fewest waits, and returns how many these were.
+fn forget_least(all: &mut BTreeMap<PathBuf, Waits>) -> u64 {
+    let least = all.iter().min_by_key(|(_, waits)| waits.count);
     let least = least.map(|(path, _)| path.clone());
-    least.and_then(|path| places.remove(&path)).map_or(0, |waits| waits.count)
+    least.and_then(|path| all.remove(&path)).map_or(0, |waits| waits.count)
 }
 
 #[cfg(test)]
@@ -107,15 +107,15 @@ mod tests {
                 contention.record(&path(number), Duration::from_millis(2));
             }
         }
-        let places = contention.read(ReadMode::Reset);
-        assert_eq!(places.len(), MOST);
-        for (index, place) in places.iter().enumerate() {
+        let paths = contention.read(ReadMode::Reset);
+        assert_eq!(paths.len(), MOST);
+        for (index, contended) in paths.iter().enumerate() {
             let number = MOST - 1 - index;
             assert_eq!(
-                (&place.path, place.count, place.uncertainty),
+                (&contended.path, contended.count, contended.uncertainty),
                 (&path(number), number as u64 + 1, 0)
             );
-            assert_eq!(place.waited, Duration::from_millis(2) * (number as u32 + 1));
+            assert_eq!(contended.waited, Duration::from_millis(2) * (number as u32 + 1));
         }
         assert_eq!(contention.read(ReadMode::Keep), [], "reset");
     }
@@ -134,17 +134,17 @@ mod tests {
                 all += 1;
             }
         }
-        let places = contention.read(ReadMode::Keep);
-        assert_eq!(places.len(), MOST);
-        for place in &places {
-            let exact = counts[&place.path];
-            assert!(place.count >= exact, "{place:?} for {exact}");
-            assert!(place.count - place.uncertainty <= exact, "{place:?} for {exact}");
+        let paths = contention.read(ReadMode::Keep);
+        assert_eq!(paths.len(), MOST);
+        for contended in &paths {
+            let exact = counts[&contended.path];
+            assert!(contended.count >= exact, "{contended:?} for {exact}");
+            assert!(contended.count - contended.uncertainty <= exact, "{contended:?} for {exact}");
         }
         for (path, count) in counts {
-            let is_there = places.iter().any(|place| place.path == path);
+            let is_there = paths.iter().any(|contended| contended.path == path);
             assert!(is_there || count <= all / MOST as u64, "{path:?}, {count} of {all}");
         }
-        assert_eq!(places[0].path, path(2), "the busiest first");
+        assert_eq!(paths[0].path, path(2), "the busiest first");
     }
 }

@@ -1,11 +1,29 @@
-//! Numbers that grow.
+//! Numbers that grow, and how they are read.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::snapshot::ReadMode;
 use crate::mutex::guard;
+
+/// What becomes of the numbers that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadMode {
+    /// They stay.
+    Keep,
+    /// Each goes back to zero at the moment at which it is read. What is counted at that moment is
+    /// in this read or in the next one, never in both or in neither.
+    Reset,
+}
+
+impl ReadMode {
+    pub(super) fn read(self, number: &AtomicU64) -> u64 {
+        match self {
+            ReadMode::Keep => number.load(Ordering::Relaxed),
+            ReadMode::Reset => number.swap(0, Ordering::Relaxed),
+        }
+    }
+}
 
 /// A number that grows.
 pub struct Counter(AtomicU64);
@@ -15,17 +33,17 @@ impl Counter {
         Counter(AtomicU64::new(0))
     }
 
-    /// Adds to it.
+    /// Adds to the number.
     pub fn add(&self, number: u64) {
         self.0.fetch_add(number, Ordering::Relaxed);
     }
 
-    pub(super) fn read(&self, reading: ReadMode) -> u64 {
-        reading.number(&self.0)
+    pub(super) fn read(&self, mode: ReadMode) -> u64 {
+        mode.read(&self.0)
     }
 }
 
-/// Failures by the code of their error. A failure is rare and dear enough to wait for another.
+/// Failures by the code of their error. They are rare and costly, so a mutex is cheap enough.
 pub struct Failures {
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -39,13 +57,13 @@ impl Failures {
         guard(&self.counts)
     }
 
-    /// Counts one.
+    /// Counts one failure.
     pub fn add(&self, code: &'static str) {
         *self.lock().entry(code).or_default() += 1;
     }
 
-    pub(super) fn read(&self, reading: ReadMode) -> BTreeMap<&'static str, u64> {
-        match reading {
+    pub(super) fn read(&self, mode: ReadMode) -> BTreeMap<&'static str, u64> {
+        match mode {
             ReadMode::Keep => self.lock().clone(),
             ReadMode::Reset => std::mem::take(&mut *self.lock()),
         }
@@ -102,7 +120,7 @@ mod tests {
                 let summary = histogram.read(ReadMode::Reset);
                 recorded += summary.count;
                 if summary.count > 0 {
-                    // Of what is being recorded just then only the bucket may be known.
+                    // Of a duration that is being recorded just then only the bucket may be known.
                     let width = 2.0 * RELATIVE_ERROR;
                     let bounds = 1000.0 * (1.0 - width)..21_000.0 * (1.0 + width);
                     assert!(bounds.contains(&summary.min), "{summary:?}");

@@ -2,13 +2,13 @@
 //!
 //! Up to [`EXACT`] nanoseconds there is a bucket for each; beyond that each power of two is cut
 //! into [`PARTS`] buckets of the same width, so what is read out of one is off by no more than
-//! half its width: [`RELATIVE_ERROR`] of the value. Whoever records touches a few atomic numbers
-//! and waits for nobody; everything else is worked out by whoever reads.
+//! half its width: [`RELATIVE_ERROR`] of the value. A writer changes a few atomic numbers and waits
+//! for no other thread; everything else is computed by the reader.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::ReadMode;
+use super::counter::ReadMode;
 
 /// Into how many buckets a power of two is cut.
 const PARTS: usize = 1 << PARTS_LOG;
@@ -25,17 +25,17 @@ const BUCKETS: usize = (48 - PARTS_LOG as usize + 1) * PARTS;
 /// The most by which a quantile may be off, as a part of its value.
 pub const RELATIVE_ERROR: f64 = 0.5 / PARTS as f64;
 
-/// Durations as they have been recorded.
+/// Durations, by bucket.
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     sum: AtomicU64,
-    /// What the shortest lacks to the largest number there is. So everything begins at zero, and
-    /// takes no room in the file of the program.
+    /// The largest number there is, less the shortest duration. So everything begins at zero, and
+    /// takes no room in the program's file.
     least: AtomicU64,
     most: AtomicU64,
 }
 
-/// What a histogram says, in nanoseconds. All of it is 0 when nothing has been recorded.
+/// What a histogram shows, in nanoseconds. All of it is 0 when nothing has been recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// How many durations there are.
@@ -46,8 +46,8 @@ pub struct Summary {
     pub max: f64,
     /// Their mean, exactly.
     pub mean: f64,
-    /// So many tenths, hundredths and thousandths of them are no longer than this. Each is off by
-    /// at most [`RELATIVE_ERROR`].
+    /// Half of the durations are no longer than this. Each quantile is off by at most
+    /// [`RELATIVE_ERROR`].
     pub p50: f64,
     /// See `p50`.
     pub p90: f64,
@@ -67,7 +67,7 @@ impl Histogram {
         }
     }
 
-    /// Takes one more.
+    /// Counts a duration.
     pub fn record(&self, duration: Duration) {
         let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         if let Some(bucket) = self.buckets.get(index_of(nanoseconds)) {
@@ -78,22 +78,22 @@ impl Histogram {
         raise(&self.most, nanoseconds);
     }
 
-    // One of it is enough: it is not called where time matters.
+    // Not inlined: it is not called where time matters, and one copy takes less room.
     #[inline(never)]
-    pub(super) fn read(&self, reading: ReadMode) -> Summary {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| reading.number(bucket)).collect();
-        let sum = reading.number(&self.sum);
-        let least = u64::MAX - reading.number(&self.least);
-        let most = reading.number(&self.most);
+    pub(super) fn read(&self, mode: ReadMode) -> Summary {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| mode.read(bucket)).collect();
+        let sum = mode.read(&self.sum);
+        let least = u64::MAX - mode.read(&self.least);
+        let most = mode.read(&self.most);
         let filled = |(index, count): (usize, &u64)| (*count > 0).then_some(index);
         let first = counts.iter().enumerate().find_map(filled);
         let last = counts.iter().enumerate().rev().find_map(filled);
         let (Some(first), Some(last)) = (first, last) else { return Summary::default() };
-        // Somebody may be recording at this moment, and have got no further than the bucket.
-        // What is told fits together all the same.
+        // A writer may be recording at this moment, and have got no further than the bucket. The
+        // summary is consistent all the same.
         let within = |value: u64, index: usize| value.clamp(lowest_of(index), highest_of(index));
         let min = within(least, first);
-        // Nothing is too long for the last one.
+        // The last bucket has no upper end.
         let max = if last + 1 == BUCKETS { most } else { within(most, last) };
         let (min, max) = (min as f64, max.max(min).max(lowest_of(last)) as f64);
         let count: u64 = counts.iter().sum();
@@ -119,9 +119,9 @@ impl Histogram {
     }
 }
 
-/// Makes a number at least so large.
+/// Makes a number at least as large as `to`.
 fn raise(number: &AtomicU64, to: u64) {
-    // Nearly always it is, and a look is cheaper.
+    // Nearly always it is already, and a load is cheaper.
     if to > number.load(Ordering::Relaxed) {
         number.fetch_max(to, Ordering::Relaxed);
     }
@@ -146,7 +146,7 @@ fn lowest_of(index: usize) -> u64 {
     }
 }
 
-/// The largest.
+/// The largest number in a bucket.
 fn highest_of(index: usize) -> u64 {
     lowest_of(index + 1) - 1
 }
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_as_exact_as_is_said() {
-        // Each from another distribution, by a generator that always gives the same.
+        // Each from another distribution, by a generator that always gives the same numbers.
         let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
         let mut random = move || {
             seed ^= seed << 13;
@@ -215,22 +215,22 @@ mod tests {
             assert_eq!(summary.max, values[values.len() - 1] as f64);
             let mean = values.iter().sum::<u64>() as f64 / values.len() as f64;
             assert_eq!(summary.mean, mean);
-            for (thousandths, told) in
+            for (thousandths, quantile) in
                 [(500, summary.p50), (900, summary.p90), (990, summary.p99), (999, summary.p999)]
             {
                 let exact = exact(thousandths);
-                let off = (told - exact).abs();
-                assert!(off <= exact * RELATIVE_ERROR, "{thousandths}: {told} for {exact}");
-                assert!((summary.min..=summary.max).contains(&told));
+                let off = (quantile - exact).abs();
+                assert!(off <= exact * RELATIVE_ERROR, "{thousandths}: {quantile} for {exact}");
+                assert!((summary.min..=summary.max).contains(&quantile));
             }
         }
     }
 
     #[test]
     fn what_is_longer_than_there_are_buckets_for_is_not_lost() {
-        let told = summary(&[5, u64::MAX / 4]);
-        assert_eq!((told.count, told.min, told.max), (2, 5.0, (u64::MAX / 4) as f64));
-        assert!(told.p999 >= LONGEST as f64 * (1.0 - 2.0 * RELATIVE_ERROR));
+        let summary = summary(&[5, u64::MAX / 4]);
+        assert_eq!((summary.count, summary.min, summary.max), (2, 5.0, (u64::MAX / 4) as f64));
+        assert!(summary.p999 >= LONGEST as f64 * (1.0 - 2.0 * RELATIVE_ERROR));
     }
 
     #[test]

@@ -1,94 +1,26 @@
-//! What holdfast has done in this process: counters and histograms, for all its threads.
+//! What holdfast has done in this process: counters and histograms, shared by all its threads.
 //!
-//! There is one [`METRICS`]. Things are counted where they happen, each by a line: calls that
-//! write in the engine, attempts where a temp file is made, syncs where the system is called,
-//! locks where a waiter has its answer. To count is to add to a number without waiting for
-//! anybody, whether or not somebody ever looks; only a call that has waited for a lock, or
-//! failed, does more. What is derived (means, quantiles) is worked out by whoever reads.
+//! There is one [`METRICS`]. Each thing is counted where it happens, by one line: calls that write
+//! in the engine, attempts where a temp file is made, syncs where the system is called, locks where
+//! a waiter gets its outcome. Counting is an addition to an atomic number that waits for no other
+//! thread, whether or not the numbers are ever read; only a call that has waited for a lock, or
+//! failed, does more. What is derived (means, quantiles) is computed by the reader.
 //!
-//! Each section is a struct with a `tell` that says what it has, by the names that users see.
-//! Nothing here knows anything of how files are written, so whatever comes along can have a section.
+//! Each section is a struct with a `collect` that adds its numbers to a [`Snapshot`], under the
+//! names that users see. Nothing here knows how files are written, so any capability can have a
+//! section.
 //!
-//! All of it is zero at the beginning, so it takes no room in the file of the program, and what is
-//! never touched takes none in memory.
+//! All numbers start at zero, so they take no room in the program's file, and those that are never
+//! touched take none in memory.
 
-mod backups;
 pub mod contention;
 mod counter;
 pub mod histogram;
-mod locks;
+mod lock_call;
+mod sections;
 mod snapshot;
-mod syncs;
-mod transactions;
-mod updates;
-mod wal;
-mod writes;
 
-pub use backups::Backups;
-pub use counter::{Counter, Failures};
-pub use locks::{LockCall, LockHeld, Locks, lock_taken_at_once};
-pub use snapshot::{ReadMode, Snapshot};
-pub use syncs::Syncs;
-pub use transactions::Transactions;
-pub use updates::Updates;
-pub use wal::Wal;
-pub use writes::Writes;
-
-use crate::error::Operation;
-
-/// Those of this process.
-pub static METRICS: Metrics = Metrics::new();
-
-/// Everything that is counted.
-pub struct Metrics {
-    /// Calls that write, and what they do.
-    pub writes: Writes,
-    /// Waits for the disk.
-    pub syncs: Syncs,
-    /// JSON updates.
-    pub updates: Updates,
-    /// Backups.
-    pub backups: Backups,
-    /// Transactions.
-    pub transactions: Transactions,
-    /// Write-ahead logs.
-    pub wal: Wal,
-    /// Locks.
-    pub locks: Locks,
-}
-
-impl Metrics {
-    const fn new() -> Metrics {
-        Metrics {
-            writes: Writes::new(),
-            syncs: Syncs::new(),
-            updates: Updates::new(),
-            backups: Backups::new(),
-            transactions: Transactions::new(),
-            wal: Wal::new(),
-            locks: Locks::new(),
-        }
-    }
-
-    /// What this operation does is tried once more.
-    pub fn retried(&self, operation: Operation) {
-        match operation {
-            Operation::Transaction => &self.transactions.retries,
-            _ => &self.writes.retries,
-        }
-        .add(1);
-    }
-
-    /// All that there is to tell.
-    pub fn read(&self, reading: ReadMode) -> Snapshot {
-        let mut figures = Snapshot::new(reading);
-        self.writes.tell(&mut figures);
-        self.syncs.tell(&mut figures);
-        self.updates.tell(&mut figures);
-        self.backups.tell(&mut figures);
-        self.transactions.tell(&mut figures);
-        self.wal.tell(&mut figures);
-        self.locks.tell(&mut figures);
-        figures
-    }
-}
+pub use counter::{Counter, Failures, ReadMode};
+pub use lock_call::{LockCall, LockHeld, lock_taken_at_once};
+pub use sections::{Backups, Locks, METRICS, Metrics, Syncs, Transactions, Updates, Wal, Writes};
+pub use snapshot::Snapshot;

@@ -1,60 +1,43 @@
-//! What is read of the counters.
+//! The numbers of all sections, as they were at one read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::contention::Place;
-use super::counter::{Counter, Failures};
+use super::contention::{ContendedPath, Contention};
+use super::counter::{Counter, Failures, ReadMode};
 use super::histogram::{Histogram, Summary};
 
 /// What has been counted, by the names that users see: `writes.latency.full`.
 #[derive(Debug)]
 pub struct Snapshot {
-    pub(super) reading: ReadMode,
-    /// Numbers of things.
+    mode: ReadMode,
+    /// Numbers of events.
     pub counts: Vec<(String, u64)>,
-    /// Durations of things.
+    /// Durations.
     pub durations: Vec<(String, Summary)>,
-    /// The files that were contended for, those with the most waits first.
-    pub contention: Vec<Place>,
+    /// The files that calls have waited for, those with the most waits first.
+    pub contention: Vec<ContendedPath>,
 }
 
 impl Snapshot {
-    pub(super) fn new(reading: ReadMode) -> Snapshot {
-        Snapshot { reading, counts: vec![], durations: vec![], contention: vec![] }
+    pub(super) fn new(mode: ReadMode) -> Snapshot {
+        Snapshot { mode, counts: vec![], durations: vec![], contention: vec![] }
     }
 
     pub(super) fn count(&mut self, name: &str, counter: &Counter) {
-        self.counts.push((name.to_owned(), counter.read(self.reading)));
+        self.counts.push((name.to_owned(), counter.read(self.mode)));
     }
 
     /// Durations, and under a name of its own how many there are.
     pub(super) fn durations(&mut self, name: &str, histogram: &Histogram, count: Option<&str>) {
-        let summary = histogram.read(self.reading);
+        let summary = histogram.read(self.mode);
         self.counts.extend(count.map(|name| (name.to_owned(), summary.count)));
         self.durations.push((name.to_owned(), summary));
     }
 
     pub(super) fn failures(&mut self, name: &str, failures: &Failures) {
-        let codes = failures.read(self.reading).into_iter();
+        let codes = failures.read(self.mode).into_iter();
         self.counts.extend(codes.map(|(code, count)| (format!("{name}.{code}"), count)));
     }
-}
 
-/// What is to become of the numbers that are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadMode {
-    /// They stay.
-    Keep,
-    /// Each goes back to zero in the moment in which it is read. What is counted at that
-    /// moment is in what was read or in what comes after, never in both or in neither.
-    Reset,
-}
-
-impl ReadMode {
-    pub(super) fn number(self, number: &AtomicU64) -> u64 {
-        match self {
-            ReadMode::Keep => number.load(Ordering::Relaxed),
-            ReadMode::Reset => number.swap(0, Ordering::Relaxed),
-        }
+    pub(super) fn contended_paths(&mut self, contention: &Contention) {
+        self.contention = contention.read(self.mode);
     }
 }

@@ -17,7 +17,7 @@ use crate::error::ErrorKind;
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard};
 use crate::threads::Pool;
-use crate::threads::task::{self, Step};
+use crate::threads::task::{self, TaskStep};
 use crate::write::{Control, Options};
 
 /// What came of a call.
@@ -82,13 +82,13 @@ pub fn submit_in_turn<G: 'static>(
     start: impl FnOnce() -> Option<G> + Send + 'static,
     answer: impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static,
 ) {
-    let (own_pool, answer) = (pool.clone(), task::Answer::new(answer));
+    let (own_pool, answer) = (pool.clone(), task::OnceCallback::new(answer));
     engine().run_exclusively(request.path.clone(), Options::default(), move |lane| {
         let lane = match lane {
             Ok(lane) => lane,
             Err(kind) => {
                 drop(hold);
-                return answer.give(Err(kind));
+                return answer.call(Err(kind));
             }
         };
         // Both are given back with the step, before anybody is told.
@@ -97,7 +97,7 @@ pub fn submit_in_turn<G: 'static>(
         let step = move || {
             let _ = &under;
             let Some(_started) = start.take().and_then(|start| start()) else {
-                return Step::Done(Err(ErrorKind::Cancelled));
+                return TaskStep::Done(Err(ErrorKind::Cancelled));
             };
             let own = lock::key_of(&request.path);
             // A transaction may name other files, too.
@@ -108,13 +108,14 @@ pub fn submit_in_turn<G: 'static>(
                 let taken = lock::try_lock(path)?;
                 Ok(taken.map(|lock| -> Box<dyn Any> { Box::new(lock) }))
             };
-            Step::Done(recover(&Os, &request, &held, &control))
+            TaskStep::Done(recover(&Os, &request, &held, &control))
         };
-        let answer = task::Answer::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {
-            answer.give(outcome.and_then(|done| done).map(Outcome::Done));
-        });
+        let answer =
+            task::OnceCallback::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {
+                answer.call(outcome.and_then(|done| done).map(Outcome::Done));
+            });
         // It is one step.
-        let listen = |_: task::Wake| ();
-        task::repeat_here(&own_pool, step, listen, answer);
+        let listen = |_: task::Resume| ();
+        task::run_steps_here(&own_pool, step, listen, answer);
     });
 }

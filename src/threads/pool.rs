@@ -1,11 +1,11 @@
-//! The worker threads: started on demand, gone when idle, never in the way of exit.
+//! The worker threads: started on demand, ended when idle, never a reason to delay the exit.
 //!
-//! How many run at once follows the load and the disk. Work that only uses the processor is
-//! done by as many threads as there are cores: more would fight over the same directories. A
-//! thread that is about to wait for a disk says so ([`blocking`]) and another takes its place,
-//! so that many syncs wait together and the disk can serve them as one. And where threads are
-//! held up without having said so (a network file system that does not answer), another is
-//! added each time nothing has moved for a while.
+//! How many run at once follows the load and the disk. Work that only uses the processor is done
+//! by as many threads as there are cores: more would contend for the same directories. A thread
+//! that is about to wait for a disk says so ([`blocking`]) and another takes its place, so that
+//! many syncs wait together and the disk can serve them as one. Where threads are blocked without
+//! having said so (a network file system that does not respond), another is added each time no
+//! job has been started for a while.
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 
 use crate::mutex::guard;
 
-/// A piece of work. It says itself what came of it; see [`super::Completions`].
+/// A piece of work. It delivers its own outcome, for example to [`super::Completions`].
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// How long a thread waits for work before it ends.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long nothing moves before another thread is added.
-const STALL: Duration = Duration::from_millis(2);
+/// How long no job is started before another thread is added.
+const STALL_TIMEOUT: Duration = Duration::from_millis(2);
 
 /// Jobs use little stack. What is not touched costs no memory.
-const STACK: usize = 512 * 1024;
+const STACK_SIZE: usize = 512 * 1024;
 
 /// The pool of this process, shared by all its JavaScript environments.
 pub fn pool() -> &'static Pool {
@@ -39,12 +39,12 @@ pub fn pool() -> &'static Pool {
     })
 }
 
-/// Does something that mostly waits for a disk. Meanwhile another thread takes the place of
-/// this one. Not to be called within itself: the thread would count as two.
+/// Runs something that mostly waits for a disk. Meanwhile another thread takes the place of this
+/// one. Not to be nested: the thread would be counted twice.
 pub fn blocking<T>(wait: impl FnOnce() -> T) -> T {
-    let aside = StepAside::new(CURRENT.with_borrow(Clone::clone));
+    let section = BlockingSection::begin(CURRENT.with_borrow(Clone::clone));
     let outcome = wait();
-    drop(aside);
+    drop(section);
     outcome
 }
 
@@ -52,30 +52,31 @@ thread_local! {
     /// The pool that the thread belongs to.
     static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
     /// The thread waits for a disk.
-    static IS_ASIDE: Cell<bool> = const { Cell::new(false) };
+    static IS_BLOCKED: Cell<bool> = const { Cell::new(false) };
 }
 
-struct StepAside(Option<Arc<Shared>>);
+/// The time in which a thread waits for a disk and does not count as active.
+struct BlockingSection(Option<Arc<Shared>>);
 
-impl StepAside {
-    fn new(shared: Option<Arc<Shared>>) -> StepAside {
-        let is_nested = IS_ASIDE.replace(true);
+impl BlockingSection {
+    fn begin(shared: Option<Arc<Shared>>) -> BlockingSection {
+        let is_nested = IS_BLOCKED.replace(true);
         debug_assert!(!is_nested, "a wait for a disk within another");
         if let Some(shared) = &shared {
             let mut state = shared.lock();
             state.active -= 1;
-            // Whatever it answers, the threads that there are do the work.
-            let call = Shared::see_to_it(shared, &mut state).unwrap_or(Call::Nobody);
+            // If the system refuses another thread, those that there are do the work.
+            let wake_up = Shared::ensure_worker(shared, &mut state).unwrap_or(WakeUp::None);
             drop(state);
-            shared.make(call);
+            shared.notify(wake_up);
         }
-        StepAside(shared)
+        BlockingSection(shared)
     }
 }
 
-impl Drop for StepAside {
+impl Drop for BlockingSection {
     fn drop(&mut self) {
-        IS_ASIDE.set(false);
+        IS_BLOCKED.set(false);
         if let Some(shared) = &self.0 {
             shared.lock().active += 1;
         }
@@ -89,14 +90,14 @@ pub struct Pool {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     changed: Condvar,
-    most_active: usize,
-    most_threads: usize,
+    max_active: usize,
+    max_threads: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     ready: VecDeque<Job>,
     delayed: BinaryHeap<Reverse<Delayed>>,
     /// Numbers the delayed jobs, so that those due at one time run in order.
@@ -106,20 +107,20 @@ struct State {
     active: usize,
     /// Threads that wait for a job.
     idle: usize,
-    /// The number of jobs that have been begun: whether anything moves.
-    begun: u64,
-    /// One of the idle threads watches whether anything moves.
+    /// The number of jobs that have been started, which shows whether the pool is stalled.
+    jobs_started: u64,
+    /// One of the idle threads watches whether the pool is stalled.
     is_watched: bool,
-    /// A thread has been started and has not looked for work yet. One at a time is
-    /// enough: it starts the next if there is still more to do.
+    /// A thread has been started and has not looked for work yet. One at a time is enough: it
+    /// starts the next if there is still more to do.
     starting: bool,
 }
 
-/// Whom to wake.
+/// How many of the idle threads to wake.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Nobody,
-    Somebody,
+enum WakeUp {
+    None,
+    One,
 }
 
 struct Delayed {
@@ -129,14 +130,15 @@ struct Delayed {
 }
 
 impl Pool {
-    /// A pool in which up to `most_active` threads compute, and up to `most_threads` wait.
-    pub fn new(most_active: usize, most_threads: usize) -> Pool {
+    /// A pool of up to `max_threads` threads, of which up to `max_active` run at once and the
+    /// others wait for a disk.
+    pub fn new(max_active: usize, max_threads: usize) -> Pool {
         Pool {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 changed: Condvar::new(),
-                most_active: most_active.max(1),
-                most_threads: most_threads.max(1),
+                max_active: max_active.max(1),
+                max_threads: max_threads.max(1),
             }),
         }
     }
@@ -149,8 +151,8 @@ impl Pool {
     pub fn submit(&self, job: Job) -> io::Result<()> {
         let mut state = self.shared.lock();
         state.ready.push_back(job);
-        let outcome = Shared::see_to_it(&self.shared, &mut state);
-        self.call_or_drop_jobs(state, outcome)
+        let wake_up = Shared::ensure_worker(&self.shared, &mut state);
+        self.notify_or_drop_jobs(state, wake_up)
     }
 
     /// Runs a job after a delay, during which it holds no thread.
@@ -167,26 +169,26 @@ impl Pool {
         let number = state.submitted;
         let due = due_in(delay);
         state.delayed.push(Reverse(Delayed { due, number, job }));
-        let outcome = Shared::see_to_it(&self.shared, &mut state);
-        self.call_or_drop_jobs(state, outcome)
+        let wake_up = Shared::ensure_worker(&self.shared, &mut state);
+        self.notify_or_drop_jobs(state, wake_up)
     }
 
-    fn call_or_drop_jobs(
+    fn notify_or_drop_jobs(
         &self,
-        mut state: MutexGuard<'_, State>,
-        outcome: io::Result<Call>,
+        mut state: MutexGuard<'_, PoolState>,
+        wake_up: io::Result<WakeUp>,
     ) -> io::Result<()> {
-        let refused = match outcome {
+        let refused = match wake_up {
             Err(error) if state.threads == 0 => error,
             Err(_) => return Ok(()),
-            Ok(call) => {
+            Ok(wake_up) => {
                 drop(state);
-                self.shared.make(call);
+                self.shared.notify(wake_up);
                 return Ok(());
             }
         };
         let jobs = (std::mem::take(&mut state.ready), std::mem::take(&mut state.delayed));
-        // Not under the lock: a job that is dropped may have something to say.
+        // Not under the mutex: a job that is dropped may report that.
         drop(state);
         drop(jobs);
         Err(refused)
@@ -194,43 +196,43 @@ impl Pool {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
         guard(&self.state)
     }
 
-    /// Makes a call. Not under the lock: whoever wakes would run into it.
-    fn make(&self, call: Call) {
-        if call == Call::Somebody {
+    /// Wakes a thread. Not under the mutex: the thread would run into it.
+    fn notify(&self, wake_up: WakeUp) {
+        if wake_up == WakeUp::One {
             self.changed.notify_one();
         }
     }
 
-    /// Makes sure that some thread takes notice of what there is to do.
-    fn see_to_it(shared: &Arc<Shared>, state: &mut State) -> io::Result<Call> {
+    /// Makes sure that a thread will run the jobs that wait, and says whether to wake one.
+    fn ensure_worker(shared: &Arc<Shared>, state: &mut PoolState) -> io::Result<WakeUp> {
         if state.ready.is_empty() && state.delayed.is_empty() {
-            return Ok(Call::Nobody);
+            return Ok(WakeUp::None);
         }
         if state.idle > 0 {
-            // With all cores busy nobody is called, but somebody has to watch.
-            return Ok(match state.active < shared.most_active || !state.is_watched {
-                true => Call::Somebody,
-                false => Call::Nobody,
+            // With all cores busy no thread is woken, except to watch whether the pool stalls.
+            return Ok(match state.active < shared.max_active || !state.is_watched {
+                true => WakeUp::One,
+                false => WakeUp::None,
             });
         }
-        if state.starting || state.threads >= shared.most_threads {
-            return Ok(Call::Nobody);
+        if state.starting || state.threads >= shared.max_threads {
+            return Ok(WakeUp::None);
         }
         let own = Arc::clone(shared);
         thread::Builder::new()
             .name("holdfast-io".to_owned())
-            .stack_size(STACK)
+            .stack_size(STACK_SIZE)
             .spawn(move || own.work())?;
         state.threads += 1;
         state.starting = true;
-        Ok(Call::Nobody)
+        Ok(WakeUp::None)
     }
 
-    /// What a thread does.
+    /// The loop of a thread.
     fn work(self: Arc<Shared>) {
         CURRENT.set(Some(Arc::clone(&self)));
         let mut state = self.lock();
@@ -240,11 +242,11 @@ impl Shared {
             (state, job) = self.next(state);
             let Some(job) = job else { break };
             state.active += 1;
-            state.begun += 1;
+            state.jobs_started += 1;
             // If the system refuses another thread, those that there are do the work.
-            let call = Shared::see_to_it(&self, &mut state).unwrap_or(Call::Nobody);
+            let wake_up = Shared::ensure_worker(&self, &mut state).unwrap_or(WakeUp::None);
             drop(state);
-            self.make(call);
+            self.notify(wake_up);
             // A job reports its own panics; this keeps the thread.
             let _ = catch_unwind(AssertUnwindSafe(job));
             state = self.lock();
@@ -253,13 +255,13 @@ impl Shared {
         state.threads -= 1;
     }
 
-    /// Waits for a job. `None` when there has been nothing to do for a while, and no
-    /// delayed job needs somebody to stay up for it.
+    /// Waits for a job. `None` when there has been nothing to do for a while, and no delayed job
+    /// needs this thread.
     fn next<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
-    ) -> (MutexGuard<'a, State>, Option<Job>) {
-        let tired = Instant::now() + IDLE;
+        mut state: MutexGuard<'a, PoolState>,
+    ) -> (MutexGuard<'a, PoolState>, Option<Job>) {
+        let idle_deadline = Instant::now() + IDLE_TIMEOUT;
         loop {
             let now = Instant::now();
             while state.delayed.peek().is_some_and(|Reverse(first)| first.due <= now) {
@@ -267,17 +269,17 @@ impl Shared {
                     state.ready.push_back(delayed.job);
                 }
             }
-            if state.active < self.most_active
+            if state.active < self.max_active
                 && let Some(job) = state.ready.pop_front()
             {
                 return (state, Some(job));
             }
             if !state.ready.is_empty() && !state.is_watched {
-                let begun = state.begun;
+                let jobs_started = state.jobs_started;
                 state.is_watched = true;
-                state = self.wait(state, STALL);
+                state = self.wait(state, STALL_TIMEOUT);
                 state.is_watched = false;
-                if state.begun == begun
+                if state.jobs_started == jobs_started
                     && let Some(job) = state.ready.pop_front()
                 {
                     return (state, Some(job));
@@ -285,30 +287,30 @@ impl Shared {
                 continue;
             }
             let next_due = state.delayed.peek().map(|Reverse(first)| first.due);
-            let wake_up = match next_due {
-                Some(due) if now < tired => due.min(tired),
+            let wake_up_at = match next_due {
+                Some(due) if now < idle_deadline => due.min(idle_deadline),
                 Some(due) if state.idle == 0 => due,
-                None if now < tired => tired,
+                None if now < idle_deadline => idle_deadline,
                 _ => return (state, None),
             };
-            state = self.wait(state, wake_up - now);
+            state = self.wait(state, wake_up_at - now);
         }
     }
 
     fn wait<'a>(
         &'a self,
-        mut state: MutexGuard<'a, State>,
-        longest: Duration,
-    ) -> MutexGuard<'a, State> {
+        mut state: MutexGuard<'a, PoolState>,
+        timeout: Duration,
+    ) -> MutexGuard<'a, PoolState> {
         state.idle += 1;
         let (mut state, _) =
-            self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
         state.idle -= 1;
         state
     }
 }
 
-/// When a delay is over. One beyond what the clock can count is as good as for ever.
+/// When a delay is over. One beyond the range of the clock ends in a hundred years.
 fn due_in(delay: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
     Instant::now() + delay.min(FOR_EVER)

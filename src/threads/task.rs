@@ -1,4 +1,4 @@
-//! Work that has an outcome, and somebody who waits for it.
+//! Work with an outcome, and the caller that waits for it.
 
 use std::any::Any;
 use std::marker::PhantomData;
@@ -6,125 +6,124 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Job, Pool};
-use crate::error::Code;
-use crate::error::{ErrorKind, Failure};
+use super::pool::{Job, Pool};
+use crate::error::{Code, ErrorKind, Failure};
 use crate::mutex::guard;
 
-/// Runs `work` on the pool and hands its outcome to `answer`, exactly once: also when the
-/// work panics, and when the system refuses to start a thread for it.
+/// Runs `work` on the pool and calls `callback` with its outcome, exactly once: also when the work
+/// panics, and when the system refuses to start a thread for it.
 pub fn run<T: 'static>(
     pool: &Pool,
     work: impl FnOnce() -> Result<T, ErrorKind> + Send + 'static,
-    answer: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
+    callback: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
 ) {
-    let answer = Answer::new(answer);
-    // A job that cannot be run is dropped, and the answer with it.
-    let _ = pool.submit(Box::new(move || answer.give(caught(work))));
+    let callback = OnceCallback::new(callback);
+    // A job that cannot be run is dropped, and the callback with it.
+    let _ = pool.submit(Box::new(move || callback.call(catch_panic(work))));
 }
 
-/// What came of one step of work that may take several.
+/// The outcome of one step of a task that may take several.
 #[derive(Debug)]
-pub enum Step<T> {
-    /// It is over.
+pub enum TaskStep<T> {
+    /// The task is done.
     Done(T),
-    /// There is more to do after this time.
-    Again(Duration),
+    /// The next step follows after a pause of this length.
+    After(Duration),
 }
 
-/// Ends the pause before a step: it begins at once.
-pub type Wake = Box<dyn Fn() + Send>;
+/// Ends the pause before a step: the step begins at once.
+pub type Resume = Box<dyn Fn() + Send>;
 
-/// Runs steps on the pool until one says that it is over, and holds no thread in between. The
-/// step is dropped before `answer` is called. In each pause `listen` is given what ends it.
-pub fn repeat<T: 'static>(
+/// Runs steps on the pool until one says that the task is done, and holds no thread in the pauses.
+/// The step is dropped before `callback` is called. In each pause `on_pause` is given what ends it.
+pub fn run_steps<T: 'static>(
     pool: &Pool,
-    step: impl FnMut() -> Step<T> + Send + 'static,
-    listen: impl Fn(Wake) + Clone + Send + 'static,
-    answer: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
+    step: impl FnMut() -> TaskStep<T> + Send + 'static,
+    on_pause: impl Fn(Resume) + Clone + Send + 'static,
+    callback: impl FnOnce(Result<T, ErrorKind>) + Send + 'static,
 ) {
-    let (own_pool, answer) = (pool.clone(), Answer::new(answer));
-    let _ = pool.submit(Box::new(move || repeat_here(&own_pool, step, listen, answer)));
+    let (own_pool, callback) = (pool.clone(), OnceCallback::new(callback));
+    let _ = pool.submit(Box::new(move || run_steps_here(&own_pool, step, on_pause, callback)));
 }
 
-/// The same, with the first step on this thread.
-pub fn repeat_here<T: 'static, A: FnOnce(Result<T, ErrorKind>) + Send + 'static>(
+/// As [`run_steps`], with the first step on this thread.
+pub fn run_steps_here<T: 'static, C: FnOnce(Result<T, ErrorKind>) + Send + 'static>(
     pool: &Pool,
-    mut step: impl FnMut() -> Step<T> + Send + 'static,
-    listen: impl Fn(Wake) + Clone + Send + 'static,
-    answer: Answer<A, T>,
+    mut step: impl FnMut() -> TaskStep<T> + Send + 'static,
+    on_pause: impl Fn(Resume) + Clone + Send + 'static,
+    callback: OnceCallback<C, T>,
 ) {
     let outcome = match catch_unwind(AssertUnwindSafe(&mut step)) {
-        Ok(Step::Done(value)) => Ok(value),
-        Err(panic) => Err(internal(&*panic)),
-        Ok(Step::Again(delay)) => {
-            let (own_pool, listening) = (pool.clone(), listen.clone());
-            let again = move || repeat_here(&own_pool, step, listening, answer);
-            return listen(pause(pool, delay, Box::new(again)));
+        Ok(TaskStep::Done(value)) => Ok(value),
+        Err(panic) => Err(panic_error(&*panic)),
+        Ok(TaskStep::After(delay)) => {
+            let (own_pool, next_pause) = (pool.clone(), on_pause.clone());
+            let next = move || run_steps_here(&own_pool, step, next_pause, callback);
+            return on_pause(pause(pool, delay, Box::new(next)));
         }
     };
     drop(step);
-    answer.give(outcome);
+    callback.call(outcome);
 }
 
-/// Runs a job after a delay, or as soon as what is returned is called.
-fn pause(pool: &Pool, delay: Duration, job: Job) -> Wake {
+/// Runs a job after a delay, or as soon as the returned function is called.
+fn pause(pool: &Pool, delay: Duration, job: Job) -> Resume {
     let take = |next: &Mutex<Option<Job>>| guard(next).take();
-    // The delayed job alone keeps it: if that is dropped, because there is no thread, so is this.
+    // Only the delayed job keeps it: if that is dropped, because there is no thread, so is this.
     let next = Arc::new(Mutex::new(Some(job)));
-    let (woken, own_pool) = (Arc::downgrade(&next), pool.clone());
-    let resume = move || {
+    let (resumed, own_pool) = (Arc::downgrade(&next), pool.clone());
+    let delayed = move || {
         if let Some(job) = take(&next) {
             job();
         }
     };
-    let _ = pool.submit_after(delay, Box::new(resume));
+    let _ = pool.submit_after(delay, Box::new(delayed));
     Box::new(move || {
-        if let Some(job) = woken.upgrade().and_then(|next| take(&next)) {
+        if let Some(job) = resumed.upgrade().and_then(|next| take(&next)) {
             let _ = own_pool.submit(job);
         }
     })
 }
 
-/// Does something that may fail. A panic is a failure, too.
-pub fn caught<T, E: From<ErrorKind>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(internal(&*panic).into()))
+/// Runs something that may fail. A panic is a failure, too.
+pub fn catch_panic<T, E: From<ErrorKind>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_error(&*panic).into()))
 }
 
-/// What a panic becomes.
-pub fn internal(panic: &(dyn Any + Send)) -> ErrorKind {
+/// The error that a panic becomes.
+pub fn panic_error(panic: &(dyn Any + Send)) -> ErrorKind {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     ErrorKind::Internal(text.unwrap_or_default())
 }
 
-/// What it means that a job was dropped unrun.
-pub fn refused() -> ErrorKind {
+/// The error of a job that was dropped unrun, because the system refused to start a thread.
+pub fn no_thread() -> ErrorKind {
     Failure::new("pthread_create", Code::EAGAIN.error()).into()
 }
 
-/// An answer that is given exactly once: at the latest when it is dropped, because what
-/// should have given it could not be run.
-pub struct Answer<A: FnOnce(Result<T, ErrorKind>), T>(Option<A>, PhantomData<fn(T)>);
+/// A callback that is called exactly once: at the latest when it is dropped, with
+/// [`no_thread`], because the job that should have called it could not be run.
+pub struct OnceCallback<C: FnOnce(Result<T, ErrorKind>), T>(Option<C>, PhantomData<fn(T)>);
 
-impl<A: FnOnce(Result<T, ErrorKind>), T> Answer<A, T> {
-    /// Hands the outcome to `answer`.
-    pub fn new(answer: A) -> Answer<A, T> {
-        Answer(Some(answer), PhantomData)
+impl<C: FnOnce(Result<T, ErrorKind>), T> OnceCallback<C, T> {
+    /// Wraps a callback.
+    pub fn new(callback: C) -> OnceCallback<C, T> {
+        OnceCallback(Some(callback), PhantomData)
     }
 
-    /// Gives it.
-    pub fn give(mut self, outcome: Result<T, ErrorKind>) {
-        if let Some(answer) = self.0.take() {
-            answer(outcome);
+    /// Calls it.
+    pub fn call(mut self, outcome: Result<T, ErrorKind>) {
+        if let Some(callback) = self.0.take() {
+            callback(outcome);
         }
     }
 }
 
-impl<A: FnOnce(Result<T, ErrorKind>), T> Drop for Answer<A, T> {
+impl<C: FnOnce(Result<T, ErrorKind>), T> Drop for OnceCallback<C, T> {
     fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
-            answer(Err(refused()));
+        if let Some(callback) = self.0.take() {
+            callback(Err(no_thread()));
         }
     }
 }

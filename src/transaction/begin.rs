@@ -27,7 +27,7 @@ use crate::lock::{self, FileKey, LockGuard, LockKind, Waiter};
 use crate::mutex::guard;
 use crate::resolve;
 use crate::threads::Pool;
-use crate::threads::task::Answer;
+use crate::threads::task::OnceCallback;
 use crate::write::{Durability, make_parents};
 
 /// How long it takes until somebody who settles a transaction is asked again.
@@ -138,7 +138,7 @@ pub fn begin(
         holds: Vec::new(),
         places: Vec::new(),
         settled: Vec::new(),
-        answer: Answer::new(reply),
+        answer: OnceCallback::new(reply),
     };
     round.on_a_thread(Round::start);
     waiting
@@ -162,7 +162,7 @@ struct Round {
     holds: Vec<LockGuard>,
     places: Vec<usize>,
     settled: Vec<Decision>,
-    answer: Answer<Reply, Result<Begun, Refusal>>,
+    answer: OnceCallback<Reply, Result<Begun, Refusal>>,
 }
 
 impl Round {
@@ -180,7 +180,7 @@ impl Round {
             // For all of them together, not for the last one alone.
             contention.waited = timeout.filter(|timeout| !timeout.is_zero());
         }
-        answer.give(Ok(Err((kind, path))));
+        answer.call(Ok(Err((kind, path))));
     }
 
     /// Finds out which locks there are to take.
@@ -317,7 +317,7 @@ impl Round {
         let own: HashSet<FileKey> =
             paths.iter().filter_map(|path| lock::key_of(path).ok()).collect();
         let holds = holds.into_iter().filter(|hold| own.contains(hold.key())).collect();
-        answer.give(Ok(Ok(Begun { holds, places, settled })));
+        answer.call(Ok(Ok(Begun { holds, places, settled })));
     }
 
     fn settle_one(&mut self, dir: &Path, id: super::names::Id) -> Result<Settled, Failure> {

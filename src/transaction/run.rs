@@ -13,7 +13,7 @@ use crate::lock::LockGuard;
 use crate::metrics::METRICS;
 use crate::mutex::guard;
 use crate::threads::Pool;
-use crate::threads::task::{self, Step};
+use crate::threads::task::{self, TaskStep};
 use crate::write::{AttemptError, Control, Options, RetryDecision, decide_retry};
 
 /// A transaction that is to be committed.
@@ -41,14 +41,14 @@ pub fn submit<G: 'static>(
     let own_pool = pool.clone();
     let paths: Vec<PathBuf> = commit.parts.iter().map(|part| part.path.clone()).collect();
     let options = commit.options.clone();
-    let answer = task::Answer::new(answer);
+    let answer = task::OnceCallback::new(answer);
     in_turns(pool, paths, &options, move |lanes| {
         let Commit { first, parts, options, holds, control } = commit;
         let lanes = match lanes {
             Ok(lanes) => lanes,
             Err(kind) => {
                 drop(holds);
-                return answer.give(Err(kind));
+                return answer.call(Err(kind));
             }
         };
         // Both are given back with the step, before anybody is told.
@@ -71,21 +71,21 @@ pub fn submit<G: 'static>(
             };
             let Err(CommitError { error, path }) = outcome else {
                 METRICS.transactions.ended(parts.len(), Ok(()));
-                return Step::Done(Ok(()));
+                return TaskStep::Done(Ok(()));
             };
             let path = path.as_deref().unwrap_or(&first);
             match decide_retry(Operation::Transaction, path, &options, number, error, None) {
                 RetryDecision::GiveUp(error) => {
                     METRICS.transactions.ended(parts.len(), Err(&error.kind));
-                    Step::Done(Err(error))
+                    TaskStep::Done(Err(error))
                 }
                 RetryDecision::Retry { attempt, delay } => {
                     number = attempt;
-                    Step::Again(delay)
+                    TaskStep::After(delay)
                 }
             }
         };
-        task::repeat_here(&own_pool, step, listen, answer);
+        task::run_steps_here(&own_pool, step, listen, answer);
     });
 }
 

@@ -296,7 +296,7 @@ impl<F: FileSystem + Clone> Shared<F> {
         let durable = group.iter().any(|waiting| waiting.durable);
         let append = || self.log.append_shared(collection, &batches, durable);
         let outcome = catch_unwind(AssertUnwindSafe(append)).unwrap_or_else(|panic| {
-            let kind = task::internal(&*panic);
+            let kind = task::panic_error(&*panic);
             self.log.give_up(&kind);
             Err(kind)
         });
@@ -432,7 +432,7 @@ impl<F: FileSystem + Clone> Drop for Run<F> {
         state.bytes -= refused.iter().map(|waiting| waiting.batch.bytes()).sum::<usize>();
         self.shared.end_of_lane(state, &self.collection);
         for Waiting { reply, .. } in refused {
-            reply(Err(task::refused()));
+            reply(Err(task::no_thread()));
         }
     }
 }
@@ -476,7 +476,7 @@ impl<F: FileSystem + Clone> Drop for Preparing<F> {
             // An error that matters poisons the log; others show at the next append or checkpoint.
             let rotate = || self.shared.log.rotate_if_overdue(&self.collection);
             if !is_closing && let Err(panic) = catch_unwind(AssertUnwindSafe(rotate)) {
-                self.shared.log.give_up(&task::internal(&*panic));
+                self.shared.log.give_up(&task::panic_error(&*panic));
             }
         }
         self.shared.end_of_running(self.shared.lock());

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::ErrorKind;
 use crate::mutex::guard;
-use crate::threads::task::Wake;
+use crate::threads::task::Resume;
 
 /// Shared between a write and whoever may cancel it.
 #[derive(Default)]
 pub struct Control {
     cancelled: AtomicBool,
     /// Wakes a write that is waiting.
-    wake: Mutex<Option<Wake>>,
+    wake: Mutex<Option<Resume>>,
     /// What is dropped when the new content is in place.
     kept: Mutex<Option<Box<dyn Send>>>,
 }
@@ -47,7 +47,7 @@ impl Control {
     }
 
     /// Says how to wake the write should it be cancelled while it waits.
-    pub(crate) fn on_cancel(&self, wake: Wake) {
+    pub(crate) fn on_cancel(&self, wake: Resume) {
         *guard(&self.wake) = Some(wake);
         if self.is_cancelled() {
             self.cancel();
@@ -55,7 +55,7 @@ impl Control {
     }
 
     /// What takes the end of a pause in the work that this cancels.
-    pub(crate) fn listener(self: &Arc<Control>) -> impl Fn(Wake) + Clone + Send + 'static {
+    pub(crate) fn listener(self: &Arc<Control>) -> impl Fn(Resume) + Clone + Send + 'static {
         let control = Arc::clone(self);
         move |wake| control.on_cancel(wake)
     }

@@ -24,7 +24,7 @@ use crate::metrics::{LockCall, LockHeld};
 use crate::mutex::guard;
 use crate::resolve;
 use crate::threads::Pool;
-use crate::threads::task::refused;
+use crate::threads::task::no_thread;
 use crate::vocabulary::LockKind;
 
 /// What is asked for.
@@ -166,7 +166,7 @@ pub fn acquire(pool: &Pool, request: LockfileRequest, reply: Reply) -> Arc<Waite
     let waiter = Waiter::new(&request, reply);
     let (own, own_pool) = (Arc::clone(&waiter), pool.clone());
     if pool.submit(Box::new(move || enter(&own_pool, &own, request))).is_err() {
-        waiter.settle(Err(refused()));
+        waiter.settle(Err(no_thread()));
     }
     waiter
 }
@@ -178,12 +178,12 @@ pub fn acquire_here(pool: &Pool, request: LockfileRequest) -> Result<LockfileGua
     let request = LockfileRequest { timeout: Some(Duration::ZERO), ..request };
     let waiter = Waiter::new(&request, Box::new(move |given| *guard(&place) = Some(given)));
     let Some(queue) = arrive(pool, &waiter, request) else {
-        return guard(&outcome).take().unwrap_or_else(|| Err(refused()));
+        return guard(&outcome).take().unwrap_or_else(|| Err(no_thread()));
     };
     queue.pump_here();
     // Still under way when it is being taken over for somebody else.
     waiter.time_out();
-    guard(&outcome).take().unwrap_or_else(|| Err(refused()))
+    guard(&outcome).take().unwrap_or_else(|| Err(no_thread()))
 }
 
 /// Whether somebody holds a lock.
@@ -394,7 +394,7 @@ impl Queue {
             state.is_asking = false;
             let all = std::mem::take(&mut state.waiting);
             drop(state);
-            all.into_iter().for_each(|waiter| waiter.settle(Err(refused())));
+            all.into_iter().for_each(|waiter| waiter.settle(Err(no_thread())));
             next = Next::Again;
         }
     }
