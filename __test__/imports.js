@@ -42,7 +42,7 @@ function blank(text, pattern) {
 function rustCode(text) {
   const literals = /\/\/[^\n]*|\/\*(?:[^*]|\*(?!\/))*\*\/|\bb?r(#*)"[^]*?"\1|b?"(?:[^"\\]|\\[^])*"|b?'(?:[^'\\\n]|\\(?:u\{[^}]*\}|x..|.))'/g
   let code = blank(text, literals)
-  const test = /^[ \t]*#\[cfg\(test\)\]/m
+  const test = /^[ \t]*#\[cfg\((?:all\()?test\b[^\]]*\]/m
   for (let found = test.exec(code); found; found = test.exec(code)) {
     const end = endOfItem(code, found.index + found[0].length)
     code = code.slice(0, found.index) + blank(code.slice(found.index, end), /[^]+/) + code.slice(end)
