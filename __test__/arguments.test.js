@@ -6,7 +6,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { inspect } = require('node:util')
-const { collector, failure, holdfast, modeOf, names, newFolder } = require('./helpers.js')
+const { collector, failure, holdfast, modeOf, names, newDir } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync, setLogger } = holdfast
 
@@ -103,48 +103,48 @@ for (const [name, call] of Object.entries(functions)) {
   describe(name, () => {
     for (const [option, groups] of Object.entries(wrongByFunction[name])) {
       test(`refuses a wrong ${option}, names it and writes nothing`, async (t) => {
-        const folder = newFolder(t)
+        const dir = newDir(t)
         for (const [values, codes] of groups) {
-          for (const value of values) await refused(() => call(path.join(folder, 'file'), { [option]: value }), option, codes)
+          for (const value of values) await refused(() => call(path.join(dir, 'file'), { [option]: value }), option, codes)
         }
-        assert.deepEqual(names(folder), [])
+        assert.deepEqual(names(dir), [])
       })
     }
 
     test('refuses a list for chown, and names the option', async (t) => {
-      const folder = newFolder(t)
-      for (const chown of [[], [0, 0]]) await refused(() => call(path.join(folder, 'file'), { chown }), 'chown', TYPE)
-      assert.deepEqual(names(folder), [])
+      const dir = newDir(t)
+      for (const chown of [[], [0, 0]]) await refused(() => call(path.join(dir, 'file'), { chown }), 'chown', TYPE)
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses a wrong uid or gid and an unknown name inside chown', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const id of ['uid', 'gid']) {
-        const wrong = (value) => () => call(path.join(folder, 'file'), { chown: { uid: 0, gid: 0, [id]: value } })
+        const wrong = (value) => () => call(path.join(dir, 'file'), { chown: { uid: 0, gid: 0, [id]: value } })
         for (const value of NOT_NUMBERS) await refused(wrong(value), id, TYPE)
         // 4294967295 would mean 'leave it as it is' to the system.
         for (const value of [...NO_INTEGERS, -1, 2 ** 32 - 1, 2 ** 32]) await refused(wrong(value), id, RANGE)
       }
       for (const unknown of ['guid', 'user', 'mode', '__proto__']) {
         const chown = JSON.parse(`{ "uid": 0, "gid": 0, "${unknown}": 0 }`)
-        await refused(() => call(path.join(folder, 'file'), { chown }), unknown, VALUE)
+        await refused(() => call(path.join(dir, 'file'), { chown }), unknown, VALUE)
       }
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses option names that it does not know, by name, even when their value is undefined', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const unknown of [...unknownNames, ...foreignNames[name]]) {
         for (const value of [undefined, true]) {
           const options = Object.defineProperty({}, unknown, { value, enumerable: true })
-          await refused(() => call(path.join(folder, 'file'), options), unknown, VALUE)
+          await refused(() => call(path.join(dir, 'file'), options), unknown, VALUE)
         }
       }
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('suggests the option that was meant', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       for (const [misspelt, meant] of [['durabilty', 'durability'], ['makedirs', 'makeDirs'], ['retires', 'retries'], ['Mode', 'mode']]) {
         const { message } = await failure(() => call(file, { [misspelt]: undefined }))
         assert.ok(message.includes(`"${meant}"`), message)
@@ -152,85 +152,85 @@ for (const [name, call] of Object.entries(functions)) {
     })
 
     test('refuses options that are no object', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const options of [null, 'utf8', '', 0, 1, true, false, 1n, [], ['utf8'], () => {}, Symbol('options')]) {
-        await refused(() => call(path.join(folder, 'file'), options), 'options', TYPE)
+        await refused(() => call(path.join(dir, 'file'), options), 'options', TYPE)
       }
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses a path that is neither a string nor a URL object', async (t) => {
-      const folder = newFolder(t)
-      const inFolder = path.join(folder, 'file')
+      const dir = newDir(t)
+      const inDir = path.join(dir, 'file')
       const wrong = [
-        undefined, null, 0, 1, NaN, true, false, 1n, [], [inFolder], {}, { href: pathToFileURL(inFolder).href }, { toString: () => inFolder },
-        new String(inFolder), Buffer.from(inFolder), Symbol('path'), () => inFolder,
+        undefined, null, 0, 1, NaN, true, false, 1n, [], [inDir], {}, { href: pathToFileURL(inDir).href }, { toString: () => inDir },
+        new String(inDir), Buffer.from(inDir), Symbol('path'), () => inDir,
       ]
       for (const value of wrong) await refused(() => call(value), 'path', TYPE)
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses an empty path, NUL bytes, and URLs in strings', async (t) => {
-      const folder = newFolder(t)
-      const inFolder = path.join(folder, 'file')
+      const dir = newDir(t)
+      const inDir = path.join(dir, 'file')
       const wrong = [
-        '', '\0', `${inFolder}\0`, `${folder}/a\0b`, 's3://bucket/key', 'S3://bucket/key', 'az://c/k', 'adls://c/k', 'gs://b/k', 'gcs://b/k',
-        'http://example.org/file', 'https://example.org/file', 'ftp://h/f', 'file:///tmp/file', `file://${inFolder}`, 'a+b.c-d://x',
+        '', '\0', `${inDir}\0`, `${dir}/a\0b`, 's3://bucket/key', 'S3://bucket/key', 'az://c/k', 'adls://c/k', 'gs://b/k', 'gcs://b/k',
+        'http://example.org/file', 'https://example.org/file', 'ftp://h/f', 'file:///tmp/file', `file://${inDir}`, 'a+b.c-d://x',
       ]
       for (const value of wrong) await refused(() => call(value), 'path', VALUE)
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses URL objects that are no files', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const wrong = ['http://example.org/file', 'https://example.org/file', 's3://bucket/key', 'data:,text', 'mailto:someone@example.org']
       for (const href of wrong) await refused(() => call(new URL(href)), 'path')
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('refuses file: URLs that name no file on this machine, with a code of Node', async (t) => {
-      const folder = newFolder(t)
-      const base = pathToFileURL(folder).href
+      const dir = newDir(t)
+      const base = pathToFileURL(dir).href
       const wrong = process.platform === 'win32' ? [`${base}/a%2Fb`, `${base}/a%00b`] : ['file://elsewhere/file', `${base}/a%2Fb`, `${base}/a%00b`]
       for (const href of wrong) {
         const error = await failure(() => call(new URL(href)))
         assert.ok(error instanceof TypeError, inspect(error))
         assert.match(error.code, /^ERR_INVALID_(ARG_VALUE|FILE_URL_(PATH|HOST))$/)
       }
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
 
     test('writes to file: URL objects, percent-encoding included', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const file of ['plain', 'with space', 'per%cent', 'é😀', 'ha#sh?', 'a&b=c;d', '%20', '..file']) {
-        const url = pathToFileURL(path.join(folder, file))
+        const url = pathToFileURL(path.join(dir, file))
         await call(url)
         assert.equal(fs.readFileSync(url, 'utf8').replaceAll('"', ''), 'new')
-        assert.ok(names(folder).includes(file), file)
+        assert.ok(names(dir).includes(file), file)
       }
-      await call(new URL(`${pathToFileURL(folder).href}/%66%6F%6f`))
-      assert.ok(names(folder).includes('foo'))
+      await call(new URL(`${pathToFileURL(dir).href}/%66%6F%6f`))
+      assert.ok(names(dir).includes('foo'))
     })
 
     test('writes to names that only look like URLs', { skip: process.platform === 'win32' && 'Windows has no colons in names' }, async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const odd = ['a:b', 's3:', 's3:key', 'note: later', 'file:x', '~', '-', '$HOME', '*', 'a\\b', '\n', ' ', '...']
-      for (const file of odd) await call(path.join(folder, file))
-      assert.deepEqual(names(folder), odd.sort())
+      for (const file of odd) await call(path.join(dir, file))
+      assert.deepEqual(names(dir), odd.sort())
     })
 
     test('takes undefined for options, and for every option in them, as the default', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const all = Object.fromEntries(Object.keys(wrongByFunction[name]).map((option) => [option, undefined]))
       for (const [number, options] of [undefined, {}, all, Object.assign(Object.create(null), all)].entries()) {
-        await call(path.join(folder, `${number}`), options)
-        assert.equal(fs.readFileSync(path.join(folder, `${number}`), 'utf8').replaceAll('"', ''), 'new')
-        if (process.platform !== 'win32') assert.equal(modeOf(path.join(folder, `${number}`)), 0o644 & ~process.umask())
+        await call(path.join(dir, `${number}`), options)
+        assert.equal(fs.readFileSync(path.join(dir, `${number}`), 'utf8').replaceAll('"', ''), 'new')
+        if (process.platform !== 'win32') assert.equal(modeOf(path.join(dir, `${number}`)), 0o644 & ~process.umask())
       }
     })
 
     test('never changes the options: frozen ones work, and shared ones stay as they are', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const { logger } = collector()
       const given = {
         durability: 'none', mode: 0o640, chown: false, retries: 2, retryDelay: 0.5, makeDirs: true, followSymlinks: false, logger,
@@ -239,23 +239,23 @@ for (const [name, call] of Object.entries(functions)) {
         ...(name === 'atomicWriteJson' && { indent: 2 }),
       }
       const before = { ...given }
-      await call(path.join(folder, 'a', 'file'), given)
+      await call(path.join(dir, 'a', 'file'), given)
       assert.deepEqual(given, before)
-      await call(path.join(folder, 'b', 'file'), Object.freeze(given))
+      await call(path.join(dir, 'b', 'file'), Object.freeze(given))
       const chown = Object.freeze({ uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 })
-      await call(path.join(folder, 'c'), Object.freeze({ chown }))
-      assert.deepEqual(names(folder), ['a', 'b', 'c'])
-      assert.deepEqual(names(path.join(folder, 'b')), ['file'])
+      await call(path.join(dir, 'c'), Object.freeze({ chown }))
+      assert.deepEqual(names(dir), ['a', 'b', 'c'])
+      assert.deepEqual(names(path.join(dir, 'b')), ['file'])
     })
 
     test('takes the bounds themselves', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const bounds = [
         { retries: 1 }, { retries: 1_000_000 }, { retryDelay: 0 }, { retryDelay: -0 }, { retryDelay: 2 ** 31 - 1 }, { retryDelay: 0.5 },
         { mode: 0 }, { mode: 0o777 }, { logger: null }, { chown: false }, { durability: 'none' }, { durability: 'file' }, { durability: 'full' },
       ]
-      for (const [number, options] of bounds.entries()) await call(path.join(folder, `${number}`), options)
-      assert.equal(names(folder).length, bounds.length)
+      for (const [number, options] of bounds.entries()) await call(path.join(dir, `${number}`), options)
+      assert.equal(names(dir).length, bounds.length)
     })
   })
 }
@@ -264,8 +264,8 @@ for (const name of ['atomicWrite', 'atomicWriteSync']) {
   const call = functions[name]
 
   test(`${name} refuses data that is neither a string nor a view of bytes`, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     const write = { atomicWrite, atomicWriteSync }[name]
     const wrong = [
       undefined, null, 0, 1, NaN, true, false, 1n, {}, [], ['text'], [1, 2], new ArrayBuffer(8), new SharedArrayBuffer(8), Symbol('data'), () => 'data',
@@ -273,19 +273,19 @@ for (const name of ['atomicWrite', 'atomicWriteSync']) {
       { type: 'Buffer', data: [1] }, new Blob(['data']),
     ]
     for (const data of wrong) await refused(() => write(file, data), 'data', TYPE)
-    assert.deepEqual(names(folder), [])
+    assert.deepEqual(names(dir), [])
   })
 
   for (const View of [Uint8Array, Float64Array, BigInt64Array, DataView, Buffer]) {
     test(`${name} refuses a ${View.name} of memory that has been transferred away`, async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const size of [0, 8, 4 << 20]) {
         const memory = new ArrayBuffer(size)
         const view = View === Buffer ? Buffer.from(memory) : new View(memory)
         structuredClone(memory, { transfer: [memory] })
-        await refused(() => call(path.join(folder, 'file'), undefined, view), 'data')
+        await refused(() => call(path.join(dir, 'file'), undefined, view), 'data')
       }
-      assert.deepEqual(names(folder), [])
+      assert.deepEqual(names(dir), [])
     })
   }
 }
@@ -299,8 +299,8 @@ test('the asynchronous functions reject and do not throw when an argument is wro
 })
 
 test('a wrong argument leaves an existing file as it is', async (t) => {
-  const folder = newFolder(t)
-  const file = path.join(folder, 'file')
+  const dir = newDir(t)
+  const file = path.join(dir, 'file')
   fs.writeFileSync(file, 'old')
   const before = fs.statSync(file, { bigint: true })
   for (const call of Object.values(functions)) {
@@ -311,11 +311,11 @@ test('a wrong argument leaves an existing file as it is', async (t) => {
   assert.equal(fs.readFileSync(file, 'utf8'), 'old')
   const { ino, mtimeNs, ctimeNs } = fs.statSync(file, { bigint: true })
   assert.deepEqual({ ino, mtimeNs, ctimeNs }, { ino: before.ino, mtimeNs: before.mtimeNs, ctimeNs: before.ctimeNs })
-  assert.deepEqual(names(folder), ['file'])
+  assert.deepEqual(names(dir), ['file'])
 })
 
 test('setLogger refuses what is no logger and keeps the one it has', async (t) => {
-  const file = path.join(newFolder(t), 'file')
+  const file = path.join(newDir(t), 'file')
   const kept = collector()
   t.after(() => setLogger(null))
   setLogger(kept.logger)

@@ -6,13 +6,13 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { failure, fullDisk, holdfast, names, newFolder, noMount, notRoot, inChild, NOBODY, temps } = require('./helpers.js')
+const { failure, fullDisk, holdfast, names, newDir, inChild, NOBODY, temps, whyNot } = require('./helpers.js')
 
 const { AtomicOperations, SessionFileError } = holdfast
 
 describe('AtomicOperations: the examples', () => {
   test('basic atomic write', async (t) => {
-    const filePath = path.join(newFolder(t), 'index.json')
+    const filePath = path.join(newDir(t), 'index.json')
     const data = '{"count":1}'
     // Simple write with default retry (3 attempts)
     await AtomicOperations.writeFile(filePath, data)
@@ -26,7 +26,7 @@ describe('AtomicOperations: the examples', () => {
   })
 
   test('atomic JSON update', async (t) => {
-    const filePath = path.join(newFolder(t), 'index.json')
+    const filePath = path.join(newDir(t), 'index.json')
     await AtomicOperations.writeFile(filePath, '{"count":1}')
     const written = await AtomicOperations.updateJsonFile(filePath, (data) => {
       data.count++
@@ -40,7 +40,7 @@ describe('AtomicOperations: the examples', () => {
   })
 
   test('backup operations', async (t) => {
-    const filePath = path.join(newFolder(t), 'index.json')
+    const filePath = path.join(newDir(t), 'index.json')
     await AtomicOperations.writeFile(filePath, 'good')
     const riskyOperation = async () => {
       fs.writeFileSync(filePath, 'bad')
@@ -64,9 +64,9 @@ describe('AtomicOperations: the examples', () => {
     assert.equal((await AtomicOperations.cleanupBackups(path.dirname(filePath), /index\.json/, 0)).length, 1)
   })
 
-  test('handling concurrent updates: a persistent failure says after how many attempts', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const filePath = path.join(folder, 'index.json')
+  test('handling concurrent updates: a persistent failure says after how many attempts', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const filePath = path.join(dir, 'index.json')
     for (const write of [
       () => AtomicOperations.writeFile(filePath, Buffer.alloc(100_000), { retryDelay: 1 }),
       () => AtomicOperations.updateJsonFile(filePath, () => 'x'.repeat(100_000), { retryDelay: 1, defaultValue: {}, lock: false }),
@@ -77,13 +77,13 @@ describe('AtomicOperations: the examples', () => {
       assert.deepEqual([err.code, err.attempts, err.committed], ['ENOSPC', 3, false])
       assert.match(err.cause.message, /^ENOSPC/)
     }
-    assert.deepEqual(names(folder), ['filler'])
+    assert.deepEqual(names(dir), ['filler'])
   })
 })
 
 describe('AtomicOperations: trying again', () => {
   test('attempt n waits retryDelay * 2 ** (n - 2)', async (t) => {
-    const file = path.join(newFolder(t), 'index.json')
+    const file = path.join(newDir(t), 'index.json')
     fs.writeFileSync(file, '{}')
     /** @type {number[]} */
     const times = []
@@ -99,7 +99,7 @@ describe('AtomicOperations: trying again', () => {
   })
 
   test('what the updater throws is tried again, each time on a fresh parse, and succeeds in the end', async (t) => {
-    const file = path.join(newFolder(t), 'index.json')
+    const file = path.join(newDir(t), 'index.json')
     fs.writeFileSync(file, '{"count":1}')
     let calls = 0
     const result = await AtomicOperations.updateJsonFile(file, async (data) => {
@@ -113,7 +113,7 @@ describe('AtomicOperations: trying again', () => {
   })
 
   test('what it throws in the end is the cause, whatever it is', async (t) => {
-    const file = path.join(newFolder(t), 'index.json')
+    const file = path.join(newDir(t), 'index.json')
     fs.writeFileSync(file, '{"count":1}')
     for (const value of [new RangeError('three'), 'text', undefined, null, { a: 1 }]) {
       const error = await failure(() => AtomicOperations.updateJsonFile(file, () => { throw value }, { retryDelay: 0 }))
@@ -126,23 +126,23 @@ describe('AtomicOperations: trying again', () => {
     assert.deepEqual(temps(path.dirname(file)), [])
   })
 
-  test('what does not pass fails at once', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'index.json')
+  test('what does not pass fails at once', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'index.json')
     fs.writeFileSync(file, '{}')
     let calls = 0
     const update = (/** @type {string} */ path) => AtomicOperations.updateJsonFile(path, () => { calls++ }, { retryDelay: 60_000 })
     for (const [call, code] of /** @type {[() => Promise<unknown>, string][]} */ ([
-      [() => AtomicOperations.writeFile(folder, 'x', { retryDelay: 60_000 }), 'EISDIR'],
+      [() => AtomicOperations.writeFile(dir, 'x', { retryDelay: 60_000 }), 'EISDIR'],
       [() => AtomicOperations.writeFile(path.join(file, 'x'), 'x', { retryDelay: 60_000 }), 'ENOTDIR'],
       [() => AtomicOperations.writeFile('/dev/null', 'x', { retryDelay: 60_000 }), 'EINVAL'],
-      [() => AtomicOperations.readFile(folder, { retryDelay: 60_000 }), 'EISDIR'],
-      [() => AtomicOperations.readFile(path.join(folder, 'missing'), { retryDelay: 60_000 }), 'ENOENT'],
-      [() => update(folder), 'EISDIR'],
+      [() => AtomicOperations.readFile(dir, { retryDelay: 60_000 }), 'EISDIR'],
+      [() => AtomicOperations.readFile(path.join(dir, 'missing'), { retryDelay: 60_000 }), 'ENOENT'],
+      [() => update(dir), 'EISDIR'],
       [() => update(path.join(file, 'x')), 'ENOTDIR'],
-      [() => update(path.join(folder, 'missing')), 'ENOENT'],
-      [() => AtomicOperations.createBackup(folder, { retryDelay: 60_000 }), 'EISDIR'],
-      [() => AtomicOperations.restoreBackup(file, folder, { retryDelay: 60_000 }), 'EISDIR'],
+      [() => update(path.join(dir, 'missing')), 'ENOENT'],
+      [() => AtomicOperations.createBackup(dir, { retryDelay: 60_000 }), 'EISDIR'],
+      [() => AtomicOperations.restoreBackup(file, dir, { retryDelay: 60_000 }), 'EISDIR'],
     ])) {
       const error = await failure(call)
       assert.deepEqual([error.code, error.attempts], [code, 1], error.message)
@@ -159,7 +159,7 @@ describe('AtomicOperations: trying again', () => {
   })
 
   test('can be cancelled while it waits', async (t) => {
-    const file = path.join(newFolder(t), 'index.json')
+    const file = path.join(newDir(t), 'index.json')
     fs.writeFileSync(file, '{}')
     const controller = new AbortController()
     const error = await failure(() => AtomicOperations.updateJsonFile(file, () => {
@@ -172,7 +172,7 @@ describe('AtomicOperations: trying again', () => {
 
 describe('AtomicOperations.readFile', () => {
   test('reads as fs.readFile does', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     for (const bytes of [Buffer.from(''), Buffer.from('text é😀\r\n'), Buffer.from('\ufeffwith mark'), Buffer.from('61ff62c3e28263f09f9880eda080', 'hex'), Buffer.alloc(3 << 20, 'é')]) {
       fs.writeFileSync(file, bytes)
       assert.equal(await AtomicOperations.readFile(file), fs.readFileSync(file, 'utf8'))

@@ -9,10 +9,7 @@ const fs = require('node:fs')
 const net = require('node:net')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const {
-  NOBODY, collector, failure, holdfast, inChild, modeOf, names, newFolder, noMount, noStrace, notLinux, notRoot, notUnix, temps,
-  tinyDisk,
-} = require('./helpers.js')
+const { NOBODY, collector, failure, holdfast, inChild, modeOf, names, newDir, temps, tinyDisk, whyNot } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteSync } = holdfast
 const LEVELS = /** @type {const} */ (['none', 'file', 'full'])
@@ -41,62 +38,62 @@ function writeAsNobody(args) {
   return inChild(({ file, options }, { holdfast, outcome }) => outcome(() => holdfast.atomicWrite(file, 'new', options)), args, { user: NOBODY })
 }
 
-describe('permission bits', { skip: notUnix }, () => {
+describe('permission bits', { skip: whyNot.unix() }, () => {
   for (const umask of [0, 0o022, 0o027, 0o077, 0o777]) {
     const shown = umask.toString(8).padStart(3, '0')
 
     test(`a new file is 0644 less the umask ${shown}`, async (t) => {
-      const folder = newFolder(t)
-      const left = await inChild(async ({ folder, umask }, { holdfast, path }) => {
+      const dir = newDir(t)
+      const left = await inChild(async ({ dir, umask }, { holdfast, path }) => {
         process.umask(umask)
         for (const durability of ['none', 'file', 'full']) {
-          await holdfast.atomicWrite(path.join(folder, `async-${durability}`), 'new', { durability })
-          holdfast.atomicWriteSync(path.join(folder, `sync-${durability}`), 'new', { durability })
+          await holdfast.atomicWrite(path.join(dir, `async-${durability}`), 'new', { durability })
+          holdfast.atomicWriteSync(path.join(dir, `sync-${durability}`), 'new', { durability })
         }
-        await holdfast.atomicWriteJson(path.join(folder, 'json'), {})
+        await holdfast.atomicWriteJson(path.join(dir, 'json'), {})
         return process.umask()
-      }, { folder, umask })
+      }, { dir, umask })
       assert.equal(left, umask, 'the umask of the process has changed')
-      const modes = names(folder).map((name) => [name, modeOf(path.join(folder, name))])
+      const modes = names(dir).map((name) => [name, modeOf(path.join(dir, name))])
       assert.equal(modes.length, 7)
       for (const [name, mode] of modes) assert.equal(mode, 0o644 & ~umask, `${name}`)
     })
 
     test(`an explicit mode is exact under the umask ${shown}, for new files and existing ones`, async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const modes = [0, 0o400, 0o444, 0o600, 0o640, 0o644, 0o666, 0o711, 0o755, 0o777, 0o1644, 0o2755, 0o4711, 0o7777]
-      for (const mode of modes) place(path.join(folder, `old-${mode}`), { mode: 0o640 })
-      await inChild(async ({ folder, umask, modes }, { holdfast, path }) => {
+      for (const mode of modes) place(path.join(dir, `old-${mode}`), { mode: 0o640 })
+      await inChild(async ({ dir, umask, modes }, { holdfast, path }) => {
         process.umask(umask)
         for (const mode of modes) {
-          await holdfast.atomicWrite(path.join(folder, `new-${mode}`), 'new', { mode, durability: 'none' })
-          holdfast.atomicWriteSync(path.join(folder, `sync-${mode}`), 'new', { mode, durability: 'none' })
-          await holdfast.atomicWrite(path.join(folder, `old-${mode}`), 'new', { mode, durability: 'none' })
+          await holdfast.atomicWrite(path.join(dir, `new-${mode}`), 'new', { mode, durability: 'none' })
+          holdfast.atomicWriteSync(path.join(dir, `sync-${mode}`), 'new', { mode, durability: 'none' })
+          await holdfast.atomicWrite(path.join(dir, `old-${mode}`), 'new', { mode, durability: 'none' })
         }
-      }, { folder, umask, modes })
-      for (const name of names(folder)) {
-        assert.equal(modeOf(path.join(folder, name)).toString(8), Number(name.split('-')[1]).toString(8), name)
+      }, { dir, umask, modes })
+      for (const name of names(dir)) {
+        assert.equal(modeOf(path.join(dir, name)).toString(8), Number(name.split('-')[1]).toString(8), name)
       }
-      assert.equal(names(folder).length, 3 * modes.length)
+      assert.equal(names(dir).length, 3 * modes.length)
     })
 
     test(`an existing file keeps its mode under the umask ${shown}`, async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const modes = [0, 0o400, 0o444, 0o600, 0o604, 0o640, 0o644, 0o660, 0o666, 0o700, 0o755, 0o777, 0o1755, 0o2755, 0o4755, 0o6755]
-      for (const mode of modes) place(path.join(folder, `${mode}`), { mode })
+      for (const mode of modes) place(path.join(dir, `${mode}`), { mode })
       for (const durability of umask === 0o022 ? LEVELS : ['none']) {
-        await inChild(async ({ folder, umask, modes, durability }, { holdfast, path }) => {
+        await inChild(async ({ dir, umask, modes, durability }, { holdfast, path }) => {
           process.umask(umask)
           for (const mode of modes) {
-            await holdfast.atomicWrite(path.join(folder, `${mode}`), durability, { durability })
-            holdfast.atomicWriteSync(path.join(folder, `${mode}`), durability, { durability })
+            await holdfast.atomicWrite(path.join(dir, `${mode}`), durability, { durability })
+            holdfast.atomicWriteSync(path.join(dir, `${mode}`), durability, { durability })
           }
-        }, { folder, umask, modes, durability })
+        }, { dir, umask, modes, durability })
         for (const mode of modes) {
-          assert.equal(modeOf(path.join(folder, `${mode}`)).toString(8), mode.toString(8), durability)
-          fs.chmodSync(path.join(folder, `${mode}`), mode | 0o400)
-          assert.equal(read(path.join(folder, `${mode}`)), durability)
-          fs.chmodSync(path.join(folder, `${mode}`), mode)
+          assert.equal(modeOf(path.join(dir, `${mode}`)).toString(8), mode.toString(8), durability)
+          fs.chmodSync(path.join(dir, `${mode}`), mode | 0o400)
+          assert.equal(read(path.join(dir, `${mode}`)), durability)
+          fs.chmodSync(path.join(dir, `${mode}`), mode)
         }
       }
     })
@@ -112,8 +109,8 @@ describe('permission bits', { skip: notUnix }, () => {
     { about: 'a new file', allowed: 0o644 },
   ]) {
     test(`the temp of ${about} allows nobody more than the file will`, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file')
+      const dir = newDir(t)
+      const file = path.join(dir, 'file')
       if (existing !== undefined) place(file, { mode: existing })
       const data = Buffer.alloc(64 << 20, 'x')
       /** @type {Set<number>} */
@@ -125,8 +122,8 @@ describe('permission bits', { skip: notUnix }, () => {
         done.catch(() => {})
         while (!over) {
           for (let look = 0; look < 200; look++) {
-            for (const temp of temps(folder)) {
-              const mode = fs.lstatSync(path.join(folder, temp), { throwIfNoEntry: false })?.mode
+            for (const temp of temps(dir)) {
+              const mode = fs.lstatSync(path.join(dir, temp), { throwIfNoEntry: false })?.mode
               if (mode !== undefined) seen.add(mode & 0o7777)
             }
           }
@@ -140,16 +137,16 @@ describe('permission bits', { skip: notUnix }, () => {
     })
   }
 
-  test('a temp is made with its least mode at once, new and following nothing', { skip: noStrace }, async (t) => {
-    const folder = newFolder(t)
-    const log = path.join(newFolder(t), 'log')
-    for (const [name, mode] of [['private', 0o600], ['group', 0o640], ['public', 0o644]]) place(path.join(folder, `${name}`), { mode: Number(mode) })
-    await inChild(async ({ folder }, { holdfast, path }) => {
+  test('a temp is made with its least mode at once, new and following nothing', { skip: whyNot.strace() }, async (t) => {
+    const dir = newDir(t)
+    const log = path.join(newDir(t), 'log')
+    for (const [name, mode] of [['private', 0o600], ['group', 0o640], ['public', 0o644]]) place(path.join(dir, `${name}`), { mode: Number(mode) })
+    await inChild(async ({ dir }, { holdfast, path }) => {
       process.umask(0)
-      for (const name of ['private', 'group', 'public']) await holdfast.atomicWrite(path.join(folder, name), 'new')
-      await holdfast.atomicWrite(path.join(folder, 'explicit'), 'new', { mode: 0o640 })
-      await holdfast.atomicWrite(path.join(folder, 'fresh'), 'new')
-    }, { folder }, { command: ['strace', '-f', '-qq', '-o', log, '-e', 'trace=open,openat,chmod,fchmod,fchmodat,umask'] })
+      for (const name of ['private', 'group', 'public']) await holdfast.atomicWrite(path.join(dir, name), 'new')
+      await holdfast.atomicWrite(path.join(dir, 'explicit'), 'new', { mode: 0o640 })
+      await holdfast.atomicWrite(path.join(dir, 'fresh'), 'new')
+    }, { dir }, { command: ['strace', '-f', '-qq', '-o', log, '-e', 'trace=open,openat,chmod,fchmod,fchmodat,umask'] })
     const lines = read(log).split('\n')
     const opened = lines.map((line) => /openat\(.*"\.(\w+)\.[0-9a-f]{16}\.tmp", ([A-Z_|]+), (0\d+)\)/.exec(line)).filter((found) => found !== null)
     assert.deepEqual(opened.map(([, name, , mode]) => [name, mode]), [
@@ -162,23 +159,23 @@ describe('permission bits', { skip: notUnix }, () => {
     assert.ok(umasks.length <= 1, `only the test itself sets the umask: ${umasks}`)
   })
 
-  test('default ACLs of the folder apply to new files', { skip: noAcl() }, async (t) => {
-    const folder = newFolder(t)
-    const { status, stderr } = spawnSync('setfacl', ['-d', '-m', 'u::rw,g::rw,o::-', folder], { encoding: 'utf8' })
+  test('default ACLs of the directory apply to new files', { skip: noAcl() }, async (t) => {
+    const dir = newDir(t)
+    const { status, stderr } = spawnSync('setfacl', ['-d', '-m', 'u::rw,g::rw,o::-', dir], { encoding: 'utf8' })
     assert.equal(status, 0, stderr)
-    fs.writeFileSync(path.join(folder, 'theirs'), 'new', { mode: 0o644 })
-    await atomicWrite(path.join(folder, 'ours'), 'new')
-    assert.deepEqual(attributes(path.join(folder, 'ours')), attributes(path.join(folder, 'theirs')))
+    fs.writeFileSync(path.join(dir, 'theirs'), 'new', { mode: 0o644 })
+    await atomicWrite(path.join(dir, 'ours'), 'new')
+    assert.deepEqual(attributes(path.join(dir, 'ours')), attributes(path.join(dir, 'theirs')))
   })
 })
 
 function noAcl() {
-  return notLinux || (spawnSync('setfacl', ['--version']).status !== 0 && 'setfacl is missing')
+  return whyNot.linux() || (spawnSync('setfacl', ['--version']).status !== 0 && 'setfacl is missing')
 }
 
-describe('owner', { skip: notRoot }, () => {
+describe('owner', { skip: whyNot.root() }, () => {
   test('an existing file keeps owner and group', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     for (const durability of LEVELS) {
       for (const [uid, gid, mode] of [[12345, 23456, 0o640], [0, 23456, 0o660], [12345, 0, 0o600], [12345, 23456, 0o6755]]) {
         place(file, { uid, gid, mode })
@@ -192,28 +189,28 @@ describe('owner', { skip: notRoot }, () => {
   })
 
   test('chown gives new files and existing ones to whom it names', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const chown = { uid: 12345, gid: 23456 }
-    place(path.join(folder, 'old'), { uid: 1, gid: 1, mode: 0o640 })
-    await atomicWrite(path.join(folder, 'old'), 'new', { chown })
-    assert.deepEqual(attributes(path.join(folder, 'old')), { ...chown, mode: '640' })
-    await atomicWrite(path.join(folder, 'new'), 'new', { chown })
-    assert.deepEqual(attributes(path.join(folder, 'new')), { ...chown, mode: (0o644 & ~process.umask()).toString(8) })
-    atomicWriteSync(path.join(folder, 'sync'), 'new', { chown, mode: 0o4750 })
-    assert.deepEqual(attributes(path.join(folder, 'sync')), { ...chown, mode: '4750' })
-    await atomicWrite(path.join(folder, 'largest'), 'new', { chown: { uid: 2 ** 32 - 2, gid: 2 ** 32 - 2 } })
-    assert.equal(fs.statSync(path.join(folder, 'largest')).uid, 2 ** 32 - 2)
+    place(path.join(dir, 'old'), { uid: 1, gid: 1, mode: 0o640 })
+    await atomicWrite(path.join(dir, 'old'), 'new', { chown })
+    assert.deepEqual(attributes(path.join(dir, 'old')), { ...chown, mode: '640' })
+    await atomicWrite(path.join(dir, 'new'), 'new', { chown })
+    assert.deepEqual(attributes(path.join(dir, 'new')), { ...chown, mode: (0o644 & ~process.umask()).toString(8) })
+    atomicWriteSync(path.join(dir, 'sync'), 'new', { chown, mode: 0o4750 })
+    assert.deepEqual(attributes(path.join(dir, 'sync')), { ...chown, mode: '4750' })
+    await atomicWrite(path.join(dir, 'largest'), 'new', { chown: { uid: 2 ** 32 - 2, gid: 2 ** 32 - 2 } })
+    assert.equal(fs.statSync(path.join(dir, 'largest')).uid, 2 ** 32 - 2)
   })
 
   test('chown: false leaves the file to the process, and keeps its mode', async (t) => {
-    const file = place(path.join(newFolder(t), 'file'), { uid: 12345, gid: 23456, mode: 0o640 })
+    const file = place(path.join(newDir(t), 'file'), { uid: 12345, gid: 23456, mode: 0o640 })
     await atomicWrite(file, 'new', { chown: false })
     assert.deepEqual(attributes(file), { uid: process.getuid(), gid: process.getgid(), mode: '640' })
   })
 
   for (const [about, chown] of /** @type {const} */ ([['chown: false', false], ['chown to another user', { uid: 0, gid: 0 }]])) {
     test(`${about} does not make the program of one user run as another`, async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       for (const write of [atomicWrite, atomicWriteSync]) {
         place(file, { uid: 12345, gid: 23456, mode: 0o6755 })
         await write(file, 'new', { chown })
@@ -223,36 +220,36 @@ describe('owner', { skip: notRoot }, () => {
   }
 
   test('another user keeps the mode when the owner cannot be kept, and that is no error', async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
+    const file = path.join(dir, 'file')
     for (const durability of LEVELS) {
       place(file, { mode: 0o640 })
       assert.equal(await writeAsNobody({ file, options: { durability } }), 'success')
       assert.deepEqual(attributes(file), { ...NOBODY, mode: '640' })
       assert.equal(read(file), 'new')
     }
-    assert.equal(await writeAsNobody({ file: path.join(folder, 'given'), options: { chown: { uid: 0, gid: 0 } } }), 'success')
-    assert.equal(fs.statSync(path.join(folder, 'given')).uid, NOBODY.uid)
+    assert.equal(await writeAsNobody({ file: path.join(dir, 'given'), options: { chown: { uid: 0, gid: 0 } } }), 'success')
+    assert.equal(fs.statSync(path.join(dir, 'given')).uid, NOBODY.uid)
   })
 
   test('the set-user-id and set-group-id bits go when owner and group cannot be kept', async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
     for (const [mode, uid, gid, left] of [
       [0o4755, 0, 0, 0o755], [0o2755, 0, 0, 0o755], [0o6755, 0, 0, 0o755], [0o6755, 0, NOBODY.gid, 0o2755], [0o6755, NOBODY.uid, 0, 0o4755],
       [0o6755, NOBODY.uid, NOBODY.gid, 0o6755], [0o1644, 0, 0, 0o1644],
     ]) {
-      const file = place(path.join(folder, 'file'), { mode, uid, gid })
+      const file = place(path.join(dir, 'file'), { mode, uid, gid })
       assert.equal(await writeAsNobody({ file }), 'success')
       assert.deepEqual(attributes(file), { ...NOBODY, mode: left.toString(8) }, `from ${mode.toString(8)} of ${uid}:${gid}`)
     }
   })
 
   test('a user keeps the group of a file when it is one of theirs', async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
-    const file = place(path.join(folder, 'file'), { gid: 4321, mode: 0o2640 })
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
+    const file = place(path.join(dir, 'file'), { gid: 4321, mode: 0o2640 })
     // As a user with groups beside its first one; `spawn` cannot make such a process.
     const ended = await inChild(async ({ file, nobody }, { holdfast, outcome }) => {
       process.setgroups([4321])
@@ -264,29 +261,29 @@ describe('owner', { skip: notRoot }, () => {
     assert.deepEqual(attributes(file), { uid: NOBODY.uid, gid: 4321, mode: '2640' })
   })
 
-  test('a folder that hands its group on does so', async (t) => {
-    const folder = newFolder(t)
-    fs.chownSync(folder, 0, 4321)
-    fs.chmodSync(folder, 0o2755)
-    await atomicWrite(path.join(folder, 'new'), 'new')
-    assert.equal(fs.statSync(path.join(folder, 'new')).gid, 4321)
+  test('a directory that hands its group on does so', async (t) => {
+    const dir = newDir(t)
+    fs.chownSync(dir, 0, 4321)
+    fs.chmodSync(dir, 0o2755)
+    await atomicWrite(path.join(dir, 'new'), 'new')
+    assert.equal(fs.statSync(path.join(dir, 'new')).gid, 4321)
   })
 })
 
-describe('symbolic links', { skip: notUnix }, () => {
+describe('symbolic links', { skip: whyNot.unix() }, () => {
   /** @param {import('node:test').TestContext} t */
   function linked(t) {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'real'))
-    const target = place(path.join(folder, 'real', 'target'), { mode: 0o640 })
-    return { folder, target, link: path.join(folder, 'link') }
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'real'))
+    const target = place(path.join(dir, 'real', 'target'), { mode: 0o640 })
+    return { dir, target, link: path.join(dir, 'link') }
   }
 
   /** The link is still there, and the file it leads to is the new one. */
-  function assertFollowed({ folder, target, link }, to) {
+  function assertFollowed({ dir, target, link }, to) {
     assert.equal(fs.readlinkSync(link), to)
     assert.equal(read(target), 'new')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
     assert.deepEqual(temps(path.dirname(target)), [])
   }
 
@@ -315,7 +312,7 @@ describe('symbolic links', { skip: notUnix }, () => {
     })
 
     test(`${name} puts the file in the place of the link when links are not followed`, async (t) => {
-      const { folder, target, link } = linked(t)
+      const { dir, target, link } = linked(t)
       fs.chmodSync(target, 0o600)
       for (const to of ['real/target', 'nowhere', 'link', 'real', '/dev/null']) {
         fs.rmSync(link, { force: true })
@@ -326,94 +323,94 @@ describe('symbolic links', { skip: notUnix }, () => {
         assert.equal(modeOf(link), 0o644 & ~process.umask(), 'not the mode of what the link led to, nor 0777')
       }
       assert.equal(read(target), 'old')
-      assert.deepEqual(names(folder), ['link', 'real'])
-      assert.deepEqual(names(path.join(folder, 'real')), ['target'])
+      assert.deepEqual(names(dir), ['link', 'real'])
+      assert.deepEqual(names(path.join(dir, 'real')), ['target'])
     })
 
-    test(`${name} follows chains through folders that are links, each step from where the link really is`, async (t) => {
-      const { folder } = linked(t)
-      fs.mkdirSync(path.join(folder, 'deep', 'inner'), { recursive: true })
-      const target = place(path.join(folder, 'deep', 'target'))
-      place(path.join(folder, 'target'), { content: 'not this one' })
-      fs.symlinkSync('deep/inner', path.join(folder, 'short'))
-      fs.symlinkSync('../target', path.join(folder, 'deep', 'inner', 'third'))
-      fs.symlinkSync(path.join(folder, 'short', 'third'), path.join(folder, 'second'))
-      fs.symlinkSync('./second', path.join(folder, 'first'))
-      await write(path.join(folder, 'first'), 'new')
+    test(`${name} follows chains through directories that are links, each step from where the link really is`, async (t) => {
+      const { dir } = linked(t)
+      fs.mkdirSync(path.join(dir, 'deep', 'inner'), { recursive: true })
+      const target = place(path.join(dir, 'deep', 'target'))
+      place(path.join(dir, 'target'), { content: 'not this one' })
+      fs.symlinkSync('deep/inner', path.join(dir, 'short'))
+      fs.symlinkSync('../target', path.join(dir, 'deep', 'inner', 'third'))
+      fs.symlinkSync(path.join(dir, 'short', 'third'), path.join(dir, 'second'))
+      fs.symlinkSync('./second', path.join(dir, 'first'))
+      await write(path.join(dir, 'first'), 'new')
       assert.equal(read(target), 'new')
-      assert.equal(read(path.join(folder, 'target')), 'not this one')
+      assert.equal(read(path.join(dir, 'target')), 'not this one')
       // The same with '..' in the path itself.
-      await write(`${folder}/short/../target`, 'newer')
+      await write(`${dir}/short/../target`, 'newer')
       assert.equal(read(target), 'newer')
-      assert.deepEqual(names(folder), ['deep', 'first', 'real', 'second', 'short', 'target'])
+      assert.deepEqual(names(dir), ['deep', 'first', 'real', 'second', 'short', 'target'])
     })
 
     test(`${name} follows 40 links, as the kernel does, and calls more a loop`, async (t) => {
-      const { folder, target } = linked(t)
-      fs.symlinkSync(target, path.join(folder, '1'))
-      for (let i = 2; i <= 41; i++) fs.symlinkSync(`${i - 1}`, path.join(folder, `${i}`))
-      await write(path.join(folder, '40'), 'new')
+      const { dir, target } = linked(t)
+      fs.symlinkSync(target, path.join(dir, '1'))
+      for (let i = 2; i <= 41; i++) fs.symlinkSync(`${i - 1}`, path.join(dir, `${i}`))
+      await write(path.join(dir, '40'), 'new')
       assert.equal(read(target), 'new')
-      const error = await failure(() => write(path.join(folder, '41'), 'newer'))
+      const error = await failure(() => write(path.join(dir, '41'), 'newer'))
       assert.equal(error.code, 'ELOOP')
       assert.equal(read(target), 'new')
     })
 
     test(`${name} refuses loops with ELOOP`, async (t) => {
-      const folder = newFolder(t)
-      fs.symlinkSync('self', path.join(folder, 'self'))
-      fs.symlinkSync('pong', path.join(folder, 'ping'))
-      fs.symlinkSync('./ping', path.join(folder, 'pong'))
+      const dir = newDir(t)
+      fs.symlinkSync('self', path.join(dir, 'self'))
+      fs.symlinkSync('pong', path.join(dir, 'ping'))
+      fs.symlinkSync('./ping', path.join(dir, 'pong'))
       for (const file of ['self', 'ping', 'self/file']) {
-        assert.equal((await failure(() => write(path.join(folder, file), 'new'))).code, 'ELOOP')
+        assert.equal((await failure(() => write(path.join(dir, file), 'new'))).code, 'ELOOP')
       }
-      assert.deepEqual(names(folder), ['ping', 'pong', 'self'])
+      assert.deepEqual(names(dir), ['ping', 'pong', 'self'])
     })
 
-    test(`${name} refuses a link to a folder with EISDIR and leaves both`, async (t) => {
-      const { folder, link } = linked(t)
+    test(`${name} refuses a link to a directory with EISDIR and leaves both`, async (t) => {
+      const { dir, link } = linked(t)
       fs.symlinkSync('real', link)
       assert.equal((await failure(() => write(link, 'new'))).code, 'EISDIR')
       assert.equal(fs.readlinkSync(link), 'real')
-      assert.deepEqual(names(folder), ['link', 'real'])
-      assert.deepEqual(names(path.join(folder, 'real')), ['target'])
+      assert.deepEqual(names(dir), ['link', 'real'])
+      assert.deepEqual(names(path.join(dir, 'real')), ['target'])
     })
 
-    test(`${name} refuses a dangling link into a folder that does not exist, with ENOENT`, async (t) => {
-      const folder = newFolder(t)
-      fs.symlinkSync('missing/target', path.join(folder, 'link'))
-      assert.equal((await failure(() => write(path.join(folder, 'link'), 'new'))).code, 'ENOENT')
-      assert.deepEqual(names(folder), ['link'])
+    test(`${name} refuses a dangling link into a directory that does not exist, with ENOENT`, async (t) => {
+      const dir = newDir(t)
+      fs.symlinkSync('missing/target', path.join(dir, 'link'))
+      assert.equal((await failure(() => write(path.join(dir, 'link'), 'new'))).code, 'ENOENT')
+      assert.deepEqual(names(dir), ['link'])
     })
   }
 
-  test('the temp is made beside the target, so a link may lead to another disk', { skip: noMount }, async (t) => {
-    const [folder, disk] = [newFolder(t), tinyDisk(t)]
-    fs.symlinkSync(path.join(disk, 'target'), path.join(folder, 'link'))
+  test('the temp is made beside the target, so a link may lead to another disk', { skip: whyNot.mount() }, async (t) => {
+    const [dir, disk] = [newDir(t), tinyDisk(t)]
+    fs.symlinkSync(path.join(disk, 'target'), path.join(dir, 'link'))
     const { logger, of } = collector()
-    await atomicWrite(path.join(folder, 'link'), 'new', { logger })
+    await atomicWrite(path.join(dir, 'link'), 'new', { logger })
     assert.equal(read(path.join(disk, 'target')), 'new')
     assert.equal(path.dirname(of('Starting atomic write')[0]?.fields.tempPath), disk)
   })
 })
 
-describe('folders of other users', { skip: notRoot }, () => {
+describe('directories of other users', { skip: whyNot.root() }, () => {
   const PLANTED = 65534
 
-  /** A folder like /tmp with a link of another user in it. @param {import('node:test').TestContext} t */
+  /** A directory like /tmp with a link of another user in it. @param {import('node:test').TestContext} t */
   function shared(t) {
-    const folder = newFolder(t)
-    const target = place(path.join(newFolder(t), 'target'), { mode: 0o600 })
-    fs.chmodSync(folder, 0o1777)
-    const link = path.join(folder, 'link')
+    const dir = newDir(t)
+    const target = place(path.join(newDir(t), 'target'), { mode: 0o600 })
+    fs.chmodSync(dir, 0o1777)
+    const link = path.join(dir, 'link')
     fs.symlinkSync(target, link)
     fs.lchownSync(link, PLANTED, PLANTED)
-    return { folder, target, link }
+    return { dir, target, link }
   }
 
   for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
-    test(`${name} refuses another user's link in a shared folder with EACCES and leaves its target`, async (t) => {
-      const { folder, target, link } = shared(t)
+    test(`${name} refuses another user's link in a shared directory with EACCES and leaves its target`, async (t) => {
+      const { dir, target, link } = shared(t)
       const before = fs.statSync(target, { bigint: true })
       for (const durability of LEVELS) {
         const error = await failure(() => write(link, 'new', { durability }))
@@ -422,20 +419,20 @@ describe('folders of other users', { skip: notRoot }, () => {
       }
       assert.equal(read(target), 'old')
       assert.equal(fs.statSync(target, { bigint: true }).ctimeNs, before.ctimeNs)
-      assert.deepEqual(names(folder), ['link'])
+      assert.deepEqual(names(dir), ['link'])
       assert.deepEqual(names(path.dirname(target)), ['target'])
     })
   }
 
   test("refuses another user's link further down a chain, and a dangling one", async (t) => {
-    const { folder, target, link } = shared(t)
-    const own = path.join(newFolder(t), 'own')
+    const { dir, target, link } = shared(t)
+    const own = path.join(newDir(t), 'own')
     fs.symlinkSync(link, own)
     assert.equal((await failure(() => atomicWrite(own, 'new'))).code, 'EACCES')
     fs.rmSync(target)
     assert.equal((await failure(() => atomicWrite(link, 'new'))).code, 'EACCES')
     assert.equal(fs.existsSync(target), false)
-    assert.deepEqual(names(folder), ['link'])
+    assert.deepEqual(names(dir), ['link'])
   })
 
   test("replaces another user's link there when links are not followed", async (t) => {
@@ -446,53 +443,53 @@ describe('folders of other users', { skip: notRoot }, () => {
     assert.equal(read(target), 'old')
   })
 
-  test("follows one's own links there, those of the folder's owner, and any in a folder that is not shared so", async (t) => {
-    const { folder, target, link } = shared(t)
+  test("follows one's own links there, those of the directory's owner, and any in a directory that is not shared so", async (t) => {
+    const { dir, target, link } = shared(t)
     fs.lchownSync(link, process.getuid(), process.getgid())
     await atomicWrite(link, 'own')
     assert.equal(read(target), 'own')
     fs.lchownSync(link, PLANTED, PLANTED)
     for (const [uid, mode, about] of [[PLANTED, 0o1777, "the owner's"], [0, 0o777, 'not sticky'], [0, 0o1775, 'not for all']]) {
-      fs.chownSync(folder, uid, 0)
-      fs.chmodSync(folder, mode)
+      fs.chownSync(dir, uid, 0)
+      fs.chmodSync(dir, mode)
       await atomicWrite(link, about)
       assert.equal(read(target), about)
     }
   })
 
   test('links planted under the names of temp files are neither followed nor removed', async (t) => {
-    const folder = newFolder(t)
-    const victim = place(path.join(newFolder(t), 'victim'), { content: 'precious', mode: 0o600 })
+    const dir = newDir(t)
+    const victim = place(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600 })
     const before = fs.statSync(victim, { bigint: true })
-    fs.chownSync(folder, PLANTED, PLANTED)
-    fs.chmodSync(folder, 0o777)
+    fs.chownSync(dir, PLANTED, PLANTED)
+    fs.chmodSync(dir, 0o777)
     const planted = ['.file.tmp', 'file.tmp', '.file.0000000000000000.tmp', `.file.${process.pid.toString(16).padStart(16, '0')}.tmp`, '.file.ffffffffffffffff.tmp']
-    for (const name of planted) fs.symlinkSync(victim, path.join(folder, name))
+    for (const name of planted) fs.symlinkSync(victim, path.join(dir, name))
     for (let i = 0; i < 100; i++) {
-      await atomicWrite(path.join(folder, 'file'), `async ${i}`, { durability: 'none' })
-      atomicWriteSync(path.join(folder, 'file'), `sync ${i}`, { durability: 'none' })
+      await atomicWrite(path.join(dir, 'file'), `async ${i}`, { durability: 'none' })
+      atomicWriteSync(path.join(dir, 'file'), `sync ${i}`, { durability: 'none' })
     }
     assert.equal(read(victim), 'precious')
     assert.equal(fs.statSync(victim, { bigint: true }).ctimeNs, before.ctimeNs)
-    assert.deepEqual(names(folder), [...planted, 'file'].sort())
+    assert.deepEqual(names(dir), [...planted, 'file'].sort())
   })
 
   /**
-   * Writes much, and does something to the folder as soon as the temp file is there.
+   * Writes much, and does something to the directory as soon as the temp file is there.
    *
-   * @param {string} folder
+   * @param {string} directory
    * @param {(temp: string) => void} interfere
    */
-  async function writeAgainst(folder, interfere, options = {}) {
+  async function writeAgainst(dir, interfere, options = {}) {
     let settled = false
-    const done = atomicWrite(path.join(folder, 'file'), Buffer.alloc(128 << 20, 'n'), options)
+    const done = atomicWrite(path.join(dir, 'file'), Buffer.alloc(128 << 20, 'n'), options)
       .then(() => 'success', (error) => error)
       .finally(() => (settled = true))
     let isDone = false
     while (!settled && !isDone) {
-      const [temp] = temps(folder)
+      const [temp] = temps(dir)
       if (temp !== undefined) {
-        interfere(path.join(folder, temp))
+        interfere(path.join(dir, temp))
         isDone = true
       }
       await new Promise(setImmediate)
@@ -503,29 +500,29 @@ describe('folders of other users', { skip: notRoot }, () => {
   }
 
   test('a temp file that is swapped for a link while it is written leads to no other file', async (t) => {
-    const folder = newFolder(t)
-    const victim = place(path.join(newFolder(t), 'victim'), { content: 'precious', mode: 0o600, uid: 12345, gid: 23456 })
+    const dir = newDir(t)
+    const victim = place(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600, uid: 12345, gid: 23456 })
     const before = fs.statSync(victim, { bigint: true })
     for (const options of [{}, { mode: 0o666, chown: { uid: PLANTED, gid: PLANTED } }]) {
-      await writeAgainst(folder, (temp) => {
+      await writeAgainst(dir, (temp) => {
         fs.unlinkSync(temp)
         fs.symlinkSync(victim, temp)
       }, options)
       assert.equal(read(victim), 'precious')
       // Neither written nor given another mode or owner.
       assert.equal(fs.statSync(victim, { bigint: true }).ctimeNs, before.ctimeNs)
-      fs.rmSync(path.join(folder, 'file'), { force: true })
+      fs.rmSync(path.join(dir, 'file'), { force: true })
     }
   })
 
-  test('a folder that is swapped for a link while the write runs does not lead it elsewhere', async (t) => {
-    const around = newFolder(t)
-    const folder = path.join(around, 'folder')
-    const elsewhere = newFolder(t)
-    fs.mkdirSync(folder)
-    const ended = await writeAgainst(folder, () => {
-      fs.renameSync(folder, path.join(around, 'moved'))
-      fs.symlinkSync(elsewhere, folder)
+  test('a directory that is swapped for a link while the write runs does not lead it elsewhere', async (t) => {
+    const around = newDir(t)
+    const dir = path.join(around, 'dir')
+    const elsewhere = newDir(t)
+    fs.mkdirSync(dir)
+    const ended = await writeAgainst(dir, () => {
+      fs.renameSync(dir, path.join(around, 'moved'))
+      fs.symlinkSync(elsewhere, dir)
     })
     assert.deepEqual(names(elsewhere), [])
     assert.deepEqual(names(path.join(around, 'moved')), ended === 'success' ? ['file'] : [])
@@ -533,13 +530,13 @@ describe('folders of other users', { skip: notRoot }, () => {
 })
 
 describe('names', () => {
-  test('other hard links of the file keep the old content', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    const file = place(path.join(folder, 'file'), { mode: 0o600 })
-    fs.linkSync(file, path.join(folder, 'other'))
+  test('other hard links of the file keep the old content', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    const file = place(path.join(dir, 'file'), { mode: 0o600 })
+    fs.linkSync(file, path.join(dir, 'other'))
     await atomicWrite(file, 'new')
     assert.equal(read(file), 'new')
-    assert.equal(read(path.join(folder, 'other')), 'old')
+    assert.equal(read(path.join(dir, 'other')), 'old')
     assert.equal(fs.statSync(file).nlink, 1)
   })
 
@@ -554,13 +551,13 @@ describe('names', () => {
     'combining marks': `${'e\u0301'.repeat(85)}`,
   }
   for (const [kind, name] of Object.entries(longest)) {
-    test(`a name of 255 bytes in ${kind} works, and its temp has a legal name too`, { skip: notUnix }, async (t) => {
+    test(`a name of 255 bytes in ${kind} works, and its temp has a legal name too`, { skip: whyNot.unix() }, async (t) => {
       assert.equal(Buffer.byteLength(name), 255)
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const write of [atomicWrite, atomicWriteSync]) {
         const { logger, of } = collector()
-        await write(path.join(folder, name), 'new', { logger })
-        assert.equal(read(path.join(folder, name)), 'new')
+        await write(path.join(dir, name), 'new', { logger })
+        assert.equal(read(path.join(dir, name)), 'new')
         const temp = path.basename(of('Starting atomic write')[0]?.fields.tempPath)
         const [, stem = ''] = /^\.(.*)\.[0-9a-f]{16}\.tmp$/u.exec(temp) ?? assert.fail(temp)
         assert.ok(Buffer.byteLength(temp) <= 255, `${Buffer.byteLength(temp)} bytes`)
@@ -568,55 +565,55 @@ describe('names', () => {
         assert.ok(stem.isWellFormed() && !stem.includes('\ufffd'), stem)
         assert.ok(Buffer.byteLength(stem) > 255 - 22 - 4, 'no more is cut than has to be')
       }
-      assert.deepEqual(names(folder), [name])
+      assert.deepEqual(names(dir), [name])
     })
   }
 
   test('a name is cut in its temp only when it must be', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     for (const length of [1, 100, 232, 233]) {
       const { logger, of } = collector()
-      await atomicWrite(path.join(folder, 'n'.repeat(length)), 'new', { logger })
+      await atomicWrite(path.join(dir, 'n'.repeat(length)), 'new', { logger })
       const temp = path.basename(of('Starting atomic write')[0]?.fields.tempPath)
       assert.match(temp, new RegExp(`^\\.n{${length}}\\.[0-9a-f]{16}\\.tmp$`))
     }
   })
 
-  test('a name of 256 bytes is refused with ENAMETOOLONG', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
+  test('a name of 256 bytes is refused with ENAMETOOLONG', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
     for (const name of ['a'.repeat(256), 'é'.repeat(128), `${'😀'.repeat(64)}`, `${'a'.repeat(256)}/file`]) {
       for (const write of [atomicWrite, atomicWriteSync]) {
-        assert.equal((await failure(() => write(path.join(folder, name), 'new'))).code, 'ENAMETOOLONG')
+        assert.equal((await failure(() => write(path.join(dir, name), 'new'))).code, 'ENAMETOOLONG')
       }
     }
-    assert.deepEqual(names(folder), [])
+    assert.deepEqual(names(dir), [])
   })
 
   test('names that look like temp files, hidden files and odd letters work', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const odd = ['.hidden', '.file.0123456789abcdef.tmp', 'a.tmp', '-rf', ' lead', "quote'", '%41', 'ünïcödé', 'e\u0301', '\u202eabc', '...']
       .concat(process.platform === 'win32' ? [] : ['new\nline', '\x01\x7f', '"', 'back\\slash', 'trail '])
-    for (const name of odd) await atomicWrite(path.join(folder, name), name)
-    for (const name of odd) assert.equal(read(path.join(folder, name)), name)
-    assert.deepEqual(names(folder), [...odd].sort())
+    for (const name of odd) await atomicWrite(path.join(dir, name), name)
+    for (const name of odd) assert.equal(read(path.join(dir, name)), name)
+    assert.deepEqual(names(dir), [...odd].sort())
   })
 
   test('a path that ends in a separator, a dot or two is refused with EISDIR or ENOTDIR and nothing is written', async (t) => {
-    const folder = newFolder(t)
-    place(path.join(folder, 'file'))
+    const dir = newDir(t)
+    place(path.join(dir, 'file'))
     for (const end of ['/', '/.', '/..', '//']) {
-      for (const start of [folder, `${folder}/file`, `${folder}/new`]) {
+      for (const start of [dir, `${dir}/file`, `${dir}/new`]) {
         for (const write of [atomicWrite, atomicWriteSync]) {
           assert.match((await failure(() => write(start + end, 'new'))).code, /^E(ISDIR|NOTDIR|NOENT)$/)
         }
       }
     }
-    assert.equal(read(path.join(folder, 'file')), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.equal(read(path.join(dir, 'file')), 'old')
+    assert.deepEqual(names(dir), ['file'])
   })
 
-  test('a relative path is that of the call, whatever the working folder becomes', async (t) => {
-    const [before, after] = [newFolder(t), newFolder(t)]
+  test('a relative path is that of the call, whatever the working directory becomes', async (t) => {
+    const [before, after] = [newDir(t), newDir(t)]
     await inChild(async ({ before, after }, { holdfast, fs }) => {
       process.chdir(before)
       fs.mkdirSync('sub')
@@ -636,7 +633,7 @@ describe('names', () => {
   })
 })
 
-describe('what is no regular file', { skip: notUnix }, () => {
+describe('what is no regular file', { skip: whyNot.unix() }, () => {
   /** What can be in a target's place. @type {Record<string, { make: (at: string, t: any) => unknown, skip?: string | false }>} */
   const others = {
     'a FIFO': { make: (at) => assert.equal(spawnSync('mkfifo', [at]).status, 0) },
@@ -646,20 +643,20 @@ describe('what is no regular file', { skip: notUnix }, () => {
         t.after(() => server.close())
       }),
     },
-    'a character device': { make: (at) => assert.equal(spawnSync('mknod', [at, 'c', '1', '3']).status, 0), skip: noMount },
-    'a block device': { make: (at) => assert.equal(spawnSync('mknod', [at, 'b', '7', '250']).status, 0), skip: noMount },
+    'a character device': { make: (at) => assert.equal(spawnSync('mknod', [at, 'c', '1', '3']).status, 0), skip: whyNot.mount() },
+    'a block device': { make: (at) => assert.equal(spawnSync('mknod', [at, 'b', '7', '250']).status, 0), skip: whyNot.mount() },
   }
   for (const [kind, { make, skip = false }] of Object.entries(others)) {
     test(`${kind} is refused and left as it is, through a link too`, { skip }, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'it')
+      const dir = newDir(t)
+      const file = path.join(dir, 'it')
       await make(file, t)
-      fs.symlinkSync('it', path.join(folder, 'link'))
+      fs.symlinkSync('it', path.join(dir, 'link'))
       const { ino, mode, ctimeMs } = fs.lstatSync(file)
       for (const write of [atomicWrite, atomicWriteSync]) {
         for (const options of [{}, { durability: 'none' }, { mode: 0o600 }]) {
           for (const name of ['it', 'link']) {
-            const error = await failure(() => write(path.join(folder, name), 'new', options))
+            const error = await failure(() => write(path.join(dir, name), 'new', options))
             assert.equal(error.code, 'EINVAL')
             assert.equal(error.committed, false)
           }
@@ -668,129 +665,129 @@ describe('what is no regular file', { skip: notUnix }, () => {
       }
       const { ino: inoAfter, mode: modeAfter, ctimeMs: ctimeAfter } = fs.lstatSync(file)
       assert.deepEqual([inoAfter, modeAfter, ctimeAfter], [ino, mode, ctimeMs])
-      assert.deepEqual(names(folder), ['it', 'link'])
+      assert.deepEqual(names(dir), ['it', 'link'])
     })
   }
 
   test('/dev/null is not replaced', async () => {
     const { ino } = fs.lstatSync('/dev/null')
     const { code } = await failure(() => atomicWrite('/dev/null', 'new'))
-    // Not root: the folder cannot be written either way.
+    // Not root: the directory cannot be written either way.
     assert.match(code, /^E(INVAL|ACCES)$/)
     assert.equal(fs.lstatSync('/dev/null').ino, ino)
     assert.ok(fs.lstatSync('/dev/null').isCharacterDevice())
   })
 
-  test('a folder is refused with EISDIR and left with what is in it', async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'empty'))
-    fs.mkdirSync(path.join(folder, 'full'))
-    place(path.join(folder, 'full', 'file'))
+  test('a directory is refused with EISDIR and left with what is in it', async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'empty'))
+    fs.mkdirSync(path.join(dir, 'full'))
+    place(path.join(dir, 'full', 'file'))
     for (const write of [atomicWrite, atomicWriteSync]) {
       for (const name of ['empty', 'full']) {
         for (const durability of LEVELS) {
-          assert.equal((await failure(() => write(path.join(folder, name), 'new', { durability }))).code, 'EISDIR')
+          assert.equal((await failure(() => write(path.join(dir, name), 'new', { durability }))).code, 'EISDIR')
         }
       }
     }
-    assert.deepEqual(names(folder), ['empty', 'full'])
-    assert.deepEqual(names(path.join(folder, 'full')), ['file'])
+    assert.deepEqual(names(dir), ['empty', 'full'])
+    assert.deepEqual(names(path.join(dir, 'full')), ['file'])
   })
 })
 
 describe('makeDirs', () => {
   for (const umask of [0, 0o022, 0o077]) {
-    test(`makes missing folders with 0777 less the umask ${umask.toString(8)}`, { skip: notUnix }, async (t) => {
-      const folder = newFolder(t)
+    test(`makes missing directories with 0777 less the umask ${umask.toString(8)}`, { skip: whyNot.unix() }, async (t) => {
+      const dir = newDir(t)
       for (const durability of LEVELS) {
-        await inChild(async ({ folder, umask, durability }, { holdfast, path }) => {
+        await inChild(async ({ dir, umask, durability }, { holdfast, path }) => {
           process.umask(umask)
-          await holdfast.atomicWrite(path.join(folder, durability, 'a/b/c/file'), 'new', { durability, makeDirs: true })
-          holdfast.atomicWriteSync(path.join(folder, durability, 'd/e/file'), 'new', { durability, makeDirs: true })
-          await holdfast.atomicWriteJson(path.join(folder, durability, 'f/json'), {}, { durability, makeDirs: true })
-        }, { folder, umask, durability })
+          await holdfast.atomicWrite(path.join(dir, durability, 'a/b/c/file'), 'new', { durability, makeDirs: true })
+          holdfast.atomicWriteSync(path.join(dir, durability, 'd/e/file'), 'new', { durability, makeDirs: true })
+          await holdfast.atomicWriteJson(path.join(dir, durability, 'f/json'), {}, { durability, makeDirs: true })
+        }, { dir, umask, durability })
         for (const made of ['', 'a', 'a/b', 'a/b/c', 'd', 'd/e', 'f']) {
-          assert.equal(modeOf(path.join(folder, durability, made)), 0o777 & ~umask, made)
+          assert.equal(modeOf(path.join(dir, durability, made)), 0o777 & ~umask, made)
         }
-        assert.equal(read(path.join(folder, durability, 'a/b/c/file')), 'new')
+        assert.equal(read(path.join(dir, durability, 'a/b/c/file')), 'new')
       }
     })
   }
 
-  test('leaves folders that exist as they are', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'a/b'), { recursive: true })
-    fs.chmodSync(path.join(folder, 'a'), 0o700)
-    fs.chmodSync(path.join(folder, 'a/b'), 0o2770)
-    await atomicWrite(path.join(folder, 'a/b/file'), 'new', { makeDirs: true })
-    await atomicWrite(path.join(folder, 'a/b/c/file'), 'new', { makeDirs: true })
-    assert.equal(modeOf(path.join(folder, 'a')), 0o700)
-    assert.equal(modeOf(path.join(folder, 'a/b')), 0o2770)
-    assert.deepEqual(names(path.join(folder, 'a/b')), ['c', 'file'])
+  test('leaves directories that exist as they are', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'a/b'), { recursive: true })
+    fs.chmodSync(path.join(dir, 'a'), 0o700)
+    fs.chmodSync(path.join(dir, 'a/b'), 0o2770)
+    await atomicWrite(path.join(dir, 'a/b/file'), 'new', { makeDirs: true })
+    await atomicWrite(path.join(dir, 'a/b/c/file'), 'new', { makeDirs: true })
+    assert.equal(modeOf(path.join(dir, 'a')), 0o700)
+    assert.equal(modeOf(path.join(dir, 'a/b')), 0o2770)
+    assert.deepEqual(names(path.join(dir, 'a/b')), ['c', 'file'])
   })
 
-  test('makes nothing without being asked to: a missing folder is ENOENT', async (t) => {
-    const folder = newFolder(t)
+  test('makes nothing without being asked to: a missing directory is ENOENT', async (t) => {
+    const dir = newDir(t)
     for (const options of [undefined, { makeDirs: false }, { makeDirs: undefined }]) {
       for (const write of [atomicWrite, atomicWriteSync]) {
-        assert.equal((await failure(() => write(path.join(folder, 'a/b/file'), 'new', options))).code, 'ENOENT')
+        assert.equal((await failure(() => write(path.join(dir, 'a/b/file'), 'new', options))).code, 'ENOENT')
       }
     }
-    assert.deepEqual(names(folder), [])
+    assert.deepEqual(names(dir), [])
   })
 
   test('a file in the way is refused with ENOTDIR or EEXIST and left as it is', async (t) => {
-    const folder = newFolder(t)
-    place(path.join(folder, 'file'))
+    const dir = newDir(t)
+    place(path.join(dir, 'file'))
     for (const durability of LEVELS) {
       for (const write of [atomicWrite, atomicWriteSync]) {
         for (const name of ['file/new', 'file/a/b/new']) {
-          const error = await failure(() => write(path.join(folder, name), 'new', { makeDirs: true, durability }))
+          const error = await failure(() => write(path.join(dir, name), 'new', { makeDirs: true, durability }))
           assert.match(error.code, /^E(NOTDIR|EXIST)$/)
           assert.equal(error.attempts, 1)
         }
       }
     }
-    assert.equal(read(path.join(folder, 'file')), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.equal(read(path.join(dir, 'file')), 'old')
+    assert.deepEqual(names(dir), ['file'])
   })
 
-  test('a link that leads nowhere in the way is an error and stays', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    fs.symlinkSync('nowhere', path.join(folder, 'link'))
+  test('a link that leads nowhere in the way is an error and stays', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    fs.symlinkSync('nowhere', path.join(dir, 'link'))
     for (const durability of LEVELS) {
-      assert.match((await failure(() => atomicWrite(path.join(folder, 'link/a/file'), 'new', { makeDirs: true, durability }))).code, /^E(NOENT|EXIST|NOTDIR)$/)
+      assert.match((await failure(() => atomicWrite(path.join(dir, 'link/a/file'), 'new', { makeDirs: true, durability }))).code, /^E(NOENT|EXIST|NOTDIR)$/)
     }
-    assert.deepEqual(names(folder), ['link'])
+    assert.deepEqual(names(dir), ['link'])
   })
 
-  test('folders that were made stay when the write fails', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'a/b', 'n'.repeat(256))
+  test('directories that were made stay when the write fails', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'a/b', 'n'.repeat(256))
     assert.equal((await failure(() => atomicWrite(file, 'new', { makeDirs: true }))).code, 'ENAMETOOLONG')
-    assert.deepEqual(names(path.join(folder, 'a')), ['b'])
-    assert.deepEqual(names(path.join(folder, 'a/b')), [])
+    assert.deepEqual(names(path.join(dir, 'a')), ['b'])
+    assert.deepEqual(names(path.join(dir, 'a/b')), [])
   })
 
   test('takes paths with dots and doubled separators', async (t) => {
-    const folder = newFolder(t)
-    await atomicWrite(`${folder}//a/./b/..//c/file`, 'new', { makeDirs: true })
-    assert.equal(read(path.join(folder, 'a/c/file')), 'new')
-    const made = path.join(folder, 'x/y/z')
-    await inChild(async ({ folder }, { holdfast }) => {
-      process.chdir(folder)
+    const dir = newDir(t)
+    await atomicWrite(`${dir}//a/./b/..//c/file`, 'new', { makeDirs: true })
+    assert.equal(read(path.join(dir, 'a/c/file')), 'new')
+    const made = path.join(dir, 'x/y/z')
+    await inChild(async ({ dir }, { holdfast }) => {
+      process.chdir(dir)
       await holdfast.atomicWrite('x/y/z/file', 'new', { makeDirs: true })
       await holdfast.atomicWrite('./x/y/z/other', 'new', { makeDirs: true })
       await holdfast.atomicWrite('here', 'new', { makeDirs: true })
-    }, { folder })
+    }, { dir })
     assert.deepEqual(names(made), ['file', 'other'])
-    assert.equal(read(path.join(folder, 'here')), 'new')
+    assert.equal(read(path.join(dir, 'here')), 'new')
   })
 
   for (const durability of LEVELS) {
     test(`200 writes at once into one missing tree all succeed with durability ${durability}`, async (t) => {
-      const folder = newFolder(t)
-      const files = Array.from({ length: 200 }, (_, i) => path.join(folder, 'a/b', i % 2 ? 'c' : 'c/d/e', `sub${i % 5}`, `${i}`))
+      const dir = newDir(t)
+      const files = Array.from({ length: 200 }, (_, i) => path.join(dir, 'a/b', i % 2 ? 'c' : 'c/d/e', `sub${i % 5}`, `${i}`))
       await Promise.all(files.map((file, i) => atomicWrite(file, `${i}`, { makeDirs: true, durability })))
       for (const [i, file] of files.entries()) assert.equal(read(file), `${i}`)
       const leaves = [...new Set(files.map((file) => path.dirname(file)))]
@@ -799,9 +796,9 @@ describe('makeDirs', () => {
   }
 })
 
-describe('folders with little permission', { skip: notRoot }, () => {
+describe('directories with little permission', { skip: whyNot.root() }, () => {
   for (const durability of LEVELS) {
-    test(`a folder that may be written but not listed works with durability ${durability}`, async (t) => {
+    test(`a directory that may be written but not listed works with durability ${durability}`, async (t) => {
       const hidden = unlisted(t)
       place(path.join(hidden, 'old'), { ...NOBODY, mode: 0o640 })
       const outcomes = await inChild(async ({ hidden, durability }, { holdfast, fs, path, outcome }) => ({
@@ -817,7 +814,7 @@ describe('folders with little permission', { skip: notRoot }, () => {
       assert.deepEqual(attributes(path.join(hidden, 'old')), { ...NOBODY, mode: '640' })
     })
 
-    test(`makeDirs makes folders in one that may be written but not listed, with durability ${durability}`, async (t) => {
+    test(`makeDirs makes directories in one that may be written but not listed, with durability ${durability}`, async (t) => {
       const hidden = unlisted(t)
       const file = path.join(hidden, 'a/b/file')
       assert.equal(await writeAsNobody({ file, options: { durability, makeDirs: true } }), 'success')
@@ -825,30 +822,30 @@ describe('folders with little permission', { skip: notRoot }, () => {
     })
   }
 
-  /** A folder of nobody that nobody may write but not list. @param {import('node:test').TestContext} t */
+  /** A directory of nobody that nobody may write but not list. @param {import('node:test').TestContext} t */
   function unlisted(t) {
-    const folder = newFolder(t)
-    fs.chownSync(folder, NOBODY.uid, NOBODY.gid)
-    fs.chmodSync(folder, 0o300)
-    return folder
+    const dir = newDir(t)
+    fs.chownSync(dir, NOBODY.uid, NOBODY.gid)
+    fs.chmodSync(dir, 0o300)
+    return dir
   }
 
-  test('a file that may not be read or written can be replaced in a folder that may be', async (t) => {
-    const folder = newFolder(t)
-    fs.chownSync(folder, NOBODY.uid, NOBODY.gid)
-    const file = place(path.join(folder, 'file'), { mode: 0o000, ...NOBODY })
+  test('a file that may not be read or written can be replaced in a directory that may be', async (t) => {
+    const dir = newDir(t)
+    fs.chownSync(dir, NOBODY.uid, NOBODY.gid)
+    const file = place(path.join(dir, 'file'), { mode: 0o000, ...NOBODY })
     assert.equal(await writeAsNobody({ file }), 'success')
     assert.deepEqual(attributes(file), { ...NOBODY, mode: '0' })
     assert.equal(read(file), 'new')
   })
 
-  test("another user's file in a sticky folder is refused and left", async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o1777)
-    const file = place(path.join(folder, 'file'), { mode: 0o666 })
+  test("another user's file in a sticky directory is refused and left", async (t) => {
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o1777)
+    const file = place(path.join(dir, 'file'), { mode: 0o666 })
     const ended = await writeAsNobody({ file })
     assert.match(ended.code, /^E(PERM|ACCES)$/)
     assert.equal(read(file), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 })

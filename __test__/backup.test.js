@@ -11,9 +11,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { setTimeout: wait } = require('node:timers/promises')
-const {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newFolder, noMount, noStrace, notRoot, notUnix, root, temps,
-} = require('./helpers.js')
+const { NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, root, temps, whyNot } = require('./helpers.js')
 
 const {
   acquireLock, atomicWrite, cleanupBackups, createBackup, isLocked, listBackups, restoreBackup, SessionFileError, updateJsonFile, withLock,
@@ -22,38 +20,38 @@ const {
 const DAY = 24 * 60 * 60 * 1000
 const MiB = 1024 * 1024
 
-/** The names of everything but lock files. @param {string} folder */
-const files = (folder) => names(folder).filter((name) => !name.endsWith('.lock'))
+/** The names of everything but lock files. @param {string} directory */
+const files = (dir) => names(dir).filter((name) => !name.endsWith('.lock'))
 
 /** @param {import('node:test').TestContext} t @param {string} [content] */
 function scene(t, content = '{"level":1}') {
-  const folder = newFolder(t)
-  const file = path.join(folder, 'state.json')
+  const dir = newDir(t)
+  const file = path.join(dir, 'state.json')
   fs.writeFileSync(file, content)
-  return { folder, file }
+  return { dir, file }
 }
 
 describe('createBackup', () => {
   test('copies the file to <path>.<ms since epoch>.backup', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     const before = Date.now()
     const backup = await createBackup(file)
     const [, time] = /** @type {RegExpExecArray} */ (/^.*\/state\.json\.(\d+)\.backup$/.exec(backup))
     assert.ok(Number(time) >= before && Number(time) <= Date.now())
     assert.equal(fs.readFileSync(backup, 'utf8'), '{"level":1}')
-    assert.deepEqual(files(folder), ['state.json', path.basename(backup)])
+    assert.deepEqual(files(dir), ['state.json', path.basename(backup)])
     assert.notEqual(fs.statSync(backup).ino, fs.statSync(file).ino)
   })
 
   test('gives the path as it was given: relative, or a URL', async (t) => {
-    const { folder, file } = scene(t)
-    const relative = await inChild(async (_args, { holdfast }) => holdfast.createBackup('state.json'), {}, { cwd: folder })
+    const { dir, file } = scene(t)
+    const relative = await inChild(async (_args, { holdfast }) => holdfast.createBackup('state.json'), {}, { cwd: dir })
     assert.match(relative, /^state\.json\.\d+\.backup$/)
     assert.match(await createBackup(pathToFileURL(file)), new RegExp(`^${file}\\.\\d+\\.backup$`))
   })
 
   test('never overwrites: a name that is taken, by anything, moves on by a millisecond', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     t.mock.method(Date, 'now', () => 1_000_000)
     fs.writeFileSync(`${file}.1000000.backup`, 'a file')
     fs.mkdirSync(`${file}.1000001.backup`)
@@ -62,9 +60,9 @@ describe('createBackup', () => {
     assert.deepEqual(made.sort(), Array.from({ length: 20 }, (_, i) => `${file}.${1_000_003 + i}.backup`))
     assert.equal(fs.readFileSync(`${file}.1000000.backup`, 'utf8'), 'a file')
     assert.equal(fs.readlinkSync(`${file}.1000002.backup`), 'nowhere')
-    assert.equal(fs.existsSync(path.join(folder, 'nowhere')), false)
+    assert.equal(fs.existsSync(path.join(dir, 'nowhere')), false)
     for (const backup of made) assert.equal(fs.readFileSync(backup, 'utf8'), '{"level":1}')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 
   test('several processes never get the same name', async (t) => {
@@ -78,7 +76,7 @@ describe('createBackup', () => {
     assert.equal((await listBackups(file)).length, 100)
   })
 
-  test('keeps permission bits and owner', { skip: notUnix }, async (t) => {
+  test('keeps permission bits and owner', { skip: whyNot.unix() }, async (t) => {
     const { file } = scene(t)
     for (const mode of [0o600, 0o644, 0o400, 0o777]) {
       fs.chmodSync(file, mode)
@@ -90,10 +88,10 @@ describe('createBackup', () => {
     }
   })
 
-  test('a private file is never open to others, not even on the way', { skip: notRoot || noStrace }, async (t) => {
-    const { folder, file } = scene(t)
+  test('a private file is never open to others, not even on the way', { skip: whyNot.root() || whyNot.strace() }, async (t) => {
+    const { dir, file } = scene(t)
     fs.chmodSync(file, 0o600)
-    const log = path.join(folder, 'trace')
+    const log = path.join(dir, 'trace')
     const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast }) => holdfast.createBackup(file)
     await inChild(program, { file }, { command: ['strace', '-f', '-o', log, '-e', 'trace=openat'] })
     const made = fs.readFileSync(log, 'utf8').split('\n').filter((line) => line.includes('O_CREAT') && line.includes('.state.json.'))
@@ -101,10 +99,10 @@ describe('createBackup', () => {
     assert.match(/** @type {string} */ (made[0]), /, 0600\)/)
   })
 
-  test('copies what a symbolic link leads to, beside the link', { skip: notUnix }, async (t) => {
-    const { folder, file } = scene(t)
-    fs.mkdirSync(path.join(folder, 'links'))
-    const link = path.join(folder, 'links', 'link')
+  test('copies what a symbolic link leads to, beside the link', { skip: whyNot.unix() }, async (t) => {
+    const { dir, file } = scene(t)
+    fs.mkdirSync(path.join(dir, 'links'))
+    const link = path.join(dir, 'links', 'link')
     fs.symlinkSync('../state.json', link)
     const backup = await createBackup(link)
     assert.equal(path.dirname(backup), path.dirname(link))
@@ -117,13 +115,13 @@ describe('createBackup', () => {
   })
 
   test("refuses a corrupt file with validate: 'json', and leaves nothing", async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     for (const [text, code] of [['{"level":', 'EBADJSON'], ['', 'EEMPTYJSON'], ['{}{}', 'EBADJSON']]) {
       fs.writeFileSync(file, /** @type {string} */ (text))
       const error = await failure(() => createBackup(file, { validate: 'json', keep: 1 }))
       assert.ok(error instanceof SessionFileError)
       assert.deepEqual([error.code, error.operation, error.attempts], [code, 'create backup', 1])
-      assert.deepEqual(files(folder), ['state.json'])
+      assert.deepEqual(files(dir), ['state.json'])
     }
   })
 
@@ -138,13 +136,13 @@ describe('createBackup', () => {
   })
 
   test('keep leaves the newest, and only prunes backups of this file', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     const others = ['state.json.1.backup2', 'state.json.backup', 'state.json.x.backup', 'state.json2.1.backup', 'state.json.1.2.backup', 'xstate.json.1.backup', 'state.json.-1.backup', 'state.json. 1.backup']
-    for (const name of others) fs.writeFileSync(path.join(folder, name), 'other')
+    for (const name of others) fs.writeFileSync(path.join(dir, name), 'other')
     fs.mkdirSync(`${file}.3.backup`)
     for (const time of [1, 2, 10, 9]) fs.writeFileSync(`${file}.${time}.backup`, '{}')
     const made = await createBackup(file, { keep: 3 })
-    assert.deepEqual(files(folder), ['state.json', 'state.json.3.backup', 'state.json.9.backup', 'state.json.10.backup', path.basename(made), ...others].sort())
+    assert.deepEqual(files(dir), ['state.json', 'state.json.3.backup', 'state.json.9.backup', 'state.json.10.backup', path.basename(made), ...others].sort())
     await createBackup(file, { keep: 1 })
     assert.equal((await listBackups(file)).length, 1)
     // One with a time to come is left alone: the clock may have been wrong then, or be so now.
@@ -153,17 +151,17 @@ describe('createBackup', () => {
     assert.deepEqual((await listBackups(file)).map(({ path }) => path), [`${file}.8000000000000.backup`, last])
   })
 
-  test('keep removes nothing when the new backup fails', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
+  test('keep removes nothing when the new backup fails', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
     fs.truncateSync(filler, fs.statSync(filler).size - 96 * 1024)
-    const file = path.join(folder, 'file')
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, Buffer.alloc(40_000, 'x'))
     const backup = await createBackup(file, { keep: 1 })
-    const before = files(folder)
+    const before = files(dir)
     const error = await failure(() => createBackup(file, { keep: 1, retries: 2, retryDelay: 1 }))
     assert.deepEqual([error.code, error.operation, error.attempts], ['ENOSPC', 'create backup', 2])
     assert.match(error.message, /^Failed to create backup at .*: Create backup failed after 2 attempts: ENOSPC/)
-    assert.deepEqual(files(folder), before)
+    assert.deepEqual(files(dir), before)
     assert.equal(fs.readFileSync(backup).length, 40_000)
   })
 
@@ -188,9 +186,9 @@ describe('createBackup', () => {
   })
 
   test('says what is wrong', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     for (const [source, code, syscall] of [
-      [path.join(folder, 'missing'), 'ENOENT', 'open'], [folder, 'EISDIR', 'open'], [path.join(file, 'below'), 'ENOTDIR', 'open'],
+      [path.join(dir, 'missing'), 'ENOENT', 'open'], [dir, 'EISDIR', 'open'], [path.join(file, 'below'), 'ENOTDIR', 'open'],
       ['/dev/null', 'EINVAL', 'open'],
     ]) {
       const error = await failure(() => createBackup(/** @type {string} */ (source)))
@@ -202,11 +200,11 @@ describe('createBackup', () => {
     ])) assert.match((await failure(() => createBackup(args[0], args[1]))).message, pattern)
     const aborted = await failure(() => createBackup(file, { signal: AbortSignal.abort('why') }))
     assert.deepEqual([aborted.name, aborted.cause], ['AbortError', 'why'])
-    assert.deepEqual(files(folder), ['state.json'])
+    assert.deepEqual(files(dir), ['state.json'])
   })
 
   test('copies 100 MiB, and can be cancelled in it', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     const bytes = Buffer.alloc(100 * MiB, 'some bytes ')
     fs.writeFileSync(file, bytes)
     assert.ok(fs.readFileSync(await createBackup(file)).equals(bytes))
@@ -215,13 +213,13 @@ describe('createBackup', () => {
     setTimeout(() => controller.abort(), 5)
     const error = await copying.then(() => undefined, (error) => error)
     assert.ok(error === undefined || error.name === 'AbortError')
-    assert.equal(files(folder).length, error ? 2 : 3)
+    assert.equal(files(dir).length, error ? 2 : 3)
   })
 
-  test('is cancelled at once in the wait for its next attempt, and so is restoreBackup', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
-    const file = path.join(folder, 'state.json')
-    const backup = path.join(newFolder(t), 'state.json.1.backup')
+  test('is cancelled at once in the wait for its next attempt, and so is restoreBackup', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
+    const file = path.join(dir, 'state.json')
+    const backup = path.join(newDir(t), 'state.json.1.backup')
     fs.truncateSync(filler, fs.statSync(filler).size - 64 * 1024)
     for (const at of [file, backup]) fs.writeFileSync(at, Buffer.alloc(60 * 1024, 'x'))
     // In a child, because a call that went on waiting would do so for weeks.
@@ -246,7 +244,7 @@ describe('createBackup', () => {
     }, { file, backup })
     for (const end of ends) assert.deepEqual(end, ['AbortError', 'ABORT_ERR', 'Retrying atomic write', false, 'ENOSPC'])
     assert.equal(ends.length, 2)
-    assert.deepEqual(files(folder), ['filler', 'state.json'])
+    assert.deepEqual(files(dir), ['filler', 'state.json'])
   })
 
   test('logs as a write does', async (t) => {
@@ -261,8 +259,8 @@ describe('createBackup', () => {
 })
 
 describe('restoreBackup', () => {
-  test('brings the content back, and keeps the mode of the target', { skip: notUnix }, async (t) => {
-    const { folder, file } = scene(t)
+  test('brings the content back, and keeps the mode of the target', { skip: whyNot.unix() }, async (t) => {
+    const { dir, file } = scene(t)
     fs.chmodSync(file, 0o600)
     const backup = await createBackup(file)
     fs.chmodSync(file, 0o640)
@@ -274,35 +272,35 @@ describe('restoreBackup', () => {
     fs.unlinkSync(file)
     await restoreBackup(pathToFileURL(backup), pathToFileURL(file))
     assert.equal(modeOf(file), 0o600)
-    await restoreBackup(backup, path.join(folder, 'a/b'), { makeDirs: true, mode: 0o611 })
-    assert.equal(modeOf(path.join(folder, 'a/b')), 0o611)
+    await restoreBackup(backup, path.join(dir, 'a/b'), { makeDirs: true, mode: 0o611 })
+    assert.equal(modeOf(path.join(dir, 'a/b')), 0o611)
     assert.equal(fs.readFileSync(backup, 'utf8'), '{"level":1}')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 
   test("refuses a corrupt backup with validate: 'json'", async (t) => {
-    const { folder, file } = scene(t)
-    const backup = path.join(folder, 'state.json.7.backup')
+    const { dir, file } = scene(t)
+    const backup = path.join(dir, 'state.json.7.backup')
     fs.writeFileSync(backup, '{"level":')
     const error = await failure(() => restoreBackup(backup, file, { validate: 'json' }))
     assert.deepEqual([error.code, error.operation, error.path, error.line], ['EBADJSON', 'restore backup', file, 1])
     assert.equal(fs.readFileSync(file, 'utf8'), '{"level":1}')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 
   test('says what is wrong, and leaves the target as it was', async (t) => {
-    const { folder, file } = scene(t)
-    const missing = path.join(folder, 'missing')
+    const { dir, file } = scene(t)
+    const missing = path.join(dir, 'missing')
     const error = await failure(() => restoreBackup(missing, file))
     assert.deepEqual([error.code, error.syscall, error.operation, error.path, error.cause.path], ['ENOENT', 'open', 'restore backup', file, missing])
-    assert.equal((await failure(() => restoreBackup(folder, file))).code, 'EISDIR')
-    assert.equal((await failure(() => restoreBackup(file, folder))).code, 'EISDIR')
+    assert.equal((await failure(() => restoreBackup(dir, file))).code, 'EISDIR')
+    assert.equal((await failure(() => restoreBackup(file, dir))).code, 'EISDIR')
     assert.equal((await failure(() => restoreBackup(file, path.join(missing, 'x')))).code, 'ENOENT')
     for (const [args, pattern] of /** @type {[any[], RegExp][]} */ ([
       [[1, file], /"backupPath"/], [[file, 1], /"targetPath"/], [[file, file, { keep: 1 }], /Unknown option "keep"/], [[file, file, { timeout: -1 }], /"timeout"/],
     ])) assert.match((await failure(() => restoreBackup(args[0], args[1], args[2]))).message, pattern)
     assert.equal(fs.readFileSync(file, 'utf8'), '{"level":1}')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 
   test('waits for the lock of the target, times out, can be cancelled, and can do without', async (t) => {
@@ -357,12 +355,12 @@ describe('restoreBackup', () => {
   })
 
   test('in an update of the target would wait for itself: EDEADLK', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     const backup = await createBackup(file)
     await updateJsonFile(file, async (data) => {
       const error = await failure(() => restoreBackup(backup, file))
       assert.deepEqual([error.code, error.operation], ['EDEADLK', 'restore backup'])
-      await restoreBackup(backup, path.join(folder, 'other.json'))
+      await restoreBackup(backup, path.join(dir, 'other.json'))
       data.level = 2
     })
     assert.equal(fs.readFileSync(file, 'utf8'), '{"level":2}')
@@ -383,22 +381,22 @@ describe('restoreBackup', () => {
     assert.deepEqual(temps(path.dirname(file)), [])
   })
 
-  test('keeps the target when the disk is full, and leaves nothing', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
-    const source = path.join(newFolder(t), 'state.json.1.backup')
+  test('keeps the target when the disk is full, and leaves nothing', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
+    const source = path.join(newDir(t), 'state.json.1.backup')
     fs.writeFileSync(source, Buffer.alloc(200_000, 'x'))
     fs.truncateSync(filler, fs.statSync(filler).size - 64 * 1024)
-    const file = path.join(folder, 'state.json')
+    const file = path.join(dir, 'state.json')
     fs.writeFileSync(file, 'old')
     const error = await failure(() => restoreBackup(source, file, { retryDelay: 1 }))
     assert.deepEqual([error.code, error.attempts, error.committed], ['ENOSPC', 3, false])
     assert.match(error.message, /Restore backup failed after 3 attempts: ENOSPC/)
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(files(folder), ['filler', 'state.json'])
+    assert.deepEqual(files(dir), ['filler', 'state.json'])
   })
 
-  test('killed at any moment leaves the target old or restored, whole, and its lock free', { skip: notUnix }, async (t) => {
-    const { folder, file } = scene(t, 'a'.repeat(3 * MiB))
+  test('killed at any moment leaves the target old or restored, whole, and its lock free', { skip: whyNot.unix() }, async (t) => {
+    const { dir, file } = scene(t, 'a'.repeat(3 * MiB))
     const backups = [await createBackup(file)]
     await atomicWrite(file, 'b'.repeat(3 * MiB))
     backups.push(await createBackup(file))
@@ -418,10 +416,10 @@ describe('restoreBackup', () => {
       await once(child, 'close')
       const found = fs.readFileSync(file, 'utf8')
       assert.ok(found === 'a'.repeat(3 * MiB) || found === 'b'.repeat(3 * MiB), `round ${round}: ${found.length} bytes`)
-      const orphans = temps(folder)
+      const orphans = temps(dir)
       assert.ok(orphans.length <= 1, `${orphans}`)
       left += orphans.length
-      for (const name of orphans) fs.unlinkSync(path.join(folder, name))
+      for (const name of orphans) fs.unlinkSync(path.join(dir, name))
       assert.equal((await isLocked(file)).locked, false)
     }
     t.diagnostic(`${left} times a temp file was left`)
@@ -444,86 +442,86 @@ describe('listBackups', () => {
     assert.equal((await listBackups(file)).length, 3)
   })
 
-  test('of a file that has none is empty, and of a folder that is not there an error', async (t) => {
-    const { folder, file } = scene(t)
+  test('of a file that has none is empty, and of a directory that is not there an error', async (t) => {
+    const { dir, file } = scene(t)
     assert.deepEqual(await listBackups(file), [])
-    assert.deepEqual(await listBackups(path.join(folder, 'missing')), [])
-    const error = await failure(() => listBackups(path.join(folder, 'missing', 'file')))
+    assert.deepEqual(await listBackups(path.join(dir, 'missing')), [])
+    const error = await failure(() => listBackups(path.join(dir, 'missing', 'file')))
     assert.deepEqual([error.code, error.operation], ['ENOENT', 'list backups'])
   })
 
   test('takes special characters in names as they are', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     for (const name of ['a+b (1) [x].json', 'é😀', '.hidden', '-', 'x'.repeat(220)]) {
-      const file = path.join(folder, name)
+      const file = path.join(dir, name)
       fs.writeFileSync(file, name)
       const backup = await createBackup(file)
       assert.deepEqual((await listBackups(file)).map(({ path }) => path), [backup])
     }
-    const long = path.join(folder, 'y'.repeat(250))
+    const long = path.join(dir, 'y'.repeat(250))
     fs.writeFileSync(long, '')
     assert.equal((await failure(() => createBackup(long))).code, 'ENAMETOOLONG')
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 })
 
 describe('cleanupBackups', () => {
   test('removes backups that match and are old, by the time in their names', async (t) => {
-    const { folder, file } = scene(t)
+    const { dir, file } = scene(t)
     const now = Date.now()
     const old = [8 * DAY, 7 * DAY + 5000].map((age) => `state.json.${now - age}.backup`)
     const young = [0, DAY, 7 * DAY - 60_000].map((age) => `state.json.${now - age}.backup`)
     const other = `other.json.${now - 30 * DAY}.backup`
     const not = ['state.json.1.backup.tmp', 'state.json.1', 'state.json.x.backup', '1.backup', '.1.backup']
-    for (const name of [...old, ...young, other, ...not]) fs.writeFileSync(path.join(folder, name), '')
-    fs.mkdirSync(path.join(folder, 'state.json.1.backup'))
-    fs.symlinkSync('state.json', path.join(folder, 'state.json.2.backup'))
-    assert.deepEqual((await cleanupBackups(folder, /^state/)).sort(), old.sort())
-    assert.deepEqual(files(folder), ['state.json', 'state.json.1.backup', 'state.json.2.backup', ...young, other, ...not].sort())
-    assert.deepEqual((await cleanupBackups(folder, /./, DAY / 2)).sort(), [...young.slice(1), other].sort())
+    for (const name of [...old, ...young, other, ...not]) fs.writeFileSync(path.join(dir, name), '')
+    fs.mkdirSync(path.join(dir, 'state.json.1.backup'))
+    fs.symlinkSync('state.json', path.join(dir, 'state.json.2.backup'))
+    assert.deepEqual((await cleanupBackups(dir, /^state/)).sort(), old.sort())
+    assert.deepEqual(files(dir), ['state.json', 'state.json.1.backup', 'state.json.2.backup', ...young, other, ...not].sort())
+    assert.deepEqual((await cleanupBackups(dir, /./, DAY / 2)).sort(), [...young.slice(1), other].sort())
     assert.ok(fs.existsSync(file))
     await createBackup(file)
-    assert.equal((await cleanupBackups(pathToFileURL(folder), /json/, 0)).length, 2)
-    assert.deepEqual(await cleanupBackups(folder, /json/, Infinity), [])
+    assert.equal((await cleanupBackups(pathToFileURL(dir), /json/, 0)).length, 2)
+    assert.deepEqual(await cleanupBackups(dir, /json/, Infinity), [])
   })
 
   test('a pattern with the flag g or y misses no name, and stays as it was', async (t) => {
     for (const flags of ['g', 'y', 'gy', '']) {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const made = Array.from({ length: 20 }, (_, i) => `file.${1000 + i}.backup`)
-      for (const name of made) fs.writeFileSync(path.join(folder, name), '')
+      for (const name of made) fs.writeFileSync(path.join(dir, name), '')
       const pattern = new RegExp('file', flags)
       pattern.lastIndex = 3
-      assert.deepEqual((await cleanupBackups(folder, pattern)).sort(), made)
+      assert.deepEqual((await cleanupBackups(dir, pattern)).sort(), made)
       assert.equal(pattern.lastIndex, 3)
     }
   })
 
   test('with anyName takes any file that matches, by the time of its last change, but no lock and no temp file', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const old = new Date(Date.now() - 8 * DAY)
     const all = ['a.log', 'b.log', 'new.log', '.file.lock', '.file.0123456789abcdef.tmp', 'c.log.1.backup', 'x.tmp', 'y.lock']
     for (const name of all) {
-      fs.writeFileSync(path.join(folder, name), '')
-      if (name !== 'new.log') fs.utimesSync(path.join(folder, name), old, old)
+      fs.writeFileSync(path.join(dir, name), '')
+      if (name !== 'new.log') fs.utimesSync(path.join(dir, name), old, old)
     }
-    fs.mkdirSync(path.join(folder, 'folder.log'))
-    fs.utimesSync(path.join(folder, 'folder.log'), old, old)
-    assert.deepEqual((await cleanupBackups(folder, /log/, undefined, { anyName: true })).sort(), ['a.log', 'b.log', 'c.log.1.backup'])
-    assert.deepEqual((await cleanupBackups(folder, /./, 0, { anyName: true })).sort(), ['new.log', 'x.tmp', 'y.lock'])
-    assert.deepEqual(names(folder), ['.file.0123456789abcdef.tmp', '.file.lock', 'folder.log'])
+    fs.mkdirSync(path.join(dir, 'dir.log'))
+    fs.utimesSync(path.join(dir, 'dir.log'), old, old)
+    assert.deepEqual((await cleanupBackups(dir, /log/, undefined, { anyName: true })).sort(), ['a.log', 'b.log', 'c.log.1.backup'])
+    assert.deepEqual((await cleanupBackups(dir, /./, 0, { anyName: true })).sort(), ['new.log', 'x.tmp', 'y.lock'])
+    assert.deepEqual(names(dir), ['.file.0123456789abcdef.tmp', '.file.lock', 'dir.log'])
   })
 
-  test('says what is wrong, after it has removed what it could', { skip: notRoot }, async (t) => {
-    const { folder } = scene(t)
-    const error = await failure(() => cleanupBackups(path.join(folder, 'missing'), /./))
+  test('says what is wrong, after it has removed what it could', { skip: whyNot.root() }, async (t) => {
+    const { dir } = scene(t)
+    const error = await failure(() => cleanupBackups(path.join(dir, 'missing'), /./))
     assert.deepEqual([error.code, error.operation], ['ENOENT', 'clean up backups'])
-    for (const args of /** @type {any[][]} */ ([[1, /x/], [folder, 'x'], [folder, /x/, -1], [folder, /x/, '1'], [folder, /x/, 1, { anyname: true }]])) {
+    for (const args of /** @type {any[][]} */ ([[1, /x/], [dir, 'x'], [dir, /x/, -1], [dir, /x/, '1'], [dir, /x/, 1, { anyname: true }]])) {
       const error = await failure(() => cleanupBackups(.../** @type {[any, any]} */ (args)))
       assert.ok(error instanceof TypeError || error instanceof RangeError, `${error}`)
     }
-    // In a sticky folder a user may remove only what is his own.
-    const shared = path.join(folder, 'shared')
+    // In a sticky directory a user may remove only what is his own.
+    const shared = path.join(dir, 'shared')
     fs.mkdirSync(shared)
     fs.chmodSync(shared, 0o1777)
     for (const time of [1, 2, 3]) fs.writeFileSync(path.join(shared, `f.${time}.backup`), '')
@@ -536,12 +534,12 @@ describe('cleanupBackups', () => {
   })
 
   test('by several processes at once is no error', async (t) => {
-    const folder = newFolder(t)
-    for (let i = 0; i < 300; i++) fs.writeFileSync(path.join(folder, `f.${i}.backup`), '')
-    const program = async (/** @type {any} */ { folder }, /** @type {any} */ { holdfast }) => holdfast.cleanupBackups(folder, /f/)
-    const removed = (await Promise.all([1, 2, 3].map(() => inChild(program, { folder })))).flat()
+    const dir = newDir(t)
+    for (let i = 0; i < 300; i++) fs.writeFileSync(path.join(dir, `f.${i}.backup`), '')
+    const program = async (/** @type {any} */ { dir }, /** @type {any} */ { holdfast }) => holdfast.cleanupBackups(dir, /f/)
+    const removed = (await Promise.all([1, 2, 3].map(() => inChild(program, { dir })))).flat()
     assert.equal(removed.length, 300)
     assert.equal(new Set(removed).size, 300)
-    assert.deepEqual(names(folder), [])
+    assert.deepEqual(names(dir), [])
   })
 })

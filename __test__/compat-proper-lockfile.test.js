@@ -11,7 +11,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
-const { failure, names, newFile, newFolder, notUnix } = require('./helpers.js')
+const { failure, names, newFile, newDir, whyNot } = require('./helpers.js')
 
 const GUARD = 60_000
 const LIMITS = { timeout: GUARD }
@@ -22,10 +22,10 @@ const implementations = {
   'holdfast/compat/proper-lockfile': require.resolve('../compat/proper-lockfile.js'),
 }
 
-/** @param {string} folder @param {number} seconds */
-function age(folder, seconds) {
+/** @param {string} directory @param {number} seconds */
+function age(dir, seconds) {
   const time = Date.now() / 1000 - seconds
-  fs.utimesSync(folder, time, time)
+  fs.utimesSync(dir, time, time)
 }
 
 /** What a call throws. @param {() => unknown} call @returns {any} */
@@ -52,7 +52,7 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.deepEqual(Object.keys(lockfile).sort(), ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'])
     })
 
-    test('locks by a folder beside the file, until it is released', async (t) => {
+    test('locks by a directory beside the file, until it is released', async (t) => {
       const file = newFile(t, '')
       assert.equal(await lockfile.check(file), false)
       const release = await lockfile.lock(file)
@@ -92,7 +92,7 @@ for (const [name, module] of Object.entries(implementations)) {
     })
 
     test('a file that is missing', async (t) => {
-      const file = path.join(newFolder(t), 'missing')
+      const file = path.join(newDir(t), 'missing')
       for (const call of [lockfile.lock, lockfile.unlock, lockfile.check]) await assert.rejects(call(file), { code: 'ENOENT' })
       for (const call of [lockfile.lockSync, lockfile.unlockSync, lockfile.checkSync]) assert.throws(() => call(file), { code: 'ENOENT' })
       const release = await lockfile.lock(file, { realpath: false })
@@ -101,8 +101,8 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.deepEqual(names(path.dirname(file)), [])
     })
 
-    test('a folder that is missing', async (t) => {
-      const file = path.join(newFolder(t), 'missing', 'file')
+    test('a directory that is missing', async (t) => {
+      const file = path.join(newDir(t), 'missing', 'file')
       const options = { realpath: false }
       await assert.rejects(lockfile.lock(file, options), { code: 'ENOENT' })
       assert.throws(() => lockfile.lockSync(file, options), { code: 'ENOENT' })
@@ -196,10 +196,10 @@ for (const [name, module] of Object.entries(implementations)) {
 
     test('retries are for every failure', async (t) => {
       const file = newFile(t, '')
-      const folder = path.join(path.dirname(file), 'later')
-      const waiting = lockfile.lock(file, { lockfilePath: path.join(folder, 'lock'), retries: { retries: 1000, minTimeout: 10, maxTimeout: 10 } })
+      const dir = path.join(path.dirname(file), 'later')
+      const waiting = lockfile.lock(file, { lockfilePath: path.join(dir, 'lock'), retries: { retries: 1000, minTimeout: 10, maxTimeout: 10 } })
       await wait(50)
-      fs.mkdirSync(folder)
+      fs.mkdirSync(dir)
       await (await waiting)()
     })
 
@@ -248,8 +248,8 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.ok(error instanceof Error)
       assert.equal(/** @type {any} */ (error).code, 'ECOMPROMISED')
       assert.match(error.message, /^ENOENT: no such file or directory, stat /)
-      const { errno, syscall, path: folder } = /** @type {any} */ (error)
-      assert.deepEqual({ errno, syscall, folder }, { errno: process.platform === 'win32' ? -4058 : -2, syscall: 'stat', folder: `${file}.lock` })
+      const { errno, syscall, path: dir } = /** @type {any} */ (error)
+      assert.deepEqual({ errno, syscall, dir }, { errno: process.platform === 'win32' ? -4058 : -2, syscall: 'stat', dir: `${file}.lock` })
       await assert.rejects(lockfile.unlock(file), NOT_ACQUIRED)
       await (await lockfile.lock(file))()
     })
@@ -312,7 +312,7 @@ for (const [name, module] of Object.entries(implementations)) {
       ['by process.exit', 'process.exit(3)', 3],
       ['by an exception', "setImmediate(() => { throw new Error('on purpose') })", 1],
       ['because a lock is compromised', "fs.rmdirSync(other + '.lock'); setInterval(() => {}, 1000)", 1],
-      ...(notUnix ? [] : [['by a signal', "setImmediate(() => process.kill(process.pid, 'SIGTERM')); setInterval(() => {}, 1000)", 'SIGTERM']]),
+      ...(whyNot.unix() ? [] : [['by a signal', "setImmediate(() => process.kill(process.pid, 'SIGTERM')); setInterval(() => {}, 1000)", 'SIGTERM']]),
     ])) {
       test(`locks go when the process ends ${how}`, async (t) => {
         const [file, other] = [newFile(t, ''), newFile(t, '')]

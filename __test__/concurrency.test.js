@@ -7,7 +7,7 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { Filler, Program, fastFolder, folder: diskFolder, nameIn, temps, tmpfs, whyNot } = require('./system.js')
+const { Filler, Program, fastDir, nameIn, newDir, temps, tmpfs, whyNot } = require('./system.js')
 
 describe('many writes at once', () => {
   test('ten thousand to a hundred paths, many of which fail, all settle truthfully, and nothing is left of them', async (t) => {
@@ -18,7 +18,7 @@ describe('many writes at once', () => {
       full = tmpfs(t, 'size=1m')
       new Filler(full).leave(90)
     }
-    const args = [JSON.stringify({ folder: fastFolder(t), full, rounds: 3, writes: 10_000 })]
+    const args = [JSON.stringify({ dir: fastDir(t), full, rounds: 3, writes: 10_000 })]
     const program = new Program(t, 'storm.js', { args, nodeArgs: ['--expose-gc'] })
     const { code, signal, errors, lines } = await program.outcome()
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, errors)
@@ -35,9 +35,9 @@ describe('many writes at once', () => {
   })
 
   test('four processes that write the same files leave whole ones', async (t) => {
-    const folder = diskFolder(t)
+    const dir = newDir(t)
     const [files, writes, names] = [5, 40, ['a', 'b', 'c', 'd']]
-    const programs = names.map((name) => new Program(t, 'rivals.js', { args: [JSON.stringify({ folder, files, writes, name })] }))
+    const programs = names.map((name) => new Program(t, 'rivals.js', { args: [JSON.stringify({ dir, files, writes, name })] }))
     for (const program of programs) assert.equal(await program.next(), 'ready')
     for (const program of programs) program.tell('begin')
 
@@ -47,9 +47,9 @@ describe('many writes at once', () => {
     let isOver = false
     ended.finally(() => (isOver = true)).catch(() => {})
     while (!isOver) {
-      for (const name of fs.readdirSync(folder)) {
+      for (const name of fs.readdirSync(dir)) {
         if (!name.startsWith('target-')) continue
-        nameIn(await fs.promises.readFile(path.join(folder, name)))
+        nameIn(await fs.promises.readFile(path.join(dir, name)))
         reads++
       }
       await new Promise(setImmediate)
@@ -58,9 +58,9 @@ describe('many writes at once', () => {
     assert.ok(reads > 0)
 
     for (let file = 0; file < files; file++) {
-      const [, number] = nameIn(fs.readFileSync(path.join(folder, `target-${file}`))).split(' ')
+      const [, number] = nameIn(fs.readFileSync(path.join(dir, `target-${file}`))).split(' ')
       assert.equal(Number(number), writes - 1, 'the last write of one of them')
     }
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
   })
 })

@@ -4,7 +4,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { failure, holdfast, names, newFolder } = require('./helpers.js')
+const { failure, holdfast, names, newDir } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
 
@@ -63,23 +63,23 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
   describe(name, () => {
     for (const [kind, text] of Object.entries(strings)) {
       test(`writes ${kind} in every encoding as fs.writeFileSync does`, async (t) => {
-        const folder = newFolder(t)
+        const dir = newDir(t)
         for (const encoding of encodings) {
-          await write(path.join(folder, 'ours'), text, { encoding, durability: 'none' })
-          fs.writeFileSync(path.join(folder, 'theirs'), text, { encoding })
-          assertBytes(path.join(folder, 'ours'), fs.readFileSync(path.join(folder, 'theirs')), `in ${encoding}`)
+          await write(path.join(dir, 'ours'), text, { encoding, durability: 'none' })
+          fs.writeFileSync(path.join(dir, 'theirs'), text, { encoding })
+          assertBytes(path.join(dir, 'ours'), fs.readFileSync(path.join(dir, 'theirs')), `in ${encoding}`)
         }
       })
     }
 
     test('encodes a string as UTF-8 without options', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       await write(file, 'é\ud800😀\0')
       assertBytes(file, Buffer.from('c3a9efbfbdf09f988000', 'hex'))
     })
 
     test('gives the encoding no meaning for bytes', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       for (const encoding of ['hex', 'utf16le', 'base64']) {
         await write(file, Buffer.from('ab12'), { encoding })
         assertBytes(file, Buffer.from('ab12'))
@@ -92,31 +92,31 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
     ]
     for (const View of arrays) {
       test(`writes a ${View.name} with an offset, and no byte beside it`, async (t) => {
-        const folder = newFolder(t)
+        const dir = newDir(t)
         for (const size of SIZES) {
           const unit = View.BYTES_PER_ELEMENT
           const length = Math.ceil(size / unit)
           const bytes = pattern((length + 5) * unit)
           const view = new View(bytes.buffer, 3 * unit, length)
-          await write(path.join(folder, 'file'), view, { durability: 'none' })
-          assertBytes(path.join(folder, 'file'), bytes.subarray(3 * unit, (3 + length) * unit), `of ${size}`)
+          await write(path.join(dir, 'file'), view, { durability: 'none' })
+          assertBytes(path.join(dir, 'file'), bytes.subarray(3 * unit, (3 + length) * unit), `of ${size}`)
         }
       })
     }
 
     test('writes a DataView at any offset, and no byte beside it', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const size of SIZES) {
         for (const offset of [0, 1, 13]) {
           const bytes = pattern(size + 29)
-          await write(path.join(folder, 'file'), new DataView(bytes.buffer, offset, size), { durability: 'none' })
-          assertBytes(path.join(folder, 'file'), bytes.subarray(offset, offset + size), `of ${size} at ${offset}`)
+          await write(path.join(dir, 'file'), new DataView(bytes.buffer, offset, size), { durability: 'none' })
+          assertBytes(path.join(dir, 'file'), bytes.subarray(offset, offset + size), `of ${size} at ${offset}`)
         }
       }
     })
 
     test('writes Buffers from the pool, slices of slices, and subclasses', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       const pooled = Array.from({ length: 50 }, (_, i) => Buffer.from(`pooled ${i}`))
       assert.ok(pooled.some((buffer) => buffer.byteOffset > 0), 'none of them is from the pool')
       for (const [i, buffer] of pooled.entries()) {
@@ -132,23 +132,23 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
     })
 
     test('writes views of shared memory', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (const size of SIZES) {
         const shared = new SharedArrayBuffer(size + 24)
         const bytes = pattern(size + 24)
         new Uint8Array(shared).set(bytes)
         for (const [View, unit] of /** @type {const} */ ([[Uint8Array, 1], [Float64Array, 8], [DataView, 1]])) {
           const length = Math.floor(size / unit)
-          await write(path.join(folder, 'file'), new View(shared, 8, length), { durability: 'none' })
-          assertBytes(path.join(folder, 'file'), bytes.subarray(8, 8 + length * unit), `${View.name} of ${size}`)
+          await write(path.join(dir, 'file'), new View(shared, 8, length), { durability: 'none' })
+          assertBytes(path.join(dir, 'file'), bytes.subarray(8, 8 + length * unit), `${View.name} of ${size}`)
         }
-        await write(path.join(folder, 'file'), Buffer.from(shared, 3, size), { durability: 'none' })
-        assertBytes(path.join(folder, 'file'), bytes.subarray(3, 3 + size), `Buffer of ${size}`)
+        await write(path.join(dir, 'file'), Buffer.from(shared, 3, size), { durability: 'none' })
+        assertBytes(path.join(dir, 'file'), bytes.subarray(3, 3 + size), `Buffer of ${size}`)
       }
     })
 
     test('writes views of memory that has been resized, as long as they are now', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       for (const size of [10, 3 << 20]) {
         const memory = new ArrayBuffer(size, { maxByteLength: 2 * size })
         const tracking = new Uint8Array(memory, 4)
@@ -171,7 +171,7 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
     })
 
     test('writes views of shared memory that has grown', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       const memory = new SharedArrayBuffer(8, { maxByteLength: 64 })
       const view = new Uint8Array(memory)
       memory.grow(64)
@@ -182,8 +182,8 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
 
     for (const View of [Uint8Array, DataView, Float64Array]) {
       test(`refuses a ${View.name} that its memory has become too short for`, async (t) => {
-        const folder = newFolder(t)
-        const file = path.join(folder, 'file')
+        const dir = newDir(t)
+        const file = path.join(dir, 'file')
         fs.writeFileSync(file, 'old')
         const memory = new ArrayBuffer(64, { maxByteLength: 64 })
         const view = new View(memory, 32, 4)
@@ -193,16 +193,16 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
         assert.match(error.code, /^ERR_/)
         assert.match(error.message, /"data"/)
         assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-        assert.deepEqual(names(folder), ['file'])
+        assert.deepEqual(names(dir), ['file'])
       })
     }
 
     test('writes no bytes, over an existing file too', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const memory = new ArrayBuffer(16)
       const empty = ['', Buffer.alloc(0), new Uint8Array(0), new Float64Array(0), new DataView(new ArrayBuffer(0)), new Uint8Array(memory, 16), new DataView(memory, 16, 0), new Uint8Array(new SharedArrayBuffer(0))]
       for (const [i, data] of empty.entries()) {
-        const file = path.join(folder, `${i}`)
+        const file = path.join(dir, `${i}`)
         await write(file, data)
         assertBytes(file, Buffer.alloc(0), `new, ${i}`)
         fs.writeFileSync(file, 'old')
@@ -212,15 +212,15 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
     })
 
     test('writes 64 MiB', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const bytes = pattern((64 << 20) + 13)
-      await write(path.join(folder, 'file'), bytes.subarray(13))
-      assertBytes(path.join(folder, 'file'), bytes.subarray(13))
-      assert.deepEqual(names(folder), ['file'])
+      await write(path.join(dir, 'file'), bytes.subarray(13))
+      assertBytes(path.join(dir, 'file'), bytes.subarray(13))
+      assert.deepEqual(names(dir), ['file'])
     })
 
     test('replaces long content with short and short with long', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       for (const size of [3_000_000, 5, 100_000, 0, 2_000_000, 1]) {
         await write(file, pattern(size))
         assertBytes(file, pattern(size))
@@ -230,20 +230,20 @@ for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
 }
 
 test('takes the options as they are at the call', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const options = { encoding: 'hex', durability: 'none', mode: 0o600 }
-  const done = atomicWrite(path.join(folder, 'file'), 'c3a9', options)
+  const done = atomicWrite(path.join(dir, 'file'), 'c3a9', options)
   Object.assign(options, { encoding: 'utf8', mode: 0o666, misspelt: true })
   await done
-  assertBytes(path.join(folder, 'file'), Buffer.from('é'))
+  assertBytes(path.join(dir, 'file'), Buffer.from('é'))
 })
 
 test('many writes at once each write their own bytes', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const sizes = Array.from({ length: 200 }, (_, i) => (i * 7919) % 40_000 + (i % 20 === 0 ? 1_500_000 : 0))
-  await Promise.all(sizes.map((size, i) => atomicWrite(path.join(folder, `${i}`), pattern(size), { durability: 'none' })))
-  for (const [i, size] of sizes.entries()) assertBytes(path.join(folder, `${i}`), pattern(size), `${i}`)
-  assert.equal(names(folder).length, sizes.length)
+  await Promise.all(sizes.map((size, i) => atomicWrite(path.join(dir, `${i}`), pattern(size), { durability: 'none' })))
+  for (const [i, size] of sizes.entries()) assertBytes(path.join(dir, `${i}`), pattern(size), `${i}`)
+  assert.equal(names(dir).length, sizes.length)
 })
 
 describe('atomicWriteJson', () => {
@@ -255,7 +255,7 @@ describe('atomicWriteJson', () => {
   ]
 
   test('writes what JSON.stringify gives, in UTF-8, with every indent', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     for (const value of values) {
       for (const indent of [undefined, 0, 2, 10, '', '\t', ' \t\n\r']) {
         await atomicWriteJson(file, value, { indent, durability: 'none' })
@@ -267,7 +267,7 @@ describe('atomicWriteJson', () => {
   })
 
   test('writes the value as it was at the call', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const value = { list: [1, 2, 3], text: 'before' }
     const done = atomicWriteJson(file, value)
     value.text = 'after'
@@ -277,8 +277,8 @@ describe('atomicWriteJson', () => {
   })
 
   test('refuses values that have no JSON text, and leaves the file', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
     for (const value of [undefined, () => {}, Symbol('s'), { toJSON: () => undefined }, { toJSON: () => () => {} }, class {}]) {
       const error = await failure(() => atomicWriteJson(file, value))
@@ -290,16 +290,16 @@ describe('atomicWriteJson', () => {
     circular.deep.self = circular
     for (const value of [circular, 1n, { deep: [1n] }]) await assert.rejects(atomicWriteJson(file, value), TypeError)
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
   test('rejects with what toJSON throws, as it is', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     for (const thrown of [new Error('from toJSON'), 'a string', undefined]) {
       let caught = /** @type {unknown} */ ('nothing')
-      await atomicWriteJson(path.join(folder, 'file'), { toJSON: () => { throw thrown } }).catch((error) => (caught = error))
+      await atomicWriteJson(path.join(dir, 'file'), { toJSON: () => { throw thrown } }).catch((error) => (caught = error))
       assert.equal(caught, thrown)
     }
-    assert.deepEqual(names(folder), [])
+    assert.deepEqual(names(dir), [])
   })
 })

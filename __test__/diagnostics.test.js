@@ -10,7 +10,7 @@ const path = require('node:path')
 const { afterEach, describe, test } = require('node:test')
 const { setImmediate } = require('node:timers/promises')
 const native = require('../lib/native/binding.js')
-const { failure, fullDisk, holdfast, inChild, newFile, newFolder, noMount } = require('./helpers.js')
+const { failure, fullDisk, holdfast, inChild, newFile, newDir, whyNot } = require('./helpers.js')
 
 const {
   AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, openWal, restoreBackup,
@@ -67,7 +67,7 @@ describe('tracing writes', () => {
     })
 
     test(`${name} that fails: the error is that of the caller, with the caller's stack`, async (t) => {
-      const file = path.join(newFile(t), 'no', 'folder')
+      const file = path.join(newFile(t), 'no', 'dir')
       const { told, events } = trace('holdfast:write')
       async function theCaller() {
         await write(file, 'bytes')
@@ -128,7 +128,7 @@ describe('tracing writes', () => {
       let failed
       stream.once('error', (error) => (failed = error)).once('close', () => resolve(failed))
     })
-    const error = await over(createAtomicWriteStream(path.join(file, 'no', 'folder')).end('bytes'))
+    const error = await over(createAtomicWriteStream(path.join(file, 'no', 'dir')).end('bytes'))
     assert.deepEqual(events(), FAILURE)
     assert.equal(told[2]?.error, error)
     assert.equal(error.code, 'ENOENT')
@@ -250,25 +250,25 @@ describe('tracing locks', () => {
 describe('tracing the rest', () => {
   for (const protocol of /** @type {const} */ (['kernel', 'proper-lockfile'])) {
     test(`LockManager (${protocol}): its locks, and what it does not get`, async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const { told, events } = trace('holdfast:lock')
       const acquired = listen('holdfast:lock:acquired')
       const released = listen('holdfast:lock:released')
       const manager = new LockManager()
-      const write = await manager.acquireWriteLock(folder, { protocol })
+      const write = await manager.acquireWriteLock(dir, { protocol })
       assert.deepEqual(events(), SUCCESS)
-      assert.deepEqual(told[0]?.context, { operation: 'lock', path: folder, kind: 'write', result: undefined })
-      const read = await manager.acquireReadLock(folder, { protocol })
-      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      assert.deepEqual(told[0]?.context, { operation: 'lock', path: dir, kind: 'write', result: undefined })
+      const read = await manager.acquireReadLock(dir, { protocol })
+      assert.equal(await new LockManager().tryAcquireWriteLock(dir, { protocol }), null)
       assert.deepEqual(events().slice(4), FAILURE)
       const error = /** @type {any} */ (told.at(-1)?.error)
       assert.ok(error instanceof holdfast.SessionFileError)
-      assert.deepEqual([error.code, error.path], ['ELOCKED', folder])
-      assert.equal(await failure(() => new LockManager().acquireWriteLock(folder, { protocol, retries: 0 })), told.at(-1)?.error)
+      assert.deepEqual([error.code, error.path], ['ELOCKED', dir])
+      assert.equal(await failure(() => new LockManager().acquireWriteLock(dir, { protocol, retries: 0 })), told.at(-1)?.error)
       await write.release()
       assert.deepEqual(released, [], 'somebody reads under it')
       await read.release()
-      assert.deepEqual([acquired, released].map((all) => all.map(({ path, kind }) => [path, kind])), [[[folder, 'write']], [[folder, 'write']]])
+      assert.deepEqual([acquired, released].map((all) => all.map(({ path, kind }) => [path, kind])), [[[dir, 'write']], [[dir, 'write']]])
     })
   }
 
@@ -293,8 +293,8 @@ describe('tracing the rest', () => {
   })
 
   test('transactions', async (t) => {
-    const folder = newFolder(t)
-    const paths = ['one', 'two'].map((name) => path.join(folder, name))
+    const dir = newDir(t)
+    const paths = ['one', 'two'].map((name) => path.join(dir, name))
     const { told, events } = trace('holdfast:transaction')
     await transaction(paths, (tx) => tx.write(/** @type {string} */ (paths[0]), 'bytes'))
     assert.deepEqual(events(), SUCCESS)
@@ -308,7 +308,7 @@ describe('tracing the rest', () => {
   })
 
   test('write-ahead logs, and not what is in them', async (t) => {
-    const dir = path.join(newFolder(t), 'log')
+    const dir = path.join(newDir(t), 'log')
     const { told } = trace('holdfast:wal')
     const wal = await openWal(dir)
     const entry = /** @type {const} */ ({ id: 'id', op: 'insert', payload: 'secret' })
@@ -365,14 +365,14 @@ describe('steps of writes', () => {
     assert.equal(count('completed') + count('merged'), 50)
   })
 
-  test('retries, with their delays, beside a logger', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
+  test('retries, with their delays, beside a logger', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
     const steps = listen('holdfast:write:step')
     /** @type {string[]} */
     const logged = []
     const log = (/** @type {unknown} */ _, /** @type {string} */ message) => void logged.push(message)
     const options = { retries: 3, retryDelay: 2, logger: { debug: log, warn: log, error: log } }
-    await failure(() => atomicWrite(path.join(folder, 'file'), 'n'.repeat(512 << 10), options))
+    await failure(() => atomicWrite(path.join(dir, 'file'), 'n'.repeat(512 << 10), options))
     const retries = steps.filter(({ step }) => step === 'retrying').map(({ attempt, delay, code, duration }) => ({ attempt, delay, code, duration }))
     assert.deepEqual(retries, [
       { attempt: 2, delay: 2, code: 'ENOSPC', duration: undefined }, { attempt: 3, delay: 4, code: 'ENOSPC', duration: undefined },

@@ -8,9 +8,7 @@ const os = require('node:os')
 const path = require('node:path')
 const { describe, test } = require('node:test')
 const util = require('node:util')
-const {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, noStrace, notRoot, notUnix, temps, tinyDisk,
-} = require('./helpers.js')
+const { NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newDir, temps, tinyDisk, whyNot } = require('./helpers.js')
 
 const { SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
 
@@ -24,7 +22,7 @@ function literally(text) {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 }
 
-/** `<folder>/.<name>.<hex>.tmp` as a pattern. @param {string} file */
+/** `<dir>/.<name>.<hex>.tmp` as a pattern. @param {string} file */
 function tempOf(file) {
   return `${literally(`${path.dirname(file)}/.${path.basename(file)}`)}${TEMP}`
 }
@@ -72,78 +70,78 @@ function check(error, { file, code, syscall, cause, hint, attempts = 1, committe
   else assert.match(error.hint, hint)
 }
 
-/** Fails in the named way with each function, and leaves `folder` as it is. */
-async function failsWith(folder, file, expected, options = {}) {
-  const before = names(folder)
+/** Fails in the named way with each function, and leaves `dir` as it is. */
+async function failsWith(dir, file, expected, options = {}) {
+  const before = names(dir)
   for (const [name, write] of Object.entries(functions)) {
     const error = await failure(() => write(file, 'new', { retryDelay: 0, ...options }))
     check(error, { file, ...expected })
     assert.ok(error.stack.includes(__filename), `${name}: the frames of the caller are in the stack: ${error.stack}`)
-    assert.deepEqual(names(folder), before, name)
+    assert.deepEqual(names(dir), before, name)
   }
 }
 
-describe('errors of the system', { skip: notUnix }, () => {
-  test('ENOENT: a folder in the path is missing', async (t) => {
-    const folder = newFolder(t)
+describe('errors of the system', { skip: whyNot.unix() }, () => {
+  test('ENOENT: a directory in the path is missing', async (t) => {
+    const dir = newDir(t)
     for (const [missing, inIt] of [['a', 'a/file'], ['a/b', 'a/b/file']]) {
-      await failsWith(folder, `${folder}/${inIt}`, {
-        code: 'ENOENT', syscall: 'open', cause: literally(`ENOENT: no such file or directory, open '${folder}/${missing}'`), hint: /makeDirs/,
+      await failsWith(dir, `${dir}/${inIt}`, {
+        code: 'ENOENT', syscall: 'open', cause: literally(`ENOENT: no such file or directory, open '${dir}/${missing}'`), hint: /makeDirs/,
       })
     }
   })
 
-  test('EISDIR: the path names a folder', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'it')
+  test('EISDIR: the path names a directory', async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'it')
     fs.mkdirSync(file)
     const cause = `EISDIR: illegal operation on a directory, rename '${tempOf(file)}' -> '${literally(file)}'`
-    await failsWith(folder, file, { code: 'EISDIR', syscall: 'rename', cause, hint: /folder/ })
+    await failsWith(dir, file, { code: 'EISDIR', syscall: 'rename', cause, hint: /folder/ })
     const { cause: { path: from, dest } } = await failure(() => atomicWrite(file, 'new'))
     assert.match(from, new RegExp(`^${tempOf(file)}$`))
     assert.equal(dest, file)
   })
 
-  test('ENOTDIR: a file stands where a folder should be', async (t) => {
-    const folder = newFolder(t)
-    fs.writeFileSync(path.join(folder, 'file'), 'old')
-    await failsWith(folder, `${folder}/file/new`, {
-      code: 'ENOTDIR', syscall: 'open', cause: literally(`ENOTDIR: not a directory, open '${folder}/file'`), hint: /file/,
+  test('ENOTDIR: a file stands where a directory should be', async (t) => {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, 'file'), 'old')
+    await failsWith(dir, `${dir}/file/new`, {
+      code: 'ENOTDIR', syscall: 'open', cause: literally(`ENOTDIR: not a directory, open '${dir}/file'`), hint: /file/,
     })
-    assert.equal(fs.readFileSync(path.join(folder, 'file'), 'utf8'), 'old')
+    assert.equal(fs.readFileSync(path.join(dir, 'file'), 'utf8'), 'old')
   })
 
   test('ENAMETOOLONG: a name is longer than the file system takes', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'n'.repeat(256))
-    await failsWith(folder, file, { code: 'ENAMETOOLONG', syscall: 'lstat', cause: literally(`ENAMETOOLONG: name too long, lstat '${file}'`), hint: /too long/ })
-    const inLong = path.join(folder, 'n'.repeat(256), 'file')
-    await failsWith(folder, inLong, {
+    const dir = newDir(t)
+    const file = path.join(dir, 'n'.repeat(256))
+    await failsWith(dir, file, { code: 'ENAMETOOLONG', syscall: 'lstat', cause: literally(`ENAMETOOLONG: name too long, lstat '${file}'`), hint: /too long/ })
+    const inLong = path.join(dir, 'n'.repeat(256), 'file')
+    await failsWith(dir, inLong, {
       code: 'ENAMETOOLONG', syscall: 'open', cause: literally(`ENAMETOOLONG: name too long, open '${path.dirname(inLong)}'`), hint: /too long/,
     })
   })
 
   test('ELOOP: links lead in a circle', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'ping')
+    const dir = newDir(t)
+    const file = path.join(dir, 'ping')
     fs.symlinkSync('pong', file)
-    fs.symlinkSync('ping', path.join(folder, 'pong'))
-    await failsWith(folder, file, {
-      code: 'ELOOP', syscall: 'open', cause: `ELOOP: too many symbolic links encountered, open '${literally(folder)}/p[io]ng'`, hint: /links/,
+    fs.symlinkSync('ping', path.join(dir, 'pong'))
+    await failsWith(dir, file, {
+      code: 'ELOOP', syscall: 'open', cause: `ELOOP: too many symbolic links encountered, open '${literally(dir)}/p[io]ng'`, hint: /links/,
     })
   })
 
   test('EINVAL: the path names a device', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'null')
+    const dir = newDir(t)
+    const file = path.join(dir, 'null')
     fs.symlinkSync('/dev/null', file)
-    await failsWith(folder, file, { code: 'EINVAL', syscall: 'rename', cause: `EINVAL: invalid argument, rename '/dev/null'`, hint: /regular file/ })
+    await failsWith(dir, file, { code: 'EINVAL', syscall: 'rename', cause: `EINVAL: invalid argument, rename '/dev/null'`, hint: /regular file/ })
     assert.ok(fs.lstatSync('/dev/null').isCharacterDevice())
   })
 
-  test('EACCES: the folder may not be written', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+  test('EACCES: the directory may not be written', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old', { mode: 0o666 })
     const program = async ({ file }, { holdfast, outcome }) => [
       await outcome(() => holdfast.atomicWrite(file, 'new', { retries: 5 })),
@@ -153,18 +151,18 @@ describe('errors of the system', { skip: notUnix }, () => {
     for (const error of await inChild(program, { file }, { user: NOBODY })) {
       check(error, { file, code: 'EACCES', syscall: 'open', cause: `EACCES: permission denied, open '${tempOf(file)}'`, hint: /permission/ }, true)
     }
-    fs.chmodSync(folder, 0o700)
+    fs.chmodSync(dir, 0o700)
     for (const error of await inChild(program, { file }, { user: NOBODY })) {
       assert.equal(error.code, 'EACCES')
       assert.equal(error.attempts, 1)
     }
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
-  test('ENOSPC: the disk is full, after all attempts', { skip: noMount }, async (t) => {
-    const folder = tinyDisk(t, 'size=64k')
-    const file = path.join(folder, 'file')
+  test('ENOSPC: the disk is full, after all attempts', { skip: whyNot.mount() }, async (t) => {
+    const dir = tinyDisk(t, 'size=64k')
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
     const data = Buffer.alloc(1 << 20, 'n').toString()
     for (const write of Object.values(functions)) {
@@ -172,48 +170,48 @@ describe('errors of the system', { skip: notUnix }, () => {
       check(error, { file, code: 'ENOSPC', syscall: 'write', cause: 'ENOSPC: no space left on device, write', attempts: 3, hint: /disk is full/ })
       assert.equal(error.message, `Failed to atomic write at ${file}: Atomic write failed after 3 attempts: ENOSPC: no space left on device, write`)
       assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     }
   })
 
-  test('ENOSPC: the only attempt is not counted in the message', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const file = path.join(folder, 'file')
+  test('ENOSPC: the only attempt is not counted in the message', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const file = path.join(dir, 'file')
     const error = await failure(() => atomicWrite(file, Buffer.alloc(1 << 20), { retries: 1 }))
     check(error, { file, code: 'ENOSPC', syscall: 'write', cause: 'ENOSPC: no space left on device, write', hint: /disk is full/ })
   })
 
-  test('ENOSPC: no room even for the name', { skip: noMount }, async (t) => {
-    const folder = tinyDisk(t, 'nr_inodes=3')
-    fs.writeFileSync(path.join(folder, 'a'), '')
-    fs.writeFileSync(path.join(folder, 'b'), '')
-    const file = path.join(folder, 'file')
-    await failsWith(folder, file, {
+  test('ENOSPC: no room even for the name', { skip: whyNot.mount() }, async (t) => {
+    const dir = tinyDisk(t, 'nr_inodes=3')
+    fs.writeFileSync(path.join(dir, 'a'), '')
+    fs.writeFileSync(path.join(dir, 'b'), '')
+    const file = path.join(dir, 'file')
+    await failsWith(dir, file, {
       code: 'ENOSPC', syscall: 'open', cause: `ENOSPC: no space left on device, open '${tempOf(file)}'`, attempts: 3, hint: /disk is full/,
     })
   })
 
-  test('EROFS: the file system is mounted read-only', { skip: noMount }, async (t) => {
-    const folder = tinyDisk(t, 'ro')
-    const file = path.join(folder, 'file')
-    await failsWith(folder, file, { code: 'EROFS', syscall: 'open', cause: `EROFS: read-only file system, open '${tempOf(file)}'`, hint: /read-only/ })
+  test('EROFS: the file system is mounted read-only', { skip: whyNot.mount() }, async (t) => {
+    const dir = tinyDisk(t, 'ro')
+    const file = path.join(dir, 'file')
+    await failsWith(dir, file, { code: 'EROFS', syscall: 'open', cause: `EROFS: read-only file system, open '${tempOf(file)}'`, hint: /read-only/ })
   })
 
-  test('EBUSY: the file is a mount of its own, as in containers', { skip: noMount }, async (t) => {
-    const folder = newFolder(t)
+  test('EBUSY: the file is a mount of its own, as in containers', { skip: whyNot.mount() }, async (t) => {
+    const dir = newDir(t)
     const disk = tinyDisk(t)
     const file = path.join(disk, 'file')
-    fs.writeFileSync(path.join(folder, 'outside'), 'old')
+    fs.writeFileSync(path.join(dir, 'outside'), 'old')
     fs.writeFileSync(file, '')
-    mount(t, file, '--bind', path.join(folder, 'outside'))
+    mount(t, file, '--bind', path.join(dir, 'outside'))
     const cause = `EBUSY: resource busy or locked, rename '${tempOf(file)}' -> '${literally(file)}'`
     await failsWith(disk, file, { code: 'EBUSY', syscall: 'rename', cause, attempts: 3, hint: /mount/i })
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
   })
 
   test('EFBIG: the file would be larger than the process may write', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
     const errors = await inChild(async ({ file }, { holdfast, outcome }) => [
       await outcome(() => holdfast.atomicWrite(file, Buffer.alloc(3 << 20), { retries: 5 })),
@@ -222,20 +220,20 @@ describe('errors of the system', { skip: notUnix }, () => {
     ], { file }, { command: ['sh', '-c', 'ulimit -f 8; exec "$@"', 'sh'] })
     for (const error of errors) check(error, { file, code: 'EFBIG', syscall: 'write', cause: 'EFBIG: file too large, write', hint: /ulimit/ }, true)
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
-  test('ENOENT: the working folder is gone and the path is relative', async () => {
+  test('ENOENT: the working directory is gone and the path is relative', async () => {
     const [gone, absolute] = await inChild(async (_, { holdfast, fs, path, outcome }) => {
-      const folder = fs.mkdtempSync(path.join(require('node:os').tmpdir(), 'holdfast-test-'))
-      process.chdir(folder)
-      fs.rmdirSync(folder)
+      const dir = fs.mkdtempSync(path.join(require('node:os').tmpdir(), 'holdfast-test-'))
+      process.chdir(dir)
+      fs.rmdirSync(dir)
       const gone = [
         await outcome(() => holdfast.atomicWrite('file', 'new')), await outcome(() => holdfast.atomicWriteSync('file', 'new')),
       ]
-      fs.mkdirSync(folder)
-      const absolute = await outcome(() => holdfast.atomicWrite(path.join(folder, 'file'), 'new'))
-      fs.rmSync(folder, { recursive: true })
+      fs.mkdirSync(dir)
+      const absolute = await outcome(() => holdfast.atomicWrite(path.join(dir, 'file'), 'new'))
+      fs.rmSync(dir, { recursive: true })
       return [gone, absolute]
     })
     for (const error of gone) {
@@ -247,43 +245,43 @@ describe('errors of the system', { skip: notUnix }, () => {
     assert.equal(absolute, 'success')
   })
 
-  test('a folder sync that fails is told with committed: true, and the new content is in place', { skip: noStrace }, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
-    // The second fsync of the write is that of the folder.
+  test('a directory sync that fails is told with committed: true, and the new content is in place', { skip: whyNot.strace() }, async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
+    // The second fsync of the write is that of the directory.
     const command = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO:when=2']
     for (const name of ['atomicWrite', 'atomicWriteSync']) {
       fs.writeFileSync(file, 'old')
       const error = await inChild(async ({ file, name }, { holdfast, outcome }) => outcome(() => holdfast[name](file, 'new')), { file, name }, { command })
       check(error, {
-        file, code: 'EIO', syscall: 'fsync', cause: literally(`EIO: i/o error, fsync '${folder}'`), committed: true, hint: /in place/,
+        file, code: 'EIO', syscall: 'fsync', cause: literally(`EIO: i/o error, fsync '${dir}'`), committed: true, hint: /in place/,
       }, true)
       assert.equal(fs.readFileSync(file, 'utf8'), 'new')
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     }
   })
 
   test('the path is told as it was given: relative, not normal, as a URL', async (t) => {
-    const folder = newFolder(t)
-    const relative = path.relative(process.cwd(), folder)
-    for (const given of [`${relative}/missing/file`, `./${relative}/./missing//file`, `${folder}/missing/é 😀`]) {
+    const dir = newDir(t)
+    const relative = path.relative(process.cwd(), dir)
+    for (const given of [`${relative}/missing/file`, `./${relative}/./missing//file`, `${dir}/missing/é 😀`]) {
       for (const write of Object.values(functions)) {
         const error = await failure(() => write(given, 'new'))
         assert.equal(error.path, given)
         assert.ok(error.message.startsWith(`Failed to atomic write at ${given}: ENOENT: `), error.message)
       }
     }
-    const error = await failure(() => atomicWrite(new URL(`file://${folder}/missing/a%20b`), 'new'))
-    assert.equal(error.path, `${folder}/missing/a b`)
+    const error = await failure(() => atomicWrite(new URL(`file://${dir}/missing/a%20b`), 'new'))
+    assert.equal(error.path, `${dir}/missing/a b`)
   })
 
-  test('attempts counts what was tried, also when the last error was another one', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const file = path.join(folder, 'file')
+  test('attempts counts what was tried, also when the last error was another one', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const file = path.join(dir, 'file')
     const seen = collector()
-    // While the second attempt is waited for, a folder takes the target's place and makes room.
+    // While the second attempt is waited for, a directory takes the target's place and makes room.
     const logger = { ...seen.logger, warn() {
-      fs.rmSync(path.join(folder, 'filler'), { force: true })
+      fs.rmSync(path.join(dir, 'filler'), { force: true })
       fs.mkdirSync(file, { recursive: true })
     } }
     const error = await failure(() => atomicWrite(file, Buffer.alloc(128 << 10), { logger, retryDelay: 300, retries: 9 }))
@@ -294,7 +292,7 @@ describe('errors of the system', { skip: notUnix }, () => {
   })
 
   test('cause is not enumerable, as the language has it, and an error prints its fields', async (t) => {
-    const error = await failure(() => atomicWrite(path.join(newFolder(t), 'missing/file'), 'new'))
+    const error = await failure(() => atomicWrite(path.join(newDir(t), 'missing/file'), 'new'))
     assert.equal(Object.prototype.propertyIsEnumerable.call(error, 'cause'), false)
     const shown = util.inspect(error)
     for (const part of ['ENOENT', 'attempts: 1', 'committed: false', '[cause]']) assert.ok(shown.includes(part), shown)
@@ -305,7 +303,7 @@ describe('errors of the system', { skip: notUnix }, () => {
 
 describe('stacks', () => {
   test('show the function that called, and those that awaited it', async (t) => {
-    const missing = path.join(newFolder(t), 'missing/file')
+    const missing = path.join(newDir(t), 'missing/file')
     const seen = []
     for (const write of Object.values(functions)) {
       async function theCaller() {
@@ -328,11 +326,11 @@ describe('stacks', () => {
     assert.equal(new Set(seen).size, seen.length)
   })
 
-  test('show the caller across timers and large writes that take long', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
+  test('show the caller across timers and large writes that take long', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
     async function patientCaller() {
       await new Promise(setImmediate)
-      await atomicWrite(path.join(folder, 'file'), Buffer.alloc(2 << 20), { retryDelay: 5 })
+      await atomicWrite(path.join(dir, 'file'), Buffer.alloc(2 << 20), { retryDelay: 5 })
     }
     const { stack } = await failure(patientCaller)
     assert.ok(stack.includes('patientCaller'), stack)
@@ -343,7 +341,7 @@ describe('SessionFileError', () => {
   test('is one class for require and import, wherever the error comes from', async (t) => {
     const esm = await import('../index.mjs')
     assert.equal(esm.SessionFileError, SessionFileError)
-    const missing = path.join(newFolder(t), 'missing/file')
+    const missing = path.join(newDir(t), 'missing/file')
     assert.ok((await failure(() => esm.atomicWrite(missing, 'new'))) instanceof SessionFileError)
     assert.ok((await failure(() => atomicWrite(missing, 'new'))) instanceof esm.SessionFileError)
   })
@@ -413,33 +411,33 @@ describe('cancelling', () => {
     const write = /** @type {any} */ (functions[name])
 
     test(`${name} does nothing with a signal that is aborted already`, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file')
+      const dir = newDir(t)
+      const file = path.join(dir, 'file')
       for (const given of [[], [new Error('mine')], ['a text'], [null], [0]]) {
         const signal = AbortSignal.abort(...given)
         const error = await failure(() => write(file, 'new', { signal, makeDirs: true }))
         checkAborted(error, signal.reason)
         assert.ok(error.stack.includes(__filename), error.stack)
-        assert.deepEqual(names(folder), [])
+        assert.deepEqual(names(dir), [])
         assert.equal(getEventListeners(signal, 'abort').length, 0)
       }
     })
 
     test(`${name} succeeds with a signal that is aborted afterwards`, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file')
+      const dir = newDir(t)
+      const file = path.join(dir, 'file')
       const controller = new AbortController()
       await write(file, 'new', { signal: controller.signal })
       controller.abort()
       await new Promise(setImmediate)
       assert.equal(fs.readFileSync(file, 'utf8').replaceAll('"', ''), 'new')
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     })
   }
 
   test('a large write stops, nothing has changed, and no temp is left', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
     const before = fs.statSync(file, { bigint: true })
     const data = Buffer.alloc(200 << 20, 'n')
@@ -447,14 +445,14 @@ describe('cancelling', () => {
       const controller = new AbortController()
       const reason = new Error('changed my mind')
       const done = failure(() => atomicWrite(file, data, { signal: controller.signal, durability }))
-      while (temps(folder).length === 0) await new Promise(setImmediate)
+      while (temps(dir).length === 0) await new Promise(setImmediate)
       controller.abort(reason)
       const error = await done
       checkAborted(error, reason)
       assert.ok(error.stack.includes(__filename), error.stack)
       assert.equal(fs.readFileSync(file, 'utf8'), 'old')
       assert.equal(fs.statSync(file, { bigint: true }).ctimeNs, before.ctimeNs)
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
       assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
     }
   })
@@ -479,22 +477,22 @@ describe('cancelling', () => {
     }, { file })
   }
 
-  test('a write that waits for its next attempt settles at once', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const { error } = await abortInTheWait(path.join(folder, 'file'))
+  test('a write that waits for its next attempt settles at once', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const { error } = await abortInTheWait(path.join(dir, 'file'))
     assert.equal(error.name, 'AbortError')
     assert.equal(error.code, 'ABORT_ERR')
-    assert.deepEqual(names(folder), ['filler'])
+    assert.deepEqual(names(dir), ['filler'])
   })
 
-  test('a write that waits for its next attempt does not begin it, nor log that it does', { skip: noMount }, async (t) => {
-    const { after } = await abortInTheWait(path.join(fullDisk(t).folder, 'file'))
+  test('a write that waits for its next attempt does not begin it, nor log that it does', { skip: whyNot.mount() }, async (t) => {
+    const { after } = await abortInTheWait(path.join(fullDisk(t).dir, 'file'))
     assert.equal(after.includes('Starting atomic write'), false, `${after}`)
   })
 
   test('whenever it comes, the outcome is true: AbortError and the old file, or success and the new one', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     const data = Buffer.alloc(20 << 20, 'n')
     let cancelled = 0
     for (let round = 0; round < 60; round++) {
@@ -511,13 +509,13 @@ describe('cancelling', () => {
         checkAborted(ended, controller.signal.reason)
         assert.equal(fs.readFileSync(file, 'utf8'), 'old')
       }
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     }
     assert.notEqual(cancelled, 0, 'no write was cancelled')
   })
 
   test('a write that has been renamed stands', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     fs.writeFileSync(file, 'old')
     const controller = new AbortController()
     const logger = {
@@ -531,66 +529,66 @@ describe('cancelling', () => {
   })
 
   test('one signal cancels many writes, and only those', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const controller = new AbortController()
     const { signal } = controller
     const data = Buffer.alloc(4 << 20, 'n')
-    const stopped = Array.from({ length: 40 }, (_, i) => atomicWrite(path.join(folder, `stopped-${i}`), data, { signal }).then(() => 'success', (error) => error))
-    const others = Array.from({ length: 40 }, (_, i) => atomicWrite(path.join(folder, `other-${i}`), 'new'))
+    const stopped = Array.from({ length: 40 }, (_, i) => atomicWrite(path.join(dir, `stopped-${i}`), data, { signal }).then(() => 'success', (error) => error))
+    const others = Array.from({ length: 40 }, (_, i) => atomicWrite(path.join(dir, `other-${i}`), 'new'))
     controller.abort('enough')
     await Promise.all(others)
     for (const [i, ended] of (await Promise.all(stopped)).entries()) {
-      const exists = fs.existsSync(path.join(folder, `stopped-${i}`))
+      const exists = fs.existsSync(path.join(dir, `stopped-${i}`))
       assert.equal(exists, ended === 'success')
       if (ended !== 'success') checkAborted(ended, 'enough')
     }
-    assert.equal(names(folder).filter((name) => name.startsWith('other-')).length, 40)
-    assert.deepEqual(temps(folder), [])
+    assert.equal(names(dir).filter((name) => name.startsWith('other-')).length, 40)
+    assert.deepEqual(temps(dir), [])
     assert.equal(getEventListeners(signal, 'abort').length, 0)
   })
 
   test('many writes with one signal leave no listener behind', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const { signal } = new AbortController()
     for (let round = 0; round < 5; round++) {
-      await Promise.allSettled(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(folder, i % 3 ? `${i}` : `missing/${i}`), 'new', { signal, durability: 'none' })))
+      await Promise.allSettled(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(dir, i % 3 ? `${i}` : `missing/${i}`), 'new', { signal, durability: 'none' })))
       assert.equal(getEventListeners(signal, 'abort').length, 0)
     }
-    await failure(() => atomicWriteJson(path.join(folder, 'json'), undefined, { signal }))
-    await failure(() => atomicWrite(path.join(folder, 'x'), /** @type {any} */ (1), { signal }))
+    await failure(() => atomicWriteJson(path.join(dir, 'json'), undefined, { signal }))
+    await failure(() => atomicWrite(path.join(dir, 'x'), /** @type {any} */ (1), { signal }))
     assert.equal(getEventListeners(signal, 'abort').length, 0)
   })
 
   test('many writes at once with one signal make Node warn of nothing', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const { signal } = new AbortController()
     /** @type {Error[]} */
     const warnings = []
     const take = (/** @type {Error} */ warning) => void warnings.push(warning)
     process.on('warning', take)
     t.after(() => process.off('warning', take))
-    await Promise.all(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(folder, `${i}`), 'new', { signal, durability: 'none' })))
+    await Promise.all(Array.from({ length: 100 }, (_, i) => atomicWrite(path.join(dir, `${i}`), 'new', { signal, durability: 'none' })))
     await new Promise(setImmediate)
     assert.deepEqual(warnings.map(String), [])
   })
 
   test('signals made of others work', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const controller = new AbortController()
     const signal = AbortSignal.any([new AbortController().signal, controller.signal])
-    await atomicWrite(path.join(folder, 'file'), 'new', { signal })
+    await atomicWrite(path.join(dir, 'file'), 'new', { signal })
     controller.abort('enough')
-    checkAborted(await failure(() => atomicWrite(path.join(folder, 'file'), 'newer', { signal })), 'enough')
-    assert.equal(fs.readFileSync(path.join(folder, 'file'), 'utf8'), 'new')
+    checkAborted(await failure(() => atomicWrite(path.join(dir, 'file'), 'newer', { signal })), 'enough')
+    assert.equal(fs.readFileSync(path.join(dir, 'file'), 'utf8'), 'new')
   })
 })
 
 // As in a container that may have no more processes.
-describe('when the system refuses a thread', { skip: notRoot || spawnSync('prlimit', ['--version']).error !== undefined }, () => {
+describe('when the system refuses a thread', { skip: whyNot.root() || spawnSync('prlimit', ['--version']).error !== undefined }, () => {
   test('calls fail, those that come later too, and no longer than that', async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
+    const file = path.join(dir, 'file')
     const told = await inChild(async ({ file }, { holdfast, outcome }) => {
       const { spawn } = require('node:child_process')
       const limit = (/** @type {string} */ how) => `prlimit --pid ${process.pid} --nproc=${how}:4096 && echo done`
@@ -618,6 +616,6 @@ describe('when the system refuses a thread', { skip: notRoot || spawnSync('prlim
     assert.equal(told.first.committed, false)
     for (const error of [...told.together, ...told.others]) assert.equal(error.code, 'EAGAIN', JSON.stringify(error))
     assert.equal(fs.readFileSync(file, 'utf8'), 'later')
-    assert.deepEqual(names(folder).filter((name) => !name.endsWith('.lock')), ['file', 'file.2'])
+    assert.deepEqual(names(dir).filter((name) => !name.endsWith('.lock')), ['file', 'file.2'])
   })
 })

@@ -5,11 +5,11 @@
 const { test } = require('node:test')
 const assert = require('node:assert/strict')
 const path = require('node:path')
-const { fastFolder, whyNot } = require('./system.js')
+const { fastDir, whyNot } = require('./system.js')
 
 test('an index of 5 000 vectors is found again, every one, after its process was killed', { skip: whyNot.unix() }, async (t) => {
   const { VectorIndex, tellStory } = await import('../examples/vector-index.mjs')
-  const dir = path.join(fastFolder(t), 'index.wal')
+  const dir = path.join(fastDir(t), 'index.wal')
   const { acknowledged, there, found } = await tellStory(dir)
   assert.ok(acknowledged >= 5000)
   assert.ok(there >= acknowledged, 'what was acknowledged is there; what was under way may be')

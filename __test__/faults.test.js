@@ -11,7 +11,7 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { Program, content, fastFolder, hasSeen, ordinaryDisk, sequenceOf, strace, temps, whyNot } = require('./system.js')
+const { Program, content, fastDir, hasSeen, ordinaryDisk, sequenceOf, strace, temps, whyNot } = require('./system.js')
 
 const RETRIED = ['ENOSPC', 'EIO', 'EDQUOT']
 const ERRORS = [...RETRIED, 'EINTR', 'EACCES']
@@ -19,15 +19,15 @@ const SIZE = 5000
 
 /** A child that writes one file, and what is known of that file. */
 class Bench {
-  static async open(t, shape, disk = fastFolder) {
+  static async open(t, shape, disk = fastDir) {
     const bench = new Bench()
     bench.t = t
     bench.root = disk(t)
-    bench.folder = path.join(bench.root, 'folder')
-    fs.mkdirSync(bench.folder)
-    bench.program = new Program(t, 'writer.js', { args: [fastFolder(t)] })
+    bench.dir = path.join(bench.root, 'dir')
+    fs.mkdirSync(bench.dir)
+    bench.program = new Program(t, 'writer.js', { args: [fastDir(t)] })
     bench.shape = shapes[shape]
-    bench.path = path.join(bench.folder, 'target')
+    bench.path = path.join(bench.dir, 'target')
     bench.written = 0
     return bench
   }
@@ -51,7 +51,7 @@ class Bench {
     const trace = await strace(this.t, way === 'write' ? io : [sync], injections)
     const answer = await this.program.ask({ do: way, path: this.asked, ...this.fresh, options: { ...options, ...this.shapeOptions } })
     const lines = await trace.done()
-    if (!hasSeen(lines, this.folder) && tries > 1) return this.write(way, options, injections, tries - 1)
+    if (!hasSeen(lines, this.dir) && tries > 1) return this.write(way, options, injections, tries - 1)
     return { ...answer, trace: lines }
   }
 
@@ -61,7 +61,7 @@ class Bench {
     await this.write(way, options, [])
     const { done, error, trace } = await this.write(way, options, [])
     assert.ok(done, error?.message)
-    const sequence = sequenceOf(trace, this.folder, options.durability)
+    const sequence = sequenceOf(trace, this.dir, options.durability)
     assert.ok(sequence.created >= 0 && sequence.created < sequence.renamed && sequence.renamed <= sequence.settled, trace.join('\n'))
     assert.equal(new Set(sequence.calls.map(({ thread }) => thread)).size, 1, 'an attempt is made on one thread')
     return sequence
@@ -76,13 +76,13 @@ class Bench {
     const expected = done || error.committed ? fresh : this.old
     if (!is(expected)) problems.push(`the file is ${is(fresh) ? 'new' : is(this.old) ? 'old' : 'torn'}`)
     if (expected === this.old && this.old && fs.statSync(this.file).ino !== this.inode) problems.push('the old bytes are in another file')
-    const folder = path.dirname(this.file)
-    const left = fs.existsSync(folder) ? temps(folder) : []
+    const dir = path.dirname(this.file)
+    const left = fs.existsSync(dir) ? temps(dir) : []
     if (left.length > 0) problems.push(`left behind: ${left}`)
     if (error && error.name !== 'SessionFileError') problems.push(`a ${error.name}`)
     problems.push(...wrongSyncs(trace, done ? this.durability : 'none'))
     // So that the next case starts from something clean.
-    for (const name of left) fs.unlinkSync(path.join(folder, name))
+    for (const name of left) fs.unlinkSync(path.join(dir, name))
     return problems
   }
 }
@@ -138,16 +138,16 @@ const shapes = {
     fs.rmSync(file, { force: true })
     return { path: file }
   },
-  link({ path: file, folder }) {
-    const link = path.join(folder, 'link')
+  link({ path: file, dir }) {
+    const link = path.join(dir, 'link')
     if (!fs.existsSync(link)) {
       fs.writeFileSync(file, 'old')
       fs.symlinkSync('target', link)
     }
     return { path: link, file }
   },
-  folders({ folder }) {
-    const first = path.join(folder, 'first')
+  dirs({ dir }) {
+    const first = path.join(dir, 'first')
     fs.rmSync(first, { recursive: true, force: true })
     return { path: path.join(first, 'second/target'), options: { makeDirs: true } }
   },
@@ -255,8 +255,8 @@ describe('a system call that fails', { skip: whyNot.strace(), concurrency: 2 }, 
   for (const [shape, title, check] of [
     ['missing', 'a new file', oneAttempt],
     ['link', 'the file behind a symbolic link', oneAttempt],
-    // A folder that is there already, or seems to be, is as good as one that was made.
-    ['folders', 'a file in new folders', undefined],
+    // A directory that is there already, or seems to be, is as good as one that was made.
+    ['dirs', 'a file in new directories', undefined],
   ]) {
     test(`atomicWrite of ${title} tells the truth`, (t) =>
       failEach(t, { shape, way: 'write', options: { durability: 'full', retries: 1 }, errors: ['ENOSPC', 'EIO', 'EINTR'], check }))
@@ -271,7 +271,7 @@ describe('a disk that fails twice or lies', { skip: whyNot.strace() }, () => {
         const outcome = await bench.write(way, { retries: 1 }, [`${name}:error=${code}:when=${number}`, 'unlinkat:error=EPERM:when=1+'])
         assert.equal(outcome.error.code, code)
         assert.equal(outcome.error.committed, false)
-        const left = temps(bench.folder)
+        const left = temps(bench.dir)
         assert.equal(left.length, 1)
         // It is for recovery to find, and nobody holds its lock any more.
         assert.deepEqual(bench.problems(outcome), [`left behind: ${left}`])

@@ -11,7 +11,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const peer = require('write-file-atomic')
 const { atomicWrite, atomicWriteSync } = require('../index.js')
-const { Filler, Program, content, ext4, fastFolder, temps, tmpfs, whyNot } = require('./system.js')
+const { Filler, Program, content, ext4, fastDir, temps, tmpfs, whyNot } = require('./system.js')
 
 const KiB = 1024
 const MiB = 1024 * KiB
@@ -31,13 +31,13 @@ function sampleTo(size) {
 const hasPerl = spawnSync('perl', ['-e', '1']).status === 0
 
 async function withLimits(t, way, durability, size, limits) {
-  const folder = fastFolder(t)
+  const dir = fastDir(t)
   // A process for each step is slow: without Perl every 16th limit must do.
   const tried = hasPerl || limits.length < 6000 ? limits : limits.filter((limit) => limit % 16 === 0 || limit >= size - 16)
   const program = new Program(t, 'size-limit.js', {
     env: { LIMITER: hasPerl ? 'perl' : 'prlimit' },
   })
-  program.tell({ folder, pipes: fastFolder(t), size, limits: tried, way, durability })
+  program.tell({ dir, pipes: fastDir(t), size, limits: tried, way, durability })
   const { code, signal, lines, errors } = await program.outcome()
   assert.deepEqual({ code, signal }, { code: 0, signal: null }, errors)
   assert.equal(lines[0].tried, tried.length)
@@ -175,7 +175,7 @@ describe('a disk that fills up', { concurrency: 2 }, () => {
       assert.deepEqual(temps(disk), [])
     })
 
-    test('makes no folders and no file where no inode is free', async (t) => {
+    test('makes no directories and no file where no inode is free', async (t) => {
       const disk = tmpfs(t, 'size=1m,nr_inodes=2')
       fs.writeFileSync(path.join(disk, 'other'), '')
       await assert.rejects(atomicWrite(path.join(disk, 'a/b/file'), 'new', { makeDirs: true, retries: 1 }), { code: 'ENOSPC', syscall: 'mkdir' })

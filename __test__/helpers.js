@@ -1,6 +1,6 @@
 'use strict'
 
-// What the specs share: folders that all may look into, small and full disks, functions that run in
+// What the specs share: directories that all may look into, small and full disks, functions that run in
 // a child program, and the reasons for which a test cannot run here. What is made goes by system.js.
 
 const assert = require('node:assert/strict')
@@ -8,7 +8,7 @@ const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const holdfast = require('..')
-const { cleanUp, folder, tmpfs, whyNot } = require('./system.js')
+const { cleanUp, names, newDir, temps, tmpfs, whyNot } = require('./system.js')
 
 const root = path.join(__dirname, '..')
 
@@ -18,32 +18,14 @@ const NOBODY = { uid: 65534, gid: 65534 }
 /** No child program takes anywhere near this long: one that does hangs. */
 const HANGS = 60_000
 
-// Reasons to skip: `test(name, { skip: reason }, …)`; `false` when there is none.
-const notUnix = process.platform === 'win32' && 'Windows has no such files or permissions'
-const notLinux = process.platform !== 'linux' && 'it looks at Linux from outside'
-const notRoot = notUnix || (process.getuid?.() !== 0 && 'it needs root, to give files away and to act as another user')
-const noMount = notLinux || (notRoot && 'it needs root, to mount a small disk') || whyNot.mount()
-const noStrace = notLinux || (spawnSync('strace', ['-f', 'true']).status !== 0 && 'strace is missing or not allowed here')
-
 /**
- * A new empty folder, gone after the test. Everybody may look into it.
- *
- * @param {import('node:test').TestContext} [t] without it: gone at the end of the process
- */
-function newFolder(t) {
-  const made = folder(t)
-  fs.chmodSync(made, 0o755)
-  return made
-}
-
-/**
- * The path of a file in a new folder. It exists if it is given a content.
+ * The path of a file in a new directory. It exists if it is given a content.
  *
  * @param {import('node:test').TestContext} t
  * @param {string} [content]
  */
 function newFile(t, content) {
-  const file = path.join(newFolder(t), 'file')
+  const file = path.join(newDir(t), 'file')
   if (content !== undefined) fs.writeFileSync(file, content)
   return file
 }
@@ -71,7 +53,7 @@ function mount(t, point, ...args) {
  *
  * @param {import('node:test').TestContext} t
  * @param {string} options those of mount(8)
- * @returns {string} its folder
+ * @returns {string} its directory
  */
 function tinyDisk(t, options = 'size=64k') {
   return tmpfs(t, options)
@@ -81,23 +63,13 @@ function tinyDisk(t, options = 'size=64k') {
  * A disk with no room left.
  *
  * @param {import('node:test').TestContext} t
- * @returns {{ folder: string, filler: string }} its folder, and the file to remove to make room
+ * @returns {{ dir: string, filler: string }} its directory, and the file to remove to make room
  */
 function fullDisk(t) {
-  const folder = tinyDisk(t, 'size=256k')
-  const filler = path.join(folder, 'filler')
+  const dir = tinyDisk(t, 'size=256k')
+  const filler = path.join(dir, 'filler')
   assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20)), { code: 'ENOSPC' })
-  return { folder, filler }
-}
-
-/** What is in a folder, hidden files included. @param {string} folder */
-function names(folder) {
-  return fs.readdirSync(folder).sort()
-}
-
-/** The names of temp files in a folder. @param {string} folder */
-function temps(folder) {
-  return names(folder).filter((name) => name.endsWith('.tmp'))
+  return { dir, filler }
 }
 
 /** @param {string} file */
@@ -141,7 +113,7 @@ let copy
 /** The package where every user can read it, wherever this checkout is. */
 function readableByAll() {
   if (copy === undefined) {
-    copy = newFolder()
+    copy = newDir()
     fs.cpSync(path.join(root, 'lib'), path.join(copy, 'lib'), { recursive: true })
     fs.copyFileSync(path.join(root, 'index.js'), path.join(copy, 'index.js'))
     spawnSync('chmod', ['-R', 'a+rX', copy])
@@ -198,6 +170,5 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
 }
 
 module.exports = {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newFolder, noMount, noStrace,
-  notLinux, notRoot, notUnix, root, temps, tinyDisk,
+  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newDir, newFile, root, temps, tinyDisk, whyNot,
 }

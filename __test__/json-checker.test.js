@@ -6,7 +6,7 @@
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const path = require('node:path')
-const { failure, holdfast, newFolder } = require('./helpers.js')
+const { failure, holdfast, newDir } = require('./helpers.js')
 
 const { atomicWriteSync } = holdfast
 
@@ -74,7 +74,7 @@ function parses(text) {
 
 describe("the JSON checker of validate: 'json'", () => {
   test('takes what JSON.parse takes, and nothing else', (t) => {
-    const file = path.join(newFolder(t), 'a')
+    const file = path.join(newDir(t), 'a')
     const roll = dice(7)
     const counts = { taken: 0, refused: 0 }
     for (let i = 0; i < 6000; i++) {
@@ -92,7 +92,7 @@ describe("the JSON checker of validate: 'json'", () => {
   })
 
   test('takes any depth that JSON.parse takes', (t) => {
-    const file = path.join(newFolder(t), 'a')
+    const file = path.join(newDir(t), 'a')
     for (const depth of [127, 128, 129, 1000, 5000]) {
       for (const [open, close] of [['[', ']'], ['{"k":', '}'], ['[{"k":[', ']}]']]) {
         const text = open.repeat(depth) + '1' + close.repeat(depth)
@@ -105,7 +105,7 @@ describe("the JSON checker of validate: 'json'", () => {
   })
 
   test('sees bytes where it sees text', async (t) => {
-    const file = path.join(newFolder(t), 'a')
+    const file = path.join(newDir(t), 'a')
     // What is not UTF-8 is refused (validate.test.js), though Node's own decoding replaces it, and it parses.
     const bytes = Buffer.from([0x22, 0xed, 0xa0, 0xb4, 0x22])
     assert.equal(parses(bytes.toString()), true)

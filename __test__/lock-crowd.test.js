@@ -6,7 +6,7 @@ const { once } = require('node:events')
 const net = require('node:net')
 const path = require('node:path')
 const { test } = require('node:test')
-const { holdfast, newFolder } = require('./helpers.js')
+const { holdfast, newDir } = require('./helpers.js')
 
 const { acquireLock, isLocked } = holdfast
 
@@ -87,10 +87,10 @@ class Judge {
 }
 
 test('readers are beside readers, never beside a writer, and writers alone, whoever is killed', { timeout: 8 * WHILE }, async (t) => {
-  const folder = newFolder(t)
-  const file = path.join(folder, 'file')
+  const dir = newDir(t)
+  const file = path.join(dir, 'file')
   const judge = new Judge()
-  const address = process.platform === 'win32' ? `\\\\?\\pipe\\${path.basename(folder)}` : path.join(folder, 'judge')
+  const address = process.platform === 'win32' ? `\\\\?\\pipe\\${path.basename(dir)}` : path.join(dir, 'judge')
   judge.server.listen(address)
   await once(judge.server, 'listening')
   t.after(() => judge.server.close())

@@ -6,7 +6,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { test } = require('node:test')
-const { holdfast, newFolder } = require('./helpers.js')
+const { holdfast, newDir } = require('./helpers.js')
 const { Peer } = require('./programs/lock-peer.js')
 
 const { acquireLock, isLocked } = holdfast
@@ -19,11 +19,11 @@ const WHILE = 15_000
 const PAUSE = 150
 
 test('nobody is ever in a critical section beside another, whoever is killed, and no lock outlives its holder', { timeout: 8 * WHILE }, async (t) => {
-  const folder = newFolder(t)
-  const file = path.join(folder, 'file')
-  fs.writeFileSync(path.join(folder, 'witness'), Buffer.alloc(16))
-  fs.writeFileSync(path.join(folder, 'progress'), '')
-  fs.writeFileSync(path.join(folder, 'violations'), '')
+  const dir = newDir(t)
+  const file = path.join(dir, 'file')
+  fs.writeFileSync(path.join(dir, 'witness'), Buffer.alloc(16))
+  fs.writeFileSync(path.join(dir, 'progress'), '')
+  fs.writeFileSync(path.join(dir, 'violations'), '')
 
   /** Of every thread there ever was: whether it was cut off. @type {{ cutOff: boolean }[]} */
   const threads = []
@@ -32,7 +32,7 @@ test('nobody is ever in a critical section beside another, whoever is killed, an
   const running = new Map()
   const start = () => {
     const places = Array.from({ length: THREADS }, newThread)
-    const child = fork(path.join(__dirname, 'programs', 'lock-witness.js'), [folder, ...places.map(String)], { execArgv: [] })
+    const child = fork(path.join(__dirname, 'programs', 'lock-witness.js'), [dir, ...places.map(String)], { execArgv: [] })
     running.set(child.pid, { child, places, ended: once(child, 'exit') })
     t.after(() => child.kill('SIGKILL'))
   }
@@ -75,13 +75,13 @@ test('nobody is ever in a critical section beside another, whoever is killed, an
   await (await acquireLock(file, { timeout: 0 })).release()
   await new Peer(t).acquire(file, { timeout: 0 })
 
-  const progress = fs.readFileSync(path.join(folder, 'progress'))
+  const progress = fs.readFileSync(path.join(dir, 'progress'))
   const sections = threads.map((_, place) => (progress.length >= 8 * (place + 1) ? Number(progress.readBigUInt64LE(8 * place)) : 0))
   const reported = sections.reduce((sum, count) => sum + count, 0)
-  const counted = Number(fs.readFileSync(path.join(folder, 'witness')).readBigUInt64LE(8))
+  const counted = Number(fs.readFileSync(path.join(dir, 'witness')).readBigUInt64LE(8))
   t.diagnostic(`${counted} critical sections, ${kills} processes killed (${holdersKilled} of them while they held the lock), ${terminated} threads terminated, ${threads.length} threads in all`)
 
-  assert.equal(fs.readFileSync(path.join(folder, 'violations'), 'utf8'), '')
+  assert.equal(fs.readFileSync(path.join(dir, 'violations'), 'utf8'), '')
   assert.ok(kills > 0 && terminated > 0)
   for (const [place, { cutOff }] of threads.entries()) assert.ok(cutOff || (sections[place] ?? 0) > 0, `thread ${place} has never had its turn`)
   // Each section counts once: less would be two at a time, more only those cut off before they could report.

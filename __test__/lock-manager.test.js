@@ -7,7 +7,7 @@ const { once } = require('node:events')
 const fs = require('node:fs')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
-const { failure, holdfast, mount, names, newFolder, noMount, tinyDisk } = require('./helpers.js')
+const { failure, holdfast, mount, names, newDir, tinyDisk, whyNot } = require('./helpers.js')
 const vectra = require('../vectra.js')
 const { GUARD, Peer } = require('./programs/lock-peer.js')
 
@@ -23,16 +23,16 @@ const IMPATIENT = { retries: 2, minTimeout: 20, maxTimeout: 30 }
 
 /** What the fork's LocalIndex does with its manager, as far as locks and files go. */
 class LocalIndex {
-  /** @param {string} folder @param {any} manager @param {object} options */
-  constructor(folder, manager, options) {
-    this.folder = folder
-    this.file = path.join(folder, 'index.json')
+  /** @param {string} directory @param {any} manager @param {object} options */
+  constructor(dir, manager, options) {
+    this.dir = dir
+    this.file = path.join(dir, 'index.json')
     this.manager = manager
     this.options = options
   }
 
   async createIndex() {
-    const lock = await this.manager.acquireWriteLock(this.folder, this.options)
+    const lock = await this.manager.acquireWriteLock(this.dir, this.options)
     try {
       await AtomicOperations.writeFile(this.file, '{"items":[]}')
     } finally {
@@ -42,7 +42,7 @@ class LocalIndex {
 
   async beginUpdate() {
     assert.equal(this.lock, undefined, 'an update is under way')
-    this.lock = await this.manager.acquireWriteLock(this.folder, this.options)
+    this.lock = await this.manager.acquireWriteLock(this.dir, this.options)
     this.items = await this.listItems()
   }
 
@@ -60,7 +60,7 @@ class LocalIndex {
   }
 
   async listItems() {
-    const lock = await this.manager.acquireReadLock(this.folder, this.options)
+    const lock = await this.manager.acquireReadLock(this.dir, this.options)
     try {
       return JSON.parse(await AtomicOperations.readFile(this.file)).items
     } finally {
@@ -81,8 +81,8 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
     const look = { protocol }
 
     test("works the fork's way: update, and read in the middle of it", async (t) => {
-      const folder = path.join(newFolder(t), 'index')
-      const index = new LocalIndex(folder, new LockManager(), { protocol })
+      const dir = path.join(newDir(t), 'index')
+      const index = new LocalIndex(dir, new LockManager(), { protocol })
       await index.createIndex()
       await index.beginUpdate()
       await index.insertItem('one')
@@ -92,137 +92,137 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await index.endUpdate()
       await index.insertItem('three')
       assert.deepEqual(await index.listItems(), ['one', 'two', 'three'])
-      await Promise.all(Array.from({ length: 20 }, (_, i) => new LocalIndex(folder, index.manager, patient).insertItem(i)))
+      await Promise.all(Array.from({ length: 20 }, (_, i) => new LocalIndex(dir, index.manager, patient).insertItem(i)))
       assert.equal((await index.listItems()).length, 23)
-      assert.deepEqual(names(folder), protocol === 'kernel' ? ['.vectra.lock', 'index.json'] : ['index.json'])
+      assert.deepEqual(names(dir), protocol === 'kernel' ? ['.vectra.lock', 'index.json'] : ['index.json'])
     })
 
-    test('two managers on one folder in two processes serialise', async (t) => {
-      const folder = newFolder(t)
-      const counter = path.join(folder, 'counter')
+    test('two managers on one directory in two processes serialise', async (t) => {
+      const dir = newDir(t)
+      const counter = path.join(dir, 'counter')
       fs.writeFileSync(counter, '0')
-      const count = async (/** @type {any} */ { holdfast, fs }, folder, counter, options) => {
+      const count = async (/** @type {any} */ { holdfast, fs }, dir, counter, options) => {
         const manager = new holdfast.LockManager()
         for (let i = 0; i < 40; i++) {
-          const lock = await manager.acquireWriteLock(folder, options)
+          const lock = await manager.acquireWriteLock(dir, options)
           const before = Number(fs.readFileSync(counter, 'utf8'))
           await new Promise((resolve) => setImmediate(resolve))
           fs.writeFileSync(counter, String(before + 1))
           await lock.release()
         }
       }
-      await Promise.all([new Peer(t), new Peer(t)].map((peer) => peer.run(count, folder, counter, patient)))
+      await Promise.all([new Peer(t), new Peer(t)].map((peer) => peer.run(count, dir, counter, patient)))
       assert.equal(fs.readFileSync(counter, 'utf8'), '80')
     })
 
     test('isWriteLocked is true while it is held, here or elsewhere, and false after', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const manager = new LockManager()
       const other = new LockManager()
-      assert.equal(await manager.isWriteLocked(folder, look), false)
-      const lock = await manager.acquireWriteLock(folder, { protocol })
-      assert.equal(await manager.isWriteLocked(folder, look), true)
-      assert.equal(await other.isWriteLocked(folder, look), true)
+      assert.equal(await manager.isWriteLocked(dir, look), false)
+      const lock = await manager.acquireWriteLock(dir, { protocol })
+      assert.equal(await manager.isWriteLocked(dir, look), true)
+      assert.equal(await other.isWriteLocked(dir, look), true)
       await lock.release()
-      assert.equal(await manager.isWriteLocked(folder, look), false)
+      assert.equal(await manager.isWriteLocked(dir, look), false)
       const peer = new Peer(t)
-      await peer.run(async ({ holdfast, kept }, folder, options) => {
-        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
-      }, folder, { protocol })
-      assert.equal(await manager.isWriteLocked(folder, look), true)
+      await peer.run(async ({ holdfast, kept }, dir, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(dir, options)
+      }, dir, { protocol })
+      assert.equal(await manager.isWriteLocked(dir, look), true)
       await peer.release()
-      assert.equal(await manager.isWriteLocked(folder, look), false)
-      assert.equal(await manager.isWriteLocked(path.join(folder, 'missing'), look), false)
+      assert.equal(await manager.isWriteLocked(dir, look), false)
+      assert.equal(await manager.isWriteLocked(path.join(dir, 'missing'), look), false)
     })
 
     test('tryAcquireWriteLock gives null at once when it is held, by whomever', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const manager = new LockManager()
-      const lock = await manager.tryAcquireWriteLock(folder, { protocol })
+      const lock = await manager.tryAcquireWriteLock(dir, { protocol })
       assert.ok(lock)
       // Were it to wait, it would not be answered before the test is over.
       const endless = { protocol, retries: 1_000_000, minTimeout: 1000, maxTimeout: 1000 }
-      assert.equal(await manager.tryAcquireWriteLock(folder, endless), null)
-      assert.equal(await new LockManager().tryAcquireWriteLock(folder, endless), null)
+      assert.equal(await manager.tryAcquireWriteLock(dir, endless), null)
+      assert.equal(await new LockManager().tryAcquireWriteLock(dir, endless), null)
       await lock.release()
       const peer = new Peer(t)
-      await peer.run(async ({ holdfast, kept }, folder, options) => {
-        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
-      }, folder, { protocol })
-      assert.equal(await manager.tryAcquireWriteLock(folder, endless), null)
+      await peer.run(async ({ holdfast, kept }, dir, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(dir, options)
+      }, dir, { protocol })
+      assert.equal(await manager.tryAcquireWriteLock(dir, endless), null)
       await peer.release()
-      const again = await manager.tryAcquireWriteLock(folder, { protocol })
+      const again = await manager.tryAcquireWriteLock(dir, { protocol })
       await again?.release()
       assert.ok(again)
     })
 
     test('waiting stops after the bound, with an error that names the holder', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const peer = new Peer(t)
-      await peer.run(async ({ holdfast, kept }, folder, options) => {
-        kept.lock = await holdfast.lockManager.acquireWriteLock(folder, options)
-      }, folder, { protocol })
-      const error = await failure(() => lockManager.acquireWriteLock(folder, impatient))
+      await peer.run(async ({ holdfast, kept }, dir, options) => {
+        kept.lock = await holdfast.lockManager.acquireWriteLock(dir, options)
+      }, dir, { protocol })
+      const error = await failure(() => lockManager.acquireWriteLock(dir, impatient))
       assert.ok(error instanceof SessionFileError)
       assert.equal(error.code, 'ELOCKED')
-      assert.equal(error.path, folder)
+      assert.equal(error.path, dir)
       // 20 + 30
       assert.ok(error.message.includes('after 50 ms'), error.message)
-      assert.ok(error.message.includes(path.join(folder, '.vectra.lock')), error.message)
+      assert.ok(error.message.includes(path.join(dir, '.vectra.lock')), error.message)
       if (protocol === 'kernel') {
         assert.equal(error.holder?.pid, peer.pid)
         assert.ok(error.message.includes(`process ${peer.pid} on `), error.message)
       } else {
-        // All that a folder tells.
+        // All that a directory tells.
         assert.ok(error.message.includes('held by another process'), error.message)
       }
       await peer.release()
-      const lock = await lockManager.acquireWriteLock(folder, { protocol })
-      const own = await failure(() => new LockManager().acquireWriteLock(folder, impatient))
+      const lock = await lockManager.acquireWriteLock(dir, { protocol })
+      const own = await failure(() => new LockManager().acquireWriteLock(dir, impatient))
       assert.ok(own.message.includes('held by this process'), own.message)
       await lock.release()
     })
 
     test('a read lock is granted at once to the manager that has the write lock, and to no other', async (t) => {
-      const folder = newFolder(t)
-      const link = `${folder}-link`
-      fs.symlinkSync(folder, link)
+      const dir = newDir(t)
+      const link = `${dir}-link`
+      fs.symlinkSync(dir, link)
       t.after(() => fs.rmSync(link))
       const manager = new LockManager()
-      const write = await manager.acquireWriteLock(folder, { protocol })
+      const write = await manager.acquireWriteLock(dir, { protocol })
       const once = { protocol, retries: 0 }
       const reads = []
-      for (const spelling of [folder, `${folder}/`, `${folder}/../${path.basename(folder)}`, link, path.relative(process.cwd(), folder)]) {
+      for (const spelling of [dir, `${dir}/`, `${dir}/../${path.basename(dir)}`, link, path.relative(process.cwd(), dir)]) {
         reads.push(await manager.acquireReadLock(spelling, once))
       }
-      assert.equal((await failure(() => new LockManager().acquireReadLock(folder, once))).code, 'ELOCKED')
-      assert.equal((await failure(() => manager.acquireWriteLock(folder, once))).code, 'ELOCKED')
+      assert.equal((await failure(() => new LockManager().acquireReadLock(dir, once))).code, 'ELOCKED')
+      assert.equal((await failure(() => manager.acquireWriteLock(dir, once))).code, 'ELOCKED')
       // The readers among them are protected to the last.
       await write.release()
       await write.release()
-      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      assert.equal(await new LockManager().tryAcquireWriteLock(dir, { protocol }), null)
       await Promise.all(reads.slice(1).map((read) => read.release()))
-      assert.equal(await new LockManager().tryAcquireWriteLock(folder, { protocol }), null)
+      assert.equal(await new LockManager().tryAcquireWriteLock(dir, { protocol }), null)
       await reads[0]?.release()
-      await (await new LockManager().acquireWriteLock(folder, once)).release()
+      await (await new LockManager().acquireWriteLock(dir, once)).release()
     })
 
     test('one that waits to read goes in when its own manager gets the write lock', async (t) => {
-      const folder = newFolder(t)
-      const other = await new LockManager().acquireWriteLock(folder, { protocol })
+      const dir = newDir(t)
+      const other = await new LockManager().acquireWriteLock(dir, { protocol })
       const manager = new LockManager()
-      const writing = manager.acquireWriteLock(folder, patient)
-      const readings = [manager.acquireReadLock(folder, patient), manager.acquireReadLock(folder, patient)]
+      const writing = manager.acquireWriteLock(dir, patient)
+      const readings = [manager.acquireReadLock(dir, patient), manager.acquireReadLock(dir, patient)]
       await new Promise((resolve) => setTimeout(resolve, 20))
       await other.release()
       const [write, ...reads] = await Promise.all([writing, ...readings])
       await write?.release()
       await Promise.all(reads.map((read) => read.release()))
-      await (await manager.acquireWriteLock(folder, { protocol, retries: 0 })).release()
+      await (await manager.acquireWriteLock(dir, { protocol, retries: 0 })).release()
     })
 
     test('releaseAllLocks gives back what this manager has, and nothing else', async (t) => {
-      const [one, two] = [newFolder(t), newFolder(t)]
+      const [one, two] = [newDir(t), newDir(t)]
       const [manager, other] = [new LockManager(), new LockManager()]
       await manager.acquireWriteLock(one, { protocol })
       await manager.acquireReadLock(one, { protocol })
@@ -234,35 +234,35 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await kept.release()
     })
 
-    test('a folder that is missing is made to write in, and an error to read in', async (t) => {
-      const folder = path.join(newFolder(t), 'a', 'b')
-      const error = await failure(() => lockManager.acquireReadLock(folder, { protocol }))
+    test('a directory that is missing is made to write in, and an error to read in', async (t) => {
+      const dir = path.join(newDir(t), 'a', 'b')
+      const error = await failure(() => lockManager.acquireReadLock(dir, { protocol }))
       assert.equal(error.code, 'ENOENT')
-      assert.equal(fs.existsSync(folder), false)
-      const lock = await lockManager.acquireWriteLock(folder, { protocol })
-      assert.deepEqual(names(folder), ['.vectra.lock'])
+      assert.equal(fs.existsSync(dir), false)
+      const lock = await lockManager.acquireWriteLock(dir, { protocol })
+      assert.deepEqual(names(dir), ['.vectra.lock'])
       // As deleteIndex does it.
-      fs.rmSync(folder, { recursive: true })
+      fs.rmSync(dir, { recursive: true })
       const outcome = await lock.release().then(() => 'released', (error) => error.code)
       assert.equal(outcome, protocol === 'kernel' ? 'released' : 'ECOMPROMISED')
     })
 
     test('locks go with their process, however it ends', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       const peer = new Peer(t)
-      await peer.run(async ({ holdfast }, folder, options) => {
-        await holdfast.lockManager.acquireWriteLock(folder, options)
-      }, folder, { protocol })
+      await peer.run(async ({ holdfast }, dir, options) => {
+        await holdfast.lockManager.acquireWriteLock(dir, options)
+      }, dir, { protocol })
       await peer.kill(protocol === 'kernel' ? 'SIGKILL' : 'SIGTERM')
-      await (await lockManager.acquireWriteLock(folder, { protocol, retries: 0 })).release()
+      await (await lockManager.acquireWriteLock(dir, { protocol, retries: 0 })).release()
     })
 
     test('extend', async (t) => {
-      const folder = newFolder(t)
-      const lock = await lockManager.acquireWriteLock(folder, { protocol })
-      const before = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
+      const dir = newDir(t)
+      const lock = await lockManager.acquireWriteLock(dir, { protocol })
+      const before = fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs
       await lock.extend(60_000)
-      const after = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
+      const after = fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs
       if (protocol === 'kernel') assert.equal(after, before)
       else assert.ok(after >= before + 59_000, `${after - before} ms`)
       await assert.rejects(lock.extend(-1), { code: 'ERR_OUT_OF_RANGE' })
@@ -274,12 +274,12 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
 }
 
 test('a lock that is lost aborts its signal, also for those who read under it', LIMITS, async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const options = /** @type {const} */ ({ protocol: 'proper-lockfile', stale: 2000 })
-  const write = await lockManager.acquireWriteLock(folder, options)
-  const read = await lockManager.acquireReadLock(folder, options)
-  assert.equal((await new LockManager().acquireWriteLock(newFolder(t))).signal.aborted, false)
-  fs.rmdirSync(path.join(folder, '.vectra.lock'))
+  const write = await lockManager.acquireWriteLock(dir, options)
+  const read = await lockManager.acquireReadLock(dir, options)
+  assert.equal((await new LockManager().acquireWriteLock(newDir(t))).signal.aborted, false)
+  fs.rmdirSync(path.join(dir, '.vectra.lock'))
   const alive = setInterval(() => {}, 1000)
   if (!read.signal.aborted) await once(read.signal, 'abort')
   clearInterval(alive)
@@ -290,63 +290,63 @@ test('a lock that is lost aborts its signal, also for those who read under it', 
   await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
 })
 
-test('extend does not say that it has extended a lock when it has not', { ...LIMITS, skip: noMount }, async (t) => {
-  const folder = tinyDisk(t)
-  const lock = await lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' })
-  const before = fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs
-  mount(t, folder, '-o', 'remount,ro')
+test('extend does not say that it has extended a lock when it has not', { ...LIMITS, skip: whyNot.mount() }, async (t) => {
+  const dir = tinyDisk(t)
+  const lock = await lockManager.acquireWriteLock(dir, { protocol: 'proper-lockfile' })
+  const before = fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs
+  mount(t, dir, '-o', 'remount,ro')
   const error = await failure(() => lock.extend(60_000))
   assert.ok(error instanceof SessionFileError)
-  assert.deepEqual([error.code, error.path, error.syscall], ['EROFS', folder, 'utime'])
-  assert.equal(fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs, before)
+  assert.deepEqual([error.code, error.path, error.syscall], ['EROFS', dir, 'utime'])
+  assert.equal(fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs, before)
   assert.equal(lock.signal.aborted, false)
-  mount(t, folder, '-o', 'remount,rw')
+  mount(t, dir, '-o', 'remount,rw')
   await lock.extend(60_000)
-  assert.ok(fs.statSync(path.join(folder, '.vectra.lock')).mtimeMs >= before + 59_000)
+  assert.ok(fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs >= before + 59_000)
   await lock.release()
 })
 
 test('many readers, in several processes, go together, and beside no writer', LIMITS, async (t) => {
-  const folder = newFolder(t)
-  const reads = await Promise.all(Array.from({ length: 10 }, () => new LockManager().acquireReadLock(folder)))
+  const dir = newDir(t)
+  const reads = await Promise.all(Array.from({ length: 10 }, () => new LockManager().acquireReadLock(dir)))
   const peer = new Peer(t)
-  await peer.run(async ({ holdfast, kept }, folder) => {
-    kept.lock = await holdfast.lockManager.acquireReadLock(folder)
-  }, folder)
+  await peer.run(async ({ holdfast, kept }, dir) => {
+    kept.lock = await holdfast.lockManager.acquireReadLock(dir)
+  }, dir)
   for (const read of reads) assert.equal(read.kind, 'read')
-  assert.equal(await lockManager.isWriteLocked(folder), false)
-  assert.equal(await lockManager.tryAcquireWriteLock(folder), null)
+  assert.equal(await lockManager.isWriteLocked(dir), false)
+  assert.equal(await lockManager.tryAcquireWriteLock(dir), null)
   await Promise.all(reads.map((read) => read.release()))
-  assert.equal(await lockManager.tryAcquireWriteLock(folder), null)
+  assert.equal(await lockManager.tryAcquireWriteLock(dir), null)
   await peer.release()
-  await (await lockManager.acquireWriteLock(folder, { retries: 0 })).release()
+  await (await lockManager.acquireWriteLock(dir, { retries: 0 })).release()
 })
 
 test('the lock of one protocol is not taken for one of the other', async (t) => {
-  const folder = newFolder(t)
-  fs.mkdirSync(path.join(folder, '.vectra.lock'))
-  const error = await failure(() => lockManager.acquireWriteLock(folder))
+  const dir = newDir(t)
+  fs.mkdirSync(path.join(dir, '.vectra.lock'))
+  const error = await failure(() => lockManager.acquireWriteLock(dir))
   assert.equal(error.code, 'EISDIR')
   assert.match(String(error.hint), /proper-lockfile/)
-  fs.rmdirSync(path.join(folder, '.vectra.lock'))
-  await (await lockManager.acquireWriteLock(folder)).release()
-  const other = await failure(() => lockManager.acquireWriteLock(folder, { protocol: 'proper-lockfile' }))
+  fs.rmdirSync(path.join(dir, '.vectra.lock'))
+  await (await lockManager.acquireWriteLock(dir)).release()
+  const other = await failure(() => lockManager.acquireWriteLock(dir, { protocol: 'proper-lockfile' }))
   assert.equal(other.code, 'ENOTDIR')
   assert.match(String(other.hint), /kernel/)
 })
 
 test('wrong arguments are told before anything happens', async (t) => {
-  const folder = path.join(newFolder(t), 'index')
+  const dir = path.join(newDir(t), 'index')
   for (const [options, code] of /** @type {[any, string][]} */ ([
     [{ retry: 1 }, 'ERR_INVALID_ARG_VALUE'], [{ retries: -1 }, 'ERR_OUT_OF_RANGE'], [{ retries: '1' }, 'ERR_INVALID_ARG_TYPE'],
     [{ minTimeout: -1 }, 'ERR_OUT_OF_RANGE'], [{ maxTimeout: NaN }, 'ERR_OUT_OF_RANGE'], [{ stale: 1999 }, 'ERR_OUT_OF_RANGE'],
     [{ protocol: 'other' }, 'ERR_INVALID_ARG_VALUE'], [1, 'ERR_INVALID_ARG_TYPE'],
   ])) {
     for (const name of /** @type {const} */ (['acquireWriteLock', 'acquireReadLock', 'tryAcquireWriteLock'])) {
-      await assert.rejects(lockManager[name](folder, options), { code }, `${name} ${JSON.stringify(options)}`)
+      await assert.rejects(lockManager[name](dir, options), { code }, `${name} ${JSON.stringify(options)}`)
     }
   }
-  await assert.rejects(lockManager.isWriteLocked(folder, /** @type {any} */ ({ retries: 1 })), { code: 'ERR_INVALID_ARG_VALUE' })
+  await assert.rejects(lockManager.isWriteLocked(dir, /** @type {any} */ ({ retries: 1 })), { code: 'ERR_INVALID_ARG_VALUE' })
   await assert.rejects(lockManager.acquireWriteLock(''), { code: 'ERR_INVALID_ARG_VALUE' })
-  assert.equal(fs.existsSync(folder), false)
+  assert.equal(fs.existsSync(dir), false)
 })

@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
-const { failure, holdfast, inChild, names, newFolder, notUnix, temps } = require('./helpers.js')
+const { failure, holdfast, inChild, names, newDir, temps, whyNot } = require('./helpers.js')
 
 const { acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, isLocked, updateJsonFile, withLock } = holdfast
 
@@ -22,45 +22,45 @@ const writers = [
 for (const [name, write] of writers) {
   describe(`${name} with lock: true`, () => {
     test('writes, and gives the lock back, also when it fails', async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file.json')
+      const dir = newDir(t)
+      const file = path.join(dir, 'file.json')
       await write(file, '1')
       assert.equal(fs.readFileSync(file, 'utf8'), '1')
       assert.equal((await isLocked(file)).locked, false)
-      fs.mkdirSync(path.join(folder, 'folder'))
-      const error = await failure(() => write(path.join(folder, 'folder'), '1'))
+      fs.mkdirSync(path.join(dir, 'dir'))
+      const error = await failure(() => write(path.join(dir, 'dir'), '1'))
       assert.deepEqual([error.code, error.operation], ['EISDIR', 'atomic write'])
-      assert.equal((await isLocked(path.join(folder, 'folder'))).locked, false)
-      const missing = await failure(() => write(path.join(folder, 'missing/file'), '1'))
+      assert.equal((await isLocked(path.join(dir, 'dir'))).locked, false)
+      const missing = await failure(() => write(path.join(dir, 'missing/file'), '1'))
       assert.deepEqual([missing.code, missing.operation, missing.committed], ['ENOENT', 'atomic write', false])
-      assert.deepEqual(temps(folder), [])
+      assert.deepEqual(temps(dir), [])
     })
 
-    test('makes missing folders before it looks for the lock', async (t) => {
-      const file = path.join(newFolder(t), 'a/b/file.json')
+    test('makes missing directories before it looks for the lock', async (t) => {
+      const file = path.join(newDir(t), 'a/b/file.json')
       await write(file, '1', { makeDirs: true })
       assert.deepEqual(names(path.dirname(file)), ['.file.json.lock', 'file.json'])
     })
 
-    test('works under the lock that the caller holds, however the path is spelt', { skip: notUnix }, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file.json')
+    test('works under the lock that the caller holds, however the path is spelt', { skip: whyNot.unix() }, async (t) => {
+      const dir = newDir(t)
+      const file = path.join(dir, 'file.json')
       fs.writeFileSync(file, '0')
-      fs.symlinkSync('file.json', path.join(folder, 'link'))
+      fs.symlinkSync('file.json', path.join(dir, 'link'))
       await withLock(file, async () => {
         await write(file, '1')
         assert.equal(fs.readFileSync(file, 'utf8'), '1')
-        await write(path.join(folder, 'link'), '2')
+        await write(path.join(dir, 'link'), '2')
         assert.equal(fs.readFileSync(file, 'utf8'), '2')
         assert.equal((await isLocked(file)).locked, true)
         // Another file has another lock.
-        await write(path.join(folder, 'other.json'), '3')
+        await write(path.join(dir, 'other.json'), '3')
       })
       assert.equal((await isLocked(file)).locked, false)
     })
 
     test('in an update of the same file would wait for itself: EDEADLK', async (t) => {
-      const file = path.join(newFolder(t), 'file.json')
+      const file = path.join(newDir(t), 'file.json')
       fs.writeFileSync(file, '{}')
       await updateJsonFile(file, async (data) => {
         for (const spelling of [file, `${path.dirname(file)}/./file.json`]) {
@@ -75,7 +75,7 @@ for (const [name, write] of writers) {
     })
 
     test('waits while another process updates the file', async (t) => {
-      const file = path.join(newFolder(t), 'file.json')
+      const file = path.join(newDir(t), 'file.json')
       fs.writeFileSync(file, '{"n":0}')
       const child = inChild(async ({ file }, { holdfast, fs }) => {
         await holdfast.updateJsonFile(file, async (/** @type {any} */ data) => {
@@ -95,7 +95,7 @@ for (const [name, write] of writers) {
 
 describe('lock: true', () => {
   test('waits for its turn, and an abort ends the wait', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     const lock = await acquireLock(file)
     const controller = new AbortController()
     const cancelled = failure(() => atomicWrite(file, 'cancelled', { lock: true, signal: controller.signal }))
@@ -115,7 +115,7 @@ describe('lock: true', () => {
   })
 
   test('data that is gone when the lock is there fails the write, and frees the lock', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     fs.writeFileSync(file, 'old')
     const lock = await acquireLock(file)
     const data = new Uint8Array(100)
@@ -129,7 +129,7 @@ describe('lock: true', () => {
   })
 
   test('without it locks are not heeded', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     const lock = await acquireLock(file)
     await atomicWrite(file, '1')
     await atomicWrite(file, '2', { lock: false })
@@ -139,7 +139,7 @@ describe('lock: true', () => {
   })
 
   test('what was started under a lock and not waited for is done under it', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     fs.writeFileSync(file, '{"n":0}')
     /** @type {Promise<unknown>[]} */
     const started = []
@@ -154,7 +154,7 @@ describe('lock: true', () => {
   })
 
   test('a synchronous write gives up after 10 seconds if its own thread holds the lock', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     const lock = await acquireLock(file)
     const error = await failure(async () => atomicWriteSync(file, '1', { lock: true }))
     assert.deepEqual([error.code, error.operation], ['ELOCKED', 'atomic write'])

@@ -7,7 +7,7 @@ const path = require('node:path')
 const { afterEach, describe, test } = require('node:test')
 const { inspect } = require('node:util')
 const { Worker } = require('node:worker_threads')
-const { collector, failure, fullDisk, holdfast, names, newFolder, noMount, noStrace, notUnix, inChild, root, temps } = require('./helpers.js')
+const { collector, failure, fullDisk, holdfast, names, newDir, inChild, root, temps, whyNot } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync, setLogger } = holdfast
 /** @type {Record<string, (file: string, data: any, options?: any) => any>} */
@@ -74,7 +74,7 @@ for (const [name, write] of Object.entries(functions)) {
   describe(name, () => {
     for (const [about, text] of [['ASCII', 'new'], ['letters of several bytes', 'é漢😀\ud800'], ['no text', ''], ['over 1 MiB', 'é'.repeat(700_000)]]) {
       test(`tells of a success in four entries: ${about}, sizes in bytes`, async (t) => {
-        const file = path.join(newFolder(t), 'file')
+        const file = path.join(newDir(t), 'file')
         for (const durability of ['none', 'file', 'full']) {
           const { logger, entries } = collector()
           await write(file, text, { logger, durability })
@@ -83,8 +83,8 @@ for (const [name, write] of Object.entries(functions)) {
       })
     }
 
-    test('tells of a rename that fails, and of the clean-up', { skip: notUnix }, async (t) => {
-      const file = path.join(newFolder(t), 'folder')
+    test('tells of a rename that fails, and of the clean-up', { skip: whyNot.unix() }, async (t) => {
+      const file = path.join(newDir(t), 'dir')
       fs.mkdirSync(file)
       const { logger, entries } = collector()
       const error = await failure(() => write(file, 'new', { logger }))
@@ -97,15 +97,15 @@ for (const [name, write] of Object.entries(functions)) {
     })
 
     test('tells of a failure before there is a temp file, without a clean-up', async (t) => {
-      const file = path.join(newFolder(t), 'missing', 'file')
+      const file = path.join(newDir(t), 'missing', 'file')
       const { logger, entries } = collector()
       await failure(() => write(file, 'new', { logger }))
       const [start, failed] = failureToWrite(file, written(name, 'new').length, 'ENOENT', `ENOENT: no such file or directory, open '${path.dirname(file)}'`)
       assertEntries(entries, file, /** @type {any} */ ([start, failed]))
     })
 
-    test('tells of every attempt, and of the waits between them', { skip: noMount }, async (t) => {
-      const file = path.join(fullDisk(t).folder, 'file')
+    test('tells of every attempt, and of the waits between them', { skip: whyNot.mount() }, async (t) => {
+      const file = path.join(fullDisk(t).dir, 'file')
       const { logger, entries } = collector()
       const data = 'n'.repeat(512 << 10)
       await failure(() => write(file, data, { logger, retryDelay: 2 }))
@@ -116,9 +116,9 @@ for (const [name, write] of Object.entries(functions)) {
       assertEntries(entries, file, [...attempt(1), wait(2, 2), ...attempt(2), wait(3, 4), ...attempt(3)])
     })
 
-    test('warns of a temp file that it cannot clean up, and reports the first error', { skip: noStrace }, async (t) => {
-      const folder = newFolder(t)
-      const file = path.join(folder, 'file')
+    test('warns of a temp file that it cannot clean up, and reports the first error', { skip: whyNot.strace() }, async (t) => {
+      const dir = newDir(t)
+      const file = path.join(dir, 'file')
       fs.writeFileSync(file, 'old')
       const command = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=renameat,unlinkat', '-e', 'inject=renameat:error=EXDEV', '-e', 'inject=unlinkat:error=EPERM']
       const { error, entries } = await inChild(async ({ file, name }, { holdfast, outcome }) => {
@@ -138,12 +138,12 @@ for (const [name, write] of Object.entries(functions)) {
         ['warn', 'Failed to clean up temp file', { tempPath: 'temp 1', cleanupErrorCode: 'EPERM' }],
       ])
       assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-      assert.deepEqual(temps(folder), [path.basename(entries[0].fields.tempPath)])
+      assert.deepEqual(temps(dir), [path.basename(entries[0].fields.tempPath)])
       assert.equal(fs.readFileSync(entries[0].fields.tempPath, 'utf8'), written(name, 'new'))
     })
 
     test('the global logger hears of all calls but those with one of their own, or with null', async (t) => {
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       const [everywhere, own, later] = [collector(), collector(), collector()]
       setLogger(everywhere.logger)
       await write(file, 'new')
@@ -164,8 +164,8 @@ for (const [name, write] of Object.entries(functions)) {
     })
 
     test('a logger that throws disturbs neither success nor failure', async (t) => {
-      const folder = newFolder(t)
-      fs.mkdirSync(path.join(folder, 'folder'))
+      const dir = newDir(t)
+      fs.mkdirSync(path.join(dir, 'dir'))
       let calls = 0
       const thrower = (/** @type {unknown} */ thrown) => () => {
         calls++
@@ -173,16 +173,16 @@ for (const [name, write] of Object.entries(functions)) {
       }
       for (const thrown of [new Error('from the logger'), undefined, 'a text']) {
         const logger = { debug: thrower(thrown), warn: thrower(thrown), error: thrower(thrown) }
-        await write(path.join(folder, 'file'), 'new', { logger })
-        const error = await failure(() => write(path.join(folder, 'folder'), 'new', { logger }))
+        await write(path.join(dir, 'file'), 'new', { logger })
+        const error = await failure(() => write(path.join(dir, 'dir'), 'new', { logger }))
         assert.equal(error.name, 'SessionFileError')
         assert.match(error.code, /^E(ISDIR|PERM|ACCES)$/)
         setLogger(logger)
-        await Promise.all(Array.from({ length: 20 }, (_, i) => write(path.join(folder, `${i}`), 'new')))
+        await Promise.all(Array.from({ length: 20 }, (_, i) => write(path.join(dir, `${i}`), 'new')))
         setLogger(null)
       }
       assert.ok(calls >= 3 * (4 + 4 + 20 * 4), `${calls} calls`)
-      assert.equal(names(folder).length, 22)
+      assert.equal(names(dir).length, 22)
     })
 
     test("calls the logger's methods on the logger, as pino and class instances need", async (t) => {
@@ -198,7 +198,7 @@ for (const [name, write] of Object.entries(functions)) {
         error(/** @type {object} */ fields, /** @type {string} */ message) { this.#line(fields, message) }
         get lines() { return this.#lines }
       }
-      const file = path.join(newFolder(t), 'file')
+      const file = path.join(newDir(t), 'file')
       const log = new Log()
       await write(file, 'new', { logger: log })
       await failure(() => write(path.join(file, 'file'), 'new', { logger: log }))
@@ -207,10 +207,10 @@ for (const [name, write] of Object.entries(functions)) {
     })
 
     test('every entry has come when the call is over', async (t) => {
-      const folder = newFolder(t)
+      const dir = newDir(t)
       for (let i = 0; i < 100; i++) {
         const { logger, entries } = collector()
-        const file = path.join(folder, i % 2 ? 'file' : 'missing/file')
+        const file = path.join(dir, i % 2 ? 'file' : 'missing/file')
         const call = async () => write(file, 'new', { logger, durability: 'none' })
         await call().then(() => entries.length, () => entries.length).then((told) => assert.equal(told, i % 2 ? 4 : 2))
       }
@@ -219,7 +219,7 @@ for (const [name, write] of Object.entries(functions)) {
 }
 
 test('the logger is called in the async context of the call that it is told about', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const context = new AsyncLocalStorage()
   /** @type {unknown[]} */
   const strangers = []
@@ -231,7 +231,7 @@ test('the logger is called in the async context of the call that it is told abou
   }
   setLogger({ debug: look, warn: look, error: look })
   await Promise.allSettled(Array.from({ length: 60 }, (_, i) => context.run(i, async () => {
-    const file = path.join(folder, i % 4 ? '' : 'missing', `${i}`)
+    const file = path.join(dir, i % 4 ? '' : 'missing', `${i}`)
     await [atomicWrite, atomicWriteJson, atomicWriteSync][i % 3]?.(file, 'new', { durability: 'none' })
     assert.equal(context.getStore(), i)
   })))
@@ -240,7 +240,7 @@ test('the logger is called in the async context of the call that it is told abou
 })
 
 test('a logger may write files itself, and set another logger', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   /** @type {Promise<void>[]} */
   const inner = []
   const other = collector()
@@ -248,31 +248,31 @@ test('a logger may write files itself, and set another logger', async (t) => {
     warn() {}, error() {},
     /** @param {object} _ @param {string} message */
     debug(_, message) {
-      inner.push(atomicWrite(path.join(folder, `inner-${inner.length}`), message, { logger: null }))
-      atomicWriteSync(path.join(folder, 'sync'), message, { logger: null })
+      inner.push(atomicWrite(path.join(dir, `inner-${inner.length}`), message, { logger: null }))
+      atomicWriteSync(path.join(dir, 'sync'), message, { logger: null })
       setLogger(other.logger)
     },
   }
   setLogger(logger)
-  await atomicWrite(path.join(folder, 'outer'), 'new')
+  await atomicWrite(path.join(dir, 'outer'), 'new')
   await Promise.all(inner)
   assert.equal(inner.length, 4, 'a call keeps the logger that it began with')
   assert.equal(other.entries.length, 0)
-  assert.equal(names(folder).length, 6)
+  assert.equal(names(dir).length, 6)
 })
 
 test('a write keeps the logger of its call when another is set meanwhile', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const [first, second] = [collector(), collector()]
   setLogger(first.logger)
-  const done = atomicWrite(path.join(folder, 'file'), Buffer.alloc(8 << 20))
+  const done = atomicWrite(path.join(dir, 'file'), Buffer.alloc(8 << 20))
   setLogger(second.logger)
   await done
   assert.deepEqual([first.entries.length, second.entries.length], [4, 0])
 })
 
 test('each thread has a logger of its own', async (t) => {
-  const folder = newFolder(t)
+  const dir = newDir(t)
   const { logger, entries } = collector()
   setLogger(logger)
   const worker = new Worker(`
@@ -283,15 +283,15 @@ test('each thread has a logger of its own', async (t) => {
     atomicWrite(file, 'new').then(() => {
       setLogger({ debug: count, warn: count, error: count })
       return atomicWrite(file, 'newer')
-    }).then(() => parentPort.postMessage(told))`, { eval: true, workerData: { root, file: path.join(folder, 'file') } })
+    }).then(() => parentPort.postMessage(told))`, { eval: true, workerData: { root, file: path.join(dir, 'file') } })
   const told = await new Promise((resolve, reject) => worker.on('message', resolve).on('error', reject))
   assert.equal(told, 4)
   assert.equal(entries.length, 0)
-  assert.equal(fs.readFileSync(path.join(folder, 'file'), 'utf8'), 'newer')
+  assert.equal(fs.readFileSync(path.join(dir, 'file'), 'utf8'), 'newer')
 })
 
 test('a cancelled write tells of its end and its clean-up', async (t) => {
-  const file = path.join(newFolder(t), 'file')
+  const file = path.join(newDir(t), 'file')
   const controller = new AbortController()
   const { logger, entries } = collector()
   const done = failure(() => atomicWrite(file, Buffer.alloc(200 << 20), { logger, signal: controller.signal }))
@@ -304,14 +304,14 @@ test('a cancelled write tells of its end and its clean-up', async (t) => {
   ])
 })
 
-test('a target behind a link: its temp is where the file is', { skip: notUnix }, async (t) => {
-  const folder = newFolder(t)
-  fs.mkdirSync(path.join(folder, 'real'))
-  fs.symlinkSync('real/target', path.join(folder, 'link'))
+test('a target behind a link: its temp is where the file is', { skip: whyNot.unix() }, async (t) => {
+  const dir = newDir(t)
+  fs.mkdirSync(path.join(dir, 'real'))
+  fs.symlinkSync('real/target', path.join(dir, 'link'))
   const { logger, entries } = collector()
-  await atomicWrite(path.join(folder, 'link'), 'new', { logger })
+  await atomicWrite(path.join(dir, 'link'), 'new', { logger })
   for (const { fields: { tempPath } } of entries.slice(0, 3)) {
-    assert.equal(path.dirname(tempPath), path.join(folder, 'real'))
+    assert.equal(path.dirname(tempPath), path.join(dir, 'real'))
     assert.match(path.basename(tempPath), /^\.target\.[0-9a-f]{16}\.tmp$/)
   }
   assert.equal(entries.length, 4)

@@ -7,7 +7,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { collector, failure, fullDisk, holdfast, newFolder, noMount } = require('./helpers.js')
+const { collector, failure, fullDisk, holdfast, newDir, whyNot } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 const { ordinaryDisk } = require('./system.js')
 
@@ -33,9 +33,9 @@ const ZERO = {
   },
 }
 
-/** A file in a new folder, and all figures at zero. @param {import('node:test').TestContext} t */
+/** A file in a new directory, and all figures at zero. @param {import('node:test').TestContext} t */
 function begin(t) {
-  const file = path.join(newFolder(t), 'file')
+  const file = path.join(newDir(t), 'file')
   resetMetrics()
   return file
 }
@@ -113,14 +113,14 @@ describe('writes', () => {
       await write(file, 'bytes')
       const { writes: { acknowledged }, syncs } = now()
       assert.deepEqual(acknowledged, { full: 1 })
-      // One after the rename for all, or one of the file before it and one of the folder after it.
+      // One after the rename for all, or one of the file before it and one of the directory after it.
       const isOrdered = syncs.writeBack === 1
       assert.deepEqual(syncs, isOrdered ? { file: 1, writeBack: 1 } : { file: 1, folder: 1 })
     })
 
     test(`${name} that fails is counted by its code`, async (t) => {
       const file = begin(t)
-      await failure(() => write(path.join(file, 'no', 'folder'), 'bytes'))
+      await failure(() => write(path.join(file, 'no', 'dir'), 'bytes'))
       fs.mkdirSync(file)
       await failure(() => write(file, 'bytes', { durability: 'none' }))
       await failure(() => write(file, 'bytes', { durability: 'none' }))
@@ -163,18 +163,18 @@ describe('writes', () => {
     assertOrder(writes.latency.none)
   })
 
-  test('attempts and retries on a full disk', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
+  test('attempts and retries on a full disk', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
     resetMetrics()
     const much = 'n'.repeat(512 << 10)
-    await failure(() => atomicWrite(path.join(folder, 'file'), much, { retries: 4, retryDelay: 0 }))
-    await failure(async () => atomicWriteSync(path.join(folder, 'file'), much, { retries: 1 }))
+    await failure(() => atomicWrite(path.join(dir, 'file'), much, { retries: 4, retryDelay: 0 }))
+    await failure(async () => atomicWriteSync(path.join(dir, 'file'), much, { retries: 1 }))
     assert.deepEqual(now(), { writes: { failed: { ENOSPC: 2 }, attempts: 5, retries: 3 } })
     resetMetrics()
     // There is room again when it is told of the retry.
     const { logger } = collector()
     logger.warn = () => fs.rmSync(filler, { force: true })
-    await atomicWrite(path.join(folder, 'file'), 'n'.repeat(64 << 10), { retries: 100, retryDelay: 20, durability: 'none', logger })
+    await atomicWrite(path.join(dir, 'file'), 'n'.repeat(64 << 10), { retries: 100, retryDelay: 20, durability: 'none', logger })
     const { writes } = metrics()
     assert.equal(writes.acknowledged.none, 1)
     assert.equal(writes.attempts, writes.retries + 1)
@@ -279,9 +279,9 @@ describe('transactions', () => {
     assert.deepEqual(now().transactions, { committed: 2, files: 3, failed: { [code]: 1 } })
   })
 
-  test('retries on a full disk are theirs', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const file = path.join(folder, 'file')
+  test('retries on a full disk are theirs', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const file = path.join(dir, 'file')
     resetMetrics()
     await failure(() => transaction([file], (tx) => tx.write(file, 'n'.repeat(512 << 10)), { retries: 3, retryDelay: 0 }))
     assert.deepEqual(now().transactions, { retries: 2, failed: { ENOSPC: 1 } })
@@ -290,8 +290,8 @@ describe('transactions', () => {
 })
 
 test('write-ahead logs: batches, entries, bytes and groups', async (t) => {
-  const folder = begin(t)
-  const wal = await openWal(folder, { syncMode: 'perBatch' })
+  const dir = begin(t)
+  const wal = await openWal(dir, { syncMode: 'perBatch' })
   const stats = await wal.stats()
   resetMetrics()
   const entry = (/** @type {number} */ i) => /** @type {const} */ ({ id: `${i}`, op: 'insert', payload: Buffer.alloc(100, i) })
@@ -377,7 +377,7 @@ describe('locks', () => {
 
   test('a path that leads nowhere, and a lock that the caller holds, fail by their codes', async (t) => {
     const file = begin(t)
-    await failure(() => acquireLock(path.join(file, 'no', 'folder')))
+    await failure(() => acquireLock(path.join(file, 'no', 'dir')))
     await withLock(file, () => failure(() => withLock(file, () => {})))
     const { locks } = now()
     assert.deepEqual(locks, { acquired: { write: 1 }, wait: { write: 1 }, hold: { write: 1 }, failed: { EDEADLK: 1, ENOENT: 1 } })

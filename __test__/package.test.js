@@ -1,13 +1,13 @@
 'use strict'
 
-// The package as users get it: packed, installed in an empty folder, and loaded in every way.
+// The package as users get it: packed, installed in an empty directory, and loaded in every way.
 
 const assert = require('node:assert/strict')
 const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { before, describe, test } = require('node:test')
-const { modeOf, names, newFolder, root } = require('./helpers.js')
+const { modeOf, names, newDir, root } = require('./helpers.js')
 
 const isWindows = process.platform === 'win32'
 
@@ -26,7 +26,7 @@ function run(command, args, cwd) {
 /** @param {string[]} args @param {string} cwd */
 const node = (args, cwd) => run(process.execPath, args, cwd)
 
-const base = newFolder()
+const base = newDir()
 /** Where the package is installed. */
 const home = path.join(base, 'home')
 const installed = path.join(home, 'node_modules', 'holdfast')
@@ -367,7 +367,7 @@ describe('the packed package', { skip: noNpm }, () => {
   })
 
   describe('the examples of index.d.ts', () => {
-    /** What is in the folder after an example, where that is known. @type {Record<string, (cwd: string) => void>} */
+    /** What is in the directory after an example, where that is known. @type {Record<string, (cwd: string) => void>} */
     const effects = {
       atomicWrite(cwd) {
         assert.equal(fs.readFileSync(path.join(cwd, 'session.json'), 'utf8'), '{"turn":1}')

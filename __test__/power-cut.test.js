@@ -113,7 +113,7 @@ const STORIES = {
     },
     found: (at) => ({ 'at once': versionOf(at('at once')) }),
   },
-  'a new file in new folders': {
+  'a new file in new directories': {
     async run(at, ledger) {
       for (let number = 1; number <= 3; number++) {
         const name = path.join(`new-${number}`, 'deeper', 'file')

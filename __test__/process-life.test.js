@@ -7,28 +7,28 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { Program, fastFolder, folder: diskFolder, hasSeen, nameIn, strace, temps, tmpfs, whyNot } = require('./system.js')
+const { Program, fastDir, hasSeen, nameIn, newDir, strace, temps, tmpfs, whyNot } = require('./system.js')
 
 const HUGE = 256 << 20
 
 /** Plays a scene of programs/life.js to its end. */
-async function play(t, scene, { folder = fastFolder(t), args = [], nodeArgs = [], code = 0 } = {}) {
-  const target = path.join(folder, 'target')
+async function play(t, scene, { dir = fastDir(t), args = [], nodeArgs = [], code = 0 } = {}) {
+  const target = path.join(dir, 'target')
   const hasRoom = !fs.existsSync(target) && scene !== 'pendingRetry' && scene !== 'terminatedBetweenAttempts'
   if (hasRoom) fs.writeFileSync(target, 'old 0')
-  const program = new Program(t, 'life.js', { args: [scene, folder, ...args], nodeArgs })
+  const program = new Program(t, 'life.js', { args: [scene, dir, ...args], nodeArgs })
   const outcome = await program.outcome()
   assert.deepEqual({ code: outcome.code, signal: outcome.signal }, { code, signal: null }, outcome.errors)
   assert.doesNotMatch(outcome.errors, /panicked|FATAL ERROR/)
-  return { folder, target, says: outcome.lines.at(-1), errors: outcome.errors }
+  return { dir, target, says: outcome.lines.at(-1), errors: outcome.errors }
 }
 
 /** Plays a scene in which holdfast's threads wait so many milliseconds before each write, or another system call. */
 async function playSlowly(t, scene, delay, code, call = 'write') {
   for (let tries = 1; ; tries++) {
-    const folder = fastFolder(t)
-    fs.writeFileSync(path.join(folder, 'target'), 'old 0')
-    const program = new Program(t, 'life.js', { args: [scene, folder] })
+    const dir = fastDir(t)
+    fs.writeFileSync(path.join(dir, 'target'), 'old 0')
+    const program = new Program(t, 'life.js', { args: [scene, dir] })
     const { io } = await program.next()
     const trace = await strace(t, io, [`${call}:delay_enter=${delay * 1000}`])
     program.tell('begin')
@@ -36,7 +36,7 @@ async function playSlowly(t, scene, delay, code, call = 'write') {
     const calls = await trace.done()
     assert.deepEqual({ code: outcome.code, signal: outcome.signal }, { code, signal: null }, outcome.errors)
     // A thread that did not exist yet was not slowed down.
-    if (hasSeen(calls, folder)) return { folder, calls, lines: outcome.lines }
+    if (hasSeen(calls, dir)) return { dir, calls, lines: outcome.lines }
     assert.ok(tries < 3, 'the write has been seen')
   }
 }
@@ -49,8 +49,8 @@ function checkTarget({ target }, size = HUGE) {
 }
 
 /** At its end a process waits for its writes, but not for ever: on a slow disk a temp file may stay. */
-function reportTemps(t, { folder }, most) {
-  const left = temps(folder)
+function reportTemps(t, { dir }, most) {
+  const left = temps(dir)
   assert.ok(left.length <= most, `${left}`)
   if (left.length > 0) t.diagnostic(`the disk took longer than the exit waits, and ${left.length} temp files are left`)
 }
@@ -61,12 +61,12 @@ describe('pending writes', { concurrency: 2 }, () => {
   })
 
   test('many keep the process alive until they are all done', async (t) => {
-    assert.deepEqual((await play(t, 'pendingMany', { folder: diskFolder(t) })).says, { last: 'content 499', files: 51 })
+    assert.deepEqual((await play(t, 'pendingMany', { dir: diskDir(t) })).says, { last: 'content 499', files: 51 })
   })
 
   test('one that waits for its next attempt keeps the process alive', { skip: whyNot.mount() }, async (t) => {
-    const folder = tmpfs(t, 'nr_inodes=1')
-    assert.deepEqual((await play(t, 'pendingRetry', { folder })).says, { code: 'ENOSPC', attempts: 3 })
+    const dir = tmpfs(t, 'nr_inodes=1')
+    assert.deepEqual((await play(t, 'pendingRetry', { dir })).says, { code: 'ENOSPC', attempts: 3 })
   })
 
   test('nothing keeps the process alive after the last write, its idle threads included', { skip: whyNot.linux() }, async (t) => {
@@ -96,26 +96,26 @@ describe('a process that ends in mid-write', { concurrency: 2 }, () => {
   test('by process.exit() waits for the write that has begun', { skip: whyNot.strace() }, async (t) => {
     // It does not wait for ever, so a machine that is busy enough may fail it once.
     for (let tries = 1; ; tries++) {
-      const { folder } = await playSlowly(t, 'exitsSlowly', 100, 7)
-      const found = fs.readFileSync(path.join(folder, 'target'), 'utf8')
+      const { dir } = await playSlowly(t, 'exitsSlowly', 100, 7)
+      const found = fs.readFileSync(path.join(dir, 'target'), 'utf8')
       assert.ok(found === 'new' || found === 'old 0', found)
-      if (found === 'new' && temps(folder).length === 0) return
+      if (found === 'new' && temps(dir).length === 0) return
       assert.ok(tries < 4, `${tries} times the process has not waited`)
     }
   })
 
   test('by process.exit() with thousands of writes under way leaves whole files and no temp file', async (t) => {
-    const { folder } = await play(t, 'exitsWithMany', { code: 7 })
-    assert.deepEqual(temps(folder), [])
-    const files = fs.readdirSync(folder).filter((name) => name.startsWith('file-'))
+    const { dir } = await play(t, 'exitsWithMany', { code: 7 })
+    assert.deepEqual(temps(dir), [])
+    const files = fs.readdirSync(dir).filter((name) => name.startsWith('file-'))
     assert.ok(files.length > 0)
-    for (const name of files) nameIn(fs.readFileSync(path.join(folder, name)))
+    for (const name of files) nameIn(fs.readFileSync(path.join(dir, name)))
   })
 
   test('by process.exit() while its worker threads write leaves whole files', async (t) => {
     const played = await play(t, 'exitsWithWorkers', { code: 7 })
     reportTemps(t, played, 8)
-    for (const name of fs.readdirSync(played.folder)) if (name.startsWith('shared-')) nameIn(fs.readFileSync(path.join(played.folder, name)))
+    for (const name of fs.readdirSync(played.dir)) if (name.startsWith('shared-')) nameIn(fs.readFileSync(path.join(played.dir, name)))
   })
 
   for (const how of ['return', 'exit', 'throw', 'pending return', 'pending exit', 'pending throw']) {
@@ -123,12 +123,12 @@ describe('a process that ends in mid-write', { concurrency: 2 }, () => {
       const code = how.includes('exit') ? 5 : how.includes('throw') ? 1 : 0
       const played = await play(t, 'savesAtExit', { args: [how], code })
       for (const durability of ['none', 'full']) {
-        assert.equal(fs.readFileSync(path.join(played.folder, `saved-${durability}`), 'utf8'), `${how} ${code}`)
+        assert.equal(fs.readFileSync(path.join(played.dir, `saved-${durability}`), 'utf8'), `${how} ${code}`)
       }
       const which = checkTarget(played, HUGE / 2)
       if (how === 'pending return') assert.equal(which, 'new')
       reportTemps(t, played, 2)
-      for (const name of fs.readdirSync(played.folder)) if (name.startsWith('file-')) nameIn(fs.readFileSync(path.join(played.folder, name)))
+      for (const name of fs.readdirSync(played.dir)) if (name.startsWith('file-')) nameIn(fs.readFileSync(path.join(played.dir, name)))
     })
   }
 })
@@ -147,12 +147,12 @@ describe('a worker thread that ends in mid-write', { concurrency: 2 }, () => {
 
   test('by terminate() under a lock gives it back after what it has begun, however small', { skip: whyNot.strace() }, async (t) => {
     const { lines } = await playSlowly(t, 'terminatedUnderLock', 300, 0, 'renameat')
-    assert.deepEqual(lines, [{ write: 0, lockedWrite: 0, update: 0, stream: 0, restore: 0, folderLock: 0 }], 'what is under way while somebody else has the lock')
+    assert.deepEqual(lines, [{ write: 0, lockedWrite: 0, update: 0, stream: 0, restore: 0, lockDir: 0 }], 'what is under way while somebody else has the lock')
   })
 
   test('by terminate() between two attempts makes no further attempt', { skip: whyNot.mount() }, async (t) => {
-    const folder = tmpfs(t, 'nr_inodes=1')
-    assert.deepEqual((await play(t, 'terminatedBetweenAttempts', { folder })).says, { files: [] })
+    const dir = tmpfs(t, 'nr_inodes=1')
+    assert.deepEqual((await play(t, 'terminatedBetweenAttempts', { dir })).says, { files: [] })
   })
 
   test('by terminate(), waiting among writes of other threads to the same file, spoils none of those', async (t) => {

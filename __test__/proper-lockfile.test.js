@@ -11,7 +11,7 @@ const { after, describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const lockfile = require('proper-lockfile')
-const { NOBODY, failure, holdfast, inChild, names, newFile, newFolder, notRoot, notUnix, root } = require('./helpers.js')
+const { NOBODY, failure, holdfast, inChild, names, newFile, newDir, root, whyNot } = require('./helpers.js')
 const { GUARD, Peer } = require('./programs/lock-peer.js')
 
 const { SessionFileError, acquireLock, isLocked, tryAcquireLock, updateJsonFile, withLock } = holdfast
@@ -25,7 +25,7 @@ const PROTOCOL = { protocol: 'proper-lockfile' }
 const QUICK = { ...PROTOCOL, stale: 2000, update: 1000 }
 const PATIENT = { ...PROTOCOL, timeout: GUARD }
 
-/** Makes a lock folder look as old as it is after so many seconds. @param {string} file @param {number} seconds */
+/** Makes a lock directory look as old as it is after so many seconds. @param {string} file @param {number} seconds */
 function age(file, seconds) {
   const time = Date.now() / 1000 - seconds
   fs.utimesSync(`${file}.lock`, time, time)
@@ -47,7 +47,7 @@ function byPackage(peer, file, options) {
 }
 
 describe('in one process', LIMITS, () => {
-  test('the lock is a folder beside the file, for as long as it is held', async (t) => {
+  test('the lock is a directory beside the file, for as long as it is held', async (t) => {
     const file = newFile(t, '')
     const lock = await acquireLock(file, PROTOCOL)
     assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
@@ -117,16 +117,16 @@ describe('in one process', LIMITS, () => {
 
   test('symbolic links lead to the same lock, and the file need not be there', async (t) => {
     const file = newFile(t, '')
-    const folder = path.dirname(file)
-    fs.symlinkSync('file', path.join(folder, 'link'))
-    await withLock(path.join(folder, 'link'), () => {
-      assert.deepEqual(names(folder), ['file', 'file.lock', 'link'])
+    const dir = path.dirname(file)
+    fs.symlinkSync('file', path.join(dir, 'link'))
+    await withLock(path.join(dir, 'link'), () => {
+      assert.deepEqual(names(dir), ['file', 'file.lock', 'link'])
     }, PROTOCOL)
-    await withLock(path.join(folder, 'missing'), () => {
-      assert.deepEqual(names(folder), ['file', 'link', 'missing.lock'])
+    await withLock(path.join(dir, 'missing'), () => {
+      assert.deepEqual(names(dir), ['file', 'link', 'missing.lock'])
     }, PROTOCOL)
-    await withLock(`${folder}/`, () => assert.ok(fs.existsSync(`${folder}.lock`)), PROTOCOL)
-    const error = await failure(() => acquireLock(path.join(folder, 'no', 'file'), PROTOCOL))
+    await withLock(`${dir}/`, () => assert.ok(fs.existsSync(`${dir}.lock`)), PROTOCOL)
+    const error = await failure(() => acquireLock(path.join(dir, 'no', 'file'), PROTOCOL))
     assert.equal(error.code, 'ENOENT')
   })
 
@@ -143,7 +143,7 @@ describe('in one process', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
   })
 
-  test('a lock folder of another user, who lets nobody look into it, is held until it is stale', { skip: notRoot }, async (t) => {
+  test('a lock directory of another user, who lets nobody look into it, is held until it is stale', { skip: whyNot.root() }, async (t) => {
     const file = newFile(t, '')
     fs.chmodSync(path.dirname(file), 0o777)
     fs.mkdirSync(`${file}.lock`, { mode: 0o700 })
@@ -222,9 +222,9 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
     })
   }
 
-  // The number of the lost folder was free again, the next one had it, and the end of the process
+  // The number of the lost directory was free again, the next one had it, and the end of the process
   // removed that one: somebody else's lock.
-  test('is not what the end of the process removes, although it has the same number', { skip: notUnix }, async (t) => {
+  test('is not what the end of the process removes, although it has the same number', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t, '')
     const peer = new Peer(t)
     await peer.run(async ({ holdfast, kept }, file, options) => {
@@ -279,7 +279,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
 
 describe('the end of a process', LIMITS, () => {
   /**
-   * Runs a program that has a lock, and says how it ended and whether the lock folder is left.
+   * Runs a program that has a lock, and says how it ended and whether the lock directory is left.
    *
    * @param {import('node:test').TestContext} t
    * @param {string} program it has `lock` and `file`
@@ -321,7 +321,7 @@ describe('the end of a process', LIMITS, () => {
     assert.deepEqual(await end(t, program), { ended: 7, isLeft: process.platform === 'win32' })
   })
 
-  const unix = { skip: notUnix }
+  const unix = { skip: whyNot.unix() }
   for (const signal of /** @type {const} */ (['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'])) {
     test(`${signal}, of which it dies as without a lock`, unix, async (t) => {
       assert.deepEqual(await end(t, 'setInterval(() => {}, 1000)', signal), { ended: signal, isLeft: false })
@@ -353,7 +353,7 @@ describe('the end of a process', LIMITS, () => {
     assert.deepEqual(await end(t, 'setImmediate(() => process.abort())'), { ended: 'SIGABRT', isLeft: false })
   })
 
-  test('SIGKILL leaves the folder, to become stale', unix, async (t) => {
+  test('SIGKILL leaves the directory, to become stale', unix, async (t) => {
     assert.deepEqual(await end(t, 'setInterval(() => {}, 1000)', 'SIGKILL'), { ended: 'SIGKILL', isLeft: true })
   })
 
@@ -394,7 +394,7 @@ describe('beside the package', LIMITS, () => {
     const times = { package: 60, holdfast: 150 }
     const kinds = /** @type {const} */ (['package', 'holdfast', 'package', 'holdfast', 'package', 'holdfast', 'holdfast'])
     const ended = kinds.map(async (kind) => {
-      const child = fork(path.join(__dirname, 'programs', 'lock-folder-rival.js'), [kind, 'count', file, counter, String(times[kind])], { execArgv: [] })
+      const child = fork(path.join(__dirname, 'programs', 'lock-dir-rival.js'), [kind, 'count', file, counter, String(times[kind])], { execArgv: [] })
       t.after(() => child.kill('SIGKILL'))
       assert.deepEqual(await once(child, 'exit'), [0, null], `a ${kind} process failed`)
     })
@@ -432,10 +432,10 @@ describe('many who want one stale lock', LIMITS, () => {
    */
   async function race(t, kinds, rounds) {
     const file = newFile(t, '')
-    const witness = path.join(newFolder(t), 'witness')
+    const witness = path.join(newDir(t), 'witness')
     fs.mkdirSync(witness)
     const children = kinds.map((kind) => {
-      const child = fork(path.join(__dirname, 'programs', 'lock-folder-rival.js'), [kind, 'race', file, witness], { execArgv: [] })
+      const child = fork(path.join(__dirname, 'programs', 'lock-dir-rival.js'), [kind, 'race', file, witness], { execArgv: [] })
       t.after(() => child.kill('SIGKILL'))
       return child
     })
@@ -480,9 +480,9 @@ describe('many who want one stale lock', LIMITS, () => {
     const waits = new Promise((resolve) => (arrived = resolve))
     const slow = /** @type {any} */ ({
       ...fs,
-      rmdir(/** @type {string} */ folder, /** @type {any} */ callback) {
+      rmdir(/** @type {string} */ dir, /** @type {any} */ callback) {
         arrived()
-        gate.then(() => fs.rmdir(folder, callback))
+        gate.then(() => fs.rmdir(dir, callback))
       },
     })
     return { slow, waits, goOn }
@@ -514,7 +514,7 @@ describe('many who want one stale lock', LIMITS, () => {
     const theirs = lockfile.lock(file, { stale: 2000, fs: slow })
     await waits
     const ours = tryAcquireLock(file, QUICK)
-    // It has been exchanged: the folder is young again.
+    // It has been exchanged: the directory is young again.
     while (!(await isLocked(file, PROTOCOL)).locked) await wait(1)
     goOn()
     const release = await theirs
@@ -542,7 +542,7 @@ describe('many who want one stale lock', LIMITS, () => {
     await release()
   })
 
-  test('a holder that is stopped keeps its lock among those that run holdfast', { skip: notUnix }, async (t) => {
+  test('a holder that is stopped keeps its lock among those that run holdfast', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t, '')
     const peer = new Peer(t)
     await peer.acquire(file, QUICK)

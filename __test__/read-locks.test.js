@@ -5,7 +5,7 @@
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const { describe, test } = require('node:test')
-const { failure, holdfast, newFile, notLinux, notUnix } = require('./helpers.js')
+const { failure, holdfast, newFile, whyNot } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 
 const { acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, createBackup, isLocked, restoreBackup, tryAcquireLock, updateJsonFile, withLock } = holdfast
@@ -58,7 +58,7 @@ describe('readers', LIMITS, () => {
     assert.equal(await couldHave(file), 'read and write')
   })
 
-  test('that wait one after the other share one lock of the system, and calls are served in their order', { skip: notLinux }, async (t) => {
+  test('that wait one after the other share one lock of the system, and calls are served in their order', { skip: whyNot.linux() }, async (t) => {
     const file = newFile(t)
     const writer = await acquireLock(file)
     /** @type {string[]} */
@@ -303,12 +303,12 @@ describe('everybody has a turn', LIMITS, () => {
   // time on a busy machine.
   const MOST = 2 * PROCESSES
 
-  test('a writer, beside readers of eight processes that overlap without a gap', { skip: notUnix }, async (t) => {
+  test('a writer, beside readers of eight processes that overlap without a gap', { skip: whyNot.unix() }, async (t) => {
     const median = await compete(t, 'read', 'write')
     assert.ok(median <= MOST, `${median} turns`)
   })
 
-  test('a reader, beside eight processes that write one after the other', { skip: notUnix }, async (t) => {
+  test('a reader, beside eight processes that write one after the other', { skip: whyNot.unix() }, async (t) => {
     const median = await compete(t, 'write', 'read')
     assert.ok(median <= MOST, `${median} turns`)
   })

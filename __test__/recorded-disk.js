@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const readline = require('node:readline')
 const { build } = require('../scripts/crates.js')
-const { cleanUp, folder, whyNot } = require('./system.js')
+const { cleanUp, newDir, whyNot } = require('./system.js')
 
 /** How each is made and mounted. xfs refuses a second mount of one identity, which the kernel may not have let go of yet. */
 const ext4 = { type: 'ext4', megabytes: 48, make: ['mkfs.ext4', '-q', '-F', '-E', 'nodiscard'], options: 'loop,nodiscard' }
@@ -43,8 +43,8 @@ class RecordedDisk {
 
   constructor(t, kind) {
     this.kind = kind
-    this.below = folder(t)
-    this.at = folder(t)
+    this.below = newDir(t)
+    this.at = newDir(t)
     // In a process group of its own: Ctrl-C must not end the disk below a mounted file system.
     this.child = spawn(build('disk'), ['record', this.below, String(kind.megabytes)], { detached: true, stdio: ['pipe', 'pipe', 'inherit'] })
     this.waiting = []

@@ -1,6 +1,6 @@
 'use strict'
 
-// Recovery beside processes that write, update, back up, restore and commit in the same folder, while
+// Recovery beside processes that write, update, back up, restore and commit in the same directory, while
 // these are killed and started anew: nothing live is taken, and nothing orphaned stays.
 
 const { test } = require('node:test')
@@ -9,14 +9,14 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
 const { atomicWrite, recoverFromCrash } = require('../index.js')
-const { Program, fastFolder, temps, whyNot } = require('./system.js')
+const { Program, fastDir, temps, whyNot } = require('./system.js')
 
 const PROCESSES = 8
 const SECONDS = 20
 
 test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at any moment`, { skip: whyNot.unix() }, async (t) => {
-  const folder = fastFolder(t)
-  const file = (name) => path.join(folder, name)
+  const dir = fastDir(t)
+  const file = (name) => path.join(dir, name)
   await atomicWrite(file('counter.json'), '{"count":0}')
   await atomicWrite(file('shared.json'), '{"value":0}')
   for (const name of ['pair-a.json', 'pair-b.json']) await atomicWrite(file(name), '{"count":0}')
@@ -26,7 +26,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   let [counted, committed, kills, removed, promoted] = [0, 0, 0, 0, 0]
   const start = (number) => {
     const first = ++starts[number] * 1_000_000
-    return new Program(t, 'survivor.js', { args: [JSON.stringify({ folder, number, first })] })
+    return new Program(t, 'survivor.js', { args: [JSON.stringify({ dir, number, first })] })
   }
   /** Takes what a program has said. */
   const listen = (number, lines) => {
@@ -55,7 +55,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
     programs[number] = start(number)
     programs.forEach((program, number) => listen(number, program.lines))
     for (const options of [{ minAge: 0 }, { minAge: 0, promote: true, legacy: true, recursive: true }]) {
-      const { actions, complete } = await recoverFromCrash(folder, options)
+      const { actions, complete } = await recoverFromCrash(dir, options)
       assert.ok(complete, JSON.stringify(actions))
       removed += actions.filter(({ action }) => action === 'removed').length
       promoted += actions.filter(({ action }) => action === 'promoted').length
@@ -65,9 +65,9 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   await Promise.all(programs.map((_, number) => kill(number)))
 
   // A backup that was being copied may be promoted; a process that died left it.
-  await recoverFromCrash(folder, { minAge: 0, promote: true })
-  assert.deepEqual(temps(folder), [], 'nothing orphaned stays')
-  const names = fs.readdirSync(folder).filter((name) => !name.endsWith('.lock'))
+  await recoverFromCrash(dir, { minAge: 0, promote: true })
+  assert.deepEqual(temps(dir), [], 'nothing orphaned stays')
+  const names = fs.readdirSync(dir).filter((name) => !name.endsWith('.lock'))
   const known = /^(counter|shared|pair-[ab]|own-\d|copy-\d)\.json$|^shared\.json\.\d+\.backup$/
   assert.deepEqual(names.filter((name) => !known.test(name)), [])
   for (const name of names) JSON.parse(fs.readFileSync(file(name), 'utf8'))

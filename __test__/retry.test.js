@@ -7,7 +7,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newFolder, noMount, notRoot, notUnix, tinyDisk } = require('./helpers.js')
+const { NOBODY, collector, failure, fullDisk, holdfast, inChild, mount, names, newDir, tinyDisk, whyNot } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
 /** @type {Record<string, (file: string, data: string, options: object) => unknown>} */
@@ -19,7 +19,7 @@ const MUCH = 'n'.repeat(512 << 10)
 const starts = 'Starting atomic write'
 const retries = 'Retrying atomic write'
 
-describe('on a full disk', { skip: noMount }, () => {
+describe('on a full disk', { skip: whyNot.mount() }, () => {
   for (const { options, waits } of [
     { options: {}, waits: [100, 200] },
     { options: { retries: 4 }, waits: [100, 200, 400] },
@@ -33,8 +33,8 @@ describe('on a full disk', { skip: noMount }, () => {
   ]) {
     for (const [name, write] of Object.entries(functions)) {
       test(`${name} with ${JSON.stringify(options)} makes ${waits.length + 1} attempts, with waits of ${waits.join(', ') || 'none'} ms`, async (t) => {
-        const { folder } = fullDisk(t)
-        const file = path.join(folder, 'file')
+        const { dir } = fullDisk(t)
+        const file = path.join(dir, 'file')
         const { logger, of } = collector()
         const error = await failure(() => write(file, MUCH, { ...options, logger }))
         assert.equal(error.code, 'ENOSPC')
@@ -43,22 +43,22 @@ describe('on a full disk', { skip: noMount }, () => {
         assert.deepEqual(of(retries).map(({ fields, level }) => ({ level, ...fields })), waits.map((delay, i) => (
           { level: 'warn', targetPath: file, attempt: i + 2, delay, errorCode: 'ENOSPC' }
         )))
-        assert.deepEqual(names(folder), ['filler'])
+        assert.deepEqual(names(dir), ['filler'])
       })
     }
   }
 
   test('every attempt has a temp file of its own', async (t) => {
-    const { folder } = fullDisk(t)
+    const { dir } = fullDisk(t)
     const { logger, of } = collector()
-    await failure(() => atomicWrite(path.join(folder, 'file'), MUCH, { retries: 20, retryDelay: 0, logger }))
+    await failure(() => atomicWrite(path.join(dir, 'file'), MUCH, { retries: 20, retryDelay: 0, logger }))
     assert.equal(new Set(of(starts).map(({ fields }) => fields.tempPath)).size, 20)
   })
 
   for (const name of ['atomicWrite', 'atomicWriteJson']) {
     test(`${name} succeeds when there is room again before a later attempt`, async (t) => {
-      const { folder, filler } = fullDisk(t)
-      const file = path.join(folder, 'file')
+      const { dir, filler } = fullDisk(t)
+      const file = path.join(dir, 'file')
       const seen = collector()
       const logger = { ...seen.logger, warn: (fields, message) => {
         seen.logger.warn(fields, message)
@@ -69,13 +69,13 @@ describe('on a full disk', { skip: noMount }, () => {
       assert.ok(seen.of(retries).length >= 1)
       assert.equal(seen.of(starts).length, seen.of(retries).length + 1)
       assert.equal(seen.entries.at(-1)?.message, 'Atomic write completed successfully')
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     })
   }
 
   test('atomicWriteSync succeeds when another process makes room before a later attempt', async (t) => {
-    const { folder, filler } = fullDisk(t)
-    const file = path.join(folder, 'file')
+    const { dir, filler } = fullDisk(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, '')
     const write = inChild(async ({ file }, { holdfast }) => {
       const attempts = []
@@ -86,7 +86,7 @@ describe('on a full disk', { skip: noMount }, () => {
     // The temp file of the first attempt has come and gone: that attempt has failed.
     const gone = new Promise((resolve) => {
       let seen = 0
-      const watcher = fs.watch(folder, (_, name) => {
+      const watcher = fs.watch(dir, (_, name) => {
         if (!name?.endsWith('.tmp') || ++seen < 2) return
         watcher.close()
         resolve(undefined)
@@ -97,40 +97,40 @@ describe('on a full disk', { skip: noMount }, () => {
     const attempts = await write
     assert.equal(attempts[0], 2)
     assert.equal(fs.statSync(file).size, 128 << 10)
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
   test('writes that wait for their next attempt hold up no other, however many they are', async (t) => {
-    const { folder } = fullDisk(t)
-    const elsewhere = newFolder(t)
-    const settled = await inChild(async ({ folder, elsewhere }, { holdfast, path }) => {
+    const { dir } = fullDisk(t)
+    const elsewhere = newDir(t)
+    const settled = await inChild(async ({ dir, elsewhere }, { holdfast, path }) => {
       let settled = 0
       let waiting = 0
       const all = new Promise((resolve) => {
         const logger = { debug() {}, error() {}, warn: () => ++waiting === 500 && resolve(undefined) }
         for (let i = 0; i < 500; i++) {
           // They would wait for weeks: the process ends by itself, below.
-          holdfast.atomicWrite(path.join(folder, `${i}`), 'n'.repeat(512 << 10), { logger, retryDelay: 2 ** 31 - 1 }).finally(() => settled++)
+          holdfast.atomicWrite(path.join(dir, `${i}`), 'n'.repeat(512 << 10), { logger, retryDelay: 2 ** 31 - 1 }).finally(() => settled++)
         }
       })
       await all
       for (let i = 0; i < 100; i++) await holdfast.atomicWrite(path.join(elsewhere, `${i}`), 'new')
       setTimeout(() => process.exit(0), 0)
       return settled
-    }, { folder, elsewhere })
+    }, { dir, elsewhere })
     assert.equal(settled, 0)
     assert.equal(names(elsewhere).length, 100)
-    assert.deepEqual(names(folder), ['filler'])
+    assert.deepEqual(names(dir), ['filler'])
   })
 })
 
-describe('what passes is tried again', { skip: notUnix }, () => {
-  test('EBUSY', { skip: noMount }, async (t) => {
-    const [folder, disk] = [newFolder(t), tinyDisk(t)]
+describe('what passes is tried again', { skip: whyNot.unix() }, () => {
+  test('EBUSY', { skip: whyNot.mount() }, async (t) => {
+    const [dir, disk] = [newDir(t), tinyDisk(t)]
     const file = path.join(disk, 'file')
-    fs.writeFileSync(path.join(folder, 'outside'), 'old')
+    fs.writeFileSync(path.join(dir, 'outside'), 'old')
     fs.writeFileSync(file, '')
-    mount(t, file, '--bind', path.join(folder, 'outside'))
+    mount(t, file, '--bind', path.join(dir, 'outside'))
     for (const write of Object.values(functions)) {
       const { logger, of } = collector()
       const error = await failure(() => write(file, 'new', { logger, retries: 4, retryDelay: 1 }))
@@ -140,10 +140,10 @@ describe('what passes is tried again', { skip: notUnix }, () => {
   })
 
   test('EMFILE', async (t) => {
-    const folder = newFolder(t)
-    const ended = await inChild(async ({ folder }, { holdfast, fs, path }) => {
+    const dir = newDir(t)
+    const ended = await inChild(async ({ dir }, { holdfast, fs, path }) => {
       const open = []
-      await holdfast.atomicWrite(path.join(folder, 'first'), 'new')
+      await holdfast.atomicWrite(path.join(dir, 'first'), 'new')
       try {
         for (;;) open.push(fs.openSync('/dev/null'))
       } catch (error) {
@@ -157,36 +157,36 @@ describe('what passes is tried again', { skip: notUnix }, () => {
           for (const descriptor of open.splice(0)) fs.closeSync(descriptor)
         },
       }
-      await holdfast.atomicWrite(path.join(folder, 'second'), 'new', { logger, retries: 9 })
+      await holdfast.atomicWrite(path.join(dir, 'second'), 'new', { logger, retries: 9 })
       return codes
-    }, { folder }, { command: ['sh', '-c', 'ulimit -n 128; exec "$@"', 'sh'] })
+    }, { dir }, { command: ['sh', '-c', 'ulimit -n 128; exec "$@"', 'sh'] })
     assert.equal(ended[0], 'EMFILE')
-    assert.deepEqual(names(folder), ['first', 'second'])
+    assert.deepEqual(names(dir), ['first', 'second'])
   })
 })
 
-describe('what does not pass fails at once', { skip: notUnix }, () => {
-  /** @type {Record<string, (folder: string) => string>} what makes the error, and the path to write */
+describe('what does not pass fails at once', { skip: whyNot.unix() }, () => {
+  /** @type {Record<string, (dir: string) => string>} what makes the error, and the path to write */
   const permanent = {
-    ENOENT: (folder) => path.join(folder, 'missing/file'),
-    EISDIR: (folder) => folder,
-    ENOTDIR(folder) {
-      fs.writeFileSync(path.join(folder, 'file'), 'old')
-      return path.join(folder, 'file/new')
+    ENOENT: (dir) => path.join(dir, 'missing/file'),
+    EISDIR: (dir) => dir,
+    ENOTDIR(dir) {
+      fs.writeFileSync(path.join(dir, 'file'), 'old')
+      return path.join(dir, 'file/new')
     },
-    ENAMETOOLONG: (folder) => path.join(folder, 'n'.repeat(256)),
-    ELOOP(folder) {
-      fs.symlinkSync('loop', path.join(folder, 'loop'))
-      return path.join(folder, 'loop')
+    ENAMETOOLONG: (dir) => path.join(dir, 'n'.repeat(256)),
+    ELOOP(dir) {
+      fs.symlinkSync('loop', path.join(dir, 'loop'))
+      return path.join(dir, 'loop')
     },
-    EINVAL(folder) {
-      fs.symlinkSync('/dev/null', path.join(folder, 'device'))
-      return path.join(folder, 'device')
+    EINVAL(dir) {
+      fs.symlinkSync('/dev/null', path.join(dir, 'device'))
+      return path.join(dir, 'device')
     },
   }
   for (const [code, make] of Object.entries(permanent)) {
     test(code, async (t) => {
-      const file = make(newFolder(t))
+      const file = make(newDir(t))
       for (const write of Object.values(functions)) {
         const { logger, of } = collector()
         // A wait between attempts would be one of weeks.
@@ -199,16 +199,16 @@ describe('what does not pass fails at once', { skip: notUnix }, () => {
     })
   }
 
-  test('EROFS', { skip: noMount }, async (t) => {
-    const folder = tinyDisk(t, 'ro')
+  test('EROFS', { skip: whyNot.mount() }, async (t) => {
+    const dir = tinyDisk(t, 'ro')
     const { logger, of } = collector()
-    const error = await failure(() => atomicWrite(path.join(folder, 'file'), 'new', { logger, retries: 10, retryDelay: 2 ** 31 - 1 }))
+    const error = await failure(() => atomicWrite(path.join(dir, 'file'), 'new', { logger, retries: 10, retryDelay: 2 ** 31 - 1 }))
     assert.deepEqual([error.code, error.attempts, of(retries).length], ['EROFS', 1, 0])
   })
 
-  test('EACCES, EPERM and EFBIG', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    const [open, sticky] = [newFolder(t), newFolder(t)]
+  test('EACCES, EPERM and EFBIG', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    const [open, sticky] = [newDir(t), newDir(t)]
     fs.chmodSync(open, 0o777)
     fs.chmodSync(sticky, 0o1777)
     fs.writeFileSync(path.join(sticky, 'file'), 'old')
@@ -217,9 +217,9 @@ describe('what does not pass fails at once', { skip: notUnix }, () => {
       { file: path.join(at, 'file'), size },
       { user: NOBODY, command: ['sh', '-c', 'ulimit -f 8; exec "$@"', 'sh'] },
     )
-    const errors = [await attempt(folder, 1), await attempt(sticky, 1), await attempt(open, 100_000)]
+    const errors = [await attempt(dir, 1), await attempt(sticky, 1), await attempt(open, 100_000)]
     assert.deepEqual(errors.map(({ code, attempts }) => [code, attempts]), [['EACCES', 1], ['EPERM', 1], ['EFBIG', 1]])
-    for (const at of [folder, open]) assert.deepEqual(names(at), [])
+    for (const at of [dir, open]) assert.deepEqual(names(at), [])
     assert.deepEqual(names(sticky), ['file'])
   })
 })

@@ -13,9 +13,7 @@ const { pipeline } = require('node:stream/promises')
 const { describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
-const {
-  collector, failure, fullDisk, holdfast, inChild, modeOf, names, newFolder, noMount, notUnix, root, temps,
-} = require('./helpers.js')
+const { collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, root, temps, whyNot } = require('./helpers.js')
 
 const { acquireLock, atomicWrite, createAtomicWriteStream, isLocked, SessionFileError, updateJsonFile, withLock } = holdfast
 
@@ -39,7 +37,7 @@ async function until(condition) {
 
 describe('createAtomicWriteStream', () => {
   test('is a Writable whose bytes are the file once it has finished, and not before', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     fs.writeFileSync(file, 'old')
     const stream = open(file)
     assert.ok(stream instanceof Writable)
@@ -56,13 +54,13 @@ describe('createAtomicWriteStream', () => {
   })
 
   test('can be empty, and makes a file that was not there', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     await pipeline(Readable.from([]), open(file))
     assert.equal(fs.readFileSync(file, 'utf8'), '')
   })
 
   test('keeps its order and every byte of many chunks of all sizes', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const hash = createHash('sha1')
     let size = 0
     function* chunks() {
@@ -81,7 +79,7 @@ describe('createAtomicWriteStream', () => {
   })
 
   test('keeps the order of chunks that wait together, large ones among small ones', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const stream = open(file, { durability: 'none' })
     const chunks = Array.from({ length: 200 }, (_, i) => Buffer.alloc(i % 7 === 3 ? MiB + i : i * 97, `${i},`))
     for (const chunk of chunks) stream.write(chunk)
@@ -91,7 +89,7 @@ describe('createAtomicWriteStream', () => {
   })
 
   test('holds the writer back', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const stream = open(file, { highWaterMark: 10 })
     assert.equal(stream.writableHighWaterMark, 10)
     assert.equal(stream.write('123456789'), true)
@@ -115,7 +113,7 @@ describe('createAtomicWriteStream', () => {
   })
 
   test('encodes strings as Node does', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const stream = open(file, { encoding: 'latin1' })
     stream.write('é')
     stream.write('é', 'utf8')
@@ -125,30 +123,30 @@ describe('createAtomicWriteStream', () => {
     assert.deepEqual(fs.readFileSync(file), Buffer.from('e9c3a96162e9', 'hex'))
   })
 
-  test('keeps mode and link, makes folders, sets the mode', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+  test('keeps mode and link, makes directories, sets the mode', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old', { mode: 0o600 })
-    fs.symlinkSync('file', path.join(folder, 'link'))
-    await pipeline(Readable.from(['new']), open(path.join(folder, 'link')))
+    fs.symlinkSync('file', path.join(dir, 'link'))
+    await pipeline(Readable.from(['new']), open(path.join(dir, 'link')))
     assert.equal(fs.readFileSync(file, 'utf8'), 'new')
     assert.equal(modeOf(file), 0o600)
-    await pipeline(Readable.from(['x']), open(path.join(folder, 'a/b/c'), { makeDirs: true, mode: 0o640 }))
-    assert.equal(modeOf(path.join(folder, 'a/b/c')), 0o640)
-    await pipeline(Readable.from(['x']), open(path.join(folder, 'link'), { followSymlinks: false }))
-    assert.ok(fs.lstatSync(path.join(folder, 'link')).isFile())
+    await pipeline(Readable.from(['x']), open(path.join(dir, 'a/b/c'), { makeDirs: true, mode: 0o640 }))
+    assert.equal(modeOf(path.join(dir, 'a/b/c')), 0o640)
+    await pipeline(Readable.from(['x']), open(path.join(dir, 'link'), { followSymlinks: false }))
+    assert.ok(fs.lstatSync(path.join(dir, 'link')).isFile())
     // What counts is the file that is there in the end.
-    const late = open(path.join(folder, 'late'))
+    const late = open(path.join(dir, 'late'))
     late.write('new')
-    await until(() => temps(folder).length > 0)
-    fs.writeFileSync(path.join(folder, 'late'), 'secret', { mode: 0o600 })
+    await until(() => temps(dir).length > 0)
+    fs.writeFileSync(path.join(dir, 'late'), 'secret', { mode: 0o600 })
     late.end()
     await once(late, 'close')
-    assert.equal(modeOf(path.join(folder, 'late')), 0o600)
+    assert.equal(modeOf(path.join(dir, 'late')), 0o600)
   })
 
   test('logs as a write does', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const { logger, entries } = collector()
     await pipeline(Readable.from(['abc', 'de']), open(file, { logger }))
     assert.deepEqual(entries.map(({ message }) => message), [
@@ -176,24 +174,24 @@ describe('createAtomicWriteStream', () => {
 describe('a stream that does not come to its end', () => {
   /** @param {import('node:test').TestContext} t */
   function scene(t) {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
     return {
-      folder, file,
+      dir, file,
       assertUntouched() {
         assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-        assert.deepEqual(names(folder).filter((name) => !name.endsWith('.lock')), ['file'])
+        assert.deepEqual(names(dir).filter((name) => !name.endsWith('.lock')), ['file'])
       },
     }
   }
 
   test('leaves nothing when it is destroyed, at any moment', async (t) => {
-    const { file, folder, assertUntouched } = scene(t)
+    const { file, dir, assertUntouched } = scene(t)
     for (const when of [
       async () => {},
       async () => void (await wait(0)),
-      async () => void (await until(() => temps(folder).length > 0)),
+      async () => void (await until(() => temps(dir).length > 0)),
       async (/** @type {Writable} */ stream) => void (stream.write(Buffer.alloc(20 * MiB)), await wait(3)),
       async (/** @type {Writable} */ stream) => void (stream.write('x'), await wait(20)),
     ]) {
@@ -209,7 +207,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing, or all, when it is destroyed while it commits', async (t) => {
-    const { file, folder } = scene(t)
+    const { file, dir } = scene(t)
     for (let round = 0; round < 30; round++) {
       const stream = open(file)
       const ended = end(stream)
@@ -219,7 +217,7 @@ describe('a stream that does not come to its end', () => {
       await ended
       assert.match(fs.readFileSync(file, 'utf8'), /^(old|round \d+)$/)
       if (stream.writableFinished) assert.equal(fs.readFileSync(file, 'utf8'), `round ${round}`)
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     }
   })
 
@@ -273,7 +271,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('an abort after the end either comes in time or has no effect', async (t) => {
-    const { file, folder } = scene(t)
+    const { file, dir } = scene(t)
     for (let round = 0; round < 40; round++) {
       fs.writeFileSync(file, 'old')
       const controller = new AbortController()
@@ -287,29 +285,29 @@ describe('a stream that does not come to its end', () => {
       const error = await ended
       assert.equal(fs.readFileSync(file, 'utf8'), finished ? 'new' : 'old')
       assert.equal(error?.name, finished ? undefined : 'AbortError')
-      assert.deepEqual(names(folder), ['file'])
+      assert.deepEqual(names(dir), ['file'])
     }
   })
 
   test('tells why it cannot be opened, as an error event', async (t) => {
-    const { folder, file } = scene(t)
-    for (const [target, code] of [['no/such/folder', 'ENOENT'], ['file/below', 'ENOTDIR'], ['x'.repeat(300), 'ENAMETOOLONG']]) {
-      const stream = open(path.join(folder, String(target)))
+    const { dir, file } = scene(t)
+    for (const [target, code] of [['no/such/dir', 'ENOENT'], ['file/below', 'ENOTDIR'], ['x'.repeat(300), 'ENAMETOOLONG']]) {
+      const stream = open(path.join(dir, String(target)))
       stream.end('x')
       const error = await end(stream)
       assert.ok(error instanceof SessionFileError, `${error}`)
-      assert.deepEqual([error.code, error.operation, error.path, error.committed], [code, 'atomic write', path.join(folder, String(target)), false])
+      assert.deepEqual([error.code, error.operation, error.path, error.committed], [code, 'atomic write', path.join(dir, String(target)), false])
     }
-    const onFolder = open(folder)
-    onFolder.end('x')
-    assert.equal((await end(onFolder)).code, 'EISDIR')
+    const onDir = open(dir)
+    onDir.end('x')
+    assert.equal((await end(onDir)).code, 'EISDIR')
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
-  test('leaves nothing on a full disk', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
-    const file = path.join(folder, 'file')
+  test('leaves nothing on a full disk', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
+    const file = path.join(dir, 'file')
     fs.truncateSync(filler, fs.statSync(filler).size - 64 * 1024)
     fs.writeFileSync(file, 'old')
     const stream = open(file)
@@ -317,7 +315,7 @@ describe('a stream that does not come to its end', () => {
     await end(stream)
     assert.deepEqual([error.code, error.syscall, error.committed], ['ENOSPC', 'write', false])
     assert.equal(fs.readFileSync(file, 'utf8'), 'old')
-    assert.deepEqual(names(folder), ['file', 'filler'])
+    assert.deepEqual(names(dir), ['file', 'filler'])
   })
 
   test('leaves nothing when the text is not JSON', async (t) => {
@@ -329,7 +327,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when the process ends', async (t) => {
-    const { folder, file, assertUntouched } = scene(t)
+    const { dir, file, assertUntouched } = scene(t)
     for (const how of ['exit', 'drain', 'throw']) {
       const program = async (/** @type {any} */ { file, how }, /** @type {any} */ { holdfast }) => {
         const stream = holdfast.createAtomicWriteStream(file)
@@ -342,11 +340,11 @@ describe('a stream that does not come to its end', () => {
       assert.equal(await inChild(program, { file, how }), 'left open')
       assertUntouched()
     }
-    assert.deepEqual(names(folder), ['file'])
+    assert.deepEqual(names(dir), ['file'])
   })
 
   test('leaves nothing when its worker thread ends', async (t) => {
-    const { file, folder, assertUntouched } = scene(t)
+    const { file, dir, assertUntouched } = scene(t)
     for (const delay of [0, 1, 5, 20]) {
       const worker = new Worker(`
         const { createAtomicWriteStream } = require(${JSON.stringify(root)})
@@ -360,7 +358,7 @@ describe('a stream that does not come to its end', () => {
       await wait(delay)
       await worker.terminate()
       // What was under way is not waited for by the end of the thread, if its memory was its own.
-      await until(() => temps(folder).length === 0)
+      await until(() => temps(dir).length === 0)
       assertUntouched()
     }
   })
@@ -368,7 +366,7 @@ describe('a stream that does not come to its end', () => {
 
 describe('streams and others', () => {
   test('take effect in turn with writes to the same file', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const stream = open(file)
     stream.write('stream')
     await atomicWrite(file, 'write')
@@ -384,7 +382,7 @@ describe('streams and others', () => {
   })
 
   test('with lock: true hold the lock from the beginning to the end', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     const stream = open(file, { lock: true })
     stream.write('{"n":')
     await until(() => temps(path.dirname(file)).length > 0)
@@ -406,7 +404,7 @@ describe('streams and others', () => {
   })
 
   test('wait for the lock, and can be destroyed and aborted meanwhile', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const lock = await acquireLock(file)
     const controller = new AbortController()
     const aborted = open(file, { lock: true, signal: controller.signal })
@@ -426,7 +424,7 @@ describe('streams and others', () => {
   })
 
   test('work under the lock that the caller holds', async (t) => {
-    const file = path.join(newFolder(t), 'file.json')
+    const file = path.join(newDir(t), 'file.json')
     await withLock(file, async () => {
       await pipeline(Readable.from(['{"n":', '1}']), open(file, { lock: true }))
       const stream = open(file, { lock: true })
@@ -459,7 +457,7 @@ describe('streams and others', () => {
   })
 
   test('keep their async context', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const storage = new AsyncLocalStorage()
     const { logger, entries } = collector()
     const seen = new Set()

@@ -51,6 +51,7 @@ const works = (command, args) => spawnSync(command, args, { stdio: 'ignore', tim
 const whyNot = {
   linux: remember(() => process.platform !== 'linux' && 'needs Linux'),
   unix: remember(() => process.platform === 'win32' && 'needs a Unix'),
+  root: remember(() => whyNot.unix() || (process.getuid() !== 0 && 'needs root, to give files away and to act as another user')),
   mount: remember(() => {
     if (whyNot.linux()) return whyNot.linux()
     if (process.getuid() !== 0) return 'needs root, to mount a small disk'
@@ -65,13 +66,13 @@ const whyNot = {
   ext4: remember(() => {
     if (whyNot.mount()) return whyNot.mount()
     if (!mkfs()) return 'needs mkfs.ext4 (e2fsprogs)'
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-probe-'))
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-probe-'))
     try {
-      const { error, undo } = mountImage(folder, 1 << 20)
+      const { error, undo } = mountImage(dir, 1 << 20)
       undo?.()
       return error
     } finally {
-      fs.rmSync(folder, { recursive: true })
+      fs.rmSync(dir, { recursive: true })
     }
   }),
   strace: remember(() => {
@@ -84,23 +85,27 @@ const whyNot = {
   flock: remember(() => whyNot.linux() || (!works('flock', ['--version']) && 'needs flock (util-linux)')),
 }
 
-// -- Folders and disks ----------------------------------------------------------------------
+// -- Directories and disks ----------------------------------------------------------------------
 
-/** An empty folder for one test, or without one for the process, with all symbolic links in its path resolved. */
-function folder(t, parent = os.tmpdir()) {
+/**
+ * An empty directory that every user may look into, for one test, or without one for the process. All
+ * symbolic links in its path are resolved.
+ */
+function newDir(t, parent = os.tmpdir()) {
   const made = fs.realpathSync(fs.mkdtempSync(path.join(parent, 'holdfast-test-')))
+  fs.chmodSync(made, 0o755)
   cleanUp(t, () => fs.rmSync(made, { recursive: true, force: true }))
   return made
 }
 
-/** Memory as a disk; where that cannot be had, an ordinary folder. */
-function fastFolder(t) {
+/** Memory as a disk; where that cannot be had, an ordinary directory. */
+function fastDir(t) {
   try {
-    if (process.platform === 'linux') return folder(t, '/dev/shm')
+    if (process.platform === 'linux') return newDir(t, '/dev/shm')
   } catch {
     // No such place, or not for this user.
   }
-  return folder(t)
+  return newDir(t)
 }
 
 /** A disk in memory, mounted with these options of tmpfs. */
@@ -116,20 +121,20 @@ function tmpfs(t, options) {
 
 /** A fresh ext4 of so many bytes, in blocks of 1 KiB. A journal takes up at least 1 MiB of it. */
 function ext4(t, bytes, { journal = false } = {}) {
-  const { at, error, undo } = mountImage(folder(t), bytes, journal)
+  const { at, error, undo } = mountImage(newDir(t), bytes, journal)
   if (error) throw new Error(error)
   cleanUp(t, undo)
   return at
 }
 
 /** A disk as computers have them: a fresh ext4 where that can be had, or else what is there. */
-const ordinaryDisk = (t) => (whyNot.ext4() ? folder(t) : folder(t, ext4(t, 64 << 20, { journal: true })))
+const ordinaryDisk = (t) => (whyNot.ext4() ? newDir(t) : newDir(t, ext4(t, 64 << 20, { journal: true })))
 
 const mkfs = remember(() => ['/sbin/mkfs.ext4', '/usr/sbin/mkfs.ext4', '/usr/bin/mkfs.ext4'].find((file) => fs.existsSync(file)))
 
-function mountImage(folder, bytes, journal) {
-  const image = path.join(folder, 'image')
-  const at = path.join(folder, 'disk')
+function mountImage(dir, bytes, journal) {
+  const image = path.join(dir, 'image')
+  const at = path.join(dir, 'disk')
   fs.mkdirSync(at)
   fs.writeFileSync(image, '')
   fs.truncateSync(image, bytes)
@@ -202,11 +207,17 @@ function nameIn(bytes) {
   return name
 }
 
+/** The name of a temp file; the target's name is the first group. */
 const TEMP = /^\.(.*)\.[0-9a-f]{16}\.tmp$/s
 
-/** The names of the temp files in a folder, of all targets. */
-function temps(folder) {
-  return fs.readdirSync(folder).filter((name) => TEMP.test(name))
+/** What is in a directory, hidden files included. */
+function names(dir) {
+  return fs.readdirSync(dir).sort()
+}
+
+/** The names of the temp files in a directory, of all targets. */
+function temps(dir) {
+  return names(dir).filter((name) => name.endsWith('.tmp'))
 }
 
 // -- Processes ------------------------------------------------------------------------------
@@ -292,17 +303,17 @@ function ioThreads(pid) {
 // -- System calls ---------------------------------------------------------------------------
 
 /**
- * Whether a trace has seen anything of a write in `folder`. The write may have been made by a
+ * Whether a trace has seen anything of a write in `dir`. The write may have been made by a
  * thread that did not exist yet when strace was attached; then it has to be made again.
  */
-const hasSeen = (trace, folder) => trace.some((line) => line.includes(folder))
+const hasSeen = (trace, dir) => trace.some((line) => line.includes(dir))
 
 /**
  * Attaches strace to some threads, and to no others of their process. It resolves when it is
  * attached; `done()` detaches it and gives what it saw, one call a line.
  */
 async function strace(t, threads, injections = []) {
-  const log = path.join(fastFolder(t), 'strace')
+  const log = path.join(fastDir(t), 'strace')
   const args = ['-y', '-s', '16', '-o', log, '-e', 'trace=%file,%desc']
   for (const injection of injections) args.push('-e', `inject=${injection}`)
   for (const thread of threads) args.push('-p', String(thread))
@@ -333,10 +344,10 @@ async function strace(t, threads, injections = []) {
 }
 
 /**
- * The system calls in a trace that have to do with `folder`: the thread that made each, its
+ * The system calls in a trace that have to do with `dir`: the thread that made each, its
  * name, and the how manieth of its name on that thread it is, as strace counts them.
  */
-function callsIn(trace, folder) {
+function callsIn(trace, dir) {
   const counts = new Map()
   const calls = []
   for (const line of trace) {
@@ -344,14 +355,14 @@ function callsIn(trace, folder) {
     if (name === undefined) continue
     const number = (counts.get(`${thread} ${name}`) ?? 0) + 1
     counts.set(`${thread} ${name}`, number)
-    if (line.includes(folder)) calls.push({ thread, name, number, line })
+    if (line.includes(dir)) calls.push({ thread, name, number, line })
   }
   return calls
 }
 
 /** What each call of a write is to it, from the trace of one that succeeds. */
-function sequenceOf(trace, folder, durability) {
-  const calls = callsIn(trace, folder)
+function sequenceOf(trace, dir, durability) {
+  const calls = callsIn(trace, dir)
   const last = (is) => calls.findLastIndex(({ name }) => is.test(name))
   const renamed = last(/^rename/)
   return {
@@ -366,5 +377,5 @@ function sequenceOf(trace, folder, durability) {
 }
 
 module.exports = {
-  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastFolder, folder, hasSeen, ioThreads, nameIn, ordinaryDisk, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
+  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastDir, hasSeen, ioThreads, nameIn, names, newDir, ordinaryDisk, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
 }

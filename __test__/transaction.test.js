@@ -9,8 +9,8 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const {
   SessionFileError, acquireLock, atomicWrite, atomicWriteJson, recoverFromCrash, transaction, updateJsonFile, withLock,
 } = require('../index.js')
-const { fullDisk, inChild, noMount } = require('./helpers.js')
-const { Program, fastFolder, folder, ordinaryDisk, tmpfs, whyNot } = require('./system.js')
+const { fullDisk, inChild } = require('./helpers.js')
+const { Program, fastDir, newDir, ordinaryDisk, tmpfs, whyNot } = require('./system.js')
 
 const FAST = { durability: /** @type {const} */ ('none') }
 const GUARD = 120_000
@@ -19,10 +19,10 @@ const TEMPORARY = /\.(txn|tmp|prepared|intent)$/
 const read = (file) => fs.readFileSync(file, 'utf8')
 const exists = (file) => fs.existsSync(file)
 
-/** What transactions and writes have left in a folder. */
-const leftovers = (...folders) => folders.flatMap((at) => fs.readdirSync(at).filter((name) => TEMPORARY.test(name)))
+/** What transactions and writes have left in a directory. */
+const leftovers = (...dirs) => dirs.flatMap((at) => fs.readdirSync(at).filter((name) => TEMPORARY.test(name)))
 
-/** Some files in a folder, by name. */
+/** Some files in a directory, by name. */
 function files(at, contents) {
   return Object.entries(contents).map(([name, text]) => {
     const file = path.join(at, name)
@@ -42,7 +42,7 @@ async function failure(promise) {
 
 describe('a transaction', { timeout: GUARD }, () => {
   test('writes, updates and removes several files together', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b, c, d] = files(at, { a: 'a', 'b.json': '{"n":1}', c: 'c', d: null })
     const outcome = await transaction([a, b, c, d], async (tx) => {
       await tx.write(a, Buffer.from('A'))
@@ -57,7 +57,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('reads its own writes', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b] = files(at, { a: 'old', b: null })
     await transaction([a, b], async (tx) => {
       assert.equal(await tx.read(a, 'utf8'), 'old')
@@ -83,7 +83,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('keeps the order of operations on one file, and waits for those that nobody waits for', async (t) => {
-    const [a] = files(folder(t), { a: '{"n":0}' })
+    const [a] = files(newDir(t), { a: '{"n":0}' })
     await transaction([a], (tx) => {
       for (let i = 0; i < 10; i++) tx.updateJson(a, async (data) => (await null, { n: data.n * 2 + 1 }))
     }, FAST)
@@ -91,7 +91,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('rolls back what a throw leaves, and throws it', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b] = files(at, { a: 'a', b: 'b' })
     for (const thrown of [new RangeError('no'), undefined, { code: 'ELOCKED', subject: a }]) {
       const caught = await failure(transaction([a, b], async (tx) => {
@@ -108,7 +108,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('rejects with what befalls an operation that nobody waits for, and nobody else hears of it', async (t) => {
-    const [a, b] = files(folder(t), { a: '{}', b: '{' })
+    const [a, b] = files(newDir(t), { a: '{}', b: '{' })
     const thrown = new RangeError('no')
     const fail = async () => {
       await sleep(1)
@@ -132,7 +132,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('does not hide what befalls an operation while its function still runs', async (t) => {
-    const [a] = files(folder(t), { a: '{}' })
+    const [a] = files(newDir(t), { a: '{}' })
     const source = `
       const { transaction } = require(${JSON.stringify(path.join(__dirname, '..'))})
       process.on('unhandledRejection', (error) => console.log(error.message))
@@ -146,7 +146,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('is not kept from its work by what has the name of a record and is none', { skip: whyNot.unix() }, async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a] = files(at, { a: 'a' })
     const name = (number, kind) => path.join(at, `.holdfast.${String(number).repeat(16)}.${kind}`)
     for (const kind of ['prepared', 'intent']) {
@@ -161,7 +161,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('refuses paths that it does not name, and calls after its end', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b] = files(at, { a: 'a', b: 'b' })
     let late
     await transaction([a], async (tx) => {
@@ -182,7 +182,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('knows a file by whatever path', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a] = files(at, { a: '1' })
     const link = path.join(at, 'link')
     fs.symlinkSync('a', link)
@@ -196,7 +196,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('rejects misspelt and unknown options, and wrong arguments, before anything happens', async (t) => {
-    const [a] = files(folder(t), { a: 'a' })
+    const [a] = files(newDir(t), { a: 'a' })
     for (const [args, code] of [
       [['a', () => {}], 'ERR_INVALID_ARG_TYPE'],
       [[[], () => {}], 'ERR_INVALID_ARG_VALUE'],
@@ -222,7 +222,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('sets mode and leaves files that are in nobody\'s way', { skip: whyNot.unix() }, async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b] = files(at, { a: 'a', b: null })
     fs.chmodSync(a, 0o640)
     await transaction([a, b], async (tx) => (await tx.write(a, 'A'), tx.write(b, 'B')), FAST)
@@ -232,7 +232,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('changes nothing when one of the files cannot be changed', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a] = files(at, { a: 'a' })
     const dir = path.join(at, 'dir')
     fs.mkdirSync(dir)
@@ -245,8 +245,8 @@ describe('a transaction', { timeout: GUARD }, () => {
     assert.deepEqual([read(a), leftovers(at)], ['a', []])
   })
 
-  test('makes folders when it is asked to', async (t) => {
-    const at = folder(t)
+  test('makes directories when it is asked to', async (t) => {
+    const at = newDir(t)
     const [a, b] = ['x/y/a', 'x/z/b'].map((name) => path.join(at, name))
     const error = await failure(transaction([a, b], (tx) => tx.write(a, 'A')))
     assert.deepEqual([error.code, error.path], ['ENOENT', a])
@@ -258,7 +258,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('changes nothing when one of the files is not JSON and has to be', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const [a, b] = files(at, { a: '{}', b: '{}' })
     for (const [text, code] of [['{"torn', 'EBADJSON'], ['', 'EEMPTYJSON']]) {
       const error = await failure(transaction([a, b], async (tx) => (await tx.write(a, '{"n":1}'), tx.write(b, text)), { validate: 'json' }))
@@ -270,7 +270,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('changes fifty files', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const all = Array.from({ length: 50 }, (_, i) => path.join(at, `file-${i}`))
     for (const round of [1, 2]) {
       await transaction(all, async (tx) => {
@@ -283,7 +283,7 @@ describe('a transaction', { timeout: GUARD }, () => {
   })
 
   test('takes its place in the order of the writes to each file', async (t) => {
-    const [a, b] = files(folder(t), { a: '', b: '' })
+    const [a, b] = files(newDir(t), { a: '', b: '' })
     for (let round = 0; round < 5; round++) {
       const before = [a, b].flatMap((file) => Array.from({ length: 5 }, (_, i) => atomicWrite(file, `before ${i}`, FAST)))
       let after
@@ -301,7 +301,7 @@ describe('a transaction', { timeout: GUARD }, () => {
 
 describe('locks of a transaction', { timeout: GUARD }, () => {
   test('wait for whoever has one, and name the holder when time is over', async (t) => {
-    const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+    const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     const lock = await acquireLock(b)
     const error = await failure(transaction([a, b], () => {}, { timeout: 30 }))
     assert.deepEqual([error.code, error.path, error.operation], ['ELOCKED', b, 'transaction'])
@@ -315,7 +315,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 
   test('are not waited for any more when the signal says so', async (t) => {
-    const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+    const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     const lock = await acquireLock(b)
     const controller = new AbortController()
     const waiting = failure(transaction([a, b], () => {}, { signal: controller.signal }))
@@ -333,8 +333,8 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     await transaction([a, b], () => {}, { timeout: 5000 })
   })
 
-  test('are free at once when the signal comes in the wait for the next attempt', { skip: noMount }, async (t) => {
-    const { folder: at } = fullDisk(t)
+  test('are free at once when the signal comes in the wait for the next attempt', { skip: whyNot.mount() }, async (t) => {
+    const { dir: at } = fullDisk(t)
     const [a, b] = files(at, { a: '', b: '' })
     // In a child, because a commit that went on waiting would do so for weeks.
     const error = await inChild(async ({ a, b }, { holdfast, outcome }) => {
@@ -356,7 +356,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 
   test('held by withLock are worked under, some or all of them', async (t) => {
-    const [a, b, c] = files(folder(t), { a: '{"n":0}', b: 'b', c: 'c' })
+    const [a, b, c] = files(newDir(t), { a: '{"n":0}', b: 'b', c: 'c' })
     await withLock(a, async () => {
       await withLock(b, async () => {
         await transaction([a, b, c], async (tx) => {
@@ -376,7 +376,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 
   test('are not asked for again inside: that would never end', async (t) => {
-    const [a, b] = files(folder(t), { a: '{}', b: '{}' })
+    const [a, b] = files(newDir(t), { a: '{}', b: '{}' })
     for (const under of [(work) => work(), (work) => withLock(a, work)]) {
       await under(() => transaction([a, b], async (tx) => {
         assert.equal((await failure(updateJsonFile(a, () => {}))).code, 'EDEADLK')
@@ -392,7 +392,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 
   test('held for reading are an error, and readers never see half of a transaction', async (t) => {
-    const at = fastFolder(t)
+    const at = fastDir(t)
     const [a, b] = files(at, { a: '0', b: '0' })
     await withLock(a, async () => {
       assert.equal((await failure(transaction([b, a], () => {}))).code, 'EDEADLK')
@@ -401,7 +401,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     let seen = 0
     const reader = (async () => {
       while (!isOver) {
-        // In the order of the names in one folder, as everybody takes them.
+        // In the order of the names in one directory, as everybody takes them.
         await withLock(a, () => withLock(b, () => {
           assert.equal(read(a), read(b))
           seen++
@@ -420,7 +420,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 
   test('of calls in opposite orders never wait in a circle', async (t) => {
-    const at = fastFolder(t)
+    const at = fastDir(t)
     const accounts = files(at, { a: '{"balance":9}', b: '{"balance":9}', c: '{"balance":9}' })
     await Promise.all(Array.from({ length: 60 }, (_, i) => {
       const order = i % 2 ? accounts : [...accounts].reverse()
@@ -434,10 +434,10 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 })
 
-/** Two folders, on two file systems where that can be had. */
+/** Two directories, on two file systems where that can be had. */
 function twoDisks(t) {
   const one = ordinaryDisk(t)
-  const other = whyNot.mount() ? fastFolder(t) : folder(t, tmpfs(t, 'size=8m'))
+  const other = whyNot.mount() ? fastDir(t) : newDir(t, tmpfs(t, 'size=8m'))
   if (!whyNot.mount()) assert.notEqual(fs.statSync(one).dev, fs.statSync(other).dev)
   return [one, other]
 }
@@ -465,15 +465,15 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
   })
 
   for (const [name, settle] of [
-    ['recovery in the first folder', ([one]) => recoverFromCrash(one)],
-    ['recovery in the other folder', ([, other]) => recoverFromCrash(other)],
+    ['recovery in the first directory', ([one]) => recoverFromCrash(one)],
+    ['recovery in the other directory', ([, other]) => recoverFromCrash(other)],
     ['recovery of one file', ([, other]) => recoverFromCrash(path.join(other, 'b'))],
     ['the next transaction on any of the files', ([, other]) => transaction([path.join(other, 'b')], () => {})],
     ['a transaction that holds another of its locks', ([one, other]) => withLock(path.join(one, 'a'), () => transaction([path.join(one, 'a'), path.join(other, 'new')], () => {}))],
   ]) {
     test(`what was decided is completed by ${name}, on two file systems`, async (t) => {
-      const folders = twoDisks(t)
-      const [one, other] = folders
+      const dirs = twoDisks(t)
+      const [one, other] = dirs
       const [[a, gone], [b]] = [files(one, { a: 'a', gone: 'gone' }), files(other, { b: 'b' })]
       const fresh = path.join(other, 'new')
       dieAtRename(2, [[a, 'A'], [gone, null], [b, 'B'], [fresh, 'NEW']])
@@ -482,7 +482,7 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
 
       await recoverFromCrash(one, { dryRun: true })
       assert.equal(read(b), 'b')
-      await settle(folders)
+      await settle(dirs)
       assert.deepEqual([read(a), exists(gone), read(b), read(fresh)], ['A', false, 'B', 'NEW'])
       assert.deepEqual(leftovers(one, other), [])
       assert.deepEqual((await recoverFromCrash(one)).actions, [])
@@ -505,7 +505,7 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
   })
 
   test('the next transaction says so to the logger', async (t) => {
-    const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+    const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     dieAtRename(2, [[a, 'A'], [b, 'B']])
     fs.writeFileSync(b, 'somebody else')
     const entries = []
@@ -516,7 +516,7 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
   })
 
   test('what concerns a file that the caller has locked for reading is an error, and no endless loop', async (t) => {
-    const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+    const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     dieAtRename(2, [[a, 'A'], [b, 'B']])
     const error = await withLock(b, () => failure(transaction([a], () => {}, { timeout: 1000 })), { kind: 'read' })
     assert.equal(error.code, 'EDEADLK')
@@ -524,9 +524,9 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
     assert.equal(read(a) + read(b), 'AB')
   })
 
-  test('a folder that is not there is waited for', async (t) => {
-    const one = folder(t)
-    const other = path.join(folder(t), 'other')
+  test('a directory that is not there is waited for', async (t) => {
+    const one = newDir(t)
+    const other = path.join(newDir(t), 'other')
     fs.mkdirSync(other)
     const [[a], [b]] = [files(one, { a: 'a' }), files(other, { b: 'b' })]
     dieAtRename(2, [[a, 'A'], [b, 'B']])
@@ -583,7 +583,7 @@ describe('a file that cannot be replaced', { skip: noChattr, timeout: GUARD }, (
 
 test('a worker that is terminated in a transaction changes nothing and frees the locks', { timeout: GUARD }, async (t) => {
   const { Worker } = require('node:worker_threads')
-  const [a, b] = files(folder(t), { a: 'a', b: 'b' })
+  const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
   const source = `
     const { parentPort, workerData } = require('node:worker_threads')
     require(workerData.holdfast).transaction(workerData.paths, async (tx) => {
@@ -601,7 +601,7 @@ test('a worker that is terminated in a transaction changes nothing and frees the
 
 test('a worker that is terminated in the middle of a commit gives the lock that it lent back after it', { timeout: GUARD }, async (t) => {
   const { Worker } = require('node:worker_threads')
-  const at = folder(t)
+  const at = newDir(t)
   const paths = files(at, Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`file-${i}`, 'old'])))
   const source = `
     const { workerData } = require('node:worker_threads')
@@ -633,7 +633,7 @@ describe('process.exit', { timeout: GUARD }, () => {
     }).then(() => process.exit(7))`
 
   test('in the function of a transaction changes nothing, and during its commit all or nothing', async (t) => {
-    const at = folder(t)
+    const at = newDir(t)
     const paths = files(at, Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`file-${i}`, 'old'])))
     for (const when of ['inside', 0, 1, 2, 4]) {
       for (const file of paths) fs.writeFileSync(file, 'old')
@@ -653,8 +653,8 @@ describe('process.exit', { timeout: GUARD }, () => {
 describe('two banks with the same accounts, in opposite orders', { timeout: GUARD }, () => {
   const TOTAL = 6 * 1000
 
-  function open(t, folders) {
-    const accounts = Array.from({ length: 6 }, (_, i) => path.join(folders[i % folders.length], `account-${i}.json`))
+  function open(t, dirs) {
+    const accounts = Array.from({ length: 6 }, (_, i) => path.join(dirs[i % dirs.length], `account-${i}.json`))
     for (const file of accounts) fs.writeFileSync(file, '{"balance":1000}')
     return accounts
   }
@@ -673,8 +673,8 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
   }
 
   test('lose no money and never wait in a circle', async (t) => {
-    const folders = [fastFolder(t), folder(t)]
-    const accounts = open(t, folders)
+    const dirs = [fastDir(t), newDir(t)]
+    const accounts = open(t, dirs)
     const banks = [1, 2].map((seed) => bank(t, accounts, seed, { durability: 'none', timeout: 60_000 }))
     const until = Date.now() + 2000
     while (Date.now() < until) assert.equal(await total(accounts, { ...FAST, timeout: 60_000 }), TOTAL)
@@ -687,17 +687,17 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
     }
     assert.ok(Math.min(...transfers) > 0, `${transfers}`)
     assert.equal(await total(accounts, FAST), TOTAL)
-    assert.deepEqual(leftovers(...folders), [])
+    assert.deepEqual(leftovers(...dirs), [])
     t.diagnostic(`${transfers} transfers`)
   })
 
   for (const { durability, rounds, disks } of [
-    { durability: /** @type {const} */ ('none'), rounds: 10, disks: (t) => [fastFolder(t), folder(t)] },
+    { durability: /** @type {const} */ ('none'), rounds: 10, disks: (t) => [fastDir(t), newDir(t)] },
     { durability: /** @type {const} */ ('full'), rounds: 8, disks: twoDisks },
   ]) {
     test(`lose no money when they are killed ('${durability}')`, { skip: whyNot.unix() }, async (t) => {
-      const folders = disks(t)
-      const accounts = open(t, folders)
+      const dirs = disks(t)
+      const accounts = open(t, dirs)
       const options = { durability, timeout: 60_000 }
       const survivor = bank(t, accounts, 1, options)
       await survivor.next()
@@ -711,15 +711,15 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
         const { signal, lines } = await program.outcome()
         assert.equal(signal, 'SIGKILL')
         transfers += lines.length
-        found += leftovers(...folders).length > 0 ? 1 : 0
+        found += leftovers(...dirs).length > 0 ? 1 : 0
         if (round % 5 === 4) assert.equal(await total(accounts, options), TOTAL)
       }
       survivor.tell('stop')
       const { code, errors } = await survivor.outcome()
       assert.equal(code, 0, errors)
       // What is left concerns no transaction that came later, or nobody has looked.
-      for (const at of folders) assert.ok((await recoverFromCrash(at)).complete)
-      assert.deepEqual(leftovers(...folders), [])
+      for (const at of dirs) assert.ok((await recoverFromCrash(at)).complete)
+      assert.deepEqual(leftovers(...dirs), [])
       assert.equal(await total(accounts, options), TOTAL)
       t.diagnostic(`${transfers} transfers by those that were killed, ${found} times something was left for the moment`)
     })

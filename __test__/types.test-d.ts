@@ -242,16 +242,16 @@ caught()
   expect<Equal<ReturnType<typeof recoverFromCrash>, Promise<everything.RecoveryReport>>>()
   expect<Equal<ReturnType<typeof setDefaults>, void>>()
   recoverFromCrash(new URL('file:///file'), { minAge: 0, promote: false, legacy: true, recursive: true, dryRun: true, validate: 'json', lock: false, timeout: Infinity })
-  recoverFromCrash('folder').then(({ actions, complete }) => {
+  recoverFromCrash('dir').then(({ actions, complete }) => {
     const all: boolean = complete
     const done: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed' | undefined = actions[0]?.action
     const why: string | undefined = actions[0]?.reason ?? actions[0]?.to ?? actions[0]?.error?.code
     return [all, done, why]
   })
   // @ts-expect-error milliseconds are a number
-  recoverFromCrash('folder', { minAge: '1m' })
+  recoverFromCrash('dir', { minAge: '1m' })
   // @ts-expect-error nothing is tried again
-  recoverFromCrash('folder', { retries: 3 })
+  recoverFromCrash('dir', { retries: 3 })
   setDefaults({ cleanup: 'onFirstWrite' })
   setDefaults({})
   // @ts-expect-error no such way

@@ -9,9 +9,7 @@ const os = require('node:os')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
-const {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newFolder, noMount, noStrace, notRoot, notUnix, temps,
-} = require('./helpers.js')
+const { NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, temps, whyNot } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 const { Program } = require('./system.js')
 
@@ -27,9 +25,9 @@ const LIMITS = { timeout: 3 * GUARD }
 /** and does not keep the specs from ending. */
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 
-/** A JSON file in a new folder. @param {import('node:test').TestContext} t @param {unknown} [value] */
+/** A JSON file in a new directory. @param {import('node:test').TestContext} t @param {unknown} [value] */
 function newFile(t, value = { count: 0, list: [] }) {
-  const file = path.join(newFolder(t), 'data.json')
+  const file = path.join(newDir(t), 'data.json')
   fs.writeFileSync(file, JSON.stringify(value))
   return file
 }
@@ -356,30 +354,30 @@ describe('many calls in one process', LIMITS, () => {
     assert.ok(turns > 5, `${turns} turns`)
   })
 
-  test('a file and a symbolic link to it, and other spellings, are one file', { skip: notUnix }, async (t) => {
+  test('a file and a symbolic link to it, and other spellings, are one file', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
-    const folder = path.dirname(file)
-    fs.symlinkSync('data.json', path.join(folder, 'link.json'))
-    fs.symlinkSync('.', path.join(folder, 'way'))
-    const spellings = [file, `${folder}/link.json`, `${folder}/./data.json`, `${folder}//data.json`, `${folder}/way/data.json`, `${folder}/way/link.json`, path.relative(process.cwd(), file), pathToFileURL(file)]
+    const dir = path.dirname(file)
+    fs.symlinkSync('data.json', path.join(dir, 'link.json'))
+    fs.symlinkSync('.', path.join(dir, 'way'))
+    const spellings = [file, `${dir}/link.json`, `${dir}/./data.json`, `${dir}//data.json`, `${dir}/way/data.json`, `${dir}/way/link.json`, path.relative(process.cwd(), file), pathToFileURL(file)]
     await Promise.all(numbers(400).map((i) => updateJsonFile(/** @type {string} */ (spellings[i % 8]), increment, FAST)))
     assert.equal(read(file).count, 400)
-    assert.ok(fs.lstatSync(path.join(folder, 'link.json')).isSymbolicLink())
+    assert.ok(fs.lstatSync(path.join(dir, 'link.json')).isSymbolicLink())
     const peers = [new Peer(t), new Peer(t)]
     await Promise.all(peers.map((peer, i) => peer.run(async ({ holdfast }, file, options) => {
       for (let n = 0; n < 100; n++) await holdfast.updateJsonFile(file, (data) => void data.count++, options)
-    }, i ? file : path.join(folder, 'link.json'), FAST)))
+    }, i ? file : path.join(dir, 'link.json'), FAST)))
     assert.equal(read(file).count, 600)
   })
 
   test('updates of many files go on side by side', async (t) => {
-    const folder = newFolder(t)
-    await Promise.all(numbers(200).map((i) => updateJsonFile(path.join(folder, `${i % 20}.json`), increment, { ...FAST, defaultValue: { count: 0 } })))
-    for (const i of numbers(20)) assert.equal(read(path.join(folder, `${i}.json`)).count, 10)
+    const dir = newDir(t)
+    await Promise.all(numbers(200).map((i) => updateJsonFile(path.join(dir, `${i % 20}.json`), increment, { ...FAST, defaultValue: { count: 0 } })))
+    for (const i of numbers(20)) assert.equal(read(path.join(dir, `${i}.json`)).count, 10)
     // One that hangs does not hold up the others.
     const controller = new AbortController()
-    const hanging = failure(() => updateJsonFile(path.join(folder, '0.json'), () => new Promise(() => {}), { signal: controller.signal }))
-    await updateJsonFile(path.join(folder, '1.json'), increment, FAST)
+    const hanging = failure(() => updateJsonFile(path.join(dir, '0.json'), () => new Promise(() => {}), { signal: controller.signal }))
+    await updateJsonFile(path.join(dir, '1.json'), increment, FAST)
     controller.abort()
     assert.equal((await hanging).name, 'AbortError')
   })
@@ -492,8 +490,8 @@ describe('what the function does', LIMITS, () => {
 
 describe('what is in the file', LIMITS, () => {
   test('missing: ENOENT without a default, and nothing is made', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'data.json')
+    const dir = newDir(t)
+    const file = path.join(dir, 'data.json')
     const error = await failure(() => updateJsonFile(file, never))
     assert.ok(error instanceof SessionFileError)
     assert.equal(error.code, 'ENOENT')
@@ -505,15 +503,15 @@ describe('what is in the file', LIMITS, () => {
     assert.match(error.message, new RegExp(`^Failed to update JSON at ${file}: ENOENT: no such file or directory, open '.*'$`))
     assert.match(error.stack, /update-json\.test\.js/, 'the stack shows the caller')
     assert.equal(fs.existsSync(file), false)
-    // A folder that is missing is another matter, which no default helps.
+    // A directory that is missing is another matter, which no default helps.
     for (const options of [{}, { defaultValue: {} }, { lock: false }]) {
-      assert.equal((await failure(() => updateJsonFile(path.join(folder, 'no', 'data.json'), never, options))).code, 'ENOENT')
+      assert.equal((await failure(() => updateJsonFile(path.join(dir, 'no', 'data.json'), never, options))).code, 'ENOENT')
     }
-    assert.deepEqual(names(folder), ['.data.json.lock'])
+    assert.deepEqual(names(dir), ['.data.json.lock'])
   })
 
   test('missing: each call has a copy of its default', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     const defaultValue = { count: 0, deep: { list: [] } }
     /** @type {any[]} */
     const seen = []
@@ -522,13 +520,13 @@ describe('what is in the file', LIMITS, () => {
       data.count++
       data.deep.list.push(data.count)
     }
-    await Promise.all(numbers(5).map((i) => updateJsonFile(path.join(folder, `${i}.json`), change, { defaultValue })))
+    await Promise.all(numbers(5).map((i) => updateJsonFile(path.join(dir, `${i}.json`), change, { defaultValue })))
     assert.deepEqual(defaultValue, { count: 0, deep: { list: [] } })
     assert.equal(new Set([defaultValue, ...seen]).size, 6)
     assert.equal(new Set([defaultValue.deep, ...seen.map(({ deep }) => deep)]).size, 6)
-    for (const i of numbers(5)) assert.deepEqual(read(path.join(folder, `${i}.json`)), { count: 1, deep: { list: [1] } })
+    for (const i of numbers(5)) assert.deepEqual(read(path.join(dir, `${i}.json`)), { count: 1, deep: { list: [1] } })
     // One that fails leaves no trace in the next one's; with no default the file is still missing.
-    const file = path.join(folder, 'together.json')
+    const file = path.join(dir, 'together.json')
     const own = new Error('own')
     const outcomes = await Promise.allSettled([
       updateJsonFile(file, never),
@@ -545,18 +543,18 @@ describe('what is in the file', LIMITS, () => {
   })
 
   test('missing: any JSON value is a default, and what is none is refused', async (t) => {
-    const folder = newFolder(t)
+    const dir = newDir(t)
     for (const [i, defaultValue] of [null, 0, '', false, [], 'text', { a: 1 }].entries()) {
-      const file = path.join(folder, `${i}.json`)
+      const file = path.join(dir, `${i}.json`)
       assert.deepEqual(await updateJsonFile(file, (data) => void assert.deepEqual(data, defaultValue), { defaultValue }), defaultValue)
       assert.deepEqual(read(file), defaultValue)
     }
     for (const defaultValue of [() => {}, Symbol('none'), 1n]) {
-      const error = await failure(() => updateJsonFile(path.join(folder, 'none.json'), never, { defaultValue }))
+      const error = await failure(() => updateJsonFile(path.join(dir, 'none.json'), never, { defaultValue }))
       assert.ok(error instanceof TypeError, `${String(defaultValue)}: ${error}`)
       assert.match(error.message, /defaultValue|BigInt/)
     }
-    assert.equal(fs.existsSync(path.join(folder, 'none.json')), false)
+    assert.equal(fs.existsSync(path.join(dir, 'none.json')), false)
   })
 
   test('present: the default has no part in it', async (t) => {
@@ -792,43 +790,43 @@ describe('what is in the file', LIMITS, () => {
     }
   })
 
-  test('a folder, a pipe, links in a circle', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'folder'))
-    assert.equal(spawnSync('mkfifo', [path.join(folder, 'pipe')]).status, 0)
-    fs.symlinkSync('b', path.join(folder, 'a'))
-    fs.symlinkSync('a', path.join(folder, 'b'))
-    for (const [name, code] of /** @type {const} */ ([['folder', 'EISDIR'], ['folder/', 'EISDIR'], ['pipe', 'EINVAL'], ['a', 'ELOOP'], ['folder/no/data.json', 'ENOENT'], ['x'.repeat(256), 'ENAMETOOLONG']])) {
+  test('a directory, a pipe, links in a circle', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'dir'))
+    assert.equal(spawnSync('mkfifo', [path.join(dir, 'pipe')]).status, 0)
+    fs.symlinkSync('b', path.join(dir, 'a'))
+    fs.symlinkSync('a', path.join(dir, 'b'))
+    for (const [name, code] of /** @type {const} */ ([['dir', 'EISDIR'], ['dir/', 'EISDIR'], ['pipe', 'EINVAL'], ['a', 'ELOOP'], ['dir/no/data.json', 'ENOENT'], ['x'.repeat(256), 'ENAMETOOLONG']])) {
       for (const lock of [true, false]) {
-        const error = await failure(() => updateJsonFile(`${folder}/${name}`, never, { lock, defaultValue: {} }))
+        const error = await failure(() => updateJsonFile(`${dir}/${name}`, never, { lock, defaultValue: {} }))
         assert.equal(error.code, code, name)
         assert.equal(error.operation, 'update JSON')
       }
     }
-    await assertFree(path.join(folder, 'folder'))
-    await assertFree(path.join(folder, 'pipe'))
+    await assertFree(path.join(dir, 'dir'))
+    await assertFree(path.join(dir, 'pipe'))
   })
 
-  test('a file that this user may not read, or a folder where he may not write: EACCES', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
-    fs.mkdirSync(path.join(folder, 'closed'))
-    fs.writeFileSync(path.join(folder, 'closed', 'data.json'), '{}')
-    fs.writeFileSync(path.join(folder, 'secret.json'), '{}', { mode: 0o600 })
-    const outcomes = await inChild(async ({ folder }, { holdfast, outcome }) => [
-      await outcome(() => holdfast.updateJsonFile(`${folder}/secret.json`, () => 1)),
-      await outcome(() => holdfast.updateJsonFile(`${folder}/closed/data.json`, () => 1)),
-      await outcome(() => holdfast.updateJsonFile(`${folder}/closed/data.json`, () => 1, { lock: false })),
-      (await holdfast.isLocked(`${folder}/secret.json`)).locked,
-    ], { folder }, { user: NOBODY })
+  test('a file that this user may not read, or a directory where he may not write: EACCES', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
+    fs.mkdirSync(path.join(dir, 'closed'))
+    fs.writeFileSync(path.join(dir, 'closed', 'data.json'), '{}')
+    fs.writeFileSync(path.join(dir, 'secret.json'), '{}', { mode: 0o600 })
+    const outcomes = await inChild(async ({ dir }, { holdfast, outcome }) => [
+      await outcome(() => holdfast.updateJsonFile(`${dir}/secret.json`, () => 1)),
+      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => 1)),
+      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => 1, { lock: false })),
+      (await holdfast.isLocked(`${dir}/secret.json`)).locked,
+    ], { dir }, { user: NOBODY })
     assert.deepEqual(outcomes.map((outcome) => outcome.code ?? outcome), ['EACCES', 'EACCES', 'EACCES', false])
-    assert.equal(fs.readFileSync(path.join(folder, 'secret.json'), 'utf8'), '{}')
-    assert.equal(fs.readFileSync(path.join(folder, 'closed', 'data.json'), 'utf8'), '{}')
+    assert.equal(fs.readFileSync(path.join(dir, 'secret.json'), 'utf8'), '{}')
+    assert.equal(fs.readFileSync(path.join(dir, 'closed', 'data.json'), 'utf8'), '{}')
   })
 
-  test('a disk without room: every call of the batch is told, the file stays, the lock is free', { skip: noMount }, async (t) => {
-    const { folder, filler } = fullDisk(t)
-    const file = path.join(folder, 'data.json')
+  test('a disk without room: every call of the batch is told, the file stays, the lock is free', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
+    const file = path.join(dir, 'data.json')
     fs.truncateSync(filler, 8192 * 4)
     fs.writeFileSync(file, '{"list":[]}')
     const before = identity(file)
@@ -841,7 +839,7 @@ describe('what is in the file', LIMITS, () => {
     }
     assert.equal(new Set(errors).size, 5)
     assert.deepEqual(identity(file), before)
-    assert.deepEqual(temps(folder), [])
+    assert.deepEqual(temps(dir), [])
     const twice = await failure(() => updateJsonFile(file, push('x'.repeat(300_000)), { retries: 2, retryDelay: 1 }))
     assert.match(twice.message, /^Failed to update JSON at .*: Update JSON failed after 2 attempts: ENOSPC: /)
     assert.equal(twice.attempts, 2)
@@ -865,7 +863,7 @@ describe('a text that stays the same', LIMITS, () => {
     assert.notEqual(identity(file).ino, before.ino, 'with another indent it is another text')
   })
 
-  test('is synced as asked', { skip: noStrace }, async (t) => {
+  test('is synced as asked', { skip: whyNot.strace() }, async (t) => {
     const file = newFile(t)
     const log = path.join(path.dirname(file), 'strace')
     for (const [durability, synced] of /** @type {const} */ ([['none', []], ['file', [file]], ['full', [file, path.dirname(file)]]])) {
@@ -883,7 +881,7 @@ describe('a text that stays the same', LIMITS, () => {
 
 // After a sync that failed a second one says nothing: the system may have dropped what it could
 // not write.
-test('a file whose last sync has failed is written anew, even if it does not change', { ...LIMITS, skip: noStrace }, async (t) => {
+test('a file whose last sync has failed is written anew, even if it does not change', { ...LIMITS, skip: whyNot.strace() }, async (t) => {
   const file = newFile(t)
   const log = path.join(path.dirname(file), 'strace')
   const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast, fs, outcome }) => {
@@ -893,7 +891,7 @@ test('a file whose last sync has failed is written anew, even if it does not cha
     await outcome(set)
     return { committed, code, isNew: fs.statSync(file).ino !== before, text: fs.readFileSync(file, 'utf8') }
   }
-  // The textbook sequence: the file, then the folder. Each thread fails its second.
+  // The textbook sequence: the file, then the directory. Each thread fails its second.
   const command = ['env', 'HOLDFAST_PUBLISH=textbook', 'strace', '-f', '-qq', '-o', log, '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO:when=2']
   const { committed, code, isNew, text } = await inChild(program, { file }, { command })
   assert.deepEqual({ committed, code, isNew, text }, { committed: true, code: 'EIO', isNew: true, text: '{"count":7}' })
@@ -909,7 +907,7 @@ describe('options', LIMITS, () => {
     }
   })
 
-  test('mode, and what the file had before', { skip: notUnix }, async (t) => {
+  test('mode, and what the file had before', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     fs.chmodSync(file, 0o606)
     await updateJsonFile(file, increment)
@@ -920,7 +918,7 @@ describe('options', LIMITS, () => {
     assert.equal(modeOf(`${file}2`), 0o600)
   })
 
-  test('chown', { skip: notRoot }, async (t) => {
+  test('chown', { skip: whyNot.root() }, async (t) => {
     const file = newFile(t)
     await updateJsonFile(file, increment, { chown: { uid: 12, gid: 34 } })
     assert.deepEqual([fs.statSync(file).uid, fs.statSync(file).gid], [12, 34])
@@ -931,16 +929,16 @@ describe('options', LIMITS, () => {
   })
 
   test('makeDirs', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'a', 'b', 'data.json')
+    const dir = newDir(t)
+    const file = path.join(dir, 'a', 'b', 'data.json')
     const calls = numbers(10).map(() => updateJsonFile(file, increment, { makeDirs: true, defaultValue: { count: 0 } }))
     await Promise.all(calls)
     assert.equal(read(file).count, 10)
-    await updateJsonFile(path.join(folder, 'c', 'data.json'), increment, { makeDirs: true, defaultValue: { count: 0 }, lock: false })
-    assert.deepEqual(names(path.join(folder, 'c')), ['data.json'])
+    await updateJsonFile(path.join(dir, 'c', 'data.json'), increment, { makeDirs: true, defaultValue: { count: 0 }, lock: false })
+    assert.deepEqual(names(path.join(dir, 'c')), ['data.json'])
   })
 
-  test('followSymlinks', { skip: notUnix }, async (t) => {
+  test('followSymlinks', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const link = path.join(path.dirname(file), 'link.json')
     fs.symlinkSync('data.json', link)
@@ -1197,19 +1195,19 @@ describe('inside withLock', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('also by another spelling of either path', { skip: notUnix }, async (t) => {
+  test('also by another spelling of either path', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
-    const folder = path.dirname(file)
-    fs.symlinkSync('data.json', path.join(folder, 'link.json'))
-    fs.symlinkSync('.', path.join(folder, 'way'))
-    const spellings = [file, `${folder}/link.json`, `${folder}/way/link.json`, `${folder}//data.json`, path.relative(process.cwd(), file)]
+    const dir = path.dirname(file)
+    fs.symlinkSync('data.json', path.join(dir, 'link.json'))
+    fs.symlinkSync('.', path.join(dir, 'way'))
+    const spellings = [file, `${dir}/link.json`, `${dir}/way/link.json`, `${dir}//data.json`, path.relative(process.cwd(), file)]
     for (const outer of spellings) {
       for (const inner of spellings) await withLock(outer, () => updateJsonFile(inner, increment, { ...FAST, timeout: 0 }), PATIENT)
     }
     assert.equal(read(file).count, 25)
   })
 
-  test('several side by side run one after another, in the order of the calls, by whatever spelling', { skip: notUnix }, async (t) => {
+  test('several side by side run one after another, in the order of the calls, by whatever spelling', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const link = path.join(path.dirname(file), 'link.json')
     fs.symlinkSync('data.json', link)
@@ -1335,11 +1333,11 @@ describe('inside withLock', LIMITS, () => {
   })
 
   test('makeDirs works in there as anywhere', async (t) => {
-    const folder = newFolder(t)
-    await withLock(path.join(folder, 'lock'), async () => {
-      await updateJsonFile(path.join(folder, 'new', 'data.json'), increment, { makeDirs: true, defaultValue: { count: 0 } })
+    const dir = newDir(t)
+    await withLock(path.join(dir, 'lock'), async () => {
+      await updateJsonFile(path.join(dir, 'new', 'data.json'), increment, { makeDirs: true, defaultValue: { count: 0 } })
     })
-    assert.equal(read(path.join(folder, 'new', 'data.json')).count, 1)
+    assert.equal(read(path.join(dir, 'new', 'data.json')).count, 1)
   })
 
   test('updates of a file whose lock is one of several that are held', async (t) => {
@@ -1358,11 +1356,11 @@ describe('inside withLock', LIMITS, () => {
 })
 
 describe('inside an update', LIMITS, () => {
-  test('an update of the same file is EDEADLK, by whatever spelling, and the outer one goes on', { skip: notUnix }, async (t) => {
+  test('an update of the same file is EDEADLK, by whatever spelling, and the outer one goes on', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
-    const folder = path.dirname(file)
-    fs.symlinkSync('data.json', path.join(folder, 'link.json'))
-    const spellings = [file, path.join(folder, 'link.json'), `${folder}/./data.json`, path.relative(process.cwd(), file)]
+    const dir = path.dirname(file)
+    fs.symlinkSync('data.json', path.join(dir, 'link.json'))
+    const spellings = [file, path.join(dir, 'link.json'), `${dir}/./data.json`, path.relative(process.cwd(), file)]
     for (const outer of spellings) {
       for (const inner of spellings) {
         await updateJsonFile(outer, async (data) => {
@@ -1414,8 +1412,8 @@ describe('inside an update', LIMITS, () => {
   })
 
   test('updates and locks of other files work', async (t) => {
-    const folder = newFolder(t)
-    const files = numbers(4).map((i) => path.join(folder, `${i}.json`))
+    const dir = newDir(t)
+    const files = numbers(4).map((i) => path.join(dir, `${i}.json`))
     const options = { ...FAST, defaultValue: { count: 0 } }
     const nest = (level) => async (data) => {
       increment(data)

@@ -9,7 +9,7 @@ const path = require('node:path')
 const { describe, test } = require('node:test')
 const { pipeline } = require('node:stream/promises')
 const { Readable } = require('node:stream')
-const { collector, failure, holdfast, names, newFolder } = require('./helpers.js')
+const { collector, failure, holdfast, names, newDir } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, updateJsonFile } = holdfast
 
@@ -41,7 +41,7 @@ const NOT_UTF8 = ['22ff22', '22c322', '22e282', '22c080 22', '22eda08022', '22f4
 
 describe("validate: 'json'", () => {
   test('takes what JSON.parse takes and refuses what it refuses', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const cases = [...GOOD, ...BAD].map((text) => Buffer.from(text)).concat(NOT_UTF8, Buffer.from([0xff, 0xfe, 0x31, 0]))
     for (const bytes of cases) {
       const expected = isJson(bytes)
@@ -64,7 +64,7 @@ describe("validate: 'json'", () => {
   })
 
   test('agrees with JSON.parse on texts that are spoilt at random', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const text = Buffer.from(JSON.stringify({ a: [1, -2.5e3, 'é😀\n', { b: null, c: true }], 'd e': '', f: [[]] }, null, 1))
     let seed = 7
     const random = (/** @type {number} */ below) => (seed = (seed * 48271) % 2147483647) % below
@@ -79,7 +79,7 @@ describe("validate: 'json'", () => {
   })
 
   test('says where the text stops being JSON', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     for (const [text, line, column] of /** @type {[string | Buffer, number, number][]} */ ([
       ['{"a":1,\n"b":}', 2, 5],
       ['[1,\n\n  2,\n]', 4, 1],
@@ -99,7 +99,7 @@ describe("validate: 'json'", () => {
   })
 
   test('tells an empty text from a wrong one', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     for (const text of ['', ' ', '\n\t \r']) {
       assert.equal((await failure(() => atomicWrite(file, text, { validate: 'json' }))).code, 'EEMPTYJSON')
       assert.equal((await failure(async () => atomicWriteSync(file, text, { validate: 'json' }))).code, 'EEMPTYJSON')
@@ -109,7 +109,7 @@ describe("validate: 'json'", () => {
   })
 
   test('is not tried again', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const { logger, of } = collector()
     await failure(() => atomicWrite(file, '{', { validate: 'json', retries: 5, retryDelay: 1, logger }))
     assert.equal(of('Starting atomic write').length, 1)
@@ -119,7 +119,7 @@ describe("validate: 'json'", () => {
   })
 
   test('finds what is wrong across the borders of what is read at once', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const block = 64 * 1024
     for (let shift = -4; shift <= 4; shift++) {
       const good = `["${'x'.repeat(block + shift - 2)}😀é"]`
@@ -133,7 +133,7 @@ describe("validate: 'json'", () => {
   })
 
   test('checks 100 MiB and more levels than any stack has', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const deep = Buffer.concat([Buffer.alloc(5e6, '['), Buffer.alloc(5e6, ']')])
     await atomicWrite(file, deep, { validate: 'json', durability: 'none' })
     assert.equal((await failure(() => atomicWrite(file, deep.subarray(1), { validate: 'json', durability: 'none' }))).code, 'EBADJSON')
@@ -152,7 +152,7 @@ describe("validate: 'json'", () => {
   })
 
   test('can be cancelled while it looks', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const large = Buffer.alloc(64 * 1024 * 1024, ' ')
     large[0] = 0x31
     const controller = new AbortController()
@@ -166,7 +166,7 @@ describe("validate: 'json'", () => {
   })
 
   test('keeps a call from standing for others, or others for it', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     const outcomes = await Promise.allSettled(
       ['1', '{', '2', '[', '3'].map((text) => atomicWrite(file, text, { validate: 'json', durability: 'none' })),
     )
@@ -180,7 +180,7 @@ describe("validate: 'json'", () => {
   })
 
   test('is an option of everything that writes, and of nothing else', async (t) => {
-    const file = path.join(newFolder(t), 'file')
+    const file = path.join(newDir(t), 'file')
     await atomicWriteJson(file, { a: '\ud800' }, { validate: 'json' })
     await updateJsonFile(file, (data) => void (data.b = 1), { validate: 'json' })
     assert.deepEqual(JSON.parse(fs.readFileSync(file, 'utf8')), { a: '\ud800', b: 1 })

@@ -10,7 +10,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
 const { openWal } = require('../index.js')
-const { Program, fastFolder } = require('./system.js')
+const { Program, fastDir } = require('./system.js')
 
 /** Where `.ci/run` puts the Python that has the libraries; else the one that is there. */
 const own = path.join(__dirname, '..', 'target', 'avro', process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
@@ -62,10 +62,10 @@ const readers = [
 ]
 
 /** The segments of a collection, the oldest first. */
-function segments(dir, collection) {
-  const folder = path.join(dir, collection)
-  const sealed = fs.readdirSync(folder).filter((name) => /^wal_\d+\.avro$/.test(name)).sort()
-  return [...sealed, 'wal_current.avro'].map((name) => path.join(folder, name))
+function segments(logDir, collection) {
+  const dir = path.join(logDir, collection)
+  const sealed = fs.readdirSync(dir).filter((name) => /^wal_\d+\.avro$/.test(name)).sort()
+  return [...sealed, 'wal_current.avro'].map((name) => path.join(dir, name))
 }
 
 async function entriesOf(wal, collection) {
@@ -90,7 +90,7 @@ describe('other readers of Avro', () => {
 
   before(async (t) => {
     // Closed, with sealed segments and space that has served before.
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const wal = await openWal(dir, { segmentSize: 30_000 })
     for (let i = 0; i < 60; i++) {
       await wal.append('a', Array.from({ length: 1 + (i % 20) }, (_, j) => entry(i * 20 + j)))
@@ -99,7 +99,7 @@ describe('other readers of Avro', () => {
     await wal.append('empty', [])
     const expected = await entriesOf(wal, 'a')
     const live = segments(dir, 'a').map((file, i) => {
-      const copy = path.join(fastFolder(t), `${i}.avro`)
+      const copy = path.join(fastDir(t), `${i}.avro`)
       fs.copyFileSync(file, copy)
       return copy
     })
@@ -112,7 +112,7 @@ describe('other readers of Avro', () => {
     cases.push({ title: 'segments of a log that is open', isOpen: true, files: live, expected, isShown })
 
     // After a kill.
-    const killed = path.join(fastFolder(t), 'log')
+    const killed = path.join(fastDir(t), 'log')
     const child = new Program(t, 'wal.js', { args: ['produces', killed, JSON.stringify({ round: 1, producers: 4, options: { segmentSize: 50_000 } })] })
     for (let i = 0; i < 20; i++) await child.next()
     await setTimeout(20)
@@ -125,7 +125,7 @@ describe('other readers of Avro', () => {
     fs.truncateSync(current, bytes.lastIndexOf(marker, -17) + 11)
     const repaired = await openWal(killed)
     assert.deepEqual(repaired.damage.map(({ kind }) => kind), ['tornTail'])
-    const open = path.join(fastFolder(t), 'open.avro')
+    const open = path.join(fastDir(t), 'open.avro')
     fs.copyFileSync(current, open)
     const left = await entriesOf(repaired, 'c0')
     assert.ok(left.length > 0)

@@ -7,14 +7,14 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const path = require('node:path')
 const { openWal } = require('../index.js')
-const { Program, fastFolder, folder, ioThreads, strace, whyNot } = require('./system.js')
+const { Program, fastDir, ioThreads, newDir, strace, whyNot } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
 const start = (t, scene, dir, settings = {}) => new Program(t, 'wal.js', { args: [scene, dir, JSON.stringify(settings)] })
 
 describe('many appends at once', { concurrency: 2 }, () => {
   test('of one producer are there in the order of the calls, though the queue is full', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const wal = await openWal(dir, { highWaterMark: 2000 })
     const firsts = []
     const pending = Array.from({ length: 1000 }, (_, i) => wal.append('c0', batch(1, 0, i + 1)).then(([first]) => firsts.push(first)))
@@ -32,7 +32,7 @@ describe('many appends at once', { concurrency: 2 }, () => {
   })
 
   test('of 64 producers to 8 collections share syncs, and each is whole and in order', async (t) => {
-    const dir = path.join(folder(t), 'log')
+    const dir = path.join(newDir(t), 'log')
     const wal = await openWal(dir, { segmentSize: 200_000 })
     await Promise.all(Array.from({ length: 64 }, async (_, producer) => {
       for (let number = 1; number <= 20; number++) await wal.append(`c${producer % 8}`, batch(1, producer, number))
@@ -53,7 +53,7 @@ describe('many appends at once', { concurrency: 2 }, () => {
   })
 
   test('wait for room on a slow disk, and the queue stays within its bound', { skip: whyNot.strace() }, async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const highWaterMark = 1 << 20
     const wal = await openWal(dir, { highWaterMark, memtable: false, segmentSize: 1 << 22 })
     const payload = Buffer.alloc(10_000, 'x')
@@ -85,7 +85,7 @@ describe('many appends at once', { concurrency: 2 }, () => {
 
 describe('readers in other processes', { skip: whyNot.unix() }, () => {
   test('see a prefix of what is appended, whole batches, in order, beside a live writer', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const writer = start(t, 'produces', dir, { round: 1, producers: 4, options: { segmentSize: 20_000 } })
     for (let i = 0; i < 5; i++) await writer.next()
     const readers = Array.from({ length: 2 }, (_, i) => start(t, 'reads', dir, { collection: `c${i}`, times: 8 }))
@@ -120,7 +120,7 @@ describe('a large log', () => {
     const bytes = 100
     const figures = {}
     for (const entries of [millions / 4, millions]) {
-      const dir = path.join(fastFolder(t), `log-${entries}`)
+      const dir = path.join(fastDir(t), `log-${entries}`)
       for (const phase of ['write', 'read', 'killed', 'read']) {
         const { lines, errors } = await start(t, 'counts', dir, { entries, bytes, phase }).outcome()
         assert.equal(lines.length, 1, errors)

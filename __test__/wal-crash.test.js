@@ -9,7 +9,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
 const { openWal } = require('../index.js')
-const { Program, cleanUp, fastFolder, ordinaryDisk, strace, tmpfs, whyNot } = require('./system.js')
+const { Program, cleanUp, fastDir, ordinaryDisk, strace, tmpfs, whyNot } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
 /** How many times as many kills: `npm run soak` has more. */
@@ -35,8 +35,8 @@ async function check(dir, checkers) {
 describe('SIGKILL in mid-append', { skip: whyNot.unix(), concurrency: 2 }, () => {
   for (const { kills, disk, options } of [
     { kills: 60, disk: ordinaryDisk, options: { segmentSize: 100_000 } },
-    { kills: 70, disk: fastFolder, options: { segmentSize: 20_000, syncMode: 'always' } },
-    { kills: 70, disk: fastFolder, options: { segmentSize: 50_000, syncMode: 'never' } },
+    { kills: 70, disk: fastDir, options: { segmentSize: 20_000, syncMode: 'always' } },
+    { kills: 70, disk: fastDir, options: { segmentSize: 50_000, syncMode: 'never' } },
   ].map(({ kills, ...more }) => ({ kills: kills * TIMES, ...more }))) {
     test(`${kills} times, with 4 producers: every acknowledged batch is there (${JSON.stringify(options)})`, async (t) => {
       const dir = path.join(disk(t), 'log')
@@ -111,7 +111,7 @@ describe('a sync that fails', { skip: whyNot.strace() }, () => {
     test(`poisons the log until it is opened anew ('${options.syncMode}')`, async (t) => {
       let dir, said
       for (let tries = 0; tries < 5 && !said?.codes.includes('EWALPOISONED'); tries++) {
-        dir = path.join(fastFolder(t), 'log')
+        dir = path.join(fastDir(t), 'log')
         const before = await openWal(dir)
         await before.append('c0', batch(1, 0, 1))
         await before.close()
@@ -145,7 +145,7 @@ describe('a sync that fails', { skip: whyNot.strace() }, () => {
 
 describe('the end', { concurrency: 2 }, () => {
   test('an open log, with a replay that is not read to its end, does not keep the process alive', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const { code, lines } = await start(t, 'idles', dir).outcome()
     assert.deepEqual({ code, lines }, { code: 0, lines: ['idle'] })
     const checkers = { c0: new Checker() }
@@ -154,7 +154,7 @@ describe('the end', { concurrency: 2 }, () => {
   })
 
   test('appends that nobody waits for keep it alive until they are done', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const { code, lines } = await start(t, 'leaves', dir).outcome()
     assert.deepEqual({ code, lines: lines.length }, { code: 0, lines: 50 })
     const checkers = { c0: new Checker() }
@@ -163,7 +163,7 @@ describe('the end', { concurrency: 2 }, () => {
   })
 
   test('process.exit in mid-append loses nothing that was acknowledged', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const { code, lines, errors } = await start(t, 'exits', dir).outcome()
     assert.equal(code, 3, errors)
     const checkers = { c0: new Checker() }
@@ -172,7 +172,7 @@ describe('the end', { concurrency: 2 }, () => {
   })
 
   test('a thread that is terminated in mid-append loses nothing that was acknowledged, and frees the log', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const { code, signal, lines, errors } = await start(t, 'terminates', dir, { rounds: 15 }).outcome()
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, errors)
     assert.equal(lines.pop(), 'closed', errors)

@@ -9,21 +9,21 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { SessionFileError, openWal } = require('../index.js')
 const { collector, failure } = require('./helpers.js')
-const { content, fastFolder } = require('./system.js')
+const { content, fastDir } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
 const BATCHES = 40
 
 /** A closed log of one collection, in several segments. */
 async function newLog(t) {
-  const dir = path.join(fastFolder(t), 'log')
+  const dir = path.join(fastDir(t), 'log')
   const wal = await openWal(dir, { segmentSize: 20_000 })
   for (let number = 1; number <= BATCHES; number++) await wal.append('c0', batch(1, 0, number, 5, 400))
   await wal.close()
-  const folder = path.join(dir, 'c0')
-  const sealed = fs.readdirSync(folder).filter((name) => /^wal_\d+\.avro$/.test(name)).sort()
+  const segments = path.join(dir, 'c0')
+  const sealed = fs.readdirSync(segments).filter((name) => /^wal_\d+\.avro$/.test(name)).sort()
   assert.ok(sealed.length >= 3)
-  return { dir, folder, sealed, current: path.join(folder, 'wal_current.avro') }
+  return { dir, segments, sealed, current: path.join(segments, 'wal_current.avro') }
 }
 
 /** Which batches a log has, each whole. */
@@ -83,7 +83,7 @@ describe('damage', { concurrency: 4 }, () => {
 
   test('garbage behind a segment is a torn tail; space that was being added is none', async (t) => {
     for (const size of [1, 17, 5000]) {
-      const { dir, folder, sealed, current } = await newLog(t)
+      const { dir, segments, sealed, current } = await newLog(t)
       fs.appendFileSync(current, Buffer.alloc(size))
       const strict = await openWal(dir, { recovery: 'strict' })
       assert.deepEqual(strict.damage, [])
@@ -92,9 +92,9 @@ describe('damage', { concurrency: 4 }, () => {
       assert.equal((await failure(() => openWal(dir, { recovery: 'strict' }))).damage.file, 'wal_current.avro')
       const tolerant = await openWal(dir)
       assert.deepEqual(tolerant.damage.map(({ kind, length, file }) => ({ kind, length, file })), [{ kind: 'tornTail', length: size, file: 'wal_current.avro' }])
-      assert.deepEqual(fs.readFileSync(path.join(folder, tolerant.damage[0].copy)), Buffer.alloc(size, 'garbage'))
+      assert.deepEqual(fs.readFileSync(path.join(segments, tolerant.damage[0].copy)), Buffer.alloc(size, 'garbage'))
       await tolerant.close()
-      fs.appendFileSync(path.join(folder, sealed[0]), content(size, size))
+      fs.appendFileSync(path.join(segments, sealed[0]), content(size, size))
       assert.equal((await failure(() => openWal(dir, { recovery: 'strict' }))).code, 'EWALDAMAGED')
       const wal = await open(t, dir)
       assert.deepEqual(wal.damage.map(({ kind, length, file }) => ({ kind, length, file })), [{ kind: 'tornTail', length: size, file: sealed[0] }])
@@ -103,8 +103,8 @@ describe('damage', { concurrency: 4 }, () => {
   })
 
   test('damage in the middle is refused, or with skipCorrupt skipped and reported', async (t) => {
-    const { dir, folder, sealed } = await newLog(t)
-    const file = path.join(folder, sealed[1])
+    const { dir, segments, sealed } = await newLog(t)
+    const file = path.join(segments, sealed[1])
     const places = ends(file)
     const bytes = fs.readFileSync(file)
     bytes[places[1] - 50] ^= 1
@@ -128,15 +128,15 @@ describe('damage', { concurrency: 4 }, () => {
 
   test('a missing segment, and two swapped', async (t) => {
     for (const [kind, harm] of [
-      ['missing', (folder, [, second]) => fs.unlinkSync(path.join(folder, second))],
-      ['misplaced', (folder, [, second, third]) => {
-        fs.renameSync(path.join(folder, second), path.join(folder, 'aside'))
-        fs.renameSync(path.join(folder, third), path.join(folder, second))
-        fs.renameSync(path.join(folder, 'aside'), path.join(folder, third))
+      ['missing', (segments, [, second]) => fs.unlinkSync(path.join(segments, second))],
+      ['misplaced', (segments, [, second, third]) => {
+        fs.renameSync(path.join(segments, second), path.join(segments, 'aside'))
+        fs.renameSync(path.join(segments, third), path.join(segments, second))
+        fs.renameSync(path.join(segments, 'aside'), path.join(segments, third))
       }],
     ]) {
-      const { dir, folder, sealed } = await newLog(t)
-      harm(folder, sealed)
+      const { dir, segments, sealed } = await newLog(t)
+      harm(segments, sealed)
       assert.equal((await failure(() => openWal(dir))).damage.kind, kind)
       const wal = await open(t, dir, { recovery: 'skipCorrupt' })
       assert.equal(wal.damage[0].kind, kind)

@@ -11,10 +11,10 @@ const { setTimeout } = require('node:timers/promises')
 const { pathToFileURL } = require('node:url')
 const { SessionFileError, openWal } = require('../index.js')
 const { collector, failure, inChild } = require('./helpers.js')
-const { fastFolder } = require('./system.js')
+const { fastDir } = require('./system.js')
 
 /** A log of its own, closed after the test. */
-async function newLog(t, options, dir = path.join(fastFolder(t), 'log')) {
+async function newLog(t, options, dir = path.join(fastDir(t), 'log')) {
   const wal = await openWal(dir, options)
   t.after(() => wal.close().catch(() => {}))
   return { wal, dir }
@@ -35,7 +35,7 @@ const plain = ({ payload, ...entry }) => ({ ...entry, payload: typeof payload ==
 
 describe('a write-ahead log', { concurrency: 4 }, () => {
   test('gives back what was appended: from memory, from the disk, and after a restart', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     const wal = await openWal(dir)
     const before = Date.now()
     const sequences = await wal.append('things', [
@@ -444,7 +444,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
       await wal.close()
       await new Promise(setImmediate)
       return { warnings }
-    }, { dir: path.join(fastFolder(t), 'log') })
+    }, { dir: path.join(fastDir(t), 'log') })
     assert.equal(warnings.length, 1)
     assert.match(warnings[0], /^HoldfastWarning: The background flush of 'a' in .* failed: down$/)
   })
@@ -510,7 +510,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     await Promise.all(logs.map((log) => log.close()))
     for (const log of logs) assert.throws(() => log.stats(), { code: 'EWALCLOSED' })
     // Closed by one that waits for nothing but the end of what runs.
-    const [other, dir] = [(await newLog(t)).wal, path.join(fastFolder(t), 'log')]
+    const [other, dir] = [(await newLog(t)).wal, path.join(fastDir(t), 'log')]
     const wal = await openWal(dir, { onFlush: () => other.close() })
     await wal.append('a', inserts(2))
     await wal.flush('a')
@@ -583,7 +583,7 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
 
 describe('arguments', () => {
   test('those of openWal', async (t) => {
-    const dir = path.join(fastFolder(t), 'log')
+    const dir = path.join(fastDir(t), 'log')
     for (const [options, code, text] of [
       [{ syncmode: 'always' }, 'ERR_INVALID_ARG_VALUE', /Unknown option "syncmode" for openWal\. Did you mean "syncMode"\?/],
       [{ syncMode: 'sometimes' }, 'ERR_INVALID_ARG_VALUE', /"syncMode" option must be one of 'always'/],
@@ -661,7 +661,7 @@ describe('arguments', () => {
     assert.deepEqual(fs.readdirSync(dir), [], 'nothing was appended')
   })
 
-  test('names of collections never leave the folder', async (t) => {
+  test('names of collections never leave the directory', async (t) => {
     const { wal, dir } = await newLog(t)
     for (const name of ['', '.', '..', '../a', 'a/b', 'a\\b', '/a', 'C:', 'a\0', 'nul', 'COM1.txt', 'x'.repeat(101), 'ö'.repeat(51), '.hidden', 'a ', 'a.']) {
       for (const call of [

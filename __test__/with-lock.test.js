@@ -12,7 +12,7 @@ const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { promisify } = require('node:util')
 const {
-  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newFolder, noMount, noStrace, notLinux, notRoot, notUnix, root, tinyDisk,
+  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newDir, root, tinyDisk, whyNot,
 } = require('./helpers.js')
 const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
 
@@ -411,7 +411,7 @@ describe('acquireLock, tryAcquireLock, isLocked', LIMITS, () => {
   })
 
   test('tryAcquireLock does not turn other failures into null', async (t) => {
-    assert.equal((await failure(() => tryAcquireLock(path.join(newFile(t), 'no', 'such', 'folder')))).code, 'ENOENT')
+    assert.equal((await failure(() => tryAcquireLock(path.join(newFile(t), 'no', 'such', 'dir')))).code, 'ENOENT')
   })
 
   test('isLocked says who holds the lock, and makes no lock file', async (t) => {
@@ -501,7 +501,7 @@ describe('the end of a process or thread', LIMITS, () => {
     SIGKILL: { program: () => process.kill(process.pid, 'SIGKILL'), signal: 'SIGKILL' },
   }
   for (const [name, { program, code = null, signal = null }] of Object.entries(ends)) {
-    test(`${name} frees what a process holds`, { skip: signal !== null && notUnix }, async (t) => {
+    test(`${name} frees what a process holds`, { skip: signal !== null && whyNot.unix() }, async (t) => {
       const file = newFile(t)
       const script = `
         const { acquireLock } = require(${JSON.stringify(root)})
@@ -515,7 +515,7 @@ describe('the end of a process or thread', LIMITS, () => {
       }
     })
 
-    test(`${name} takes a process out of the queue`, { skip: signal !== null && notUnix }, async (t) => {
+    test(`${name} takes a process out of the queue`, { skip: signal !== null && whyNot.unix() }, async (t) => {
       if (name === 'the normal end') return // Not while it waits.
       const file = newFile(t)
       const lock = await acquireLock(file)
@@ -534,7 +534,7 @@ describe('the end of a process or thread', LIMITS, () => {
     })
   }
 
-  test('a lock does not pass to the children of its holder', { skip: notUnix }, async (t) => {
+  test('a lock does not pass to the children of its holder', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -716,13 +716,13 @@ describe('ELOCKED', LIMITS, () => {
 
 describe('EDEADLK', LIMITS, () => {
   test('a withLock in a withLock for the same lock, however the path is spelt', async (t) => {
-    const folder = newFolder(t)
-    const file = path.join(folder, 'file')
+    const dir = newDir(t)
+    const file = path.join(dir, 'file')
     fs.writeFileSync(file, '')
-    fs.symlinkSync('file', path.join(folder, 'link'))
-    fs.symlinkSync(folder, `${folder}-link`)
-    t.after(() => fs.unlinkSync(`${folder}-link`))
-    const spellings = [file, `${folder}/./file`, `${folder}//file`, `${folder}/../${path.basename(folder)}/file`, path.join(folder, 'link'), `${folder}-link/file`, `${folder}-link/link`]
+    fs.symlinkSync('file', path.join(dir, 'link'))
+    fs.symlinkSync(dir, `${dir}-link`)
+    t.after(() => fs.unlinkSync(`${dir}-link`))
+    const spellings = [file, `${dir}/./file`, `${dir}//file`, `${dir}/../${path.basename(dir)}/file`, path.join(dir, 'link'), `${dir}-link/file`, `${dir}-link/link`]
     const relative = path.relative(process.cwd(), file)
     for (const spelling of [...spellings, relative, pathToFileURL(file)]) {
       await withLock(file, async () => {
@@ -735,7 +735,7 @@ describe('EDEADLK', LIMITS, () => {
         }
       })
     }
-    await withLock(`${folder}-link/link`, async () => {
+    await withLock(`${dir}-link/link`, async () => {
       assert.equal((await failure(() => withLock(file, () => {}))).code, 'EDEADLK')
     })
     await assertFree(file)
@@ -817,7 +817,7 @@ describe('EDEADLK', LIMITS, () => {
   const outside = (fn) => nowhere.runInAsyncScope(fn)
 })
 
-describe('a free lock that is used again and again', { ...LIMITS, skip: notLinux }, () => {
+describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.linux() }, () => {
   test('leaves the event loop its turns', async (t) => {
     const file = newFile(t)
     let ticks = 0
@@ -848,14 +848,14 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: notLinux
     assert.deepEqual(served, Array.from({ length: number }, (_, own) => own))
   })
 
-  test('is taken and given back without a thread, and without a call that may wait for a disk', { skip: noStrace }, async (t) => {
-    const folder = newFolder(t)
-    const log = path.join(folder, 'log')
+  test('is taken and given back without a thread, and without a call that may wait for a disk', { skip: whyNot.strace() }, async (t) => {
+    const dir = newDir(t)
+    const log = path.join(dir, 'log')
     // Only of the thread that runs JavaScript.
     const command = ['strace', '-qq', '-o', log]
-    await inChild(async ({ folder }, { holdfast }) => {
+    await inChild(async ({ dir }, { holdfast }) => {
       const fs = require('node:fs')
-      const [file, mark] = [`${folder}/file`, `${folder}/mark`]
+      const [file, mark] = [`${dir}/file`, `${dir}/mark`]
       fs.writeFileSync(file, '')
       for (let round = 0; round < 100; round++) {
         await holdfast.withLock(file, () => {})
@@ -863,7 +863,7 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: notLinux
         await holdfast.withLock(file, () => {})
         fs.existsSync(`${mark}-end`)
       }
-    }, { folder }, { command })
+    }, { dir }, { command })
     /** @type {string[][]} */
     const between = []
     /** @type {string[]} */
@@ -909,7 +909,7 @@ describe('the lock file', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['.file.lock'])
   })
 
-  test('is made with 0666 less the umask', { skip: notUnix }, async (t) => {
+  test('is made with 0666 less the umask', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     for (const [name, umask, mode] of /** @type {const} */ ([['open', 0, 0o666], ['usual', 0o022, 0o644], ['group', 0o007, 0o660], ['own', 0o077, 0o600]])) {
       await inChild(async ({ file, umask }, { holdfast }) => {
@@ -1005,7 +1005,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('deleted again and again while processes use it: nobody hangs or fails', { skip: notLinux }, async (t) => {
+  test('deleted again and again while processes use it: nobody hangs or fails', { skip: whyNot.linux() }, async (t) => {
     const file = newFile(t)
     const peers = Array.from({ length: 4 }, () => new Peer(t))
     let over = false
@@ -1041,7 +1041,7 @@ describe('the lock file', LIMITS, () => {
     await lock.release()
   })
 
-  test('turned into a folder: EISDIR, until it is gone', async (t) => {
+  test('turned into a directory: EISDIR, until it is gone', async (t) => {
     const file = newFile(t)
     fs.mkdirSync(lockFileOf(file))
     for (const call of [() => acquireLock(file), () => withLock(file, () => assert.fail('called')), () => tryAcquireLock(file)]) {
@@ -1055,7 +1055,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('turned into a folder while somebody waits for it: EISDIR, and those behind him are not lost', async (t) => {
+  test('turned into a directory while somebody waits for it: EISDIR, and those behind him are not lost', async (t) => {
     const file = newFile(t)
     const holder = new Peer(t)
     await holder.acquire(file)
@@ -1069,7 +1069,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('a symbolic link in its place, dangling or not, is not followed: ELOOP', { skip: notUnix }, async (t) => {
+  test('a symbolic link in its place, dangling or not, is not followed: ELOOP', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     fs.writeFileSync(`${file}-precious`, 'precious')
     for (const target of ['nowhere', 'file-precious', '.file.lock']) {
@@ -1083,7 +1083,7 @@ describe('the lock file', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file-precious'])
   })
 
-  test('a pipe in its place makes nobody wait for ever', { skip: notUnix }, async (t) => {
+  test('a pipe in its place makes nobody wait for ever', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const { status } = require('node:child_process').spawnSync('mkfifo', [lockFileOf(file)])
     assert.equal(status, 0)
@@ -1094,29 +1094,29 @@ describe('the lock file', LIMITS, () => {
     await withLock(file, () => {}, { timeout: 0 })
   })
 
-  test('unreadable or unwritable to this user: EACCES', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    fs.chmodSync(folder, 0o777)
+  test('unreadable or unwritable to this user: EACCES', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    fs.chmodSync(dir, 0o777)
     const modes = [0o600, 0o400, 0o444]
     for (const mode of modes) {
-      const file = path.join(folder, `file${mode}`)
+      const file = path.join(dir, `file${mode}`)
       fs.writeFileSync(lockFileOf(file), '')
       fs.chmodSync(lockFileOf(file), mode)
     }
-    const outcomes = await inChild(async ({ folder, modes }, { holdfast, path, outcome }) => {
+    const outcomes = await inChild(async ({ dir, modes }, { holdfast, path, outcome }) => {
       const all = {}
       for (const mode of modes) {
-        const file = path.join(folder, `file${mode}`)
+        const file = path.join(dir, `file${mode}`)
         all[mode] = [await outcome(() => holdfast.acquireLock(file)), await outcome(() => holdfast.tryAcquireLock(file)), await outcome(() => holdfast.isLocked(file))]
       }
       return all
-    }, { folder, modes }, { user: NOBODY })
+    }, { dir, modes }, { user: NOBODY })
     for (const mode of modes) {
       const [acquired, tried, looked] = outcomes[mode]
       for (const error of [acquired, tried]) {
         assert.equal(error.code, 'EACCES')
         assert.equal(error.syscall, 'open')
-        assert.equal(error.cause.path, lockFileOf(path.join(folder, `file${mode}`)))
+        assert.equal(error.cause.path, lockFileOf(path.join(dir, `file${mode}`)))
       }
       // To look at it, it is enough that it can be read.
       if (mode === 0o444) assert.equal(looked, 'success')
@@ -1124,7 +1124,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('made unreadable while it is held and waited for: those who have it open go on', { skip: notUnix }, async (t) => {
+  test('made unreadable while it is held and waited for: those who have it open go on', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -1135,24 +1135,24 @@ describe('the lock file', LIMITS, () => {
     await (await waiting).release()
   })
 
-  test('in a folder that this user may not write to: EACCES, unless the lock file is there already', { skip: notRoot }, async (t) => {
-    const folder = newFolder(t)
-    fs.writeFileSync(path.join(folder, '.there.lock'), '')
-    fs.chmodSync(path.join(folder, '.there.lock'), 0o666)
-    const outcomes = await inChild(async ({ folder }, { holdfast, path, outcome }) => ({
-      missing: await outcome(() => holdfast.acquireLock(path.join(folder, 'missing'))),
-      looked: await outcome(() => holdfast.isLocked(path.join(folder, 'missing'))),
-      there: await outcome(() => holdfast.withLock(path.join(folder, 'there'), () => {})),
-    }), { folder }, { user: NOBODY })
+  test('in a directory that this user may not write to: EACCES, unless the lock file is there already', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, '.there.lock'), '')
+    fs.chmodSync(path.join(dir, '.there.lock'), 0o666)
+    const outcomes = await inChild(async ({ dir }, { holdfast, path, outcome }) => ({
+      missing: await outcome(() => holdfast.acquireLock(path.join(dir, 'missing'))),
+      looked: await outcome(() => holdfast.isLocked(path.join(dir, 'missing'))),
+      there: await outcome(() => holdfast.withLock(path.join(dir, 'there'), () => {})),
+    }), { dir }, { user: NOBODY })
     assert.equal(outcomes.missing.code, 'EACCES')
     assert.equal(outcomes.missing.syscall, 'open')
     assert.match(outcomes.missing.hint, /permission/)
     assert.equal(outcomes.looked, 'success')
     assert.equal(outcomes.there, 'success')
-    assert.deepEqual(names(folder), ['.there.lock'])
+    assert.deepEqual(names(dir), ['.there.lock'])
   })
 
-  test('on a read-only file system: EROFS', { skip: noMount }, async (t) => {
+  test('on a read-only file system: EROFS', { skip: whyNot.mount() }, async (t) => {
     const disk = tinyDisk(t)
     fs.writeFileSync(path.join(disk, '.there.lock'), '')
     mount(t, disk, '-o', 'remount,ro')
@@ -1164,9 +1164,9 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('on a full disk the lock works, and only the note is missing', { skip: noMount }, async (t) => {
-    const { folder } = fullDisk(t)
-    const file = path.join(folder, 'file')
+  test('on a full disk the lock works, and only the note is missing', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    const file = path.join(dir, 'file')
     await withLock(file, async () => {
       assert.equal(await tryAcquireLock(file), null)
       assert.deepEqual(await isLocked(file), { locked: true })
@@ -1174,7 +1174,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('on a file system without locks: an error that names the other protocol, and nobody has it', { skip: noStrace }, async (t) => {
+  test('on a file system without locks: an error that names the other protocol, and nobody has it', { skip: whyNot.strace() }, async (t) => {
     const file = newFile(t)
     const command = ['strace', '-f', '-o', '/dev/null', '-P', lockFileOf(file), '-e', 'trace=fcntl', '-e', 'inject=fcntl:error=ENOLCK']
     const { write, read, update, other } = await inChild(async ({ file }, { holdfast, outcome }) => ({
@@ -1190,11 +1190,11 @@ describe('the lock file', LIMITS, () => {
     assert.equal(other, 'success')
   })
 
-  test('in a missing folder: ENOENT, and under a file: ENOTDIR', async (t) => {
-    const folder = newFolder(t)
-    fs.writeFileSync(path.join(folder, 'plain'), '')
-    for (const [name, code] of /** @type {const} */ ([['missing/file', 'ENOENT'], ['missing/folder/file', 'ENOENT'], ['plain/file', 'ENOTDIR']])) {
-      const file = path.join(folder, name)
+  test('in a missing directory: ENOENT, and under a file: ENOTDIR', async (t) => {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, 'plain'), '')
+    for (const [name, code] of /** @type {const} */ ([['missing/file', 'ENOENT'], ['missing/dir/file', 'ENOENT'], ['plain/file', 'ENOTDIR']])) {
+      const file = path.join(dir, name)
       for (const call of [() => acquireLock(file), () => withLock(file, () => {}), () => tryAcquireLock(file), () => isLocked(file)]) {
         const error = await failure(call)
         assert.ok(error instanceof SessionFileError)
@@ -1203,49 +1203,49 @@ describe('the lock file', LIMITS, () => {
         assert.equal(error.path, file)
       }
     }
-    assert.deepEqual(names(folder), ['plain'])
+    assert.deepEqual(names(dir), ['plain'])
   })
 
-  test('a folder that is moved away while its file is locked takes the lock with it', async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'one'))
-    await withLock(path.join(folder, 'one', 'file'), async () => {
-      fs.renameSync(path.join(folder, 'one'), path.join(folder, 'two'))
-      assert.equal(await tryAcquireLock(path.join(folder, 'two', 'file')), null)
-      fs.mkdirSync(path.join(folder, 'one'))
-      await withLock(path.join(folder, 'one', 'file'), () => {}, { timeout: 0 })
+  test('a directory that is moved away while its file is locked takes the lock with it', async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'one'))
+    await withLock(path.join(dir, 'one', 'file'), async () => {
+      fs.renameSync(path.join(dir, 'one'), path.join(dir, 'two'))
+      assert.equal(await tryAcquireLock(path.join(dir, 'two', 'file')), null)
+      fs.mkdirSync(path.join(dir, 'one'))
+      await withLock(path.join(dir, 'one', 'file'), () => {}, { timeout: 0 })
     })
   })
 })
 
 describe('which lock a path means', LIMITS, () => {
-  test('a symbolic link and its file have one lock, whether the file exists or not', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'sub'))
-    const file = path.join(folder, 'sub', 'file')
-    fs.symlinkSync('sub/file', path.join(folder, 'link'))
-    fs.symlinkSync(path.join(folder, 'link'), path.join(folder, 'chain'))
-    fs.symlinkSync('sub', path.join(folder, 'way'))
+  test('a symbolic link and its file have one lock, whether the file exists or not', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'sub'))
+    const file = path.join(dir, 'sub', 'file')
+    fs.symlinkSync('sub/file', path.join(dir, 'link'))
+    fs.symlinkSync(path.join(dir, 'link'), path.join(dir, 'chain'))
+    fs.symlinkSync('sub', path.join(dir, 'way'))
     for (const exists of [false, true]) {
       if (exists) fs.writeFileSync(file, '')
       for (const other of ['link', 'chain', 'way/file', 'way/../sub/file', 'sub/./file', 'sub//file']) {
-        assert.equal(await isSameLock(file, `${folder}/${other}`), true, other)
-        assert.equal(await isSameLock(`${folder}/${other}`, file), true, other)
+        assert.equal(await isSameLock(file, `${dir}/${other}`), true, other)
+        assert.equal(await isSameLock(`${dir}/${other}`, file), true, other)
       }
     }
-    assert.deepEqual(names(folder), ['chain', 'link', 'sub', 'way'], 'lock files are beside the file, not the link')
+    assert.deepEqual(names(dir), ['chain', 'link', 'sub', 'way'], 'lock files are beside the file, not the link')
     const peer = new Peer(t)
-    await peer.acquire(path.join(folder, 'chain'))
+    await peer.acquire(path.join(dir, 'chain'))
     assert.equal(await tryAcquireLock(file), null, 'between processes too')
     await peer.release()
   })
 
-  test('links in a circle: ELOOP', { skip: notUnix }, async (t) => {
-    const folder = newFolder(t)
-    fs.symlinkSync('b', path.join(folder, 'a'))
-    fs.symlinkSync('a', path.join(folder, 'b'))
-    assert.equal((await failure(() => acquireLock(path.join(folder, 'a')))).code, 'ELOOP')
-    assert.deepEqual(names(folder), ['a', 'b'])
+  test('links in a circle: ELOOP', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    fs.symlinkSync('b', path.join(dir, 'a'))
+    fs.symlinkSync('a', path.join(dir, 'b'))
+    assert.equal((await failure(() => acquireLock(path.join(dir, 'a')))).code, 'ELOOP')
+    assert.deepEqual(names(dir), ['a', 'b'])
   })
 
   test('two hard links have two locks', async (t) => {
@@ -1267,65 +1267,65 @@ describe('which lock a path means', LIMITS, () => {
     })
   })
 
-  test('names of all lengths that the system takes', { skip: notLinux }, async (t) => {
-    const folder = newFolder(t)
+  test('names of all lengths that the system takes', { skip: whyNot.linux() }, async (t) => {
+    const dir = newDir(t)
     for (const unit of ['a', 'é', '€', '😀']) {
       const size = Buffer.byteLength(unit)
       for (const length of [249, 250, 251, 252, 253, 254, 255]) {
         const name = unit.repeat(Math.floor(length / size)) + 'b'.repeat(length % size)
         assert.equal(Buffer.byteLength(name), length)
-        await withLock(path.join(folder, name), async () => {
-          await withLock(path.join(folder, `${name.slice(0, -1)}c`.slice(-200)), () => {}, { timeout: 0 })
+        await withLock(path.join(dir, name), async () => {
+          await withLock(path.join(dir, `${name.slice(0, -1)}c`.slice(-200)), () => {}, { timeout: 0 })
         }, { timeout: 0 })
       }
     }
-    for (const name of names(folder)) {
+    for (const name of names(dir)) {
       assert.ok(Buffer.byteLength(name) <= 255)
       assert.match(name, /^\..*\.lock$/)
       assert.ok(!name.includes('\ufffd'), 'it is cut between characters')
     }
-    const error = await failure(() => acquireLock(path.join(folder, 'a'.repeat(256))))
+    const error = await failure(() => acquireLock(path.join(dir, 'a'.repeat(256))))
     assert.equal(error.code, 'ENAMETOOLONG')
   })
 
   test('long names that begin alike have locks of their own', async (t) => {
-    const folder = newFolder(t)
-    const [one, two] = ['1', '2'].map((end) => path.join(folder, 'a'.repeat(254) + end))
+    const dir = newDir(t)
+    const [one, two] = ['1', '2'].map((end) => path.join(dir, 'a'.repeat(254) + end))
     assert.equal(await isSameLock(one ?? '', two ?? ''), false)
     assert.equal(await isSameLock(one ?? '', one ?? ''), true)
-    assert.equal(names(folder).length, 2)
-    const short = path.join(folder, 'a'.repeat(230))
+    assert.equal(names(dir).length, 2)
+    const short = path.join(dir, 'a'.repeat(230))
     assert.equal(await isSameLock(short, one ?? ''), false)
   })
 
-  test('names that are no text', { skip: notLinux }, async (t) => {
-    const folder = newFolder(t)
+  test('names that are no text', { skip: whyNot.linux() }, async (t) => {
+    const dir = newDir(t)
     for (const name of ['new\nline', '-rf', '"quotes"', '\\', 'ü\u0308', '…', ' ', '.hidden', '...', 'file.lock', '.file.lock']) {
-      await withLock(path.join(folder, name), async () => {
-        assert.equal((await isLocked(path.join(folder, name))).locked, true, name)
+      await withLock(path.join(dir, name), async () => {
+        assert.equal((await isLocked(path.join(dir, name))).locked, true, name)
       }, { timeout: 0 })
-      assert.ok(fs.existsSync(path.join(folder, `.${name}.lock`)), name)
+      assert.ok(fs.existsSync(path.join(dir, `.${name}.lock`)), name)
     }
   })
 
-  test('a folder is locked through a file beside it, with or without a separator at the end', async (t) => {
-    const folder = newFolder(t)
-    const locked = path.join(folder, 'folder')
+  test('a directory is locked through a file beside it, with or without a separator at the end', async (t) => {
+    const dir = newDir(t)
+    const locked = path.join(dir, 'dir')
     fs.mkdirSync(locked)
-    fs.symlinkSync('folder', path.join(folder, 'link'))
-    for (const spelling of [locked, `${locked}/`, `${locked}//`, `${locked}/.`, `${locked}/./`, path.join(folder, 'link'), `${path.join(folder, 'link')}/`]) {
+    fs.symlinkSync('dir', path.join(dir, 'link'))
+    for (const spelling of [locked, `${locked}/`, `${locked}//`, `${locked}/.`, `${locked}/./`, path.join(dir, 'link'), `${path.join(dir, 'link')}/`]) {
       assert.equal(await isSameLock(locked, spelling), true, spelling)
       assert.equal(await isSameLock(spelling, locked), true, spelling)
     }
     assert.deepEqual(names(locked), [])
-    assert.deepEqual(names(folder), ['.folder.lock', 'folder', 'link'])
+    assert.deepEqual(names(dir), ['.dir.lock', 'dir', 'link'])
     await withLock(locked, () => withLock(path.join(locked, 'file'), () => {}, { timeout: 0 }))
   })
 
-  test('a folder that is spelt with .. at the end is the folder that it leads to', async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'outer', 'inner'), { recursive: true })
-    const outer = path.join(folder, 'outer')
+  test('a directory that is spelt with .. at the end is the directory that it leads to', async (t) => {
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'outer', 'inner'), { recursive: true })
+    const outer = path.join(dir, 'outer')
     assert.equal(await isSameLock(outer, `${outer}/inner/..`), true)
     assert.deepEqual(names(outer), ['inner'])
   })
@@ -1392,15 +1392,15 @@ describe('wrong arguments', LIMITS, () => {
   })
 
   test('a relative path is resolved when the call is made', async (t) => {
-    const folder = newFolder(t)
-    fs.mkdirSync(path.join(folder, 'sub'))
-    const outcome = await inChild(async ({ folder }, { holdfast, fs }) => {
-      process.chdir(folder)
+    const dir = newDir(t)
+    fs.mkdirSync(path.join(dir, 'sub'))
+    const outcome = await inChild(async ({ dir }, { holdfast, fs }) => {
+      process.chdir(dir)
       const call = holdfast.acquireLock('file')
       process.chdir('/')
       await call
-      return fs.existsSync(`${folder}/.file.lock`)
-    }, { folder })
+      return fs.existsSync(`${dir}/.file.lock`)
+    }, { dir })
     assert.equal(outcome, true)
   })
 })

@@ -5,7 +5,7 @@ const path = require('node:path')
 const { setTimeout: sleep } = require('node:timers/promises')
 const { openStore } = require('./plain-stores.js')
 const { count, mebibytes } = require('./report.js')
-const { Child, folder } = require('./sandbox.js')
+const { Child, newDir } = require('./sandbox.js')
 const { isWhole } = require('./session.js')
 
 const KILLS = 60
@@ -55,13 +55,13 @@ async function crash(report) {
 
 /** @param {string} name of the store */
 async function killAgain(name) {
-  const store = openStore(name, folder())
+  const store = openStore(name, newDir())
   const result = { kills: 0, read: 0, torn: 0, behind: 0, acknowledged: 0, temps: 0, mostTemps: 0 }
   /** The last turn that has to be in each file. @type {Map<string, number>} */
   const expected = new Map()
 
   for (const end = Date.now() + LONGEST; result.kills < KILLS && Date.now() < end; ) {
-    const agent = await startAgent(name, store.folder, (id, turn) => {
+    const agent = await startAgent(name, store.dir, (id, turn) => {
       result.acknowledged++
       expected.set(id, turn)
     })
@@ -77,10 +77,10 @@ async function killAgain(name) {
       // A torn one is begun anew by the next agent.
       expected.set(id, session?.turn ?? 0)
     }
-    const temps = fs.readdirSync(store.folder).filter((file) => file.endsWith('.tmp'))
+    const temps = fs.readdirSync(store.dir).filter((file) => file.endsWith('.tmp'))
     result.temps += temps.length
     result.mostTemps = Math.max(result.mostTemps, temps.length)
-    for (const temp of temps) fs.unlinkSync(path.join(store.folder, temp))
+    for (const temp of temps) fs.unlinkSync(path.join(store.dir, temp))
   }
   return result
 }
@@ -90,16 +90,16 @@ async function killAgain(name) {
  * has been torn by this one.
  *
  * @param {string} name of the store
- * @param {string} folder
+ * @param {string} dir
  * @param {(id: string, turn: number) => void} onSaved
  */
-async function startAgent(name, folder, onSaved) {
+async function startAgent(name, dir, onSaved) {
   /** @type {Child} */
   let agent
   const sessions = [...SESSIONS].map(([id, bytes]) => `${id}=${bytes}`)
   const unsaved = new Set(SESSIONS.keys())
   const ready = new Promise((resolve) => {
-    agent = new Child('agent.js', [name, folder, ...sessions], {
+    agent = new Child('agent.js', [name, dir, ...sessions], {
       onLine([, id, turn]) {
         onSaved(id, Number(turn))
         unsaved.delete(id)

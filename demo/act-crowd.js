@@ -3,7 +3,7 @@
 const { setTimeout: sleep } = require('node:timers/promises')
 const { loadOrBegin, openStore } = require('./plain-stores.js')
 const { count } = require('./report.js')
-const { Child, folder } = require('./sandbox.js')
+const { Child, newDir } = require('./sandbox.js')
 const { isWhole } = require('./session.js')
 
 const MEMBERS = 8
@@ -70,7 +70,7 @@ async function crowd(report) {
 
 /** @param {string} name of the store @param {number} time */
 async function work(name, time) {
-  const store = openStore(name, folder())
+  const store = openStore(name, newDir())
   /** @type {Member[]} */
   const members = []
   let pause = 0
@@ -81,7 +81,7 @@ async function work(name, time) {
 
   const start = () => {
     const member = { by: `member-${members.length + 1}`, begun: 0, saved: 0, child: undefined }
-    member.child = new Child('member.js', [name, store.folder, ID, member.by], {
+    member.child = new Child('member.js', [name, store.dir, ID, member.by], {
       onLine([word]) {
         member[word]++
         if (word === 'begun') return aim?.(member)

@@ -4,7 +4,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { WriteFileAtomicStore, openStore } = require('./plain-stores.js')
 const { mebibytes } = require('./report.js')
-const { Child, folder, mountSmallDisk } = require('./sandbox.js')
+const { Child, mountSmallDisk, newDir } = require('./sandbox.js')
 const { newSession } = require('./session.js')
 
 const MIB = 2 ** 20
@@ -28,7 +28,7 @@ async function fullDisk(report) {
   )
   if (disk.reason) report.note(`(No small disk: ${disk.reason}. A limit on the size of files does instead.)\n`)
 
-  const store = openStore('holdfast', disk.folder)
+  const store = openStore('holdfast', disk.dir)
   const file = store.fileOf(ID)
   const old = JSON.stringify(newSession(ID, OLD))
   const grown = JSON.stringify(newSession(ID, NEW))
@@ -49,7 +49,7 @@ async function fullDisk(report) {
     left === old ? `all ${mebibytes(Buffer.byteLength(old))} are the same` : describe(left, grown),
   )
   const others = disk.others()
-  report.check(others.length === 0, 'No temp file is left', 'the folder is listed', others.join(', ') || 'none')
+  report.check(others.length === 0, 'No temp file is left', 'the directory is listed', others.join(', ') || 'none')
 
   const peers = ['fs.writeFile']
   const { version } = WriteFileAtomicStore
@@ -76,13 +76,13 @@ async function fullDisk(report) {
   )
 }
 
-/** A folder where less can be written than is wanted. */
+/** A directory where less can be written than is wanted. */
 function openDisk() {
   const mounted = mountSmallDisk(DISK)
-  const at = mounted.folder ?? folder()
+  const at = mounted.dir ?? newDir()
   const ballast = path.join(at, 'ballast')
   const disk = {
-    folder: at,
+    dir: at,
     reason: mounted.reason,
     isLimited: false,
     /** Removes what others have left, and puts the old file back. */
@@ -94,7 +94,7 @@ function openDisk() {
     },
     others: () => fs.readdirSync(at).filter((name) => name !== `${ID}.json` && name !== 'ballast'),
   }
-  if (mounted.folder === undefined) {
+  if (mounted.dir === undefined) {
     return Object.assign(disk, {
       code: 'EFBIG',
       story: `no file may be longer than ${mebibytes(ROOM)} (ulimit -f)`,
@@ -122,7 +122,7 @@ async function save(store, disk) {
   let answer = []
   // In blocks of 512 bytes, as POSIX has it.
   const under = disk.isLimited ? ['sh', '-c', `ulimit -f ${ROOM / 512} && exec "$@"`, 'sh'] : []
-  const child = new Child('save-once.js', [store, disk.folder, ID, String(NEW)], { under, onLine: (words) => (answer = words) })
+  const child = new Child('save-once.js', [store, disk.dir, ID, String(NEW)], { under, onLine: (words) => (answer = words) })
   await child.ended
   const [outcome, code, attempts, committed] = answer
   return { outcome, code, attempts, committed }

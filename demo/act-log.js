@@ -2,7 +2,7 @@
 
 const path = require('node:path')
 const { count } = require('./report.js')
-const { folder } = require('./sandbox.js')
+const { newDir } = require('./sandbox.js')
 
 /** @param {import('./report.js').Report} report */
 async function log(report) {
@@ -12,7 +12,7 @@ async function log(report) {
       '100, and is killed with SIGKILL when 5 000 have been acknowledged. Then the index is opened again.',
   )
   const { tellStory } = await import('../examples/vector-index.mjs')
-  const { acknowledged, there, found } = await tellStory(path.join(folder(), 'index.wal'))
+  const { acknowledged, there, found } = await tellStory(path.join(newDir(), 'index.wal'))
   report.check(
     found === acknowledged && acknowledged >= 5000,
     'Every acknowledged vector is found again',

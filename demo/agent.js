@@ -1,14 +1,14 @@
 'use strict'
 
 // The agent that is killed: it keeps several conversations going at once, and saves each after
-// every turn. `node agent.js <store> <folder> <id>=<bytes>…`
+// every turn. `node agent.js <store> <dir> <id>=<bytes>…`
 
 const { loadOrBegin, openStore } = require('./plain-stores.js')
 const { tell, whenAsked } = require('./programs.js')
 const { addTurn } = require('./session.js')
 
-const [name, folder, ...sessions] = process.argv.slice(2)
-const store = openStore(name, folder)
+const [name, dir, ...sessions] = process.argv.slice(2)
+const store = openStore(name, dir)
 
 /** @param {string} id @param {number} bytes */
 async function converse(id, bytes) {

@@ -1,17 +1,17 @@
 'use strict'
 
-// One of many that add turns to the same session. `node member.js <store> <folder> <id> <name>`
+// One of many that add turns to the same session. `node member.js <store> <dir> <id> <name>`
 
 const { openStore } = require('./plain-stores.js')
 const { tell, whenAsked } = require('./programs.js')
 
-const [name, folder, id, by] = process.argv.slice(2)
+const [name, dir, id, by] = process.argv.slice(2)
 
 let isAsked = false
 whenAsked(() => (isAsked = true))
 
 async function work() {
-  const store = openStore(name, folder)
+  const store = openStore(name, dir)
   for (let own = 1; !isAsked; own++) {
     await store.append(id, () => {
       tell('begun', own)

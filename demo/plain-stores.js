@@ -55,9 +55,9 @@ async function loadOrBegin(store, id, bytes) {
 /** By the names that child programs are given. */
 const stores = { holdfast: SessionStore, 'fs.writeFile': PlainStore, 'write-file-atomic': WriteFileAtomicStore }
 
-/** @param {string} name @param {string} folder @returns {SessionStore} */
-function openStore(name, folder) {
-  return new stores[name](folder)
+/** @param {string} name @param {string} dir @returns {SessionStore} */
+function openStore(name, dir) {
+  return new stores[name](dir)
 }
 
 module.exports = { WriteFileAtomicStore, loadOrBegin, openStore }

@@ -1,6 +1,6 @@
 'use strict'
 
-// Folders, mounts and child processes: made here, and taken away here, however the demo ends.
+// Directories, mounts and child processes: made here, and taken away here, however the demo ends.
 
 const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
@@ -36,8 +36,8 @@ function watch() {
   process.stdout.on('error', () => process.exit(1))
 }
 
-/** @returns {string} an empty folder */
-function folder() {
+/** @returns {string} an empty directory */
+function newDir() {
   const made = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-demo-')))
   // Somebody who has just been killed may still be about to make a file.
   later(() => fs.rmSync(made, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }))
@@ -48,16 +48,16 @@ function folder() {
  * Mounts a small disk in memory.
  *
  * @param {number} bytes
- * @returns {{ folder: string, reason?: undefined } | { reason: string, folder?: undefined }} or why that cannot be
+ * @returns {{ dir: string, reason?: undefined } | { reason: string, dir?: undefined }} or why that cannot be
  */
 function mountSmallDisk(bytes) {
   if (process.platform !== 'linux') return { reason: `a small disk is mounted on Linux only, and this is ${process.platform}` }
   if (process.getuid() !== 0) return { reason: 'mounting a small disk needs root' }
-  const at = folder()
+  const at = newDir()
   const { status, stderr, error } = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'holdfast-demo', at], { encoding: 'utf8' })
   if (status !== 0) return { reason: `root may not mount here (${(error?.message ?? stderr).trim()})` }
   later(() => unmount(at))
-  return { folder: at }
+  return { dir: at }
 }
 
 /** @param {string} at */
@@ -69,7 +69,7 @@ function unmount(at) {
   spawnSync('umount', ['-l', at])
 }
 
-/** A program of this folder in a process of its own. It is asked to end by the end of its input. */
+/** A program of this directory in a process of its own. It is asked to end by the end of its input. */
 class Child {
   /**
    * @param {string} program
@@ -118,4 +118,4 @@ class Child {
   }
 }
 
-module.exports = { Child, folder, mountSmallDisk, watch }
+module.exports = { Child, mountSmallDisk, newDir, watch }

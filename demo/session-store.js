@@ -9,14 +9,14 @@ const { addTurn, newSession } = require('./session.js')
 
 /** Keeps the sessions of an agent, each in a JSON file of its own: what a user would write. */
 class SessionStore {
-  /** @param {string} folder */
-  constructor(folder) {
-    this.folder = folder
+  /** @param {string} dir */
+  constructor(dir) {
+    this.dir = dir
   }
 
   /** @param {string} id */
   fileOf(id) {
-    return path.join(this.folder, `${id}.json`)
+    return path.join(this.dir, `${id}.json`)
   }
 
   /** @param {string} id @returns {Promise<Session>} */

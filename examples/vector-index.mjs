@@ -114,7 +114,7 @@ async function insertAll(dir) {
 /**
  * The story, from its beginning to its end.
  *
- * @param {string} dir a folder for the index
+ * @param {string} dir a directory for the index
  * @returns {Promise<{ acknowledged: number, there: number, found: number }>}
  */
 export async function tellStory(dir) {

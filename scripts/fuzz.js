@@ -1,7 +1,7 @@
 'use strict'
 
 // `npm run fuzz`: gives what reads the disk after a crash things that nobody has written, for a
-// minute each: `wal-reader` logs, `recovered-folders` folders. The name of one runs that alone.
+// minute each: `wal-reader` logs, `recovered-dirs` directories. The name of one runs that alone.
 // Words with a dash go to the fuzzer, libFuzzer: `npm run fuzz -- wal-reader -max_total_time=3600`.
 // What it has learnt stays in target/fuzz, and so does an input that has found something: its path
 // behind the name runs just that.

@@ -1,6 +1,6 @@
 'use strict'
 
-// Scenes from the life of a process. argv[2] names the scene, argv[3] the folder it plays in.
+// Scenes from the life of a process. argv[2] names the scene, argv[3] the directory it plays in.
 // What a scene finds out it prints, as a line of JSON. Its workers run this file too.
 
 const assert = require('node:assert/strict')
@@ -13,8 +13,8 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const { ioThreads, nameIn, signed, temps } = require('../system.js')
 
 const load = () => require('../../index.js')
-const { scene, folder } = isMainThread ? { scene: process.argv[2], folder: process.argv[3] } : workerData
-const target = path.join(folder, 'target')
+const { scene, dir } = isMainThread ? { scene: process.argv[2], dir: process.argv[3] } : workerData
+const target = path.join(dir, 'target')
 
 const MiB = 1 << 20
 /** Large enough to be caught in the middle of its write. */
@@ -32,7 +32,7 @@ const pressure = (size = HUGE) => filled(Buffer.from([0xee]), size)
 async function underWay(until) {
   let isOver = false
   until?.finally(() => (isOver = true))
-  while (!isOver && !temps(folder).some((name) => sizeOf(path.join(folder, name)) > 0)) await setTimeout(1)
+  while (!isOver && !temps(dir).some((name) => sizeOf(path.join(dir, name)) > 0)) await setTimeout(1)
 }
 
 function sizeOf(file) {
@@ -49,14 +49,14 @@ function isOneOf(...contents) {
   return contents.some((content) => found.equals(Buffer.from(content)))
 }
 
-const worker = (scene, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scene, folder, ...data } })
+const worker = (scene, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scene, dir, ...data } })
 
 /** The error's code, or 'resolved'. */
 const outcome = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
 
 /** Whether this thread, or process, can still do what it is for. */
 async function stillWorks() {
-  const file = path.join(folder, 'afterwards')
+  const file = path.join(dir, 'afterwards')
   await load().atomicWrite(file, 'well')
   assert.equal(fs.readFileSync(file, 'utf8'), 'well')
   fs.unlinkSync(file)
@@ -65,7 +65,7 @@ async function stillWorks() {
 /** Names holdfast's threads, and waits until somebody has made them slow. */
 async function slowedDown() {
   for (let before; before !== (before = fs.readdirSync('/proc/self/task').join()); ) {
-    await Promise.all([1, 2].map((name) => load().atomicWrite(path.join(folder, `warm-${name}`), 'warm', { durability: 'none' })))
+    await Promise.all([1, 2].map((name) => load().atomicWrite(path.join(dir, `warm-${name}`), 'warm', { durability: 'none' })))
     await setTimeout(5)
   }
   say({ io: ioThreads(process.pid) })
@@ -75,7 +75,7 @@ async function slowedDown() {
 
 /** Waits for the end of the writes of threads that have ended themselves. */
 async function settled() {
-  while (temps(folder).length > 0) await setTimeout(5)
+  while (temps(dir).length > 0) await setTimeout(5)
 }
 
 /** Ways to take a Buffer's memory away. */
@@ -95,11 +95,11 @@ const underLock = {
   lockedWrite: () => load().atomicWrite(target, '"locked write"', { lock: true }),
   update: () => load().updateJsonFile(target, () => 'update'),
   stream: () => once(load().createAtomicWriteStream(target, { lock: true }).end('"stream"'), 'close'),
-  restore: () => load().restoreBackup(path.join(folder, 'source'), target),
-  folderLock: () => load().atomicWrite(target, '"under a folder"'),
+  restore: () => load().restoreBackup(path.join(dir, 'source'), target),
+  lockDir: () => load().atomicWrite(target, '"under a lock directory"'),
 }
 
-const protocolOf = (way) => (way === 'folderLock' ? 'proper-lockfile' : 'kernel')
+const protocolOf = (way) => (way === 'lockDir' ? 'proper-lockfile' : 'kernel')
 
 const scenes = {
   // -- What keeps a process alive -----------------------------------------------------------
@@ -111,8 +111,8 @@ const scenes = {
 
   pendingMany() {
     const { atomicWrite } = load()
-    for (let i = 0; i < 500; i++) atomicWrite(path.join(folder, `file-${i % 50}`), `content ${i}`)
-    process.on('exit', () => say({ last: fs.readFileSync(path.join(folder, 'file-49'), 'utf8'), files: fs.readdirSync(folder).length }))
+    for (let i = 0; i < 500; i++) atomicWrite(path.join(dir, `file-${i % 50}`), `content ${i}`)
+    process.on('exit', () => say({ last: fs.readFileSync(path.join(dir, 'file-49'), 'utf8'), files: fs.readdirSync(dir).length }))
   },
 
   pendingRetry() {
@@ -143,13 +143,13 @@ const scenes = {
   async exitsSlowly() {
     await slowedDown()
     load().atomicWrite(target, 'new').catch(() => {})
-    while (temps(folder).length === 0) await setTimeout(1)
+    while (temps(dir).length === 0) await setTimeout(1)
     process.exit(7)
   },
 
   async exitsWithMany() {
-    for (let i = 0; i < 3000; i++) load().atomicWrite(path.join(folder, `file-${i % 60}`), signed(`${i}`, 100 + i)).catch(() => {})
-    while (fs.readdirSync(folder).length < 20) await setImmediate()
+    for (let i = 0; i < 3000; i++) load().atomicWrite(path.join(dir, `file-${i % 60}`), signed(`${i}`, 100 + i)).catch(() => {})
+    while (fs.readdirSync(dir).length < 20) await setImmediate()
     process.exit(7)
   },
 
@@ -180,7 +180,7 @@ const scenes = {
     for (let round = 1; round <= 3; round++) {
       const thread = worker('writesHuge', { text: `round ${round}` })
       await underWay()
-      largest = Math.max(largest, ...temps(folder).map((name) => sizeOf(path.join(folder, name))))
+      largest = Math.max(largest, ...temps(dir).map((name) => sizeOf(path.join(dir, name))))
       await thread.terminate()
       // Whoever still read the thread's memory would find this there, or nothing at all.
       pressure()
@@ -195,7 +195,7 @@ const scenes = {
   async terminatedSlowly() {
     await slowedDown()
     const thread = worker('writesHuge', { text: 'new', size: LARGE })
-    while (temps(folder).length === 0) await setTimeout(1)
+    while (temps(dir).length === 0) await setTimeout(1)
     // The temp file is there, and its first write still to come.
     await thread.terminate()
     const reused = Array.from({ length: 20 }, () => pressure(LARGE))
@@ -214,7 +214,7 @@ const scenes = {
       // What is not on its way to its rename by now is not made at all.
       await setTimeout(50)
       await thread.terminate()
-      await load().withLock(target, () => void (left[way] = temps(folder).length), { timeout: 60_000, protocol: protocolOf(way) })
+      await load().withLock(target, () => void (left[way] = temps(dir).length), { timeout: 60_000, protocol: protocolOf(way) })
     }
     say(left)
   },
@@ -228,7 +228,7 @@ const scenes = {
     }
     // Until the attempts would have been made.
     await setTimeout(400)
-    say({ files: fs.readdirSync(folder) })
+    say({ files: fs.readdirSync(dir) })
   },
 
   async terminatedAmongOthers() {
@@ -246,7 +246,7 @@ const scenes = {
       assert.ok(isOneOf(filled('third', 2 * MiB)))
     }
     await settled()
-    say({ files: fs.readdirSync(folder) })
+    say({ files: fs.readdirSync(dir) })
   },
 
   async workerExits() {
@@ -272,8 +272,8 @@ const scenes = {
       }))
     }
     await settled()
-    const files = fs.readdirSync(folder).filter((name) => name.startsWith('shared-'))
-    for (const name of files) nameIn(fs.readFileSync(path.join(folder, name)))
+    const files = fs.readdirSync(dir).filter((name) => name.startsWith('shared-'))
+    for (const name of files) nameIn(fs.readFileSync(path.join(dir, name)))
     await stillWorks()
     say({ codes, files: files.length })
   },
@@ -297,7 +297,7 @@ const scenes = {
         // Which bytes these are is not promised; but it is one file or the other.
         if (came === 'resolved') assert.equal(fs.statSync(target).size, 4 * LARGE)
         else assert.ok(isOneOf(before))
-        assert.deepEqual(temps(folder), [])
+        assert.deepEqual(temps(dir), [])
         fs.writeFileSync(target, 'old again')
         await stillWorks()
       }
@@ -323,12 +323,12 @@ const scenes = {
     const writes = []
     for (let i = 0; i < 60; i++) {
       // Nobody but holdfast knows these Buffers.
-      writes.push(atomicWrite(path.join(folder, `file-${i}`), filled(`content ${i} `, 3 * MiB)))
+      writes.push(atomicWrite(path.join(dir, `file-${i}`), filled(`content ${i} `, 3 * MiB)))
       globalThis.gc()
       filled(Buffer.from([0xee]), 3 * MiB)
     }
     await Promise.all(writes)
-    const wrong = writes.filter((_, i) => !fs.readFileSync(path.join(folder, `file-${i}`)).equals(filled(`content ${i} `, 3 * MiB)))
+    const wrong = writes.filter((_, i) => !fs.readFileSync(path.join(dir, `file-${i}`)).equals(filled(`content ${i} `, 3 * MiB)))
     say({ wrong: wrong.length })
   },
 
@@ -338,12 +338,12 @@ const scenes = {
     const { atomicWrite, atomicWriteSync } = load()
     const how = process.argv[4]
     process.on('exit', (code) => {
-      for (const durability of ['none', 'full']) atomicWriteSync(path.join(folder, `saved-${durability}`), `${how} ${code}`, { durability })
+      for (const durability of ['none', 'full']) atomicWriteSync(path.join(dir, `saved-${durability}`), `${how} ${code}`, { durability })
       // No one will ever know what becomes of this; it must do no harm.
-      atomicWrite(path.join(folder, 'too-late'), 'data')
+      atomicWrite(path.join(dir, 'too-late'), 'data')
     })
     if (how.includes('pending')) {
-      for (let i = 0; i < 200; i++) atomicWrite(path.join(folder, `file-${i}`), signed(`${i}`, 3000)).catch(() => {})
+      for (let i = 0; i < 200; i++) atomicWrite(path.join(dir, `file-${i}`), signed(`${i}`, 3000)).catch(() => {})
       atomicWrite(target, filled('new', 4 * LARGE)).catch(() => {})
       await underWay()
     }
@@ -407,7 +407,7 @@ const scenes = {
   },
 
   async worksUnderLock({ way }) {
-    for (const name of ['source', 'target']) fs.writeFileSync(path.join(folder, name), `"${name}"`)
+    for (const name of ['source', 'target']) fs.writeFileSync(path.join(dir, name), `"${name}"`)
     await load().withLock(target, underLock[way], { protocol: protocolOf(way) })
   },
 
@@ -420,7 +420,7 @@ const scenes = {
     const { atomicWrite } = load()
     for (let i = 0; i < writes; i++) {
       const size = [100, 9000, 2 * MiB][(i + number) % 3]
-      await atomicWrite(path.join(folder, `shared-${(i + number) % 5}`), signed(`${name}-${i}`, size), { durability: i % 2 ? 'none' : 'full' })
+      await atomicWrite(path.join(dir, `shared-${(i + number) % 5}`), signed(`${name}-${i}`, size), { durability: i % 2 ? 'none' : 'full' })
       if (i === 0) parentPort.postMessage('written')
     }
   },

@@ -5,7 +5,7 @@
 // survives a kill at any moment: it is one record in a file, who was the last to enter and how
 // often anybody has left, that whoever is inside writes, and finds unchanged afterwards.
 //
-// Arguments: the folder, and the number of each thread's place in the file of progress.
+// Arguments: the directory, and the number of each thread's place in the file of progress.
 // Messages: `stop`, and `{ terminate, place }`: the thread to end, and the place of the one
 // that takes over from it.
 
@@ -17,8 +17,8 @@ const { acquireLock, tryAcquireLock, withLock } = require('../..')
 /** How many calls of one thread ask for the lock at a time. */
 const LANES = 2
 
-function main([folder, ...places]) {
-  const start = (place) => new Worker(__filename, { workerData: { folder, place: Number(place) } })
+function main([dir, ...places]) {
+  const start = (place) => new Worker(__filename, { workerData: { dir, place: Number(place) } })
   const threads = places.map(start)
   let stopped = false
   process.on('message', async (message) => {
@@ -34,10 +34,10 @@ function main([folder, ...places]) {
   })
 }
 
-async function thread({ folder, place }) {
-  const file = path.join(folder, 'file')
-  const witness = fs.openSync(path.join(folder, 'witness'), 'r+')
-  const progress = fs.openSync(path.join(folder, 'progress'), 'r+')
+async function thread({ dir, place }) {
+  const file = path.join(dir, 'file')
+  const witness = fs.openSync(path.join(dir, 'witness'), 'r+')
+  const progress = fs.openSync(path.join(dir, 'progress'), 'r+')
   let entered = 0
   let left = 0n
   let stopped = false
@@ -61,7 +61,7 @@ async function thread({ folder, place }) {
     const found = read()
     if (found.id === id && found.count === count) return
     const complaint = `${when}: I am ${id} and have counted ${count}, but found ${found.id} and ${found.count}\n`
-    fs.appendFileSync(path.join(folder, 'violations'), complaint)
+    fs.appendFileSync(path.join(dir, 'violations'), complaint)
   }
   const section = async () => {
     const id = (BigInt(place + 1) << 32n) + BigInt(++entered)

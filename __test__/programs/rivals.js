@@ -3,14 +3,14 @@
 // Writes to files that other processes write to at the same time. Says when it is ready, begins
 // when it is told to, and prints the names of its last writes.
 //
-// argv[2]: {folder, files, writes, name}
+// argv[2]: {dir, files, writes, name}
 
 const path = require('node:path')
 const { once } = require('node:events')
 const { atomicWrite } = require('../../index.js')
 const { signed } = require('../system.js')
 
-const { folder, files, writes, name } = JSON.parse(process.argv[2])
+const { dir, files, writes, name } = JSON.parse(process.argv[2])
 
 async function main() {
   console.log('"ready"')
@@ -18,7 +18,7 @@ async function main() {
   process.stdin.destroy()
   await Promise.all(Array.from({ length: files }, async (_, file) => {
     for (let i = 0; i < writes; i++) {
-      await atomicWrite(path.join(folder, `target-${file}`), signed(`${name} ${i}`, (i * 7919) % 50_000), { durability: i % 8 ? 'none' : 'full' })
+      await atomicWrite(path.join(dir, `target-${file}`), signed(`${name} ${i}`, (i * 7919) % 50_000), { durability: i % 8 ? 'none' : 'full' })
     }
   }))
 }

@@ -3,7 +3,7 @@
 // Writes one file again and again while the system lets it grow to a few bytes only, and
 // looks at what is there after each time.
 //
-// Reads one line, {folder, pipes, size, limits, way, durability}, and answers {tried, resolved, rejected, wrong, torn}.
+// Reads one line, {dir, pipes, size, limits, way, durability}, and answers {tried, resolved, rejected, wrong, torn}.
 
 const { execFileSync, spawn } = require('node:child_process')
 const fs = require('node:fs')
@@ -18,14 +18,14 @@ const { content } = require('../system.js')
 if (process.platform !== 'win32') process.on('SIGXFSZ', () => {})
 
 /** Sets the limit of this process, which Node itself cannot do. */
-function limiter(folder) {
+function limiter(dir) {
   const number = { x64: 302, arm64: 261 }[process.arch]
   const perl = `$| = 1; while (<STDIN>) { syscall(${number}, ${process.pid}, 1, pack("QQ", $_ + 0, ~0), 0) == 0 or die "$!"; print "." }`
   // The same by a new process each time: slower.
   const shell = `while read limit; do prlimit --pid ${process.pid} --fsize=$limit: || exit 1; printf .; done`
   const script = process.env.LIMITER === 'perl' && number ? ['perl', '-e', perl] : ['sh', '-c', shell]
   // Through named pipes, because those can be waited for without the event loop.
-  const [to, from] = ['to', 'from'].map((name) => path.join(folder, name))
+  const [to, from] = ['to', 'from'].map((name) => path.join(dir, name))
   execFileSync('mkfifo', [to, from])
   const child = spawn('sh', ['-c', '"$@" <"$TO" >"$FROM"', 'sh', ...script], { env: { ...process.env, TO: to, FROM: from }, stdio: ['ignore', 'ignore', 'inherit'] })
   const questions = fs.openSync(to, 'w')
@@ -50,8 +50,8 @@ const ways = {
   peer: (file, bytes, { durability }) => require('write-file-atomic')(file, bytes, { fsync: durability !== 'none' }),
 }
 
-async function main({ folder, pipes, size, limits, way, durability }) {
-  const target = path.join(folder, 'target')
+async function main({ dir, pipes, size, limits, way, durability }) {
+  const target = path.join(dir, 'target')
   const contents = [content('one', size), content('other', size)]
   let old = content('old', 700)
   fs.writeFileSync(target, old)
@@ -72,7 +72,7 @@ async function main({ folder, pipes, size, limits, way, durability }) {
 
     const found = fs.readFileSync(target)
     const expected = error ? old : fresh
-    const others = fs.readdirSync(folder).filter((name) => name !== 'target')
+    const others = fs.readdirSync(dir).filter((name) => name !== 'target')
     if (!found.equals(expected)) counts.torn++
     if (!found.equals(expected) || others.length > 0 || Boolean(error) !== bytes < size) {
       counts.wrong.push({ limit: bytes, code: error?.code, found: found.length, expected: expected.length, others })
@@ -80,7 +80,7 @@ async function main({ folder, pipes, size, limits, way, durability }) {
     if (error?.committed) counts.wrong.push({ limit: bytes, committed: true })
     // A peer may have left anything; the next try starts anew.
     if (way === 'peer') {
-      for (const name of others) fs.unlinkSync(path.join(folder, name))
+      for (const name of others) fs.unlinkSync(path.join(dir, name))
       limit.set(1e9)
       fs.writeFileSync(target, old)
     } else if (!error) {

@@ -2,7 +2,7 @@
 
 // Ten thousand writes at once to a hundred paths, of which not all can succeed, several times.
 //
-// argv[2]: {folder, full, rounds, writes}; `full` is a disk with little room, or null. Prints
+// argv[2]: {dir, full, rounds, writes}; `full` is a disk with little room, or null. Prints
 // one line: what came of it, and what is wrong.
 
 const fs = require('node:fs')
@@ -11,16 +11,16 @@ const { setImmediate, setTimeout } = require('node:timers/promises')
 const { atomicWrite, atomicWriteSync } = require('../../index.js')
 const { ioThreads, nameIn, signed, temps } = require('../system.js')
 
-const { folder, full, rounds, writes } = JSON.parse(process.argv[2])
+const { dir, full, rounds, writes } = JSON.parse(process.argv[2])
 
 /** What a path leads to, and the one error that a write to it may end in. */
 const kinds = {
-  good: { count: 50, at: (i) => path.join(folder, `good-${i}`) },
-  cancelled: { count: 15, at: (i) => path.join(folder, `cancelled-${i}`), code: 'ABORT_ERR' },
-  missing: { count: 10, at: (i) => path.join(folder, `missing-${i}`, 'file'), code: 'ENOENT', never: true },
-  folder: { count: 10, at: (i) => path.join(folder, `folder-${i}`), code: 'EISDIR', never: true },
-  below: { count: 5, at: (i) => path.join(folder, 'file', `below-${i}`), code: 'ENOTDIR', never: true },
-  full: { count: 10, at: (i) => path.join(full ?? folder, `full-${i}`), code: full ? 'ENOSPC' : undefined },
+  good: { count: 50, at: (i) => path.join(dir, `good-${i}`) },
+  cancelled: { count: 15, at: (i) => path.join(dir, `cancelled-${i}`), code: 'ABORT_ERR' },
+  missing: { count: 10, at: (i) => path.join(dir, `missing-${i}`, 'file'), code: 'ENOENT', never: true },
+  dir: { count: 10, at: (i) => path.join(dir, `dir-${i}`), code: 'EISDIR', never: true },
+  below: { count: 5, at: (i) => path.join(dir, 'file', `below-${i}`), code: 'ENOTDIR', never: true },
+  full: { count: 10, at: (i) => path.join(full ?? dir, `full-${i}`), code: full ? 'ENOSPC' : undefined },
 }
 const places = Object.entries(kinds).flatMap(([name, { count, at, ...kind }]) =>
   Array.from({ length: count }, (_, i) => ({ name, ...kind, file: at(i), calls: [] })))
@@ -32,9 +32,9 @@ const random = (below) => (state = (state * 48271) % 0x7fffffff) % below
 /** The same file by another path. */
 function spelt(file, way) {
   const name = path.basename(file)
-  if (way === 1) return `${folder}/./${name}`
-  if (way === 2) return `${folder}/folder-0/../${name}`
-  if (way === 3) return path.join(folder, 'link', name)
+  if (way === 1) return `${dir}/./${name}`
+  if (way === 2) return `${dir}/dir-0/../${name}`
+  if (way === 3) return path.join(dir, 'link', name)
   return file
 }
 
@@ -108,16 +108,16 @@ function checkFiles() {
       complain(`${name} ${file} holds ${found} (${asked?.outcome}), and not ${expected?.name}`)
     }
   }
-  for (const name of [folder, ...(full ? [full] : [])]) {
+  for (const name of [dir, ...(full ? [full] : [])]) {
     const left = temps(name)
     if (left.length > 0) complain(`${left.length} temp files left in ${name}: ${left[0]}`)
   }
 }
 
 async function main() {
-  for (const { name, file } of places) if (name === 'folder') fs.mkdirSync(file)
-  fs.writeFileSync(path.join(folder, 'file'), '')
-  fs.symlinkSync('.', path.join(folder, 'link'))
+  for (const { name, file } of places) if (name === 'dir') fs.mkdirSync(file)
+  fs.writeFileSync(path.join(dir, 'file'), '')
+  fs.symlinkSync('.', path.join(dir, 'link'))
   let threads = 0
   const isLinux = process.platform === 'linux'
   const watch = setInterval(() => (threads = Math.max(threads, isLinux ? ioThreads(process.pid).length : 0)), 20)

@@ -1,10 +1,10 @@
 'use strict'
 
-// Writes, updates, backs up, restores and commits in one folder until it is killed, beside others that do
+// Writes, updates, backs up, restores and commits in one directory until it is killed, beside others that do
 // the same and some that recover. Says what has been acknowledged: a line {own}, {counted} or
 // {committed} each time, and {error} should anything fail.
 //
-// argv[2]: {folder, number, first}: its own number, and the number of its first write.
+// argv[2]: {dir, number, first}: its own number, and the number of its first write.
 
 const fs = require('node:fs')
 const path = require('node:path')
@@ -12,10 +12,10 @@ const { finished } = require('node:stream/promises')
 const { setImmediate } = require('node:timers/promises')
 const holdfast = require('../../index.js')
 
-const { folder, number, first } = JSON.parse(process.argv[2])
-const own = path.join(folder, `own-${number}.json`)
-const counter = path.join(folder, 'counter.json')
-const shared = path.join(folder, 'shared.json')
+const { dir, number, first } = JSON.parse(process.argv[2])
+const own = path.join(dir, `own-${number}.json`)
+const counter = path.join(dir, 'counter.json')
+const shared = path.join(dir, 'shared.json')
 const DURABILITIES = ['none', 'file', 'full']
 
 // At once, not when the event loop gets to it: what is acknowledged is what was said.
@@ -43,20 +43,20 @@ const works = [
     await finished(stream)
   },
   async (round) => {
-    const target = path.join(folder, `copy-${number}.json`)
+    const target = path.join(dir, `copy-${number}.json`)
     const backup = await holdfast.createBackup(shared, { durability: 'none' })
     await holdfast.restoreBackup(backup, target, { durability: DURABILITIES[round % 3], timeout: 60_000 })
     fs.unlinkSync(backup)
   },
   async () => {
-    const { actions } = await holdfast.recoverFromCrash(folder, { minAge: 0, promote: true })
+    const { actions } = await holdfast.recoverFromCrash(dir, { minAge: 0, promote: true })
     const failed = actions.find(({ action }) => action === 'failed')
     if (failed) throw failed.error
   },
 ]
 
 if (holdfast.transaction) {
-  const pair = ['pair-a.json', 'pair-b.json'].map((name) => path.join(folder, name))
+  const pair = ['pair-a.json', 'pair-b.json'].map((name) => path.join(dir, name))
   works.push(async () => {
     await holdfast.transaction(
       pair,

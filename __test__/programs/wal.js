@@ -1,6 +1,6 @@
 'use strict'
 
-// Scenes with a write-ahead log. argv[2] names the scene, argv[3] the folder of the log, argv[4]
+// Scenes with a write-ahead log. argv[2] names the scene, argv[3] the directory of the log, argv[4]
 // has more, as JSON. What a scene finds out it prints, as lines of JSON. Its workers run this
 // file too.
 

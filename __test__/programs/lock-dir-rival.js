@@ -3,8 +3,8 @@
 // A process that wants a lock in the protocol of `proper-lockfile`, by that package or by
 // holdfast, and does under it what goes wrong if it is not alone.
 //
-//     node lock-folder-rival.js package|holdfast count <file> <counter> <times>
-//     node lock-folder-rival.js package|holdfast race <file> <witness>
+//     node lock-directory-rival.js package|holdfast count <file> <counter> <times>
+//     node lock-directory-rival.js package|holdfast race <file> <witness>
 
 const fs = require('node:fs')
 const path = require('node:path')
