@@ -24,4 +24,4 @@ function run(t, name) {
 
 test('logs that nobody has written are opened and read without a crash', { skip }, (t) => run(t, 'wal-reader'))
 
-test('directories that nobody has left behind are recovered without a crash, once and for all', { skip }, (t) => run(t, 'recovered-folders'))
+test('directories that nobody has left behind are recovered without a crash, once and for all', { skip }, (t) => run(t, 'recovered-dirs'))

@@ -13,7 +13,7 @@ const DIRS = {
   'metrics-cost': 'benchmark/probes/metrics-cost',
   disk: 'tests/disk',
   'wal-reader': 'fuzz',
-  'recovered-folders': 'fuzz',
+  'recovered-dirs': 'fuzz',
 }
 
 /** What a fuzzer has to see of a program: which branches it takes, and what it compares. */

@@ -11,7 +11,7 @@ const { mkdirSync } = require('node:fs')
 const path = require('node:path')
 const { build } = require('./crates.js')
 
-const PROGRAMS = /** @type {const} */ (['wal-reader', 'recovered-folders'])
+const PROGRAMS = /** @type {const} */ (['wal-reader', 'recovered-dirs'])
 
 /**
  * Builds a fuzzer and runs it.
