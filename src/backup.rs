@@ -8,16 +8,14 @@
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::engine::engine;
-use crate::error::Code;
-use crate::error::{Error, ErrorKind, Failure, Operation};
+use crate::error::{Code, Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
-use crate::fs::{DirUse, FileKind, FileSystem, uninterrupted};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::metrics::METRICS;
 use crate::resolve;
@@ -25,8 +23,8 @@ use crate::temp_name;
 use crate::threads::Pool;
 use crate::threads::task::{self, TaskStep};
 use crate::write::{
-    AttemptError, Control, Durability, Observer, Options, Original, RetryDecision, attempt_copy,
-    decide_retry, make_parents,
+    AttemptError, ContentSource, Control, CopySource, Destination, Durability, Observer, Options,
+    RetryDecision, WriteAttempt, decide_retry, make_attempt, make_parents,
 };
 
 /// What the name of a backup ends in.
@@ -109,18 +107,24 @@ pub fn create<F: FileSystem>(
     observer: Option<&dyn Observer>,
 ) -> Result<u64, AttemptError> {
     let BackupRequest { path, time, options, keep } = create;
-    let original = open(fs, path)?;
+    let source = open(fs, path)?;
     let durability = match keep {
         Some(_) => Durability::Full,
         None => options.durability,
     };
-    // Beside the path as it was given; where a link leads is the file's own affair.
+    // Beside the path as it was given; where a link leads does not matter.
     let options = Options { durability, follow_symlinks: false, ..options.clone() };
     let basename = path.file_name().unwrap_or_default();
     let names = |number: u64| name_at(basename, time + number);
-    let first = path.with_file_name(names(0));
-    let number = attempt_copy(fs, &original, &first, Some(&names), &options, control, observer)?;
-    let time = time + number;
+    let attempt = WriteAttempt {
+        path: &path.with_file_name(names(0)),
+        options: &options,
+        content: ContentSource::File(&source),
+        destination: Destination::FreeName(&names),
+        control,
+        observer,
+    };
+    let time = time + make_attempt(fs, &attempt)?;
     if let Some(keep) = keep {
         // The backup is there, and that is what was asked for. Older ones that cannot be
         // removed do no harm.
@@ -130,25 +134,24 @@ pub fn create<F: FileSystem>(
 }
 
 /// Removes the oldest backups of a file until `keep` are left, but none as new as `newest`.
-fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> io::Result<()> {
+fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> Result<(), Failure> {
     let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let dir = uninterrupted(|| fs.open_dir(dir, DirUse::Names))?;
-    let names = uninterrupted(|| fs.names(&dir))?;
-    let mut backups: Vec<_> = names
+    let dir = Dir::open(fs, dir, DirUse::Names)?;
+    let is_file = |name: &OsStr| {
+        dir.look(name).is_ok_and(|found| found.is_some_and(|found| found.kind == FileKind::File))
+    };
+    let mut backups: Vec<_> = dir
+        .names()?
         .into_iter()
         .filter_map(|name| time_of_backup(&name, basename).map(|time| (time, name)))
-        .filter(|(_, name)| is_file(fs, &dir, name))
+        .filter(|(_, name)| is_file(name))
         .collect();
     backups.sort_unstable_by(|one, other| other.cmp(one));
     for (_, name) in backups.into_iter().skip(keep).filter(|(time, _)| *time < newest) {
-        // Another process may be at it, too.
-        let _ = uninterrupted(|| fs.remove(&dir, &name));
+        // Another process may be removing it, too.
+        let _ = dir.remove(&name);
     }
     Ok(())
-}
-
-fn is_file<F: FileSystem>(fs: &F, dir: &F::DirHandle, name: &OsStr) -> bool {
-    uninterrupted(|| fs.metadata(dir, name)).is_ok_and(|found| found.kind == FileKind::File)
 }
 
 /// Makes one attempt to bring a backup back.
@@ -158,22 +161,22 @@ pub fn restore<F: FileSystem>(
     control: &Control,
     observer: Option<&dyn Observer>,
 ) -> Result<(), AttemptError> {
-    let RestoreRequest { backup, target, options } = restore;
-    let original = open(fs, backup)?;
-    attempt_copy(fs, &original, target, None, options, control, observer).map(drop)
+    let RestoreRequest { backup, target: path, options } = restore;
+    let source = open(fs, backup)?;
+    let (content, destination) = (ContentSource::File(&source), Destination::Target);
+    let attempt = WriteAttempt { path, options, content, destination, control, observer };
+    make_attempt(fs, &attempt).map(drop)
 }
 
 /// Opens the file that is to be copied.
-fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
+fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<CopySource<F>, Failure> {
     let target = resolve::target(fs, path, true, DirUse::Names)?;
-    let shown = target.path();
-    let Some(file) = target.open()? else {
-        return Err(Failure::at("open", shown, Code::ENOENT.error()));
-    };
-    let metadata = file.metadata().map_err(|failure| failure.on(&shown))?;
+    let refused = |code: Code| Failure::at("open", target.path(), code.error());
+    let file = target.open()?.ok_or_else(|| refused(Code::ENOENT))?;
+    let metadata = file.metadata().map_err(|failure| failure.on(target.path()))?;
     match metadata.kind {
-        FileKind::File => Ok(Original { file, metadata }),
-        _ => Err(Failure::at("open", shown, Code::EINVAL.error())),
+        FileKind::File => Ok(CopySource { file, metadata }),
+        _ => Err(refused(Code::EINVAL)),
     }
 }
 
@@ -181,19 +184,15 @@ fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<Original<F>, Failure> {
 pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> {
     // Nothing but the directory and the name is wanted of it.
     let target = resolve::target(fs, path, false, DirUse::Names)?;
-    let names = uninterrupted(|| fs.names(target.dir.handle()))
-        .map_err(|error| Failure::at("scandir", target.dir.path(), error))?;
     let mut backups = Vec::new();
-    for name in names {
+    for name in target.dir.names()? {
         let Some(time) = time_of_backup(&name, &target.name) else { continue };
-        match uninterrupted(|| fs.metadata(target.dir.handle(), &name)) {
-            Ok(found) if found.kind == FileKind::File => {
+        match target.dir.look(&name)? {
+            Some(found) if found.kind == FileKind::File => {
                 backups.push(Backup { time, size: found.size });
             }
-            Ok(_) => {}
-            // Removed since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::at("lstat", target.dir.shown(&name), error)),
+            // Not a backup, or removed since it was listed.
+            _ => {}
         }
     }
     backups.sort_unstable_by_key(|backup| Reverse(backup.time));
@@ -207,11 +206,8 @@ pub fn candidates<F: FileSystem>(
     dir: &Path,
     any_name: bool,
 ) -> Result<Vec<(String, Option<u64>)>, Failure> {
-    let open = uninterrupted(|| fs.open_dir(dir, DirUse::Names))
-        .map_err(|error| Failure::at("open", dir, error))?;
-    let names =
-        uninterrupted(|| fs.names(&open)).map_err(|error| Failure::at("scandir", dir, error))?;
-    Ok(names
+    Ok(Dir::open(fs, dir, DirUse::Names)?
+        .names()?
         .into_iter()
         .filter_map(|name| {
             let time = time_of(&name);
@@ -240,41 +236,35 @@ pub fn remove<F: FileSystem>(
     names: Vec<String>,
     modified_until: Option<SystemTime>,
 ) -> Result<Vec<String>, Failure> {
-    let open = uninterrupted(|| fs.open_dir(dir, DirUse::Names))
-        .map_err(|error| Failure::at("open", dir, error))?;
+    let dir = Dir::open(fs, dir, DirUse::Names)?;
     let mut removed = Vec::new();
     let mut first = None;
     for name in names {
-        match remove_one(fs, &open, name.as_ref(), modified_until) {
+        match remove_one(&dir, name.as_ref(), modified_until) {
             Ok(true) => removed.push(name),
             Ok(false) => {}
-            Err((_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err((syscall, error)) => {
-                first = first.or(Some(Failure::at(syscall, dir.join(name), error)));
-            }
+            Err(failure) if failure.is_not_found() => {}
+            Err(failure) => first = first.or(Some(failure)),
         }
     }
     first.map_or(Ok(removed), Err)
 }
 
 fn remove_one<F: FileSystem>(
-    fs: &F,
-    dir: &F::DirHandle,
+    dir: &Dir<F>,
     name: &OsStr,
     modified_until: Option<SystemTime>,
-) -> Result<bool, (&'static str, io::Error)> {
-    let look = |error| ("lstat", error);
-    if uninterrupted(|| fs.metadata(dir, name)).map_err(look)?.kind != FileKind::File {
+) -> Result<bool, Failure> {
+    if dir.look(name)?.is_none_or(|found| found.kind != FileKind::File) {
         return Ok(false);
     }
-    // Clocks of callers count milliseconds: what was changed in this one is not newer.
+    // Clocks of callers count milliseconds: a file that was changed in this one is not newer.
     if let Some(end) = modified_until.and_then(|until| until.checked_add(Duration::from_millis(1)))
-        && uninterrupted(|| fs.modified(dir, name)).map_err(look)? >= end
+        && dir.modified(name)?.is_none_or(|modified| modified >= end)
     {
         return Ok(false);
     }
-    uninterrupted(|| fs.remove(dir, name)).map_err(|error| ("unlink", error))?;
-    Ok(true)
+    dir.remove(name).map(|()| true)
 }
 
 /// Somebody who waits for a backup, or for its return.

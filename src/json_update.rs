@@ -11,10 +11,10 @@ use serde::de::IgnoredAny;
 
 use crate::error::{BadJson, ErrorKind, Failure};
 use crate::fs::os::Os;
-use crate::fs::{DirUse, FileSystem, uninterrupted};
+use crate::fs::{DirUse, File, FileSystem};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::resolve;
-use crate::threads::{Pool, blocking, task};
+use crate::threads::{Pool, task};
 use crate::write::{Durability, make_parents, sync_failed};
 
 /// Reads a text file as a whole. `None` when there is none.
@@ -38,13 +38,14 @@ pub fn read_bytes<F: FileSystem>(
 ) -> Result<Option<Vec<u8>>, Failure> {
     let target = resolve::target(fs, path, follow_symlinks, DirUse::Names)?;
     let Some(file) = target.open()? else { return Ok(None) };
-    let bytes = read_all(fs, file.handle());
-    bytes.map(Some).map_err(|error| Failure::at("read", target.path(), error))
+    // To the caller, looking at the size is a part of reading.
+    let failed = |failure: Failure| Failure::at("read", target.path(), failure.source);
+    read_all(&file).map(Some).map_err(failed)
 }
 
 /// Reads to the end, however long the file is meanwhile.
-fn read_all<F: FileSystem>(fs: &F, file: &F::FileHandle) -> std::io::Result<Vec<u8>> {
-    let size = uninterrupted(|| fs.file_metadata(file))?.size;
+fn read_all<F: FileSystem>(file: &File<F>) -> Result<Vec<u8>, Failure> {
+    let size = file.metadata()?.size;
     // One more than there should be, so that the end shows in the same call.
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0).saturating_add(1)];
     let mut length = 0;
@@ -53,7 +54,7 @@ fn read_all<F: FileSystem>(fs: &F, file: &F::FileHandle) -> std::io::Result<Vec<
             bytes.resize(bytes.len().saturating_mul(2), 0);
         }
         let room = bytes.get_mut(length..).unwrap_or_default();
-        match uninterrupted(|| fs.read(file, room, length as u64))? {
+        match file.read(room, length as u64)? {
             0 => break,
             count => length += count,
         }
@@ -157,14 +158,10 @@ pub fn sync_unchanged<F: FileSystem>(
         return Ok(());
     }
     let target = resolve::target(fs, path, follow_symlinks, DirUse::NamesAndSync)?;
-    let shown = target.path();
-    let file = uninterrupted(|| fs.open(target.dir.handle(), &target.name))
-        .map_err(|error| Failure::at("open", &shown, error))?;
-    uninterrupted(|| blocking(|| fs.sync_file(&file)))
-        .map_err(|error| Failure::at("fsync", &shown, error))?;
-    if durability == Durability::Full {
-        uninterrupted(|| blocking(|| fs.sync_dir(target.dir.handle(), Some(&file))))
-            .map_err(|error| Failure::at("fsync", target.dir.path(), error))?;
+    let file = target.dir.open_file(&target.name)?;
+    file.sync().map_err(|failure| failure.on(target.path()))?;
+    match durability {
+        Durability::Full => target.dir.sync(Some(&file)),
+        _ => Ok(()),
     }
-    Ok(())
 }

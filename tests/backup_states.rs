@@ -580,7 +580,7 @@ fn a_stream_that_is_dropped_leaves_nothing() {
     let mut stream = open();
     stream.write(&Payload::Owned(TEXT.to_vec()), &control, None).unwrap();
     drop(stream);
-    open().discard(None);
+    open().remove(None);
     control.cancel();
     assert!(matches!(
         Stream::open(fs.clone(), FILE.into(), options(Durability::Full), &control, None),

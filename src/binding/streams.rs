@@ -181,7 +181,7 @@ impl Port {
     ) {
         self.call(id, path, control, is_observed).run(false, move |call| {
             if let Some(stream) = call.environment.streams.take(number) {
-                stream.discard(call.observer());
+                stream.remove(call.observer());
             }
             Ok(NativeValue::default())
         });

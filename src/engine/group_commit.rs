@@ -5,7 +5,7 @@
 //! together:
 //!
 //! 1. All their bytes are sent on their way to the device, then all are waited for.
-//! 2. Those that may be are renamed ([`Syncs::BytesThenFile`]).
+//! 2. Those that may be are renamed ([`SyncSequence::BytesThenFile`]).
 //! 3. One sync of the whole file system makes all of it durable.
 //! 4. The others are renamed, and their directories synced, each one once.
 //!
@@ -18,29 +18,25 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Failure};
-use crate::fs::{FileSystem, uninterrupted};
+use crate::error::Error;
+use crate::fs::FileSystem;
 use crate::threads::blocking;
-use crate::write::durability::Syncs;
-use crate::write::events::Log;
+use crate::write::durability::SyncSequence;
 use crate::write::{
-    AttemptError, Control, Draft, Name, Observer, Staged, WriteRequest, abandon, attempt, publish,
-    run_on,
+    AttemptError, Control, StagedWrite, WriteAttempt, WriteRequest, make_attempt, run_on,
 };
 
 /// One of the writes.
 pub(super) struct Member<'a, F: FileSystem> {
-    request: &'a WriteRequest,
-    control: &'a Control,
-    draft: Draft<F>,
-    log: Log<'a>,
-    outcome: Option<Outcome>,
+    attempt: WriteAttempt<'a, F>,
+    staged: StagedWrite<F>,
+    outcome: Option<MemberOutcome>,
 }
 
 /// What came of a write.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    /// Its attempt is over.
+pub(super) enum MemberOutcome {
+    /// Its attempt has ended.
     Done(Result<(), AttemptError>),
     /// It has to be made again, alone. If that fails too, its content may be in place all the
     /// same.
@@ -51,167 +47,153 @@ pub(super) enum Outcome {
 }
 
 impl<'a, F: FileSystem> Member<'a, F> {
-    pub(super) fn new(
-        request: &'a WriteRequest,
-        control: &'a Control,
-        observer: Option<&'a dyn Observer>,
-        staged: Staged<F>,
-    ) -> Member<'a, F> {
-        let log = Log::resume(observer, &request.path, staged.notes);
-        Member { request, control, draft: staged.draft, log, outcome: None }
+    pub(super) fn new(attempt: WriteAttempt<'a, F>, staged: StagedWrite<F>) -> Member<'a, F> {
+        Member { attempt, staged, outcome: None }
     }
 
-    fn syncs(&self) -> Syncs {
-        self.draft.syncs(&self.request.options)
+    fn has_sequence(&self, syncs: SyncSequence) -> bool {
+        self.staged.syncs == syncs
     }
 
-    /// Takes a step, unless it is over. A failure ends it.
-    fn step(&mut self, fs: &F, step: impl FnOnce(&Member<'a, F>) -> Result<(), AttemptError>) {
-        if self.outcome.is_some() {
-            return;
-        }
-        if let Err(error) = step(self) {
-            abandon(fs, &self.draft, &error, &self.log);
-            self.outcome = Some(Outcome::Done(Err(error)));
+    /// Takes a step, unless the write has ended. A failure ends it.
+    fn step<E: Into<AttemptError>>(&mut self, step: impl FnOnce(&Member<'a, F>) -> Result<(), E>) {
+        if self.outcome.is_none()
+            && let Err(error) = step(self)
+        {
+            self.fail(error.into());
         }
     }
 
-    fn rename(&mut self, fs: &F) {
-        self.step(fs, |member| {
-            member.log.written();
-            publish(fs, &member.draft, Name::Target, member.control, &member.log).map(drop)
-        });
+    fn fail(&mut self, error: AttemptError) {
+        self.outcome = Some(MemberOutcome::Done(Err(self.staged.abandoned(&self.attempt, error))));
     }
 
-    fn into_outcome(self) -> Outcome {
+    fn rename(&mut self) {
+        self.step(|member| member.staged.rename(&member.attempt).map(drop));
+    }
+
+    fn into_outcome(self) -> MemberOutcome {
         self.outcome.unwrap_or_else(|| {
-            self.log.completed();
-            Outcome::Done(Ok(()))
+            self.staged.completed(&self.attempt);
+            MemberOutcome::Done(Ok(()))
         })
     }
 }
 
 /// Brings staged writes to their places, all on one file system that can be synced as a
-/// whole. Says what came of each, and how long the sync of all took.
+/// whole. Returns what came of each, and how long the sync of the whole took.
 pub(super) fn commit_together<F: FileSystem>(
-    fs: &F,
     mut members: Vec<Member<'_, F>>,
-) -> (Vec<Outcome>, Duration) {
-    let took = sync_together(fs, &mut members);
-    for member in members.iter_mut().filter(|member| member.syncs() != Syncs::BytesThenFile) {
-        member.rename(fs);
+) -> (Vec<MemberOutcome>, Duration) {
+    let took = sync_together(&mut members);
+    for member in &mut members {
+        if !member.has_sequence(SyncSequence::BytesThenFile) {
+            member.rename();
+        }
     }
-    sync_dirs(fs, &mut members);
-    (members.into_iter().map(Member::into_outcome).collect(), took)
+    (sync_dirs_together(members), took)
 }
 
-/// Everything up to the sync of all.
-fn sync_together<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) -> Duration {
-    let at = |error| AttemptError::from(Failure::new("sync_file_range", error));
+/// Everything up to the sync of the whole file system.
+fn sync_together<F: FileSystem>(members: &mut [Member<'_, F>]) -> Duration {
     for member in &mut *members {
-        member.step(fs, |member| {
-            uninterrupted(|| fs.begin_write_back(&member.draft.temp.file)).map_err(at)
-        });
+        member.step(|member| member.staged.temp.file.begin_write_back());
     }
-    // The sync of all would wait for the bytes too, but could not say whose were lost.
+    // The sync of the whole would wait for the bytes too, but could not tell whose were lost.
     blocking(|| {
         for member in &mut *members {
-            member.step(fs, |member| {
-                uninterrupted(|| fs.await_write_back(&member.draft.temp.file)).map_err(at)
-            });
+            member.step(|member| member.staged.temp.file.await_write_back_within());
         }
     });
-    for member in members.iter_mut().filter(|member| member.syncs() == Syncs::BytesThenFile) {
-        member.rename(fs);
+    for member in &mut *members {
+        if member.has_sequence(SyncSequence::BytesThenFile) {
+            member.rename();
+        }
     }
     let left = members.iter().filter(|member| member.outcome.is_none());
-    // It tells of failures since this file was opened: before any of the others was written.
-    let Some(first) = left.min_by_key(|member| member.draft.temp.opened) else {
+    // The sync reports failures since this file was opened: before any of the others was written.
+    let Some(first) = left.min_by_key(|member| member.staged.temp.opened) else {
         return Duration::ZERO;
     };
     let begun = Instant::now();
-    let synced = uninterrupted(|| blocking(|| fs.sync_file_system_of(&first.draft.temp.file)));
+    let synced = first.staged.temp.file.sync_file_system();
     let took = begun.elapsed();
-    if let Err(error) = synced {
-        let failure = Failure::new("syncfs", error);
+    if let Err(failure) = synced {
         for member in members.iter_mut().filter(|member| member.outcome.is_none()) {
-            let is_in_place = member.syncs() == Syncs::BytesThenFile;
+            let is_in_place = member.has_sequence(SyncSequence::BytesThenFile);
             let error = AttemptError { kind: failure.duplicate().into(), committed: is_in_place };
-            abandon(fs, &member.draft, &error, &member.log);
-            member.outcome = Some(Outcome::Alone { is_in_place });
+            member.staged.abandoned(&member.attempt, error);
+            member.outcome = Some(MemberOutcome::Alone { is_in_place });
         }
     }
     took
 }
 
-/// Syncs the directories of those whose names are not durable yet.
-fn sync_dirs<F: FileSystem>(fs: &F, members: &mut [Member<'_, F>]) {
+/// The last step of writes that are in their places: the directories of those whose names are
+/// not durable yet are synced, each one once.
+pub(super) fn sync_dirs_together<F: FileSystem>(
+    mut members: Vec<Member<'_, F>>,
+) -> Vec<MemberOutcome> {
+    let needs_sync = |member: &Member<'_, F>| {
+        member.outcome.is_none() && member.has_sequence(SyncSequence::FileThenDir)
+    };
+    let is_one_of_many = members.iter().filter(|member| needs_sync(member)).count() > 1;
     let mut synced = HashMap::new();
-    let needs_it =
-        |member: &Member<'_, F>| member.outcome.is_none() && member.syncs() == Syncs::FileThenDir;
-    let is_one_of_many = members.iter().filter(|member| needs_it(member)).count() > 1;
-    for member in members.iter_mut().filter(|member| needs_it(member)) {
-        let Draft { target, temp, .. } = &member.draft;
-        let dir = match is_one_of_many {
-            true => uninterrupted(|| fs.dir_metadata(target.dir.handle())).ok(),
+    for member in members.iter_mut().filter(|member| needs_sync(member)) {
+        let StagedWrite { target, temp, .. } = &member.staged;
+        let id = match is_one_of_many {
+            true => target.dir.metadata().ok().map(|metadata| metadata.id),
             false => None,
         };
-        let sync = || publish::sync_dir(fs, target, temp);
-        let outcome = match dir {
-            Some(dir) => synced.entry(dir.id).or_insert_with(sync),
+        let sync = || target.dir.sync(Some(&temp.file));
+        let outcome = match id {
+            Some(id) => synced.entry(id).or_insert_with(sync),
             None => &mut sync(),
         };
         if let Err(failure) = outcome {
             let failure = failure.duplicate().on(target.dir.path());
-            let error = AttemptError { kind: failure.into(), committed: true };
-            abandon(fs, &member.draft, &error, &member.log);
-            member.outcome = Some(Outcome::Done(Err(error)));
+            member.fail(AttemptError { kind: failure.into(), committed: true });
         }
     }
-}
-
-/// The last step of writes that are in their places, on a file system on which each had to be
-/// synced alone: their directories are synced, each one once.
-pub(super) fn settle_together<F: FileSystem>(
-    fs: &F,
-    mut members: Vec<Member<'_, F>>,
-) -> Vec<Outcome> {
-    sync_dirs(fs, &mut members);
     members.into_iter().map(Member::into_outcome).collect()
 }
 
 /// Makes several writes on the calling thread and syncs them together as far as their file
-/// systems allow. What comes of each is as if it had been [`super::run`] by itself.
+/// systems allow. What comes of each is as if it had been [`crate::write::run`] by itself.
 pub fn run_together<F: FileSystem>(fs: &F, requests: &[WriteRequest]) -> Vec<Result<(), Error>> {
     let control = Control::default();
+    let attempt_of = |request| WriteAttempt::new(request, &control, None);
     let mut outcomes = Vec::new();
-    let mut epochs: HashMap<u64, Vec<(usize, Member<'_, F>)>> = HashMap::new();
+    let mut groups: HashMap<u64, Vec<(usize, Member<'_, F>)>> = HashMap::new();
     for (index, request) in requests.iter().enumerate() {
-        outcomes.push(match Staged::new(fs, request, &control, None, None) {
-            Ok(staged) if staged.can_be_synced_with_others(&request.options) => {
-                let epoch = epochs.entry(staged.device()).or_default();
-                epoch.push((index, Member::new(request, &control, None, staged)));
-                Outcome::Alone { is_in_place: false }
+        let attempt = attempt_of(request);
+        outcomes.push(match StagedWrite::stage(fs, &attempt, None) {
+            Ok(staged) if staged.syncs_with_others => {
+                let group = groups.entry(staged.device()).or_default();
+                group.push((index, Member::new(attempt, staged)));
+                MemberOutcome::Alone { is_in_place: false }
             }
-            Ok(staged) => Outcome::Done(staged.commit(fs, request, &control, None)),
-            Err(error) => Outcome::Done(Err(error)),
+            Ok(staged) => MemberOutcome::Done(staged.commit(&attempt).map(drop)),
+            Err(error) => MemberOutcome::Done(Err(error)),
         });
     }
-    for (_, epoch) in epochs {
-        let (indices, members): (Vec<usize>, Vec<_>) = epoch.into_iter().unzip();
-        for (index, outcome) in indices.into_iter().zip(commit_together(fs, members).0) {
+    for (_, group) in groups {
+        let (indices, members): (Vec<usize>, Vec<_>) = group.into_iter().unzip();
+        for (index, outcome) in indices.into_iter().zip(commit_together(members).0) {
             if let Some(before) = outcomes.get_mut(index) {
                 *before = outcome;
             }
         }
     }
     let finish = |(outcome, request)| {
+        let attempt = attempt_of(request);
         let first = match outcome {
-            Outcome::Done(outcome) => outcome,
-            Outcome::Alone { is_in_place } => attempt(fs, request, &control, None, None)
-                .map_err(|error| error.in_place(is_in_place)),
+            MemberOutcome::Done(outcome) => outcome,
+            MemberOutcome::Alone { is_in_place } => make_attempt(fs, &attempt)
+                .map(drop)
+                .map_err(|error| error.or_committed(is_in_place)),
         };
-        run_on(fs, request, &control, None, first)
+        run_on(fs, &attempt, first)
     };
     outcomes.into_iter().zip(requests).map(finish).collect()
 }

@@ -19,7 +19,7 @@ use crate::metrics::METRICS;
 use crate::mutex::guard;
 use crate::resolve::{self, Target};
 use crate::threads::{Pool, pool, task};
-use crate::write::{Control, Observer, Options, Staged, WriteRequest};
+use crate::write::{Control, Observer, Options, StagedWrite, WriteRequest};
 use admission::Admission;
 use batcher::Batcher;
 use file_queue::{Key, Merge, Order};
@@ -84,7 +84,7 @@ struct Shared<F: FileSystem + Clone> {
 }
 
 /// A write that waits for others, and what it has got ready.
-type Waiting<F> = (Running<F>, Staged<F>);
+type Waiting<F> = (Running<F>, StagedWrite<F>);
 
 /// How many writes may be under way at a time on a file system that may have so many files
 /// open. Each needs two; the process has other uses for them.

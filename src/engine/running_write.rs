@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::file_queue::Key;
-use super::group_commit::Outcome;
+use super::group_commit::MemberOutcome;
 use super::{Engine, FileQueueGuard, Shared, WriteCaller};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
@@ -15,10 +15,10 @@ use crate::mutex::guard;
 use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::threads::task;
-use crate::write::durability::Syncs;
+use crate::write::durability::SyncSequence;
 use crate::write::{
-    AttemptError, Control, Durability, RetryDecision, Staged, WriteEvent, WriteRequest,
-    after_failure,
+    AttemptError, Control, Durability, RetryDecision, StagedWrite, WriteAttempt, WriteEvent,
+    WriteRequest, decide_retry,
 };
 
 /// Larger writes are synced alone. What costs is to send their bytes to the disk, and others
@@ -34,6 +34,10 @@ pub(super) struct Write {
 }
 
 impl Write {
+    pub(super) fn attempt<F: FileSystem>(&self) -> WriteAttempt<'_, F> {
+        WriteAttempt::new(&self.request, &self.control, self.reply.client.observer())
+    }
+
     fn borrows_memory(&self) -> bool {
         matches!(self.request.payload, Payload::Borrowed { .. })
     }
@@ -141,10 +145,8 @@ impl<F: FileSystem + Clone> Running<F> {
         }
         let engine = self.lane.engine.clone();
         let found = self.found.take();
-        let observer = self.lead.reply.client.observer();
-        let (request, control) = (&self.lead.request, &self.lead.control);
-        let staged =
-            task::catch_panic(|| Staged::new(&engine.shared.fs, request, control, observer, found));
+        let stage = || StagedWrite::stage(&engine.shared.fs, &self.lead.attempt(), found);
+        let staged = task::catch_panic(stage);
         match staged {
             Ok(staged) => self.commit(staged),
             Err(error) => self.conclude(Err(error)),
@@ -152,8 +154,8 @@ impl<F: FileSystem + Clone> Running<F> {
     }
 
     /// Makes the second half in company, if there is any and that may help, or alone.
-    fn commit(mut self, staged: Staged<F>) {
-        let WriteRequest { options, payload, .. } = &self.lead.request;
+    fn commit(mut self, staged: StagedWrite<F>) {
+        let payload = &self.lead.request.payload;
         let device = staged.device();
         let engine = self.lane.engine.clone();
         let may_share = !self.is_alone
@@ -162,7 +164,7 @@ impl<F: FileSystem + Clone> Running<F> {
         if !may_share {
             return self.commit_alone(staged);
         }
-        if staged.can_be_synced_with_others(options) {
+        if staged.syncs_with_others {
             let coming = self.coming.take();
             let duty = engine.shared.epochs.join(device, (self, staged), || {
                 drop(coming);
@@ -171,50 +173,51 @@ impl<F: FileSystem + Clone> Running<F> {
             return engine.run_epochs(device, duty);
         }
         match self.lane.key {
-            Key::Name(dir, _) if staged.syncs(options) == Syncs::FileThenDir => {
+            Key::Name(dir, _) if staged.syncs == SyncSequence::FileThenDir => {
                 self.commit_in_dir(staged, dir);
             }
             _ => self.commit_alone(staged),
         }
     }
 
-    pub(super) fn commit_alone(mut self, staged: Staged<F>) {
+    pub(super) fn commit_alone(mut self, staged: StagedWrite<F>) {
         self.coming = None;
-        let Shared { fs, costs, .. } = &*self.lane.engine.shared;
-        let Write { request, control, reply, .. } = &self.lead;
+        let Shared { costs, .. } = &*self.lane.engine.shared;
         let (device, begun) = (staged.device(), Instant::now());
-        let commit = || staged.commit(fs, request, control, reply.client.observer());
-        let outcome = task::catch_panic(commit);
-        if request.options.durability != Durability::None {
+        let outcome = task::catch_panic(|| staged.commit(&self.lead.attempt()).map(drop));
+        // Its files are closed before its caller is told.
+        drop(staged);
+        if self.lead.request.options.durability != Durability::None {
             costs.alone_took(device, begun.elapsed());
         }
         self.conclude(outcome);
     }
 
     /// Syncs the file alone, and its directory together with others.
-    fn commit_in_dir(mut self, staged: Staged<F>, dir: FileId) {
+    fn commit_in_dir(mut self, staged: StagedWrite<F>, dir: FileId) {
         self.coming = None;
         let engine = self.lane.engine.clone();
-        let Shared { fs, costs, .. } = &*engine.shared;
-        let Write { request, control, reply, .. } = &self.lead;
+        let Shared { costs, .. } = &*engine.shared;
         let (device, begun) = (staged.device(), Instant::now());
-        let published =
-            task::catch_panic(|| staged.publish(fs, request, control, reply.client.observer()));
+        let published = task::catch_panic(|| staged.publish(&self.lead.attempt()));
         costs.alone_took(device, begun.elapsed());
         match published {
-            Ok(staged) => {
+            Ok(_) => {
                 let duty = engine.shared.dir_syncs.join(dir, (self, staged), || true);
                 engine.sync_dir(dir, duty);
             }
-            Err(error) => self.conclude(Err(error)),
+            Err(error) => {
+                drop(staged);
+                self.conclude(Err(error));
+            }
         }
     }
 
     /// Takes what came of an attempt that was made together with others.
-    pub(super) fn take(mut self, outcome: Outcome) {
+    pub(super) fn take(mut self, outcome: MemberOutcome) {
         match outcome {
-            Outcome::Done(outcome) => self.conclude(outcome),
-            Outcome::Alone { is_in_place } => {
+            MemberOutcome::Done(outcome) => self.conclude(outcome),
+            MemberOutcome::Alone { is_in_place } => {
                 self.lead.reply.client.stop();
                 self.is_alone = true;
                 if is_in_place {
@@ -230,10 +233,11 @@ impl<F: FileSystem + Clone> Running<F> {
     /// Ends an attempt.
     pub(super) fn conclude(mut self, outcome: Result<(), AttemptError>) {
         let observer = self.lead.reply.client.observer();
-        let request = &self.lead.request;
-        let next = outcome
-            .map_err(|error| error.in_place(self.is_in_place))
-            .map_err(|error| after_failure(request, self.number, error, observer));
+        let WriteRequest { path, options, .. } = &self.lead.request;
+        let next = outcome.map_err(|error| {
+            let error = error.or_committed(self.is_in_place);
+            decide_retry(Operation::AtomicWrite, path, options, self.number, error, observer)
+        });
         self.lead.reply.client.stop();
         (self.place, self.coming) = (None, None);
         match next {
@@ -302,7 +306,7 @@ impl Reply {
         METRICS.writes.answered(self.begun, self.durability, told);
         // Whoever is told of the outcome finds a lock free that was kept for the write.
         if let Some(control) = &self.control {
-            control.let_go();
+            control.release_kept();
         }
         self.client.finish(outcome);
     }

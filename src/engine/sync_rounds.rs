@@ -1,14 +1,14 @@
 //! Writes that wait for the disk with each other: who runs a round, and when.
 
 use super::batcher::Role;
-use super::group_commit::{Member, commit_together, settle_together};
-use super::running_write::{Running, Write};
+use super::group_commit::{Member, commit_together, sync_dirs_together};
+use super::running_write::Running;
 use super::{Engine, Shared, Waiting};
 use crate::error::ErrorKind;
 use crate::fs::{FileId, FileSystem};
 use crate::metrics::METRICS;
 use crate::threads::task;
-use crate::write::{AttemptError, Staged};
+use crate::write::{AttemptError, StagedWrite};
 
 impl<F: FileSystem + Clone> Engine<F> {
     /// Syncs and publishes writes, and then those that have come meanwhile.
@@ -46,9 +46,8 @@ impl<F: FileSystem + Clone> Engine<F> {
             }
             return first.0.commit_alone(first.1);
         }
-        let (writes, outcome) = together(epoch, |members: Vec<Member<'_, F>>| {
-            commit_together(&self.shared.fs, members)
-        });
+        let (writes, outcome) =
+            together(epoch, |members: Vec<Member<'_, F>>| commit_together(members));
         match outcome {
             Ok((outcomes, took)) => {
                 self.shared.costs.whole_took(device, took);
@@ -64,9 +63,8 @@ impl<F: FileSystem + Clone> Engine<F> {
     /// come meanwhile.
     pub(super) fn sync_dir(&self, dir: FileId, mut duty: Role<Waiting<F>>) {
         while let Role::Lead(writes) = duty {
-            let (writes_in_it, outcome) = together(writes, |members: Vec<Member<'_, F>>| {
-                settle_together(&self.shared.fs, members)
-            });
+            let (writes_in_it, outcome) =
+                together(writes, |members: Vec<Member<'_, F>>| sync_dirs_together(members));
             match outcome {
                 Ok(outcomes) => writes_in_it
                     .into_iter()
@@ -85,11 +83,11 @@ fn together<F: FileSystem + Clone, T>(
     step: impl FnOnce(Vec<Member<'_, F>>) -> T,
 ) -> (Vec<Running<F>>, Result<T, ErrorKind>) {
     METRICS.writes.round(waiting.len());
-    let (writes, staged): (Vec<Running<F>>, Vec<Staged<F>>) = waiting.into_iter().unzip();
-    let members = writes.iter().zip(staged).map(|(running, staged)| {
-        let Write { request, control, reply, .. } = &running.lead;
-        Member::new(request, control, reply.client.observer(), staged)
-    });
+    let (writes, staged): (Vec<Running<F>>, Vec<StagedWrite<F>>) = waiting.into_iter().unzip();
+    let members = writes
+        .iter()
+        .zip(staged)
+        .map(|(running, staged)| Member::new(running.lead.attempt(), staged));
     let outcome = task::catch_panic(|| Ok(step(members.collect())));
     (writes, outcome)
 }

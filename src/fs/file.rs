@@ -154,6 +154,12 @@ impl<F: FileSystem> File<F> {
             .map_err(|error| Failure::new("sync_file_range", error))
     }
 
+    /// The same within a wait that the caller has marked with [`blocking`] for several files.
+    pub fn await_write_back_within(&self) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.await_write_back(&self.handle))
+            .map_err(|error| Failure::new("sync_file_range", error))
+    }
+
     /// Waits until the whole file system that holds the file is on the disk: `syncfs`.
     pub fn sync_file_system(&self) -> Result<(), Failure> {
         uninterrupted(|| blocking(|| self.fs.sync_file_system_of(&self.handle)))

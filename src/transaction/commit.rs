@@ -28,7 +28,7 @@ use crate::fs::{DirUse, File, FileKind, FileSystem, uninterrupted};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
 use crate::threads::blocking;
-use crate::write::{AttemptError, Control, Durability, Options, StagedFile};
+use crate::write::{AttemptError, Control, Durability, Options, TempFile};
 
 /// From so many files on they are synced all at once, with everything else that is on the same
 /// file system, where that is safe: each sync by itself waits for the disk.
@@ -142,7 +142,7 @@ struct Draftee<'a, F: FileSystem> {
     /// The file as it is, and its content.
     before: Option<(File<F>, Content)>,
     temp_name: OsString,
-    staged: Option<StagedFile<F>>,
+    staged: Option<TempFile<F>>,
 }
 
 impl<'a, F: FileSystem> Draft<'a, F> {
@@ -265,19 +265,17 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     /// Makes the files that will take the places of others. The system writes them back while
     /// the next ones are made.
     fn stage(&mut self, options: &Options, control: &Control) -> Result<(), CommitError> {
-        let fs = self.fs;
         for member in &mut self.members {
             let Change::Write(payload) = &member.part.change else { continue };
             let name = member.temp_name.clone();
-            let staged = StagedFile::new(fs, &member.target, name, payload, options, control)
+            let staged = TempFile::stage_as(name, &member.target, payload, options, control)
                 .map_err(|error| at(member.part, error))?;
             let begun = match self.syncs {
-                true => uninterrupted(|| fs.begin_write_back(staged.file())),
+                true => staged.file.begin_write_back(),
                 false => Ok(()),
             };
             member.staged = Some(staged);
-            begun
-                .map_err(|error| at(member.part, Failure::new("sync_file_range", error).into()))?;
+            begun.map_err(|failure| at(member.part, failure.into()))?;
         }
         Ok(())
     }
@@ -311,7 +309,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         for member in self.members.iter().filter(is_here) {
             let sync = || {
                 if let Some(staged) = &member.staged {
-                    staged.sync(fs)?;
+                    staged.file.sync()?;
                 }
                 if let Some((file, _)) = &member.before {
                     let shown = || member.target.path();
@@ -387,7 +385,7 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         let fs = self.fs;
         for member in &mut self.members {
             if let Some(staged) = member.staged.take() {
-                let _ = staged.discard(fs, &member.target);
+                let _ = member.target.dir.remove(&staged.name);
             }
         }
         let prepared = names::record(self.id, RecordKind::Prepared);
@@ -458,9 +456,10 @@ impl<F: FileSystem> Draftee<'_, F> {
         let (dir, name) = (self.target.dir.handle(), &self.target.name);
         let shown = |name: &OsStr| self.target.dir.shown(name);
         if let Some(staged) = &self.staged {
-            let renamed = uninterrupted(|| fs.rename(dir, staged.file(), &self.temp_name, name));
+            let renamed =
+                uninterrupted(|| fs.rename(dir, staged.file.handle(), &self.temp_name, name));
             return match renamed {
-                Err(error) if !is_named(fs, dir, staged.file(), name) => Err(Failure {
+                Err(error) if !is_named(fs, dir, staged.file.handle(), name) => Err(Failure {
                     dest: Some(shown(name)),
                     ..Failure::at("rename", shown(&self.temp_name), error)
                 }),

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::mutex::guard;
 use crate::threads::task::Resume;
 
-/// Shared between a write and whoever may cancel it.
+/// Shared between a write and the caller that may cancel it.
 #[derive(Default)]
 pub struct Control {
     cancelled: AtomicBool,
@@ -31,22 +31,23 @@ impl Control {
     /// Gives the write something, such as a lock, that is dropped as soon as its new content is
     /// in place for good, or when it has failed.
     ///
-    /// The last sync is not waited for: whoever comes next finds the new content, and whatever
-    /// makes a later one durable makes this one durable too, or takes its place. So processes
-    /// that take turns at one file can share their syncs. But a write that is synced together
-    /// with others may have to be made again, and keeps what it was given until that is over.
+    /// It is dropped before the last sync: the next holder of the lock finds the new content, and
+    /// the sync that makes a later content durable makes this one durable too, or replaces it. So
+    /// processes that write one file one after another can share their syncs. But a write that is
+    /// synced together with others may have to be made again, and keeps what it was given until
+    /// that is over.
     pub fn keep(&self, what: Box<dyn Send>) {
         *guard(&self.kept) = Some(what);
     }
 
     /// Drops what was kept.
-    pub(crate) fn let_go(&self) {
+    pub(crate) fn release_kept(&self) {
         let kept = guard(&self.kept).take();
-        // Not under the lock: a lock that is given back may lead to its next holder.
+        // Not under the mutex: releasing a lock may run its next holder.
         drop(kept);
     }
 
-    /// Says how to wake the write should it be cancelled while it waits.
+    /// Sets what wakes the write if it is cancelled while it waits.
     pub(crate) fn on_cancel(&self, wake: Resume) {
         *guard(&self.wake) = Some(wake);
         if self.is_cancelled() {
@@ -54,7 +55,7 @@ impl Control {
         }
     }
 
-    /// What takes the end of a pause in the work that this cancels.
+    /// A function that takes what wakes the write in each pause between attempts.
     pub(crate) fn listener(self: &Arc<Control>) -> impl Fn(Resume) + Clone + Send + 'static {
         let control = Arc::clone(self);
         move |wake| control.on_cancel(wake)

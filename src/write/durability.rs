@@ -1,12 +1,12 @@
-//! What of a write survives a power cut, and what has to be done for that.
+//! Which syncs make a write durable.
 
 use crate::fs::SyncRules;
 use crate::vocabulary::Durability;
 
-/// What is done for it before the rename and after it.
+/// Which syncs come before the rename and after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Syncs {
-    /// Nothing.
+pub(crate) enum SyncSequence {
+    /// None.
     None,
     /// The file is synced before.
     FileBefore,
@@ -22,13 +22,13 @@ pub(crate) enum Syncs {
 }
 
 impl Durability {
-    /// How it is reached for a file on a file system of which this is known.
-    pub(crate) fn syncs(self, rules: SyncRules) -> Syncs {
+    /// The syncs that reach it on a file system with these rules.
+    pub(crate) fn sync_sequence(self, rules: SyncRules) -> SyncSequence {
         match self {
-            Durability::None => Syncs::None,
-            Durability::File => Syncs::FileBefore,
-            Durability::Full if rules.keeps_order => Syncs::BytesThenFile,
-            Durability::Full => Syncs::FileThenDir,
+            Durability::None => SyncSequence::None,
+            Durability::File => SyncSequence::FileBefore,
+            Durability::Full if rules.keeps_order => SyncSequence::BytesThenFile,
+            Durability::Full => SyncSequence::FileThenDir,
         }
     }
 

@@ -1,6 +1,6 @@
-//! Files that are in their places, but may not be there after a power cut: the last sync of
-//! their write has failed. To sync them again would say nothing, because the system may have
-//! dropped what it could not write. Only writing them anew helps.
+//! Files whose last sync failed: they are in their places, but may not be there after a power cut.
+//! A second sync that succeeds would say nothing, because the system may have dropped what it
+//! could not write. Only writing the files anew helps.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::resolve;
 
 static FAILED: LazyLock<Mutex<HashSet<FileId>>> = LazyLock::new(Mutex::default);
 
-fn doubtful() -> MutexGuard<'static, HashSet<FileId>> {
+fn failed() -> MutexGuard<'static, HashSet<FileId>> {
     guard(&FAILED)
 }
 
-/// Notes that this process could not make a file durable.
-pub(super) fn note(id: FileId) {
-    doubtful().insert(id);
+/// Records that this process could not make a file durable.
+pub(super) fn record(id: FileId) {
+    failed().insert(id);
 }
 
-/// Whether this process could not make the file at `path` durable, so that it has to be written
-/// anew if it is to be.
+/// Whether this process could not make the file at `path` durable, so that only writing it anew
+/// can.
 pub fn sync_failed<F: FileSystem>(fs: &F, path: &Path, follow_symlinks: bool) -> bool {
-    if doubtful().is_empty() {
+    if failed().is_empty() {
         return false;
     }
     let target = resolve::target(fs, path, follow_symlinks, DirUse::Names);
     let existing = target.ok().and_then(|target| target.existing);
-    existing.is_some_and(|existing| doubtful().contains(&existing.id))
+    existing.is_some_and(|existing| failed().contains(&existing.id))
 }

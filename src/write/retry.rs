@@ -1,12 +1,64 @@
-//! Which failures may pass, and how long to wait for that.
+//! Decides whether a failed attempt is made again, and when.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::error::Code;
-use crate::error::Failure;
+use super::attempt::AttemptError;
+use super::events::{Observer, WriteEvent};
+use super::options::Options;
+use crate::error::{Code, Error, ErrorKind, Failure, Operation};
+use crate::metrics::METRICS;
+
+/// What comes after a failed attempt.
+#[derive(Debug)]
+pub enum RetryDecision {
+    /// Wait this long, then make the attempt with this number.
+    Retry {
+        /// The number of the next attempt, from 2 on.
+        attempt: u32,
+        /// How long to wait before it.
+        delay: Duration,
+    },
+    /// No attempt is left, or none would help.
+    GiveUp(Error),
+}
+
+/// Decides what comes after attempt `number` of an operation has failed.
+pub(crate) fn decide_retry(
+    operation: Operation,
+    path: &Path,
+    options: &Options,
+    number: u32,
+    error: AttemptError,
+    observer: Option<&dyn Observer>,
+) -> RetryDecision {
+    let passing = match &error.kind {
+        ErrorKind::System(failure) if !error.committed && is_retried(failure) => Some(failure),
+        _ => None,
+    };
+    if let Some(failure) = passing
+        && number < options.attempts
+    {
+        METRICS.retried(operation);
+        let attempt = number + 1;
+        let delay = delay_before(attempt, options.retry_delay);
+        if let Some(observer) = observer {
+            observer.event(WriteEvent::Retrying { attempt, delay, code: failure.code_name() });
+        }
+        return RetryDecision::Retry { attempt, delay };
+    }
+    RetryDecision::GiveUp(Error {
+        exhausted: passing.is_some(),
+        kind: error.kind,
+        operation,
+        path: path.to_owned(),
+        attempts: number,
+        committed: error.committed,
+    })
+}
 
 /// Whether another attempt makes sense: a closed list of errors that come and go.
-/// Everything else says that the same attempt would fail again.
+/// After any other error the same attempt would fail again.
 pub fn is_retried(failure: &Failure) -> bool {
     let Some(code) = failure.code() else { return false };
     match code {
@@ -22,7 +74,7 @@ pub fn is_retried(failure: &Failure) -> bool {
         | Code::ENETDOWN
         | Code::ENETUNREACH
         | Code::ESTALE => true,
-        // Windows says 'access denied' for a rename onto a file that a virus scanner or
+        // Windows reports 'access denied' for a rename onto a file that a virus scanner or
         // an indexer has open for the moment.
         Code::EPERM | Code::EACCES => cfg!(windows) && failure.syscall == "rename",
         _ => false,

@@ -1,4 +1,4 @@
-//! Whether what has been staged is what it was meant to be.
+//! Checks that the bytes of a staged file have the format that was asked for.
 //!
 //! The check reads the temp file, not the caller's memory: it sees what readers of the target
 //! will see, and memory that belongs to JavaScript is never looked at on another thread (see
@@ -9,17 +9,17 @@ use std::io::{self, BufReader, Read};
 use serde::de::IgnoredAny;
 
 use super::control::Control;
-use crate::error::{BadJson, ErrorKind, Failure};
-use crate::fs::{FileSystem, uninterrupted};
+use crate::error::{BadJson, ErrorKind};
+use crate::fs::{File, FileSystem};
 
-/// What the bytes of a file have to be.
+/// The format that the bytes of a file must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON text in UTF-8, without a byte order mark: what `JSON.parse` takes.
     Json,
 }
 
-/// As much as is held in memory at a time.
+/// How much of the file is in memory at a time.
 const BUFFER: usize = 64 * 1024;
 
 /// Checks all of a file.
@@ -27,18 +27,16 @@ const BUFFER: usize = 64 * 1024;
 /// # Errors
 ///
 /// [`ErrorKind::BadJson`] with the first place that is wrong, [`ErrorKind::EmptyJson`] when
-/// there is nothing but white space, and what the system says to the reading.
+/// there is nothing but white space, and the failure of a read.
 pub fn validate<F: FileSystem>(
-    fs: &F,
-    file: &F::FileHandle,
+    file: &File<F>,
     format: Format,
     control: &Control,
 ) -> Result<(), ErrorKind> {
     let Format::Json = format;
     check_json(|buffer, offset| {
         control.check()?;
-        let read = uninterrupted(|| fs.read(file, buffer, offset));
-        Ok(read.map_err(|error| Failure::new("read", error))?)
+        Ok(file.read(buffer, offset)?)
     })
 }
 
@@ -60,7 +58,8 @@ pub fn validate_bytes(bytes: &[u8], format: Format) -> Result<(), ErrorKind> {
 pub(crate) fn check_json(
     read: impl FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>,
 ) -> Result<(), ErrorKind> {
-    let mut text = Text { read, offset: 0, line: 1, column: 1, is_blank: true, stopped: None };
+    let mut text =
+        Utf8Reader { read, offset: 0, line: 1, column: 1, is_blank: true, stopped: None };
     // Nothing is built, and nesting costs a byte a level, not a frame of the stack.
     let parsed: Result<IgnoredAny, _> =
         serde_json::from_reader(BufReader::with_capacity(BUFFER, &mut text));
@@ -74,7 +73,7 @@ pub(crate) fn check_json(
 
 /// A stream of bytes that stops where they are not UTF-8: the parser skips what is in strings
 /// without looking at it.
-struct Text<R> {
+struct Utf8Reader<R> {
     /// Reads at an offset.
     read: R,
     offset: u64,
@@ -87,7 +86,7 @@ struct Text<R> {
     stopped: Option<ErrorKind>,
 }
 
-impl<R: FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>> Read for Text<R> {
+impl<R: FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>> Read for Utf8Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.next(buffer).map_err(|kind| {
             self.stopped = Some(kind);
@@ -96,7 +95,7 @@ impl<R: FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>> Read for Text<R> {
     }
 }
 
-impl<R: FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>> Text<R> {
+impl<R: FnMut(&mut [u8], u64) -> Result<usize, ErrorKind>> Utf8Reader<R> {
     /// Reads whole characters. What comes before a byte that is none is handed out first, so
     /// that the first mistake is the one that is reported.
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, ErrorKind> {

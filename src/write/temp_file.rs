@@ -1,0 +1,157 @@
+//! The temp file: made beside the target, filled, checked, and given its owner and mode.
+
+use std::ffi::{OsStr, OsString};
+use std::time::Instant;
+
+use super::attempt::{AttemptError, ContentSource};
+use super::attributes::WantedAttributes;
+use super::control::Control;
+use super::options::Options;
+use super::{fill, validate};
+use crate::error::{Code, Failure};
+use crate::fs::{Dir, File, FileSystem, Metadata};
+use crate::payload::Payload;
+use crate::resolve::Target;
+use crate::temp_name;
+
+/// How many names are tried: a name may be taken, and a sweeper may remove the file before it is
+/// locked.
+const MOST_NAMES: usize = 16;
+
+/// A temp file that belongs to this write: locked, so that no sweeper takes it for an
+/// orphan, and known to be the file that its name stands for.
+pub(crate) struct TempFile<F: FileSystem> {
+    pub(crate) file: File<F>,
+    pub(crate) name: OsString,
+    pub(crate) metadata: Metadata,
+    /// A moment after it was opened and before anything was written to it.
+    pub(crate) opened: Instant,
+}
+
+impl<F: FileSystem> TempFile<F> {
+    /// Makes it, under the name that was announced if that is free.
+    pub(crate) fn create(
+        target: &Target<F>,
+        options: &Options,
+        model: Option<&Metadata>,
+        announced: OsString,
+    ) -> Result<TempFile<F>, Failure> {
+        let wanted = WantedAttributes::of(options, target.existing.as_ref(), model);
+        let (dir, mode) = (&target.dir, wanted.initial_mode());
+        let mut name = announced;
+        let mut reason = Code::EEXIST.error();
+        for _ in 0..MOST_NAMES {
+            match dir.create_new(&name, mode) {
+                Ok(file) => match lock(dir, &file, &name) {
+                    Ok(Some(metadata)) => {
+                        return Ok(TempFile { file, name, metadata, opened: Instant::now() });
+                    }
+                    Ok(None) => reason = Code::EBUSY.error(),
+                    Err(failure) => {
+                        // Nothing else knows this file yet. If it cannot be removed it is an
+                        // orphan, which recovery finds; the first error is the one to report.
+                        let _ = dir.remove(&name);
+                        return Err(failure);
+                    }
+                },
+                Err(failure) => {
+                    let code = failure.code();
+                    if code != Some(Code::EEXIST) {
+                        // A network file system may have made it all the same. For the same
+                        // reason an interrupted call is not continued with this name.
+                        let _ = dir.remove(&name);
+                    }
+                    if !matches!(code, Some(Code::EEXIST | Code::EINTR)) {
+                        return Err(failure);
+                    }
+                    reason = failure.source;
+                }
+            }
+            name = temp_name::new_name(&target.name);
+        }
+        Err(Failure::at("open", dir.shown(&name), reason))
+    }
+
+    /// Makes it complete, under a name of the caller's, for a caller who renames it. What fails
+    /// leaves nothing behind, as far as it can be removed.
+    pub(crate) fn stage_as(
+        name: OsString,
+        target: &Target<F>,
+        payload: &Payload,
+        options: &Options,
+        control: &Control,
+    ) -> Result<TempFile<F>, AttemptError> {
+        let temp = TempFile::create(target, options, None, name.clone())?;
+        let stage = || {
+            if temp.name != name {
+                // A signal came between, or something had the name, so the file got that of an
+                // ordinary temp file. The next attempt asks for another name.
+                let taken = Code::EAGAIN.error();
+                return Err(Failure::at("open", target.dir.shown(&name), taken).into());
+            }
+            let size = temp.fill(&ContentSource::Payload(payload), control)?;
+            temp.complete(target, options, None, size, control)
+        };
+        match stage() {
+            Ok(()) => Ok(temp),
+            Err(error) => {
+                let _ = target.dir.remove(&temp.name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Fills it, and returns how many bytes it was given.
+    pub(crate) fn fill(
+        &self,
+        content: &ContentSource<'_, F>,
+        control: &Control,
+    ) -> Result<u64, AttemptError> {
+        match content {
+            ContentSource::Payload(payload) => {
+                fill::append(&self.file, payload, control).map(|()| payload.len() as u64)
+            }
+            ContentSource::File(source) => fill::copy(&self.file, &source.file, control),
+            ContentSource::Stream => Ok(0),
+        }
+    }
+
+    /// Makes the filled file what the target is to be.
+    pub(crate) fn complete(
+        &self,
+        target: &Target<F>,
+        options: &Options,
+        model: Option<&Metadata>,
+        size: u64,
+        control: &Control,
+    ) -> Result<(), AttemptError> {
+        // The last check before anything depends on the bytes: a file system that lost some of
+        // them without an error must not get the rename.
+        if self.file.metadata()?.size != size {
+            return Err(Failure::new("fstat", Code::EIO.error()).into());
+        }
+        if let Some(format) = options.validate {
+            validate::validate(&self.file, format, control)?;
+        }
+        let wanted = WantedAttributes::of(options, target.existing.as_ref(), model);
+        Ok(wanted.apply(target.dir.fs(), &self.file, &self.metadata)?)
+    }
+}
+
+/// Locks a new temp file and makes sure that its name still stands for it: between the
+/// two a sweeper may have taken it for an orphan and removed it. `None` when the file is
+/// lost and another has to be made.
+fn lock<F: FileSystem>(
+    dir: &Dir<F>,
+    file: &File<F>,
+    name: &OsStr,
+) -> Result<Option<Metadata>, Failure> {
+    if !file.try_lock().map_err(|failure| failure.on(dir.shown(name)))? {
+        // A sweeper holds the lock at this moment. It may remove the file or leave it, and no
+        // write needs it.
+        let _ = dir.remove(name);
+        return Ok(None);
+    }
+    let own = file.metadata().map_err(|failure| failure.on(dir.shown(name)))?;
+    Ok(dir.look(name)?.filter(|named| named.id == own.id).map(|_| own))
+}
