@@ -182,9 +182,9 @@ function followIn(module, segments, seen) {
   return first === '*' ? [module] : [{ module, item: first }]
 }
 
-/** Whether code uses a name that it re-exports. A variant of an enum may be called the same. @param {string} code @param {string} name */
+/** Whether code uses a name that it re-exports. A variant of an enum, or a module, may be called the same. @param {string} code @param {string} name */
 function isUsed(code, name) {
-  const elsewhere = code.replace(/^[ \t]+\w+(?=,$)/gm, '')
+  const elsewhere = code.replace(/^[ \t]+\w+(?=,$)|\bmod\s+\w+\s*;/gm, '')
   return name !== '*' && new RegExp(`(?<!::|\\.)\\b${name}\\b`).test(elsewhere)
 }
 

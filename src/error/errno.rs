@@ -98,14 +98,4 @@ impl Code {
     fn from_raw(raw: i32) -> Option<Code> {
         Code::ALL.iter().copied().find(|code| code.raw() == raw)
     }
-
-    #[cfg(windows)]
-    fn raw(self) -> i32 {
-        super::windows_codes::raw_of_code(self)
-    }
-
-    #[cfg(windows)]
-    fn from_raw(raw: i32) -> Option<Code> {
-        super::windows_codes::code_of_raw(raw)
-    }
 }

@@ -94,26 +94,28 @@ const WSAEHOSTUNREACH: WIN32_ERROR = 10065;
 /// place in [`Code::ALL`]. Only errors made from a [`Code`] have such numbers.
 const APPLICATION: i32 = 1 << 29;
 
-/// The number that stands for a code. [`code_of_raw`] gives the code back.
-pub(crate) fn raw_of_code(code: Code) -> i32 {
-    NAMES
-        .iter()
-        .filter(|(name, _, _)| *name == code)
-        .find_map(|(_, known, unknown)| known.iter().chain(*unknown).next())
-        .and_then(|number| i32::try_from(*number).ok())
-        .unwrap_or(APPLICATION | code as i32)
-}
-
-/// The name of an error number, if it has one.
-pub(crate) fn code_of_raw(raw: i32) -> Option<Code> {
-    let raw = u32::try_from(raw).ok()?;
-    let application = APPLICATION.unsigned_abs();
-    if raw & application != 0 {
-        let place = usize::try_from(raw & !application).ok()?;
-        return Code::ALL.get(place).copied();
+impl Code {
+    /// The number that stands for a code. [`Code::from_raw`] gives the code back.
+    pub(super) fn raw(self) -> i32 {
+        NAMES
+            .iter()
+            .filter(|(name, _, _)| *name == self)
+            .find_map(|(_, known, unknown)| known.iter().chain(*unknown).next())
+            .and_then(|number| i32::try_from(*number).ok())
+            .unwrap_or(APPLICATION | self as i32)
     }
-    NAMES
-        .iter()
-        .find(|(_, known, unknown)| known.contains(&raw) || unknown.contains(&raw))
-        .map(|(name, _, _)| *name)
+
+    /// The name of an error number, if it has one.
+    pub(super) fn from_raw(raw: i32) -> Option<Code> {
+        let raw = u32::try_from(raw).ok()?;
+        let application = APPLICATION.unsigned_abs();
+        if raw & application != 0 {
+            let place = usize::try_from(raw & !application).ok()?;
+            return Code::ALL.get(place).copied();
+        }
+        NAMES
+            .iter()
+            .find(|(_, known, unknown)| known.contains(&raw) || unknown.contains(&raw))
+            .map(|(name, _, _)| *name)
+    }
 }
