@@ -1,9 +1,8 @@
 'use strict'
 
-// What users get. All that a program needs to save its files is loaded with this module: the
-// addon, whose absence must show at once and not at the first save, and the writes themselves,
-// which have to work in an exit handler, and when no more files can be opened. The rest is
-// loaded by its first call: few programs use much of it.
+// The public API. This module loads the addon at once, so that a missing one shows at start-up and not at
+// the first save, and the writes, which must work in an exit handler and when no more files can be
+// opened. Everything else is loaded by its first call: few programs use much of it.
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/api/atomic-write.js')
 const { SessionFileError } = require('./lib/native/errors.js')
@@ -14,7 +13,7 @@ const { setLogger } = require('./lib/support/logger.js')
 /**
  * @template T
  * @param {() => T} load
- * @returns {() => T} loads it once
+ * @returns {() => T} loads it on the first call
  */
 function atFirstUse(load) {
   /** @type {T | undefined} */
@@ -107,7 +106,7 @@ function setDefaults(defaults) {
   require('./lib/api/set-defaults.js').setDefaults(defaults)
 }
 
-/** The class of Vectra. */
+/** Vectra's class of the same name. */
 class AtomicOperations {
   static writeFile = atomicWrite
   static createBackup = createBackup
@@ -128,7 +127,7 @@ class AtomicOperations {
 /** @typedef {import('./index.js').LockManager} PublicLockManager */
 
 /**
- * The class of Vectra's fork.
+ * The class of the same name of Vectra's fork.
  *
  * @implements {PublicLockManager}
  */

@@ -219,7 +219,7 @@ for (const [name, call] of Object.entries(functions)) {
       assert.deepEqual(names(dir), odd.sort())
     })
 
-    test('takes undefined for options, and for every option in them, as the default', async (t) => {
+    test('treats undefined options, and every undefined option, as the default', async (t) => {
       const dir = newDir(t)
       const all = Object.fromEntries(Object.keys(wrongByFunction[name]).map((option) => [option, undefined]))
       for (const [number, options] of [undefined, {}, all, Object.assign(Object.create(null), all)].entries()) {

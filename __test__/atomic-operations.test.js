@@ -64,7 +64,7 @@ describe('AtomicOperations: the examples', () => {
     assert.equal((await AtomicOperations.cleanupBackups(path.dirname(filePath), /index\.json/, 0)).length, 1)
   })
 
-  test('handling concurrent updates: a persistent failure says after how many attempts', { skip: whyNot.mount() }, async (t) => {
+  test('handling concurrent updates: a persistent failure tells the number of attempts', { skip: whyNot.mount() }, async (t) => {
     const { dir } = fullDisk(t)
     const filePath = path.join(dir, 'index.json')
     for (const write of [

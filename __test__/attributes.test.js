@@ -15,7 +15,7 @@ const { atomicWrite, atomicWriteSync } = holdfast
 const LEVELS = /** @type {const} */ (['none', 'file', 'full'])
 
 /** A file with this content, mode and owner. @param {string} file */
-function place(file, { content = 'old', mode = 0o644, uid = process.getuid?.() ?? 0, gid = process.getgid?.() ?? 0 } = {}) {
+function makeFile(file, { content = 'old', mode = 0o644, uid = process.getuid?.() ?? 0, gid = process.getgid?.() ?? 0 } = {}) {
   fs.writeFileSync(file, content)
   if (process.platform !== 'win32') fs.chownSync(file, uid, gid)
   fs.chmodSync(file, mode)
@@ -62,7 +62,7 @@ describe('permission bits', { skip: whyNot.unix() }, () => {
     test(`an explicit mode is exact under the umask ${shown}, for new files and existing ones`, async (t) => {
       const dir = newDir(t)
       const modes = [0, 0o400, 0o444, 0o600, 0o640, 0o644, 0o666, 0o711, 0o755, 0o777, 0o1644, 0o2755, 0o4711, 0o7777]
-      for (const mode of modes) place(path.join(dir, `old-${mode}`), { mode: 0o640 })
+      for (const mode of modes) makeFile(path.join(dir, `old-${mode}`), { mode: 0o640 })
       await inChild(async ({ dir, umask, modes }, { holdfast, path }) => {
         process.umask(umask)
         for (const mode of modes) {
@@ -80,7 +80,7 @@ describe('permission bits', { skip: whyNot.unix() }, () => {
     test(`an existing file keeps its mode under the umask ${shown}`, async (t) => {
       const dir = newDir(t)
       const modes = [0, 0o400, 0o444, 0o600, 0o604, 0o640, 0o644, 0o660, 0o666, 0o700, 0o755, 0o777, 0o1755, 0o2755, 0o4755, 0o6755]
-      for (const mode of modes) place(path.join(dir, `${mode}`), { mode })
+      for (const mode of modes) makeFile(path.join(dir, `${mode}`), { mode })
       for (const durability of umask === 0o022 ? LEVELS : ['none']) {
         await inChild(async ({ dir, umask, modes, durability }, { holdfast, path }) => {
           process.umask(umask)
@@ -108,10 +108,10 @@ describe('permission bits', { skip: whyNot.unix() }, () => {
     { about: 'a private file that becomes public', existing: 0o600, options: { mode: 0o644 }, allowed: 0o644 },
     { about: 'a new file', allowed: 0o644 },
   ]) {
-    test(`the temp of ${about} allows nobody more than the file will`, async (t) => {
+    test(`the temp of ${about} gives no user more rights than the file will`, async (t) => {
       const dir = newDir(t)
       const file = path.join(dir, 'file')
-      if (existing !== undefined) place(file, { mode: existing })
+      if (existing !== undefined) makeFile(file, { mode: existing })
       const data = Buffer.alloc(64 << 20, 'x')
       /** @type {Set<number>} */
       const seen = new Set()
@@ -140,7 +140,7 @@ describe('permission bits', { skip: whyNot.unix() }, () => {
   test('a temp is made with its least mode at once, new and following nothing', { skip: whyNot.strace() }, async (t) => {
     const dir = newDir(t)
     const log = path.join(newDir(t), 'log')
-    for (const [name, mode] of [['private', 0o600], ['group', 0o640], ['public', 0o644]]) place(path.join(dir, `${name}`), { mode: Number(mode) })
+    for (const [name, mode] of [['private', 0o600], ['group', 0o640], ['public', 0o644]]) makeFile(path.join(dir, `${name}`), { mode: Number(mode) })
     await inChild(async ({ dir }, { holdfast, path }) => {
       process.umask(0)
       for (const name of ['private', 'group', 'public']) await holdfast.atomicWrite(path.join(dir, name), 'new')
@@ -178,7 +178,7 @@ describe('owner', { skip: whyNot.root() }, () => {
     const file = path.join(newDir(t), 'file')
     for (const durability of LEVELS) {
       for (const [uid, gid, mode] of [[12345, 23456, 0o640], [0, 23456, 0o660], [12345, 0, 0o600], [12345, 23456, 0o6755]]) {
-        place(file, { uid, gid, mode })
+        makeFile(file, { uid, gid, mode })
         await atomicWrite(file, 'new', { durability })
         assert.deepEqual(attributes(file), { uid, gid, mode: mode.toString(8) })
         atomicWriteSync(file, 'newer', { durability })
@@ -188,10 +188,10 @@ describe('owner', { skip: whyNot.root() }, () => {
     }
   })
 
-  test('chown gives new files and existing ones to whom it names', async (t) => {
+  test('chown sets the owner of new files and existing ones', async (t) => {
     const dir = newDir(t)
     const chown = { uid: 12345, gid: 23456 }
-    place(path.join(dir, 'old'), { uid: 1, gid: 1, mode: 0o640 })
+    makeFile(path.join(dir, 'old'), { uid: 1, gid: 1, mode: 0o640 })
     await atomicWrite(path.join(dir, 'old'), 'new', { chown })
     assert.deepEqual(attributes(path.join(dir, 'old')), { ...chown, mode: '640' })
     await atomicWrite(path.join(dir, 'new'), 'new', { chown })
@@ -203,7 +203,7 @@ describe('owner', { skip: whyNot.root() }, () => {
   })
 
   test('chown: false leaves the file to the process, and keeps its mode', async (t) => {
-    const file = place(path.join(newDir(t), 'file'), { uid: 12345, gid: 23456, mode: 0o640 })
+    const file = makeFile(path.join(newDir(t), 'file'), { uid: 12345, gid: 23456, mode: 0o640 })
     await atomicWrite(file, 'new', { chown: false })
     assert.deepEqual(attributes(file), { uid: process.getuid(), gid: process.getgid(), mode: '640' })
   })
@@ -212,7 +212,7 @@ describe('owner', { skip: whyNot.root() }, () => {
     test(`${about} does not make the program of one user run as another`, async (t) => {
       const file = path.join(newDir(t), 'file')
       for (const write of [atomicWrite, atomicWriteSync]) {
-        place(file, { uid: 12345, gid: 23456, mode: 0o6755 })
+        makeFile(file, { uid: 12345, gid: 23456, mode: 0o6755 })
         await write(file, 'new', { chown })
         assert.deepEqual(attributes(file), { uid: 0, gid: 0, mode: '755' })
       }
@@ -224,7 +224,7 @@ describe('owner', { skip: whyNot.root() }, () => {
     fs.chmodSync(dir, 0o777)
     const file = path.join(dir, 'file')
     for (const durability of LEVELS) {
-      place(file, { mode: 0o640 })
+      makeFile(file, { mode: 0o640 })
       assert.equal(await writeAsNobody({ file, options: { durability } }), 'success')
       assert.deepEqual(attributes(file), { ...NOBODY, mode: '640' })
       assert.equal(read(file), 'new')
@@ -240,7 +240,7 @@ describe('owner', { skip: whyNot.root() }, () => {
       [0o4755, 0, 0, 0o755], [0o2755, 0, 0, 0o755], [0o6755, 0, 0, 0o755], [0o6755, 0, NOBODY.gid, 0o2755], [0o6755, NOBODY.uid, 0, 0o4755],
       [0o6755, NOBODY.uid, NOBODY.gid, 0o6755], [0o1644, 0, 0, 0o1644],
     ]) {
-      const file = place(path.join(dir, 'file'), { mode, uid, gid })
+      const file = makeFile(path.join(dir, 'file'), { mode, uid, gid })
       assert.equal(await writeAsNobody({ file }), 'success')
       assert.deepEqual(attributes(file), { ...NOBODY, mode: left.toString(8) }, `from ${mode.toString(8)} of ${uid}:${gid}`)
     }
@@ -249,7 +249,7 @@ describe('owner', { skip: whyNot.root() }, () => {
   test('a user keeps the group of a file when it is one of theirs', async (t) => {
     const dir = newDir(t)
     fs.chmodSync(dir, 0o777)
-    const file = place(path.join(dir, 'file'), { gid: 4321, mode: 0o2640 })
+    const file = makeFile(path.join(dir, 'file'), { gid: 4321, mode: 0o2640 })
     // As a user with groups beside its first one; `spawn` cannot make such a process.
     const ended = await inChild(async ({ file, nobody }, { holdfast, outcome }) => {
       process.setgroups([4321])
@@ -275,7 +275,7 @@ describe('symbolic links', { skip: whyNot.unix() }, () => {
   function linked(t) {
     const dir = newDir(t)
     fs.mkdirSync(path.join(dir, 'real'))
-    const target = place(path.join(dir, 'real', 'target'), { mode: 0o640 })
+    const target = makeFile(path.join(dir, 'real', 'target'), { mode: 0o640 })
     return { dir, target, link: path.join(dir, 'link') }
   }
 
@@ -289,26 +289,26 @@ describe('symbolic links', { skip: whyNot.unix() }, () => {
 
   for (const [name, write] of Object.entries({ atomicWrite, atomicWriteSync })) {
     test(`${name} keeps a relative link and writes its target`, async (t) => {
-      const places = linked(t)
-      fs.symlinkSync('real/target', places.link)
-      await write(places.link, 'new')
-      assertFollowed(places, 'real/target')
-      assert.equal(modeOf(places.target), 0o640)
+      const paths = linked(t)
+      fs.symlinkSync('real/target', paths.link)
+      await write(paths.link, 'new')
+      assertFollowed(paths, 'real/target')
+      assert.equal(modeOf(paths.target), 0o640)
     })
 
     test(`${name} keeps an absolute link and writes its target`, async (t) => {
-      const places = linked(t)
-      fs.symlinkSync(places.target, places.link)
-      await write(places.link, 'new')
-      assertFollowed(places, places.target)
+      const paths = linked(t)
+      fs.symlinkSync(paths.target, paths.link)
+      await write(paths.link, 'new')
+      assertFollowed(paths, paths.target)
     })
 
     test(`${name} makes the file that a dangling link leads to`, async (t) => {
-      const places = linked(t)
-      fs.rmSync(places.target)
-      fs.symlinkSync('real/target', places.link)
-      await write(places.link, 'new')
-      assertFollowed(places, 'real/target')
+      const paths = linked(t)
+      fs.rmSync(paths.target)
+      fs.symlinkSync('real/target', paths.link)
+      await write(paths.link, 'new')
+      assertFollowed(paths, 'real/target')
     })
 
     test(`${name} puts the file in the place of the link when links are not followed`, async (t) => {
@@ -330,8 +330,8 @@ describe('symbolic links', { skip: whyNot.unix() }, () => {
     test(`${name} follows chains through directories that are links, each step from where the link really is`, async (t) => {
       const { dir } = linked(t)
       fs.mkdirSync(path.join(dir, 'deep', 'inner'), { recursive: true })
-      const target = place(path.join(dir, 'deep', 'target'))
-      place(path.join(dir, 'target'), { content: 'not this one' })
+      const target = makeFile(path.join(dir, 'deep', 'target'))
+      makeFile(path.join(dir, 'target'), { content: 'not this one' })
       fs.symlinkSync('deep/inner', path.join(dir, 'short'))
       fs.symlinkSync('../target', path.join(dir, 'deep', 'inner', 'third'))
       fs.symlinkSync(path.join(dir, 'short', 'third'), path.join(dir, 'second'))
@@ -400,7 +400,7 @@ describe('directories of other users', { skip: whyNot.root() }, () => {
   /** A directory like /tmp with a link of another user in it. @param {import('node:test').TestContext} t */
   function shared(t) {
     const dir = newDir(t)
-    const target = place(path.join(newDir(t), 'target'), { mode: 0o600 })
+    const target = makeFile(path.join(newDir(t), 'target'), { mode: 0o600 })
     fs.chmodSync(dir, 0o1777)
     const link = path.join(dir, 'link')
     fs.symlinkSync(target, link)
@@ -443,7 +443,7 @@ describe('directories of other users', { skip: whyNot.root() }, () => {
     assert.equal(read(target), 'old')
   })
 
-  test("follows one's own links there, those of the directory's owner, and any in a directory that is not shared so", async (t) => {
+  test("follows the user's own links there, those of the directory's owner, and any link in a directory that is not shared like that", async (t) => {
     const { dir, target, link } = shared(t)
     fs.lchownSync(link, process.getuid(), process.getgid())
     await atomicWrite(link, 'own')
@@ -459,7 +459,7 @@ describe('directories of other users', { skip: whyNot.root() }, () => {
 
   test('links planted under the names of temp files are neither followed nor removed', async (t) => {
     const dir = newDir(t)
-    const victim = place(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600 })
+    const victim = makeFile(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600 })
     const before = fs.statSync(victim, { bigint: true })
     fs.chownSync(dir, PLANTED, PLANTED)
     fs.chmodSync(dir, 0o777)
@@ -501,7 +501,7 @@ describe('directories of other users', { skip: whyNot.root() }, () => {
 
   test('a temp file that is swapped for a link while it is written leads to no other file', async (t) => {
     const dir = newDir(t)
-    const victim = place(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600, uid: 12345, gid: 23456 })
+    const victim = makeFile(path.join(newDir(t), 'victim'), { content: 'precious', mode: 0o600, uid: 12345, gid: 23456 })
     const before = fs.statSync(victim, { bigint: true })
     for (const options of [{}, { mode: 0o666, chown: { uid: PLANTED, gid: PLANTED } }]) {
       await writeAgainst(dir, (temp) => {
@@ -532,7 +532,7 @@ describe('directories of other users', { skip: whyNot.root() }, () => {
 describe('names', () => {
   test('other hard links of the file keep the old content', { skip: whyNot.unix() }, async (t) => {
     const dir = newDir(t)
-    const file = place(path.join(dir, 'file'), { mode: 0o600 })
+    const file = makeFile(path.join(dir, 'file'), { mode: 0o600 })
     fs.linkSync(file, path.join(dir, 'other'))
     await atomicWrite(file, 'new')
     assert.equal(read(file), 'new')
@@ -600,7 +600,7 @@ describe('names', () => {
 
   test('a path that ends in a separator, a dot or two is refused with EISDIR or ENOTDIR and nothing is written', async (t) => {
     const dir = newDir(t)
-    place(path.join(dir, 'file'))
+    makeFile(path.join(dir, 'file'))
     for (const end of ['/', '/.', '/..', '//']) {
       for (const start of [dir, `${dir}/file`, `${dir}/new`]) {
         for (const write of [atomicWrite, atomicWriteSync]) {
@@ -682,7 +682,7 @@ describe('what is no regular file', { skip: whyNot.unix() }, () => {
     const dir = newDir(t)
     fs.mkdirSync(path.join(dir, 'empty'))
     fs.mkdirSync(path.join(dir, 'full'))
-    place(path.join(dir, 'full', 'file'))
+    makeFile(path.join(dir, 'full', 'file'))
     for (const write of [atomicWrite, atomicWriteSync]) {
       for (const name of ['empty', 'full']) {
         for (const durability of LEVELS) {
@@ -738,7 +738,7 @@ describe('makeDirs', () => {
 
   test('a file in the way is refused with ENOTDIR or EEXIST and left as it is', async (t) => {
     const dir = newDir(t)
-    place(path.join(dir, 'file'))
+    makeFile(path.join(dir, 'file'))
     for (const durability of LEVELS) {
       for (const write of [atomicWrite, atomicWriteSync]) {
         for (const name of ['file/new', 'file/a/b/new']) {
@@ -800,7 +800,7 @@ describe('directories with little permission', { skip: whyNot.root() }, () => {
   for (const durability of LEVELS) {
     test(`a directory that may be written but not listed works with durability ${durability}`, async (t) => {
       const hidden = unlisted(t)
-      place(path.join(hidden, 'old'), { ...NOBODY, mode: 0o640 })
+      makeFile(path.join(hidden, 'old'), { ...NOBODY, mode: 0o640 })
       const outcomes = await inChild(async ({ hidden, durability }, { holdfast, fs, path, outcome }) => ({
         listing: await outcome(() => fs.readdirSync(hidden)).then(({ code }) => code),
         old: await outcome(() => holdfast.atomicWrite(path.join(hidden, 'old'), 'new', { durability })),
@@ -822,7 +822,7 @@ describe('directories with little permission', { skip: whyNot.root() }, () => {
     })
   }
 
-  /** A directory of nobody that nobody may write but not list. @param {import('node:test').TestContext} t */
+  /** A directory of the user nobody, who may write to it but not list it. @param {import('node:test').TestContext} t */
   function unlisted(t) {
     const dir = newDir(t)
     fs.chownSync(dir, NOBODY.uid, NOBODY.gid)
@@ -833,7 +833,7 @@ describe('directories with little permission', { skip: whyNot.root() }, () => {
   test('a file that may not be read or written can be replaced in a directory that may be', async (t) => {
     const dir = newDir(t)
     fs.chownSync(dir, NOBODY.uid, NOBODY.gid)
-    const file = place(path.join(dir, 'file'), { mode: 0o000, ...NOBODY })
+    const file = makeFile(path.join(dir, 'file'), { mode: 0o000, ...NOBODY })
     assert.equal(await writeAsNobody({ file }), 'success')
     assert.deepEqual(attributes(file), { ...NOBODY, mode: '0' })
     assert.equal(read(file), 'new')
@@ -842,7 +842,7 @@ describe('directories with little permission', { skip: whyNot.root() }, () => {
   test("another user's file in a sticky directory is refused and left", async (t) => {
     const dir = newDir(t)
     fs.chmodSync(dir, 0o1777)
-    const file = place(path.join(dir, 'file'), { mode: 0o666 })
+    const file = makeFile(path.join(dir, 'file'), { mode: 0o666 })
     const ended = await writeAsNobody({ file })
     assert.match(ended.code, /^E(PERM|ACCES)$/)
     assert.equal(read(file), 'old')

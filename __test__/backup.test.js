@@ -24,7 +24,7 @@ const MiB = 1024 * 1024
 const files = (dir) => names(dir).filter((name) => !name.endsWith('.lock'))
 
 /** @param {import('node:test').TestContext} t @param {string} [content] */
-function scene(t, content = '{"level":1}') {
+function setUp(t, content = '{"level":1}') {
   const dir = newDir(t)
   const file = path.join(dir, 'state.json')
   fs.writeFileSync(file, content)
@@ -33,7 +33,7 @@ function scene(t, content = '{"level":1}') {
 
 describe('createBackup', () => {
   test('copies the file to <path>.<ms since epoch>.backup', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const before = Date.now()
     const backup = await createBackup(file)
     const [, time] = /** @type {RegExpExecArray} */ (/^.*\/state\.json\.(\d+)\.backup$/.exec(backup))
@@ -44,14 +44,14 @@ describe('createBackup', () => {
   })
 
   test('gives the path as it was given: relative, or a URL', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const relative = await inChild(async (_args, { holdfast }) => holdfast.createBackup('state.json'), {}, { cwd: dir })
     assert.match(relative, /^state\.json\.\d+\.backup$/)
     assert.match(await createBackup(pathToFileURL(file)), new RegExp(`^${file}\\.\\d+\\.backup$`))
   })
 
-  test('never overwrites: a name that is taken, by anything, moves on by a millisecond', async (t) => {
-    const { dir, file } = scene(t)
+  test('never overwrites: a name that exists, as a file or anything else, moves on by a millisecond', async (t) => {
+    const { dir, file } = setUp(t)
     t.mock.method(Date, 'now', () => 1_000_000)
     fs.writeFileSync(`${file}.1000000.backup`, 'a file')
     fs.mkdirSync(`${file}.1000001.backup`)
@@ -66,7 +66,7 @@ describe('createBackup', () => {
   })
 
   test('several processes never get the same name', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast }) => {
       Date.now = () => 5000
       return Promise.all(Array.from({ length: 25 }, () => holdfast.createBackup(file)))
@@ -77,7 +77,7 @@ describe('createBackup', () => {
   })
 
   test('keeps permission bits and owner', { skip: whyNot.unix() }, async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     for (const mode of [0o600, 0o644, 0o400, 0o777]) {
       fs.chmodSync(file, mode)
       if (process.getuid?.() === 0) fs.chownSync(file, NOBODY.uid, NOBODY.gid)
@@ -89,7 +89,7 @@ describe('createBackup', () => {
   })
 
   test('a private file is never open to others, not even on the way', { skip: whyNot.root() || whyNot.strace() }, async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     fs.chmodSync(file, 0o600)
     const log = path.join(dir, 'trace')
     const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast }) => holdfast.createBackup(file)
@@ -100,7 +100,7 @@ describe('createBackup', () => {
   })
 
   test('copies what a symbolic link leads to, beside the link', { skip: whyNot.unix() }, async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     fs.mkdirSync(path.join(dir, 'links'))
     const link = path.join(dir, 'links', 'link')
     fs.symlinkSync('../state.json', link)
@@ -115,7 +115,7 @@ describe('createBackup', () => {
   })
 
   test("refuses a corrupt file with validate: 'json', and leaves nothing", async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     for (const [text, code] of [['{"level":', 'EBADJSON'], ['', 'EEMPTYJSON'], ['{}{}', 'EBADJSON']]) {
       fs.writeFileSync(file, /** @type {string} */ (text))
       const error = await failure(() => createBackup(file, { validate: 'json', keep: 1 }))
@@ -126,7 +126,7 @@ describe('createBackup', () => {
   })
 
   test('a corrupt file does not evict the last good backup', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const good = await createBackup(file, { validate: 'json', keep: 2 })
     fs.writeFileSync(file, '{"level":')
     for (let i = 0; i < 5; i++) await failure(() => createBackup(file, { validate: 'json', keep: 2 }))
@@ -136,7 +136,7 @@ describe('createBackup', () => {
   })
 
   test('keep leaves the newest, and only prunes backups of this file', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const others = ['state.json.1.backup2', 'state.json.backup', 'state.json.x.backup', 'state.json2.1.backup', 'state.json.1.2.backup', 'xstate.json.1.backup', 'state.json.-1.backup', 'state.json. 1.backup']
     for (const name of others) fs.writeFileSync(path.join(dir, name), 'other')
     fs.mkdirSync(`${file}.3.backup`)
@@ -166,7 +166,7 @@ describe('createBackup', () => {
   })
 
   test('is one version in full while the file is being replaced', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const text = (/** @type {number} */ i) => Buffer.alloc(300_000, 97 + (i % 26))
     await atomicWrite(file, text(0))
     let over = false
@@ -185,8 +185,8 @@ describe('createBackup', () => {
     await replacing
   })
 
-  test('says what is wrong', async (t) => {
-    const { dir, file } = scene(t)
+  test('reports what is wrong', async (t) => {
+    const { dir, file } = setUp(t)
     for (const [source, code, syscall] of [
       [path.join(dir, 'missing'), 'ENOENT', 'open'], [dir, 'EISDIR', 'open'], [path.join(file, 'below'), 'ENOTDIR', 'open'],
       ['/dev/null', 'EINVAL', 'open'],
@@ -204,7 +204,7 @@ describe('createBackup', () => {
   })
 
   test('copies 100 MiB, and can be cancelled in it', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const bytes = Buffer.alloc(100 * MiB, 'some bytes ')
     fs.writeFileSync(file, bytes)
     assert.ok(fs.readFileSync(await createBackup(file)).equals(bytes))
@@ -236,7 +236,7 @@ describe('createBackup', () => {
         const logger = { debug: take, warn: take, error: take }
         const { name, code } = await outcome(() => begin({ signal: controller.signal, logger, retryDelay: 2 ** 31 - 1 }))
         const { locked } = await isLocked(file)
-        // Nor is anybody behind it held up.
+        // Nor does it hold up the calls behind it.
         const next = await outcome(() => restoreBackup(backup, file, { retries: 1 }))
         ends.push([name, code, messages.at(-1), locked, next.code])
       }
@@ -248,7 +248,7 @@ describe('createBackup', () => {
   })
 
   test('logs as a write does', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const { logger, entries } = collector()
     const backup = await createBackup(file, { logger })
     await restoreBackup(backup, file, { logger })
@@ -260,7 +260,7 @@ describe('createBackup', () => {
 
 describe('restoreBackup', () => {
   test('brings the content back, and keeps the mode of the target', { skip: whyNot.unix() }, async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     fs.chmodSync(file, 0o600)
     const backup = await createBackup(file)
     fs.chmodSync(file, 0o640)
@@ -279,7 +279,7 @@ describe('restoreBackup', () => {
   })
 
   test("refuses a corrupt backup with validate: 'json'", async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const backup = path.join(dir, 'state.json.7.backup')
     fs.writeFileSync(backup, '{"level":')
     const error = await failure(() => restoreBackup(backup, file, { validate: 'json' }))
@@ -288,8 +288,8 @@ describe('restoreBackup', () => {
     assert.deepEqual(temps(dir), [])
   })
 
-  test('says what is wrong, and leaves the target as it was', async (t) => {
-    const { dir, file } = scene(t)
+  test('reports what is wrong, and leaves the target as it was', async (t) => {
+    const { dir, file } = setUp(t)
     const missing = path.join(dir, 'missing')
     const error = await failure(() => restoreBackup(missing, file))
     assert.deepEqual([error.code, error.syscall, error.operation, error.path, error.cause.path], ['ENOENT', 'open', 'restore backup', file, missing])
@@ -304,7 +304,7 @@ describe('restoreBackup', () => {
   })
 
   test('waits for the lock of the target, times out, can be cancelled, and can do without', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const backup = await createBackup(file)
     fs.writeFileSync(file, 'new')
     const lock = await acquireLock(file)
@@ -331,7 +331,7 @@ describe('restoreBackup', () => {
   })
 
   test('inside withLock works under the lock, one after another with updates there', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     const backup = await createBackup(file)
     await withLock(file, async () => {
       await updateJsonFile(file, (data) => void (data.level = 5))
@@ -355,7 +355,7 @@ describe('restoreBackup', () => {
   })
 
   test('in an update of the target would wait for itself: EDEADLK', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const backup = await createBackup(file)
     await updateJsonFile(file, async (data) => {
       const error = await failure(() => restoreBackup(backup, file))
@@ -367,7 +367,7 @@ describe('restoreBackup', () => {
   })
 
   test('beside updates by several processes never mixes with one of them', async (t) => {
-    const { file } = scene(t, '{"count":0,"log":[]}')
+    const { file } = setUp(t, '{"count":0,"log":[]}')
     const backup = await createBackup(file)
     const program = async (/** @type {any} */ { file, backup, restores }, /** @type {any} */ { holdfast }) => {
       for (let i = 0; i < 40; i++) {
@@ -396,7 +396,7 @@ describe('restoreBackup', () => {
   })
 
   test('killed at any moment leaves the target old or restored, whole, and its lock free', { skip: whyNot.unix() }, async (t) => {
-    const { dir, file } = scene(t, 'a'.repeat(3 * MiB))
+    const { dir, file } = setUp(t, 'a'.repeat(3 * MiB))
     const backups = [await createBackup(file)]
     await atomicWrite(file, 'b'.repeat(3 * MiB))
     backups.push(await createBackup(file))
@@ -428,7 +428,7 @@ describe('restoreBackup', () => {
 
 describe('listBackups', () => {
   test('gives path, time and size, the newest first', async (t) => {
-    const { file } = scene(t)
+    const { file } = setUp(t)
     for (const [time, text] of [[9, 'x'], [100, 'xx'], [20, '']]) fs.writeFileSync(`${file}.${time}.backup`, `${text}`)
     fs.mkdirSync(`${file}.5.backup`)
     fs.writeFileSync(`${file}.5.backups`, '')
@@ -443,7 +443,7 @@ describe('listBackups', () => {
   })
 
   test('of a file that has none is empty, and of a directory that is not there an error', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     assert.deepEqual(await listBackups(file), [])
     assert.deepEqual(await listBackups(path.join(dir, 'missing')), [])
     const error = await failure(() => listBackups(path.join(dir, 'missing', 'file')))
@@ -467,7 +467,7 @@ describe('listBackups', () => {
 
 describe('cleanupBackups', () => {
   test('removes backups that match and are old, by the time in their names', async (t) => {
-    const { dir, file } = scene(t)
+    const { dir, file } = setUp(t)
     const now = Date.now()
     const old = [8 * DAY, 7 * DAY + 5000].map((age) => `state.json.${now - age}.backup`)
     const young = [0, DAY, 7 * DAY - 60_000].map((age) => `state.json.${now - age}.backup`)
@@ -512,15 +512,15 @@ describe('cleanupBackups', () => {
     assert.deepEqual(names(dir), ['.file.0123456789abcdef.tmp', '.file.lock', 'dir.log'])
   })
 
-  test('says what is wrong, after it has removed what it could', { skip: whyNot.root() }, async (t) => {
-    const { dir } = scene(t)
+  test('reports what is wrong, after it has removed what it could', { skip: whyNot.root() }, async (t) => {
+    const { dir } = setUp(t)
     const error = await failure(() => cleanupBackups(path.join(dir, 'missing'), /./))
     assert.deepEqual([error.code, error.operation], ['ENOENT', 'clean up backups'])
     for (const args of /** @type {any[][]} */ ([[1, /x/], [dir, 'x'], [dir, /x/, -1], [dir, /x/, '1'], [dir, /x/, 1, { anyname: true }]])) {
       const error = await failure(() => cleanupBackups(.../** @type {[any, any]} */ (args)))
       assert.ok(error instanceof TypeError || error instanceof RangeError, `${error}`)
     }
-    // In a sticky directory a user may remove only what is his own.
+    // In a sticky directory a user may remove only their own files.
     const shared = path.join(dir, 'shared')
     fs.mkdirSync(shared)
     fs.chmodSync(shared, 0o1777)

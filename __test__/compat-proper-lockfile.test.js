@@ -47,7 +47,7 @@ for (const [name, module] of Object.entries(implementations)) {
   const lockfile = require(module)
 
   describe(name, { ...LIMITS, concurrency: true }, () => {
-    test('exports lock, with the rest on it', () => {
+    test('exports lock, with the other functions as its properties', () => {
       assert.equal(lockfile, lockfile.lock)
       assert.deepEqual(Object.keys(lockfile).sort(), ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'])
     })
@@ -85,7 +85,7 @@ for (const [name, module] of Object.entries(implementations)) {
       const again = await lockfile.lock(file)
       await lockfile.unlock(file)
       await assert.rejects(again(), RELEASED)
-      // Somebody else's.
+      // Another process holds it.
       fs.mkdirSync(`${file}.lock`)
       await assert.rejects(lockfile.unlock(file), NOT_ACQUIRED)
       assert.ok(fs.existsSync(`${file}.lock`))
@@ -194,7 +194,7 @@ for (const [name, module] of Object.entries(implementations)) {
       lockfile.lockSync(file, /** @type {any} */ ({ retries: [] }))()
     })
 
-    test('retries are for every failure', async (t) => {
+    test('retries apply to every failure', async (t) => {
       const file = newFile(t, '')
       const dir = path.join(path.dirname(file), 'later')
       const waiting = lockfile.lock(file, { lockfilePath: path.join(dir, 'lock'), retries: { retries: 1000, minTimeout: 10, maxTimeout: 10 } })
@@ -254,7 +254,7 @@ for (const [name, module] of Object.entries(implementations)) {
       await (await lockfile.lock(file))()
     })
 
-    test('a lock that somebody else has taken is compromised', async (t) => {
+    test('a lock that another process has taken is compromised', async (t) => {
       const file = newFile(t, '')
       /** @type {any} */
       const error = await new Promise((resolve, reject) => {
@@ -359,7 +359,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
       await assert.rejects(lockfile.lock(file, options), { code }, JSON.stringify(options))
       assert.throws(() => lockfile.lockSync(file, options), { code })
     }
-    // The package throws this where nobody can catch it.
+    // The package throws this where no caller can catch it.
     await assert.rejects(lockfile.lock(file, { retries: { minTimeout: 5, maxTimeout: 1 } }), { message: /minTimeout is greater than maxTimeout/ })
     // Options of one function may be given to another, as programs do.
     const all = { stale: 5000, update: null, retries: 0, realpath: true, onCompromised() {} }
@@ -369,7 +369,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file'])
   })
 
-  test("what somebody else has made in the lock's place is not removed, and that is told", async (t) => {
+  test("what another process has created in the lock's place is not removed, and the holder is told", async (t) => {
     const file = newFile(t, '')
     const release = await lockfile.lock(file)
     fs.rmdirSync(`${file}.lock`)
@@ -378,7 +378,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
     assert.ok(fs.existsSync(`${file}.lock`))
   })
 
-  // The loss came in one piece with the lock, and nobody was told.
+  // The loss arrived in one message with the lock, and was not reported.
   test('a lock that is lost before JavaScript has run again is compromised', async (t) => {
     const file = newFile(t, '')
     /** @type {Promise<Error & { code?: string }>} */

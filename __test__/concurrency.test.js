@@ -10,7 +10,7 @@ const path = require('node:path')
 const { Filler, Program, fastDir, nameIn, newDir, temps, tmpfs, whyNot } = require('./system.js')
 
 describe('many writes at once', () => {
-  test('ten thousand to a hundred paths, many of which fail, all settle truthfully, and nothing is left of them', async (t) => {
+  test('ten thousand to a hundred paths, many of which fail, all settle with the true outcome and leave nothing behind', async (t) => {
     let full = null
     if (whyNot.mount()) {
       t.diagnostic(`without a full disk: ${whyNot.mount()}`)
@@ -19,7 +19,7 @@ describe('many writes at once', () => {
       new Filler(full).leave(90)
     }
     const args = [JSON.stringify({ dir: fastDir(t), full, rounds: 3, writes: 10_000 })]
-    const program = new Program(t, 'storm.js', { args, nodeArgs: ['--expose-gc'] })
+    const program = new Program(t, 'many-writes.js', { args, nodeArgs: ['--expose-gc'] })
     const { code, signal, errors, lines } = await program.outcome()
     assert.deepEqual({ code, signal }, { code: 0, signal: null }, errors)
     const { wrong, counts, threads, descriptors, memory } = lines[0]
@@ -37,11 +37,11 @@ describe('many writes at once', () => {
   test('four processes that write the same files leave whole ones', async (t) => {
     const dir = newDir(t)
     const [files, writes, names] = [5, 40, ['a', 'b', 'c', 'd']]
-    const programs = names.map((name) => new Program(t, 'rivals.js', { args: [JSON.stringify({ dir, files, writes, name })] }))
+    const programs = names.map((name) => new Program(t, 'concurrent-writer.js', { args: [JSON.stringify({ dir, files, writes, name })] }))
     for (const program of programs) assert.equal(await program.next(), 'ready')
     for (const program of programs) program.tell('begin')
 
-    // Whoever reads meanwhile sees whole files too.
+    // Concurrent readers see whole files too.
     let reads = 0
     const ended = Promise.all(programs.map((program) => program.outcome()))
     let isOver = false

@@ -141,12 +141,12 @@ describe('tracing writes', () => {
       if (why) assert.equal(told[2]?.error, why)
       else assert.equal(/** @type {Error} */ (told[2]?.error).name, 'AbortError')
     }
-    // Nobody listens to the promise of a trace, and nobody has to.
+    // The promise of a trace needs no handler.
     await setImmediate()
     assert.deepEqual(fs.readdirSync(path.dirname(file)), [])
   })
 
-  test('wrong arguments are not told', async (t) => {
+  test('wrong arguments are not traced', async (t) => {
     const { told } = trace('holdfast:write')
     await failure(() => atomicWrite(newFile(t), 1))
     await failure(() => atomicWriteSync('', 'x'))
@@ -214,7 +214,7 @@ describe('tracing locks', () => {
     for (const { held } of released) assert.ok(held >= 0)
   })
 
-  test('the other protocol likewise', async (t) => {
+  test('the proper-lockfile protocol is traced too', async (t) => {
     const file = newFile(t)
     const { events } = trace('holdfast:lock')
     const acquired = listen('holdfast:lock:acquired')
@@ -243,11 +243,11 @@ describe('tracing locks', () => {
     const released = listen('holdfast:lock:released')
     await withLock(file, () => {})
     await earlier.release()
-    assert.deepEqual(released.map(({ path }) => path), [file], 'nobody was there when the other was taken')
+    assert.deepEqual(released.map(({ path }) => path), [file], 'there was no subscriber when the other was acquired')
   })
 })
 
-describe('tracing the rest', () => {
+describe('tracing the other operations', () => {
   for (const protocol of /** @type {const} */ (['kernel', 'proper-lockfile'])) {
     test(`LockManager (${protocol}): its locks, and what it does not get`, async (t) => {
       const dir = newDir(t)
@@ -266,7 +266,7 @@ describe('tracing the rest', () => {
       assert.deepEqual([error.code, error.path], ['ELOCKED', dir])
       assert.equal(await failure(() => new LockManager().acquireWriteLock(dir, { protocol, retries: 0 })), told.at(-1)?.error)
       await write.release()
-      assert.deepEqual(released, [], 'somebody reads under it')
+      assert.deepEqual(released, [], 'a reader still uses it')
       await read.release()
       assert.deepEqual([acquired, released].map((all) => all.map(({ path, kind }) => [path, kind])), [[[dir, 'write']], [[dir, 'write']]])
     })
@@ -381,7 +381,7 @@ describe('steps of writes', () => {
   })
 })
 
-test('nothing is asked of the native side while nobody listens', async (t) => {
+test('the native side reports no events without subscribers', async (t) => {
   const file = newFile(t)
   /** @type {boolean[]} */
   const observed = []

@@ -245,7 +245,7 @@ describe('errors of the system', { skip: whyNot.unix() }, () => {
     assert.equal(absolute, 'success')
   })
 
-  test('a directory sync that fails is told with committed: true, and the new content is in place', { skip: whyNot.strace() }, async (t) => {
+  test('a failed directory sync is reported with committed: true, and the new content is in place', { skip: whyNot.strace() }, async (t) => {
     const dir = newDir(t)
     const file = path.join(dir, 'file')
     // The second fsync of the write is that of the directory.
@@ -261,7 +261,7 @@ describe('errors of the system', { skip: whyNot.unix() }, () => {
     }
   })
 
-  test('the path is told as it was given: relative, not normal, as a URL', async (t) => {
+  test('the path is reported as it was passed: relative, not normalised, as a URL', async (t) => {
     const dir = newDir(t)
     const relative = path.relative(process.cwd(), dir)
     for (const given of [`${relative}/missing/file`, `./${relative}/./missing//file`, `${dir}/missing/é 😀`]) {

@@ -273,7 +273,7 @@ describe('a disk that fails twice or lies', { skip: whyNot.strace() }, () => {
         assert.equal(outcome.error.committed, false)
         const left = temps(bench.dir)
         assert.equal(left.length, 1)
-        // It is for recovery to find, and nobody holds its lock any more.
+        // Recovery will find it: its lock is free.
         assert.deepEqual(bench.problems(outcome), [`left behind: ${left}`])
       }
     }

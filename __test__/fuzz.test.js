@@ -1,6 +1,6 @@
 'use strict'
 
-// What reads the disk after a crash, on things that nobody has written: for a moment only. `npm run
+// The code that reads the disk after a crash, on arbitrary input: for a moment only. `npm run
 // fuzz` takes its time.
 
 const { test } = require('node:test')
@@ -22,6 +22,6 @@ function run(t, name) {
   t.diagnostic(`${runs} of them`)
 }
 
-test('logs that nobody has written are opened and read without a crash', { skip }, (t) => run(t, 'wal-reader'))
+test('logs of arbitrary bytes are opened and read without a crash', { skip }, (t) => run(t, 'wal-reader'))
 
-test('directories that nobody has left behind are recovered without a crash, once and for all', { skip }, (t) => run(t, 'recovered-dirs'))
+test('directories in arbitrary states are recovered without a crash, and a second recovery finds nothing to do', { skip }, (t) => run(t, 'recovered-dirs'))

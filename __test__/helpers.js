@@ -1,7 +1,7 @@
 'use strict'
 
-// What the specs share: directories that all may look into, small and full disks, functions that run in
-// a child program, and the reasons for which a test cannot run here. What is made goes by system.js.
+// What the specs share: small and full disks, failures, loggers, functions that run in a child process.
+// What the machine offers is in system.js, which also removes what is made.
 
 const assert = require('node:assert/strict')
 const { spawn, spawnSync } = require('node:child_process')
@@ -15,11 +15,11 @@ const root = path.join(__dirname, '..')
 /** A user other than root, and its group: nobody. */
 const NOBODY = { uid: 65534, gid: 65534 }
 
-/** No child program takes anywhere near this long: one that does hangs. */
+/** A child program that takes this long hangs. */
 const HANGS = 60_000
 
 /**
- * The path of a file in a new directory. It exists if it is given a content.
+ * The path of a file in a new directory. It exists if a content is passed.
  *
  * @param {import('node:test').TestContext} t
  * @param {string} [content]
@@ -49,7 +49,7 @@ function mount(t, point, ...args) {
 }
 
 /**
- * A file system of its own in memory.
+ * A small file system in memory.
  *
  * @param {import('node:test').TestContext} t
  * @param {string} options those of mount(8)
@@ -92,7 +92,7 @@ async function failure(call) {
   return assert.fail('the call should have failed')
 }
 
-/** A logger that keeps what it is told, in order. */
+/** A logger that keeps its entries, in order. */
 function collector() {
   /** @type {{ level: string, message: string, fields: any }[]} */
   const entries = []
@@ -110,7 +110,7 @@ function collector() {
 /** @type {string | undefined} */
 let copy
 
-/** The package where every user can read it, wherever this checkout is. */
+/** A copy of the package that every user can read, wherever this checkout is. */
 function readableByAll() {
   if (copy === undefined) {
     copy = newDir()
@@ -122,11 +122,11 @@ function readableByAll() {
 }
 
 /**
- * Runs an async function in a process of its own and returns what it returns. Only its
- * source travels: it knows `tools` and nothing else of the spec.
+ * Runs an async function in a child process and resolves with its result. Only its source is
+ * passed: it has `tools`, and nothing else of the spec.
  *
  * @param {(args: any, tools: any) => Promise<any>} program `tools` has `holdfast`, `fs`,
- *   `path`, and `outcome(call)`, which tells in plain values how a call ended
+ *   `path`, and `outcome(call)`, which returns in plain values how a call ended
  * @param {object} [args] plain values for it
  * @param {object} [options]
  * @param {{ uid: number, gid: number }} [options.user]

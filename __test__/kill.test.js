@@ -95,7 +95,7 @@ describe('SIGKILL at a system call', { skip: whyNot.strace(), concurrency: 2 }, 
         const left = checkTemps(dir, { most: 1, targets: ['target'], mode: final })
         leftovers += left.length
 
-        // What is left is in nobody's way.
+        // What is left hinders no later write.
         await atomicWrite(target, 'next', { durability: 'none' })
         assert.equal(fs.readFileSync(target, 'utf8'), 'next')
         assert.deepEqual(temps(dir), left)

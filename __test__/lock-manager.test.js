@@ -207,7 +207,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await (await new LockManager().acquireWriteLock(dir, once)).release()
     })
 
-    test('one that waits to read goes in when its own manager gets the write lock', async (t) => {
+    test('a call that waits for a read lock gets it when its own manager acquires the write lock', async (t) => {
       const dir = newDir(t)
       const other = await new LockManager().acquireWriteLock(dir, { protocol })
       const manager = new LockManager()
@@ -221,7 +221,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await (await manager.acquireWriteLock(dir, { protocol, retries: 0 })).release()
     })
 
-    test('releaseAllLocks gives back what this manager has, and nothing else', async (t) => {
+    test('releaseAllLocks releases the locks of this manager, and no others', async (t) => {
       const [one, two] = [newDir(t), newDir(t)]
       const [manager, other] = [new LockManager(), new LockManager()]
       await manager.acquireWriteLock(one, { protocol })
@@ -290,7 +290,7 @@ test('a lock that is lost aborts its signal, also for those who read under it', 
   await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
 })
 
-test('extend does not say that it has extended a lock when it has not', { ...LIMITS, skip: whyNot.mount() }, async (t) => {
+test('extend rejects when it could not extend the lock', { ...LIMITS, skip: whyNot.mount() }, async (t) => {
   const dir = tinyDisk(t)
   const lock = await lockManager.acquireWriteLock(dir, { protocol: 'proper-lockfile' })
   const before = fs.statSync(path.join(dir, '.vectra.lock')).mtimeMs
@@ -322,7 +322,7 @@ test('many readers, in several processes, go together, and beside no writer', LI
   await (await lockManager.acquireWriteLock(dir, { retries: 0 })).release()
 })
 
-test('the lock of one protocol is not taken for one of the other', async (t) => {
+test('the lock of one protocol is not mistaken for one of the other', async (t) => {
   const dir = newDir(t)
   fs.mkdirSync(path.join(dir, '.vectra.lock'))
   const error = await failure(() => lockManager.acquireWriteLock(dir))
@@ -335,7 +335,7 @@ test('the lock of one protocol is not taken for one of the other', async (t) => 
   assert.match(String(other.hint), /kernel/)
 })
 
-test('wrong arguments are told before anything happens', async (t) => {
+test('wrong arguments are refused before anything happens', async (t) => {
   const dir = path.join(newDir(t), 'index')
   for (const [options, code] of /** @type {[any, string][]} */ ([
     [{ retry: 1 }, 'ERR_INVALID_ARG_VALUE'], [{ retries: -1 }, 'ERR_OUT_OF_RANGE'], [{ retries: '1' }, 'ERR_INVALID_ARG_TYPE'],

@@ -59,7 +59,7 @@ for (const [name, write] of writers) {
       assert.equal((await isLocked(file)).locked, false)
     })
 
-    test('in an update of the same file would wait for itself: EDEADLK', async (t) => {
+    test('in an update of the same file is EDEADLK: it would wait for itself', async (t) => {
       const file = path.join(newDir(t), 'file.json')
       fs.writeFileSync(file, '{}')
       await updateJsonFile(file, async (data) => {
@@ -94,7 +94,7 @@ for (const [name, write] of writers) {
 }
 
 describe('lock: true', () => {
-  test('waits for its turn, and an abort ends the wait', async (t) => {
+  test('waits for the lock, and an abort ends the wait', async (t) => {
     const file = path.join(newDir(t), 'file.json')
     const lock = await acquireLock(file)
     const controller = new AbortController()

@@ -73,7 +73,7 @@ const failureToWrite = (/** @type {string} */ file, /** @type {number} */ size, 
 for (const [name, write] of Object.entries(functions)) {
   describe(name, () => {
     for (const [about, text] of [['ASCII', 'new'], ['letters of several bytes', 'é漢😀\ud800'], ['no text', ''], ['over 1 MiB', 'é'.repeat(700_000)]]) {
-      test(`tells of a success in four entries: ${about}, sizes in bytes`, async (t) => {
+      test(`logs a success in four entries: ${about}, sizes in bytes`, async (t) => {
         const file = path.join(newDir(t), 'file')
         for (const durability of ['none', 'file', 'full']) {
           const { logger, entries } = collector()
@@ -83,7 +83,7 @@ for (const [name, write] of Object.entries(functions)) {
       })
     }
 
-    test('tells of a rename that fails, and of the clean-up', { skip: whyNot.unix() }, async (t) => {
+    test('logs a rename that fails, and the clean-up', { skip: whyNot.unix() }, async (t) => {
       const file = path.join(newDir(t), 'dir')
       fs.mkdirSync(file)
       const { logger, entries } = collector()
@@ -96,7 +96,7 @@ for (const [name, write] of Object.entries(functions)) {
       ])
     })
 
-    test('tells of a failure before there is a temp file, without a clean-up', async (t) => {
+    test('logs a failure before there is a temp file, without a clean-up', async (t) => {
       const file = path.join(newDir(t), 'missing', 'file')
       const { logger, entries } = collector()
       await failure(() => write(file, 'new', { logger }))
@@ -104,7 +104,7 @@ for (const [name, write] of Object.entries(functions)) {
       assertEntries(entries, file, /** @type {any} */ ([start, failed]))
     })
 
-    test('tells of every attempt, and of the waits between them', { skip: whyNot.mount() }, async (t) => {
+    test('logs every attempt, and the waits between them', { skip: whyNot.mount() }, async (t) => {
       const file = path.join(fullDisk(t).dir, 'file')
       const { logger, entries } = collector()
       const data = 'n'.repeat(512 << 10)
@@ -142,7 +142,7 @@ for (const [name, write] of Object.entries(functions)) {
       assert.equal(fs.readFileSync(entries[0].fields.tempPath, 'utf8'), written(name, 'new'))
     })
 
-    test('the global logger hears of all calls but those with one of their own, or with null', async (t) => {
+    test('the global logger gets all calls except those with a logger of their own, or with null', async (t) => {
       const file = path.join(newDir(t), 'file')
       const [everywhere, own, later] = [collector(), collector(), collector()]
       setLogger(everywhere.logger)
@@ -218,7 +218,7 @@ for (const [name, write] of Object.entries(functions)) {
   })
 }
 
-test('the logger is called in the async context of the call that it is told about', async (t) => {
+test('the logger is called in the async context of the call that it reports', async (t) => {
   const dir = newDir(t)
   const context = new AsyncLocalStorage()
   /** @type {unknown[]} */
@@ -290,7 +290,7 @@ test('each thread has a logger of its own', async (t) => {
   assert.equal(fs.readFileSync(path.join(dir, 'file'), 'utf8'), 'newer')
 })
 
-test('a cancelled write tells of its end and its clean-up', async (t) => {
+test('a cancelled write logs its end and its clean-up', async (t) => {
   const file = path.join(newDir(t), 'file')
   const controller = new AbortController()
   const { logger, entries } = collector()

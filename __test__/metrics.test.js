@@ -83,7 +83,7 @@ describe('metrics', () => {
     }
   })
 
-  test('a reset returns what was counted, and what comes later is counted anew', async (t) => {
+  test('a reset returns the counts so far, and counting restarts from zero', async (t) => {
     const file = begin(t)
     await atomicWrite(file, '12345', { durability: 'none' })
     const before = metrics()
@@ -351,10 +351,10 @@ describe('locks', () => {
       assert.equal(locks.timedOut, 1)
       assert.deepEqual(locks.failed, { ABORT_ERR: 1 })
       assert.equal(locks.contended, 7)
-      const [place, ...others] = locks.contention
+      const [entry, ...others] = locks.contention
       assert.deepEqual(others, [])
-      assert.deepEqual([place?.path, place?.contended, place?.uncertainty], [file, 7, 0])
-      assert.ok(Number(place?.waited) >= 30, 'the one that timed out has waited so long')
+      assert.deepEqual([entry?.path, entry?.contended, entry?.uncertainty], [file, 7, 0])
+      assert.ok(Number(entry?.waited) >= 30, 'the one that timed out has waited so long')
       assert.equal(locks.hold.write.count, locks.acquired.write)
     })
   }
@@ -410,7 +410,7 @@ describe('threads', () => {
     }
   }
 
-  test('all of them are counted together, and nothing is lost when somebody resets meanwhile', async (t) => {
+  test('all are counted together, and a concurrent reset loses nothing', async (t) => {
     const file = begin(t)
     const COUNT = 60
     const peers = [new Peer(t, { thread: true }), new Peer(t, { thread: true }), new Peer(t, { thread: true })]

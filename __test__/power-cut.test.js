@@ -249,7 +249,7 @@ const spread = (all, count) => (all.length <= count ? all : Array.from({ length:
 
 for (const [name, kind] of Object.entries(process.env.POWER_CUTS ? { ...KINDS, ...VARIANTS } : KINDS)) {
   describe(`a power cut under ${name}`, { skip: whyNoDisk(kind) }, () => {
-    test('right after an acknowledgement, when nothing survives that was not flushed, what was acknowledged is there', async (t) => {
+    test('right after an acknowledgement, when only what was flushed survives, what was acknowledged is there', async (t) => {
       const stories = Object.values(STORIES)
       const run = await recorded(t, kind, stories)
       const moments = spread(run.ledger.acknowledgements(), CUTS / 2)

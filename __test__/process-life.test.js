@@ -1,6 +1,6 @@
 'use strict'
 
-// A process, or a thread of it, ends in the middle of writes, or takes the memory away that is
+// A process, or a thread of it, ends in the middle of writes, or its memory is taken away while
 // being written: it never crashes and never hangs, and the target is one file or the other.
 
 const { describe, test } = require('node:test')
@@ -11,24 +11,24 @@ const { Program, fastDir, hasSeen, nameIn, newDir, strace, temps, tmpfs, whyNot 
 
 const HUGE = 256 << 20
 
-/** Plays a scene of programs/life.js to its end. */
-async function play(t, scene, { dir = fastDir(t), args = [], nodeArgs = [], code = 0 } = {}) {
+/** Runs a scenario of programs/process-life.js to its end. */
+async function runScenario(t, scenario, { dir = fastDir(t), args = [], nodeArgs = [], code = 0 } = {}) {
   const target = path.join(dir, 'target')
-  const hasRoom = !fs.existsSync(target) && scene !== 'pendingRetry' && scene !== 'terminatedBetweenAttempts'
+  const hasRoom = !fs.existsSync(target) && scenario !== 'pendingRetry' && scenario !== 'terminatedBetweenAttempts'
   if (hasRoom) fs.writeFileSync(target, 'old 0')
-  const program = new Program(t, 'life.js', { args: [scene, dir, ...args], nodeArgs })
+  const program = new Program(t, 'process-life.js', { args: [scenario, dir, ...args], nodeArgs })
   const outcome = await program.outcome()
   assert.deepEqual({ code: outcome.code, signal: outcome.signal }, { code, signal: null }, outcome.errors)
   assert.doesNotMatch(outcome.errors, /panicked|FATAL ERROR/)
   return { dir, target, says: outcome.lines.at(-1), errors: outcome.errors }
 }
 
-/** Plays a scene in which holdfast's threads wait so many milliseconds before each write, or another system call. */
-async function playSlowly(t, scene, delay, code, call = 'write') {
+/** Runs a scenario in which holdfast's threads wait so many milliseconds before each write, or another system call. */
+async function runSlowed(t, scenario, delay, code, call = 'write') {
   for (let tries = 1; ; tries++) {
     const dir = fastDir(t)
     fs.writeFileSync(path.join(dir, 'target'), 'old 0')
-    const program = new Program(t, 'life.js', { args: [scene, dir] })
+    const program = new Program(t, 'process-life.js', { args: [scenario, dir] })
     const { io } = await program.next()
     const trace = await strace(t, io, [`${call}:delay_enter=${delay * 1000}`])
     program.tell('begin')
@@ -57,46 +57,46 @@ function reportTemps(t, { dir }, most) {
 
 describe('pending writes', { concurrency: 2 }, () => {
   test('a large one keeps the process alive until it is done', async (t) => {
-    assert.deepEqual((await play(t, 'pendingLarge')).says, { isThere: true })
+    assert.deepEqual((await runScenario(t, 'pendingLarge')).says, { isThere: true })
   })
 
   test('many keep the process alive until they are all done', async (t) => {
-    assert.deepEqual((await play(t, 'pendingMany', { dir: diskDir(t) })).says, { last: 'content 499', files: 51 })
+    assert.deepEqual((await runScenario(t, 'pendingMany', { dir: newDir(t) })).says, { last: 'content 499', files: 51 })
   })
 
   test('one that waits for its next attempt keeps the process alive', { skip: whyNot.mount() }, async (t) => {
     const dir = tmpfs(t, 'nr_inodes=1')
-    assert.deepEqual((await play(t, 'pendingRetry', { dir })).says, { code: 'ENOSPC', attempts: 3 })
+    assert.deepEqual((await runScenario(t, 'pendingRetry', { dir })).says, { code: 'ENOSPC', attempts: 3 })
   })
 
   test('nothing keeps the process alive after the last write, its idle threads included', { skip: whyNot.linux() }, async (t) => {
-    const { says } = await play(t, 'idle')
+    const { says } = await runScenario(t, 'idle')
     assert.equal(says.isThere, true)
     assert.ok(says.threads > 0, 'it has not waited until they have ended')
   })
 
   test('loading holdfast starts no threads and keeps nothing alive', { skip: whyNot.linux() }, async (t) => {
-    assert.deepEqual((await play(t, 'required')).says, { threads: 0 })
+    assert.deepEqual((await runScenario(t, 'required')).says, { threads: 0 })
   })
 })
 
 describe('a process that ends in mid-write', { concurrency: 2 }, () => {
-  for (const [scene, how, code] of [
+  for (const [scenario, how, code] of [
     ['exits', 'process.exit()', 7],
     ['throws', 'an uncaught exception', 1],
     ['rejects', 'an unhandled rejection', 1],
   ]) {
     test(`by ${how} leaves a whole file and no temp file`, async (t) => {
-      const played = await play(t, scene, { code })
-      const which = checkTarget(played)
-      reportTemps(t, played, which === 'new' ? 0 : 1)
+      const ran = await runScenario(t, scenario, { code })
+      const which = checkTarget(ran)
+      reportTemps(t, ran, which === 'new' ? 0 : 1)
     })
   }
 
-  test('by process.exit() waits for the write that has begun', { skip: whyNot.strace() }, async (t) => {
+  test('by process.exit() waits for the write that has started', { skip: whyNot.strace() }, async (t) => {
     // It does not wait for ever, so a machine that is busy enough may fail it once.
     for (let tries = 1; ; tries++) {
-      const { dir } = await playSlowly(t, 'exitsSlowly', 100, 7)
+      const { dir } = await runSlowed(t, 'exitsSlowly', 100, 7)
       const found = fs.readFileSync(path.join(dir, 'target'), 'utf8')
       assert.ok(found === 'new' || found === 'old 0', found)
       if (found === 'new' && temps(dir).length === 0) return
@@ -105,7 +105,7 @@ describe('a process that ends in mid-write', { concurrency: 2 }, () => {
   })
 
   test('by process.exit() with thousands of writes under way leaves whole files and no temp file', async (t) => {
-    const { dir } = await play(t, 'exitsWithMany', { code: 7 })
+    const { dir } = await runScenario(t, 'exitsWithMany', { code: 7 })
     assert.deepEqual(temps(dir), [])
     const files = fs.readdirSync(dir).filter((name) => name.startsWith('file-'))
     assert.ok(files.length > 0)
@@ -113,88 +113,88 @@ describe('a process that ends in mid-write', { concurrency: 2 }, () => {
   })
 
   test('by process.exit() while its worker threads write leaves whole files', async (t) => {
-    const played = await play(t, 'exitsWithWorkers', { code: 7 })
-    reportTemps(t, played, 8)
-    for (const name of fs.readdirSync(played.dir)) if (name.startsWith('shared-')) nameIn(fs.readFileSync(path.join(played.dir, name)))
+    const ran = await runScenario(t, 'exitsWithWorkers', { code: 7 })
+    reportTemps(t, ran, 8)
+    for (const name of fs.readdirSync(ran.dir)) if (name.startsWith('shared-')) nameIn(fs.readFileSync(path.join(ran.dir, name)))
   })
 
   for (const how of ['return', 'exit', 'throw', 'pending return', 'pending exit', 'pending throw']) {
     test(`saves by atomicWriteSync in its exit handler (${how})`, async (t) => {
       const code = how.includes('exit') ? 5 : how.includes('throw') ? 1 : 0
-      const played = await play(t, 'savesAtExit', { args: [how], code })
+      const ran = await runScenario(t, 'savesAtExit', { args: [how], code })
       for (const durability of ['none', 'full']) {
-        assert.equal(fs.readFileSync(path.join(played.dir, `saved-${durability}`), 'utf8'), `${how} ${code}`)
+        assert.equal(fs.readFileSync(path.join(ran.dir, `saved-${durability}`), 'utf8'), `${how} ${code}`)
       }
-      const which = checkTarget(played, HUGE / 2)
+      const which = checkTarget(ran, HUGE / 2)
       if (how === 'pending return') assert.equal(which, 'new')
-      reportTemps(t, played, 2)
-      for (const name of fs.readdirSync(played.dir)) if (name.startsWith('file-')) nameIn(fs.readFileSync(path.join(played.dir, name)))
+      reportTemps(t, ran, 2)
+      for (const name of fs.readdirSync(ran.dir)) if (name.startsWith('file-')) nameIn(fs.readFileSync(path.join(ran.dir, name)))
     })
   }
 })
 
 describe('a worker thread that ends in mid-write', { concurrency: 2 }, () => {
   test('by terminate(), with a referenced Buffer of 256 MiB, does no harm', async (t) => {
-    const { says } = await play(t, 'terminated')
+    const { says } = await runScenario(t, 'terminated')
     assert.ok(says.largest > 0, 'it was in mid-write')
   })
 
   test('by terminate() before the system has read its Buffer keeps the Buffer until then', { skip: whyNot.strace() }, async (t) => {
-    const { lines, calls } = await playSlowly(t, 'terminatedSlowly', 300, 0)
+    const { lines, calls } = await runSlowed(t, 'terminatedSlowly', 300, 0)
     assert.deepEqual(lines, [{ reused: 20, isWhole: true }])
     assert.deepEqual(calls.filter((line) => line.includes('EFAULT')), [], 'the memory was gone')
   })
 
-  test('by terminate() under a lock gives it back after what it has begun, however small', { skip: whyNot.strace() }, async (t) => {
-    const { lines } = await playSlowly(t, 'terminatedUnderLock', 300, 0, 'renameat')
-    assert.deepEqual(lines, [{ write: 0, lockedWrite: 0, update: 0, stream: 0, restore: 0, lockDir: 0 }], 'what is under way while somebody else has the lock')
+  test('by terminate() under a lock releases it after the write that has started, however small', { skip: whyNot.strace() }, async (t) => {
+    const { lines } = await runSlowed(t, 'terminatedUnderLock', 300, 0, 'renameat')
+    assert.deepEqual(lines, [{ write: 0, lockedWrite: 0, update: 0, stream: 0, restore: 0, lockDir: 0 }], 'temp files while another thread holds the lock')
   })
 
   test('by terminate() between two attempts makes no further attempt', { skip: whyNot.mount() }, async (t) => {
     const dir = tmpfs(t, 'nr_inodes=1')
-    assert.deepEqual((await play(t, 'terminatedBetweenAttempts', { dir })).says, { files: [] })
+    assert.deepEqual((await runScenario(t, 'terminatedBetweenAttempts', { dir })).says, { files: [] })
   })
 
-  test('by terminate(), waiting among writes of other threads to the same file, spoils none of those', async (t) => {
-    assert.deepEqual((await play(t, 'terminatedAmongOthers')).says, { files: ['target'] })
+  test('by terminate(), while it waits among writes of other threads to the same file, harms none of them', async (t) => {
+    assert.deepEqual((await runScenario(t, 'terminatedAmongOthers')).says, { files: ['target'] })
   })
 
   test('by process.exit() in the worker ends the worker only', async (t) => {
-    assert.deepEqual((await play(t, 'workerExits')).says, { code: 3 })
+    assert.deepEqual((await runScenario(t, 'workerExits')).says, { code: 3 })
   })
 
   test('fifty that start and end while they write leave whole files', async (t) => {
-    const { says } = await play(t, 'fifty')
+    const { says } = await runScenario(t, 'fifty')
     assert.equal(says.files, 5)
     t.diagnostic(`exit codes: ${JSON.stringify(says.codes)}`)
     assert.equal((says.codes[0] ?? 0) + (says.codes[1] ?? 0), 150)
   })
 
-  test('eight that load holdfast at the same moment all write', async (t) => {
-    assert.deepEqual((await play(t, 'loadedByMany')).says, { done: true })
+  test('eight workers that load holdfast at the same moment all write', async (t) => {
+    assert.deepEqual((await runScenario(t, 'loadedByMany')).says, { done: true })
   })
 
   test('the last that has holdfast loaded leaves its threads in peace', { skip: whyNot.linux() }, async (t) => {
-    assert.deepEqual((await play(t, 'outlived')).says, { done: true })
+    assert.deepEqual((await runScenario(t, 'outlived')).says, { done: true })
   })
 })
 
 describe('the memory of a write', { concurrency: 2 }, () => {
   test('may be transferred, freed or resized in mid-write: the write settles and nothing crashes', async (t) => {
-    const { says } = await play(t, 'taken', { nodeArgs: ['--expose-gc'] })
+    const { says } = await runScenario(t, 'taken', { nodeArgs: ['--expose-gc'] })
     t.diagnostic(JSON.stringify(says))
     assert.deepEqual(Object.keys(says), ['clone', 'worker', 'resize'])
   })
 
   test('may change in mid-write: the bytes are old or new ones of it', async (t) => {
-    assert.deepEqual((await play(t, 'changed')).says, { size: HUGE / 2, others: 0 })
+    assert.deepEqual((await runScenario(t, 'changed')).says, { size: HUGE / 2, others: 0 })
   })
 
-  test('is not collected while it is being written, though nobody else knows it', async (t) => {
-    assert.deepEqual((await play(t, 'forgotten', { nodeArgs: ['--expose-gc'] })).says, { wrong: 0 })
+  test('is not collected while it is being written, even without another reference', async (t) => {
+    assert.deepEqual((await runScenario(t, 'forgotten', { nodeArgs: ['--expose-gc'] })).says, { wrong: 0 })
   })
 
   test('may come from another realm', async (t) => {
-    assert.deepEqual((await play(t, 'contexts')).says, ['new', 'another,realm', 'ENOTDIR'])
+    assert.deepEqual((await runScenario(t, 'contexts')).says, ['new', 'another,realm', 'ENOTDIR'])
   })
 })

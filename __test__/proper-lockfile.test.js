@@ -105,7 +105,7 @@ describe('in one process', LIMITS, () => {
     assert.deepEqual(served, Array.from({ length: 100 }, (_, i) => i).filter((i) => i % 5 < 2 || i % 5 === 4))
   })
 
-  test('who waits is told after the time whose lock it is', async (t) => {
+  test('a waiter that times out is told who holds the lock', async (t) => {
     const file = newFile(t, '')
     const lock = await acquireLock(file, PROTOCOL)
     const error = await failure(() => acquireLock(file, { ...PROTOCOL, timeout: 30 }))
@@ -143,7 +143,7 @@ describe('in one process', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file', 'file.lock'])
   })
 
-  test('a lock directory of another user, who lets nobody look into it, is held until it is stale', { skip: whyNot.root() }, async (t) => {
+  test("another user's unreadable lock directory is held until it is stale", { skip: whyNot.root() }, async (t) => {
     const file = newFile(t, '')
     fs.chmodSync(path.dirname(file), 0o777)
     fs.mkdirSync(`${file}.lock`, { mode: 0o700 })
@@ -151,14 +151,14 @@ describe('in one process', LIMITS, () => {
       outcome(() => holdfast.acquireLock(file, { protocol: 'proper-lockfile', timeout: 50 }))
     const held = await inChild(program, { file }, { user: NOBODY })
     assert.equal(held.code, 'ELOCKED')
-    // Whether he lives cannot be told.
+    // Whether the holder lives is unknown.
     age(file, 60)
     const stale = await inChild(program, { file }, { user: NOBODY })
     assert.deepEqual([stale.code, stale.syscall], ['EACCES', 'scandir'])
     assert.ok(fs.existsSync(`${file}.lock`))
   })
 
-  test('wrong options are told before anything happens', async (t) => {
+  test('wrong options are refused before anything happens', async (t) => {
     const file = newFile(t, '')
     for (const [options, code, word] of /** @type {[any, string, string][]} */ ([
       [{ protocol: 'flock' }, 'ERR_INVALID_ARG_VALUE', 'protocol'],
@@ -195,11 +195,11 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   /** @type {Record<string, (file: string) => void>} */
   const losses = {
     removed: (file) => fs.rmdirSync(`${file}.lock`),
-    'taken by somebody else': (file) => {
+    'taken by another process': (file) => {
       fs.rmdirSync(`${file}.lock`)
       fs.mkdirSync(`${file}.lock`)
     },
-    'touched by somebody else': (file) => age(file, 1),
+    'touched by another process': (file) => age(file, 1),
   }
   for (const [how, lose] of Object.entries(losses)) {
     test(`${how}: aborts the signal, and giving it back fails`, async (t) => {
@@ -214,7 +214,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
       const error = await failure(() => lock.release())
       assert.ok(error instanceof SessionFileError)
       assert.equal(error.code, 'ECOMPROMISED')
-      // What is somebody else's is as he made it.
+      // What another process made is unchanged.
       const now = fs.statSync(`${file}.lock`, { throwIfNoEntry: false })
       assert.deepEqual([now?.ino, now?.mtimeMs], [left?.ino, left?.mtimeMs])
       if (left) fs.rmdirSync(`${file}.lock`)
@@ -223,7 +223,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
   }
 
   // The number of the lost directory was free again, the next one had it, and the end of the process
-  // removed that one: somebody else's lock.
+  // removed that one: another process's lock.
   test('is not what the end of the process removes, although it has the same number', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t, '')
     const peer = new Peer(t)
@@ -394,7 +394,7 @@ describe('beside the package', LIMITS, () => {
     const times = { package: 60, holdfast: 150 }
     const kinds = /** @type {const} */ (['package', 'holdfast', 'package', 'holdfast', 'package', 'holdfast', 'holdfast'])
     const ended = kinds.map(async (kind) => {
-      const child = fork(path.join(__dirname, 'programs', 'lock-dir-rival.js'), [kind, 'count', file, counter, String(times[kind])], { execArgv: [] })
+      const child = fork(path.join(__dirname, 'programs', 'lock-dir-contender.js'), [kind, 'count', file, counter, String(times[kind])], { execArgv: [] })
       t.after(() => child.kill('SIGKILL'))
       assert.deepEqual(await once(child, 'exit'), [0, null], `a ${kind} process failed`)
     })
@@ -403,7 +403,7 @@ describe('beside the package', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file', 'file-counter'])
   })
 
-  test('the lock of a holder that was killed is taken over by the other side, once it is stale', async (t) => {
+  test('the lock of a killed holder is taken over by the other package, once it is stale', async (t) => {
     const LONGER = { ...QUICK, stale: 3000 }
     const [byThem, byUs] = [newFile(t, ''), newFile(t, '')]
     const [one, two] = [new Peer(t), new Peer(t)]
@@ -428,14 +428,14 @@ describe('many who want one stale lock', LIMITS, () => {
    * @param {import('node:test').TestContext} t
    * @param {string[]} kinds of the contenders
    * @param {number} rounds
-   * @returns {Promise<{ had: number, together: number }>} how often somebody had it, and how many had it together at most
+   * @returns {Promise<{ had: number, together: number }>} how often it was held, and by how many at once at most
    */
   async function race(t, kinds, rounds) {
     const file = newFile(t, '')
     const witness = path.join(newDir(t), 'witness')
     fs.mkdirSync(witness)
     const children = kinds.map((kind) => {
-      const child = fork(path.join(__dirname, 'programs', 'lock-dir-rival.js'), [kind, 'race', file, witness], { execArgv: [] })
+      const child = fork(path.join(__dirname, 'programs', 'lock-dir-contender.js'), [kind, 'race', file, witness], { execArgv: [] })
       t.after(() => child.kill('SIGKILL'))
       return child
     })
@@ -467,7 +467,7 @@ describe('many who want one stale lock', LIMITS, () => {
   })
 
   /**
-   * The file system of one who runs the package and is slow to remove what he found stale.
+   * A file system for the package that is slow to remove what was found stale.
    *
    * @returns {{ slow: typeof fs, waits: Promise<void>, goOn: () => void }}
    */
@@ -526,7 +526,7 @@ describe('many who want one stale lock', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file'])
   })
 
-  test('one who comes much later takes it from us: that is told, and his is left alone', async (t) => {
+  test('a much later process takes it over: the holder is told, and leaves the new lock alone', async (t) => {
     const file = newFile(t, '')
     fs.mkdirSync(`${file}.lock`)
     age(file, 60)
@@ -552,7 +552,7 @@ describe('many who want one stale lock', LIMITS, () => {
     assert.deepEqual(await isLocked(file, PROTOCOL), { locked: false })
     process.kill(/** @type {number} */ (peer.pid), 'SIGCONT')
     await peer.kill('SIGKILL')
-    // Nobody has it any more, and it is as old as it looks.
+    // It has no holder any more, and is as old as it looks.
     await (await acquireLock(file, { ...QUICK, timeout: GUARD })).release()
   })
 })

@@ -107,7 +107,7 @@ describe('readers', LIMITS, () => {
     await (await later).release()
   })
 
-  test('give up by time and by signal, and leave the rest as it was', async (t) => {
+  test('waiters give up by timeout and by signal without effect on the others', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -137,7 +137,7 @@ describe('readers', LIMITS, () => {
   })
 })
 
-test('isLocked says whom the lock keeps out, and names writers only', LIMITS, async (t) => {
+test('isLocked tells which kinds of lock are excluded, and names only writers', LIMITS, async (t) => {
   const file = newFile(t)
   const look = async () => [(await isLocked(file)).locked, (await isLocked(file, READ)).locked]
   assert.deepEqual(await look(), [false, false])
@@ -243,7 +243,7 @@ describe('under a lock for reading', LIMITS, () => {
   })
 })
 
-describe('everybody has a turn', LIMITS, () => {
+describe('no starvation', LIMITS, () => {
   const PROCESSES = 8
   const ROUNDS = 20
 
@@ -267,7 +267,7 @@ describe('everybody has a turn', LIMITS, () => {
         return lock
       }
       // Asked for before the last one is given back, and readers hold on to it until it is there
-      // or somebody keeps it from them.
+      // or another lock excludes them.
       // (It may be over before this one has begun.)
       let last = await take()
       while (!kept.over) {
@@ -298,7 +298,7 @@ describe('everybody has a turn', LIMITS, () => {
     return all[ROUNDS / 2] ?? Infinity
   }
 
-  // Whoever has its place is overtaken by each of the others at most once: `tests/lock_model.rs`
+  // A waiter with a ticket is overtaken by each of the others at most once: `tests/lock_model.rs`
   // goes through every order of events. Here the way to the place counts too, which takes its
   // time on a busy machine.
   const MOST = 2 * PROCESSES

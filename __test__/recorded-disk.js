@@ -10,7 +10,7 @@ const readline = require('node:readline')
 const { build } = require('../scripts/crates.js')
 const { cleanUp, newDir, whyNot } = require('./system.js')
 
-/** How each is made and mounted. xfs refuses a second mount of one identity, which the kernel may not have let go of yet. */
+/** How each is made and mounted. xfs refuses a second mount of one identity, which the kernel may still have in use. */
 const ext4 = { type: 'ext4', megabytes: 48, make: ['mkfs.ext4', '-q', '-F', '-E', 'nodiscard'], options: 'loop,nodiscard' }
 const xfs = { type: 'xfs', megabytes: 320, make: ['mkfs.xfs', '-q', '-f', '-K'], options: 'loop,nodiscard,nouuid' }
 const btrfs = { type: 'btrfs', megabytes: 128, make: ['mkfs.btrfs', '-q', '-f', '-K'], options: 'loop,nodiscard' }
@@ -22,7 +22,7 @@ const VARIANTS = {
   'btrfs, compressed': { ...btrfs, options: `${btrfs.options},compress-force=zstd` },
 }
 
-/** Reasons why there can be no such disk here; `false` when there is none. */
+/** The reason why there can be no such disk here; `false` when there can. */
 function whyNoDisk({ type, make }) {
   if (whyNot.mount()) return whyNot.mount()
   if (!fs.existsSync('/dev/fuse')) return 'needs /dev/fuse'
@@ -72,7 +72,7 @@ class RecordedDisk {
     run('mount', ['-t', this.kind.type, '-o', this.kind.options, path.join(this.below, 'disk'), this.at])
   }
 
-  /** Whoever has just closed a file may still hold it for a moment. */
+  /** The kernel may keep a closed file in use for a moment. */
   async unmount() {
     for (let attempt = 0; spawnSync('umount', [this.at]).status !== 0; attempt++) {
       if (attempt === 100) run('umount', [this.at])
@@ -80,12 +80,12 @@ class RecordedDisk {
     }
   }
 
-  /** From here on everything is recorded. */
+  /** Starts recording. */
   record() {
     return this.tell('record')
   }
 
-  /** How much has happened by now. */
+  /** How many events are recorded so far. */
   async moment() {
     return Number(await this.tell('mark'))
   }

@@ -26,7 +26,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
   let [counted, committed, kills, removed, promoted] = [0, 0, 0, 0, 0]
   const start = (number) => {
     const first = ++starts[number] * 1_000_000
-    return new Program(t, 'survivor.js', { args: [JSON.stringify({ dir, number, first })] })
+    return new Program(t, 'mixed-operations.js', { args: [JSON.stringify({ dir, number, first })] })
   }
   /** Takes what a program has said. */
   const listen = (number, lines) => {

@@ -142,7 +142,7 @@ describe('recoverFromCrash of a file', () => {
 })
 
 describe('recoverFromCrash of a directory', () => {
-  test('orphans go, what may be alive stays', async (t) => {
+  test('orphans are removed, files of live processes stay', async (t) => {
     const dir = newDir(t)
     put(dir, {
       'a.json': '{}',

@@ -173,7 +173,7 @@ describe('createAtomicWriteStream', () => {
 
 describe('a stream that does not come to its end', () => {
   /** @param {import('node:test').TestContext} t */
-  function scene(t) {
+  function setUp(t) {
     const dir = newDir(t)
     const file = path.join(dir, 'file')
     fs.writeFileSync(file, 'old')
@@ -187,7 +187,7 @@ describe('a stream that does not come to its end', () => {
   }
 
   test('leaves nothing when it is destroyed, at any moment', async (t) => {
-    const { file, dir, assertUntouched } = scene(t)
+    const { file, dir, assertUntouched } = setUp(t)
     for (const when of [
       async () => {},
       async () => void (await wait(0)),
@@ -207,7 +207,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing, or all, when it is destroyed while it commits', async (t) => {
-    const { file, dir } = scene(t)
+    const { file, dir } = setUp(t)
     for (let round = 0; round < 30; round++) {
       const stream = open(file)
       const ended = end(stream)
@@ -222,7 +222,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when its source fails, and passes the error on', async (t) => {
-    const { file, assertUntouched } = scene(t)
+    const { file, assertUntouched } = setUp(t)
     async function* source() {
       yield 'half of '
       await wait(10)
@@ -245,7 +245,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when it is aborted', async (t) => {
-    const { file, assertUntouched } = scene(t)
+    const { file, assertUntouched } = setUp(t)
     const reason = new Error('changed my mind')
     for (const delay of [undefined, 0, 20]) {
       const controller = new AbortController()
@@ -271,7 +271,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('an abort after the end either comes in time or has no effect', async (t) => {
-    const { file, dir } = scene(t)
+    const { file, dir } = setUp(t)
     for (let round = 0; round < 40; round++) {
       fs.writeFileSync(file, 'old')
       const controller = new AbortController()
@@ -289,8 +289,8 @@ describe('a stream that does not come to its end', () => {
     }
   })
 
-  test('tells why it cannot be opened, as an error event', async (t) => {
-    const { dir, file } = scene(t)
+  test('reports why it cannot be opened, as an error event', async (t) => {
+    const { dir, file } = setUp(t)
     for (const [target, code] of [['no/such/dir', 'ENOENT'], ['file/below', 'ENOTDIR'], ['x'.repeat(300), 'ENAMETOOLONG']]) {
       const stream = open(path.join(dir, String(target)))
       stream.end('x')
@@ -319,7 +319,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when the text is not JSON', async (t) => {
-    const { file, assertUntouched } = scene(t)
+    const { file, assertUntouched } = setUp(t)
     const error = await failure(() => pipeline(Readable.from(['{"a":', '1']), open(file, { validate: 'json' })))
     assert.deepEqual([error.code, error.line, error.column], ['EBADJSON', 1, 6])
     assertUntouched()
@@ -327,7 +327,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when the process ends', async (t) => {
-    const { dir, file, assertUntouched } = scene(t)
+    const { dir, file, assertUntouched } = setUp(t)
     for (const how of ['exit', 'drain', 'throw']) {
       const program = async (/** @type {any} */ { file, how }, /** @type {any} */ { holdfast }) => {
         const stream = holdfast.createAtomicWriteStream(file)
@@ -344,7 +344,7 @@ describe('a stream that does not come to its end', () => {
   })
 
   test('leaves nothing when its worker thread ends', async (t) => {
-    const { file, dir, assertUntouched } = scene(t)
+    const { file, dir, assertUntouched } = setUp(t)
     for (const delay of [0, 1, 5, 20]) {
       const worker = new Worker(`
         const { createAtomicWriteStream } = require(${JSON.stringify(root)})
@@ -365,7 +365,7 @@ describe('a stream that does not come to its end', () => {
 })
 
 describe('streams and others', () => {
-  test('take effect in turn with writes to the same file', async (t) => {
+  test('take effect in call order with writes to the same file', async (t) => {
     const file = path.join(newDir(t), 'file')
     const stream = open(file)
     stream.write('stream')

@@ -1,7 +1,7 @@
 'use strict'
 
 // What the specs need of the machine: small disks, child processes, system calls that fail.
-// Everything that is made here is also taken away here, whatever becomes of the test.
+// Everything that is made here is also removed here, whatever the outcome of the test.
 
 const { spawn, spawnSync } = require('node:child_process')
 const { createCipheriv, createHash } = require('node:crypto')
@@ -10,10 +10,10 @@ const os = require('node:os')
 const path = require('node:path')
 const readline = require('node:readline')
 
-/** Long enough for anything that is not hung; only ever a guard, never an expectation. */
-const PATIENCE = 180_000
+/** Longer than anything takes that does not hang: a guard, never an expectation. */
+const HANG_TIMEOUT = 180_000
 
-// What is left when the process ends, by a failed hook or a signal, is undone here.
+// Undoes at the end of the process what a failed hook or a signal has left.
 const toUndo = new Set()
 const stacks = new WeakMap()
 process.on('exit', () => {
@@ -21,7 +21,7 @@ process.on('exit', () => {
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1))
 
-/** Runs `undo` once, after the test or else at the end of the process, and after what was added later. Without a test: at the end. */
+/** Runs `undo` once, after the test and in reverse order, or at the end of the process at the latest. */
 function cleanUp(t, undo) {
   const once = () => {
     if (toUndo.delete(once)) undo()
@@ -45,7 +45,7 @@ const remember = (probe) => {
   return () => (answer ??= { reason: probe() || false }).reason
 }
 
-const works = (command, args) => spawnSync(command, args, { stdio: 'ignore', timeout: PATIENCE }).status === 0
+const works = (command, args) => spawnSync(command, args, { stdio: 'ignore', timeout: HANG_TIMEOUT }).status === 0
 
 /** Reasons to skip a test; `false` when there is none. */
 const whyNot = {
@@ -98,12 +98,12 @@ function newDir(t, parent = os.tmpdir()) {
   return made
 }
 
-/** Memory as a disk; where that cannot be had, an ordinary directory. */
+/** A directory in memory; an ordinary one where there is none. */
 function fastDir(t) {
   try {
     if (process.platform === 'linux') return newDir(t, '/dev/shm')
   } catch {
-    // No such place, or not for this user.
+    // It does not exist, or not for this user.
   }
   return newDir(t)
 }
@@ -127,7 +127,7 @@ function ext4(t, bytes, { journal = false } = {}) {
   return at
 }
 
-/** A disk as computers have them: a fresh ext4 where that can be had, or else what is there. */
+/** An ordinary disk: a fresh ext4 where it can be mounted, or else the disk of the temporary directory. */
 const ordinaryDisk = (t) => (whyNot.ext4() ? newDir(t) : newDir(t, ext4(t, 64 << 20, { journal: true })))
 
 const mkfs = remember(() => ['/sbin/mkfs.ext4', '/usr/sbin/mkfs.ext4', '/usr/bin/mkfs.ext4'].find((file) => fs.existsSync(file)))
@@ -144,11 +144,11 @@ function mountImage(dir, bytes, journal) {
 }
 
 function run(command, args) {
-  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8', timeout: PATIENCE })
+  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8', timeout: HANG_TIMEOUT })
   if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error ?? stderr}`)
 }
 
-/** A file that takes up all the room there is, and can give back some of it. */
+/** A file that takes up all free blocks, and can free some of them. */
 class Filler {
   constructor(disk) {
     this.file = path.join(disk, 'filler')
@@ -156,7 +156,7 @@ class Filler {
     this.block = fs.statfsSync(disk).bsize
   }
 
-  /** Leaves exactly so many blocks for others. */
+  /** Leaves exactly so many blocks free. */
   leave(blocks) {
     const block = Buffer.alloc(this.block, 'f')
     let size = fs.fstatSync(this.descriptor).size
@@ -187,7 +187,7 @@ function content(seed, size) {
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size))
 }
 
-/** A maker of bytes that say what they are, so that whoever finds them can tell that they are whole. */
+/** Makes bytes that name themselves, so that a reader can tell whether they are whole. */
 function signer(seed, size) {
   const body = content(seed, size)
   const hash = createHash('sha1').update(body).digest('hex')
@@ -230,7 +230,7 @@ class Program {
     this.pid = this.child.pid
     this.errors = ''
     this.child.stderr.on('data', (text) => (this.errors += text))
-    // Whoever is killed cannot read any more.
+    // A killed process reads no more.
     this.child.stdin.on('error', () => {})
     this.lines = []
     this.waiting = []
@@ -284,7 +284,7 @@ async function guarded(promise, program) {
     timer = setTimeout(() => {
       program.kill('SIGKILL')
       reject(new Error(`The program hangs. ${program.errors}`))
-    }, PATIENCE)
+    }, HANG_TIMEOUT)
   })
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer))
 }
@@ -303,14 +303,14 @@ function ioThreads(pid) {
 // -- System calls ---------------------------------------------------------------------------
 
 /**
- * Whether a trace has seen anything of a write in `dir`. The write may have been made by a
- * thread that did not exist yet when strace was attached; then it has to be made again.
+ * Whether a trace shows a write in `dir`. A thread that did not exist yet when strace was attached
+ * may have made it; then the write has to be repeated.
  */
 const hasSeen = (trace, dir) => trace.some((line) => line.includes(dir))
 
 /**
  * Attaches strace to some threads, and to no others of their process. It resolves when it is
- * attached; `done()` detaches it and gives what it saw, one call a line.
+ * attached; `done()` detaches it and resolves with the traced calls, one a line.
  */
 async function strace(t, threads, injections = []) {
   const log = path.join(fastDir(t), 'strace')
@@ -345,7 +345,7 @@ async function strace(t, threads, injections = []) {
 
 /**
  * The system calls in a trace that have to do with `dir`: the thread that made each, its
- * name, and the how manieth of its name on that thread it is, as strace counts them.
+ * name, and its number among the calls of that name on that thread, as strace counts them.
  */
 function callsIn(trace, dir) {
   const counts = new Map()
@@ -367,7 +367,7 @@ function sequenceOf(trace, dir, durability) {
   const renamed = last(/^rename/)
   return {
     calls,
-    /** The first call that cannot be made up for by doing it again elsewhere. */
+    /** The call that creates the temp file. */
     created: calls.findIndex(({ line }) => line.includes('O_EXCL')),
     /** From here on the new content is in place. */
     renamed,

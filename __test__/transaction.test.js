@@ -82,7 +82,7 @@ describe('a transaction', { timeout: GUARD }, () => {
     assert.equal(read(a), '{"n":2}')
   })
 
-  test('keeps the order of operations on one file, and waits for those that nobody waits for', async (t) => {
+  test('keeps the order of operations on one file, and waits for those that are not awaited', async (t) => {
     const [a] = files(newDir(t), { a: '{"n":0}' })
     await transaction([a], (tx) => {
       for (let i = 0; i < 10; i++) tx.updateJson(a, async (data) => (await null, { n: data.n * 2 + 1 }))
@@ -107,7 +107,7 @@ describe('a transaction', { timeout: GUARD }, () => {
     await transaction([b, a], () => {}, { timeout: 0 })
   })
 
-  test('rejects with what befalls an operation that nobody waits for, and nobody else hears of it', async (t) => {
+  test('rejects with the failure of an operation that is not awaited, which is reported nowhere else', async (t) => {
     const [a, b] = files(newDir(t), { a: '{}', b: '{' })
     const thrown = new RangeError('no')
     const fail = async () => {
@@ -126,7 +126,7 @@ describe('a transaction', { timeout: GUARD }, () => {
       tx.updateJson(a, fail)
       throw other
     }, FAST)), other)
-    // A rejection that nobody handles would fail the test by now.
+    // An unhandled rejection would have failed the test by now.
     await sleep(20)
     assert.deepEqual([read(a), read(b)], ['{}', '{'])
   })
@@ -221,7 +221,7 @@ describe('a transaction', { timeout: GUARD }, () => {
     assert.equal(read(a), 'a')
   })
 
-  test('sets mode and leaves files that are in nobody\'s way', { skip: whyNot.unix() }, async (t) => {
+  test('sets the mode, and leaves other files alone', { skip: whyNot.unix() }, async (t) => {
     const at = newDir(t)
     const [a, b] = files(at, { a: 'a', b: null })
     fs.chmodSync(a, 0o640)
@@ -300,7 +300,7 @@ describe('a transaction', { timeout: GUARD }, () => {
 })
 
 describe('locks of a transaction', { timeout: GUARD }, () => {
-  test('wait for whoever has one, and name the holder when time is over', async (t) => {
+  test('wait for the holder of each, and name it on a timeout', async (t) => {
     const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     const lock = await acquireLock(b)
     const error = await failure(transaction([a, b], () => {}, { timeout: 30 }))
@@ -314,7 +314,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     assert.equal(read(a), 'A')
   })
 
-  test('are not waited for any more when the signal says so', async (t) => {
+  test('are no longer waited for after an abort', async (t) => {
     const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     const lock = await acquireLock(b)
     const controller = new AbortController()
@@ -401,7 +401,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
     let seen = 0
     const reader = (async () => {
       while (!isOver) {
-        // In the order of the names in one directory, as everybody takes them.
+        // In the order of the names in one directory, as every caller acquires them.
         await withLock(a, () => withLock(b, () => {
           assert.equal(read(a), read(b))
           seen++
@@ -489,14 +489,14 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
     })
   }
 
-  test('a file that somebody else has changed since is left as it is, and reported', async (t) => {
+  test('a file that another process has changed since is left as it is, and reported', async (t) => {
     const [one, other] = twoDisks(t)
     const [[a, gone], [b]] = [files(one, { a: 'a', gone: 'gone' }), files(other, { b: 'b' })]
     dieAtRename(2, [[a, 'A'], [gone, null], [b, 'B']])
-    fs.writeFileSync(b, 'somebody else')
+    fs.writeFileSync(b, 'another process')
     fs.writeFileSync(gone, 'back again')
     const { actions } = await recoverFromCrash(one)
-    assert.deepEqual([read(a), read(gone), read(b)], ['A', 'back again', 'somebody else'])
+    assert.deepEqual([read(a), read(gone), read(b)], ['A', 'back again', 'another process'])
     const conflicts = actions.filter(({ action }) => action === 'conflict')
     assert.deepEqual(conflicts.map((action) => action.path), [gone, b])
     assert.equal(read(conflicts[1].to), 'B', 'what it would have got is kept')
@@ -504,15 +504,15 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
     assert.deepEqual(leftovers(one, other), [])
   })
 
-  test('the next transaction says so to the logger', async (t) => {
+  test('the next transaction logs it', async (t) => {
     const [a, b] = files(newDir(t), { a: 'a', b: 'b' })
     dieAtRename(2, [[a, 'A'], [b, 'B']])
-    fs.writeFileSync(b, 'somebody else')
+    fs.writeFileSync(b, 'another process')
     const entries = []
     const note = (fields, message) => entries.push([message, fields])
     await transaction([a], () => {}, { logger: { debug: note, warn: note, error: note } })
     assert.ok(entries.some(([message, fields]) => /left as it is/.test(message) && fields.targetPath === b))
-    assert.equal(read(b), 'somebody else')
+    assert.equal(read(b), 'another process')
   })
 
   test('what concerns a file that the caller has locked for reading is an error, and no endless loop', async (t) => {
@@ -570,7 +570,7 @@ describe('a file that cannot be replaced', { skip: noChattr, timeout: GUARD }, (
       assert.deepEqual([halfway.code, halfway.committed, halfway.path], ['EPERM', true, b])
       assert.match(halfway.hint, /recoverFromCrash/)
       assert.deepEqual([read(a), read(b)], ['new', 'b'])
-      // Whoever wants the files has to complete it, too.
+      // Every caller that wants the files has to complete it, too.
       assert.equal((await failure(transaction([a], () => {}))).code, 'EPERM')
       assert.equal((await recoverFromCrash(at)).complete, false)
     } finally {
@@ -599,7 +599,7 @@ test('a worker that is terminated in a transaction changes nothing and frees the
   assert.deepEqual([read(a), read(b)], ['a', 'B'])
 })
 
-test('a worker that is terminated in the middle of a commit gives the lock that it lent back after it', { timeout: GUARD }, async (t) => {
+test('a worker that is terminated in the middle of a commit releases the lock that it used after it', { timeout: GUARD }, async (t) => {
   const { Worker } = require('node:worker_threads')
   const at = newDir(t)
   const paths = files(at, Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`file-${i}`, 'old'])))
@@ -717,7 +717,7 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
       survivor.tell('stop')
       const { code, errors } = await survivor.outcome()
       assert.equal(code, 0, errors)
-      // What is left concerns no transaction that came later, or nobody has looked.
+      // What is left belongs to no later transaction, or no caller has looked.
       for (const at of dirs) assert.ok((await recoverFromCrash(at)).complete)
       assert.deepEqual(leftovers(...dirs), [])
       assert.equal(await total(accounts, options), TOTAL)

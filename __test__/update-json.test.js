@@ -90,7 +90,7 @@ describe('several processes', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('killed members lose at most the one update that was not acknowledged, and leave no lock', async (t) => {
+  test('killed processes lose at most the one update that was not acknowledged, and leave no lock', async (t) => {
     const file = newFile(t, { count: 0, padding: 'x'.repeat(50_000) })
     const start = () => new Program(t, 'update-counter.js', { args: [file, '1000000'] })
     /** @type {Program[]} */
@@ -145,7 +145,7 @@ describe('several processes', LIMITS, () => {
     assert.deepEqual(read(file), { count: 2, list: [] })
   })
 
-  test('two processes with many updates at a time take turns', async (t) => {
+  test('two processes with many updates at a time alternate', async (t) => {
     const file = newFile(t)
     const peers = [new Peer(t), new Peer(t)]
     const hammer = async ({ holdfast }, file, name, options) => {
@@ -247,7 +247,7 @@ describe('many calls in one process', LIMITS, () => {
         assert.equal(context.getStore(), i, 'the context of the caller goes on')
         resolved.push(i)
         const seen = JSON.stringify(value)
-        // Nobody else may see this.
+        // No other call may see this.
         bad(value)
         return seen
       })))
@@ -337,7 +337,7 @@ describe('many calls in one process', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('the event loop has turns while many wait', async (t) => {
+  test('the event loop runs while many calls wait', async (t) => {
     const file = newFile(t)
     let turns = 0
     let over = false
@@ -457,7 +457,7 @@ describe('what the function does', LIMITS, () => {
     assert.deepEqual(await updateJsonFile(file, (data) => data), { then: 1 })
   })
 
-  test('it gets values that nobody else has or sees', async (t) => {
+  test('it gets values that no other call has or sees', async (t) => {
     const file = newFile(t, { list: [{ deep: 1 }] })
     /** @type {any[]} */
     const kept = []
@@ -525,7 +525,7 @@ describe('what is in the file', LIMITS, () => {
     assert.equal(new Set([defaultValue, ...seen]).size, 6)
     assert.equal(new Set([defaultValue.deep, ...seen.map(({ deep }) => deep)]).size, 6)
     for (const i of numbers(5)) assert.deepEqual(read(path.join(dir, `${i}.json`)), { count: 1, deep: { list: [1] } })
-    // One that fails leaves no trace in the next one's; with no default the file is still missing.
+    // A failed update leaves no trace in the next one's value; with no default the file is still missing.
     const file = path.join(dir, 'together.json')
     const own = new Error('own')
     const outcomes = await Promise.allSettled([
@@ -669,7 +669,7 @@ describe('what is in the file', LIMITS, () => {
     })
   }
 
-  test('all calls that wait together are told of a corrupt file, each with an error of its own', async (t) => {
+  test('all calls of a batch reject for a corrupt file, each with an error of its own', async (t) => {
     const file = newFile(t)
     fs.writeFileSync(file, '{"a":}')
     const errors = await Promise.all(numbers(20).map(() => failure(() => updateJsonFile(file, never))))
@@ -807,7 +807,7 @@ describe('what is in the file', LIMITS, () => {
     await assertFree(path.join(dir, 'pipe'))
   })
 
-  test('a file that this user may not read, or a directory where he may not write: EACCES', { skip: whyNot.root() }, async (t) => {
+  test('a file that this user may not read, or a directory that this user may not write to: EACCES', { skip: whyNot.root() }, async (t) => {
     const dir = newDir(t)
     fs.chmodSync(dir, 0o777)
     fs.mkdirSync(path.join(dir, 'closed'))
@@ -824,7 +824,7 @@ describe('what is in the file', LIMITS, () => {
     assert.equal(fs.readFileSync(path.join(dir, 'closed', 'data.json'), 'utf8'), '{}')
   })
 
-  test('a disk without room: every call of the batch is told, the file stays, the lock is free', { skip: whyNot.mount() }, async (t) => {
+  test('a full disk: every call of the batch rejects, the file stays, the lock is free', { skip: whyNot.mount() }, async (t) => {
     const { dir, filler } = fullDisk(t)
     const file = path.join(dir, 'data.json')
     fs.truncateSync(filler, 8192 * 4)
@@ -881,7 +881,7 @@ describe('a text that stays the same', LIMITS, () => {
 
 // After a sync that failed a second one says nothing: the system may have dropped what it could
 // not write.
-test('a file whose last sync has failed is written anew, even if it does not change', { ...LIMITS, skip: whyNot.strace() }, async (t) => {
+test('a file whose last sync failed is written again, even if it does not change', { ...LIMITS, skip: whyNot.strace() }, async (t) => {
   const file = newFile(t)
   const log = path.join(path.dirname(file), 'strace')
   const program = async (/** @type {any} */ { file }, /** @type {any} */ { holdfast, fs, outcome }) => {
@@ -1107,7 +1107,7 @@ describe('signal', LIMITS, () => {
     assert.equal((await second).count, 1)
   })
 
-  test('aborted while its function runs: what it has changed is dropped, and the next one goes on', async (t) => {
+  test('aborted while its function runs: its change is dropped, and the next update runs', async (t) => {
     const file = newFile(t)
     const controller = new AbortController()
     /** @type {(reason: Error) => void} */
@@ -1120,7 +1120,7 @@ describe('signal', LIMITS, () => {
     const second = updateJsonFile(file, increment)
     aborted(await first, 'reason')
     assert.equal((await second).count, 1)
-    // It ends after all: nobody is interested.
+    // It ends after all, without effect.
     fail(new Error('too late'))
     await turn()
     assert.deepEqual(read(file), { count: 1, list: [] })
@@ -1130,7 +1130,7 @@ describe('signal', LIMITS, () => {
   for (const [name, make] of /** @type {const} */ ([
     ['at once', (controller) => (data) => (increment(data), controller.abort('reason'))],
     ['in its first step', (controller) => async (data) => (increment(data), controller.abort('reason'))],
-    ['in its first step, and it fails then', (controller) => async () => (controller.abort('reason'), Promise.reject(new Error('nobody waits for this')))],
+    ['in its first step, and it fails then', (controller) => async () => (controller.abort('reason'), Promise.reject(new Error('not awaited')))],
     ['in a later step', (controller) => async (data) => (await turn(), increment(data), controller.abort('reason'))],
   ])) {
     test(`aborted by its own function, ${name}`, async (t) => {
@@ -1153,7 +1153,7 @@ describe('signal', LIMITS, () => {
     assert.equal(read(file).count, 1)
   })
 
-  test('aborted while the write is under way: the call tells what is in the file', async (t) => {
+  test('aborted during the write: the outcome tells what is in the file', async (t) => {
     const file = newFile(t)
     for (let i = 0; i < 50; i++) {
       const before = read(file).count
@@ -1252,7 +1252,7 @@ describe('inside withLock', LIMITS, () => {
   /** Until another process waits for a lock of this one. @param {Peer} peer @param {string} file */
   const untilWaitingFor = (peer, file) => untilWaiting(lockFileOf(file))
 
-  test('nor with lock: false, which whoever holds the lock may well say', async (t) => {
+  test('nor with lock: false, which the holder of the lock may pass', async (t) => {
     const file = newFile(t)
     /** @type {Promise<PromiseSettledResult<any>[]> | undefined} */
     let waiting
@@ -1267,7 +1267,7 @@ describe('inside withLock', LIMITS, () => {
     assert.deepEqual(read(file).list, ['inside', 'outside'])
   })
 
-  test('nor does one with lock: false by whoever holds the lock by acquireLock', async (t) => {
+  test('nor does one with lock: false by the holder of an acquireLock', async (t) => {
     const file = newFile(t)
     const lock = await acquireLock(file)
     const waiting = Promise.allSettled([updateJsonFile(file, push('waiting'), { timeout: 3000 })])
@@ -1279,7 +1279,7 @@ describe('inside withLock', LIMITS, () => {
     assert.deepEqual(read(file).list, ['holder', 'waiting'])
   })
 
-  test('one that is not awaited is made under the lock all the same', async (t) => {
+  test('one that is not awaited is made under the lock too', async (t) => {
     const file = newFile(t)
     for (const delay of [0, 0, 1, 10]) {
       let wasLocked
@@ -1301,7 +1301,7 @@ describe('inside withLock', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('one that is started when the lock has been given back takes it anew', async (t) => {
+  test('one that starts after the release acquires the lock again', async (t) => {
     const file = newFile(t)
     await withLock(file, async (lock) => {
       await lock.release()
@@ -1356,7 +1356,7 @@ describe('inside withLock', LIMITS, () => {
 })
 
 describe('inside an update', LIMITS, () => {
-  test('an update of the same file is EDEADLK, by whatever spelling, and the outer one goes on', { skip: whyNot.unix() }, async (t) => {
+  test('an update of the same file is EDEADLK, however the path is spelt, and the outer update completes', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const dir = path.dirname(file)
     fs.symlinkSync('data.json', path.join(dir, 'link.json'))
@@ -1424,7 +1424,7 @@ describe('inside an update', LIMITS, () => {
     assert.deepEqual(files.map((file) => read(file).count), [1, 1, 1, 1])
   })
 
-  test('code that an update has started, and that goes on after it, may update again', async (t) => {
+  test('code that an update has started, and that runs on after it, may update again', async (t) => {
     const file = newFile(t)
     /** @type {(value?: unknown) => void} */
     let proceed = () => {}

@@ -78,7 +78,7 @@ describe("validate: 'json'", () => {
     assert.deepEqual(names(path.dirname(file)), ['file'])
   })
 
-  test('says where the text stops being JSON', async (t) => {
+  test('reports where the text stops being JSON', async (t) => {
     const file = path.join(newDir(t), 'file')
     for (const [text, line, column] of /** @type {[string | Buffer, number, number][]} */ ([
       ['{"a":1,\n"b":}', 2, 5],
@@ -98,7 +98,7 @@ describe("validate: 'json'", () => {
     assert.deepEqual(names(path.dirname(file)), [])
   })
 
-  test('tells an empty text from a wrong one', async (t) => {
+  test('distinguishes an empty text from a wrong one', async (t) => {
     const file = path.join(newDir(t), 'file')
     for (const text of ['', ' ', '\n\t \r']) {
       assert.equal((await failure(() => atomicWrite(file, text, { validate: 'json' }))).code, 'EEMPTYJSON')
@@ -172,7 +172,7 @@ describe("validate: 'json'", () => {
     )
     assert.deepEqual(outcomes.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'])
     assert.equal(fs.readFileSync(file, 'utf8'), '3')
-    // A synchronous write that is refused takes nobody's place.
+    // A refused synchronous write takes no place in the queue.
     const waiting = Array.from({ length: 20 }, (_, i) => atomicWrite(file, `${i}`))
     assert.throws(() => atomicWriteSync(file, '{', { validate: 'json' }), { code: 'EBADJSON' })
     await Promise.all(waiting)

@@ -1,7 +1,7 @@
 'use strict'
 
-// Batches that say what they are, so that whoever reads a log can tell whether each is whole, in
-// its place, and there once.
+// Batches that name themselves, so that a reader of a log can tell whether each is whole, in order,
+// and there once.
 
 const assert = require('node:assert/strict')
 const { createHash } = require('node:crypto')
@@ -17,8 +17,8 @@ function batch(round, producer, number, size = 1 + ((number * 7 + producer) % 12
 }
 
 /**
- * Takes entries of one collection in their order, and makes sure that the batches among them
- * are whole, each producer's in order and without gaps, and none there twice.
+ * Takes the entries of one collection in order, and checks that their batches are whole, each
+ * producer's in order and without gaps, and none twice.
  */
 class Checker {
   /** The last sequence number. */

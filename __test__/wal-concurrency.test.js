@@ -10,7 +10,7 @@ const { openWal } = require('../index.js')
 const { Program, fastDir, ioThreads, newDir, strace, whyNot } = require('./system.js')
 const { Checker, batch } = require('./wal-batches.js')
 
-const start = (t, scene, dir, settings = {}) => new Program(t, 'wal.js', { args: [scene, dir, JSON.stringify(settings)] })
+const start = (t, scenario, dir, settings = {}) => new Program(t, 'wal.js', { args: [scenario, dir, JSON.stringify(settings)] })
 
 describe('many appends at once', { concurrency: 2 }, () => {
   test('of one producer are there in the order of the calls, though the queue is full', async (t) => {

@@ -16,7 +16,7 @@ const { Checker, batch } = require('./wal-batches.js')
 const TIMES = Number(process.env.HOLDFAST_WAL_KILLS ?? 1)
 const KILLED = { code: null, signal: 'SIGKILL' }
 
-const start = (t, scene, dir, settings = {}, more = {}) => new Program(t, 'wal.js', { args: [scene, dir, JSON.stringify(settings)], ...more })
+const start = (t, scenario, dir, settings = {}, more = {}) => new Program(t, 'wal.js', { args: [scenario, dir, JSON.stringify(settings)], ...more })
 
 /** Reads what is new in a log into its checkers, by collection. */
 async function check(dir, checkers) {
@@ -74,7 +74,7 @@ describe('SIGKILL in mid-append', { skip: whyNot.unix(), concurrency: 2 }, () =>
 
 describe('a full disk', { skip: whyNot.mount() }, () => {
   for (const syncMode of ['perBatch', 'never']) {
-    test(`in mid-batch: the batch is refused, the others are there, and the log goes on when there is room ('${syncMode}')`, async (t) => {
+    test(`in mid-batch: the batch is refused, the others are there, and appends succeed once there is room ('${syncMode}')`, async (t) => {
       const disk = tmpfs(t, 'size=6m')
       const filler = path.join(disk, 'filler')
       fs.writeFileSync(filler, Buffer.alloc(3 << 20, 'f'))
@@ -108,7 +108,7 @@ describe('a full disk', { skip: whyNot.mount() }, () => {
 
 describe('a sync that fails', { skip: whyNot.strace() }, () => {
   for (const options of [{ syncMode: 'perBatch' }, { syncMode: 'always' }, { syncMode: 'periodic', syncInterval: 1 }]) {
-    test(`poisons the log until it is opened anew ('${options.syncMode}')`, async (t) => {
+    test(`poisons the log until it is reopened ('${options.syncMode}')`, async (t) => {
       let dir, said
       for (let tries = 0; tries < 5 && !said?.codes.includes('EWALPOISONED'); tries++) {
         dir = path.join(fastDir(t), 'log')
@@ -153,7 +153,7 @@ describe('the end', { concurrency: 2 }, () => {
     assert.equal(checkers.c0.number(1, 0), 1)
   })
 
-  test('appends that nobody waits for keep it alive until they are done', async (t) => {
+  test('appends that are not awaited keep it alive until they are done', async (t) => {
     const dir = path.join(fastDir(t), 'log')
     const { code, lines } = await start(t, 'leaves', dir).outcome()
     assert.deepEqual({ code, lines: lines.length }, { code: 0, lines: 50 })

@@ -34,7 +34,7 @@ async function all(replay) {
 const plain = ({ payload, ...entry }) => ({ ...entry, payload: typeof payload === 'string' ? payload : [...payload] })
 
 describe('a write-ahead log', { concurrency: 4 }, () => {
-  test('gives back what was appended: from memory, from the disk, and after a restart', async (t) => {
+  test('returns what was appended: from memory, from the disk, and after a restart', async (t) => {
     const dir = path.join(fastDir(t), 'log')
     const wal = await openWal(dir)
     const before = Date.now()
@@ -104,7 +104,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     assert.equal(Buffer.from(wal.get('a', 'x').payload).toString(), 'good')
   })
 
-  test('an append in the midst of another is another batch: by a getter of an entry, or by whoever is told of it', async (t) => {
+  test('an append during another is a batch of its own: by a getter of an entry, or by a subscriber', async (t) => {
     const { wal } = await newLog(t)
     /** @type {Promise<unknown>[]} */
     const inner = []
@@ -143,7 +143,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     assert.deepEqual(await wal.writeBatch([]), [])
   })
 
-  test('writeBatch says what was appended all the same when a part fails', async (t) => {
+  test('writeBatch reports what was appended even when a part fails', async (t) => {
     const { wal, dir } = await newLog(t)
     fs.writeFileSync(path.join(dir, 'b'), 'in the way')
     const entries = [{ collection: 'a', ...insert('1') }, { collection: 'b', ...insert('1') }, { collection: 'a', ...insert('2') }]
@@ -204,7 +204,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     if (before) assert.ok(open() <= before + 2, `${open()} files are open, and were ${before}`)
   })
 
-  test('goes on with a replay that runs through sealed segments while entries are appended and released', async (t) => {
+  test('continues a replay through sealed segments while entries are appended and released', async (t) => {
     const { wal } = await newLog(t, { segmentSize: 16 * 1024, memtable: false })
     for (let i = 0; i < 30; i++) await wal.append('a', inserts(50, i * 50))
     assert.ok(wal.stats().collections[0].segments > 3)
@@ -274,7 +274,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     assert.equal([...again.entries('a')].length, 200)
   })
 
-  test('tells figures', async (t) => {
+  test('reports statistics', async (t) => {
     const { wal } = await newLog(t)
     await wal.append('a', inserts(3))
     await wal.append('b', inserts(2))
@@ -407,7 +407,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.equal(await taken, 100)
   })
 
-  test('a failure releases nothing, is told, and is tried again', async (t) => {
+  test('a failure releases nothing, is logged, and is retried', async (t) => {
     const { logger, of } = collector()
     let fails = true
     let taken = 0
@@ -483,7 +483,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     const settled = await Promise.allSettled(Object.keys(next).map((collection) => wal.flush(collection)))
     assert.deepEqual(settled.map(({ reason }) => reason?.code), ['EDEADLK', 'EDEADLK', 'EDEADLK'])
     assert.deepEqual(wal.stats().collections.map(({ memtableEntries }) => memtableEntries), [2, 2, 2])
-    // Where it is no circle it is waited for, whoever else waits there.
+    // Without a circle it is waited for, whatever else waits there.
     delete next.c
     next.b = 'a'
     const flushed = []
@@ -499,7 +499,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.deepEqual(flushed.sort(), ['a', 'b', 'c'])
   })
 
-  test('flushes of two logs that close each other are refused likewise, and both are closed', async (t) => {
+  test('flushes of two logs that close each other are refused too, and both are closed', async (t) => {
     const logs = []
     const codes = []
     const closeOther = (number) => () => logs[1 - number].close().catch((error) => codes.push(error.code))
@@ -518,7 +518,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.throws(() => other.stats(), { code: 'EWALCLOSED' })
   })
 
-  test('flushes of two logs that ask for each other are refused likewise', async (t) => {
+  test('flushes of two logs that wait for each other are refused too', async (t) => {
     /** Each has the other flushed, at most `left` times in all. */
     let left = 1000
     const logs = []
@@ -561,7 +561,7 @@ describe('one writer, many readers', { concurrency: 4 }, () => {
     assert.deepEqual(await all(reader.replay('unknown')), [])
     assert.deepEqual(await reader.collections(), ['a'])
     await wal.append('a', inserts(5))
-    // The writer makes the next segment beforehand, whoever reads.
+    // The writer makes the next segment beforehand, with or without readers.
     const names = () => fs.readdirSync(path.join(dir, 'a')).filter((name) => name !== 'wal_next.avro')
     const before = names()
     const seen = await inChild(async ({ dir }, { holdfast }) => {

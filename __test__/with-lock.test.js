@@ -32,7 +32,7 @@ async function assertFree(file) {
   await (await acquireLock(file, { timeout: 0 })).release()
 }
 
-/** Fails unless somebody has the lock. @param {string} file */
+/** Fails unless the lock is held. @param {string} file */
 async function assertHeld(file) {
   assert.equal(await tryAcquireLock(file), null)
   assert.equal((await isLocked(file)).locked, true)
@@ -97,7 +97,7 @@ describe('withLock', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('hands the function its lock, which can be given back early', async (t) => {
+  test('passes the function its lock, which can be released early', async (t) => {
     const file = newFile(t)
     const value = await withLock(file, async (lock) => {
       assert.equal(lock.kind, 'write')
@@ -105,7 +105,7 @@ describe('withLock', LIMITS, () => {
       assert.equal(lock.signal.aborted, false)
       await lock.release()
       await assertFree(file)
-      // Nothing is held any more, so this waits for nobody.
+      // Nothing is held any more, so this does not wait.
       return withLock(file, () => 'again', { timeout: 0 })
     })
     assert.equal(value, 'again')
@@ -172,7 +172,7 @@ describe('waiting', LIMITS, () => {
     assert.deepEqual(served, Array.from({ length: 500 }, (_, i) => i))
   })
 
-  test('calls of several threads are served in their order, whoever makes them', async (t) => {
+  test('calls of several threads are served in call order', async (t) => {
     const file = newFile(t)
     const log = `${file}.log`
     const threads = [new Peer(t, { thread: true }), new Peer(t, { thread: true })]
@@ -195,7 +195,7 @@ describe('waiting', LIMITS, () => {
   })
 
   for (const holder of ['this process', 'another process']) {
-    test(`those that give up, by signal or in time, leave the order of the rest: held by ${holder}`, async (t) => {
+    test(`waiters that give up, by signal or timeout, do not change the order of the others: held by ${holder}`, async (t) => {
       const file = newFile(t)
       const peer = holder === 'another process' ? new Peer(t) : undefined
       const lock = peer ? undefined : await acquireLock(file)
@@ -230,7 +230,7 @@ describe('waiting', LIMITS, () => {
     })
   }
 
-  test('when all give up the lock that then arrives for nobody is free again', async (t) => {
+  test('when all waiters give up, the lock that is acquired for none of them is released', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -247,7 +247,7 @@ describe('waiting', LIMITS, () => {
     await new Peer(t).run(({ holdfast }, file, timeout) => holdfast.withLock(file, () => {}, { timeout }), file, GUARD)
   })
 
-  test('whoever comes after somebody who has given up gets the lock in his stead', async (t) => {
+  test('a waiter behind one that has given up gets the lock in its place', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -293,7 +293,7 @@ describe('waiting', LIMITS, () => {
   }
 
   for (const [name, calls, busy, least] of /** @type {const} */ ([['many short', 400, 0, 4], ['long', 40, 2, 40]])) {
-    test(`a process with ${name} calls lets another one have its turn`, async (t) => {
+    test(`a process with ${name} calls does not starve another`, async (t) => {
       const file = newFile(t)
       const log = `${file}.log`
       const work = async ({ holdfast, fs }, file, log, name, calls, busy) => {
@@ -359,7 +359,7 @@ describe('waiting', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('those that try once are refused at once, also while others wait', async (t) => {
+  test('calls that try once are refused at once, also while others wait', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -394,7 +394,7 @@ describe('waiting', LIMITS, () => {
 })
 
 describe('acquireLock, tryAcquireLock, isLocked', LIMITS, () => {
-  test('tryAcquireLock gives null while somebody has the lock', async (t) => {
+  test('tryAcquireLock resolves with null while the lock is held', async (t) => {
     const file = newFile(t)
     const lock = await tryAcquireLock(file)
     assert.ok(lock)
@@ -414,7 +414,7 @@ describe('acquireLock, tryAcquireLock, isLocked', LIMITS, () => {
     assert.equal((await failure(() => tryAcquireLock(path.join(newFile(t), 'no', 'such', 'dir')))).code, 'ENOENT')
   })
 
-  test('isLocked says who holds the lock, and makes no lock file', async (t) => {
+  test('isLocked names the holder, and creates no lock file', async (t) => {
     const file = newFile(t)
     assert.deepEqual(await isLocked(file), { locked: false })
     assert.deepEqual(names(path.dirname(file)), [])
@@ -437,7 +437,7 @@ describe('acquireLock, tryAcquireLock, isLocked', LIMITS, () => {
     assert.deepEqual(await isLocked(pathToFileURL(file)), { locked: false })
   })
 
-  test('isLocked neither takes the lock nor is refused by those who have it', async (t) => {
+  test('isLocked neither acquires the lock nor is refused by its holders', async (t) => {
     const file = newFile(t)
     const answers = await withLock(file, () => Promise.all(Array.from({ length: 50 }, () => isLocked(file))))
     assert.ok(answers.every(({ locked }) => locked))
@@ -571,7 +571,7 @@ describe('the end of a process or thread', LIMITS, () => {
     assert.equal(await child, 'served')
   })
 
-  test('a killed holder leaves the lock to whoever waits', async (t) => {
+  test('the lock of a killed holder goes to the next waiter', async (t) => {
     const file = newFile(t)
     const [holder, other] = [new Peer(t), new Peer(t)]
     await holder.acquire(file)
@@ -581,7 +581,7 @@ describe('the end of a process or thread', LIMITS, () => {
     assert.deepEqual(await Promise.all(waiting), ['here', 'there'])
   })
 
-  test('a killed waiter leaves the lock to those behind it', async (t) => {
+  test('the lock passes a killed waiter and goes to the next one', async (t) => {
     const file = newFile(t)
     const waiters = [new Peer(t), new Peer(t), new Peer(t)]
     const lock = await acquireLock(file)
@@ -617,7 +617,7 @@ describe('the end of a process or thread', LIMITS, () => {
       assert.deepEqual(served, [])
       await finish(one)
       await first
-      // The third has it now, and 19 calls more that nobody will ever release.
+      // The third has it now, and 19 more calls that will never be released.
       await three.run(({ kept }) => kept.calls[0].then(() => 0))
       await finish(three)
       await second
@@ -659,7 +659,7 @@ describe('the end of a process or thread', LIMITS, () => {
 })
 
 describe('ELOCKED', LIMITS, () => {
-  test('says who has the lock', async (t) => {
+  test('names the holder', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -683,7 +683,7 @@ describe('ELOCKED', LIMITS, () => {
     }
   })
 
-  test('says when it is this process itself, whichever thread', async (t) => {
+  test('tells when this process itself holds the lock, on any thread', async (t) => {
     const file = newFile(t)
     const lock = await acquireLock(file)
     const thread = new Peer(t, { thread: true })
@@ -701,7 +701,7 @@ describe('ELOCKED', LIMITS, () => {
     await lock.release()
   })
 
-  test('names the path as it was given', async (t) => {
+  test('names the path as it was passed', async (t) => {
     const file = newFile(t)
     const link = `${file}-link`
     fs.symlinkSync('file', link)
@@ -764,7 +764,7 @@ describe('EDEADLK', LIMITS, () => {
     /** @type {(value?: unknown) => void} */
     let proceed = () => {}
     const gate = new Promise((resolve) => (proceed = resolve))
-    // Somebody else's code, who waits while the lock is held.
+    // Code of another caller, which waits while the lock is held.
     const other = gate.then(() => withLock(file, () => 'other', PATIENT))
     /** @type {Promise<string> | undefined} */
     let later
@@ -779,7 +779,7 @@ describe('EDEADLK', LIMITS, () => {
     assert.equal(await later, 'later')
   })
 
-  test('acquireLock cannot know, and times out with a message that says so', async (t) => {
+  test('acquireLock cannot detect it, and times out with a message that says so', async (t) => {
     const file = newFile(t)
     await withLock(file, async () => {
       const error = await failure(() => acquireLock(file, { timeout: 20 }))
@@ -794,7 +794,7 @@ describe('EDEADLK', LIMITS, () => {
     await lock.release()
   })
 
-  test('a queue in which somebody asks for what he holds goes on', async (t) => {
+  test('a queue in which a holder asks for its own lock is served', async (t) => {
     const file = newFile(t)
     /** @type {string[]} */
     const served = []
@@ -818,7 +818,7 @@ describe('EDEADLK', LIMITS, () => {
 })
 
 describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.linux() }, () => {
-  test('leaves the event loop its turns', async (t) => {
+  test('lets the event loop run', async (t) => {
     const file = newFile(t)
     let ticks = 0
     const timer = setInterval(() => ticks++, 1)
@@ -848,7 +848,7 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.l
     assert.deepEqual(served, Array.from({ length: number }, (_, own) => own))
   })
 
-  test('is taken and given back without a thread, and without a call that may wait for a disk', { skip: whyNot.strace() }, async (t) => {
+  test('is acquired and released without a thread, and without a call that may wait for a disk', { skip: whyNot.strace() }, async (t) => {
     const dir = newDir(t)
     const log = path.join(dir, 'log')
     // Only of the thread that runs JavaScript.
@@ -921,7 +921,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('the note of a killed holder means nothing and is overwritten, however long it was', async (t) => {
+  test('the note of a killed holder has no effect and is overwritten, however long it was', async (t) => {
     const file = newFile(t)
     const lockFile = lockFileOf(file)
     const peer = new Peer(t)
@@ -929,7 +929,7 @@ describe('the lock file', LIMITS, () => {
     await peer.kill()
     assert.equal(JSON.parse(fs.readFileSync(lockFile, 'utf8')).pid, peer.pid)
     assert.deepEqual(await isLocked(file), { locked: false })
-    for (const remains of [`${'x'.repeat(10_000)}\n`, '{"pid":1}\n', '\n\n\n', '{"pid":1,"hostname":"elsewhere","since":0,"command":"somebody"}\n'.repeat(20), Buffer.alloc(5000, 0xff)]) {
+    for (const remains of [`${'x'.repeat(10_000)}\n`, '{"pid":1}\n', '\n\n\n', '{"pid":1,"hostname":"elsewhere","since":0,"command":"unknown"}\n'.repeat(20), Buffer.alloc(5000, 0xff)]) {
       fs.writeFileSync(lockFile, remains)
       assert.deepEqual(await isLocked(file), { locked: false })
       await withLock(file, async () => {
@@ -940,7 +940,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('any bytes in it, written by anybody while the lock is held, are no more than an unknown holder', async (t) => {
+  test('arbitrary bytes in it, written while the lock is held, mean an unknown holder', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -965,7 +965,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('deleted while it is held: others take a new one, the holder goes on, and then all share the new one', async (t) => {
+  test('deleted while it is held: others lock a new one, the holder continues, and then all share the new one', async (t) => {
     const file = newFile(t)
     const lockFile = lockFileOf(file)
     const [holder, waiter, newcomer] = [new Peer(t), new Peer(t), new Peer(t)]
@@ -1005,7 +1005,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('deleted again and again while processes use it: nobody hangs or fails', { skip: whyNot.linux() }, async (t) => {
+  test('deleted again and again while processes use it: none hangs or fails', { skip: whyNot.linux() }, async (t) => {
     const file = newFile(t)
     const peers = Array.from({ length: 4 }, () => new Peer(t))
     let over = false
@@ -1020,7 +1020,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('replaced by another file while it is held: whoever waits ends up with the new one', async (t) => {
+  test('replaced by another file while it is held: a waiter ends up with the new one', async (t) => {
     const file = newFile(t)
     const lockFile = lockFileOf(file)
     const [holder, newcomer] = [new Peer(t), new Peer(t)]
@@ -1050,12 +1050,12 @@ describe('the lock file', LIMITS, () => {
       assert.equal(error.syscall, 'open')
       assert.equal(error.cause.path, lockFileOf(file))
     }
-    assert.deepEqual(await isLocked(file), { locked: false }, 'nobody can have it')
+    assert.deepEqual(await isLocked(file), { locked: false }, 'it cannot be held')
     fs.rmdirSync(lockFileOf(file))
     await assertFree(file)
   })
 
-  test('turned into a directory while somebody waits for it: EISDIR, and those behind him are not lost', async (t) => {
+  test('turned into a directory while a call waits for it: EISDIR, and the calls behind it are not lost', async (t) => {
     const file = newFile(t)
     const holder = new Peer(t)
     await holder.acquire(file)
@@ -1083,7 +1083,7 @@ describe('the lock file', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['file-precious'])
   })
 
-  test('a pipe in its place makes nobody wait for ever', { skip: whyNot.unix() }, async (t) => {
+  test('a pipe in its place hangs no caller', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const { status } = require('node:child_process').spawnSync('mkfifo', [lockFileOf(file)])
     assert.equal(status, 0)
@@ -1124,7 +1124,7 @@ describe('the lock file', LIMITS, () => {
     }
   })
 
-  test('made unreadable while it is held and waited for: those who have it open go on', { skip: whyNot.unix() }, async (t) => {
+  test('made unreadable while it is held and waited for: callers that have it open continue', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
@@ -1174,7 +1174,7 @@ describe('the lock file', LIMITS, () => {
     await assertFree(file)
   })
 
-  test('on a file system without locks: an error that names the other protocol, and nobody has it', { skip: whyNot.strace() }, async (t) => {
+  test('on a file system without locks: an error that names the other protocol, and the lock is not held', { skip: whyNot.strace() }, async (t) => {
     const file = newFile(t)
     const command = ['strace', '-f', '-o', '/dev/null', '-P', lockFileOf(file), '-e', 'trace=fcntl', '-e', 'inject=fcntl:error=ENOLCK']
     const { write, read, update, other } = await inChild(async ({ file }, { holdfast, outcome }) => ({

@@ -1,14 +1,14 @@
 'use strict'
 
-// The package `proper-lockfile`: its functions, arguments, codes and messages, on holdfast's
-// locks of the same protocol.
+// The API of the package `proper-lockfile`: its functions, arguments, error codes and messages, built
+// on holdfast's locks of the same protocol.
 
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
 const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
 const { causeOf, errnoOf, lossOf } = require('../lib/native/errors.js')
 const { acquireLockfile } = require('../lib/api/lock.js')
-const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldNow, locate, locateNow } = require('../lib/api/lockfile.js')
+const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldSync, locate, locateSync } = require('../lib/api/lockfile.js')
 
 const LONGEST = 2 ** 31 - 1
 
@@ -17,7 +17,7 @@ const checks = {
   update: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? undefined : number(value, name)),
   retries,
   realpath: boolean,
-  // Nothing is the same as none.
+  // An empty value means no path.
   lockfilePath: (/** @type {unknown} */ value) =>
     value === null || value === '' || value === false ? undefined : nodePath.resolve(toPath(value, 'lockfilePath')),
   onCompromised: callback,
@@ -76,14 +76,14 @@ function rulesOf(options) {
 }
 
 /**
- * Which lock is meant, and what its file is called if that is known already.
+ * Which lock the arguments name, and its file if no look-up is needed.
  *
  * @param {unknown} file
  * @param {Options} options
  * @returns {{ naming: import('../lib/native/binding.js').LockNaming, own: import('../lib/native/binding.js').LockNaming, file?: string }}
- *   `own` is the one of this name, wherever the lock directory is
+ *   `own` names the lock beside the file, wherever the lock directory is
  */
-function find(file, { realpath = true, lockfilePath }) {
+function lockNamed(file, { realpath = true, lockfilePath }) {
   const dir = lockfilePath === undefined ? {} : { dir: lockfilePath }
   if (realpath) {
     const own = { path: toAbsolute(toPath(file, 'file')), mustExist: true }
@@ -95,40 +95,40 @@ function find(file, { realpath = true, lockfilePath }) {
 }
 
 /**
- * A lock that is held.
+ * A lock that a call of this thread has acquired.
  *
- * @typedef {object} Held
- * @property {InstanceType<typeof HeldLockfile>} hold
+ * @typedef {object} AcquiredLock
+ * @property {InstanceType<typeof HeldLockfile>} lockfile
  * @property {boolean} isReleased
  */
 
-/** The locks that this thread holds, by the path of their file. @type {Map<string, Held>} */
+/** The locks that this thread holds, by the path of their file. @type {Map<string, AcquiredLock>} */
 const locks = new Map()
 
 /**
- * @param {InstanceType<typeof HeldLockfile>} hold
+ * @param {InstanceType<typeof HeldLockfile>} lockfile
  * @param {string} file
  * @param {(error: Error) => void} onCompromised
  */
-function keep(hold, file, onCompromised) {
-  /** @type {Held} */
-  const own = { hold, isReleased: false }
+function register(lockfile, file, onCompromised) {
+  /** @type {AcquiredLock} */
+  const own = { lockfile, isReleased: false }
   locks.set(file, own)
   const onLoss = () => {
     if (own.isReleased) return
-    forget(file, own)
-    // The lock itself is free: what is left is to be tidied up.
-    hold.release().catch(() => {})
-    onCompromised(lost(lossOf(hold.signal.reason)))
+    unregister(file, own)
+    // The lock is already free: this releases the native handle.
+    lockfile.release().catch(() => {})
+    onCompromised(compromised(lossOf(lockfile.signal.reason)))
   }
-  // It may have been lost before JavaScript was told that it is had.
-  if (hold.signal.aborted) queueMicrotask(onLoss)
-  else hold.signal.addEventListener('abort', onLoss, { once: true })
+  // The lock may have been lost before its acquisition was reported to JavaScript.
+  if (lockfile.signal.aborted) queueMicrotask(onLoss)
+  else lockfile.signal.addEventListener('abort', onLoss, { once: true })
   return own
 }
 
-/** @param {string} file @param {Held} own */
-function forget(file, own) {
+/** @param {string} file @param {AcquiredLock} own */
+function unregister(file, own) {
   own.isReleased = true
   if (locks.get(file) === own) locks.delete(file)
 }
@@ -138,8 +138,8 @@ function throwIt(error) {
   throw error
 }
 
-/** A lock that was lost: the system's error, or that somebody else has it. @param {import('../lib/native/binding.js').NativeError | undefined} loss */
-function lost(loss) {
+/** The error for a lost lock: the system's, or that another process has taken it. @param {import('../lib/native/binding.js').NativeError | undefined} loss */
+function compromised(loss) {
   const { cause, syscall, path } = loss ?? {}
   if (cause === undefined) return coded('Unable to update lock within the stale threshold', 'ECOMPROMISED')
   return Object.assign(coded(cause, 'ECOMPROMISED'), { errno: errnoOf(/^\w*/.exec(cause)?.[0] ?? ''), syscall, path })
@@ -151,7 +151,7 @@ function coded(message, code) {
 }
 
 /**
- * What went wrong, in the package's terms.
+ * The error that the package would report.
  *
  * @param {any} failure
  * @param {string} file
@@ -159,17 +159,17 @@ function coded(message, code) {
 function translated(failure, file) {
   if (failure instanceof Error) return failure
   if (failure.kind === 'locked') return Object.assign(coded('Lock file is already being held', 'ELOCKED'), { file })
-  if (failure.kind === 'lost') return lost(failure)
+  if (failure.kind === 'lost') return compromised(failure)
   return causeOf(failure)
 }
 
 const alreadyReleased = () => coded('Lock is already released', 'ERELEASED')
 const notAcquired = () => coded('Lock is not acquired/owned by you', 'ENOTACQUIRED')
 
-/** Whether there is nothing where the lock would be, not even a directory. @param {any} failure */
-const isNowhere = (failure) => failure.code === 'ENOENT' && failure.syscall === 'open'
+/** Whether even the directory that would hold the lock is missing. @param {any} failure */
+const isDirMissing = (failure) => failure.code === 'ENOENT' && failure.syscall === 'open'
 
-/** Whether a lock that was to be given back was not there any more, and nobody else's was. @param {any} failure */
+/** Whether the lock directory to be released was missing, and no other process had taken the lock. @param {any} failure */
 const isGone = (failure) => failure.kind === 'lost' && failure.cause !== undefined
 
 /**
@@ -189,25 +189,25 @@ function pausesOf({ pauses, retries = 10, factor = 2, minTimeout = 1000, maxTime
 }
 
 /**
- * Takes a lock, as often as is asked for. Between attempts that found it held it is waited for
- * without JavaScript, so it is had as soon as it is free.
+ * Acquires a lock in as many attempts as the caller allows. Where the package would pause between attempts, a
+ * native thread waits, so the lock is acquired as soon as it is free.
  *
  * @param {Retries} options
  * @param {(timeout: number) => Promise<InstanceType<typeof HeldLockfile>>} attempt
  */
-async function persist(options, attempt) {
+async function acquireWithRetries(options, attempt) {
   const { forever = false, unref = false, maxRetryTime = Infinity } = options
   const all = pausesOf(options)
-  const begun = performance.now()
+  const start = performance.now()
   for (let i = 0; ; i++) {
     const rest = forever ? Infinity : all.slice(i).reduce((sum, pause) => sum + pause, 0)
-    const patience = Math.max(0, Math.min(rest, maxRetryTime - (performance.now() - begun)))
+    const timeout = Math.max(0, Math.min(rest, maxRetryTime - (performance.now() - start)))
     try {
-      // To wait keeps the process alive, which `unref` says it should not.
-      return await attempt(unref ? 0 : patience)
+      // A native wait keeps the process alive, and `unref` forbids that.
+      return await attempt(unref ? 0 : timeout)
     } catch (error) {
-      const isOver = patience === 0 || (!unref && /** @type {any} */ (error).kind === 'locked')
-      if (isOver) throw error
+      const isLast = timeout === 0 || (!unref && /** @type {any} */ (error).kind === 'locked')
+      if (isLast) throw error
       const pause = all[forever ? i % all.length : i] ?? 0
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, pause)
@@ -224,48 +224,58 @@ async function persist(options, attempt) {
 async function lock(file, options) {
   const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lock')
   const rules = rulesOf({ stale: STALE, ...read })
-  const found = find(file, read)
-  let real = found.file ?? found.naming.path
+  const named = lockNamed(file, read)
+  const real = named.file ?? (await realPathOf(named, locateInCallOrder))
   try {
-    if (!found.file) real = (await locateInTurn(found.own)).text ?? real
-    const hold = await persist(read.retries ?? { retries: 0 }, (timeout) => acquireLockfile(file, found.naming, rules, timeout))
-    return releaser(keep(hold, real, onCompromised), real)
+    const lockfile = await acquireWithRetries(read.retries ?? { retries: 0 }, (timeout) => acquireLockfile(file, named.naming, rules, timeout))
+    const own = register(lockfile, real, onCompromised)
+    return async () => {
+      if (own.isReleased) throw alreadyReleased()
+      await release(own, real)
+    }
   } catch (error) {
     throw translated(error, real)
   }
 }
 
+/** @typedef {import('../lib/native/binding.js').LockNaming} LockNaming */
+
 /**
- * Where the locks are looked for that calls of this thread ask for, by the path as it was spelt.
- * They are looked for on several threads: who called first must not have his answer last.
+ * The real path of the file, by which its lock is registered.
  *
- * @type {Map<string, Promise<unknown>>}
+ * @param {{ own: LockNaming, naming: LockNaming }} named
+ * @param {typeof locate} look
  */
-const lookingFor = new Map()
-
-/** @param {import('../lib/native/binding.js').LockNaming} own */
-async function locateInTurn(own) {
-  const found = locate(own)
-  const turn = Promise.allSettled([lookingFor.get(own.path), found])
-  lookingFor.set(own.path, turn)
-  await turn
-  if (lookingFor.get(own.path) === turn) lookingFor.delete(own.path)
-  return found
-}
-
-/** @param {Held} own @param {string} file */
-function releaser(own, file) {
-  return async () => {
-    if (own.isReleased) throw alreadyReleased()
-    await giveBack(own, file)
+async function realPathOf({ own, naming }, look) {
+  try {
+    return (await look(own)).text ?? naming.path
+  } catch (error) {
+    throw translated(error, naming.path)
   }
 }
 
-/** @param {Held} own @param {string} file */
-async function giveBack(own, file) {
-  forget(file, own)
+/**
+ * The last look-up of each path, as the path was spelt.
+ *
+ * @type {Map<string, Promise<unknown>>}
+ */
+const lastLookUps = new Map()
+
+/** Look-ups run on several threads; this one resolves after those that were called before it. @type {typeof locate} */
+async function locateInCallOrder(own) {
+  const located = locate(own)
+  const after = Promise.allSettled([lastLookUps.get(own.path), located])
+  lastLookUps.set(own.path, after)
+  await after
+  if (lastLookUps.get(own.path) === after) lastLookUps.delete(own.path)
+  return located
+}
+
+/** @param {AcquiredLock} own @param {string} file */
+async function release(own, file) {
+  unregister(file, own)
   try {
-    await own.hold.release()
+    await own.lockfile.release()
   } catch (error) {
     if (!isGone(error)) throw translated(error, file)
   }
@@ -277,16 +287,11 @@ async function giveBack(own, file) {
  */
 async function unlock(file, options) {
   const read = readOptions(options ?? undefined, checks, 'unlock')
-  const found = find(file, read)
-  let real = found.file ?? found.naming.path
-  try {
-    if (!found.file) real = (await locate(found.own)).text ?? real
-  } catch (error) {
-    throw translated(error, real)
-  }
+  const named = lockNamed(file, read)
+  const real = named.file ?? (await realPathOf(named, locate))
   const own = locks.get(real)
   if (!own) throw notAcquired()
-  await giveBack(own, real)
+  await release(own, real)
 }
 
 /**
@@ -295,11 +300,11 @@ async function unlock(file, options) {
  */
 async function check(file, options) {
   const read = readOptions(options ?? undefined, checks, 'check')
-  const { naming } = find(file, read)
+  const { naming } = lockNamed(file, read)
   try {
     return await isHeld(naming, rulesOf({ stale: STALE, ...read }).stale)
   } catch (error) {
-    if (isNowhere(error)) return false
+    if (isDirMissing(error)) return false
     throw translated(error, naming.path)
   }
 }
@@ -316,25 +321,33 @@ function refuseRetries({ retries }) {
 function lockSync(file, options) {
   const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lockSync')
   refuseRetries(read)
-  const found = find(file, read)
-  let real = found.file ?? found.naming.path
+  const named = lockNamed(file, read)
+  const real = named.file ?? realPathSync(named)
   try {
-    if (!found.file) real = locateNow(found.own).text ?? real
-    const own = keep(HeldLockfile.takeNow(file, found.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
+    const own = register(HeldLockfile.acquireSync(file, named.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
     return () => {
       if (own.isReleased) throw alreadyReleased()
-      giveBackNow(own, real)
+      releaseSync(own, real)
     }
   } catch (error) {
     throw translated(error, real)
   }
 }
 
-/** @param {Held} own @param {string} file */
-function giveBackNow(own, file) {
-  forget(file, own)
+/** @param {{ own: LockNaming, naming: LockNaming }} named */
+function realPathSync({ own, naming }) {
   try {
-    own.hold.releaseNow()
+    return locateSync(own).text ?? naming.path
+  } catch (error) {
+    throw translated(error, naming.path)
+  }
+}
+
+/** @param {AcquiredLock} own @param {string} file */
+function releaseSync(own, file) {
+  unregister(file, own)
+  try {
+    own.lockfile.releaseSync()
   } catch (error) {
     if (!isGone(error)) throw translated(error, file)
   }
@@ -347,16 +360,11 @@ function giveBackNow(own, file) {
 function unlockSync(file, options) {
   const read = readOptions(options ?? undefined, checks, 'unlockSync')
   refuseRetries(read)
-  const found = find(file, read)
-  let real = found.file ?? found.naming.path
-  try {
-    if (!found.file) real = locateNow(found.own).text ?? real
-  } catch (error) {
-    throw translated(error, real)
-  }
+  const named = lockNamed(file, read)
+  const real = named.file ?? realPathSync(named)
   const own = locks.get(real)
   if (!own) throw notAcquired()
-  giveBackNow(own, real)
+  releaseSync(own, real)
 }
 
 /**
@@ -366,11 +374,11 @@ function unlockSync(file, options) {
 function checkSync(file, options) {
   const read = readOptions(options ?? undefined, checks, 'checkSync')
   refuseRetries(read)
-  const { naming } = find(file, read)
+  const { naming } = lockNamed(file, read)
   try {
-    return isHeldNow(naming, rulesOf({ stale: STALE, ...read }).stale)
+    return isHeldSync(naming, rulesOf({ stale: STALE, ...read }).stale)
   } catch (error) {
-    if (isNowhere(error)) return false
+    if (isDirMissing(error)) return false
     throw translated(error, naming.path)
   }
 }

@@ -4,7 +4,7 @@
 // every turn. `node agent.js <store> <dir> <id>=<bytes>…`
 
 const { loadOrBegin, openStore } = require('./plain-stores.js')
-const { tell, whenAsked } = require('./programs.js')
+const { onStop, tell } = require('./programs.js')
 const { addTurn } = require('./session.js')
 
 const [name, dir, ...sessions] = process.argv.slice(2)
@@ -20,7 +20,7 @@ async function converse(id, bytes) {
   }
 }
 
-whenAsked(() => process.exit())
+onStop(() => process.exit())
 for (const session of sessions) {
   const [id, bytes] = session.split('=')
   converse(id, Number(bytes))

@@ -20,7 +20,7 @@ async function main() {
   console.log(`An agent keeps its sessions in JSON files. What becomes of them? (Files are in ${os.tmpdir()}.)`)
   await perform(report, 'Act 1 is played to its end', () => crash(report))
   await perform(report, 'Act 2 is played to its end', () => fullDisk(report))
-  const store = await perform(report, 'Act 3 is played to its end', () => crowd(report))
+  const store = await perform(report, 'Act 3 is played to its end', () => contention(report))
   if (store) await perform(report, 'Act 4 is played to its end', () => backups(report, store))
   await perform(report, 'Act 5 is played to its end', () => log(report))
   report.table()
@@ -61,7 +61,7 @@ try {
 
 const { backups } = require('./act-backup.js')
 const { crash } = require('./act-crash.js')
-const { crowd } = require('./act-crowd.js')
+const { contention } = require('./act-contention.js')
 const { fullDisk } = require('./act-full-disk.js')
 const { log } = require('./act-log.js')
 const { Report } = require('./report.js')

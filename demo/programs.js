@@ -4,14 +4,14 @@
 
 const fs = require('node:fs')
 
-/** Tells the parent something. When it returns the parent will get it, even if this process is killed. */
+/** Sends a line to the parent, which gets it even if this process is killed after the call. */
 function tell(...words) {
   fs.writeSync(1, `${words.join(' ')}\n`)
 }
 
-/** @param {() => void} stop is called when the parent wants this program to end, or has ended itself */
-function whenAsked(stop) {
+/** @param {() => void} stop called when the parent asks this program to end, or has ended itself */
+function onStop(stop) {
   process.stdin.resume().on('end', stop).on('error', stop)
 }
 
-module.exports = { tell, whenAsked }
+module.exports = { onStop, tell }

@@ -1,6 +1,6 @@
 'use strict'
 
-// Directories, mounts and child processes: made here, and taken away here, however the demo ends.
+// Directories, mounts and child processes: made here, and removed here, however the demo ends.
 
 const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
@@ -8,10 +8,10 @@ const os = require('node:os')
 const path = require('node:path')
 const readline = require('node:readline')
 
-/** What is still to be taken away, last in, first out. @type {Set<() => void>} */
+/** What is still to be removed, last in, first out. @type {Set<() => void>} */
 const leftovers = new Set()
 
-/** @param {() => void} step @returns {() => void} takes the step now */
+/** @param {() => void} step @returns {() => void} runs the step now */
 function later(step) {
   leftovers.add(step)
   return () => {
@@ -19,7 +19,7 @@ function later(step) {
   }
 }
 
-/** Call it once: from then on nothing stays behind, on Ctrl-C neither. */
+/** To be called once: from then on nothing stays behind, not even after Ctrl-C. */
 function watch() {
   process.on('exit', () => {
     for (const step of [...leftovers].reverse()) {
@@ -32,14 +32,14 @@ function watch() {
   })
   const signals = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }
   for (const [signal, number] of Object.entries(signals)) process.on(signal, () => process.exit(128 + number))
-  // Whoever reads the output has enough of it (`| head`).
+  // The reader of the output has closed it (`| head`).
   process.stdout.on('error', () => process.exit(1))
 }
 
 /** @returns {string} an empty directory */
 function newDir() {
   const made = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), 'holdfast-demo-')))
-  // Somebody who has just been killed may still be about to make a file.
+  // A process that was just killed may still be about to create a file.
   later(() => fs.rmSync(made, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }))
   return made
 }
@@ -48,7 +48,7 @@ function newDir() {
  * Mounts a small disk in memory.
  *
  * @param {number} bytes
- * @returns {{ dir: string, reason?: undefined } | { reason: string, dir?: undefined }} or why that cannot be
+ * @returns {{ dir: string, reason?: undefined } | { reason: string, dir?: undefined }} or the reason why there is none
  */
 function mountSmallDisk(bytes) {
   if (process.platform !== 'linux') return { reason: `a small disk is mounted on Linux only, and this is ${process.platform}` }
@@ -87,7 +87,7 @@ class Child {
     readline.createInterface({ input: this.process.stdout }).on('line', (line) => onLine(line.split(' ')))
     const dead = later(() => this.process.kill('SIGKILL'))
     this.killed = false
-    /** Settles when it has ended and all that it printed has been read. */
+    /** Settles when it has ended and all its output has been read. */
     this.ended = new Promise((resolve, reject) => {
       this.process.once('error', reject)
       this.process.once('close', (code, signal) => {
@@ -96,7 +96,7 @@ class Child {
         else reject(new Error(`${program} ended by itself (${signal ?? `code ${code}`}). ${complaint}`))
       })
     })
-    // It may end long before anybody asks.
+    // It may end long before `ended` is awaited.
     this.ended.catch(() => {})
   }
 
@@ -104,14 +104,14 @@ class Child {
     return this.process.pid
   }
 
-  /** Kills it, as the system does when memory runs out: nothing runs in it any more. */
+  /** Kills it as the system does when memory runs out: no handler runs in it. */
   kill() {
-    // One that has ended before that has something to complain about.
+    // A process that has already ended may have reported an error.
     this.killed = this.process.kill('SIGKILL') || this.killed
     return this.ended
   }
 
-  /** Asks it to finish what it is at. */
+  /** Asks it to finish its work and end. */
   stop() {
     this.process.stdin.end()
     return this.ended

@@ -30,7 +30,7 @@ class SessionStore {
   }
 
   /**
-   * Adds a turn, whoever else is adding one at this moment.
+   * Adds a turn, also while other processes add theirs.
    *
    * @param {string} id
    * @param {(session: Session) => { by: string, text: string }} reply the turn that follows

@@ -58,7 +58,7 @@ export class VectorIndex {
       op: /** @type {const} */ ('insert'),
       payload: new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength),
     }))
-    // The log first: nobody finds what could be lost.
+    // The log first: a search must not find what could be lost.
     await this.#wal.append(COLLECTION, entries)
     for (const { id, op, payload } of entries) this.#apply(id, op, payload)
   }

@@ -1,6 +1,6 @@
 'use strict'
 
-// `npm run soak`: what takes too long for `npm test`. HOLDFAST_WAL_ENTRIES and HOLDFAST_WAL_KILLS
+// `npm run soak`: the tests that take too long for `npm test`. HOLDFAST_WAL_ENTRIES and HOLDFAST_WAL_KILLS
 // make it shorter or longer.
 
 const { spawnSync } = require('node:child_process')

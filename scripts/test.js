@@ -1,7 +1,7 @@
 'use strict'
 
-// `npm test`: installs and builds what is missing, then runs everything. The README's one
-// test command, on a fresh checkout too.
+// `npm test`: installs and builds what is missing, then runs every check and test. It works on a
+// fresh checkout too.
 
 const { spawnSync } = require('node:child_process')
 const { existsSync, readdirSync } = require('node:fs')
@@ -13,7 +13,7 @@ const programs = { npm: process.platform === 'win32' ? 'npm.cmd' : 'npm' }
 /** @param {string} title @param {string} command @param {string[]} args */
 function step(title, command, args) {
   console.log(`\n— ${title}: ${command} ${args.join(' ')}`)
-  const begun = Date.now()
+  const start = Date.now()
   const { status, error } = spawnSync(programs[command] ?? command, args, {
     cwd: root,
     stdio: 'inherit',
@@ -24,7 +24,7 @@ function step(title, command, args) {
     console.error(`\n✗ ${title} failed`)
     process.exit(status || 1)
   }
-  console.log(`  (${((Date.now() - begun) / 1000).toFixed(1)} s)`)
+  console.log(`  (${((Date.now() - start) / 1000).toFixed(1)} s)`)
 }
 
 if (!existsSync(join(root, 'node_modules', '@napi-rs', 'cli'))) step('Install', 'npm', ['install'])

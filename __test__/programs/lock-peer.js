@@ -1,7 +1,7 @@
 'use strict'
 
-// Somebody else who wants the same lock: a process or a worker thread that runs what the spec
-// tells it, and keeps what it holds between calls.
+// Another process or worker thread that wants the same lock: it runs the functions that the spec
+// sends, and keeps what it holds between calls.
 //
 // Required, this file is the spec's end of the conversation; run, it is the other end.
 
@@ -33,7 +33,7 @@ class Peer {
       this.pid = child.pid
       this.ended = new Promise((resolve) => child.once('close', (code, signal) => resolve({ code, signal })))
       this.#end = (/** @type {NodeJS.Signals} */ signal) => child.kill(signal)
-      // One that has been killed cannot be told anything; its calls are rejected below.
+      // A killed process gets no messages; its calls are rejected below.
       this.send = (/** @type {any} */ message) => child.connected && child.send(message, () => {})
       child.on('message', (message) => this.#settle(message))
     }
@@ -59,14 +59,14 @@ class Peer {
     })
   }
 
-  /** Takes a lock and keeps it. @param {string} file @param {object} [options] */
+  /** Acquires a lock and keeps it. @param {string} file @param {object} [options] */
   acquire(file, options = {}) {
     return this.run(async ({ holdfast, kept }, file, options) => {
       kept.lock = await holdfast.acquireLock(file, options)
     }, file, { timeout: GUARD, ...options })
   }
 
-  /** Gives back the lock that it has taken. */
+  /** Releases the lock that it has acquired. */
   release() {
     return this.run(({ kept }) => kept.lock.release())
   }
@@ -102,8 +102,8 @@ class Peer {
 const GUARD = 60_000
 
 /**
- * Until so many processes wait in the kernel for a lock. Elsewhere than on Linux it cannot be
- * seen, and is taken for granted after a moment.
+ * Resolves when so many processes wait in the kernel for a lock. Only Linux shows that; elsewhere it
+ * is assumed after a moment.
  *
  * @param {string} lockFile
  * @param {number} [count]

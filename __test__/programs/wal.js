@@ -1,7 +1,7 @@
 'use strict'
 
-// Scenes with a write-ahead log. argv[2] names the scene, argv[3] the directory of the log, argv[4]
-// has more, as JSON. What a scene finds out it prints, as lines of JSON. Its workers run this
+// Scenarios with a write-ahead log. argv[2] names the scenario, argv[3] the directory of the log, argv[4]
+// has more, as JSON. What a scenario finds out it prints, as lines of JSON. Its workers run this
 // file too.
 
 const fs = require('node:fs')
@@ -11,7 +11,7 @@ const { openWal } = require('../../index.js')
 const { ioThreads } = require('../system.js')
 const { batch } = require('../wal-batches.js')
 
-const { scene, dir, settings } = isMainThread ? { scene: process.argv[2], dir: process.argv[3], settings: JSON.parse(process.argv[4] ?? '{}') } : workerData
+const { scenario, dir, settings } = isMainThread ? { scenario: process.argv[2], dir: process.argv[3], settings: JSON.parse(process.argv[4] ?? '{}') } : workerData
 
 /** In one call, so that a line is whole or not there. */
 const say = (fact) => fs.writeSync(1, `${JSON.stringify(fact)}\n`)
@@ -20,7 +20,7 @@ const outcome = (promise) => promise.then(() => 'resolved', (error) => error.cod
 
 const line = () => new Promise((resolve) => process.stdin.once('data', (text) => resolve(String(text))))
 
-const scenes = {
+const scenarios = {
   /** Producers that append for ever, and say of each batch when it is acknowledged. */
   async produces({ round, producers, options }) {
     const wal = await openWal(dir, options)
@@ -92,7 +92,7 @@ const scenes = {
     say('idle')
   },
 
-  /** What has been asked for is done before the process ends, though nobody waits for it. */
+  /** Pending calls complete before the process ends, though none is awaited. */
   async leaves() {
     const wal = await openWal(dir)
     for (let number = 1; number <= 50; number++) wal.append('c0', batch(1, 0, number)).then(() => say(number))
@@ -113,7 +113,7 @@ const scenes = {
   async terminates({ rounds }) {
     for (let round = 1; round <= rounds; round++) {
       const acknowledged = new Int32Array(new SharedArrayBuffer(16))
-      const worker = new Worker(__filename, { workerData: { scene: 'appends', dir, settings: { round, acknowledged } } })
+      const worker = new Worker(__filename, { workerData: { scenario: 'appends', dir, settings: { round, acknowledged } } })
       worker.on('error', (error) => say({ error: String(error) }))
       while (Atomics.load(acknowledged, 0) < 3) await setTimeout(1)
       await setTimeout(round % 7)
@@ -174,5 +174,5 @@ const scenes = {
   },
 }
 
-scenes[scene](settings)
+scenarios[scenario](settings)
 if (!isMainThread) parentPort.unref()

@@ -2,7 +2,7 @@
 
 const { onAbort } = require('../support/abort.js')
 const native = require('../native/binding.js')
-const { boolean, gone, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')
@@ -104,7 +104,7 @@ async function write(target, bytes, options) {
       if (bytes.length !== length) {
         // While the lock was waited for. An empty file would come of it.
         if (hold !== undefined) await require('./lock.js').giveBack(hold)
-        throw gone()
+        throw detachedData()
       }
       return port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
     }

@@ -173,7 +173,7 @@ const tracedAcquire = tracedLock(acquire)
 async function acquireLockfile(target, naming, rules, timeout, signal, inside = []) {
   const lockfile = new lockfiles.HeldLockfile(target)
   try {
-    lockfile.taken(await waitFor(signal, (opened, id) => {
+    lockfile.acquired(await waitFor(signal, (opened, id) => {
       lockfile.watch(id)
       return opened.acquireLockfile(id, naming, rules, timeout, held.lockfileNumbers(inside))
     }))

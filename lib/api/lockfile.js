@@ -1,6 +1,7 @@
 'use strict'
 
-// Locks in the protocol of the package `proper-lockfile`: directories that their holder keeps fresh.
+// Locks in the protocol of the package `proper-lockfile`: directories whose modification time their holder
+// keeps fresh.
 
 const { milliseconds, outOfRange, wrongValue } = require('../support/arguments.js')
 const { lostLock } = require('../native/errors.js')
@@ -28,7 +29,7 @@ const stale = atLeast(LEAST_STALE)
 const update = atLeast(LEAST_UPDATE)
 
 /**
- * The times of a lock of this protocol; `undefined` for one of the kernel's, which has none.
+ * The rules of a lock of this protocol; `undefined` for one of the kernel's, which has none.
  *
  * @param {{ protocol?: string, kind?: string, stale?: number, update?: number }} options
  * @returns {import('../native/binding.js').LockRules | undefined}
@@ -48,18 +49,16 @@ function rulesOf({ protocol, kind, stale, update }) {
   return { stale: age, update: update ?? age / 2 }
 }
 
-/**
- * A lock of this protocol that is held.
- */
+/** A lock of this protocol that a caller holds, or is about to. */
 class HeldLockfile {
   #controller = new AbortController()
   /** @type {number} */
   number = 0
-  /** The file's real path, where it must exist. @type {string | undefined} */
+  /** The file's real path, if the file must exist. @type {string | undefined} */
   file
-  /** Which lock it is. @type {string | undefined} */
+  /** The lock's identity. @type {string | undefined} */
   key
-  /** Under which the native side tells of it. @type {number} */
+  /** The operation under which the native side reports its loss. @type {number} */
   #id = 0
 
   /** @param {string} target the path as it was given */
@@ -71,18 +70,18 @@ class HeldLockfile {
     return this.#controller.signal
   }
 
-  /** Hears of the loss of the lock from now on. @param {number} id */
+  /** From now on the signal is aborted when the lock is lost. @param {number} id */
   watch(id) {
     this.#id = id
     port.onLoss(id, (lost) => this.#controller.abort(lostLock(this.target, lost)))
   }
 
   /** @param {import('../native/binding.js').NativeValue} value */
-  taken({ hold, text, key }) {
+  acquired({ hold, text, key }) {
     this.number = /** @type {number} */ (hold)
     this.file = text
     this.key = key
-    watchHandlers()
+    watchSignalHandlers()
   }
 
   unwatch() {
@@ -90,26 +89,26 @@ class HeldLockfile {
   }
 
   /**
-   * Takes a lock on this thread, if it is free.
+   * Acquires a lock on this thread, if it is free.
    *
    * @param {string} target
    * @param {import('../native/binding.js').LockNaming} naming
    * @param {import('../native/binding.js').LockRules} rules
    */
-  static takeNow(target, naming, rules) {
-    const dir = new HeldLockfile(target)
+  static acquireSync(target, naming, rules) {
+    const lockfile = new HeldLockfile(target)
     const id = port.nextId()
-    dir.watch(id)
+    lockfile.watch(id)
     try {
-      dir.taken(valueOf(port.open().acquireLockfileNow(id, naming, rules)))
-      return dir
+      lockfile.acquired(valueOf(port.open().acquireLockfileNow(id, naming, rules)))
+      return lockfile
     } catch (error) {
-      dir.unwatch()
+      lockfile.unwatch()
       throw error
     }
   }
 
-  releaseNow() {
+  releaseSync() {
     this.unwatch()
     const error = port.open().releaseLockfileNow(this.number)
     if (error) throw error
@@ -126,15 +125,15 @@ class HeldLockfile {
   }
 }
 
-let watchesHandlers = false
+let isWatchingHandlers = false
 
 /**
- * Has the native side look again at who handles a signal when the program has taken away a handler
- * of its own. Some do so in the handler, and then send themselves the signal again, to die of it.
+ * When the program removes a signal handler, the native side checks again whether the signal has one. Some
+ * programs remove theirs in the handler itself, and then send themselves the signal again to die of it.
  */
-function watchHandlers() {
-  if (watchesHandlers || process.platform === 'win32' || !require('node:worker_threads').isMainThread) return
-  watchesHandlers = true
+function watchSignalHandlers() {
+  if (isWatchingHandlers || process.platform === 'win32' || !require('node:worker_threads').isMainThread) return
+  isWatchingHandlers = true
   process.on('removeListener', (event) => {
     if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()
   })
@@ -148,12 +147,12 @@ async function isHeld(naming, stale) {
 }
 
 /** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */
-function isHeldNow(naming, stale) {
+function isHeldSync(naming, stale) {
   return valueOf(port.open().inspectLockfileNow(naming, stale)).locked === true
 }
 
 /**
- * Which lock it is: its key, and the file's real path if that must exist.
+ * The identity of a lock: its key, and the file's real path if the file must exist.
  *
  * @param {import('../native/binding.js').LockNaming} naming
  * @returns {Promise<import('../native/binding.js').NativeValue>}
@@ -163,7 +162,7 @@ function locate(naming) {
 }
 
 /** @param {import('../native/binding.js').LockNaming} naming */
-function locateNow(naming) {
+function locateSync(naming) {
   return valueOf(port.open().locateLockfileNow(naming))
 }
 
@@ -173,4 +172,4 @@ function valueOf({ error, value }) {
   return value
 }
 
-module.exports = { HeldLockfile, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, isHeldNow, locate, locateNow, rulesOf, stale, update }
+module.exports = { HeldLockfile, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, isHeldSync, locate, locateSync, rulesOf, stale, update }

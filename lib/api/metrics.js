@@ -1,6 +1,6 @@
 'use strict'
 
-// What has been counted, as users see it.
+// The metrics in the form of the public contract.
 
 const { readOptions } = require('../support/arguments.js')
 const native = require('../native/binding.js')
@@ -8,22 +8,22 @@ const native = require('../native/binding.js')
 /** @type {typeof import('../../index.js').metrics} */
 function metrics() {
   readOptions(arguments[0], {}, 'metrics')
-  return told(native.readMetrics(false))
+  return fromNative(native.readMetrics(false))
 }
 
 /** @type {typeof import('../../index.js').resetMetrics} */
 function resetMetrics() {
   readOptions(arguments[0], {}, 'resetMetrics')
-  return told(native.readMetrics(true))
+  return fromNative(native.readMetrics(true))
 }
 
 /**
- * The figures by their names: `writes.latency.full` is `full` of `latency` of `writes`.
+ * Nests the values by their dotted names: `writes.latency.full` is `full` of `latency` of `writes`.
  *
- * @param {import('../native/binding.js').NativeMetrics} counted
+ * @param {import('../native/binding.js').NativeMetrics} snapshot
  * @returns {import('../../index.js').Metrics}
  */
-function told({ figures, contention }) {
+function fromNative({ figures, contention }) {
   /** @type {any} */
   const all = {
     writes: { failed: {} }, backups: { failed: {} }, transactions: { failed: {} }, wal: { failed: {} }, locks: { failed: {}, contention },
@@ -34,7 +34,7 @@ function told({ figures, contention }) {
     const section = path.reduce((inner, part) => (inner[part] ??= {}), all)
     section[last] = durations ? histogram(count, durations) : count
   }
-  return frozen(all)
+  return deepFreeze(all)
 }
 
 /** @param {number} count @param {number[]} durations */
@@ -47,9 +47,9 @@ function histogram(count, [min, max, mean, p50, p90, p99, p999]) {
  * @param {T} value
  * @returns {T}
  */
-function frozen(value) {
+function deepFreeze(value) {
   if (typeof value !== 'object' || value === null) return value
-  for (const inner of Object.values(value)) frozen(inner)
+  for (const inner of Object.values(value)) deepFreeze(inner)
   return Object.freeze(value)
 }
 

@@ -1,6 +1,6 @@
 'use strict'
 
-// Putting in order what a crash has left.
+// Recovery after a crash.
 
 const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const native = require('../native/binding.js')
@@ -38,7 +38,7 @@ async function recoverFromCrash(pathOrDir, options) {
       ...(to !== undefined && { to }),
       ...(error && { error: /** @type {import('../../index.js').SessionFileError} */ (failed(path, OPERATION, error)) }),
     }))
-    if (!read.dryRun) logger.recovered(read.logger, actions)
+    if (!read.dryRun) logger.logRecovery(read.logger, actions)
     return { actions, complete: actions.every(({ action }) => action !== 'failed') }
   } catch (error) {
     throw failed(target, OPERATION, error, read.signal)
@@ -63,9 +63,9 @@ async function recover(path, { lock = true, timeout = PATIENCE, signal, ...optio
       },
       control,
     )
-  // A look changes nothing, so it needs no lock.
-  const mayChange = !lock || options.dryRun === true
-  const { actions: done = [], needsLock } = await run((opened, id) => opened.recover(id, path, settings, mayChange, control))
+  // A dry run changes nothing, so it needs no lock.
+  const withoutLock = !lock || options.dryRun === true
+  const { actions: done = [], needsLock } = await run((opened, id) => opened.recover(id, path, settings, withoutLock, control))
   if (!needsLock) return done
   /** @param {number} [hold] */
   const inTurn = (hold) => run((opened, id) => opened.recoverInTurn(id, path, settings, hold, control))

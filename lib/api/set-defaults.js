@@ -1,6 +1,6 @@
 'use strict'
 
-// What holds for all calls of the process.
+// Settings for all calls of the process.
 
 const { oneOf, readOptions, wrongType } = require('../support/arguments.js')
 const native = require('../native/binding.js')

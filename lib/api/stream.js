@@ -1,13 +1,13 @@
 'use strict'
 
-// A file that is replaced by what is written to a stream, once all of it is there.
+// A stream whose content replaces a file once all of it is written.
 
 const { AsyncResource } = require('node:async_hooks')
 const { Writable } = require('node:stream')
 const { onAbort } = require('../support/abort.js')
 const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const native = require('../native/binding.js')
-const { tracedLife, traces } = require('../support/diagnostics.js')
+const { tracedLifetime, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { giveBack, underLock } = require('./lock.js')
 const { observer } = require('../support/logger.js')
@@ -19,8 +19,8 @@ const OPERATION = 'atomic write'
 const { retries: _retries, retryDelay: _retryDelay, ...writeChecks } = writeOptions.checks
 const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30) }
 
-// Chunks that wait together are handed over as one, up to this size: putting them together
-// copies them, and that saves less the larger they are.
+// Chunks that wait together are passed on as one batch, up to this size: batching copies them, which
+// pays less the larger they are.
 const LARGEST_BATCH = 1024 * 1024
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
@@ -39,32 +39,32 @@ class AtomicWriteStream extends Writable {
   #settings
   #observe
   #control = new native.Control()
-  /** The native side's number of the open stream. @type {number | undefined} */
+  /** The native handle of the open stream. @type {number | undefined} */
   #stream
-  /** The lock of its own that it holds. @type {number | undefined} */
+  /** The native handle of its own lock. @type {number | undefined} */
   #hold
   /** Whether it works under a lock that the caller held when it was made. */
   #isUnderHeld = false
-  /** What is under way: destruction waits for it. @type {Promise<unknown>} */
+  /** The current operation, which destruction waits for. @type {Promise<unknown>} */
   #running = Promise.resolve()
   #isCommitting = false
-  /** Ends the listening to the signal. */
+  /** Stops listening to the signal. */
   #stop = () => {}
   /** Ends the wait for the lock. */
   #waiting = new AbortController()
-  /** That of the call which made the stream: it knows the locks that the caller holds. */
+  /** The context of the call that made the stream, which knows the locks that the caller holds. */
   #context = new AsyncResource('holdfast.createAtomicWriteStream')
   #onAbort = () => this.#abort()
-  #life
+  #lifetime
 
-  /** @param {import('../support/diagnostics.js').Life | undefined} life @param {string} target @param {Options} options */
-  constructor(life, target, options) {
+  /** @param {import('../support/diagnostics.js').Lifetime | undefined} lifetime @param {string} target @param {Options} options */
+  constructor(lifetime, target, options) {
     const { encoding: defaultEncoding, highWaterMark } = options
     super({
       ...(defaultEncoding !== undefined && { defaultEncoding }),
       ...(highWaterMark !== undefined && { highWaterMark }),
     })
-    this.#life = life
+    this.#lifetime = lifetime
     this.#target = target
     this.#path = toAbsolute(target)
     this.#options = options
@@ -98,7 +98,7 @@ class AtomicWriteStream extends Writable {
 
   /** @override @param {Error} [error] */
   destroy(error) {
-    // What is under way stops as soon as it can; a rename that is past stands.
+    // The current operation stops as soon as it can; a rename that has taken place stands.
     this.#cancel()
     return super.destroy(error)
   }
@@ -107,7 +107,7 @@ class AtomicWriteStream extends Writable {
   _destroy(error, callback) {
     this.#stop()
     const done = () => {
-      this.#life?.ended(error ?? this.#error(CANCELLED))
+      this.#lifetime?.end(error ?? this.#error(CANCELLED))
       process.nextTick(callback, error)
     }
     this.#running.then(() => this.#discard()).then(done, done)
@@ -119,7 +119,7 @@ class AtomicWriteStream extends Writable {
   }
 
   #abort() {
-    // A commit knows best whether it has come too late; its outcome tells.
+    // Only the outcome of a commit tells whether the abort has come too late.
     if (this.#isCommitting) this.#cancel()
     else this.destroy(this.#error(CANCELLED))
   }
@@ -131,10 +131,10 @@ class AtomicWriteStream extends Writable {
 
   /** @param {Promise<unknown>} work @param {Callback} callback */
   #attempt(work, callback) {
-    // Not in the promise: what the user's own callbacks throw is none of its business.
+    // Outside the promise: it must not catch what the user's callbacks throw.
     this.#running = work.then(
       () => process.nextTick(callback),
-      // Whoever has destroyed the stream has said why.
+      // A destroyed stream already has its error.
       (error) => process.nextTick(callback, this.destroyed ? undefined : this.#error(error)),
     )
   }
@@ -172,7 +172,7 @@ class AtomicWriteStream extends Writable {
           opened.writeStream(id, this.#path, /** @type {number} */ (this.#stream), data, this.#control, isObserved),
         data,
       )
-      if (this.#life) this.#life.context.size += data.length
+      if (this.#lifetime) this.#lifetime.context.size += data.length
     }
   }
 
@@ -180,7 +180,7 @@ class AtomicWriteStream extends Writable {
     const stream = /** @type {number} */ (this.#stream)
     /** @param {number} [hold] */
     const commit = (hold) => {
-      // From here on the native side has both.
+      // From here on the native side owns both.
       this.#stream = this.#hold = undefined
       return this.#run((opened, id, isObserved) =>
         opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, hold),
@@ -188,7 +188,7 @@ class AtomicWriteStream extends Writable {
     }
     if (this.#isUnderHeld) await underLock(this.#path, this.#waiting, this.#settings, commit)
     else await commit(this.#hold)
-    this.#life?.ended()
+    this.#lifetime?.end()
   }
 
   async #discard() {
@@ -205,14 +205,14 @@ class AtomicWriteStream extends Writable {
 
 const CANCELLED = { kind: 'cancelled' }
 
-const tracedStream = tracedLife(
+const tracedStream = tracedLifetime(
   traces.write,
-  (life, /** @type {string} */ target, /** @type {Options} */ options) => new AtomicWriteStream(life, target, options),
+  (lifetime, /** @type {string} */ target, /** @type {Options} */ options) => new AtomicWriteStream(lifetime, target, options),
   (path, { durability = 'full' }) => ({ operation: OPERATION, path, size: 0, durability }),
 )
 
 /**
- * The chunks in as few pieces as can be had without copying large ones.
+ * Puts the chunks into as few batches as possible without copying large ones.
  *
  * @param {Buffer[]} chunks
  */

@@ -11,7 +11,7 @@ const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const held = require('../support/lock-context.js')
 const { IN_UPDATE, PATIENCE, findOuter, waitFor } = require('./lock.js')
-const { settled } = require('../support/logger.js')
+const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
 const { CANCELLED, jsonValue, orCancelled, parse } = require('./update-json.js')
 const writeOptions = require('../support/write-options.js')
@@ -118,7 +118,7 @@ async function perform(paths, targets, fn, options, outer) {
   const begun = await waitFor(signal, (opened, id) =>
     opened.beginTransaction(id, paths, settings, options.timeout ?? PATIENCE, held.numbers(held.current())),
   )
-  settled(options.logger, begun.settled ?? [])
+  logDecisions(options.logger, begun.settled ?? [])
   const numbers = begun.holds ?? []
   // In the function, whoever asks for one of these locks would wait for it for ever.
   const own = numbers.map((number) => held.create(number, 'write', ''))

@@ -1,17 +1,17 @@
 'use strict'
 
-// Listening to an AbortSignal, once for all calls that share it: Node warns of a leak when
-// many listeners are added to one signal.
+// Listens to an AbortSignal once for all calls that share it: Node warns of a leak when many
+// listeners are added to one signal.
 
 /** @type {WeakMap<AbortSignal, { callbacks: Set<() => void>, listener: () => void }>} */
 const watched = new WeakMap()
 
 /**
- * Calls back when a signal is aborted, if there is one. It must not have been yet.
+ * Calls back when the signal is aborted, if there is one. The signal must not be aborted yet.
  *
  * @param {AbortSignal | undefined} signal
  * @param {() => void} callback
- * @returns {() => void} ends it
+ * @returns {() => void} stops listening
  */
 function onAbort(signal, callback) {
   if (!signal) return () => {}
@@ -27,7 +27,7 @@ function onAbort(signal, callback) {
     signal.addEventListener('abort', listener, { once: true })
   }
   const { callbacks, listener } = watch
-  // A function of its own, should the same callback come twice.
+  // A function of its own: the same callback may be passed twice.
   const own = () => callback()
   callbacks.add(own)
   return () => {

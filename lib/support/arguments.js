@@ -1,14 +1,14 @@
 'use strict'
 
-// Checks of arguments. Everything is checked before anything happens, and each error names
-// what was wrong, in Node's words and with Node's codes.
+// Checks of arguments. All arguments are checked before anything happens, and each error names the
+// wrong one, in Node's words and with Node's codes.
 
 const nodePath = require('node:path')
 const { fileURLToPath } = require('node:url')
 const { inspect } = require('node:util')
 
 /**
- * @param {string} name what it is called: `The "path" argument`, `The "mode" option`
+ * @param {string} name `The "path" argument`, `The "mode" option`
  * @param {string} expected
  * @param {unknown} actual
  */
@@ -76,8 +76,8 @@ function toPath(value, name = 'path') {
 }
 
 /**
- * The absolute form of a path, as of now. It is not normalised: in `link/../file` the
- * system follows the link first.
+ * The absolute form of a path, by the current working directory. It is not normalised: in
+ * `link/../file` the system follows the link first.
  *
  * @param {string} path
  */
@@ -102,18 +102,18 @@ function toBytes(data, encoding) {
   if (!ArrayBuffer.isView(data)) {
     throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
   }
-  if (isDetached(data)) throw gone()
+  if (isDetached(data)) throw detachedData()
   return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 }
 
-/** The bytes of a view are gone. */
-function gone() {
+/** The error for data whose memory is not there any more. */
+function detachedData() {
   return wrongValue('The "data" argument must not be a view of memory that is gone: its ArrayBuffer is detached or has become too short')
 }
 
 /**
- * Whether the bytes of a view are gone: transferred away, or cut off by a resize. It would
- * look like an empty one.
+ * Whether a view has lost its memory, transferred away or cut off by a resize. It looks like an
+ * empty view.
  *
  * @param {ArrayBufferView} view
  */
@@ -122,20 +122,20 @@ function isDetached(view) {
     if (view.byteLength === 0 && !(view instanceof DataView)) Uint8Array.prototype.keys.call(view)
     return false
   } catch {
-    // The one reason for which this throws, and for a DataView its length.
+    // `keys()`, and the length of a DataView, throw for no other reason.
     return true
   }
 }
 
 /**
- * Reads an options object: every value is checked, and a name that is not known is
- * refused, so that a misspelt option cannot be ignored in silence.
+ * Reads an options object: every value is checked, and an unknown name is refused, so that a
+ * misspelt option is never ignored in silence.
  *
  * @template {Record<string, (value: any, name: string) => any>} C
  * @param {unknown} options
- * @param {C} checks by name of option
- * @param {string} caller the function whose options they are
- * @returns {{ [K in keyof C]?: ReturnType<C[K]> }} those that are set
+ * @param {C} checks by the option's name
+ * @param {string} caller the function that takes the options
+ * @returns {{ [K in keyof C]?: ReturnType<C[K]> }} the options that are set
  */
 function readOptions(options, checks, caller) {
   if (options === undefined) return NO_OPTIONS
@@ -163,7 +163,7 @@ function unknownOption(name, known, caller) {
 }
 
 /**
- * The number of letters to change, add or take away.
+ * The edit distance: how many letters to change, add or remove.
  *
  * @param {string} a @param {string} b
  */
@@ -187,15 +187,15 @@ function boolean(value, name) {
 }
 
 /**
- * @param {number} least
- * @param {number} most
+ * @param {number} min
+ * @param {number} max
  */
-function integer(least, most) {
+function integer(min, max) {
   /** @param {unknown} value @param {string} name */
   return (value, name) => {
     if (typeof value !== 'number') throw wrongType(name, 'of type number', value)
     if (!Number.isInteger(value)) throw outOfRange(name, 'an integer', value)
-    if (value < least || value > most) throw outOfRange(name, `>= ${least} && <= ${most}`, value)
+    if (value < min || value > max) throw outOfRange(name, `>= ${min} && <= ${max}`, value)
     return value
   }
 }
@@ -203,13 +203,13 @@ function integer(least, most) {
 /**
  * A time in milliseconds.
  *
- * @param {number} most
+ * @param {number} max
  */
-function milliseconds(most) {
+function milliseconds(max) {
   /** @param {unknown} value @param {string} name */
   return (value, name) => {
     if (typeof value !== 'number') throw wrongType(name, 'of type number', value)
-    if (!(value >= 0 && value <= most)) throw outOfRange(name, `>= 0 && <= ${most} (milliseconds)`, value)
+    if (!(value >= 0 && value <= max)) throw outOfRange(name, `>= 0 && <= ${max} (milliseconds)`, value)
     return value
   }
 }
@@ -248,8 +248,8 @@ function abortSignal(value, name) {
 module.exports = {
   abortSignal,
   boolean,
+  detachedData,
   encoding,
-  gone,
   integer,
   isDetached,
   milliseconds,

@@ -1,8 +1,8 @@
 'use strict'
 
-// What is published on `node:diagnostics_channel`. Nothing is built, and nothing asked of the
-// native side, while nobody listens. What a subscriber throws is reported by Node as an
-// uncaught exception, and does not come here.
+// Publishes on `node:diagnostics_channel`. Without subscribers no message is built and the native side
+// reports no events. Node reports what a subscriber throws as an uncaught exception; it does not
+// reach this code.
 
 const { channel, tracingChannel } = require('node:diagnostics_channel')
 
@@ -21,23 +21,23 @@ const acquired = channel('holdfast:lock:acquired')
 const released = channel('holdfast:lock:released')
 
 /** @param {TracingChannel} trace */
-function isWatched({ start, end, asyncStart, asyncEnd, error }) {
+function hasSubscribers({ start, end, asyncStart, asyncEnd, error }) {
   return start.hasSubscribers || end.hasSubscribers || asyncStart.hasSubscribers || asyncEnd.hasSubscribers || error.hasSubscribers
 }
 
 /**
- * The same function, traced when somebody listens. What it resolves with is not told: it may be
- * what is in a user's file.
+ * The same function, traced when there are subscribers. Its result is not published: it may be the
+ * content of a user's file.
  *
  * @template {any[]} A
  * @template T
  * @param {TracingChannel} trace
  * @param {(...args: A) => Promise<T>} run
- * @param {(...args: A) => object} describe what subscribers are told of a call
+ * @param {(...args: A) => object} describe the context that subscribers get for a call
  * @returns {(...args: A) => Promise<T>}
  */
 function traced(trace, run, describe) {
-  return (...args) => (isWatched(trace) ? watch(trace, () => run(...args), describe(...args)) : run(...args))
+  return (...args) => (hasSubscribers(trace) ? traceCall(trace, () => run(...args), describe(...args)) : run(...args))
 }
 
 /**
@@ -47,7 +47,7 @@ function traced(trace, run, describe) {
  * @param {object} context
  * @returns {Promise<T>}
  */
-async function watch(trace, run, context) {
+async function traceCall(trace, run, context) {
   /** @type {T[]} */
   const results = []
   await trace.tracePromise(async () => void results.push(await run()), context)
@@ -55,7 +55,7 @@ async function watch(trace, run, context) {
 }
 
 /**
- * The same for a function that is not asynchronous.
+ * The same for a synchronous function.
  *
  * @template {any[]} A
  * @param {TracingChannel} trace
@@ -64,45 +64,45 @@ async function watch(trace, run, context) {
  * @returns {(...args: A) => void}
  */
 function tracedSync(trace, run, describe) {
-  return (...args) => (isWatched(trace) ? trace.traceSync(() => run(...args), describe(...args)) : run(...args))
+  return (...args) => (hasSubscribers(trace) ? trace.traceSync(() => run(...args), describe(...args)) : run(...args))
 }
 
 /**
- * Whom to tell of the life of something that ends after the call that has made it.
+ * Reports the end of an object that outlives the call which made it.
  *
- * @typedef {object} Life
- * @property {any} context what subscribers are told of it
- * @property {(error?: unknown) => void} ended the first word counts
+ * @typedef {object} Lifetime
+ * @property {any} context the context that subscribers get
+ * @property {(error?: unknown) => void} end only the first call counts
  */
 
 /**
- * The same for a function that makes something which ends later, and says so itself.
+ * The same for a function that makes an object which reports its own end.
  *
  * @template {any[]} A
  * @template T
  * @param {TracingChannel} trace
- * @param {(life: Life | undefined, ...args: A) => T} make
+ * @param {(lifetime: Lifetime | undefined, ...args: A) => T} make
  * @param {(...args: A) => object} describe
  * @returns {(...args: A) => T}
  */
-function tracedLife(trace, make, describe) {
+function tracedLifetime(trace, make, describe) {
   return (...args) => {
-    if (!isWatched(trace)) return make(undefined, ...args)
+    if (!hasSubscribers(trace)) return make(undefined, ...args)
     const context = describe(...args)
     /** @type {T[]} */
     const made = []
-    const told = trace.tracePromise(() => {
-      /** @type {Life['ended']} */
-      let ended = () => {}
+    const traced = trace.tracePromise(() => {
+      /** @type {Lifetime['end']} */
+      let end = () => {}
       /** @type {Promise<void>} */
-      const life = new Promise((resolve, reject) => {
-        ended = (error) => (error === undefined ? resolve() : reject(error))
+      const ended = new Promise((resolve, reject) => {
+        end = (error) => (error === undefined ? resolve() : reject(error))
       })
-      made.push(make({ context, ended }, ...args))
-      return life
+      made.push(make({ context, end }, ...args))
+      return ended
     }, context)
-    // Whoever made it hears of a failure from itself.
-    told.catch(() => {})
+    // The caller learns of a failure from the object.
+    traced.catch(() => {})
     return /** @type {T} */ (made[0])
   }
 }
@@ -110,48 +110,48 @@ function tracedLife(trace, make, describe) {
 /** @typedef {import('./lock-context.js').Held} Held */
 
 /**
- * Locks of which is told when they are given back.
+ * The locks whose release is to be published.
  *
  * @type {WeakMap<Held, { path: string, since: number }>}
  */
-const lives = new WeakMap()
+const acquisitions = new WeakMap()
 
 /**
- * The same function, which takes a lock, traced when somebody listens.
+ * The same function, which acquires a lock, traced when there are subscribers.
  *
  * @template {[path: string, options: { kind?: import('../../index.js').LockKind }, ...rest: any[]]} A
  * @param {(...args: A) => Promise<Held>} acquire
  * @returns {(...args: A) => Promise<Held>}
  */
 function tracedLock(acquire) {
-  const asked = traced(traces.lock, acquire, (...[path, { kind = 'write' }]) => ({ operation: 'lock', path, kind }))
-  return (...args) => (acquired.hasSubscribers || released.hasSubscribers ? watchLock(args[0], asked(...args)) : asked(...args))
+  const tracedAcquire = traced(traces.lock, acquire, (...[path, { kind = 'write' }]) => ({ operation: 'lock', path, kind }))
+  return (...args) => (acquired.hasSubscribers || released.hasSubscribers ? publishLock(args[0], tracedAcquire(...args)) : tracedAcquire(...args))
 }
 
-/** @param {string} path @param {Promise<Held>} asked */
-async function watchLock(path, asked) {
-  const begun = performance.now()
-  const held = await asked
+/** @param {string} path @param {Promise<Held>} acquiring */
+async function publishLock(path, acquiring) {
+  const start = performance.now()
+  const held = await acquiring
   const since = performance.now()
-  lives.set(held, { path, since })
-  if (acquired.hasSubscribers) acquired.publish({ path, kind: held.kind, waited: since - begun })
+  acquisitions.set(held, { path, since })
+  if (acquired.hasSubscribers) acquired.publish({ path, kind: held.kind, waited: since - start })
   return held
 }
 
-/** A lock has been given back. @param {Held} held */
+/** Publishes that a lock was released. @param {Held} held */
 function lockReleased(held) {
   if (!released.hasSubscribers) return
-  const life = lives.get(held)
-  if (life) released.publish({ path: life.path, kind: held.kind, held: performance.now() - life.since })
+  const acquisition = acquisitions.get(held)
+  if (acquisition) released.publish({ path: acquisition.path, kind: held.kind, held: performance.now() - acquisition.since })
 }
 
 /**
- * What takes the events of one write to the subscribers; `undefined` when there are none.
+ * Passes the events of one write to the subscribers; `undefined` when there are none.
  *
  * @param {string} path
  * @returns {((event: import('../native/binding.js').NativeEvent) => void) | undefined}
  */
-function stepper(path) {
+function stepPublisher(path) {
   if (!steps.hasSubscribers) return undefined
   return ({ name, duration, ...fields }) => {
     const time = duration !== undefined && (name === 'retrying' ? { delay: duration } : { duration })
@@ -159,4 +159,4 @@ function stepper(path) {
   }
 }
 
-module.exports = { isWatched, lockReleased, stepper, traced, tracedLife, tracedLock, tracedSync, traces }
+module.exports = { hasSubscribers, lockReleased, stepPublisher, traced, tracedLifetime, tracedLock, tracedSync, traces }

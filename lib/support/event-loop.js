@@ -1,25 +1,25 @@
 'use strict'
 
-// What is answered at once leaves no turn of the event loop between the call and what comes
-// after it. A program that asks again and again would keep timers, sockets and signals from being
-// seen to, so from time to time the answer has to come by way of the event loop.
+// A call that is answered at once gives the event loop no turn before the caller continues. A program
+// that calls again and again would starve timers, sockets and signals, so from time to time an answer
+// has to come through the event loop.
 
-// As they are now: a test may put clocks of its own in their place, which nobody winds.
+// The functions as they are now: a test may replace them by fake timers that never fire.
 const { setImmediate } = require('node:timers')
 const now = performance.now.bind(performance)
 
-/** How long answers may come at once, in milliseconds. */
-const LONGEST = 3
+/** For how many milliseconds of one turn of the event loop calls may be answered at once. */
+const AT_ONCE_LIMIT = 3
 
-/** When the first of them was asked for in this turn of the event loop. @type {number | undefined} */
-let began
+/** The time of the first such call in this turn of the event loop. @type {number | undefined} */
+let firstCall
 
-/** Whether an answer may come at once. */
+/** Whether a call may be answered at once. */
 function mayAnswerAtOnce() {
-  if (began !== undefined) return now() - began < LONGEST
-  began = now()
+  if (firstCall !== undefined) return now() - firstCall < AT_ONCE_LIMIT
+  firstCall = now()
   setImmediate(() => {
-    began = undefined
+    firstCall = undefined
   })
   return true
 }

@@ -1,6 +1,6 @@
 'use strict'
 
-// What a user can do about an error.
+// Advice on what to do about an error.
 
 /** @type {Record<string, string>} */
 const HINTS = {
@@ -23,7 +23,7 @@ const HINTS = {
   EXDEV: 'The file and its folder are on different file systems.',
 }
 
-/** Where it is something else that does not exist. @type {Record<string, string>} */
+/** For `ENOENT`, by the operation. @type {Record<string, string>} */
 const MISSING_HINTS = {
   'clean up backups': 'There is no such folder.',
   'create backup': 'There is no such file.',
@@ -33,7 +33,7 @@ const MISSING_HINTS = {
   'update JSON': 'There is no such file: pass `defaultValue` to begin with. A folder that does not exist is made with `makeDirs: true`.',
 }
 
-/** What of it is different for write-ahead logs. @type {Record<string, string>} */
+/** What differs for write-ahead logs. @type {Record<string, string>} */
 const LOG_HINTS = {
   EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
   ENOENT: 'The folder of the log, or the one above it, does not exist.',
@@ -43,8 +43,8 @@ const LOG_HINTS = {
   EWALTOOLARGE: 'Append it as several batches.',
 }
 
-/** What a system says whose file system knows no locks. */
-const LOCKLESS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
+/** The codes with which a file system without locks refuses them. */
+const NO_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
 
 const LOG_OPERATION = /\bwal\b/
 
@@ -58,7 +58,7 @@ function hintFor(error, operation) {
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
   }
-  if ((error.syscall === 'fcntl' || error.syscall === 'LockFileEx') && LOCKLESS.includes(error.code)) {
+  if ((error.syscall === 'fcntl' || error.syscall === 'LockFileEx') && NO_LOCKS.includes(error.code)) {
     return "The file system has no locks, as some network file systems, or is out of them. Use withLock with protocol: 'proper-lockfile', which needs none, in all programs that share the file, and lock: false inside it."
   }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {

@@ -1,10 +1,10 @@
 'use strict'
 
-// What is logged, in which words.
+// What is logged, and in which words.
 
 const { AsyncResource } = require('node:async_hooks')
 const { wrongType } = require('./arguments.js')
-const { stepper } = require('./diagnostics.js')
+const { stepPublisher } = require('./diagnostics.js')
 
 /** @typedef {import('../../index.js').Logger} Logger */
 /** @typedef {import('../native/binding.js').NativeEvent} NativeEvent */
@@ -32,38 +32,12 @@ function check(value, name) {
 }
 
 /**
- * What takes the events of one write to the logger, and to those who have subscribed to them;
- * `undefined` when there is nobody.
+ * The logger of a call, `undefined` without one. What it throws disturbs no operation, as `setLogger` promises.
  *
- * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
- * @param {string} targetPath
- * @returns {((event: NativeEvent) => void) | undefined}
- */
-function observer(own, targetPath) {
-  const logger = own === undefined ? globalLogger : own
-  const publish = stepper(targetPath)
-  if (logger === null && publish === undefined) return undefined
-  // Events arrive in the middle of nowhere; the logger is called in the context of the
-  // call that they belong to (AsyncLocalStorage).
-  const context = new AsyncResource('holdfast')
-  return (event) => {
-    if (publish) context.runInAsyncScope(publish, undefined, event)
-    if (logger === null) return
-    try {
-      context.runInAsyncScope(entry, undefined, logger, targetPath, event)
-    } catch {
-      // A logger that throws does not disturb the write: SPEC of `setLogger`.
-    }
-  }
-}
-
-/**
- * The logger of a call, whose failures disturb nobody; `undefined` without a logger.
- *
- * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {Logger | null | undefined} own the call's option; `undefined` means the global logger
  * @returns {Logger | undefined}
  */
-function harmless(own) {
+function safeLogger(own) {
   const logger = own === undefined ? globalLogger : own
   if (logger === null) return undefined
   /** @param {'debug' | 'warn' | 'error'} level */
@@ -71,10 +45,31 @@ function harmless(own) {
     try {
       logger[level](fields, message)
     } catch {
-      // A logger that throws does not disturb the operation: SPEC of `setLogger`.
+      // See above.
     }
   }
   return { debug: method('debug'), warn: method('warn'), error: method('error') }
+}
+
+/**
+ * Passes the events of one write to the logger and to the subscribers of the write's steps;
+ * `undefined` when there are neither.
+ *
+ * @param {Logger | null | undefined} own the call's option; `undefined` means the global logger
+ * @param {string} targetPath
+ * @returns {((event: NativeEvent) => void) | undefined}
+ */
+function observer(own, targetPath) {
+  const logger = safeLogger(own)
+  const publish = stepPublisher(targetPath)
+  if (logger === undefined && publish === undefined) return undefined
+  // Events arrive outside any call; both are called in the context (AsyncLocalStorage) of the
+  // call that the events belong to.
+  const context = new AsyncResource('holdfast')
+  return (event) => {
+    if (publish) context.runInAsyncScope(publish, undefined, event)
+    if (logger) context.runInAsyncScope(logEvent, undefined, logger, targetPath, event)
+  }
 }
 
 /**
@@ -82,7 +77,7 @@ function harmless(own) {
  * @param {string} targetPath
  * @param {NativeEvent} event
  */
-function entry(logger, targetPath, event) {
+function logEvent(logger, targetPath, event) {
   const { tempPath, size, duration } = event
   switch (event.name) {
     case 'starting':
@@ -115,41 +110,32 @@ function entry(logger, targetPath, event) {
 /**
  * Logs what a recovery has done.
  *
- * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {Logger | null | undefined} own the call's option; `undefined` means the global logger
  * @param {import('../../index.js').RecoveryAction[]} actions
  */
-function recovered(own, actions) {
-  const logger = own === undefined ? globalLogger : own
-  if (logger === null) return
+function logRecovery(own, actions) {
+  const logger = safeLogger(own)
+  if (!logger) return
   for (const { path, action, reason, to, error } of actions) {
     const fields = { path, action, reason, ...(to !== undefined && { to }), operation: 'recover' }
-    try {
-      if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
-      else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
-      else logger.warn(fields, 'Recovered after a crash')
-    } catch {
-      // A logger that throws does not disturb the recovery.
-    }
+    if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
+    else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
+    else logger.warn(fields, 'Recovered after a crash')
   }
 }
 
 /**
- * Logs what became of the files of a transaction that had not been finished.
+ * Logs how the files of an unfinished transaction were settled.
  *
- * @param {Logger | null | undefined} own that of the call; `undefined` means the global one
+ * @param {Logger | null | undefined} own the call's option; `undefined` means the global logger
  * @param {import('../native/binding.js').NativeDecision[]} decisions
  */
-function settled(own, decisions) {
-  const logger = own === undefined ? globalLogger : own
-  if (logger === null) return
+function logDecisions(own, decisions) {
+  const logger = safeLogger(own)
   for (const { path, verdict, reason } of decisions) {
     const message = verdict === 'conflict' ? 'Unfinished transaction: changed file left as it is' : 'Unfinished transaction settled'
-    try {
-      logger.warn({ targetPath: path, action: verdict, reason, operation: 'transaction' }, message)
-    } catch {
-      // A logger that throws disturbs nothing: SPEC of `setLogger`.
-    }
+    logger?.warn({ targetPath: path, action: verdict, reason, operation: 'transaction' }, message)
   }
 }
 
-module.exports = { check, harmless, observer, recovered, setLogger, settled }
+module.exports = { check, logDecisions, logRecovery, observer, safeLogger, setLogger }

@@ -1,11 +1,11 @@
 'use strict'
 
-// The options of everything that writes.
+// The options that all operations which write have in common.
 
 const { abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOptions, wrongType } = require('./arguments.js')
 const logger = require('./logger.js')
 
-// The largest delay that Node's own timers take.
+// The longest delay that Node's timers take.
 const LONGEST_DELAY = 2 ** 31 - 1
 const LARGEST_ID = 2 ** 32 - 2
 
@@ -39,7 +39,7 @@ function owner(value, name) {
 const LEVELS = { none: 0, file: 1, full: 2 }
 
 /**
- * What the native side needs to know of them; `undefined` when everything is as by default.
+ * The options in the form of the native side; `undefined` when all are the default.
  *
  * @param {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} options
  * @returns {import('../native/binding.js').WriteOptions | undefined}

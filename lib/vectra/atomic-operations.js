@@ -1,6 +1,6 @@
 'use strict'
 
-// What the class `AtomicOperations` of Vectra does in its own way: with its rules for trying again.
+// The methods of Vectra's class `AtomicOperations` that retry by rules of their own.
 
 const { setTimeout: wait } = require('node:timers/promises')
 const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
@@ -20,7 +20,7 @@ async function readFile(path, options) {
   const target = toPath(path)
   try {
     const absolute = toAbsolute(target)
-    return await repeat(read, async () => {
+    return await retry(read, async () => {
       /** @type {import('../native/binding.js').NativeValue} */
       const { text } = await port.run((opened, id) => opened.readText(id, absolute))
       if (text === undefined) throw missing(absolute)
@@ -44,10 +44,10 @@ async function updateJsonFile(path, updater, options) {
  * @param {(data: any) => unknown} updater
  * @param {Parameters<typeof update.perform>[3]} options
  */
-async function updateRepeatedly(target, updater, { retries, retryDelay, ...read }) {
+async function updateWithRetries(target, updater, { retries, retryDelay, ...read }) {
   try {
     const absolute = toAbsolute(target)
-    return await repeat({ retries, retryDelay, signal: read.signal }, () =>
+    return await retry({ retries, retryDelay, signal: read.signal }, () =>
       update.perform(absolute, target, updater, { ...read, retries: 1 }),
     )
   } catch (error) {
@@ -55,7 +55,7 @@ async function updateRepeatedly(target, updater, { retries, retryDelay, ...read 
   }
 }
 
-const tracedUpdate = traced(traces.update, updateRepeatedly, update.describe)
+const tracedUpdate = traced(traces.update, updateWithRetries, update.describe)
 
 /** @param {string} path */
 function missing(path) {
@@ -64,15 +64,15 @@ function missing(path) {
 }
 
 /**
- * Tries something until it succeeds, no attempt is left, or it fails for a reason that does not
- * pass. What a caller's function throws may always pass.
+ * Makes attempts until one succeeds, none is left, or one fails for a reason that a retry does not
+ * cure. What the caller's function throws is always retried.
  *
  * @template T
  * @param {{ retries?: number | undefined, retryDelay?: number | undefined, signal?: AbortSignal | undefined }} options
  * @param {() => Promise<T>} attempt
  * @returns {Promise<T>}
  */
-async function repeat({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt) {
+async function retry({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt) {
   for (let number = 1; ; number++) {
     if (signal?.aborted) throw { kind: 'cancelled' }
     /** @type {any} */
@@ -84,13 +84,13 @@ async function repeat({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attemp
     }
     if (failure instanceof Error) throw failure
     if (!failure.exhausted || number >= retries) throw { ...failure, attempts: number }
-    // An abort shows at the beginning of the next turn.
+    // An abort ends the wait and is reported by the next iteration.
     await wait(retryDelay * 2 ** (number - 1), undefined, signal && { signal }).catch(() => {})
   }
 }
 
 /**
- * What a caller's function threw, in the form in which the native side tells of failures.
+ * What the caller's function threw, in the form of a native failure.
  *
  * @param {unknown} value
  */

@@ -5,7 +5,7 @@
 const {
   abortSignal, boolean, integer, milliseconds, oneOf, outOfRange, readOptions, toAbsolute, toPath, wrongType, wrongValue,
 } = require('../support/arguments.js')
-const { isWatched, traced, traces } = require('../support/diagnostics.js')
+const { hasSubscribers, traced, traces } = require('../support/diagnostics.js')
 const { failed, toDamage } = require('../native/errors.js')
 const { waitFor } = require('../api/lock.js')
 const logger = require('../support/logger.js')
@@ -221,7 +221,7 @@ class Wal {
     this.#wal = /** @type {number} */ (wal)
     this.#canRefuseSync = syncMode === 'periodic' || syncMode === 'never'
     this.damage = damage.map(toDamage)
-    const own = logger.harmless(options.logger)
+    const own = logger.safeLogger(options.logger)
     for (const each of this.damage) own?.warn({ path: dir, ...each }, 'The write-ahead log was damaged')
     this.#flusher = onFlush && new Flusher(dir, onFlush, flushThreshold, own, {
       figuresOf: (collection) => this.#figuresOf(collection),
@@ -241,7 +241,7 @@ class Wal {
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
     const shared = this.#pack(name, entries, Date.now())
     // Whoever is told of the beginning may append something himself.
-    const packed = isWatched(traces.wal) ? Buffer.from(shared) : shared
+    const packed = hasSubscribers(traces.wal) ? Buffer.from(shared) : shared
     return tracedWork(
       () => this.#appendOne(name, packed, durable),
       () => ({ operation: 'wal append', dir: this.#dir, collections: [name], entries: entries.length }),

@@ -1,12 +1,12 @@
-//! What the program that wanted the disk says on standard input, a line at a time.
+//! The commands of the parent process on standard input, a line each.
 //!
 //! | line | answer |
 //! | --- | --- |
-//! | `record` | `ok`: from here on everything is recorded |
-//! | `mark` | the number of events so far: what is so by now, must be so after a cut at this number |
-//! | `cut <events> lost` | `ok`: the disk is as if its power was cut after so many events, and nothing unflushed survived |
-//! | `cut <events> kept` | the same, and everything did |
-//! | `cut <events> <seed>` | the same, and some pages did |
+//! | `record` | `ok`: the recording starts |
+//! | `mark` | the number of events so far: what is durable now must survive a cut at this number |
+//! | `cut <events> lost` | `ok`: the disk is as after a power cut at this number, with all unflushed pages lost |
+//! | `cut <events> kept` | the same, with all unflushed pages kept |
+//! | `cut <events> <seed>` | the same, with some of them kept |
 
 use std::io::BufRead;
 
@@ -18,10 +18,10 @@ pub fn await_end() {
     std::process::exit(1);
 }
 
-/// Does as it is told, and ends the process with its standard input.
-pub fn follow(recorder: &Recorder) {
+/// Carries out the commands, and ends the process with its standard input.
+pub fn serve(recorder: &Recorder) {
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        match answer(recorder, &line) {
+        match run(recorder, &line) {
             Some(answer) => println!("{answer}"),
             None => println!("not understood: {line}"),
         }
@@ -29,7 +29,7 @@ pub fn follow(recorder: &Recorder) {
     std::process::exit(1);
 }
 
-fn answer(recorder: &Recorder, line: &str) -> Option<String> {
+fn run(recorder: &Recorder, line: &str) -> Option<String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words[..] {
         ["record"] => recorder.record(),

@@ -1,11 +1,11 @@
-//! Answers that are given later, in order, without holding up what comes after them.
+//! Replies that are delayed, in order, without holding up later requests.
 
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use fuser::ReplyEmpty;
 
-/// Answers each request after the same time.
+/// Replies to each request after the same time.
 #[derive(Debug)]
 pub struct Delay {
     time: Duration,
@@ -13,7 +13,7 @@ pub struct Delay {
 }
 
 impl Delay {
-    /// Starts the thread that answers. It ends with the last `Delay`.
+    /// Starts the thread that replies. It ends with the last `Delay`.
     pub fn new(time: Duration) -> Delay {
         let (queue, waiting) = channel::<(Instant, ReplyEmpty)>();
         std::thread::spawn(move || {
@@ -25,10 +25,10 @@ impl Delay {
         Delay { time, queue }
     }
 
-    /// Answers `reply` once the time is over.
-    pub fn answer(&self, reply: ReplyEmpty) {
-        // The thread lives as long as the queue; should it be gone, the reply answers
-        // EIO when it is dropped.
+    /// Sends `reply` once the time is over.
+    pub fn send(&self, reply: ReplyEmpty) {
+        // The thread lives as long as the queue. Without it the reply is dropped, and that
+        // sends EIO.
         let _ = self.queue.send((Instant::now() + self.time, reply));
     }
 }

@@ -12,17 +12,17 @@ use fuser::{
 
 const NAME: &str = "disk";
 const DISK: INodeNo = INodeNo(2);
-/// How long the kernel may keep what it was told: nothing changes but through it.
+/// How long the kernel may cache attributes: nothing changes except through it.
 const ALWAYS: Duration = Duration::from_secs(1 << 20);
 
-/// What the bytes of the file are kept in. What it is asked for is within the size.
+/// Stores the bytes of the file. All offsets are within its size.
 pub trait Storage: Send + Sync + 'static {
-    /// Whether the kernel may keep what was written until it flushes.
+    /// Whether the kernel may cache writes until it flushes.
     const CACHED: bool;
 
     fn read(&self, offset: usize, into: &mut [u8]);
     fn write(&self, offset: usize, data: &[u8]);
-    /// Answers once everything that was written before is on the disk.
+    /// Replies once everything that was written before is on the disk.
     fn flush(&self, reply: ReplyEmpty);
 }
 
@@ -74,7 +74,7 @@ impl<S: Storage> Disk<S> {
 impl<S: Storage> Filesystem for Disk<S> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         if S::CACHED {
-            // Where the kernel cannot do that each write comes here at once.
+            // A kernel that cannot do that passes each write on at once.
             let _ = config.add_capabilities(InitFlags::FUSE_WRITEBACK_CACHE);
         }
         let _ = config.set_max_write(1 << 20);
@@ -112,7 +112,7 @@ impl<S: Storage> Filesystem for Disk<S> {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        // The kernel hands down the times of what it has cached. They are not kept.
+        // The kernel passes on the times of cached writes. They are not stored.
         self.reply_attributes(inode, reply);
     }
 

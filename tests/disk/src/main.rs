@@ -4,10 +4,10 @@
 //!
 //! - `disk slow <mount point> <megabytes> <microseconds>`: a flush takes the given time.
 //! - `disk record <mount point> <megabytes>`: every write and flush is recorded, and the disk
-//!   can be made what a power cut at any of them may have left; see [`commands`].
+//!   can be set to a state that a power cut at any of them may leave; see [`commands`].
 //!
 //! Prints `ready` when it is mounted. Ends when it is unmounted, or when its standard
-//! input ends: then the program that wanted the disk is gone.
+//! input ends, with the parent process.
 
 mod commands;
 mod delay;
@@ -55,7 +55,7 @@ fn run() -> Result<(), Failure> {
         "record" => {
             let recorder = Arc::new(Recorder::default());
             let session = mount(Arc::clone(&recorder), size, mount_point)?;
-            std::thread::spawn(move || commands::follow(&recorder));
+            std::thread::spawn(move || commands::serve(&recorder));
             serve(session)
         }
         other => Err(format!("{other}: known are slow and record").into()),

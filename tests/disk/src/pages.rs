@@ -1,4 +1,4 @@
-//! Bytes of which most are zero.
+//! A sparse array of bytes.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ pub const PAGE: usize = 4096;
 /// Pages that were never written are zero and take no memory.
 #[derive(Debug, Default, Clone)]
 pub struct Pages {
-    kept: HashMap<usize, Box<[u8]>>,
+    pages: HashMap<usize, Box<[u8]>>,
 }
 
 impl Pages {
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         for (page, within, part) in parts(offset, into.len()) {
             let into = &mut into[part];
-            match self.kept.get(&page) {
+            match self.pages.get(&page) {
                 Some(bytes) => into.copy_from_slice(&bytes[within..within + into.len()]),
                 None => into.fill(0),
             }
@@ -24,14 +24,14 @@ impl Pages {
     pub fn write(&mut self, offset: usize, data: &[u8]) {
         for (page, within, part) in parts(offset, data.len()) {
             let data = &data[part];
-            let bytes = self.kept.entry(page).or_insert_with(|| vec![0; PAGE].into());
+            let bytes = self.pages.entry(page).or_insert_with(|| vec![0; PAGE].into());
             bytes[within..within + data.len()].copy_from_slice(data);
         }
     }
 }
 
-/// The parts of so many bytes from `offset` that lie in one page each: the page, where in it
-/// the part begins, and which of the bytes it is.
+/// Splits `length` bytes from `offset` at the bounds of pages: the page, the offset in it, and the
+/// range of the bytes.
 pub fn parts(
     offset: usize,
     length: usize,

@@ -1,4 +1,4 @@
-//! Bytes in memory that remember in which order they came, and what was flushed.
+//! A disk in memory that records the order of writes and flushes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,28 +7,28 @@ use fuser::ReplyEmpty;
 use crate::file_system::Storage;
 use crate::pages::{Pages, parts};
 
-/// What becomes of the pages that were written after the last flush, when the power is cut.
+/// The fate, in a power cut, of the pages that were written after the last flush.
 #[derive(Debug, Clone, Copy)]
 pub enum Unflushed {
     Lost,
     Kept,
-    /// Each by itself, as a number decides.
+    /// Decided for each page, by the seed.
     Some(u64),
 }
 
 #[derive(Debug, Default)]
 pub struct Recorder {
-    state: Mutex<State>,
+    state: Mutex<RecorderState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// What a reader finds.
-    shown: Pages,
-    /// What was there when the recording began.
+struct RecorderState {
+    /// The content that a reader gets.
+    current: Pages,
+    /// The content when the recording started.
     base: Pages,
-    /// Nothing is added to it once the power was cut for the first time.
-    log: Vec<Event>,
+    /// Complete once the power was cut for the first time.
+    events: Vec<Event>,
     recording: bool,
 }
 
@@ -40,36 +40,36 @@ enum Event {
 }
 
 impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RecorderState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins: all that is here now is taken for flushed.
+    /// Starts the recording: the current content counts as flushed.
     pub fn record(&self) {
         let mut state = self.lock();
-        state.base = state.shown.clone();
-        state.log.clear();
+        state.base = state.current.clone();
+        state.events.clear();
         state.recording = true;
     }
 
-    /// Notes that something is so by now, and says how many events that was after.
+    /// Marks this moment, and returns the number of events so far.
     pub fn mark(&self) -> usize {
         let mut state = self.lock();
-        state.log.push(Event::Mark);
-        state.log.len()
+        state.events.push(Event::Mark);
+        state.events.len()
     }
 
-    /// Ends the recording, and shows what is left if the power is cut after so many events.
-    pub fn cut(&self, events: usize, unflushed: Unflushed) {
+    /// Ends the recording, and sets the content to what a power cut after so many events leaves.
+    pub fn cut(&self, count: usize, unflushed: Unflushed) {
         let mut state = self.lock();
         state.recording = false;
         let mut pages = state.base.clone();
-        let mut waiting = Vec::new();
-        for event in state.log.iter().take(events) {
+        let mut unflushed_writes = Vec::new();
+        for event in state.events.iter().take(count) {
             match event {
-                Event::Write { offset, data } => waiting.push((*offset, data)),
+                Event::Write { offset, data } => unflushed_writes.push((*offset, data)),
                 Event::Flush => {
-                    for (offset, data) in waiting.drain(..) {
+                    for (offset, data) in unflushed_writes.drain(..) {
                         pages.write(offset, data);
                     }
                 }
@@ -77,14 +77,14 @@ impl Recorder {
             }
         }
         let mut is_kept = unflushed.decider();
-        for (offset, data) in waiting {
+        for (offset, data) in unflushed_writes {
             for (_, _, part) in parts(offset, data.len()) {
                 if is_kept() {
                     pages.write(offset + part.start, &data[part]);
                 }
             }
         }
-        state.shown = pages;
+        state.current = pages;
     }
 }
 
@@ -94,7 +94,7 @@ impl Unflushed {
             Unflushed::Some(seed) => seed,
             Unflushed::Lost | Unflushed::Kept => 0,
         };
-        let mut roll = move || {
+        let mut random = move || {
             // SplitMix64.
             seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let mut number = seed;
@@ -103,35 +103,35 @@ impl Unflushed {
             number ^ (number >> 31)
         };
         // Few of them, half, or most.
-        let quarters = 1 + roll() % 3;
+        let quarters = 1 + random() % 3;
         move || match self {
             Unflushed::Lost => false,
             Unflushed::Kept => true,
-            Unflushed::Some(_) => roll() % 4 < quarters,
+            Unflushed::Some(_) => random() % 4 < quarters,
         }
     }
 }
 
 impl Storage for std::sync::Arc<Recorder> {
-    // A write that stays in a cache of the kernel's would be recorded late, and out of order.
+    // A write cached by the kernel would be recorded late, and out of order.
     const CACHED: bool = false;
 
     fn read(&self, offset: usize, into: &mut [u8]) {
-        self.lock().shown.read(offset, into);
+        self.lock().current.read(offset, into);
     }
 
     fn write(&self, offset: usize, data: &[u8]) {
         let mut state = self.lock();
-        state.shown.write(offset, data);
+        state.current.write(offset, data);
         if state.recording {
-            state.log.push(Event::Write { offset, data: data.into() });
+            state.events.push(Event::Write { offset, data: data.into() });
         }
     }
 
     fn flush(&self, reply: ReplyEmpty) {
         let mut state = self.lock();
         if state.recording {
-            state.log.push(Event::Flush);
+            state.events.push(Event::Flush);
         }
         reply.ok();
     }

@@ -1,4 +1,4 @@
-//! Bytes in memory whose flush takes a time.
+//! A disk in memory whose flush takes a given time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::file_system::Storage;
 
 #[derive(Debug)]
 pub struct Slow {
-    /// Zeroes that were never touched take no memory.
+    /// Untouched zeroes take no memory.
     bytes: Mutex<Vec<u8>>,
     flush: Delay,
 }
@@ -37,6 +37,6 @@ impl Storage for Slow {
     }
 
     fn flush(&self, reply: ReplyEmpty) {
-        self.flush.answer(reply);
+        self.flush.send(reply);
     }
 }

@@ -1,19 +1,19 @@
 'use strict'
 
 // A process with worker threads that go through critical sections, as readers and as writers,
-// and tell a judge when they enter and when they leave. The judge is the spec; it hears of them
-// through a socket for each thread, which the system closes when they are killed, and knows
-// nothing of locks.
+// and report to an observer when they enter and when they leave. The observer is the spec; it has a
+// socket for each thread, which the system closes when the process is killed, and does not depend
+// on the lock.
 //
-// Arguments: the file that is locked, the judge's address, and the number of threads.
+// Arguments: the locked file, the observer's address, and the number of threads.
 // On standard input: `stop`, a line.
 
 const net = require('node:net')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { acquireLock, tryAcquireLock, withLock } = require('../..')
 
-/** How many calls of one thread ask for the lock at a time. */
-const LANES = 2
+/** How many calls of one thread want the lock at a time. */
+const CONCURRENT_CALLS = 2
 
 function main(file, address, threads) {
   const workers = Array.from({ length: Number(threads) }, () => new Worker(__filename, { workerData: { file, address } }))
@@ -35,7 +35,7 @@ async function thread({ file, address }) {
     rest = lines.pop() ?? ''
     for (const line of lines) waiting.get(line)()
   })
-  /** Tells the judge something, and waits until he has heard it. */
+  /** Sends a message to the observer, and waits for its answer. */
   const tell = (what, section) => new Promise((resolve) => {
     const id = `${++last}`
     waiting.set(id, () => (waiting.delete(id), resolve()))
@@ -54,7 +54,7 @@ async function thread({ file, address }) {
     else if (pause < 0.6) await new Promise((resolve) => setTimeout(resolve, Math.random() * 3))
     await tell('leave', number)
   }
-  const lane = async () => {
+  const repeat = async () => {
     do {
       const kind = Math.random() < 0.7 ? 'read' : 'write'
       const way = Math.random()
@@ -69,7 +69,7 @@ async function thread({ file, address }) {
           if (lock) await section(kind)
           await lock?.release()
         } else {
-          // One that may give up, before or after it has come to wait.
+          // A call that may give up, before or while it waits.
           const options = way < 0.9 ? { timeout: Math.random() * 20 } : { timeout: Infinity, signal: AbortSignal.timeout(Math.ceil(Math.random() * 20)) }
           await withLock(file, () => section(kind), { kind, ...options })
         }
@@ -78,7 +78,7 @@ async function thread({ file, address }) {
       }
     } while (!stopped || sections === 0)
   }
-  await Promise.all(Array.from({ length: LANES }, lane))
+  await Promise.all(Array.from({ length: CONCURRENT_CALLS }, repeat))
   socket.end()
   parentPort.close()
 }

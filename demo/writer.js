@@ -1,14 +1,14 @@
 'use strict'
 
-// One of many that add turns to the same session. `node member.js <store> <dir> <id> <name>`
+// One of several processes that add turns to the same session. `node writer.js <store> <dir> <id> <name>`
 
 const { openStore } = require('./plain-stores.js')
-const { tell, whenAsked } = require('./programs.js')
+const { onStop, tell } = require('./programs.js')
 
 const [name, dir, id, by] = process.argv.slice(2)
 
 let isAsked = false
-whenAsked(() => (isAsked = true))
+onStop(() => (isAsked = true))
 
 async function work() {
   const store = openStore(name, dir)

@@ -12,17 +12,17 @@ const { acquireLock, isLocked } = holdfast
 
 const PROCESSES = 16
 const THREADS = 4
-/** How long it goes on, in milliseconds, */
-const WHILE = 20_000
+/** How long the test runs, in milliseconds, */
+const DURATION = 20_000
 /** and between one kill and the next, on average. */
 const PAUSE = 250
 
 /**
- * Watches who is inside. Whoever enters beside somebody he must not be beside is kept waiting
- * until it is known what has become of the other: if he was killed, and his socket closed, all
- * is well; if he says anything more, both were inside.
+ * Observes which threads are in a critical section. A thread that enters beside an excluded one gets its
+ * answer only when the fate of the other is known: if the other was killed, its socket is closed, and all is
+ * well; if it sends another message, both were inside.
  */
-class Judge {
+class LockObserver {
   /** @type {Set<{ pid: number, kind: string, socket: net.Socket, section: string, late: (() => void)[] }>} */
   inside = new Set()
   /** @type {string[]} */
@@ -32,7 +32,7 @@ class Judge {
   mostProcesses = 0
   excused = 0
   /** By process: how often its threads have been inside. @type {Map<number, Map<net.Socket, number>>} */
-  turns = new Map()
+  entries = new Map()
 
   server = net.createServer((socket) => {
     let rest = ''
@@ -54,7 +54,7 @@ class Judge {
     if (what === 'leave') {
       const own = [...this.inside].find((one) => one.socket === socket && one.section === section)
       if (!own) return void this.violations.push(`${pid} leaves what it has not entered`)
-      if (own.late.length > 0) this.violations.push(`${pid} was inside to ${own.kind}, and somebody else entered`)
+      if (own.late.length > 0) this.violations.push(`${pid} was inside to ${own.kind}, and another thread entered`)
       this.#gone(own)
       return answer()
     }
@@ -62,8 +62,8 @@ class Judge {
     const others = [...this.inside].filter((other) => what === 'write' || other.kind === 'write')
     this.inside.add(own)
     this.sections[/** @type {'read' | 'write'} */ (what)]++
-    const turns = this.turns.get(own.pid) ?? new Map()
-    this.turns.set(own.pid, turns.set(socket, (turns.get(socket) ?? 0) + 1))
+    const entries = this.entries.get(own.pid) ?? new Map()
+    this.entries.set(own.pid, entries.set(socket, (entries.get(socket) ?? 0) + 1))
     if (what === 'read') {
       const readers = [...this.inside].filter(({ kind }) => kind === 'read')
       this.mostReaders = Math.max(this.mostReaders, readers.length)
@@ -86,19 +86,19 @@ class Judge {
   }
 }
 
-test('readers are beside readers, never beside a writer, and writers alone, whoever is killed', { timeout: 8 * WHILE }, async (t) => {
+test('readers share the lock with readers only and writers with none, whichever process is killed', { timeout: 8 * DURATION }, async (t) => {
   const dir = newDir(t)
   const file = path.join(dir, 'file')
-  const judge = new Judge()
-  const address = process.platform === 'win32' ? `\\\\?\\pipe\\${path.basename(dir)}` : path.join(dir, 'judge')
-  judge.server.listen(address)
-  await once(judge.server, 'listening')
-  t.after(() => judge.server.close())
+  const observer = new LockObserver()
+  const address = process.platform === 'win32' ? `\\\\?\\pipe\\${path.basename(dir)}` : path.join(dir, 'observer')
+  observer.server.listen(address)
+  await once(observer.server, 'listening')
+  t.after(() => observer.server.close())
 
   /** @type {Map<number | undefined, { child: import('node:child_process').ChildProcess, ended: Promise<any[]>, errors: () => string }>} */
   const running = new Map()
   const start = () => {
-    const child = spawn(process.execPath, [path.join(__dirname, 'programs', 'lock-crowd.js'), file, address, `${THREADS}`], { stdio: ['pipe', 'ignore', 'pipe'] })
+    const child = spawn(process.execPath, [path.join(__dirname, 'programs', 'lock-contention.js'), file, address, `${THREADS}`], { stdio: ['pipe', 'ignore', 'pipe'] })
     let said = ''
     child.stderr.setEncoding('utf8').on('data', (text) => (said += text))
     child.stdin.on('error', () => {})
@@ -109,13 +109,13 @@ test('readers are beside readers, never beside a writer, and writers alone, whoe
 
   const killed = { read: 0, write: 0, outside: 0 }
   const random = (/** @type {number} */ below) => Math.floor(Math.random() * below)
-  for (const end = performance.now() + WHILE; performance.now() < end; ) {
+  for (const end = performance.now() + DURATION; performance.now() < end; ) {
     await new Promise((resolve) => setTimeout(resolve, random(2 * PAUSE)))
-    // Whoever is inside just now, as often as anybody; writers are there for moments only.
-    const inside = [...judge.inside].sort((a, b) => Number(a.kind === 'read') - Number(b.kind === 'read'))[0]
+    // A thread that is inside now, as often as any other; writers are inside for moments only.
+    const inside = [...observer.inside].sort((a, b) => Number(a.kind === 'read') - Number(b.kind === 'read'))[0]
     const victim = (random(3) && inside && running.get(inside.pid)) || [...running.values()][random(running.size)]
     if (!victim) continue
-    const role = [...judge.inside].find(({ pid }) => pid === victim.child.pid)?.kind ?? 'outside'
+    const role = [...observer.inside].find(({ pid }) => pid === victim.child.pid)?.kind ?? 'outside'
     killed[/** @type {keyof typeof killed} */ (role)]++
     running.delete(victim.child.pid)
     victim.child.kill('SIGKILL')
@@ -132,11 +132,11 @@ test('readers are beside readers, never beside a writer, and writers alone, whoe
     await (await acquireLock(file, { kind, timeout: 0 })).release()
   }
   const kills = killed.read + killed.write + killed.outside
-  t.diagnostic(`${judge.sections.read} reads and ${judge.sections.write} writes, up to ${judge.mostReaders} readers in ${judge.mostProcesses} processes at once; ${kills} processes killed, ${killed.read} of them reading and ${killed.write} writing`)
-  assert.deepEqual(judge.violations, [])
-  assert.ok(judge.mostReaders > 1 && judge.mostProcesses > 1, 'readers have met')
-  assert.ok(judge.sections.write > 0 && kills > 0)
+  t.diagnostic(`${observer.sections.read} reads and ${observer.sections.write} writes, up to ${observer.mostReaders} readers in ${observer.mostProcesses} processes at once; ${kills} processes killed, ${killed.read} of them reading and ${killed.write} writing`)
+  assert.deepEqual(observer.violations, [])
+  assert.ok(observer.mostReaders > 1 && observer.mostProcesses > 1, 'readers have met')
+  assert.ok(observer.sections.write > 0 && kills > 0)
   for (const pid of running.keys()) {
-    assert.equal(judge.turns.get(pid ?? 0)?.size, THREADS, `a thread of ${pid} has never had its turn`)
+    assert.equal(observer.entries.get(pid ?? 0)?.size, THREADS, `a thread of ${pid} has never held the lock`)
   }
 })

@@ -1,7 +1,7 @@
 'use strict'
 
-// Scenes from the life of a process. argv[2] names the scene, argv[3] the directory it plays in.
-// What a scene finds out it prints, as a line of JSON. Its workers run this file too.
+// Scenarios of a process and its threads. argv[2] names the scenario, argv[3] its directory.
+// A scenario prints its findings as a line of JSON. Its workers run this file too.
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
@@ -13,7 +13,7 @@ const { Worker, isMainThread, parentPort, workerData } = require('node:worker_th
 const { ioThreads, nameIn, signed, temps } = require('../system.js')
 
 const load = () => require('../../index.js')
-const { scene, dir } = isMainThread ? { scene: process.argv[2], dir: process.argv[3] } : workerData
+const { scenario, dir } = isMainThread ? { scenario: process.argv[2], dir: process.argv[3] } : workerData
 const target = path.join(dir, 'target')
 
 const MiB = 1 << 20
@@ -49,7 +49,7 @@ function isOneOf(...contents) {
   return contents.some((content) => found.equals(Buffer.from(content)))
 }
 
-const worker = (scene, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scene, dir, ...data } })
+const worker = (scenario, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scenario, dir, ...data } })
 
 /** The error's code, or 'resolved'. */
 const outcome = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
@@ -62,7 +62,7 @@ async function stillWorks() {
   fs.unlinkSync(file)
 }
 
-/** Names holdfast's threads, and waits until somebody has made them slow. */
+/** Reports holdfast's threads, and waits until the spec has made them slow. */
 async function slowedDown() {
   for (let before; before !== (before = fs.readdirSync('/proc/self/task').join()); ) {
     await Promise.all([1, 2].map((name) => load().atomicWrite(path.join(dir, `warm-${name}`), 'warm', { durability: 'none' })))
@@ -89,7 +89,7 @@ const takings = {
   resize: (bytes) => bytes.buffer.resize(0),
 }
 
-/** Small writes, each to be made by somebody who has the lock. */
+/** Small writes, each made by the holder of the lock. */
 const underLock = {
   write: () => load().atomicWrite(target, '"write"'),
   lockedWrite: () => load().atomicWrite(target, '"locked write"', { lock: true }),
@@ -101,7 +101,7 @@ const underLock = {
 
 const protocolOf = (way) => (way === 'lockDir' ? 'proper-lockfile' : 'kernel')
 
-const scenes = {
+const scenarios = {
   // -- What keeps a process alive -----------------------------------------------------------
 
   pendingLarge() {
@@ -157,14 +157,14 @@ const scenes = {
     load().atomicWrite(target, filled('new')).catch(() => {})
     await underWay()
     process.nextTick(() => {
-      throw new Error('nobody catches this')
+      throw new Error('not caught')
     })
   },
 
   async rejects() {
     load().atomicWrite(target, filled('new')).catch(() => {})
     await underWay()
-    Promise.reject(new Error('nobody catches this'))
+    Promise.reject(new Error('not caught'))
   },
 
   async exitsWithWorkers() {
@@ -182,7 +182,7 @@ const scenes = {
       await underWay()
       largest = Math.max(largest, ...temps(dir).map((name) => sizeOf(path.join(dir, name))))
       await thread.terminate()
-      // Whoever still read the thread's memory would find this there, or nothing at all.
+      // A thread that still read the freed memory would find this there, or crash.
       pressure()
       await settled()
       assert.ok(isOneOf(`old ${round - 1}`, filled(`round ${round}`)), `round ${round}: torn`)
@@ -209,7 +209,7 @@ const scenes = {
     for (const way of Object.keys(underLock)) {
       const thread = worker('worksUnderLock', { way })
       const ended = once(thread, 'exit')
-      // A thread of holdfast's that nobody has made slow may be done with it already.
+      // A thread of holdfast's that was not slowed down may be done with it already.
       await underWay(ended)
       // What is not on its way to its rename by now is not made at all.
       await setTimeout(50)
@@ -322,7 +322,7 @@ const scenes = {
     const { atomicWrite } = load()
     const writes = []
     for (let i = 0; i < 60; i++) {
-      // Nobody but holdfast knows these Buffers.
+      // Only holdfast has a reference to these Buffers.
       writes.push(atomicWrite(path.join(dir, `file-${i}`), filled(`content ${i} `, 3 * MiB)))
       globalThis.gc()
       filled(Buffer.from([0xee]), 3 * MiB)
@@ -339,7 +339,7 @@ const scenes = {
     const how = process.argv[4]
     process.on('exit', (code) => {
       for (const durability of ['none', 'full']) atomicWriteSync(path.join(dir, `saved-${durability}`), `${how} ${code}`, { durability })
-      // No one will ever know what becomes of this; it must do no harm.
+      // Its outcome is never known; it must do no harm.
       atomicWrite(path.join(dir, 'too-late'), 'data')
     })
     if (how.includes('pending')) {
@@ -348,7 +348,7 @@ const scenes = {
       await underWay()
     }
     if (how.includes('exit')) process.exit(5)
-    if (how.includes('throw')) throw new Error('nobody catches this')
+    if (how.includes('throw')) throw new Error('not caught')
   },
 
   // -- Environments -------------------------------------------------------------------------
@@ -371,7 +371,7 @@ const scenes = {
   },
 
   async loadedByMany() {
-    // Nobody has loaded it before, and they all do at once.
+    // No thread has loaded it before, and all do at once.
     for (let round = 0; round < 3; round++) {
       const threads = Array.from({ length: 8 }, (_, number) => worker('writesForEver', { number, writes: 3, name: `${round}-${number}` }))
       const codes = await Promise.all(threads.map((thread) => once(thread, 'exit')))
@@ -430,4 +430,4 @@ const scenes = {
   },
 }
 
-scenes[scene](workerData ?? {})
+scenarios[scenario](workerData ?? {})

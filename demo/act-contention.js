@@ -6,52 +6,52 @@ const { count } = require('./report.js')
 const { Child, newDir } = require('./sandbox.js')
 const { isWhole } = require('./session.js')
 
-const MEMBERS = 8
+const WRITERS = 8
 const ID = 'shared'
 /** Milliseconds. */
 const TIME = 4000
 const BETWEEN_KILLS = 150
-/** Any lock that is freed by its age alone, and not by the kernel, takes longer than that. */
-const LONGEST_PAUSE = 5000
+/** A lock that is freed by its age, and not by the kernel, takes longer than this. */
+const MAX_PAUSE = 5000
 
 /**
  * @param {import('./report.js').Report} report
  * @returns {Promise<import('./session-store.js').SessionStore>} where the session is, for the next act
  */
-async function crowd(report) {
+async function contention(report) {
   report.act(
     '3 · Many at once',
-    `${MEMBERS} processes add turns to one session file, each as fast as it can, for ${TIME / 1000} s. All the while ` +
-      'members are killed with SIGKILL, every other one of them inside an update, and new ones take their places.',
+    `${WRITERS} processes add turns to one session file, each as fast as it can, for ${TIME / 1000} s. All the while ` +
+      'writers are killed with SIGKILL, every other one of them inside an update, and new ones take their places.',
   )
-  const { store, members, killed, inUpdate, pause, session } = await work('holdfast', TIME)
-  const acknowledged = sum(members, ({ saved }) => saved)
-  const owed = members.map((member) => compare(member, session))
-  const lost = sum(owed, (own) => own.lost)
-  const extra = sum(owed, (own) => own.extra)
+  const { store, writers, killed, inUpdate, pause, session } = await work('holdfast', TIME)
+  const acknowledged = sum(writers, ({ saved }) => saved)
+  const differences = writers.map((writer) => compare(writer, session))
+  const lost = sum(differences, (own) => own.lost)
+  const extra = sum(differences, (own) => own.extra)
   report.check(
     lost === 0 && acknowledged > 0,
     'No acknowledged turn is lost',
-    `what ${members.length} processes (${killed} killed, ${inUpdate} of them inside an update) said was saved is looked for in the file`,
+    `what ${writers.length} processes (${killed} killed, ${inUpdate} of them inside an update) said was saved is looked for in the file`,
     `${count(acknowledged, 'turn')} acknowledged, ${lost.toLocaleString('en-US')} lost`,
   )
   const counted = session.turns.length
   report.check(
-    isWhole(session) && extra <= inUpdate && counted === acknowledged + extra && owed.every((own) => own.extra <= 1),
+    isWhole(session) && extra <= inUpdate && counted === acknowledged + extra && differences.every((own) => own.extra <= 1),
     'The counts add up',
     'turns in the file = acknowledged + at most one for each process that was killed inside an update',
     `${counted.toLocaleString('en-US')} = ${acknowledged.toLocaleString('en-US')} + ${extra} (at most ${inUpdate})`,
   )
   report.check(
-    pause < LONGEST_PAUSE,
+    pause < MAX_PAUSE,
     'No lock outlives its holder',
-    'the longest time in which nobody got a turn acknowledged',
+    'the longest time without an acknowledged turn',
     `${Math.round(pause)} ms`,
   )
 
   const plain = await work('fs.writeFile', TIME / 2)
-  const said = sum(plain.members, ({ saved }) => saved)
-  const gone = sum(plain.members, (member) => compare(member, plain.session).lost)
+  const said = sum(plain.writers, ({ saved }) => saved)
+  const gone = sum(plain.writers, (writer) => compare(writer, plain.session).lost)
   report.beside(
     'readFile, writeFile',
     `the same processes for ${TIME / 2000} s, ${plain.killed} killed`,
@@ -61,73 +61,73 @@ async function crowd(report) {
 }
 
 /**
- * @typedef {object} Member
+ * @typedef {object} Writer
  * @property {string} by its name
- * @property {number} begun how many turns it has begun to add
- * @property {number} saved how many of them it was told were saved
+ * @property {number} begun how many turns it has started to add
+ * @property {number} saved how many of them were acknowledged
  * @property {Child} child
  */
 
 /** @param {string} name of the store @param {number} time */
 async function work(name, time) {
   const store = openStore(name, newDir())
-  /** @type {Member[]} */
-  const members = []
+  /** @type {Writer[]} */
+  const writers = []
   let pause = 0
   /** @type {number | undefined} */
   let last
-  /** Gets the next member that is inside an update. @type {((member: Member) => void) | undefined} */
-  let aim
+  /** Called with the next writer that is inside an update. @type {((writer: Writer) => void) | undefined} */
+  let onUpdate
 
   const start = () => {
-    const member = { by: `member-${members.length + 1}`, begun: 0, saved: 0, child: undefined }
-    member.child = new Child('member.js', [name, store.dir, ID, member.by], {
+    const writer = { by: `writer-${writers.length + 1}`, begun: 0, saved: 0, child: undefined }
+    writer.child = new Child('writer.js', [name, store.dir, ID, writer.by], {
       onLine([word]) {
-        member[word]++
-        if (word === 'begun') return aim?.(member)
+        writer[word]++
+        if (word === 'begun') return onUpdate?.(writer)
         const now = performance.now()
         pause = Math.max(pause, now - (last ?? now))
         last = now
       },
     })
-    members.push(member)
-    return member
+    writers.push(writer)
+    return writer
   }
 
-  const seats = Array.from({ length: MEMBERS }, start)
-  while (last === undefined) await Promise.race([sleep(5), ...seats.map(({ child }) => child.ended)])
+  const running = Array.from({ length: WRITERS }, start)
+  while (last === undefined) await Promise.race([sleep(5), ...running.map(({ child }) => child.ended)])
 
-  /** Somebody at random, or somebody who holds the lock. @type {(() => Promise<Member>)[]} */
+  /** A process at random, or one that holds the lock. @type {(() => Promise<Writer>)[]} */
   const choose = [
-    async () => seats[Math.floor(Math.random() * MEMBERS)],
+    async () => running[Math.floor(Math.random() * WRITERS)],
     () =>
       new Promise((resolve) => {
-        aim = (member) => {
-          aim = undefined
-          // Now, before it gets any further.
-          member.child.kill()
-          resolve(member)
+        onUpdate = (writer) => {
+          onUpdate = undefined
+          // At once, while it is inside.
+          writer.child.kill()
+          resolve(writer)
         }
       }),
   ]
   const killed = []
   for (const end = Date.now() + time; Date.now() < end; ) {
     await sleep(BETWEEN_KILLS * (0.5 + Math.random()))
-    const member = await choose[killed.length % 2]()
-    killed.push(member)
-    await member.child.kill()
-    seats[seats.indexOf(member)] = start()
+    const writer = await choose[killed.length % 2]()
+    killed.push(writer)
+    await writer.child.kill()
+    running[running.indexOf(writer)] = start()
   }
-  await Promise.all(seats.map(({ child }) => child.stop()))
+  await Promise.all(running.map(({ child }) => child.stop()))
   const session = await loadOrBegin(store, ID)
   const inUpdate = killed.filter(({ begun, saved }) => begun > saved).length
-  return { store, members, killed: killed.length, inUpdate, pause, session }
+  return { store, writers, killed: killed.length, inUpdate, pause, session }
 }
 
 /**
- * How what a member was told differs from what is in the file.
+ * How the turns that a writer saw acknowledged differ from those in the file.
  *
- * @param {Member} member
+ * @param {Writer} writer
  * @param {import('./session.js').Session} session
  */
 function compare({ by, saved }, session) {
@@ -142,4 +142,4 @@ function sum(items, number) {
   return items.reduce((total, item) => total + number(item), 0)
 }
 
-module.exports = { crowd }
+module.exports = { contention }

@@ -1,7 +1,7 @@
 'use strict'
 
-// Writes to files that other processes write to at the same time. Says when it is ready, begins
-// when it is told to, and prints the names of its last writes.
+// Writes to files that other processes write to at the same time. Prints when it is ready, starts
+// on a line of input.
 //
 // argv[2]: {dir, files, writes, name}
 
