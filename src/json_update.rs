@@ -43,6 +43,15 @@ pub fn read_bytes<F: FileSystem>(
     read_all(&file).map(Some).map_err(failed)
 }
 
+/// Reads a text file as a whole, as Node does: what is not UTF-8 is replaced. `None` when there is
+/// none.
+pub fn read_lossy<F: FileSystem>(fs: &F, path: &Path) -> Result<Option<String>, Failure> {
+    Ok(read_bytes(fs, path, true)?.map(|bytes| match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    }))
+}
+
 /// Reads to the end, however long the file is meanwhile.
 fn read_all<F: FileSystem>(file: &File<F>) -> Result<Vec<u8>, Failure> {
     let size = file.metadata()?.size;

@@ -49,7 +49,7 @@ function atomicWriteSync(path, data, options) {
  */
 function writeSync(target, bytes, options) {
   const observe = observer(options.logger, target)
-  /** @type {import('../native/binding.js').Message[]} */
+  /** @type {import('../native/binding.js').Report[]} */
   let messages
   try {
     const path = toAbsolute(target)

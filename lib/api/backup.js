@@ -43,8 +43,9 @@ async function create(source, { keep, ...read }) {
       return null
     }
     // The name may have been taken.
-    const { time } = await waitFor(read.signal, start, control, observe)
-    return nameOf(source, /** @type {number} */ (time))
+    /** @type {number} */
+    const time = await waitFor(read.signal, start, control, observe)
+    return nameOf(source, time)
   } catch (error) {
     throw failed(source, 'create backup', error, read.signal)
   }
@@ -93,8 +94,8 @@ async function listBackups(path) {
   const source = toPath(path)
   try {
     const absolute = toAbsolute(source)
-    /** @type {import('../native/binding.js').NativeValue} */
-    const { backups = [] } = await port.run((opened, id) => opened.listBackups(id, absolute))
+    /** @type {import('../native/binding.js').NativeBackup[]} */
+    const backups = await port.run((opened, id) => opened.listBackups(id, absolute))
     return backups.map(({ time, size }) => ({ path: nameOf(source, time), createdAt: new Date(time), size }))
   } catch (error) {
     throw failed(source, 'list backups', error)
@@ -110,17 +111,13 @@ async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
   try {
     const absolute = toAbsolute(target)
     const limit = Date.now() - age
-    /** @type {import('../native/binding.js').NativeValue} */
-    const { candidates = [] } = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
+    /** @type {import('../native/binding.js').NativeCandidate[]} */
+    const candidates = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
     const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
     const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
     // Nothing that has a time at all is that old.
     if (chosen.length === 0 || limit < 0) return []
-    /** @type {import('../native/binding.js').NativeValue} */
-    const { names = [] } = await port.run((opened, id) =>
-      opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined),
-    )
-    return names
+    return await port.run((opened, id) => opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined))
   } catch (error) {
     throw failed(target, 'clean up backups', error)
   }

@@ -127,9 +127,9 @@ async function isLocked(path, options) {
   try {
     const absolute = toAbsolute(target)
     if (rules) return { locked: await lockfiles.isHeld({ path: absolute }, rules.stale) }
-    /** @type {import('../native/binding.js').NativeValue} */
+    /** @type {import('../native/binding.js').LockStatus} */
     const { locked, holder } = await port.run((opened, id) => opened.inspectLock(id, absolute, kind === 'write'))
-    return { locked: locked === true, ...(holder && { holder: toHolder(holder) }) }
+    return { locked, ...(holder && { holder: toHolder(holder) }) }
   } catch (error) {
     throw failed(target, OPERATION, error)
   }
@@ -237,7 +237,7 @@ const lookingUp = new Map()
 async function findOuter(path, inside, locks) {
   let outer = inside.find((candidate) => candidate.updates === path)
   if (!outer && locks && inside.length > 0) {
-    /** @type {Promise<import('../native/binding.js').NativeValue>} */
+    /** @type {Promise<import('../native/binding.js').FoundLock>} */
     const finding = port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
     // A path that leads nowhere leads to no lock that is held. What is done next will say why.
     const { hold } = await finding.catch(() => NOTHING)
@@ -248,7 +248,7 @@ async function findOuter(path, inside, locks) {
   return outer
 }
 
-/** @type {import('../native/binding.js').NativeValue} */
+/** @type {import('../native/binding.js').FoundLock} */
 const NOTHING = {}
 
 /** What is asked for in the middle of an update of the same file would wait for itself. */
@@ -290,11 +290,12 @@ function underLock(path, { signal }, settings, work) {
 /**
  * Runs an operation that waits for a lock, and can be cancelled while it does.
  *
+ * @template [T=import('../native/binding.js').TakenLock]
  * @param {AbortSignal | undefined} signal
  * @param {(port: import('../native/binding.js').Port, id: number) => import('../native/binding.js').LockWaiter | import('../native/binding.js').LockfileWaiter | null} start
  * @param {import('../native/binding.js').Control} [control] cancels it when it does not wait any more
  * @param {(event: import('../native/binding.js').NativeEvent) => void} [observe]
- * @returns {Promise<import('../native/binding.js').NativeValue>}
+ * @returns {Promise<T>}
  */
 async function waitFor(signal, start, control, observe) {
   if (signal?.aborted) throw { kind: 'cancelled' }

@@ -76,9 +76,9 @@ class HeldLockfile {
     port.onLoss(id, (lost) => this.#controller.abort(lostLock(this.target, lost)))
   }
 
-  /** @param {import('../native/binding.js').NativeValue} value */
+  /** @param {import('../native/binding.js').TakenLockfile} lock */
   acquired({ hold, text, key }) {
-    this.number = /** @type {number} */ (hold)
+    this.number = hold
     this.file = text
     this.key = key
     watchSignalHandlers()
@@ -141,21 +141,21 @@ function watchSignalHandlers() {
 
 /** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */
 async function isHeld(naming, stale) {
-  /** @type {import('../native/binding.js').NativeValue} */
+  /** @type {import('../native/binding.js').LockfileStatus} */
   const { locked } = await port.run((opened, id) => opened.inspectLockfile(id, naming, stale))
-  return locked === true
+  return locked
 }
 
 /** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */
 function isHeldSync(naming, stale) {
-  return valueOf(port.open().inspectLockfileNow(naming, stale)).locked === true
+  return valueOf(port.open().inspectLockfileNow(naming, stale)).locked
 }
 
 /**
  * The identity of a lock: its key, and the file's real path if the file must exist.
  *
  * @param {import('../native/binding.js').LockNaming} naming
- * @returns {Promise<import('../native/binding.js').NativeValue>}
+ * @returns {Promise<import('../native/binding.js').LocatedLockfile>}
  */
 function locate(naming) {
   return port.run((opened, id) => opened.locateLockfile(id, naming))
@@ -166,10 +166,16 @@ function locateSync(naming) {
   return valueOf(port.open().locateLockfileNow(naming))
 }
 
-/** @param {import('../native/binding.js').Message} message */
-function valueOf({ error, value }) {
-  if (!value) throw error
-  return value
+/**
+ * The outcome of a call on this thread, or its error.
+ *
+ * @template {object} T
+ * @param {T | import('../native/binding.js').FailedNow} outcome
+ * @returns {T}
+ */
+function valueOf(outcome) {
+  if ('error' in outcome) throw outcome.error
+  return outcome
 }
 
 module.exports = { HeldLockfile, LEAST_STALE, LEAST_UPDATE, PROTOCOL, STALE, isHeld, isHeldSync, locate, locateSync, rulesOf, stale, update }

@@ -53,7 +53,10 @@ async function recoverFromCrash(pathOrDir, options) {
 async function recover(path, { lock = true, timeout = PATIENCE, signal, ...options }) {
   const settings = toNative(options)
   const control = new native.Control()
-  /** @param {(opened: import('../native/binding.js').Port, id: number) => void} start */
+  /**
+   * @param {(opened: import('../native/binding.js').Port, id: number) => void} start
+   * @returns {Promise<import('../native/binding.js').RecoveryReport>}
+   */
   const run = (start) =>
     waitFor(
       signal,
@@ -65,15 +68,15 @@ async function recover(path, { lock = true, timeout = PATIENCE, signal, ...optio
     )
   // A dry run changes nothing, so it needs no lock.
   const withoutLock = !lock || options.dryRun === true
-  const { actions: done = [], needsLock } = await run((opened, id) => opened.recover(id, path, settings, withoutLock, control))
+  const { actions: done, needsLock } = await run((opened, id) => opened.recover(id, path, settings, withoutLock, control))
   if (!needsLock) return done
   /** @param {number} [hold] */
-  const inTurn = (hold) => run((opened, id) => opened.recoverInTurn(id, path, settings, hold, control))
-  const recovered = await underHeld(path, true, () => inTurn(), async () => {
+  const inOrder = (hold) => run((opened, id) => opened.recoverInOrder(id, path, settings, hold, control))
+  const recovered = await underHeld(path, true, () => inOrder(), async () => {
     const { hold } = await waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, []))
-    return inTurn(hold)
+    return inOrder(hold)
   })
-  return [...done, ...(recovered.actions ?? [])]
+  return [...done, ...recovered.actions]
 }
 
 /** @param {Options} options @returns {import('../native/binding.js').RecoveryOptions} */

@@ -142,7 +142,7 @@ class AtomicWriteStream extends Writable {
   /**
    * @param {(port: import('../native/binding.js').Port, id: number, isObserved: boolean) => void} start
    * @param {unknown} [memory]
-   * @returns {Promise<import('../native/binding.js').NativeValue>}
+   * @returns {Promise<void>}
    */
   #run(start, memory) {
     const observe = this.#observe
@@ -158,9 +158,11 @@ class AtomicWriteStream extends Writable {
       }
       await underLock(this.#path, this.#waiting, this.#settings, keep)
     }
-    const { stream } = await this.#run((opened, id, isObserved) =>
-      opened.openStream(id, this.#path, this.#settings, this.#control, isObserved),
-    )
+    /** @type {number | undefined} */
+    let stream
+    await this.#run((opened, id, isObserved) => {
+      stream = opened.openStream(id, this.#path, this.#settings, this.#control, isObserved)
+    })
     this.#stream = stream
   }
 

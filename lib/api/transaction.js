@@ -115,16 +115,17 @@ async function underAll(paths, work) {
 async function perform(paths, targets, fn, options, outer) {
   const { signal } = options
   const settings = writeOptions.toNative(options)
+  /** @type {import('../native/binding.js').TransactionBegun} */
   const begun = await waitFor(signal, (opened, id) =>
     opened.beginTransaction(id, paths, settings, options.timeout ?? PATIENCE, held.numbers(held.current())),
   )
-  logDecisions(options.logger, begun.settled ?? [])
-  const numbers = begun.holds ?? []
+  logDecisions(options.logger, begun.settled)
+  const numbers = begun.holds
   // In the function, whoever asks for one of these locks would wait for it for ever.
   const own = numbers.map((number) => held.create(number, 'write', ''))
   const lent = Array.from(outer, ([path, { hold }]) => held.create(hold, 'write', path))
   const all = [...own, ...lent]
-  const staged = new Staged(paths, targets, begun.places ?? [])
+  const staged = new Staged(paths, targets, begun.places)
   const parts = new native.TransactionParts()
   const control = new native.Control()
   /** @type {{ error: unknown } | undefined} */
@@ -301,7 +302,7 @@ class Staged {
     const content = this.#contents.get(file)
     // A copy: what the caller does to it changes nothing here.
     if (content !== undefined) return content === null ? undefined : Buffer.from(content)
-    /** @type {import('../native/binding.js').NativeValue} */
+    /** @type {import('../native/binding.js').FileBytes} */
     const { bytes } = await port.run((opened, id) => opened.readBytes(id, this.path(file)))
     return bytes
   }
@@ -311,7 +312,7 @@ class Staged {
     const content = this.#contents.get(file)
     if (content === null) return undefined
     if (content !== undefined) return decode(content)
-    /** @type {import('../native/binding.js').NativeValue} */
+    /** @type {import('../native/binding.js').JsonUpdateStart} */
     const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file), undefined, undefined, []))
     return text
   }

@@ -182,7 +182,7 @@ async function runBatch(path, queue, outer) {
   const options = queue.calls[0]?.options
   if (!options) return
   const settings = writeOptions.toNative(options)
-  /** @type {import('../native/binding.js').NativeValue} */
+  /** @type {import('../native/binding.js').JsonUpdateStart} */
   let begun
   try {
     const timeout = outer || options.lock === false ? undefined : (options.timeout ?? PATIENCE)

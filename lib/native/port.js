@@ -49,7 +49,7 @@ function connect() {
  * Starts an operation and settles with its outcome: resolves with its value, if it has one,
  * or rejects with the plain fields of an error.
  *
- * @template {import('./binding.js').NativeValue | void} T
+ * @template T
  * @param {(port: import('./binding.js').Port, id: number) => void} start
  * @param {unknown} [memory] what must not be collected meanwhile
  * @param {Operation['observe']} [observe] takes what there is to log
@@ -70,7 +70,7 @@ function run(start, memory, observe) {
  * The same for an operation that may find no room: then it has not started, will not answer,
  * and there is no promise.
  *
- * @template {import('./binding.js').NativeValue | Appended | void} T
+ * @template T
  * @param {(port: import('./binding.js').Port, id: number) => boolean} start
  * @returns {Promise<T> | undefined}
  */
@@ -85,10 +85,13 @@ function offer(start) {
   })
 }
 
-/** @param {Array<number | bigint | import('./binding.js').Message>} messages */
+/** @typedef {import('./binding.js').Delivery} Delivery */
+/** @typedef {import('./binding.js').Report} Report */
+
+/** @param {Array<number | bigint | Delivery | Report>} messages */
 function onMessages(messages) {
   for (let i = 0; i < messages.length; i++) {
-    const message = /** @type {number | import('./binding.js').Message} */ (messages[i])
+    const message = /** @type {number | Delivery | Report} */ (messages[i])
     if (typeof message === 'number') {
       if (message < 0) {
         // An append to a log.
@@ -102,11 +105,15 @@ function onMessages(messages) {
       continue
     }
     const operation = pending.get(message.id)
+    if ('value' in message) {
+      operation?.resolve(message.value)
+      pending.delete(message.id)
+      continue
+    }
     if (message.event) operation?.observe?.(message.event)
     if (message.error) operation?.reject(message.error)
-    if (message.value) operation?.resolve(message.value)
     if (message.lost) losses.get(message.id)?.(message.lost)
-    if (message.error || message.value) pending.delete(message.id)
+    if (message.error) pending.delete(message.id)
   }
   if (pending.size === 0) port?.release()
 }

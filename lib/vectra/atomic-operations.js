@@ -21,7 +21,7 @@ async function readFile(path, options) {
   try {
     const absolute = toAbsolute(target)
     return await retry(read, async () => {
-      /** @type {import('../native/binding.js').NativeValue} */
+      /** @type {import('../native/binding.js').FileText} */
       const { text } = await port.run((opened, id) => opened.readText(id, absolute))
       if (text === undefined) throw missing(absolute)
       return text

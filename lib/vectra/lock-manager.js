@@ -161,9 +161,9 @@ class LockManager {
       const { file, naming } = placeOf(target)
       const rules = rulesOf(read)
       if (rules) return await lockfile.isHeld(naming, rules.stale)
-      /** @type {import('../native/binding.js').NativeValue} */
+      /** @type {import('../native/binding.js').LockStatus} */
       const { locked } = await port.run((opened, id) => opened.inspectLock(id, file, false))
-      return locked === true
+      return locked
     } catch (error) {
       // Where there is no directory there is no lock.
       if (/** @type {{ code?: string }} */ (error).code === 'ENOENT') return false

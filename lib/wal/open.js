@@ -130,6 +130,7 @@ async function openToAppend(target, path, options) {
     ...(timeout !== undefined && { timeout }),
   }
   try {
+    /** @type {NativeValue} */
     const opened = await waitFor(signal, (opened, id) => opened.openWal(id, path, settings))
     return new Wal(target, opened, options)
   } catch (error) {

@@ -6,16 +6,44 @@ use std::time::{Duration, SystemTime};
 
 use napi_derive::napi;
 
-use super::environment::{Outcomes, Port};
-use super::js_types::{Message, NativeBackup, NativeCandidate, NativeValue, Report, WriteOptions};
+use super::environment::{Environment, EventSender, Message, Port};
+use super::js_types::WriteOptions;
 use super::lock::LockWaiter;
 use super::write::Control;
-use crate::backup::{self, BackupCaller, BackupRequest, RestoreRequest};
+use crate::backup::{self, Backup, BackupCaller, BackupRequest, RestoreRequest};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{LockKind, LockRequest};
 use crate::threads::{RunningJob, pool, task};
-use crate::write::{Observer, Options, WriteEvent};
+use crate::write::{Observer, Options};
+
+/// A backup that is there.
+#[napi(object, object_from_js = false)]
+pub struct NativeBackup {
+    /// Milliseconds since 1970.
+    pub time: f64,
+    pub size: f64,
+}
+
+impl From<Backup> for NativeBackup {
+    fn from(Backup { time, size }: Backup) -> NativeBackup {
+        NativeBackup { time: time as f64, size: size as f64 }
+    }
+}
+
+/// A file that a caller may ask to remove.
+#[napi(object, object_from_js = false)]
+pub struct NativeCandidate {
+    pub name: String,
+    /// When it was made, if it has the name of a backup: milliseconds since 1970.
+    pub time: Option<f64>,
+}
+
+impl From<(String, Option<u64>)> for NativeCandidate {
+    fn from((name, time): (String, Option<u64>)) -> NativeCandidate {
+        NativeCandidate { name, time: time.map(|time| time as f64) }
+    }
+}
 
 #[napi]
 impl Port {
@@ -40,15 +68,11 @@ impl Port {
             keep: keep.and_then(|keep| usize::try_from(keep).ok()),
         };
         let environment = Arc::clone(&self.environment);
-        let client = client(id, &environment.outcomes, is_observed, control);
+        let client = client(id, &environment, is_observed, control);
         let path = request.path.clone();
         backup::submit_create(pool(), request, client, move |outcome| match outcome {
-            Ok(Ok(time)) => {
-                let value = NativeValue { time: Some(time as f64), ..NativeValue::default() };
-                environment.outcomes.push(Message::told(Report::succeeded(id, value)));
-            }
-            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
-            Err(kind) => environment.answer(id, Operation::CreateBackup, &path, Err(kind)),
+            Ok(outcome) => environment.complete(id, outcome.map(|time| time as f64)),
+            Err(kind) => environment.fail(id, Operation::CreateBackup, &path, kind),
         });
     }
 
@@ -79,12 +103,11 @@ impl Port {
             before: None,
         });
         let environment = Arc::clone(&self.environment);
-        let client = client(id, &environment.outcomes, is_observed, control);
+        let client = client(id, &environment, is_observed, control);
         let path = request.target.clone();
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
-            Ok(Ok(())) => environment.outcomes.push(Message::Done(id)),
-            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
-            Err(kind) => environment.answer(id, Operation::RestoreBackup, &path, Err(kind)),
+            Ok(outcome) => environment.complete_without_value(id, outcome),
+            Err(kind) => environment.fail(id, Operation::RestoreBackup, &path, kind),
         };
         let waiter = backup::submit_restore(pool(), request, lock, client, answer);
         waiter.map(|waiter| LockWaiter { waiter })
@@ -98,8 +121,7 @@ impl Port {
         let place = path.clone();
         let list = move || {
             let backups = backup::list(&Os, &place)?;
-            let backups = backups.into_iter().map(NativeBackup::from).collect();
-            Ok(NativeValue { backups: Some(backups), ..NativeValue::default() })
+            Ok(backups.into_iter().map(NativeBackup::from).collect::<Vec<_>>())
         };
         let operation = Operation::ListBackups;
         task::run(pool(), list, move |value| environment.answer(id, operation, &path, value));
@@ -113,8 +135,7 @@ impl Port {
         let place = path.clone();
         let list = move || {
             let candidates = backup::candidates(&Os, &place, any_name)?;
-            let candidates = candidates.into_iter().map(NativeCandidate::from).collect();
-            Ok(NativeValue { candidates: Some(candidates), ..NativeValue::default() })
+            Ok(candidates.into_iter().map(NativeCandidate::from).collect::<Vec<_>>())
         };
         let operation = Operation::CleanupBackups;
         task::run(pool(), list, move |value| environment.answer(id, operation, &path, value));
@@ -140,8 +161,7 @@ impl Port {
         let outcomes = Arc::clone(&environment.outcomes);
         let remove = move || {
             let _started = outcomes.start(false).ok_or(ErrorKind::Cancelled)?;
-            let names = backup::remove(&Os, &place, names, until)?;
-            Ok(NativeValue { names: Some(names), ..NativeValue::default() })
+            Ok(backup::remove(&Os, &place, names, until)?)
         };
         let operation = Operation::CleanupBackups;
         task::run(pool(), remove, move |value| environment.answer(id, operation, &path, value));
@@ -150,28 +170,15 @@ impl Port {
 
 fn client(
     id: f64,
-    outcomes: &Arc<Outcomes>,
+    environment: &Environment,
     is_observed: bool,
     control: Option<&Control>,
 ) -> BackupCaller<RunningJob<Message>> {
-    let starting = Arc::clone(outcomes);
+    let outcomes = Arc::clone(&environment.outcomes);
     BackupCaller {
-        start: Box::new(move || starting.start(false)),
+        start: Box::new(move || outcomes.start(false)),
         control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
-        observer: is_observed.then(|| -> Box<dyn Observer + Send> {
-            Box::new(Watcher { id, outcomes: Arc::clone(outcomes) })
-        }),
-    }
-}
-
-/// Takes the events of an operation to JavaScript.
-pub(super) struct Watcher {
-    pub(super) id: f64,
-    pub(super) outcomes: Arc<Outcomes>,
-}
-
-impl Observer for Watcher {
-    fn event(&self, event: WriteEvent) {
-        self.outcomes.push(Message::told(Report::happened(self.id, event)));
+        observer: is_observed
+            .then(|| -> Box<dyn Observer + Send> { Box::new(EventSender::new(id, environment)) }),
     }
 }

@@ -15,16 +15,43 @@ use napi::bindgen_prelude::{BigInt, Function, JsValue, ToNapiValue};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
-use super::js_types::{Message, NativeValue, Report};
+use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenWal};
+use super::js_types::Report;
 use super::lock_handles::LockHandles;
-use super::lockfile::LockfileHandles;
-use super::streams::Streams;
-use super::wal::{Replays, Wals};
-use crate::error::Code;
-use crate::error::{Error, ErrorKind, Failure, Operation};
+use crate::error::{Code, Error, ErrorKind, Failure, Operation};
+use crate::fs::os::Os;
 use crate::threads::{Completions, WaitFor};
 use crate::wal::Appended;
-use crate::write::is_retried;
+use crate::write::{Observer, Stream, WriteEvent, is_retried};
+
+/// A message to JavaScript.
+pub(super) enum Message {
+    /// The number of an operation that succeeded, and has no value.
+    Done(f64),
+    /// An append to a log that succeeded. There may be tens of thousands in a second, and an object
+    /// would cost more than everything else on the way of one.
+    Appended {
+        /// The number of the operation.
+        id: f64,
+        /// Its outcome.
+        appended: Appended,
+    },
+    /// An operation that succeeded with a value.
+    Value {
+        /// The number of the operation.
+        id: f64,
+        /// Its value.
+        value: IntoJs,
+        /// The number of the lock that came with the value. Should JavaScript be unable to take the
+        /// value, no caller learns of that lock.
+        lock: Option<u32>,
+    },
+    /// Anything else. It is large.
+    Report(Box<Report>),
+}
+
+/// Makes a JavaScript value on the JavaScript thread.
+type IntoJs = Box<dyn FnOnce(sys::napi_env) -> napi::Result<sys::napi_value> + Send>;
 
 /// The messages on their way to one environment.
 pub(super) type Outcomes = Completions<Message>;
@@ -35,38 +62,107 @@ pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) holds: LockHandles,
     pub(super) dirs: LockfileHandles,
-    pub(super) streams: Streams,
-    pub(super) wals: Wals,
-    pub(super) replays: Replays,
+    pub(super) streams: HandleTable<Stream<Os>>,
+    pub(super) wals: HandleTable<OpenWal>,
+    pub(super) replays: HandleTable<OpenReplay>,
 }
 
 impl Environment {
-    /// Sends the outcome of an operation that has a value.
-    pub(super) fn answer(
+    /// Sends the outcome of an operation that is tried once.
+    pub(super) fn answer<T: ToNapiValue + Send + 'static>(
         &self,
         id: f64,
         operation: Operation,
         path: &Path,
-        outcome: Result<NativeValue, ErrorKind>,
+        outcome: Result<T, ErrorKind>,
     ) {
-        self.outcomes.push(Message::told(report(id, operation, path, outcome)));
+        self.answer_with_lock(id, operation, path, outcome.map(|value| (value, None)));
+    }
+
+    /// As [`Environment::answer`], with the number of the lock that came with the value.
+    pub(super) fn answer_with_lock<T: ToNapiValue + Send + 'static>(
+        &self,
+        id: f64,
+        operation: Operation,
+        path: &Path,
+        outcome: Result<(T, Option<u32>), ErrorKind>,
+    ) {
+        match outcome {
+            Ok((value, lock)) => {
+                self.outcomes.push(Message::Value { id, value: into_js(value), lock })
+            }
+            Err(kind) => self.fail(id, operation, path, kind),
+        }
+    }
+
+    /// Sends the outcome of an operation that is tried once and has no value.
+    pub(super) fn done(
+        &self,
+        id: f64,
+        operation: Operation,
+        path: &Path,
+        outcome: Result<(), ErrorKind>,
+    ) {
+        self.complete_without_value(id, outcome.map_err(|kind| failed(operation, path, kind)));
+    }
+
+    /// Sends the outcome of an operation that has a value.
+    pub(super) fn complete<T: ToNapiValue + Send + 'static>(
+        &self,
+        id: f64,
+        outcome: Result<T, Error>,
+    ) {
+        match outcome {
+            Ok(value) => {
+                self.outcomes.push(Message::Value { id, value: into_js(value), lock: None });
+            }
+            Err(error) => self.reject(id, error),
+        }
+    }
+
+    /// Sends the outcome of an operation that has no value.
+    pub(super) fn complete_without_value(&self, id: f64, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) => self.outcomes.push(Message::Done(id)),
+            Err(error) => self.reject(id, error),
+        }
+    }
+
+    /// Sends the failure of an operation that is tried once.
+    pub(super) fn fail(&self, id: f64, operation: Operation, path: &Path, kind: ErrorKind) {
+        self.reject(id, failed(operation, path, kind));
+    }
+
+    fn reject(&self, id: f64, error: Error) {
+        self.outcomes.push(Message::report(Report::failed(id, error)));
     }
 }
 
-/// The outcome of an operation that has a value.
-pub(super) fn report(
+impl Message {
+    pub(super) fn report(report: Report) -> Message {
+        Message::Report(Box::new(report))
+    }
+}
+
+/// Sends the events of an operation.
+pub(super) struct EventSender {
     id: f64,
-    operation: Operation,
-    path: &Path,
-    outcome: Result<NativeValue, ErrorKind>,
-) -> Report {
-    match outcome {
-        Ok(value) => Report::succeeded(id, value),
-        Err(kind) => Report::failed(id, failed(operation, path, kind)),
+    outcomes: Arc<Outcomes>,
+}
+
+impl EventSender {
+    pub(super) fn new(id: f64, environment: &Environment) -> EventSender {
+        EventSender { id, outcomes: Arc::clone(&environment.outcomes) }
     }
 }
 
-/// What a failed operation reports that is tried once.
+impl Observer for EventSender {
+    fn event(&self, event: WriteEvent) {
+        self.outcomes.push(Message::report(Report::happened(self.id, event)));
+    }
+}
+
+/// The error of an operation that is tried once.
 pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Error {
     Error {
         exhausted: matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
@@ -78,25 +174,44 @@ pub(super) fn failed(operation: Operation, path: &Path, kind: ErrorKind) -> Erro
     }
 }
 
+fn into_js<T: ToNapiValue + Send + 'static>(value: T) -> IntoJs {
+    // SAFETY: `deliver` calls it, in a call from JavaScript and with that call's environment.
+    Box::new(move |env| unsafe { T::to_napi_value(env, value) })
+}
+
+/// The value of an operation that succeeded.
+#[napi(object, object_from_js = false)]
+pub struct Delivery {
+    /// The number of the operation.
+    pub id: f64,
+    #[napi(ts_type = "unknown")]
+    pub value: Converted,
+}
+
 impl Environment {
-    /// Makes a JavaScript value of a report. One that JavaScript cannot take, because its text
-    /// is longer than strings can be, becomes an error, so that its caller does not wait for
-    /// ever; and the lock that came with it, of which nobody will know, is given back.
+    /// Makes a JavaScript value of an operation's value. One that JavaScript cannot take, because
+    /// its text is longer than strings can be, becomes an error, so that its caller does not wait
+    /// for ever; and the lock that came with it, of which no caller will know, is released.
     ///
     /// # Safety
     ///
     /// `env` is that of the calling thread, in a call from JavaScript.
-    unsafe fn convert(&self, env: sys::napi_env, report: Report) -> Option<Converted> {
-        let lost = match &report {
-            Report { id, value: Some(value), .. } => Some((*id, value.hold)),
-            _ => None,
-        };
-        // SAFETY: as the caller promises.
-        if let Ok(value) = unsafe { Report::to_napi_value(env, report) } {
-            return Some(Converted(value));
+    unsafe fn convert_value(
+        &self,
+        env: sys::napi_env,
+        id: f64,
+        value: IntoJs,
+        lock: Option<u32>,
+    ) -> napi::Result<Converted> {
+        let delivered = value(env).and_then(|value| {
+            let delivery = Delivery { id, value: Converted(value) };
+            // SAFETY: as the caller promises.
+            unsafe { Delivery::to_napi_value(env, delivery) }
+        });
+        if let Ok(value) = delivered {
+            return Ok(Converted(value));
         }
-        let (id, hold) = lost?;
-        drop(hold.and_then(|number| self.holds.take(number as u32)));
+        drop(lock.and_then(|number| self.holds.take(number)));
         let too_long = Error {
             kind: Failure::new("read", Code::EFBIG.error()).into(),
             operation: Operation::UpdateJson,
@@ -105,9 +220,8 @@ impl Environment {
             exhausted: false,
             committed: false,
         };
-        let report = Report::failed(id, too_long);
         // SAFETY: as the caller promises.
-        unsafe { Report::to_napi_value(env, report) }.ok().map(Converted)
+        unsafe { Report::to_napi_value(env, Report::failed(id, too_long)) }.map(Converted)
     }
 }
 
@@ -115,7 +229,7 @@ impl Environment {
 ///
 /// # Safety
 ///
-/// As [`Environment::convert`].
+/// As [`Environment::convert_value`].
 unsafe fn convert_appended(
     env: sys::napi_env,
     id: f64,
@@ -134,7 +248,7 @@ unsafe fn convert_appended(
 }
 
 /// A value that JavaScript has already.
-struct Converted(sys::napi_value);
+pub struct Converted(sys::napi_value);
 
 impl ToNapiValue for Converted {
     unsafe fn to_napi_value(_: sys::napi_env, value: Converted) -> napi::Result<sys::napi_value> {
@@ -160,13 +274,13 @@ unsafe impl Send for Wake {}
 #[napi]
 impl Port {
     /// `onMessages` is called with everything that has happened since it was last called:
-    /// for an operation that succeeded its number; for an append to a log that did its number
-    /// with a minus, and then the sequence number of its first entry, how many there are, and
-    /// `memtableBytes`; and an object for anything else.
+    /// for an operation that succeeded without a value its number; for an append to a log that
+    /// succeeded its number with a minus, and then the sequence number of its first entry, how many
+    /// there are, and `memtableBytes`; and an object for anything else.
     #[napi(constructor)]
     pub fn new(
         env: Env,
-        #[napi(ts_arg_type = "(messages: Array<number | bigint | Message>) => void")]
+        #[napi(ts_arg_type = "(messages: Array<number | bigint | Delivery | Report>) => void")]
         on_messages: Function<'_>,
     ) -> napi::Result<Port> {
         let environment = Arc::new(Environment::default());
@@ -281,7 +395,12 @@ unsafe extern "C" fn deliver(
                 Message::Appended { id, appended } => {
                     converted.extend(convert_appended(env, id, appended).into_iter().flatten());
                 }
-                Message::Told(report) => converted.extend(environment.convert(env, *report)),
+                Message::Value { id, value, lock } => {
+                    converted.extend(environment.convert_value(env, id, value, lock));
+                }
+                Message::Report(report) => {
+                    converted.extend(Report::to_napi_value(env, *report).map(Converted));
+                }
             }
         }
         if let Ok(messages) = Vec::<Converted>::to_napi_value(env, converted)

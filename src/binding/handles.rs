@@ -1,74 +1,79 @@
 //! What one environment has open, by the numbers that JavaScript knows it by.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::fs::os::Os;
+use crate::lock::lockfile::{LockfileGuard, LockfileKey};
 use crate::mutex::guard;
+use crate::wal::{Queue, Replay};
 
-/// It is empty, and stays so, once the environment ends.
+/// Items by their numbers. The table is empty, and stays so, once the environment ends.
 pub(super) struct HandleTable<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<HandleState<T>>,
 }
 
-struct State<T> {
+struct HandleState<T> {
     last: u32,
-    kept: HashMap<u32, T>,
+    items: HashMap<u32, T>,
     closed: bool,
 }
 
 impl<T> Default for HandleTable<T> {
     fn default() -> HandleTable<T> {
-        HandleTable { state: Mutex::new(State { last: 0, kept: HashMap::new(), closed: false }) }
+        let state = HandleState { last: 0, items: HashMap::new(), closed: false };
+        HandleTable { state: Mutex::new(state) }
     }
 }
 
 impl<T> HandleTable<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, HandleState<T>> {
         guard(&self.state)
     }
 
-    /// A number that nothing has.
+    /// A number that no item has.
     pub(super) fn number(&self) -> u32 {
         let mut state = self.lock();
         loop {
             state.last = state.last.wrapping_add(1);
-            if !state.kept.contains_key(&state.last) {
+            if !state.items.contains_key(&state.last) {
                 return state.last;
             }
         }
     }
 
-    /// Keeps something. `None` when the environment has ended; it is dropped then.
+    /// Keeps an item. `None` when the environment has ended; the item is dropped then.
     pub(super) fn keep(&self, item: T) -> Option<u32> {
         let number = self.number();
         self.put(number, item).then_some(number)
     }
 
-    /// The same under a number that it has had, or that was reserved for it.
+    /// Keeps an item under a number that it has had, or that was reserved for it.
     pub(super) fn put(&self, number: u32, item: T) -> bool {
         let mut state = self.lock();
         if state.closed {
-            // What is dropped may have something to do, which must not be under the lock: a lock
-            // leads to its next holder, a stream removes its temp file.
+            // Dropping an item may do more, which must not be under the mutex: a lock passes to its
+            // next holder, a stream removes its temp file.
             drop(state);
             drop(item);
             return false;
         }
-        state.kept.insert(number, item);
+        state.items.insert(number, item);
         true
     }
 
-    /// Takes something out. `None` if that has been done already.
+    /// Takes an item out. `None` if that has been done already.
     pub(super) fn take(&self, number: u32) -> Option<T> {
-        self.lock().kept.remove(&number)
+        self.lock().items.remove(&number)
     }
 
-    /// What `look` finds in those of these that are still kept.
+    /// What `look` finds in those of these items that are still kept.
     pub(super) fn look<R>(&self, numbers: &[u32], mut look: impl FnMut(u32, &T) -> R) -> Vec<R> {
         let state = self.lock();
         numbers
             .iter()
-            .filter_map(|number| state.kept.get(number).map(|item| look(*number, item)))
+            .filter_map(|number| state.items.get(number).map(|item| look(*number, item)))
             .collect()
     }
 
@@ -76,13 +81,56 @@ impl<T> HandleTable<T> {
     pub(super) fn close(&self) -> Vec<T> {
         let mut state = self.lock();
         state.closed = true;
-        std::mem::take(&mut state.kept).into_values().collect()
+        std::mem::take(&mut state.items).into_values().collect()
     }
 }
 
 impl<T: Clone> HandleTable<T> {
-    /// Another handle of something that is kept.
+    /// A clone of an item.
     pub(super) fn get(&self, number: u32) -> Option<T> {
-        self.lock().kept.get(&number).cloned()
+        self.lock().items.get(&number).cloned()
+    }
+}
+
+/// A log that is open. If it still is when the environment ends, it is left as a crash would leave it,
+/// and its lock is released when no more is written.
+#[derive(Clone)]
+pub(super) struct OpenWal {
+    pub(super) path: PathBuf,
+    pub(super) queue: Queue<Os>,
+}
+
+/// A replay of a log that has started.
+pub(super) struct OpenReplay {
+    pub(super) path: PathBuf,
+    pub(super) replay: Replay<Os>,
+}
+
+/// The lock directories that one environment holds, each in a mutex for the call that uses it at
+/// the moment. They are released at the latest when the environment ends.
+pub(super) type LockfileHandles = HandleTable<Arc<Mutex<Option<LockfileGuard>>>>;
+
+impl LockfileHandles {
+    pub(super) fn keep_hold(&self, hold: LockfileGuard) -> Option<u32> {
+        self.keep(Arc::new(Mutex::new(Some(hold))))
+    }
+
+    pub(super) fn take_hold(&self, number: u32) -> Option<LockfileGuard> {
+        let hold = self.take(number)?;
+        guard(&hold).take()
+    }
+
+    pub(super) fn keys(&self, numbers: &[u32]) -> Vec<LockfileKey> {
+        // Not under the mutex of the table: a call may be using one of them.
+        let holds = self.look(numbers, |_, hold| Arc::clone(hold));
+        let key = |hold: &Arc<Mutex<Option<LockfileGuard>>>| {
+            guard(hold).as_ref().map(|hold| hold.key().clone())
+        };
+        holds.iter().filter_map(key).collect()
+    }
+
+    /// Takes everything out. What is kept from now on is released at once.
+    pub(super) fn take_all(&self) -> Vec<LockfileGuard> {
+        self.close().iter().filter_map(|hold| guard(hold).take()).collect()
     }
 }

@@ -6,37 +6,11 @@ use std::time::Duration;
 use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
-use crate::backup::Backup;
-use crate::error::Holder;
-use crate::error::{BadJson, Error, ErrorKind};
-use crate::transaction::Decision;
-use crate::wal::{Appended, Damage, WalError};
+use crate::error::{BadJson, Damage, Error, ErrorKind, Holder, WalError};
 use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 
-/// What the port delivers.
-pub(super) enum Message {
-    /// The number of an operation that succeeded.
-    Done(f64),
-    /// An append to a log that did. There may be tens of thousands in a second, and an object
-    /// would cost more than all else that is done to one on its way.
-    Appended {
-        /// The number of the operation.
-        id: f64,
-        /// What it has to tell.
-        appended: Appended,
-    },
-    /// Anything else. It is large.
-    Told(Box<Report>),
-}
-
-impl Message {
-    pub(super) fn told(report: Report) -> Message {
-        Message::Told(Box::new(report))
-    }
-}
-
-/// A message that is more than 'done'.
-#[napi(object, js_name = "Message")]
+/// An error, an event or the loss of a lock.
+#[napi(object)]
 pub struct Report {
     /// The operation it belongs to.
     pub id: f64,
@@ -44,27 +18,21 @@ pub struct Report {
     pub error: Option<NativeError>,
     /// Set when something is to be logged.
     pub event: Option<NativeEvent>,
-    /// Set when the operation has succeeded with a value.
-    pub value: Option<NativeValue>,
     /// Set when the lock that the operation brought has been lost.
     pub lost: Option<NativeError>,
 }
 
 impl Report {
     pub(super) fn failed(id: f64, error: Error) -> Report {
-        Report { id, error: Some(error.into()), event: None, value: None, lost: None }
+        Report { id, error: Some(error.into()), event: None, lost: None }
     }
 
     pub(super) fn happened(id: f64, event: WriteEvent) -> Report {
-        Report { id, error: None, event: Some(event.into()), value: None, lost: None }
-    }
-
-    pub(super) fn succeeded(id: f64, value: NativeValue) -> Report {
-        Report { id, error: None, event: None, value: Some(value), lost: None }
+        Report { id, error: None, event: Some(event.into()), lost: None }
     }
 
     pub(super) fn lost(id: f64, error: Error) -> Report {
-        Report { id, error: None, event: None, value: None, lost: Some(error.into()) }
+        Report { id, error: None, event: None, lost: Some(error.into()) }
     }
 }
 
@@ -80,27 +48,9 @@ pub struct NativeValue {
     pub text: Option<String>,
     /// A sync would not make it durable.
     pub sync_failed: Option<bool>,
-    /// The number of a stream that is open now.
-    pub stream: Option<f64>,
-    /// Milliseconds since 1970.
-    pub time: Option<f64>,
-    pub backups: Option<Vec<NativeBackup>>,
-    pub candidates: Option<Vec<NativeCandidate>>,
     pub names: Option<Vec<String>>,
     /// Which lock it is, in this process.
     pub key: Option<String>,
-    /// What a recovery has done.
-    pub actions: Option<Vec<super::recovery::NativeAction>>,
-    /// A recovery has to change a file, and needs its lock for that.
-    pub needs_lock: Option<bool>,
-    /// The numbers of several locks that are held now,
-    pub holds: Option<Vec<u32>>,
-    /// for each file the number of the first one that is the same,
-    pub places: Option<Vec<u32>>,
-    /// and what became of transactions that had not been finished.
-    pub settled: Option<Vec<NativeDecision>>,
-    /// The content of a file, if it exists.
-    pub bytes: Option<Buffer>,
     /// The number of a log that is open now.
     pub wal: Option<f64>,
     /// The number of a replay that has started.
@@ -111,25 +61,6 @@ pub struct NativeValue {
     pub over: Option<bool>,
     /// What was cut off or skipped of a log.
     pub damage: Option<Vec<NativeDamage>>,
-}
-
-/// What became of a file of a transaction that had not been finished.
-#[napi(object)]
-pub struct NativeDecision {
-    pub path: String,
-    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
-    pub verdict: String,
-    pub reason: String,
-}
-
-impl From<Decision> for NativeDecision {
-    fn from(decision: Decision) -> NativeDecision {
-        NativeDecision {
-            path: decision.path.to_string_lossy().into_owned(),
-            verdict: decision.verdict.name().to_owned(),
-            reason: decision.reason,
-        }
-    }
 }
 
 /// A stretch of a log that cannot be used.
@@ -163,34 +94,6 @@ impl From<Damage> for NativeDamage {
             before: damage.before.map(BigInt::from),
             copy: damage.copy,
         }
-    }
-}
-
-/// A backup that is there.
-#[napi(object)]
-pub struct NativeBackup {
-    /// Milliseconds since 1970.
-    pub time: f64,
-    pub size: f64,
-}
-
-impl From<Backup> for NativeBackup {
-    fn from(Backup { time, size }: Backup) -> NativeBackup {
-        NativeBackup { time: time as f64, size: size as f64 }
-    }
-}
-
-/// A file that may be asked to be removed.
-#[napi(object)]
-pub struct NativeCandidate {
-    pub name: String,
-    /// When it was made, if it has the name of a backup: milliseconds since 1970.
-    pub time: Option<f64>,
-}
-
-impl From<(String, Option<u64>)> for NativeCandidate {
-    fn from((name, time): (String, Option<u64>)) -> NativeCandidate {
-        NativeCandidate { name, time: time.map(|time| time as f64) }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use napi_derive::napi;
 
 use super::environment::Port;
-use super::js_types::{self, Message, NativeValue, WriteOptions};
+use super::js_types::{NativeBadJson, WriteOptions};
 use super::lock::LockWaiter;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -15,6 +15,23 @@ use crate::json_update::{self, UpdateRequest, UpdateStart};
 use crate::lock::{LockKind, LockRequest};
 use crate::threads::{pool, task};
 use crate::write::Options;
+
+/// What the first trip of an update brings.
+#[napi(object, object_from_js = false)]
+pub struct JsonUpdateStart {
+    /// The number of the lock, if one was asked for.
+    pub hold: Option<u32>,
+    /// The file's text, if there is such a file.
+    pub text: Option<String>,
+    /// Set when a sync would not make the file durable.
+    pub sync_failed: Option<bool>,
+}
+
+/// The text of a file, if there is one.
+#[napi(object, object_from_js = false)]
+pub struct FileText {
+    pub text: Option<String>,
+}
 
 #[napi]
 impl Port {
@@ -52,16 +69,12 @@ impl Port {
                     if is_locked && hold.is_none() {
                         return;
                     }
-                    Ok(NativeValue {
-                        hold: hold.map(f64::from),
-                        text,
-                        sync_failed: sync_failed.then_some(true),
-                        ..NativeValue::default()
-                    })
+                    let sync_failed = sync_failed.then_some(true);
+                    Ok((JsonUpdateStart { hold, text, sync_failed }, hold))
                 }
                 Err(kind) => Err(kind),
             };
-            environment.answer(id, Operation::UpdateJson, &path, value);
+            environment.answer_with_lock(id, Operation::UpdateJson, &path, value);
         };
         json_update::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
     }
@@ -90,9 +103,8 @@ impl Port {
             drop(hold);
             Ok(synced?)
         };
-        task::run(pool(), sync, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Message::Done(id)),
-            Err(kind) => environment.answer(id, Operation::UpdateJson, &path, Err(kind)),
+        task::run(pool(), sync, move |outcome| {
+            environment.done(id, Operation::UpdateJson, &path, outcome);
         });
     }
 }
@@ -105,14 +117,7 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let place = path.clone();
-        let read = move || {
-            let bytes = json_update::read_bytes(&Os, &place, true)?;
-            let text = bytes.map(|bytes| match String::from_utf8(bytes) {
-                Ok(text) => text,
-                Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-            });
-            Ok(NativeValue { text, ..NativeValue::default() })
-        };
+        let read = move || Ok(FileText { text: json_update::read_lossy(&Os, &place)? });
         let operation = Operation::ReadFile;
         task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
     }
@@ -120,6 +125,6 @@ impl Port {
 
 /// Where a text stops being JSON; nothing if it does not.
 #[napi]
-pub fn locate_json_error(text: String) -> Option<js_types::NativeBadJson> {
-    json_update::locate(&text).map(js_types::NativeBadJson::from)
+pub fn locate_json_error(text: String) -> Option<NativeBadJson> {
+    json_update::locate(&text).map(NativeBadJson::from)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::environment::Port;
-use super::js_types::{Message, NativeHolder, NativeValue, WriteOptions};
+use super::environment::{Message, Port};
+use super::js_types::{NativeHolder, WriteOptions};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
@@ -31,6 +31,26 @@ impl LockWaiter {
     pub fn cancel(&self) {
         self.waiter.cancel();
     }
+}
+
+/// A lock that is held now.
+#[napi(object, object_from_js = false)]
+pub struct TakenLock {
+    /// Its number.
+    pub hold: u32,
+}
+
+/// The number of a lock, if the caller holds it.
+#[napi(object, object_from_js = false)]
+pub struct FoundLock {
+    pub hold: Option<u32>,
+}
+
+/// Whether a lock is held, and by which process, if that is known.
+#[napi(object, object_from_js = false)]
+pub struct LockStatus {
+    pub locked: bool,
+    pub holder: Option<NativeHolder>,
 }
 
 #[napi]
@@ -65,9 +85,7 @@ impl Port {
         let reply = move |outcome: Result<LockGuard, ErrorKind>| {
             let value = match outcome {
                 Ok(hold) => match environment.holds.keep(hold) {
-                    Some(number) => {
-                        Ok(NativeValue { hold: Some(number.into()), ..NativeValue::default() })
-                    }
+                    Some(hold) => Ok(TakenLock { hold }),
                     None => return,
                 },
                 Err(kind) => Err(kind),
@@ -112,7 +130,7 @@ impl Port {
         let answer = Arc::clone(&environment);
         let find = move || {
             let number = environment.holds.find(&inside, &lock::key_of(&place)?);
-            Ok(NativeValue { hold: number.map(f64::from), ..NativeValue::default() })
+            Ok(FoundLock { hold: number })
         };
         task::run(pool(), find, move |value| answer.answer(id, Operation::Lock, &path, value));
     }
@@ -125,11 +143,8 @@ impl Port {
         let place = path.clone();
         let inspect = move || {
             let holder = lock::inspect(&place, kind_of(is_write))?;
-            Ok(NativeValue {
-                locked: Some(holder.is_some()),
-                holder: holder.flatten().map(NativeHolder::from),
-                ..NativeValue::default()
-            })
+            let locked = holder.is_some();
+            Ok(LockStatus { locked, holder: holder.flatten().map(NativeHolder::from) })
         };
         task::run(pool(), inspect, move |value| {
             environment.answer(id, Operation::Lock, &path, value)

@@ -1,59 +1,21 @@
 //! Locks in the protocol of `proper-lockfile`, and the numbers that JavaScript knows them by.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use napi::Either;
 use napi_derive::napi;
 
-use super::environment::{Environment, Port, failed, report};
-use super::handles::HandleTable;
-use super::js_types::{Message, NativeError, NativeValue, Report};
+use super::environment::{Environment, Message, Port, failed};
+use super::js_types::{NativeError, Report};
 use crate::error::{ErrorKind, LostLock, Operation};
 use crate::fs::os::Os;
 use crate::lock::Before;
-use crate::lock::lockfile::{
-    self, LockfileGuard, LockfileKey, LockfileRequest, Naming, Rules, Waiter,
-};
+use crate::lock::lockfile::{self, LockfileGuard, LockfileRequest, Naming, Rules, Waiter};
 use crate::mutex::guard;
 use crate::threads::{pool, task};
 use crate::write::{Durability, make_parents};
-
-/// The locks that one environment holds, each for whoever uses it at the moment. They are given
-/// back at the latest when it ends.
-pub(super) type LockfileHandles = HandleTable<Arc<Mutex<Option<LockfileGuard>>>>;
-
-impl LockfileHandles {
-    fn keep_hold(&self, hold: LockfileGuard) -> Option<u32> {
-        self.keep(Arc::new(Mutex::new(Some(hold))))
-    }
-
-    fn take_hold(&self, number: u32) -> Option<LockfileGuard> {
-        taken(&*self.take(number)?)
-    }
-
-    fn keys(&self, numbers: &[u32]) -> Vec<LockfileKey> {
-        // Not under the lock of all: somebody may be using one of them.
-        let holds = self.look(numbers, |_, hold| Arc::clone(hold));
-        let key = |hold: &Arc<Mutex<Option<LockfileGuard>>>| {
-            inner(hold).as_ref().map(|hold| hold.key().clone())
-        };
-        holds.iter().filter_map(key).collect()
-    }
-
-    /// Takes everything out. What comes from now on is given back at once.
-    pub(super) fn take_all(&self) -> Vec<LockfileGuard> {
-        self.close().iter().filter_map(|hold| taken(hold)).collect()
-    }
-}
-
-fn inner(hold: &Mutex<Option<LockfileGuard>>) -> MutexGuard<'_, Option<LockfileGuard>> {
-    guard(hold)
-}
-
-fn taken(hold: &Mutex<Option<LockfileGuard>>) -> Option<LockfileGuard> {
-    inner(hold).take()
-}
 
 /// Which lock is meant.
 #[napi(object)]
@@ -114,33 +76,72 @@ impl LockfileWaiter {
     }
 }
 
+/// A lock that is held now.
+#[napi(object, object_from_js = false)]
+pub struct TakenLockfile {
+    /// Its number.
+    pub hold: u32,
+    /// The real path of the file, if that must exist.
+    pub text: Option<String>,
+    /// Which lock it is, in this process.
+    pub key: String,
+}
+
+/// Which lock is meant.
+#[napi(object, object_from_js = false)]
+pub struct LocatedLockfile {
+    /// The real path of the file, if that must exist.
+    pub text: Option<String>,
+    /// Which lock it is, in this process.
+    pub key: String,
+}
+
+/// Whether a lock is held.
+#[napi(object, object_from_js = false)]
+pub struct LockfileStatus {
+    pub locked: bool,
+}
+
+/// An operation on the calling thread that has failed.
+#[napi(object, object_from_js = false)]
+pub struct FailedNow {
+    pub error: NativeError,
+}
+
+/// The outcome of an operation on the calling thread.
+fn now<T>(path: &Path, outcome: Result<T, ErrorKind>) -> Either<T, FailedNow> {
+    match outcome {
+        Ok(value) => Either::A(value),
+        Err(kind) => Either::B(FailedNow { error: failed(Operation::Lock, path, kind).into() }),
+    }
+}
+
 /// Keeps a lock that has come, and has its loss reported. `None` when nobody is there any more.
 fn keep(
     environment: &Arc<Environment>,
     id: f64,
     path: &Path,
     hold: LockfileGuard,
-) -> Option<NativeValue> {
+) -> Option<TakenLockfile> {
     let (own, place) = (Arc::clone(environment), path.to_owned());
     hold.on_loss(Box::new(move |lost: LostLock| {
         let error = failed(Operation::Lock, &place, lost.into());
-        own.outcomes.push(Message::told(Report::lost(id, error)));
+        own.outcomes.push(Message::report(Report::lost(id, error)));
     }));
     let text = hold.file().map(|file| file.to_string_lossy().into_owned());
-    let key = Some(hold.key().text());
-    let number = environment.dirs.keep_hold(hold)?;
-    Some(NativeValue { hold: Some(number.into()), text, key, ..NativeValue::default() })
+    let key = hold.key().text();
+    let hold = environment.dirs.keep_hold(hold)?;
+    Some(TakenLockfile { hold, text, key })
 }
 
-fn locate(naming: &Naming) -> Result<NativeValue, ErrorKind> {
+fn locate(naming: &Naming) -> Result<LocatedLockfile, ErrorKind> {
     let (key, file) = lockfile::locate(naming)?;
     let text = file.map(|file| file.to_string_lossy().into_owned());
-    Ok(NativeValue { text, key: Some(key.text()), ..NativeValue::default() })
+    Ok(LocatedLockfile { text, key: key.text() })
 }
 
-fn inspect(naming: &Naming, stale: f64) -> Result<NativeValue, ErrorKind> {
-    let locked = Some(lockfile::inspect(naming, duration(stale))?);
-    Ok(NativeValue { locked, ..NativeValue::default() })
+fn inspect(naming: &Naming, stale: f64) -> Result<LockfileStatus, ErrorKind> {
+    Ok(LockfileStatus { locked: lockfile::inspect(naming, duration(stale))? })
 }
 
 #[napi]
@@ -180,7 +181,12 @@ impl Port {
 
     /// Takes a lock if it is free, on this thread. Its loss is reported with the number `id`.
     #[napi]
-    pub fn acquire_lockfile_now(&self, id: f64, naming: LockNaming, rules: LockRules) -> Report {
+    pub fn acquire_lockfile_now(
+        &self,
+        id: f64,
+        naming: LockNaming,
+        rules: LockRules,
+    ) -> Either<TakenLockfile, FailedNow> {
         let request = LockfileRequest {
             naming: Naming::from(&naming),
             rules: rules.into(),
@@ -193,7 +199,7 @@ impl Port {
             // At the very end of the process nothing is kept any more.
             keep(&self.environment, id, path, hold).ok_or_else(task::no_thread)
         });
-        report(id, Operation::Lock, path, outcome)
+        now(path, outcome)
     }
 
     /// Gives a lock back. It fails when the lock had been lost.
@@ -202,9 +208,8 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let hold = environment.dirs.take_hold(number);
         let release = move || hold.map_or(Ok(()), LockfileGuard::release);
-        task::run(pool(), release, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Message::Done(id)),
-            Err(kind) => environment.answer(id, Operation::Lock, Path::new(""), Err(kind)),
+        task::run(pool(), release, move |outcome| {
+            environment.done(id, Operation::Lock, Path::new(""), outcome);
         });
     }
 
@@ -222,14 +227,13 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let hold = environment.dirs.get(number);
         let extend = move || {
-            let hold = hold.as_deref().map(inner);
+            let hold = hold.as_deref().map(guard);
             hold.as_deref()
                 .and_then(Option::as_ref)
                 .map_or(Ok(()), |hold| hold.extend(duration(milliseconds)))
         };
-        task::run(pool(), extend, move |outcome| match outcome {
-            Ok(()) => environment.outcomes.push(Message::Done(id)),
-            Err(kind) => environment.answer(id, Operation::Lock, Path::new(""), Err(kind)),
+        task::run(pool(), extend, move |outcome| {
+            environment.done(id, Operation::Lock, Path::new(""), outcome);
         });
     }
 
@@ -248,9 +252,13 @@ impl Port {
 
     /// The same on this thread.
     #[napi]
-    pub fn inspect_lockfile_now(&self, naming: LockNaming, stale: f64) -> Report {
+    pub fn inspect_lockfile_now(
+        &self,
+        naming: LockNaming,
+        stale: f64,
+    ) -> Either<LockfileStatus, FailedNow> {
         let outcome = inspect(&Naming::from(&naming), stale);
-        report(0.0, Operation::Lock, Path::new(&naming.path), outcome)
+        now(Path::new(&naming.path), outcome)
     }
 
     /// Which lock it is, and the real path of the file, if that must exist.
@@ -268,9 +276,9 @@ impl Port {
 
     /// The same on this thread.
     #[napi]
-    pub fn locate_lockfile_now(&self, naming: LockNaming) -> Report {
+    pub fn locate_lockfile_now(&self, naming: LockNaming) -> Either<LocatedLockfile, FailedNow> {
         let outcome = locate(&Naming::from(&naming));
-        report(0.0, Operation::Lock, Path::new(&naming.path), outcome)
+        now(Path::new(&naming.path), outcome)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use napi_derive::napi;
 
 use super::environment::Port;
-use super::js_types::{NativeError, NativeValue};
+use super::js_types::NativeError;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::recovery::run::{Outcome, submit, submit_in_turn};
@@ -45,8 +45,16 @@ impl From<RecoveryOptions> for Options {
     }
 }
 
+/// What a recovery has done.
+#[napi(object, object_from_js = false)]
+pub struct RecoveryReport {
+    pub actions: Vec<NativeAction>,
+    /// The file itself has to change, and its lock is needed for that.
+    pub needs_lock: bool,
+}
+
 /// One decision.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeAction {
     pub path: String,
     pub action: String,
@@ -75,28 +83,29 @@ impl From<Action> for NativeAction {
 
 #[napi]
 impl Port {
-    /// Recovers a directory, or a file of which nothing but temp files has to change. Without
-    /// `mayChange` the value of a file that has to change itself has `needsLock`.
+    /// Recovers a directory, or a file of which nothing but temp files has to change. Of a file that
+    /// has to change itself the value has `needsLock`, unless `withoutLock` says that no lock is
+    /// wanted.
     #[napi]
     pub fn recover(
         &self,
         id: f64,
         path: String,
         options: Option<RecoveryOptions>,
-        may_change: bool,
+        without_lock: bool,
         control: Option<&Control>,
     ) {
         let request = request(path, options);
         let answer = self.recovered(id, request.path.clone());
         let outcomes = Arc::clone(&self.environment.outcomes);
         let start = move || outcomes.start(false);
-        submit(pool(), request, may_change, control_of(control), start, answer);
+        submit(pool(), request, without_lock, control_of(control), start, answer);
     }
 
-    /// Recovers a file whose lock the caller holds, in its turn among the writes to it. The lock
-    /// with the number `hold`, if there is one, is given back when that is done.
+    /// Recovers a file whose lock the caller holds, in order with the writes to it. The lock with the
+    /// number `hold`, if there is one, is released when that is done.
     #[napi]
-    pub fn recover_in_turn(
+    pub fn recover_in_order(
         &self,
         id: f64,
         path: String,
@@ -123,11 +132,11 @@ impl Port {
         move |outcome| {
             let value = outcome.map(|outcome| {
                 let (actions, needs_lock) = match outcome {
-                    Outcome::Done(actions) => (actions, None),
-                    Outcome::NeedsLock(actions) => (actions, Some(true)),
+                    Outcome::Done(actions) => (actions, false),
+                    Outcome::NeedsLock(actions) => (actions, true),
                 };
-                let actions = Some(actions.into_iter().map(NativeAction::from).collect());
-                NativeValue { actions, needs_lock, ..NativeValue::default() }
+                let actions = actions.into_iter().map(NativeAction::from).collect();
+                RecoveryReport { actions, needs_lock }
             });
             environment.answer(id, Operation::Recover, &path, value);
         }

@@ -1,15 +1,13 @@
 //! `createAtomicWriteStream`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
-use super::backup::Watcher;
-use super::environment::{Environment, Port};
-use super::handles::HandleTable;
-use super::js_types::{Message, NativeValue, Report, WriteOptions};
+use super::environment::{Environment, EventSender, Port};
+use super::js_types::WriteOptions;
 use super::write::{Control, payload};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -17,73 +15,74 @@ use crate::payload::Payload;
 use crate::threads::{pool, task};
 use crate::write::{self, AttemptError, Observer, Options, Stream};
 
-/// The streams that are open in one environment. They end without a trace at the latest when it
-/// does.
-pub(super) type Streams = HandleTable<Stream<Os>>;
-
 /// What an operation on a stream needs.
-struct Call {
+struct StreamCall {
     environment: Arc<Environment>,
     id: f64,
     path: PathBuf,
     control: Arc<write::Control>,
-    watcher: Option<Watcher>,
+    events: Option<EventSender>,
 }
 
-impl Call {
+impl StreamCall {
     fn observer(&self) -> Option<&dyn Observer> {
-        self.watcher.as_ref().map(|watcher| watcher as &dyn Observer)
+        self.events.as_ref().map(|events| events as &dyn Observer)
     }
 
-    /// Does the operation on holdfast's threads, if the environment is still there.
+    /// Runs the operation on holdfast's threads, if the environment is still there.
     fn run(
         self,
         borrows_memory: bool,
-        work: impl FnOnce(&Call) -> Result<NativeValue, AttemptError> + Send + 'static,
+        work: impl FnOnce(&StreamCall) -> Result<(), AttemptError> + Send + 'static,
     ) {
-        let (environment, id, path) = (Arc::clone(&self.environment), self.id, self.path.clone());
+        let callback = self.callback();
         let work = move || match self.environment.outcomes.start(borrows_memory) {
-            Some(_started) => Ok(work(&self)),
+            Some(_running) => Ok(work(&self)),
             None => Err(ErrorKind::Cancelled),
         };
-        task::run(pool(), work, move |outcome| match outcome {
-            Ok(outcome) => answer(&environment, id, &path, outcome),
-            Err(kind) => answer(&environment, id, &path, Err(kind.into())),
-        });
+        task::run(pool(), work, callback);
     }
-}
 
-fn answer(
-    environment: &Environment,
-    id: f64,
-    path: &Path,
-    outcome: Result<NativeValue, AttemptError>,
-) {
-    environment.outcomes.push(Message::told(match outcome {
-        Ok(value) => Report::succeeded(id, value),
-        Err(AttemptError { kind, committed }) => {
-            let (operation, path) = (Operation::AtomicWrite, path.to_owned());
-            let error = Error { kind, operation, path, attempts: 1, exhausted: false, committed };
-            Report::failed(id, error)
+    /// Sends the outcome.
+    fn callback(
+        &self,
+    ) -> impl FnOnce(Result<Result<(), AttemptError>, ErrorKind>) + Send + 'static {
+        let (environment, id, path) = (Arc::clone(&self.environment), self.id, self.path.clone());
+        move |outcome| {
+            let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
+            let outcome = outcome.map_err(|AttemptError { kind, committed }| Error {
+                kind,
+                operation: Operation::AtomicWrite,
+                path,
+                attempts: 1,
+                exhausted: false,
+                committed,
+            });
+            environment.complete_without_value(id, outcome);
         }
-    }));
+    }
 }
 
 #[napi]
 impl Port {
-    fn call(&self, id: f64, path: String, control: &Control, is_observed: bool) -> Call {
+    fn stream_call(
+        &self,
+        id: f64,
+        path: String,
+        control: &Control,
+        is_observed: bool,
+    ) -> StreamCall {
         let environment = Arc::clone(&self.environment);
-        let outcomes = Arc::clone(&environment.outcomes);
-        Call {
-            environment,
+        StreamCall {
             id,
             path: PathBuf::from(path),
             control: Arc::clone(&control.control),
-            watcher: is_observed.then_some(Watcher { id, outcomes }),
+            events: is_observed.then(|| EventSender::new(id, &environment)),
+            environment,
         }
     }
 
-    /// Makes the temp file of a stream. The value is the stream's number.
+    /// Makes the temp file of a stream, whose number is returned at once.
     #[napi]
     pub fn open_stream(
         &self,
@@ -92,17 +91,18 @@ impl Port {
         options: Option<WriteOptions>,
         control: &Control,
         is_observed: bool,
-    ) {
+    ) -> u32 {
         let number = self.environment.streams.number();
         let options = options.map_or_else(Options::default, Options::from);
-        self.call(id, path, control, is_observed).run(false, move |call| {
+        self.stream_call(id, path, control, is_observed).run(false, move |call| {
             let (path, control) = (call.path.clone(), &call.control);
             let stream = Stream::open(Os, path, options, control, call.observer())?;
             match call.environment.streams.put(number, stream) {
-                true => Ok(NativeValue { stream: Some(number.into()), ..NativeValue::default() }),
+                true => Ok(()),
                 false => Err(ErrorKind::Cancelled.into()),
             }
         });
+        number
     }
 
     /// Appends bytes to a stream. JavaScript keeps `data` alive until the outcome arrives.
@@ -119,17 +119,17 @@ impl Port {
     ) {
         let payload = payload(&data);
         let borrows = matches!(payload, Payload::Borrowed { .. });
-        self.call(id, path, control, is_observed).run(borrows, move |call| {
+        self.stream_call(id, path, control, is_observed).run(borrows, move |call| {
             let streams = &call.environment.streams;
             let mut stream = streams.take(number).ok_or(ErrorKind::Cancelled)?;
             stream.write(&payload, &call.control, call.observer())?;
             streams.put(number, stream);
-            Ok(NativeValue::default())
+            Ok(())
         });
     }
 
-    /// Makes what has been written the target, in its turn among the other writes to it, and
-    /// gives the lock with the number `hold` back, if there is one.
+    /// Makes what has been written the target, in order with the other writes to it, and releases
+    /// the lock with the number `hold`, if there is one.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn commit_stream(
@@ -144,32 +144,27 @@ impl Port {
     ) {
         let options = options.map_or_else(Options::default, Options::from);
         let hold = hold.and_then(|number| self.environment.holds.take(number));
-        let call = self.call(id, path, control, is_observed);
-        // If the turn never comes, because no thread can be had for it, the answer is given
-        // when it is dropped.
-        let (environment, path) = (Arc::clone(&call.environment), call.path.clone());
-        let reply = task::OnceCallback::new(move |outcome: Result<_, ErrorKind>| {
-            let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
-            answer(&environment, id, &path, outcome);
-        });
+        let call = self.stream_call(id, path, control, is_observed);
+        // If the system refuses a thread, the callback is called when it is dropped.
+        let callback = task::OnceCallback::new(call.callback());
         crate::engine::engine().run_exclusively(call.path.clone(), options, move |lane| {
-            let started = call.environment.outcomes.start(false);
-            let stream = call.environment.streams.take(number).filter(|_| started.is_some());
+            let running = call.environment.outcomes.start(false);
+            let stream = call.environment.streams.take(number).filter(|_| running.is_some());
             let outcome = task::catch_panic(|| {
                 let stream = match (&lane, stream) {
                     (Ok(_), Some(stream)) => stream,
                     (Err(kind), _) => return Err(kind.duplicate().into()),
                     (_, None) => return Err(ErrorKind::Cancelled.into()),
                 };
-                stream.commit(&call.control, call.observer()).map(|()| NativeValue::default())
+                stream.commit(&call.control, call.observer())
             });
-            // Whoever is told of the outcome finds the lock free.
-            drop((hold, lane, started));
-            reply.call(Ok(outcome));
+            // The caller that gets the outcome finds the lock free.
+            drop((hold, lane, running));
+            callback.call(Ok(outcome));
         });
     }
 
-    /// Ends a stream without a trace.
+    /// Removes the temp file of a stream.
     #[napi]
     pub fn discard_stream(
         &self,
@@ -179,11 +174,11 @@ impl Port {
         control: &Control,
         is_observed: bool,
     ) {
-        self.call(id, path, control, is_observed).run(false, move |call| {
+        self.stream_call(id, path, control, is_observed).run(false, move |call| {
             if let Some(stream) = call.environment.streams.take(number) {
                 stream.remove(call.observer());
             }
-            Ok(NativeValue::default())
+            Ok(())
         });
     }
 }

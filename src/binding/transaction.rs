@@ -8,13 +8,14 @@ use napi::bindgen_prelude::{Buffer, BufferSlice};
 use napi_derive::napi;
 
 use super::environment::Port;
-use super::js_types::{Message, NativeDecision, NativeValue, Report, WriteOptions};
+use super::js_types::WriteOptions;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::json_update;
 use crate::payload::Payload;
 use crate::threads::{pool, task};
+use crate::transaction::Decision;
 use crate::transaction::begin::{self, Begin, Waiting};
 use crate::transaction::commit::{Change, Part};
 use crate::transaction::run::{self, Commit};
@@ -66,6 +67,42 @@ impl TransactionParts {
     }
 }
 
+/// What the beginning of a transaction brings.
+#[napi(object, object_from_js = false)]
+pub struct TransactionBegun {
+    /// The numbers of the locks that are held now,
+    pub holds: Vec<u32>,
+    /// for each file the index of the first one that is the same,
+    pub places: Vec<u32>,
+    /// and what became of transactions that had not been finished.
+    pub settled: Vec<NativeDecision>,
+}
+
+/// The content of a file, if there is one.
+#[napi(object, object_from_js = false)]
+pub struct FileBytes {
+    pub bytes: Option<Buffer>,
+}
+
+/// What became of a file of a transaction that had not been finished.
+#[napi(object, object_from_js = false)]
+pub struct NativeDecision {
+    pub path: String,
+    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
+    pub verdict: String,
+    pub reason: String,
+}
+
+impl From<Decision> for NativeDecision {
+    fn from(decision: Decision) -> NativeDecision {
+        NativeDecision {
+            path: decision.path.to_string_lossy().into_owned(),
+            verdict: decision.verdict.name().to_owned(),
+            reason: decision.reason,
+        }
+    }
+}
+
 #[napi]
 impl Port {
     /// Takes the locks of all these files but those that are among `inside`, and settles what
@@ -97,9 +134,9 @@ impl Port {
             let begun = match outcome {
                 Ok(Ok(begun)) => begun,
                 Ok(Err((kind, path))) => {
-                    return environment.answer(id, operation, &path.unwrap_or(first), Err(kind));
+                    return environment.fail(id, operation, &path.unwrap_or(first), kind);
                 }
-                Err(kind) => return environment.answer(id, operation, &first, Err(kind)),
+                Err(kind) => return environment.fail(id, operation, &first, kind),
             };
             let mut holds = Vec::new();
             for hold in begun.holds {
@@ -109,13 +146,8 @@ impl Port {
             }
             let places = begun.places.iter().filter_map(|place| u32::try_from(*place).ok());
             let settled = begun.settled.into_iter().map(NativeDecision::from).collect();
-            let value = NativeValue {
-                holds: Some(holds),
-                places: Some(places.collect()),
-                settled: Some(settled),
-                ..NativeValue::default()
-            };
-            environment.answer(id, operation, &first, Ok(value));
+            let begun = TransactionBegun { holds, places: places.collect(), settled };
+            environment.answer(id, operation, &first, Ok(begun));
         };
         TransactionWaiter { waiting: begin::begin(pool(), begin, answer) }
     }
@@ -145,9 +177,8 @@ impl Port {
         let outcomes = Arc::clone(&environment.outcomes);
         let start = move || outcomes.start(false);
         let answer = move |outcome: Result<Result<(), Error>, ErrorKind>| match outcome {
-            Ok(Ok(())) => environment.outcomes.push(Message::Done(id)),
-            Ok(Err(error)) => environment.outcomes.push(Message::told(Report::failed(id, error))),
-            Err(kind) => environment.answer(id, Operation::Transaction, &first, Err(kind)),
+            Ok(outcome) => environment.complete_without_value(id, outcome),
+            Err(kind) => environment.fail(id, Operation::Transaction, &first, kind),
         };
         run::submit(pool(), commit, start, answer);
     }
@@ -160,7 +191,7 @@ impl Port {
         let place = path.clone();
         let read = move || {
             let bytes = json_update::read_bytes(&Os, &place, true)?;
-            Ok(NativeValue { bytes: bytes.map(Buffer::from), ..NativeValue::default() })
+            Ok(FileBytes { bytes: bytes.map(Buffer::from) })
         };
         let operation = Operation::Transaction;
         task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));

@@ -47,9 +47,9 @@ use std::time::Duration;
 use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice};
 use napi_derive::napi;
 
-use super::environment::{Environment, Port};
-use super::handles::HandleTable;
-use super::js_types::{Message, NativeDamage, NativeError, NativeValue};
+use super::environment::{Environment, Message, Port};
+use super::handles::{OpenReplay, OpenWal};
+use super::js_types::{NativeDamage, NativeError, NativeValue};
 use super::lock::LockWaiter;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -59,24 +59,6 @@ use crate::wal::{
     Appended, Batch, CollectionStats, Options, Progress, Queue, Recovery, Replay, SyncMode,
     WalError, collections, pack_with_sequence,
 };
-
-/// The logs that one environment has open. One that is still open when it ends is left as a
-/// crash would leave it, its lock freed when nothing more is written.
-pub(super) type Wals = HandleTable<Open>;
-
-/// The replays that are under way in one environment.
-pub(super) type Replays = HandleTable<Replaying>;
-
-#[derive(Clone)]
-pub(super) struct Open {
-    path: PathBuf,
-    queue: Queue<Os>,
-}
-
-pub(super) struct Replaying {
-    path: PathBuf,
-    replay: Replay<Os>,
-}
 
 /// How a log is kept. What is left out has the default of the public contract; the facade has
 /// checked the rest.
@@ -226,7 +208,7 @@ impl Port {
                 Ok(queue) => {
                     let damage: Vec<_> =
                         queue.log().damage().iter().cloned().map(NativeDamage::from).collect();
-                    match environment.wals.keep(Open { path: path.clone(), queue }) {
+                    match environment.wals.keep(OpenWal { path: path.clone(), queue }) {
                         Some(number) => Ok(NativeValue {
                             wal: Some(number.into()),
                             damage: Some(damage),
@@ -253,18 +235,18 @@ impl Port {
         durable: bool,
     ) -> bool {
         let environment = Arc::clone(&self.environment);
-        let Some(Open { path, queue }) = environment.wals.get(wal) else {
-            environment.answer(id, Operation::WalAppend, Path::new(""), Err(closed()));
+        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
+            environment.fail(id, Operation::WalAppend, Path::new(""), closed());
             return true;
         };
         let Some(batch) = Batch::from_packed(packed.to_vec()) else {
             let kind = ErrorKind::Internal("the batch is not packed as it should be".to_owned());
-            environment.answer(id, Operation::WalAppend, &path, Err(kind));
+            environment.fail(id, Operation::WalAppend, &path, kind);
             return true;
         };
         let reply = move |outcome: Result<Appended, ErrorKind>| match outcome {
             Ok(appended) => environment.outcomes.push(Message::Appended { id, appended }),
-            Err(kind) => environment.answer(id, Operation::WalAppend, &path, Err(kind)),
+            Err(kind) => environment.fail(id, Operation::WalAppend, &path, kind),
         };
         queue.submit(&collection, batch, durable, Box::new(reply)).is_ok()
     }
@@ -272,7 +254,7 @@ impl Port {
     /// A batch is being packed, and will be appended.
     #[napi]
     pub fn stand_by_wal(&self, wal: u32, collection: String) {
-        if let Some(Open { queue, .. }) = self.environment.wals.get(wal) {
+        if let Some(OpenWal { queue, .. }) = self.environment.wals.get(wal) {
             queue.stand_by(&collection);
         }
     }
@@ -280,7 +262,7 @@ impl Port {
     /// The newest entry of an id, unless that is its deletion.
     #[napi]
     pub fn get_wal(&self, wal: u32, collection: String, key: String) -> WalRead {
-        let Some(Open { path, queue }) = self.environment.wals.get(wal) else {
+        let Some(OpenWal { path, queue }) = self.environment.wals.get(wal) else {
             return failed(Path::new(""), closed());
         };
         match queue.log().get(&collection, &key) {
@@ -307,7 +289,7 @@ impl Port {
         most: u32,
         with_deletions: bool,
     ) -> WalRead {
-        let Some(Open { path, queue }) = self.environment.wals.get(wal) else {
+        let Some(OpenWal { path, queue }) = self.environment.wals.get(wal) else {
             return failed(Path::new(""), closed());
         };
         let mut packed = Vec::new();
@@ -325,8 +307,8 @@ impl Port {
     #[napi]
     pub fn replay_wal(&self, id: f64, wal: u32, collection: String, from: BigInt) {
         let environment = Arc::clone(&self.environment);
-        let Some(Open { path, queue }) = environment.wals.get(wal) else {
-            environment.answer(id, Operation::WalRead, Path::new(""), Err(closed()));
+        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
+            environment.fail(id, Operation::WalRead, Path::new(""), closed());
             return;
         };
         let from = number(&from);
@@ -369,8 +351,8 @@ impl Port {
     #[napi]
     pub fn next_wal(&self, id: f64, replay: u32, most: u32) {
         let environment = Arc::clone(&self.environment);
-        let Some(Replaying { path, replay: mut walk }) = environment.replays.take(replay) else {
-            environment.answer(id, Operation::WalRead, Path::new(""), Err(closed()));
+        let Some(OpenReplay { path, replay: mut walk }) = environment.replays.take(replay) else {
+            environment.fail(id, Operation::WalRead, Path::new(""), closed());
             return;
         };
         let (answer, place) = (Arc::clone(&environment), path.clone());
@@ -381,7 +363,7 @@ impl Port {
             let damage = walk.damage().iter().cloned().map(NativeDamage::from);
             let damage = over.then(|| damage.collect());
             if !over {
-                environment.replays.put(replay, Replaying { path, replay: walk });
+                environment.replays.put(replay, OpenReplay { path, replay: walk });
             }
             let (packed, over) = (Some(packed.into()), Some(over));
             Ok(NativeValue { packed, over, damage, ..NativeValue::default() })
@@ -399,8 +381,8 @@ impl Port {
     #[napi]
     pub fn sync_wal(&self, id: f64, wal: u32, collection: Option<String>) {
         let environment = Arc::clone(&self.environment);
-        let Some(Open { path, queue }) = environment.wals.get(wal) else {
-            environment.answer(id, Operation::WalFlush, Path::new(""), Err(closed()));
+        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
+            environment.fail(id, Operation::WalFlush, Path::new(""), closed());
             return;
         };
         queue.sync(collection, done(environment, id, Operation::WalFlush, path));
@@ -410,8 +392,8 @@ impl Port {
     #[napi]
     pub fn checkpoint_wal(&self, id: f64, wal: u32, collection: String, up_to: BigInt) {
         let environment = Arc::clone(&self.environment);
-        let Some(Open { path, queue }) = environment.wals.get(wal) else {
-            environment.answer(id, Operation::WalCheckpoint, Path::new(""), Err(closed()));
+        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
+            environment.fail(id, Operation::WalCheckpoint, Path::new(""), closed());
             return;
         };
         let up_to = number(&up_to);
@@ -422,7 +404,7 @@ impl Port {
     /// The figures of a log; nothing when it is closed.
     #[napi]
     pub fn stats_wal(&self, wal: u32) -> Option<WalStats> {
-        let Open { queue, .. } = self.environment.wals.get(wal)?;
+        let OpenWal { queue, .. } = self.environment.wals.get(wal)?;
         let stats = queue.log().stats();
         Some(WalStats {
             batches: stats.batches as f64,
@@ -440,8 +422,8 @@ impl Port {
     #[napi]
     pub fn close_wal(&self, id: f64, wal: u32) {
         let environment = Arc::clone(&self.environment);
-        let Some(Open { path, queue }) = environment.wals.take(wal) else {
-            environment.answer(id, Operation::WalClose, Path::new(""), Err(closed()));
+        let Some(OpenWal { path, queue }) = environment.wals.take(wal) else {
+            environment.fail(id, Operation::WalClose, Path::new(""), closed());
             return;
         };
         queue.close(done(environment, id, Operation::WalClose, path));
@@ -455,10 +437,7 @@ fn done(
     operation: Operation,
     path: PathBuf,
 ) -> impl FnOnce(Result<(), ErrorKind>) + Send + 'static {
-    move |outcome| match outcome {
-        Ok(()) => environment.outcomes.push(Message::Done(id)),
-        Err(kind) => environment.answer(id, operation, &path, Err(kind)),
-    }
+    move |outcome| environment.done(id, operation, &path, outcome)
 }
 
 fn start_replay(
@@ -470,7 +449,7 @@ fn start_replay(
     let (answer, place) = (Arc::clone(&environment), path.clone());
     let work = move || {
         let replay = start()?;
-        let number = environment.replays.keep(Replaying { path, replay });
+        let number = environment.replays.keep(OpenReplay { path, replay });
         let number = number.ok_or_else(closed)?;
         Ok(NativeValue { replay: Some(number.into()), ..NativeValue::default() })
     };

@@ -8,8 +8,8 @@ use std::time::Duration;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
-use super::environment::{Outcomes, Port};
-use super::js_types::{Message, Report, WriteOptions};
+use super::environment::{Message, Outcomes, Port};
+use super::js_types::{Report, WriteOptions};
 use crate::engine::WriteCaller;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -210,14 +210,14 @@ impl WriteCaller for Caller {
     fn finish(&mut self, outcome: Result<(), Error>) {
         self.outcomes.push(match outcome {
             Ok(()) => Message::Done(self.id),
-            Err(error) => Message::told(Report::failed(self.id, error)),
+            Err(error) => Message::report(Report::failed(self.id, error)),
         });
     }
 }
 
 impl Observer for Caller {
     fn event(&self, event: WriteEvent) {
-        self.outcomes.push(Message::told(Report::happened(self.id, event)));
+        self.outcomes.push(Message::report(Report::happened(self.id, event)));
     }
 }
 
