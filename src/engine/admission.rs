@@ -5,16 +5,16 @@ use std::sync::Mutex;
 
 use crate::mutex::guard;
 
-/// Lets so many writes have a temp file on one device at a time, so that a slow disk does not
-/// use up the files that a process may have open. The others keep nothing open meanwhile.
+/// Admits so many writes to one device at a time, so that a slow disk does not use up the files
+/// that a process may have open. The waiting ones keep nothing open.
 pub(super) struct Admission<T> {
     most: usize,
-    devices: Mutex<HashMap<u64, Device<T>>>,
+    devices: Mutex<HashMap<u64, DeviceAdmission<T>>>,
 }
 
-struct Device<T> {
-    inside: usize,
-    outside: VecDeque<T>,
+struct DeviceAdmission<T> {
+    admitted: usize,
+    waiting: VecDeque<T>,
 }
 
 impl<T> Admission<T> {
@@ -22,40 +22,41 @@ impl<T> Admission<T> {
         Admission { most, devices: Mutex::default() }
     }
 
-    /// Gives the item back if it may go on now, and keeps it until there is room otherwise.
+    /// Returns the item if it is admitted now, and otherwise keeps it until there is room.
     pub(super) fn enter(&self, device: u64, item: T) -> Option<T> {
         let mut devices = guard(&self.devices);
-        let device =
-            devices.entry(device).or_insert_with(|| Device { inside: 0, outside: VecDeque::new() });
-        if device.inside < self.most {
-            device.inside += 1;
+        let device = devices
+            .entry(device)
+            .or_insert_with(|| DeviceAdmission { admitted: 0, waiting: VecDeque::new() });
+        if device.admitted < self.most {
+            device.admitted += 1;
             return Some(item);
         }
-        device.outside.push_back(item);
+        device.waiting.push_back(item);
         None
     }
 
-    /// Makes room. Whoever is given may go on in its stead.
+    /// Makes room. An item that is returned is admitted instead.
     pub(super) fn leave(&self, device: u64) -> Option<T> {
         let mut devices = guard(&self.devices);
-        let place = devices.get_mut(&device)?;
-        let next = place.outside.pop_front();
+        let admission = devices.get_mut(&device)?;
+        let next = admission.waiting.pop_front();
         if next.is_none() {
-            place.inside = place.inside.saturating_sub(1);
-            if place.inside == 0 {
+            admission.admitted = admission.admitted.saturating_sub(1);
+            if admission.admitted == 0 {
                 devices.remove(&device);
             }
         }
         next
     }
 
-    /// Takes those out of all that wait for which this is so.
+    /// Takes the waiting items out for which this is so.
     pub(super) fn take_if(&self, mut is_so: impl FnMut(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
         for device in guard(&self.devices).values_mut() {
-            let all = std::mem::take(&mut device.outside);
+            let all = std::mem::take(&mut device.waiting);
             let (so, others): (Vec<T>, Vec<T>) = all.into_iter().partition(|item| is_so(item));
-            device.outside = others.into();
+            device.waiting = others.into();
             taken.extend(so);
         }
         taken
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_so_many_are_inside_and_the_others_follow_in_order() {
+    fn only_so_many_are_admitted_and_the_others_follow_in_order() {
         let admission = Admission::new(2);
         assert_eq!(admission.enter(1, "a"), Some("a"));
         assert_eq!(admission.enter(1, "b"), Some("b"));

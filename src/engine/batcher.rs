@@ -1,6 +1,6 @@
 //! Decides which writes share a sync, and who runs it.
 //!
-//! This file only keeps the books; it starts nothing and makes no system calls.
+//! This file only decides; it starts nothing and makes no system calls.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,25 +8,25 @@ use std::sync::Mutex;
 
 use crate::mutex::guard;
 
-/// Batcher of work that is cheaper for many than for one. Whoever comes while a round is under
-/// way belongs to the next, so the slower the disk, the more go together. A lone one goes at
-/// once; where it is known that others are coming, the round waits for them a little.
+/// Batches work that is cheaper for many than for one. An item that joins while a round is under
+/// way belongs to the next round, so the slower the disk, the larger the rounds. A lone item is
+/// not delayed; where it is known that others will join, the round waits for them a little.
 pub(super) struct Batcher<K, T> {
     rounds: Mutex<HashMap<K, Round<T>>>,
 }
 
 struct Round<T> {
-    /// Those that belong to the next one.
+    /// The items of the next round.
     waiting: Vec<T>,
     is_under_way: bool,
 }
 
-/// What whoever has come, or has ended a round, has to do.
+/// What the thread that has joined, or has ended a round, has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Role<T> {
     /// Run this round, and ask for the next one.
     Lead(Vec<T>),
-    /// See to it that [`Batcher::begin`] is called, should the others not come soon.
+    /// Have [`Batcher::begin`] called after a delay, in case the others do not join before.
     StartTimer,
     /// Nothing.
     Follow,
@@ -39,8 +39,7 @@ impl<K, T> Default for Batcher<K, T> {
 }
 
 impl<K: Eq + Hash, T> Batcher<K, T> {
-    /// Comes along. `is_last` says, when this one is counted as here, whether nobody else is
-    /// coming.
+    /// Adds an item. `is_last` tells, once this one has joined, that no others are about to.
     pub(super) fn join(&self, key: K, item: T, is_last: impl FnOnce() -> bool) -> Role<T> {
         let mut rounds = guard(&self.rounds);
         let is_last = is_last();
@@ -55,7 +54,7 @@ impl<K: Eq + Hash, T> Batcher<K, T> {
         }
     }
 
-    /// Does not wait for others any longer.
+    /// Begins the round without waiting for others any longer.
     pub(super) fn begin(&self, key: &K) -> Role<T> {
         match guard(&self.rounds).get_mut(key) {
             Some(round) if !round.is_under_way => round.begin(),
@@ -63,8 +62,8 @@ impl<K: Eq + Hash, T> Batcher<K, T> {
         }
     }
 
-    /// Ends a round. The next consists of those who have come meanwhile.
-    pub(super) fn next(&self, key: &K, is_anybody_coming: impl FnOnce() -> bool) -> Role<T> {
+    /// Ends a round. The next one has the items that have joined meanwhile.
+    pub(super) fn next(&self, key: &K, others_will_join: impl FnOnce() -> bool) -> Role<T> {
         let mut rounds = guard(&self.rounds);
         let Some(round) = rounds.get_mut(key) else { return Role::Follow };
         round.is_under_way = false;
@@ -72,7 +71,7 @@ impl<K: Eq + Hash, T> Batcher<K, T> {
             rounds.remove(key);
             return Role::Follow;
         }
-        match is_anybody_coming() {
+        match others_will_join() {
             true => Role::StartTimer,
             false => round.begin(),
         }
@@ -91,22 +90,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_come_during_a_round_make_up_the_next() {
+    fn items_that_join_during_a_round_make_up_the_next() {
         let rounds = Batcher::default();
-        let (alone, nobody) = (|| true, || false);
+        let (alone, no_others) = (|| true, || false);
         assert_eq!(rounds.join("disk", 1, alone), Role::Lead(vec![1]));
         assert_eq!(rounds.join("disk", 2, alone), Role::Follow);
         assert_eq!(rounds.join("disk", 3, alone), Role::Follow);
         assert_eq!(rounds.join("other disk", 4, alone), Role::Lead(vec![4]));
-        assert_eq!(rounds.next(&"disk", nobody), Role::Lead(vec![2, 3]));
+        assert_eq!(rounds.next(&"disk", no_others), Role::Lead(vec![2, 3]));
         assert_eq!(rounds.join("disk", 5, alone), Role::Follow);
-        assert_eq!(rounds.next(&"disk", nobody), Role::Lead(vec![5]));
-        assert_eq!(rounds.next(&"disk", nobody), Role::Follow);
+        assert_eq!(rounds.next(&"disk", no_others), Role::Lead(vec![5]));
+        assert_eq!(rounds.next(&"disk", no_others), Role::Follow);
         assert_eq!(rounds.join("disk", 6, alone), Role::Lead(vec![6]));
     }
 
     #[test]
-    fn a_round_waits_for_those_who_are_coming_until_they_are_here_or_it_has_waited_enough() {
+    fn a_round_waits_for_items_on_their_way_until_they_have_joined_or_the_timer_ends() {
         let rounds = Batcher::default();
         assert_eq!(rounds.join("disk", 1, || false), Role::StartTimer);
         assert_eq!(rounds.join("disk", 2, || false), Role::Follow);
@@ -116,6 +115,6 @@ mod tests {
         assert_eq!(rounds.next(&"disk", || true), Role::StartTimer);
         assert_eq!(rounds.begin(&"disk"), Role::Lead(vec![4]));
         assert_eq!(rounds.next(&"disk", || true), Role::Follow);
-        assert_eq!(rounds.begin(&"disk"), Role::Follow, "there is nobody");
+        assert_eq!(rounds.begin(&"disk"), Role::Follow, "there is no item");
     }
 }

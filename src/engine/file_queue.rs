@@ -1,193 +1,198 @@
-//! The order in which writes take effect.
+//! The order in which the calls for each file run.
 //!
 //! Calls are numbered as they are made. To one file they take effect in this order, however
-//! the path was spelt; to different files they go side by side. Which file a path means is
+//! the path was spelt; to different files they run side by side. Which file a path means is
 //! found by system calls on whatever thread is free, so a call goes through two states:
 //!
-//! - *arriving*: its file is not known yet. Calls that spell the path alike arrive together.
-//! - *placed*: it waits in the lane of its file, sorted by number. A lane has one write under
+//! - *unresolved*: its file is not known yet. Calls that spell the path alike are resolved
+//!   together.
+//! - *queued*: it waits in the queue of its file, sorted by number. A queue has one write under
 //!   way at a time; those behind it can be merged.
 //!
-//! A placed call may start once no call with a smaller number is still arriving, because that
-//! one may turn out to be for the same file. A directory that does not answer (a dead network
-//! file system) would hold up everything, so a call whose file has been looked for longer than
-//! [`PATIENCE`] is no longer waited for.
+//! A queued call may start once no call with a smaller number is still unresolved, because that
+//! one may turn out to be for the same file; until then its queue is *blocked*. A directory that
+//! does not respond (a dead network file system) would block every queue, so a call whose file has
+//! been looked for longer than [`RESOLVE_TIMEOUT`] no longer blocks others.
 //!
-//! This file only keeps the books; it starts nothing and makes no system calls.
+//! This file only decides; it starts nothing and makes no system calls.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::fs::FileId;
+use crate::vocabulary::FileKey;
 
-/// How long an arriving call holds up those behind it once somebody looks for its file.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an unresolved call blocks those behind it once a thread looks for its file.
+pub(super) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The same while nobody does, because all threads have other work: that is the fault of no
-/// directory, and where there is much to do it may take a while.
-const LONGEST_QUEUE: Duration = Duration::from_secs(30);
+/// The same while no thread does, because all have other work: no directory is the cause of that,
+/// and under load it may take a while.
+const THREAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which file it is.
+/// Which queue a call waits in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    /// A name in a directory. Where file systems ignore case, so does the key.
-    Name(FileId, OsString),
-    /// The directory cannot be found; the write will say why.
-    Unknown(PathBuf),
+pub(super) enum QueueKey {
+    /// That of a file. Where file systems ignore case, so does the key.
+    File(FileKey),
+    /// That of a path whose directory cannot be found; the write will report why.
+    Unresolved(PathBuf),
 }
 
-/// The lane of a name in a directory.
-pub(super) fn key(dir: FileId, name: &OsStr) -> Key {
-    // Where the platform's file systems ignore case, names that differ in it may be one
-    // file. Sharing a lane costs little if they are not.
-    let name = match cfg!(any(windows, target_os = "macos", target_os = "ios")) {
-        true => name.to_string_lossy().to_lowercase().into(),
-        false => name.to_owned(),
-    };
-    Key::Name(dir, name)
+impl QueueKey {
+    /// The queue of a name in a directory.
+    pub(super) fn of(dir: FileId, name: &OsStr) -> QueueKey {
+        // Where the platform's file systems ignore case, names that differ in it may be one
+        // file. Sharing a queue costs little if they are not.
+        let name = match cfg!(any(windows, target_os = "macos", target_os = "ios")) {
+            true => name.to_string_lossy().to_lowercase().into(),
+            false => name.to_owned(),
+        };
+        QueueKey::File((dir, name))
+    }
 }
 
 /// A call that waits.
-struct Entry<T> {
+struct QueuedCall<T> {
     number: u64,
     item: T,
 }
 
 /// Whether one write can stand for another.
-pub(super) trait Merge {
+pub(super) trait Mergeable {
     /// Whether `newer`, which comes right after this one, can be written in place of it.
     fn merges_into(&self, newer: &Self) -> bool;
 
-    /// Whether it is a write at all, and not something else that takes its turn.
+    /// Whether it is a write at all, and not an exclusive job.
     fn is_write(&self) -> bool;
 }
 
-/// The books.
-pub(super) struct Order<T> {
+/// The queues of all files, and the calls that are in none yet.
+pub(super) struct FileQueues<T> {
+    /// How many calls there have been.
     calls: u64,
-    arriving: HashMap<PathBuf, Vec<Entry<T>>>,
-    /// The first call of each arriving group, and how long it is waited for.
-    unplaced: BTreeMap<u64, Instant>,
-    /// Where the paths lead whose lanes exist.
-    places: HashMap<PathBuf, Key>,
-    lanes: HashMap<Key, Lane<T>>,
-    /// Lanes that could go on but for an arriving call, by the number of their first.
-    held_up: BTreeMap<u64, Key>,
+    unresolved: HashMap<PathBuf, Vec<QueuedCall<T>>>,
+    /// The number of the first call of each unresolved group, and until when it blocks others.
+    deadlines: BTreeMap<u64, Instant>,
+    /// Which queue a path leads to, for the queues that exist.
+    keys: HashMap<PathBuf, QueueKey>,
+    queues: HashMap<QueueKey, FileQueue<T>>,
+    /// The blocked queues, by the number of their first call.
+    blocked: BTreeMap<u64, QueueKey>,
 }
 
-struct Lane<T> {
+struct FileQueue<T> {
     is_busy: bool,
-    waiting: VecDeque<Entry<T>>,
-    /// The spellings that lead here.
+    waiting: VecDeque<QueuedCall<T>>,
+    /// The paths that lead here.
     paths: Vec<PathBuf>,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Order<T> {
-        Order {
+impl<T> Default for FileQueues<T> {
+    fn default() -> FileQueues<T> {
+        FileQueues {
             calls: 0,
-            arriving: HashMap::new(),
-            unplaced: BTreeMap::new(),
-            places: HashMap::new(),
-            lanes: HashMap::new(),
-            held_up: BTreeMap::new(),
+            unresolved: HashMap::new(),
+            deadlines: BTreeMap::new(),
+            keys: HashMap::new(),
+            queues: HashMap::new(),
+            blocked: BTreeMap::new(),
         }
     }
 }
 
-impl<T> Default for Lane<T> {
-    fn default() -> Lane<T> {
-        Lane { is_busy: false, waiting: VecDeque::new(), paths: Vec::new() }
+impl<T> Default for FileQueue<T> {
+    fn default() -> FileQueue<T> {
+        FileQueue { is_busy: false, waiting: VecDeque::new(), paths: Vec::new() }
     }
 }
 
-impl<T: Merge> Order<T> {
+impl<T: Mergeable> FileQueues<T> {
     fn number(&mut self) -> u64 {
         self.calls += 1;
         self.calls
     }
 
-    /// Takes a call in. `true` when somebody has to find its file and then call
-    /// [`Order::place`]; otherwise it goes along with others.
-    pub(super) fn arrive(&mut self, path: &Path, item: T) -> bool {
+    /// Takes a call in. `true` when the caller of this has to find its file and then call
+    /// [`FileQueues::resolved`]; otherwise its file is known, or being looked for already.
+    pub(super) fn enqueue(&mut self, path: &Path, item: T) -> bool {
         let number = self.number();
-        let entry = Entry { number, item };
-        if let Some(lane) = self.places.get(path).and_then(|key| self.lanes.get_mut(key)) {
-            lane.waiting.push_back(entry);
+        let call = QueuedCall { number, item };
+        if let Some(queue) = self.keys.get(path).and_then(|key| self.queues.get_mut(key)) {
+            queue.waiting.push_back(call);
             return false;
         }
-        if let Some(group) = self.arriving.get_mut(path) {
-            group.push(entry);
+        if let Some(group) = self.unresolved.get_mut(path) {
+            group.push(call);
             return false;
         }
-        self.arriving.insert(path.to_owned(), vec![entry]);
-        self.unplaced.insert(number, Instant::now() + LONGEST_QUEUE);
+        self.unresolved.insert(path.to_owned(), vec![call]);
+        self.deadlines.insert(number, Instant::now() + THREAD_TIMEOUT);
         true
     }
 
-    /// From now on somebody looks for the file that the calls for `path` are for.
-    pub(super) fn look_for(&mut self, path: &Path) {
-        let first = self.arriving.get(path).and_then(|group| group.first());
-        if let Some(until) = first.and_then(|first| self.unplaced.get_mut(&first.number)) {
-            *until = Instant::now() + PATIENCE;
+    /// From now on a thread looks for the file that the calls for `path` are for.
+    pub(super) fn begin_resolving(&mut self, path: &Path) {
+        let first = self.unresolved.get(path).and_then(|group| group.first());
+        if let Some(until) = first.and_then(|first| self.deadlines.get_mut(&first.number)) {
+            *until = Instant::now() + RESOLVE_TIMEOUT;
         }
     }
 
-    /// Puts the calls that arrived for `path` into the lane of their file.
-    pub(super) fn place(&mut self, path: &Path, key: &Key) {
+    /// Puts the unresolved calls for `path` into the queue of their file.
+    pub(super) fn resolved(&mut self, path: &Path, key: &QueueKey) {
         let (group, _) = self.take_group(path);
-        let lane = self.lanes.entry(key.clone()).or_default();
-        if !lane.paths.iter().any(|known| known == path) {
-            lane.paths.push(path.to_owned());
-            self.places.insert(path.to_owned(), key.clone());
+        let queue = self.queues.entry(key.clone()).or_default();
+        if !queue.paths.iter().any(|known| known == path) {
+            queue.paths.push(path.to_owned());
+            self.keys.insert(path.to_owned(), key.clone());
         }
-        for entry in group {
-            lane.insert(entry);
+        for call in group {
+            queue.insert(call);
         }
     }
 
-    /// Puts a call whose file is known at the end of its lane, and takes the writes out that
-    /// wait there, or are arriving by the same path: it will stand for them.
-    pub(super) fn supersede(&mut self, path: &Path, key: &Key, item: T) -> Vec<T> {
+    /// Puts a call whose file is known at the end of its queue, and takes the writes out that
+    /// wait there, or are unresolved for the same path: it will stand for them.
+    pub(super) fn supersede(&mut self, path: &Path, key: &QueueKey, item: T) -> Vec<T> {
         let number = self.number();
-        let lane = self.lanes.entry(key.clone()).or_default();
-        let mut superseded = lane.take_if(|entry| entry.item.is_write());
-        lane.waiting.push_back(Entry { number, item });
+        let queue = self.queues.entry(key.clone()).or_default();
+        let mut superseded = queue.take_if(|call| call.item.is_write());
+        queue.waiting.push_back(QueuedCall { number, item });
         let (group, until) = self.take_group(path);
         let (writes, others): (Vec<_>, Vec<_>) =
-            group.into_iter().partition(|entry| entry.item.is_write());
-        superseded.extend(writes.into_iter().map(|entry| entry.item));
+            group.into_iter().partition(|call| call.item.is_write());
+        superseded.extend(writes.into_iter().map(|call| call.item));
         if let (Some(first), Some(until)) = (others.first(), until) {
-            self.unplaced.insert(first.number, until);
-            self.arriving.insert(path.to_owned(), others);
+            self.deadlines.insert(first.number, until);
+            self.unresolved.insert(path.to_owned(), others);
         }
         superseded
     }
 
-    /// Takes the calls out that arrived for `path`, whose file nobody will find.
-    pub(super) fn take_arriving(&mut self, path: &Path) -> Vec<T> {
-        self.take_group(path).0.into_iter().map(|entry| entry.item).collect()
+    /// Takes the unresolved calls for `path` out, because its file cannot be found.
+    pub(super) fn take_unresolved(&mut self, path: &Path) -> Vec<T> {
+        self.take_group(path).0.into_iter().map(|call| call.item).collect()
     }
 
-    /// The calls that are arriving for `path`, and how long they would have been waited for.
-    fn take_group(&mut self, path: &Path) -> (Vec<Entry<T>>, Option<Instant>) {
-        let group = self.arriving.remove(path).unwrap_or_default();
-        let until = group.first().and_then(|first| self.unplaced.remove(&first.number));
+    /// Takes the unresolved calls for `path` out, with the deadline that they had.
+    fn take_group(&mut self, path: &Path) -> (Vec<QueuedCall<T>>, Option<Instant>) {
+        let group = self.unresolved.remove(path).unwrap_or_default();
+        let until = group.first().and_then(|first| self.deadlines.remove(&first.number));
         (group, until)
     }
 
-    /// Takes out everything that nobody has begun: what is arriving, and what waits in lanes
-    /// that are free.
+    /// Takes out every call for which a thread would have to be found: the unresolved ones, and
+    /// those that wait in queues that are free.
     pub(super) fn take_idle(&mut self) -> Vec<T> {
-        self.unplaced.clear();
-        self.held_up.clear();
-        let groups = std::mem::take(&mut self.arriving).into_values().flatten();
-        let mut idle: Vec<T> = groups.map(|entry| entry.item).collect();
-        let free = self.lanes.iter_mut().filter(|(_, lane)| !lane.is_busy);
-        let free = free.map(|(key, lane)| {
-            idle.extend(lane.take_if(|_| true));
+        self.deadlines.clear();
+        self.blocked.clear();
+        let groups = std::mem::take(&mut self.unresolved).into_values().flatten();
+        let mut idle: Vec<T> = groups.map(|call| call.item).collect();
+        let free = self.queues.iter_mut().filter(|(_, queue)| !queue.is_busy);
+        let free = free.map(|(key, queue)| {
+            idle.extend(queue.take_if(|_| true));
             key.clone()
         });
         for key in free.collect::<Vec<_>>() {
@@ -196,90 +201,90 @@ impl<T: Merge> Order<T> {
         idle
     }
 
-    /// Takes those out of all that wait for which this is so.
+    /// Takes the calls out of the queue of `path` for which this is so.
     pub(super) fn take_if(&mut self, path: &Path, mut is_so: impl FnMut(&T) -> bool) -> Vec<T> {
-        if let Some(lane) = self.places.get(path).and_then(|key| self.lanes.get_mut(key)) {
-            return lane.take_if(|entry| is_so(&entry.item));
+        if let Some(queue) = self.keys.get(path).and_then(|key| self.queues.get_mut(key)) {
+            return queue.take_if(|call| is_so(&call.item));
         }
-        // What is arriving stays until it has its place: the group is known by its first.
+        // An unresolved call stays until it is in a queue: its group is known by its first call.
         Vec::new()
     }
 
-    /// Starts what comes next in a lane, if that may start now: one call, or several of which
-    /// the last can stand for all. The lane is busy until [`Order::finish`].
-    pub(super) fn start(&mut self, key: &Key) -> Option<Vec<T>> {
-        let limit = self.first_unplaced();
-        let lane = self.lanes.get_mut(key).filter(|lane| !lane.is_busy)?;
-        let Some(first) = lane.waiting.front() else {
+    /// Takes what is next in a queue, if it may start now: one call, or several of which the last
+    /// can stand for all. The queue is busy until [`FileQueues::finish`].
+    pub(super) fn start_next(&mut self, key: &QueueKey) -> Option<Vec<T>> {
+        let limit = self.first_unresolved();
+        let queue = self.queues.get_mut(key).filter(|queue| !queue.is_busy)?;
+        let Some(first) = queue.waiting.front() else {
             self.forget_if_empty(key);
             return None;
         };
         if first.number > limit {
-            self.held_up.insert(first.number, key.clone());
+            self.blocked.insert(first.number, key.clone());
             return None;
         }
         let mut group: Vec<T> =
-            lane.waiting.pop_front().map(|entry| entry.item).into_iter().collect();
-        while let (Some(last), Some(next)) = (group.last(), lane.waiting.front())
+            queue.waiting.pop_front().map(|call| call.item).into_iter().collect();
+        while let (Some(last), Some(next)) = (group.last(), queue.waiting.front())
             && next.number < limit
             && last.merges_into(&next.item)
         {
-            group.extend(lane.waiting.pop_front().map(|entry| entry.item));
+            group.extend(queue.waiting.pop_front().map(|call| call.item));
         }
-        lane.is_busy = true;
+        queue.is_busy = true;
         Some(group)
     }
 
-    /// Frees a lane.
-    pub(super) fn finish(&mut self, key: &Key) {
-        if let Some(lane) = self.lanes.get_mut(key) {
-            lane.is_busy = false;
+    /// Frees a queue.
+    pub(super) fn finish(&mut self, key: &QueueKey) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.is_busy = false;
         }
         self.forget_if_empty(key);
     }
 
-    fn forget_if_empty(&mut self, key: &Key) {
-        let is_empty = |lane: &Lane<T>| !lane.is_busy && lane.waiting.is_empty();
-        if self.lanes.get(key).is_some_and(is_empty)
-            && let Some(lane) = self.lanes.remove(key)
+    fn forget_if_empty(&mut self, key: &QueueKey) {
+        let is_empty = |queue: &FileQueue<T>| !queue.is_busy && queue.waiting.is_empty();
+        if self.queues.get(key).is_some_and(is_empty)
+            && let Some(queue) = self.queues.remove(key)
         {
-            for path in lane.paths {
-                self.places.remove(&path);
+            for path in queue.paths {
+                self.keys.remove(&path);
             }
         }
     }
 
-    /// Lanes that were held up by an arriving call and are no more.
-    pub(super) fn released(&mut self) -> Vec<Key> {
-        let limit = self.first_unplaced();
-        let still_held_up = self.held_up.split_off(&limit);
-        std::mem::replace(&mut self.held_up, still_held_up).into_values().collect()
+    /// Takes the queues that were blocked by an unresolved call and no longer are.
+    pub(super) fn take_unblocked(&mut self) -> Vec<QueueKey> {
+        let limit = self.first_unresolved();
+        let still_blocked = self.blocked.split_off(&limit);
+        std::mem::replace(&mut self.blocked, still_blocked).into_values().collect()
     }
 
-    /// Whether any lane is held up.
-    pub(super) fn is_anything_held_up(&self) -> bool {
-        !self.held_up.is_empty()
+    /// Whether any queue is blocked.
+    pub(super) fn has_blocked(&self) -> bool {
+        !self.blocked.is_empty()
     }
 
-    /// The smallest number that is still arriving and waited for.
-    fn first_unplaced(&self) -> u64 {
-        let is_waited_for = |until: &Instant| Instant::now() < *until;
+    /// The smallest number of an unresolved call that blocks others.
+    fn first_unresolved(&self) -> u64 {
+        let has_time = |deadline: &Instant| Instant::now() < *deadline;
         // Nearly always this looks at no more than one.
-        let mut waited_for = self.unplaced.iter().filter(|(_, until)| is_waited_for(until));
-        waited_for.next().map_or(u64::MAX, |(number, _)| *number)
+        let mut deadlines = self.deadlines.iter().filter(|(_, deadline)| has_time(deadline));
+        deadlines.next().map_or(u64::MAX, |(number, _)| *number)
     }
 }
 
-impl<T> Lane<T> {
-    fn take_if(&mut self, mut is_so: impl FnMut(&Entry<T>) -> bool) -> Vec<T> {
+impl<T> FileQueue<T> {
+    fn take_if(&mut self, mut is_so: impl FnMut(&QueuedCall<T>) -> bool) -> Vec<T> {
         let all = std::mem::take(&mut self.waiting);
-        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| is_so(entry));
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|call| is_so(call));
         self.waiting = left.into();
-        taken.into_iter().map(|entry| entry.item).collect()
+        taken.into_iter().map(|call| call.item).collect()
     }
 
-    fn insert(&mut self, entry: Entry<T>) {
-        let behind = self.waiting.iter().rposition(|other| other.number < entry.number);
-        self.waiting.insert(behind.map_or(0, |index| index + 1), entry);
+    fn insert(&mut self, call: QueuedCall<T>) {
+        let behind = self.waiting.iter().rposition(|other| other.number < call.number);
+        self.waiting.insert(behind.map_or(0, |index| index + 1), call);
     }
 }

@@ -1,17 +1,17 @@
 //! Writes that are synced together.
 //!
-//! What is dear in a durable write is to wait for the disk, and one wait serves for all that
+//! The expensive part of a durable write is the wait for the disk, and one wait serves all that
 //! was written before it. So writes that are staged at the same time on one file system go on
 //! together:
 //!
-//! 1. All their bytes are sent on their way to the device, then all are waited for.
+//! 1. The write-back of all their bytes is started, then all of it is awaited.
 //! 2. Those that may be are renamed ([`SyncSequence::BytesThenFile`]).
 //! 3. One sync of the whole file system makes all of it durable.
 //! 4. The others are renamed, and their directories synced, each one once.
 //!
 //! For each of them this is its own sequence with the syncs of the others in between, so a
 //! power cut at any moment leaves of each what it would have left of a write alone. A failure
-//! that befalls one is its own. A failure of the sync of all says nothing about any of them:
+//! of one is not shared. A failure of the sync of the whole tells nothing about any of them:
 //! each is then made again, alone, with a new temp file, and what comes of that is its
 //! outcome.
 

@@ -1,210 +1,242 @@
-//! A write under way: its attempts, and whoever waits for it.
+//! A write under way: its attempts, and the syncs that it shares with others.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::file_queue::Key;
-use super::group_commit::MemberOutcome;
-use super::{Engine, FileQueueGuard, Shared, WriteCaller};
+use super::admission::Admission;
+use super::batcher::{Batcher, Role};
+use super::dispatch::{Dispatcher, FileQueueGuard, StagingTicket, StartedWrites};
+use super::file_queue::QueueKey;
+use super::group_commit::{Member, MemberOutcome, commit_together, sync_dirs_together};
+use super::queued_write::QueuedWrite;
+use super::sync_costs::SyncCosts;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
 use crate::metrics::METRICS;
 use crate::mutex::guard;
-use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::threads::task;
 use crate::write::durability::SyncSequence;
 use crate::write::{
-    AttemptError, Control, Durability, RetryDecision, StagedWrite, WriteAttempt, WriteEvent,
-    WriteRequest, decide_retry,
+    AttemptError, Control, Durability, RetryDecision, StagedWrite, WriteAttempt, WriteRequest,
+    decide_retry,
 };
 
 /// Larger writes are synced alone. What costs is to send their bytes to the disk, and others
 /// should not have to wait for that.
 const LARGEST_SHARED: usize = 1 << 20;
 
-/// One write, with whoever waits for it.
-pub(super) struct Write {
-    pub(super) request: WriteRequest,
-    pub(super) control: Arc<Control>,
-    pub(super) can_merge: bool,
-    pub(super) reply: Reply,
+/// How many writes may be under way at a time on a file system that may have so many files
+/// open. Each needs two; the process has other uses for them.
+fn most_temp_files(most_open_files: u64) -> usize {
+    usize::try_from(most_open_files / 8).unwrap_or(usize::MAX).clamp(32, 512)
 }
 
-impl Write {
-    pub(super) fn attempt<F: FileSystem>(&self) -> WriteAttempt<'_, F> {
-        WriteAttempt::new(&self.request, &self.control, self.reply.client.observer())
-    }
+/// What the running writes of an engine share.
+pub(super) struct RunningWrites<F: FileSystem> {
+    /// Which writes may have a temp file now.
+    admission: Admission<RunningWrite<F>>,
+    /// Writes between two attempts. The queues of their files stay busy.
+    paused: Mutex<HashMap<QueueKey, RunningWrite<F>>>,
+    /// Staged writes that wait for a sync of their whole file system, by device.
+    whole_syncs: Batcher<u64, UnsyncedWrite<F>>,
+    /// Writes in their places that wait for a sync of their directory.
+    dir_syncs: Batcher<FileId, UnsyncedWrite<F>>,
+    costs: SyncCosts,
+}
 
-    fn borrows_memory(&self) -> bool {
-        matches!(self.request.payload, Payload::Borrowed { .. })
-    }
+/// A write that waits for a sync, and what it has staged.
+type UnsyncedWrite<F> = (RunningWrite<F>, StagedWrite<F>);
 
-    /// Tells its observer that a newer write stands for it.
-    pub(super) fn merged(&self) {
-        METRICS.writes.merged.add(1);
-        if let Some(observer) = self.reply.client.observer() {
-            observer.event(WriteEvent::Merged { size: self.request.payload.len() as u64 });
-        }
-    }
+/// A write under way.
+pub(super) struct RunningWrite<F: FileSystem> {
+    guard: FileQueueGuard<F>,
+    writes: Arc<RunningWrites<F>>,
+    /// The number of the attempt.
+    number: u32,
+    lead: QueuedWrite,
+    /// Older ones, for which it stands.
+    absorbed: Vec<QueuedWrite>,
+    /// The target, if it was found a moment ago.
+    found: Option<Target<F>>,
+    /// It is about to be staged.
+    ticket: Option<StagingTicket>,
+    permit: Option<TempFilePermit<F>>,
+    /// It has failed together with others and has to be made alone.
+    is_alone: bool,
+    /// An attempt that failed afterwards has put its content in place.
+    is_in_place: bool,
+    /// The control of attempts at what is in place already: it is too late to cancel them.
+    uncancellable: Control,
+}
 
-    pub(super) fn answer_like(mut self, outcome: &Result<(), Error>) {
-        self.reply.answer(match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => Err(error.duplicate_for(&self.request.path)),
+/// The permit to have a temp file on a device. When it is dropped, the next write gets it.
+struct TempFilePermit<F: FileSystem> {
+    dispatcher: Dispatcher<F>,
+    writes: Arc<RunningWrites<F>>,
+    device: u64,
+}
+
+impl<F: FileSystem> Drop for TempFilePermit<F> {
+    fn drop(&mut self) {
+        let Some(mut next) = self.writes.admission.leave(self.device) else { return };
+        let (dispatcher, writes) = (self.dispatcher.clone(), Arc::clone(&self.writes));
+        next.permit = Some(TempFilePermit { dispatcher, writes, device: self.device });
+        self.dispatcher.run_staging(move |_, ticket| {
+            next.ticket = Some(ticket);
+            next.run();
         });
     }
 }
 
-/// A write under way.
-pub(super) struct Running<F: FileSystem + Clone> {
-    pub(super) lane: FileQueueGuard<F>,
-    pub(super) number: u32,
-    pub(super) lead: Write,
-    /// Older ones, for which it stands.
-    pub(super) absorbed: Vec<Write>,
-    /// The target, if it has been found just now.
-    pub(super) found: Option<Target<F>>,
-    /// It is about to be staged.
-    pub(super) coming: Option<Coming<F>>,
-    /// The permission to have a temp file, where there may be only so many.
-    pub(super) place: Option<Place<F>>,
-    /// It has failed together with others and has to be made alone.
-    pub(super) is_alone: bool,
-    /// Its content came to its place in an attempt that failed after that.
-    pub(super) is_in_place: bool,
-}
-
-/// Counts a write that is on its way to being staged.
-pub(super) struct Coming<F: FileSystem + Clone>(Engine<F>);
-
-impl<F: FileSystem + Clone> Coming<F> {
-    pub(super) fn new(engine: &Engine<F>) -> Coming<F> {
-        engine.shared.coming.fetch_add(1, Ordering::SeqCst);
-        Coming(engine.clone())
+impl<F: FileSystem> RunningWrites<F> {
+    pub(super) fn new(fs: &F) -> RunningWrites<F> {
+        RunningWrites {
+            admission: Admission::new(most_temp_files(fs.most_open_files())),
+            paused: Mutex::default(),
+            whole_syncs: Batcher::default(),
+            dir_syncs: Batcher::default(),
+            costs: SyncCosts::default(),
+        }
     }
-}
 
-impl<F: FileSystem + Clone> Drop for Coming<F> {
-    fn drop(&mut self) {
-        self.0.shared.coming.fetch_sub(1, Ordering::SeqCst);
+    /// Runs writes that may start, on the calling thread.
+    pub(super) fn start(self: Arc<Self>, started: StartedWrites<F>) {
+        let StartedWrites { guard, lead, absorbed, found, ticket } = started;
+        let running = RunningWrite {
+            guard,
+            writes: self,
+            number: 1,
+            lead,
+            absorbed,
+            found,
+            ticket,
+            permit: None,
+            is_alone: false,
+            is_in_place: false,
+            uncancellable: Control::default(),
+        };
+        running.run();
     }
-}
 
-/// The permission to have a temp file on a device.
-pub(super) struct Place<F: FileSystem + Clone> {
-    pub(super) engine: Engine<F>,
-    pub(super) device: u64,
-}
+    /// Takes out the writes that a paused write of a file stands for, itself included.
+    pub(super) fn take_paused(&self, key: &QueueKey) -> Vec<QueuedWrite> {
+        let paused = guard(&self.paused).remove(key);
+        paused.map_or_else(Vec::new, |RunningWrite { lead, mut absorbed, .. }| {
+            absorbed.push(lead);
+            absorbed
+        })
+    }
 
-impl<F: FileSystem + Clone> Drop for Place<F> {
-    fn drop(&mut self) {
-        if let Some(mut next) = self.engine.shared.admission.leave(self.device) {
-            next.place = Some(Place { engine: self.engine.clone(), device: self.device });
-            self.engine.bring_on(move |_, coming| {
-                next.coming = Some(coming);
-                next.run();
-            });
+    /// Ends the writes that have been cancelled while they wait.
+    pub(super) fn end_cancelled(&self) {
+        let paused: Vec<_> =
+            guard(&self.paused).extract_if(|_, running| running.is_cancelled()).collect();
+        let held_back = self.admission.take_if(RunningWrite::is_cancelled);
+        for mut running in paused.into_iter().map(|(_, running)| running).chain(held_back) {
+            running.lead.refuse(ErrorKind::Cancelled, running.number - 1);
         }
     }
 }
 
-impl<F: FileSystem + Clone> Running<F> {
+impl<F: FileSystem> RunningWrite<F> {
+    fn attempt(&self) -> WriteAttempt<'_, F> {
+        let QueuedWrite { request, control, caller, .. } = &self.lead;
+        let control = if self.is_in_place { &self.uncancellable } else { control };
+        WriteAttempt::new(request, control, caller.observer())
+    }
+
+    fn is_cancelled(&self) -> bool {
+        !self.is_in_place && self.lead.control.is_cancelled()
+    }
+
     /// Begins an attempt.
-    pub(super) fn run(self) {
+    fn run(self) {
         if let Some(running) = self.admitted() {
             running.stage();
         }
     }
 
-    /// Whoever syncs may have to wait until others on the same device are done.
-    fn admitted(mut self) -> Option<Running<F>> {
-        let Key::Name(FileId { device, .. }, _) = self.lane.key else { return Some(self) };
-        if self.place.is_some() || self.lead.request.options.durability == Durability::None {
+    /// A write that syncs may have to wait until others on the same device are done.
+    fn admitted(mut self) -> Option<RunningWrite<F>> {
+        let QueueKey::File((FileId { device, .. }, _)) = *self.guard.key() else {
+            return Some(self);
+        };
+        if self.permit.is_some() || self.lead.request.options.durability == Durability::None {
             return Some(self);
         }
-        let (found, coming) = (self.found.take(), self.coming.take());
-        let engine = self.lane.engine.clone();
-        let mut running = engine.shared.admission.enter(device, self)?;
-        // What waits keeps no directory open.
-        (running.found, running.coming) = (found, coming);
-        running.place = Some(Place { engine, device });
+        // A write that waits keeps no directory open.
+        let (found, ticket) = (self.found.take(), self.ticket.take());
+        let (dispatcher, writes) = (self.guard.dispatcher().clone(), Arc::clone(&self.writes));
+        let mut running = writes.admission.enter(device, self)?;
+        (running.found, running.ticket) = (found, ticket);
+        running.permit = Some(TempFilePermit { dispatcher, writes, device });
         Some(running)
     }
 
-    /// Makes the first half of an attempt, and the second or leaves that to others.
+    /// Makes the first half of an attempt.
     fn stage(mut self) {
-        // A worker thread that has ended takes its data along, but not that of others.
-        while !self.lead.reply.client.start(self.lead.borrows_memory()) {
-            self.lead.reply.is_answered = true;
+        // A worker thread that has ended takes its data along, but not that of other threads.
+        while !self.lead.start() {
             self.found = None;
             let Some(next) = self.absorbed.pop() else { return };
             self.lead = next;
         }
-        let engine = self.lane.engine.clone();
         let found = self.found.take();
-        let stage = || StagedWrite::stage(&engine.shared.fs, &self.lead.attempt(), found);
-        let staged = task::catch_panic(stage);
-        match staged {
+        let fs = self.guard.dispatcher().fs();
+        match task::catch_panic(|| StagedWrite::stage(fs, &self.attempt(), found)) {
             Ok(staged) => self.commit(staged),
             Err(error) => self.conclude(Err(error)),
         }
     }
 
-    /// Makes the second half in company, if there is any and that may help, or alone.
+    /// Makes the second half, with others if there are any and that may help, or alone.
     fn commit(mut self, staged: StagedWrite<F>) {
-        let payload = &self.lead.request.payload;
-        let device = staged.device();
-        let engine = self.lane.engine.clone();
+        let (device, writes) = (staged.device(), Arc::clone(&self.writes));
         let may_share = !self.is_alone
-            && payload.len() <= LARGEST_SHARED
-            && engine.shared.costs.are_worth_sharing(device);
-        if !may_share {
-            return self.commit_alone(staged);
-        }
-        if staged.syncs_with_others {
-            let coming = self.coming.take();
-            let duty = engine.shared.epochs.join(device, (self, staged), || {
-                drop(coming);
-                !engine.is_anybody_coming()
-            });
-            return engine.run_epochs(device, duty);
-        }
-        match self.lane.key {
-            Key::Name(dir, _) if staged.syncs == SyncSequence::FileThenDir => {
+            && self.lead.request.payload.len() <= LARGEST_SHARED
+            && writes.costs.are_worth_sharing(device);
+        match *self.guard.key() {
+            _ if !may_share => self.commit_alone(staged),
+            _ if staged.syncs_with_others => {
+                let (dispatcher, ticket) = (self.guard.dispatcher().clone(), self.ticket.take());
+                let role = writes.whole_syncs.join(device, (self, staged), || {
+                    drop(ticket);
+                    !dispatcher.is_staging()
+                });
+                writes.run_whole_syncs(&dispatcher, device, role);
+            }
+            QueueKey::File((dir, _)) if staged.syncs == SyncSequence::FileThenDir => {
                 self.commit_in_dir(staged, dir);
             }
             _ => self.commit_alone(staged),
         }
     }
 
-    pub(super) fn commit_alone(mut self, staged: StagedWrite<F>) {
-        self.coming = None;
-        let Shared { costs, .. } = &*self.lane.engine.shared;
+    fn commit_alone(mut self, staged: StagedWrite<F>) {
+        self.ticket = None;
         let (device, begun) = (staged.device(), Instant::now());
-        let outcome = task::catch_panic(|| staged.commit(&self.lead.attempt()).map(drop));
+        let outcome = task::catch_panic(|| staged.commit(&self.attempt()).map(drop));
         // Its files are closed before its caller is told.
         drop(staged);
         if self.lead.request.options.durability != Durability::None {
-            costs.alone_took(device, begun.elapsed());
+            self.writes.costs.alone_took(device, begun.elapsed());
         }
         self.conclude(outcome);
     }
 
     /// Syncs the file alone, and its directory together with others.
     fn commit_in_dir(mut self, staged: StagedWrite<F>, dir: FileId) {
-        self.coming = None;
-        let engine = self.lane.engine.clone();
-        let Shared { costs, .. } = &*engine.shared;
+        self.ticket = None;
+        let writes = Arc::clone(&self.writes);
         let (device, begun) = (staged.device(), Instant::now());
-        let published = task::catch_panic(|| staged.publish(&self.lead.attempt()));
-        costs.alone_took(device, begun.elapsed());
+        let published = task::catch_panic(|| staged.publish(&self.attempt()));
+        writes.costs.alone_took(device, begun.elapsed());
         match published {
             Ok(_) => {
-                let duty = engine.shared.dir_syncs.join(dir, (self, staged), || true);
-                engine.sync_dir(dir, duty);
+                let role = writes.dir_syncs.join(dir, (self, staged), || true);
+                writes.run_dir_syncs(dir, role);
             }
             Err(error) => {
                 drop(staged);
@@ -214,32 +246,29 @@ impl<F: FileSystem + Clone> Running<F> {
     }
 
     /// Takes what came of an attempt that was made together with others.
-    pub(super) fn take(mut self, outcome: MemberOutcome) {
+    fn conclude_shared(mut self, outcome: MemberOutcome) {
         match outcome {
             MemberOutcome::Done(outcome) => self.conclude(outcome),
             MemberOutcome::Alone { is_in_place } => {
-                self.lead.reply.client.stop();
+                self.lead.caller.stop();
                 self.is_alone = true;
-                if is_in_place {
-                    // It is too late to cancel what is in its place.
-                    (self.is_in_place, self.lead.control) = (true, Arc::default());
-                }
-                let engine = self.lane.engine.clone();
-                engine.run_on_a_thread(move |_| self.run());
+                self.is_in_place |= is_in_place;
+                let dispatcher = self.guard.dispatcher().clone();
+                dispatcher.run_on_thread(move |_| self.run());
             }
         }
     }
 
     /// Ends an attempt.
-    pub(super) fn conclude(mut self, outcome: Result<(), AttemptError>) {
-        let observer = self.lead.reply.client.observer();
+    fn conclude(mut self, outcome: Result<(), AttemptError>) {
         let WriteRequest { path, options, .. } = &self.lead.request;
         let next = outcome.map_err(|error| {
-            let error = error.or_committed(self.is_in_place);
+            let (error, observer) =
+                (error.or_committed(self.is_in_place), self.lead.caller.observer());
             decide_retry(Operation::AtomicWrite, path, options, self.number, error, observer)
         });
-        self.lead.reply.client.stop();
-        (self.place, self.coming) = (None, None);
+        self.lead.caller.stop();
+        (self.permit, self.ticket) = (None, None);
         match next {
             Ok(()) => self.finish(Ok(())),
             Err(RetryDecision::GiveUp(error)) => self.finish(Err(error)),
@@ -255,78 +284,113 @@ impl<F: FileSystem + Clone> Running<F> {
         for write in std::mem::take(&mut self.absorbed) {
             write.answer_like(&outcome);
         }
-        self.lead.reply.answer(outcome);
+        self.lead.answer(outcome);
     }
 
     /// Waits for the next attempt without holding a thread.
     fn pause(self, delay: Duration) {
-        let engine = self.lane.engine.clone();
-        let (key, number) = (self.lane.key.clone(), self.number);
+        let (dispatcher, writes) = (self.guard.dispatcher().clone(), Arc::clone(&self.writes));
+        let (key, number) = (self.guard.key().clone(), self.number);
+        let can_be_cancelled = !self.is_in_place;
         let control = Arc::clone(&self.lead.control);
-        guard(&engine.shared.paused).insert(key.clone(), self);
-        let pool = engine.shared.pool.clone();
+        guard(&writes.paused).insert(key.clone(), self);
         let resume = move || {
-            let mut paused = guard(&engine.shared.paused);
-            // It may have been woken before, and be another one by now.
-            let is_it = paused.get(&key).is_some_and(|running| running.number == number);
-            let running = is_it.then(|| paused.remove(&key)).flatten();
+            let mut paused = guard(&writes.paused);
+            // It may have been taken out before, and another write be paused by now.
+            let is_same = paused.get(&key).is_some_and(|running| running.number == number);
+            let running = is_same.then(|| paused.remove(&key)).flatten();
             drop(paused);
             if let Some(running) = running {
                 running.run();
             }
         };
-        // Whoever cancels it from now on finds it.
-        let delay = if control.is_cancelled() { Duration::ZERO } else { delay };
-        let _ = pool.submit_after(delay, Box::new(resume));
-    }
-
-    pub(super) fn into_writes(self) -> Vec<Write> {
-        let Running { lead, mut absorbed, .. } = self;
-        absorbed.push(lead);
-        absorbed
+        // A caller that cancels from now on finds it among the paused ones.
+        let delay = if can_be_cancelled && control.is_cancelled() { Duration::ZERO } else { delay };
+        let _ = dispatcher.pool().submit_after(delay, Box::new(resume));
     }
 }
 
-/// Answers in any case: a write that is dropped unrun, because the system refuses to start a
-/// thread, must not leave anybody waiting.
-pub(super) struct Reply {
-    pub(super) client: Box<dyn WriteCaller>,
-    pub(super) control: Option<Arc<Control>>,
-    pub(super) path: PathBuf,
-    pub(super) is_answered: bool,
-    /// When it was asked for, and how durable it was to be.
-    pub(super) begun: Instant,
-    pub(super) durability: Durability,
-}
+// ── Syncs that serve several writes ───────────────────────────────────────────────────────
 
-impl Reply {
-    pub(super) fn answer(&mut self, outcome: Result<(), Error>) {
-        self.is_answered = true;
-        let told = outcome.as_ref().map(drop).map_err(|error| &error.kind);
-        METRICS.writes.answered(self.begun, self.durability, told);
-        // Whoever is told of the outcome finds a lock free that was kept for the write.
-        if let Some(control) = &self.control {
-            control.release_kept();
-        }
-        self.client.finish(outcome);
-    }
-
-    pub(super) fn error(&self, kind: ErrorKind) -> Error {
-        Error {
-            kind,
-            operation: Operation::AtomicWrite,
-            path: self.path.clone(),
-            attempts: 0,
-            exhausted: false,
-            committed: false,
+impl<F: FileSystem> RunningWrites<F> {
+    /// Syncs and publishes a group of writes, and then the group that has gathered meanwhile.
+    fn run_whole_syncs(
+        self: Arc<Self>,
+        dispatcher: &Dispatcher<F>,
+        device: u64,
+        mut role: Role<UnsyncedWrite<F>>,
+    ) {
+        loop {
+            role = match role {
+                Role::Lead(group) => {
+                    self.sync_whole(dispatcher, device, group);
+                    self.whole_syncs.next(&device, || dispatcher.is_staging())
+                }
+                Role::StartTimer => {
+                    let (writes, own_dispatcher) = (Arc::clone(&self), dispatcher.clone());
+                    let begin = move || {
+                        let role = writes.whole_syncs.begin(&device);
+                        writes.run_whole_syncs(&own_dispatcher, device, role);
+                    };
+                    let delay = self.costs.longest_wait(device);
+                    match dispatcher.pool().submit_after(delay, Box::new(begin)) {
+                        Ok(()) => return,
+                        Err(_) => self.whole_syncs.begin(&device),
+                    }
+                }
+                Role::Follow => return,
+            }
         }
     }
+
+    fn sync_whole(
+        &self,
+        dispatcher: &Dispatcher<F>,
+        device: u64,
+        mut group: Vec<UnsyncedWrite<F>>,
+    ) {
+        if group.len() == 1 || !self.costs.whole_pays(device, group.len()) {
+            // The first of them on this thread, so that the others soon join it at the disk.
+            let (first, staged) = group.swap_remove(0);
+            for (running, staged) in group {
+                dispatcher.run_on_thread(move |_| running.commit_alone(staged));
+            }
+            return first.commit_alone(staged);
+        }
+        conclude_group(group, |members| {
+            let (outcomes, took) = commit_together(members);
+            self.costs.whole_took(device, took);
+            outcomes
+        });
+    }
+
+    /// Syncs a directory for the writes in it that wait for that, and then for the group that has
+    /// gathered meanwhile.
+    fn run_dir_syncs(&self, dir: FileId, mut role: Role<UnsyncedWrite<F>>) {
+        while let Role::Lead(group) = role {
+            conclude_group(group, sync_dirs_together);
+            role = self.dir_syncs.next(&dir, || false);
+        }
+    }
 }
 
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.answer(Err(self.error(task::no_thread())));
+/// Takes a step with several writes at once. A panic is a failure of all of them.
+fn conclude_group<F: FileSystem>(
+    group: Vec<UnsyncedWrite<F>>,
+    step: impl FnOnce(Vec<Member<'_, F>>) -> Vec<MemberOutcome>,
+) {
+    METRICS.writes.round(group.len());
+    let (running, staged): (Vec<RunningWrite<F>>, Vec<StagedWrite<F>>) = group.into_iter().unzip();
+    let members =
+        running.iter().zip(staged).map(|(running, staged)| Member::new(running.attempt(), staged));
+    let members = members.collect();
+    match task::catch_panic(|| Ok::<_, ErrorKind>(step(members))) {
+        Ok(outcomes) => running
+            .into_iter()
+            .zip(outcomes)
+            .for_each(|(running, outcome)| running.conclude_shared(outcome)),
+        Err(reason) => {
+            running.into_iter().for_each(|running| running.conclude(Err(reason.duplicate().into())))
         }
     }
 }

@@ -8,17 +8,17 @@ use crate::mutex::guard;
 
 /// What syncs have cost lately on each device.
 #[derive(Default)]
-pub(super) struct SyncCosts(Mutex<HashMap<u64, Cost>>);
+pub(super) struct SyncCosts(Mutex<HashMap<u64, DeviceCosts>>);
 
 #[derive(Clone, Copy, Default)]
-struct Cost {
+struct DeviceCosts {
     /// To sync and publish one write alone.
     alone: Option<Duration>,
-    /// To sync the whole file system, and when that was seen.
+    /// To sync the whole file system, and when that was measured.
     whole: Option<(Duration, Instant)>,
 }
 
-/// What is taken for the cost of a write alone before one has been seen.
+/// The assumed cost of a write alone before one has been measured.
 const USUAL: Duration = Duration::from_millis(1);
 
 /// Syncs that cost less than this are not worth the trouble of sharing them: the file system
@@ -30,10 +30,10 @@ const NEGLIGIBLE: Duration = Duration::from_micros(100);
 const SIDE_BY_SIDE: u32 = 4;
 
 /// How long a sync waits for others at most.
-const LONGEST_PATIENCE: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
-/// The least time after which a dear sync of all counts half as much. Somebody else's unwritten
-/// data, for which it waits too, may have gone.
+/// The least time after which an expensive sync of the whole counts half as much. Other processes'
+/// unwritten data, for which it waits too, may be written by then.
 const HALF_LIFE: Duration = Duration::from_secs(1);
 
 impl SyncCosts {
@@ -50,16 +50,16 @@ impl SyncCosts {
         cost.whole = Some((smoothed(before, took), Instant::now()));
     }
 
-    fn of(&self, device: u64) -> Cost {
+    fn of(&self, device: u64) -> DeviceCosts {
         guard(&self.0).get(&device).copied().unwrap_or_default()
     }
 
-    /// How long a sync may wait for others who are coming: no longer than it takes itself.
-    pub(super) fn patience(&self, device: u64) -> Duration {
-        self.of(device).alone.unwrap_or(USUAL).min(LONGEST_PATIENCE)
+    /// How long a sync may wait for writes that are being staged: no longer than it takes itself.
+    pub(super) fn longest_wait(&self, device: u64) -> Duration {
+        self.of(device).alone.unwrap_or(USUAL).min(LONGEST_WAIT)
     }
 
-    /// Whether it makes sense at all to share syncs on a device.
+    /// Whether sharing syncs can pay at all on a device.
     pub(super) fn are_worth_sharing(&self, device: u64) -> bool {
         self.of(device).alone.is_none_or(|alone| alone >= NEGLIGIBLE)
     }
@@ -67,9 +67,9 @@ impl SyncCosts {
     /// Whether one sync of the whole file system is likely to cost less than to sync so many
     /// writes one by one.
     pub(super) fn whole_pays(&self, device: u64, writes: usize) -> bool {
-        let Cost { alone, whole } = self.of(device);
+        let DeviceCosts { alone, whole } = self.of(device);
         let Some((took, seen)) = whole else { return true };
-        // A sync of all that takes long is tried again the more rarely.
+        // The longer a sync of the whole takes, the more rarely it is tried again.
         let half_life = HALF_LIFE.max(took * 4);
         let age = seen.elapsed().as_secs_f64() / half_life.as_secs_f64();
         let expected = took.as_secs_f64() * 0.5_f64.powf(age);
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sync_of_all_that_was_dear_is_not_used_for_few_and_tried_again_later() {
+    fn an_expensive_sync_of_the_whole_is_not_used_for_few_writes_and_tried_again_later() {
         let costs = SyncCosts::default();
         assert!(costs.whole_pays(1, 2), "before anything is known");
         costs.alone_took(1, Duration::from_millis(1));
