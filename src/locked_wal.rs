@@ -35,7 +35,7 @@ pub fn open(
         path: path.clone(),
         kind: LockKind::Write,
         timeout,
-        inside: Vec::new(),
+        held: lock::HeldLocks::default(),
         before: None,
     };
     let own_pool = pool.clone();

@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use holdfast::error::ErrorKind;
-use holdfast::lock::{self, LockGuard, LockKind, LockRequest};
+use holdfast::lock::{self, HeldLocks, LockGuard, LockKind, LockRequest};
 use holdfast::threads::pool;
 use tempfile::TempDir;
 
@@ -43,7 +43,7 @@ fn ask(
 ) -> Receiver<Result<LockGuard, ErrorKind>> {
     let (tell, outcome) = mpsc::channel();
     let path = path.to_owned();
-    let request = LockRequest { path, kind, timeout, inside: Vec::new(), before: None };
+    let request = LockRequest { path, kind, timeout, held: HeldLocks::default(), before: None };
     lock::acquire(pool(), request, Box::new(move |outcome| drop(tell.send(outcome))));
     outcome
 }

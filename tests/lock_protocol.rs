@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use holdfast::error::Code;
 use holdfast::error::Holder;
-use holdfast::error::{ErrorKind, Failure};
+use holdfast::error::{Deadlock, ErrorKind, Failure};
 use holdfast::lock::{self, Before, FileKey, LockGuard, LockKind, LockRequest, Waiter};
 use holdfast::threads::pool;
 use rand::{Rng, RngExt};
@@ -413,16 +413,16 @@ fn a_call_that_tries_once_never_waits() {
 fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
     let (_dir, file) = place();
     let held = hold(&file, W);
-    let inside = || vec![held.key().clone()];
+    let inside = || std::iter::once(held.held()).collect();
     let waiting = acquire(&file, W, FOR_EVER);
     for kind in [R, W] {
-        let call = ask(LockRequest { inside: inside(), ..request(&file, kind, FOR_EVER) });
+        let call = ask(LockRequest { held: inside(), ..request(&file, kind, FOR_EVER) });
         assert!(
-            matches!(call.outcome(), Err(ErrorKind::Deadlock(path)) if path == lock_file(&file))
+            matches!(call.outcome(), Err(ErrorKind::Deadlock(Deadlock::Held(path))) if path == lock_file(&file))
         );
     }
     let other = file.with_file_name("other");
-    drop(ask(LockRequest { inside: inside(), ..request(&other, W, FOR_EVER) }).hold());
+    drop(ask(LockRequest { held: inside(), ..request(&other, W, FOR_EVER) }).hold());
     assert_eq!(held.kind(), W);
     assert_eq!(held.key(), &lock::key_of(&file).unwrap());
     let key: FileKey = lock::key_of(&other).unwrap();

@@ -4,7 +4,8 @@ const { onAbort } = require('../support/abort.js')
 const native = require('../native/binding.js')
 const { boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
-const { failed } = require('../native/errors.js')
+const { CANCELLED, failed } = require('../native/errors.js')
+const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -75,12 +76,8 @@ function writeSync(target, bytes, options) {
  * @param {boolean} isObserved
  */
 function writeLocked(path, bytes, settings, isObserved) {
-  const held = require('../support/lock-context.js')
-  const { IN_UPDATE, PATIENCE } = require('./lock.js')
-  const inside = held.current()
-  if (inside.some((candidate) => candidate.updates === path)) throw IN_UPDATE
-  const updating = held.numbers(inside.filter((candidate) => candidate.updates !== undefined))
-  return port.open().writeSyncLocked(path, bytes, settings, isObserved, held.numbers(inside), updating, PATIENCE)
+  const { heldFor } = require('../support/lock-context.js')
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), DEFAULT_LOCK_TIMEOUT)
 }
 
 /**
@@ -99,17 +96,14 @@ async function write(target, bytes, options) {
     if (signal?.aborted) throw CANCELLED
     if (control) stop = onAbort(signal, () => control.cancel())
     const { length } = bytes
-    /** @param {number} [hold] */
-    const writeUnder = async (hold) => {
-      if (bytes.length !== length) {
-        // While the lock was waited for. An empty file would come of it.
-        if (hold !== undefined) await require('./lock.js').giveBack(hold)
-        throw detachedData()
-      }
-      return port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    // Loaded by those who ask for it.
+    const hold = options.lock ? (await require('./lock.js').lockFor(path, { signal }, settings)).hold : undefined
+    if (bytes.length !== length) {
+      // While the lock was waited for. An empty file would come of it.
+      if (hold !== undefined) await require('./lock.js').releaseNumber(hold)
+      throw detachedData()
     }
-    // Loaded for those who ask for it.
-    await (options.lock ? require('./lock.js').underLock(path, options, settings, writeUnder) : writeUnder())
+    await port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   } finally {
@@ -124,8 +118,6 @@ function describe(path, bytes, { durability = 'full' }) {
 
 const tracedWrite = traced(traces.write, write, describe)
 const tracedWriteSync = tracedSync(traces.write, writeSync, describe)
-
-const CANCELLED = { kind: 'cancelled' }
 
 const spaces = integer(0, 10)
 

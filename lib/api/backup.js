@@ -6,7 +6,9 @@ const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongTy
 const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
-const { PATIENCE, underHeld, waitFor } = require('./lock.js')
+const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
+const { waitFor } = require('./lock.js')
+const { heldFor } = require('../support/lock-context.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -72,16 +74,14 @@ async function restore(target, backup, read) {
     const settings = writeOptions.toNative(read)
     const observe = observer(read.logger, target)
     const control = new native.Control()
-    /** @param {number} [timeout] */
-    const bringBack = (timeout) =>
-      waitFor(
-        read.signal,
-        (opened, id) => opened.restoreBackup(id, from, to, settings, timeout, observe !== undefined, control),
-        control,
-        observe,
-      )
-    if (read.lock === false) await bringBack()
-    else await underHeld(to, true, () => bringBack(), () => bringBack(read.timeout ?? PATIENCE))
+    const timeout = read.lock === false ? undefined : (read.timeout ?? DEFAULT_LOCK_TIMEOUT)
+    const held = timeout === undefined ? undefined : heldFor(to)
+    await waitFor(
+      read.signal,
+      (opened, id) => opened.restoreBackup(id, from, to, settings, timeout, held, observe !== undefined, control),
+      control,
+      observe,
+    )
   } catch (error) {
     throw failed(target, 'restore backup', error, read.signal)
   }

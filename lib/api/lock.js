@@ -3,14 +3,14 @@
 const { onAbort } = require('../support/abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
-const { failed, toHolder } = require('../native/errors.js')
+const { CANCELLED, failed, toHolder } = require('../native/errors.js')
 const { mayAnswerAtOnce } = require('../support/event-loop.js')
-const held = require('../support/lock-context.js')
+const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
+const context = require('../support/lock-context.js')
 const lockfiles = require('./lockfile.js')
 const port = require('../native/port.js')
 
 const OPERATION = 'lock'
-const PATIENCE = 10_000
 
 const checks = {
   kind: oneOf('write', 'read'),
@@ -33,7 +33,7 @@ class Lock {
   /** @type {AbortController | undefined} */
   #controller
 
-  /** @param {import('../support/lock-context.js').Held} own */
+  /** @param {import('../support/lock-context.js').HeldLock} own */
   constructor(own) {
     this.#held = own
     this.kind = own.kind
@@ -52,24 +52,26 @@ class Lock {
   }
 }
 
-/** @param {import('../support/lock-context.js').Held} own */
+/**
+ * Releases a lock, after what was started under it.
+ *
+ * @param {import('../support/lock-context.js').HeldLock} own
+ */
 async function release(own) {
   own.isLive = false
-  // What was started under the lock is finished under it.
-  await own.last
   if (own.lockfile) await releaseLockfile(own.lockfile)
-  else await giveBack(/** @type {number} */ (own.hold))
+  else await releaseNumber(/** @type {number} */ (own.number))
   lockReleased(own)
 }
 
 /**
- * Gives a lock back, by the number that the native side knows it by. `undefined` when it is done.
+ * The same by the number that the native side knows the lock by. `undefined` when it is done.
  *
- * @param {number} hold
+ * @param {number} number
  * @returns {Promise<void> | undefined}
  */
-function giveBack(hold) {
-  return port.offer((opened, id) => opened.releaseLock(id, hold))
+function releaseNumber(number) {
+  return port.offer((opened, id) => opened.releaseLock(id, number))
 }
 
 /** @param {InstanceType<typeof lockfiles.HeldLockfile>} lockfile */
@@ -86,11 +88,11 @@ async function withLock(path, fn, options) {
   const read = readOptions(options, checks, 'withLock')
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
-  const own = await tracedAcquire(target, read, held.current())
+  const own = await tracedAcquire(target, read, context.current())
   const lock = new Lock(own)
   let value
   try {
-    value = await held.run(own, () => fn(lock))
+    value = await context.run([own], () => fn(lock))
   } catch (error) {
     // What the function has met comes first. It is told of the loss of a lock by its signal.
     await lock.release().catch(() => {})
@@ -138,21 +140,21 @@ async function isLocked(path, options) {
 /**
  * @param {string} target
  * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number }} options
- * @param {readonly import('../support/lock-context.js').Held[]} inside
+ * @param {readonly import('../support/lock-context.js').HeldLock[]} inside
  */
 async function acquire(target, options, inside) {
   const rules = lockfiles.rulesOf(options)
-  const { kind = 'write', timeout = PATIENCE, signal } = options
+  const { kind = 'write', timeout = DEFAULT_LOCK_TIMEOUT, signal } = options
   try {
     const path = toAbsolute(target)
-    if (rules) return { ...held.create(undefined, kind), lockfile: await acquireLockfile(target, { path }, rules, timeout, signal, inside) }
-    const numbers = inside.length > 0 ? held.numbers(inside) : undefined
-    const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write', numbers)
-    if (taken) return held.create(taken, kind)
+    if (rules) return { ...context.create(undefined, kind), lockfile: await acquireLockfile(target, { path }, rules, timeout, signal, inside) }
+    const held = context.toNative(inside)
+    const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write', held)
+    if (taken) return context.create(taken, kind)
     const { hold } = await waitFor(signal, (opened, id) =>
-      opened.acquireLock(id, path, kind === 'write', timeout, numbers ?? []),
+      opened.acquireLock(id, path, kind === 'write', timeout, held, false),
     )
-    return held.create(/** @type {number} */ (hold), kind)
+    return context.create(/** @type {number} */ (hold), kind)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   }
@@ -168,14 +170,14 @@ const tracedAcquire = tracedLock(acquire)
  * @param {import('../native/binding.js').LockRules} rules
  * @param {number} timeout
  * @param {AbortSignal} [signal]
- * @param {readonly import('../support/lock-context.js').Held[]} [inside]
+ * @param {readonly import('../support/lock-context.js').HeldLock[]} [inside]
  */
 async function acquireLockfile(target, naming, rules, timeout, signal, inside = []) {
   const lockfile = new lockfiles.HeldLockfile(target)
   try {
     lockfile.acquired(await waitFor(signal, (opened, id) => {
       lockfile.watch(id)
-      return opened.acquireLockfile(id, naming, rules, timeout, held.lockfileNumbers(inside))
+      return opened.acquireLockfile(id, naming, rules, timeout, context.lockfileNumbers(inside))
     }))
     return lockfile
   } catch (error) {
@@ -185,106 +187,17 @@ async function acquireLockfile(target, naming, rules, timeout, signal, inside = 
 }
 
 /**
- * Does a piece of work under the lock of a file that the caller holds, in the order of the
- * calls under that lock; or something else if it holds none.
- *
- * @template T
- * @param {string} path
- * @param {boolean} locks whether the work wants a lock at all
- * @param {(outer: import('../support/lock-context.js').Held) => Promise<T>} work
- * @param {() => Promise<T>} otherwise
- * @returns {Promise<T>}
- */
-async function underHeld(path, locks, work, otherwise) {
-  const inside = held.current()
-  const before = lookingUp.get(path)
-  if (inside.length === 0 && !before) return otherwise()
-  const places = held.reserve(inside)
-  const found = findOuter(path, inside, locks)
-  // Whoever comes later, and has its answer sooner, waits for those before it.
-  const turn = Promise.allSettled([before, found])
-  lookingUp.set(path, turn)
-  try {
-    await turn
-    if (lookingUp.get(path) === turn) lookingUp.delete(path)
-    const outer = await found
-    if (!outer) {
-      places.leave()
-      return await otherwise()
-    }
-    places.leave(outer)
-    await places.turn(outer)
-    return await work(outer)
-  } finally {
-    places.leave()
-  }
-}
-
-/**
- * Calls of which it is not known yet whether their lock is held, by the path as it was spelt.
- *
- * @type {Map<string, Promise<unknown>>}
- */
-const lookingUp = new Map()
-
-/**
- * Which of the locks that the caller holds is that of this file, if any.
+ * Takes the lock of a file for an operation, or borrows it from the caller, who holds it, when what
+ * was started under it before is over.
  *
  * @param {string} path
- * @param {readonly import('../support/lock-context.js').Held[]} inside
- * @param {boolean} locks
+ * @param {{ signal?: AbortSignal | undefined, timeout?: number | undefined }} options
+ * @param {import('../native/binding.js').WriteOptions} [settings]
+ * @returns {Promise<import('../native/binding.js').TakenLock>} the operation has to release the lock, whatever comes of it
  */
-async function findOuter(path, inside, locks) {
-  let outer = inside.find((candidate) => candidate.updates === path)
-  if (!outer && locks && inside.length > 0) {
-    /** @type {Promise<import('../native/binding.js').FoundLock>} */
-    const finding = port.run((opened, id) => opened.findLock(id, path, held.numbers(inside)))
-    // A path that leads nowhere leads to no lock that is held. What is done next will say why.
-    const { hold } = await finding.catch(() => NOTHING)
-    outer = inside.findLast((candidate) => candidate.hold !== undefined && candidate.hold === hold)
-  }
-  if (outer?.updates !== undefined) throw IN_UPDATE
-  if (outer?.kind === 'read') throw FOR_READING
-  return outer
-}
-
-/** @type {import('../native/binding.js').FoundLock} */
-const NOTHING = {}
-
-/** What is asked for in the middle of an update of the same file would wait for itself. */
-const IN_UPDATE = {
-  kind: 'deadlock',
-  code: 'EDEADLK',
-  message: 'the caller is in an update of this file, which would wait for itself',
-  attempts: 1,
-  committed: false,
-}
-
-/** A lock for reading does not become one for writing: two that wanted this would wait for each other. */
-const FOR_READING = {
-  ...IN_UPDATE,
-  message: 'the caller holds the lock of this file for reading, and a write would wait for that',
-}
-
-/**
- * Does a piece of work that can give a lock back: under a lock that the caller holds, or one
- * that is taken for it.
- *
- * @template T
- * @param {string} path
- * @param {{ signal?: AbortSignal }} options
- * @param {import('../native/binding.js').WriteOptions | undefined} settings
- * @param {(hold: number | undefined) => Promise<T>} work gets the number of the lock that it has to
- *   give back, whatever comes of it
- * @returns {Promise<T>}
- */
-function underLock(path, { signal }, settings, work) {
-  return underHeld(path, true, () => work(undefined), async () => {
-    const { hold } = await waitFor(signal, (opened, id) =>
-      opened.acquireLock(id, path, true, PATIENCE, [], settings),
-    )
-    return work(hold)
-  })
+async function lockFor(path, { signal, timeout = DEFAULT_LOCK_TIMEOUT }, settings) {
+  const held = context.heldFor(path)
+  return waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, held, true, settings))
 }
 
 /**
@@ -298,7 +211,7 @@ function underLock(path, { signal }, settings, work) {
  * @returns {Promise<T>}
  */
 async function waitFor(signal, start, control, observe) {
-  if (signal?.aborted) throw { kind: 'cancelled' }
+  if (signal?.aborted) throw CANCELLED
   /** @type {ReturnType<typeof start>} */
   let waiter = null
   const stop = onAbort(signal, () => {
@@ -314,6 +227,4 @@ async function waitFor(signal, start, control, observe) {
   }
 }
 
-module.exports = {
-  IN_UPDATE, PATIENCE, acquire, acquireLockfile, acquireLock, findOuter, giveBack, isLocked, release, tryAcquireLock, underHeld, underLock, waitFor, withLock,
-}
+module.exports = { acquireLock, acquireLockfile, isLocked, lockFor, release, releaseNumber, tryAcquireLock, waitFor, withLock }

@@ -5,7 +5,7 @@
 const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const native = require('../native/binding.js')
 const { failed } = require('../native/errors.js')
-const { PATIENCE, underHeld, waitFor } = require('./lock.js')
+const { lockFor, waitFor } = require('./lock.js')
 const logger = require('../support/logger.js')
 
 const OPERATION = 'recover'
@@ -50,7 +50,7 @@ async function recoverFromCrash(pathOrDir, options) {
  * @param {Options} options
  * @returns {Promise<import('../native/binding.js').NativeAction[]>}
  */
-async function recover(path, { lock = true, timeout = PATIENCE, signal, ...options }) {
+async function recover(path, { lock = true, timeout, signal, ...options }) {
   const settings = toNative(options)
   const control = new native.Control()
   /**
@@ -70,12 +70,8 @@ async function recover(path, { lock = true, timeout = PATIENCE, signal, ...optio
   const withoutLock = !lock || options.dryRun === true
   const { actions: done, needsLock } = await run((opened, id) => opened.recover(id, path, settings, withoutLock, control))
   if (!needsLock) return done
-  /** @param {number} [hold] */
-  const inOrder = (hold) => run((opened, id) => opened.recoverInOrder(id, path, settings, hold, control))
-  const recovered = await underHeld(path, true, () => inOrder(), async () => {
-    const { hold } = await waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, []))
-    return inOrder(hold)
-  })
+  const { hold } = await lockFor(path, { signal, timeout })
+  const recovered = await run((opened, id) => opened.recoverInOrder(id, path, settings, hold, control))
   return [...done, ...recovered.actions]
 }
 

@@ -8,8 +8,8 @@ const { onAbort } = require('../support/abort.js')
 const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const native = require('../native/binding.js')
 const { tracedLifetime, traces } = require('../support/diagnostics.js')
-const { failed } = require('../native/errors.js')
-const { giveBack, underLock } = require('./lock.js')
+const { CANCELLED, failed } = require('../native/errors.js')
+const { lockFor, releaseNumber } = require('./lock.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -151,12 +151,11 @@ class AtomicWriteStream extends Writable {
 
   async #open() {
     if (this.#options.lock) {
-      /** @param {number | undefined} hold */
-      const keep = async (hold) => {
-        this.#hold = hold
-        this.#isUnderHeld = hold === undefined
-      }
-      await underLock(this.#path, this.#waiting, this.#settings, keep)
+      const { hold, isBorrowed } = await lockFor(this.#path, this.#waiting, this.#settings)
+      // The caller may use it again while the stream is open.
+      if (isBorrowed) await releaseNumber(/** @type {number} */ (hold))
+      else this.#hold = hold
+      this.#isUnderHeld = isBorrowed === true
     }
     /** @type {number | undefined} */
     let stream
@@ -188,8 +187,7 @@ class AtomicWriteStream extends Writable {
         opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, hold),
       )
     }
-    if (this.#isUnderHeld) await underLock(this.#path, this.#waiting, this.#settings, commit)
-    else await commit(this.#hold)
+    await commit(this.#isUnderHeld ? (await lockFor(this.#path, this.#waiting, this.#settings)).hold : this.#hold)
     this.#lifetime?.end()
   }
 
@@ -201,11 +199,9 @@ class AtomicWriteStream extends Writable {
         opened.discardStream(id, this.#path, stream, this.#control, isObserved),
       )
     }
-    if (hold !== undefined) await giveBack(hold)
+    if (hold !== undefined) await releaseNumber(hold)
   }
 }
-
-const CANCELLED = { kind: 'cancelled' }
 
 const tracedStream = tracedLifetime(
   traces.write,

@@ -8,12 +8,13 @@ const { milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType
 const { indent } = require('./atomic-write.js')
 const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { failed } = require('../native/errors.js')
-const held = require('../support/lock-context.js')
-const { IN_UPDATE, PATIENCE, findOuter, waitFor } = require('./lock.js')
+const { CANCELLED, Thrown, badJson, failed, inUpdate, missingFile } = require('../native/errors.js')
+const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
+const { waitFor } = require('./lock.js')
+const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
-const { CANCELLED, jsonValue, orCancelled, parse } = require('./update-json.js')
+const { jsonValue, orCancelled, parse } = require('./update-json.js')
 const writeOptions = require('../support/write-options.js')
 
 const OPERATION = 'transaction'
@@ -46,7 +47,7 @@ async function attempt(targets, fn, read) {
   let absolute = []
   try {
     absolute = targets.map(toAbsolute)
-    return await underAll(absolute, (outer) => perform(absolute, targets, fn, read, outer))
+    return await perform(absolute, targets, fn, read)
   } catch (error) {
     if (error instanceof Thrown) throw error.value
     const { subject } = /** @type {{ subject?: string }} */ (error)
@@ -57,14 +58,6 @@ async function attempt(targets, fn, read) {
 
 const tracedTransaction = traced(traces.transaction, attempt, (paths, _fn, { durability = 'full' }) => ({ operation: OPERATION, paths: [...paths], durability }))
 
-/** What the caller's function threw: it is passed on as it is. */
-class Thrown {
-  /** @param {unknown} value */
-  constructor(value) {
-    this.value = value
-  }
-}
-
 /** @param {Error & { committed?: boolean, hint?: string }} error */
 function decorated(error) {
   if (error.committed) {
@@ -74,64 +67,31 @@ function decorated(error) {
 }
 
 /**
- * Does a piece of work under those of the caller's locks that are locks of these files, in the
- * order of the calls under them.
- *
- * @template T
- * @param {string[]} paths
- * @param {(outer: Map<string, import('../support/lock-context.js').Held>) => Promise<T>} work
- * @returns {Promise<T>}
- */
-async function underAll(paths, work) {
-  const inside = held.current()
-  /** @type {Map<string, import('../support/lock-context.js').Held>} */
-  const outer = new Map()
-  if (inside.length === 0) return work(outer)
-  const places = held.reserve(inside)
-  try {
-    // All are asked before any is waited for: they are looked up on threads.
-    const found = await Promise.all(paths.map((path) => findOuter(path, inside, true)))
-    for (const [index, path] of paths.entries()) {
-      const own = found[index]
-      if (own) outer.set(path, own)
-    }
-    const wanted = new Set(outer.values())
-    places.leaveOthers(wanted)
-    for (const own of wanted) await places.turn(own)
-    return await work(outer)
-  } finally {
-    places.leave()
-  }
-}
-
-/**
  * @template T
  * @param {string[]} paths
  * @param {string[]} targets
  * @param {(tx: PublicTransaction) => T} fn
  * @param {Options} options
- * @param {Map<string, import('../support/lock-context.js').Held>} outer locks that are held already, by path
  */
-async function perform(paths, targets, fn, options, outer) {
+async function perform(paths, targets, fn, options) {
   const { signal } = options
   const settings = writeOptions.toNative(options)
+  const held = context.heldFor(...paths)
   /** @type {import('../native/binding.js').TransactionBegun} */
   const begun = await waitFor(signal, (opened, id) =>
-    opened.beginTransaction(id, paths, settings, options.timeout ?? PATIENCE, held.numbers(held.current())),
+    opened.beginTransaction(id, paths, settings, options.timeout ?? DEFAULT_LOCK_TIMEOUT, held),
   )
   logDecisions(options.logger, begun.settled)
   const numbers = begun.holds
   // In the function, whoever asks for one of these locks would wait for it for ever.
-  const own = numbers.map((number) => held.create(number, 'write', ''))
-  const lent = Array.from(outer, ([path, { hold }]) => held.create(hold, 'write', path))
-  const all = [...own, ...lent]
+  const locks = numbers.map((number) => context.create(number, 'write', ''))
   const staged = new Staged(paths, targets, begun.places)
   const parts = new native.TransactionParts()
   const control = new native.Control()
   /** @type {{ error: unknown } | undefined} */
   let failure
   try {
-    await run(staged, fn, all, signal)
+    await run(staged, fn, locks, signal)
     for (const [path, bytes] of staged.changes()) {
       if (bytes) parts.write(path, bytes)
       else parts.remove(path)
@@ -140,7 +100,7 @@ async function perform(paths, targets, fn, options, outer) {
     failure = { error }
   } finally {
     staged.end()
-    for (const lock of all) lock.isLive = false
+    for (const lock of locks) lock.isLive = false
   }
   // The locks are given back by whatever comes of this; without parts that is all it does.
   const first = /** @type {string} */ (paths[0])
@@ -162,13 +122,13 @@ async function perform(paths, targets, fn, options, outer) {
  *
  * @param {Staged} staged
  * @param {(tx: PublicTransaction) => unknown} fn
- * @param {import('../support/lock-context.js').Held[]} locks
+ * @param {import('../support/lock-context.js').HeldLock[]} locks
  * @param {AbortSignal | undefined} signal
  */
 async function run(staged, fn, locks, signal) {
   if (signal?.aborted) throw CANCELLED
   try {
-    const outcome = held.runWithAll(locks, async () => {
+    const outcome = context.run(locks, async () => {
       await fn(new Transaction(staged))
       await staged.idle()
     })
@@ -236,8 +196,8 @@ class Staged {
    * @returns {Promise<T>} to be given to the caller as it is: who does not handle it while the function runs is told by Node
    */
   inTurn(file, operation) {
-    if (held.current().some(({ updates }) => updates === this.#mark(file))) {
-      throw failed(this.target(file), OPERATION, IN_UPDATE)
+    if (context.current().some(({ updates }) => updates === this.#mark(file))) {
+      throw failed(this.target(file), OPERATION, inUpdate())
     }
     const before = this.#last.get(file)
     let leave = () => {}
@@ -263,9 +223,9 @@ class Staged {
 
   /** Runs a function as part of an update of a file. @template T @param {number} file @param {() => T} fn */
   async inUpdate(file, fn) {
-    const mark = held.create(undefined, 'write', this.#mark(file))
+    const mark = context.create(undefined, 'write', this.#mark(file))
     try {
-      return await held.run(mark, fn)
+      return await context.run([mark], fn)
     } finally {
       mark.isLive = false
     }
@@ -313,7 +273,7 @@ class Staged {
     if (content === null) return undefined
     if (content !== undefined) return decode(content)
     /** @type {import('../native/binding.js').JsonUpdateStart} */
-    const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file), undefined, undefined, []))
+    const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file)))
     return text
   }
 
@@ -338,7 +298,7 @@ function decode(bytes) {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
-    throw { kind: 'json', code: 'EBADJSON', message: 'invalid UTF-8', attempts: 1, committed: false }
+    throw badJson('invalid UTF-8')
   }
 }
 
@@ -378,7 +338,7 @@ class Transaction {
       const name = encoding === undefined ? undefined : writeChecks.encoding(encoding, 'The "encoding" argument')
       return this.#staged.inTurn(file, async () => {
         const bytes = await this.#attempt(file, () => this.#staged.get(file))
-        if (!bytes) throw missingHint(failed(this.#staged.target(file), OPERATION, missing(this.#staged.path(file))))
+        if (!bytes) throw missingHint(failed(this.#staged.target(file), OPERATION, missingFile(this.#staged.path(file))))
         return name === undefined ? bytes : bytes.toString(name)
       })
     })
@@ -442,12 +402,6 @@ class Transaction {
       throw missingHint(made)
     }
   }
-}
-
-/** @param {string} path */
-function missing(path) {
-  const message = `ENOENT: no such file or directory, open '${path}'`
-  return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false, exhausted: false }
 }
 
 /** @param {Error & { code?: string, hint?: string }} error */

@@ -8,19 +8,16 @@ const { onAbort } = require('../support/abort.js')
 const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { failed } = require('../native/errors.js')
-const held = require('../support/lock-context.js')
-const { PATIENCE, release, underHeld } = require('./lock.js')
+const { CANCELLED, Thrown, badJson, emptyJson, failed, missingFile } = require('../native/errors.js')
+const { DEFAULT_LOCK_TIMEOUT, LONGEST_BATCH } = require('../native/limits.js')
+const { release } = require('./lock.js')
+const context = require('../support/lock-context.js')
 const native = require('../native/binding.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
 
 const OPERATION = 'update JSON'
-
-// How long a batch goes on starting further updates, in milliseconds: then other processes
-// get their turn, and the event loop too.
-const LONGEST_BATCH = 20
 
 const { encoding: _encoding, ...checks } = {
   ...writeOptions.checks,
@@ -46,16 +43,19 @@ function jsonValue(value, name) {
  * @property {AsyncResource} context the caller's async context
  * @property {(value: any) => void} resolve
  * @property {(error: unknown) => void} reject
+ * @property {import('../support/lock-context.js').HeldNumbers | undefined} held the locks that the caller holds
  * @property {Queue} queue where it waits
  */
 
 /**
- * @typedef {object} Queue
+ * @typedef {object} Queue calls for one path that share a lock and a write
  * @property {Call[]} calls those that have not been started, in their order
- * @property {(() => void) | undefined} cancel ends the wait for the lock
+ * @property {boolean} isOutside whether its first caller held no lock
+ * @property {boolean} hasLock whether its batch has taken the lock of the file, and not released it
+ * @property {import('../native/binding.js').LockWaiter | null | undefined} waiter waits for the lock
  */
 
-/** @type {Map<string, Queue>} */
+/** By path, in the order of their first calls. @type {Map<string, Queue[]>} */
 const queues = new Map()
 
 /** @type {typeof import('../../index.js').updateJsonFile} */
@@ -98,49 +98,41 @@ const tracedUpdate = traced(traces.update, updateOnce, describe)
  * @returns {Promise<any>}
  */
 function perform(path, target, update, options) {
+  const held = context.heldFor(path)
   return new Promise((resolve, reject) => {
-    const context = new AsyncResource('holdfast.updateJsonFile')
+    const resource = new AsyncResource('holdfast.updateJsonFile')
+    /** @type {Queue} */
+    const own = { calls: [], isOutside: held === undefined, hasLock: false, waiter: undefined }
     /** @type {Call} */
-    const call = { target, options, update, context, resolve, reject, queue: { calls: [], cancel: undefined } }
-    call.queue.calls.push(call)
+    const call = { target, options, update, context: resource, resolve, reject, held, queue: own }
     watch(call)
-    // Under a lock that is held there is nothing to wait for but the work before this.
-    /** @param {import('../support/lock-context.js').Held} outer */
-    const alone = (outer) => runBatch(path, call.queue, outer)
-    underHeld(path, options.lock !== false, alone, async () => enqueue(path, call)).catch(reject)
+    enqueue(path, call)
   })
 }
 
-/** What the caller's function threw: it is passed on as it is. */
-class Thrown {
-  /** @param {unknown} value */
-  constructor(value) {
-    this.value = value
-  }
-}
-
-const CANCELLED = { kind: 'cancelled' }
-
-/** @param {string} code @param {string} message @param {object} [more] */
-function failure(code, message, more) {
-  return { kind: 'json', code, message, attempts: 1, committed: false, ...more }
-}
-
-/** @param {string} path @param {Call} call */
+/**
+ * Adds a call to the last queue of its path, or to one of its own. A queue that waits for the lock
+ * may be waiting for a caller who holds it; one that has taken the lock waits for no caller.
+ *
+ * @param {string} path
+ * @param {Call} call
+ */
 function enqueue(path, call) {
-  // It may have been cancelled while it was looked up whether its lock is held.
-  if (call.queue.calls.length === 0) return
-  // Those without a lock have a queue of their own: they have nothing to wait for, and whoever
-  // holds the lock may be waiting for them.
-  const key = `${call.options.lock === false ? 'unlocked' : 'locked'}:${path}`
-  const queue = queues.get(key)
-  if (queue) {
-    call.queue = queue
-    queue.calls.push(call)
-  } else {
-    queues.set(key, call.queue)
-    drain(key, path, call.queue)
+  // Calls without a lock have a queue of their own: they have nothing to wait for, and the holder of
+  // the lock may be waiting for them.
+  const isLocked = call.options.lock !== false
+  const key = `${isLocked ? 'locked' : 'unlocked'}:${path}`
+  const all = queues.get(key) ?? []
+  const last = all.at(-1)
+  if (last && (!isLocked || last.hasLock || (last.isOutside && call.queue.isOutside))) {
+    call.queue = last
+    last.calls.push(call)
+    return
   }
+  call.queue.calls.push(call)
+  queues.set(key, all)
+  all.push(call.queue)
+  drain(key, path, call.queue, all)
 }
 
 /**
@@ -157,17 +149,18 @@ function watch(call) {
     if (index < 0) return
     queue.calls.splice(index, 1)
     call.reject(CANCELLED)
-    if (queue.calls.length === 0) queue.cancel?.()
+    if (queue.calls.length === 0) queue.waiter?.cancel()
   })
   const { resolve, reject } = call
   call.resolve = (value) => (stop(), resolve(value))
   call.reject = (error) => (stop(), reject(error))
 }
 
-/** @param {string} key @param {string} path @param {Queue} queue */
-async function drain(key, path, queue) {
-  while (queue.calls.length > 0) await runBatch(path, queue)
-  queues.delete(key)
+/** @param {string} key @param {string} path @param {Queue} queue @param {Queue[]} all */
+async function drain(key, path, queue, all) {
+  while (queue.calls.length > 0) await runBatch(path, queue, all)
+  all.splice(all.indexOf(queue), 1)
+  if (all.length === 0) queues.delete(key)
 }
 
 /**
@@ -176,19 +169,17 @@ async function drain(key, path, queue) {
  *
  * @param {string} path
  * @param {Queue} queue
- * @param {import('../support/lock-context.js').Held} [outer] the lock to work under, if it is held already
+ * @param {Queue[]} all the queues of the path
  */
-async function runBatch(path, queue, outer) {
-  const options = queue.calls[0]?.options
-  if (!options) return
+async function runBatch(path, queue, all) {
+  const { options, held } = /** @type {Call} */ (queue.calls[0])
   const settings = writeOptions.toNative(options)
   /** @type {import('../native/binding.js').JsonUpdateStart} */
   let begun
   try {
-    const timeout = outer || options.lock === false ? undefined : (options.timeout ?? PATIENCE)
+    const timeout = options.lock === false ? undefined : (options.timeout ?? DEFAULT_LOCK_TIMEOUT)
     begun = await port.run((opened, id) => {
-      const waiter = opened.beginJsonUpdate(id, path, settings, timeout, [])
-      queue.cancel = () => waiter?.cancel()
+      queue.waiter = opened.beginJsonUpdate(id, path, settings, timeout, held)
     })
   } catch (error) {
     // When the wait was cancelled, those for whom it was are gone, and any others came later.
@@ -198,15 +189,18 @@ async function runBatch(path, queue, outer) {
     for (const call of calls) call.reject(error)
     return
   } finally {
-    queue.cancel = undefined
+    queue.waiter = undefined
   }
-  const own = begun.hold === undefined ? undefined : held.create(begun.hold, 'write')
+  const own = begun.hold === undefined ? undefined : context.create(begun.hold, 'write')
+  queue.hasLock = own !== undefined && !begun.isBorrowed
+  if (queue.hasLock) takeIn(queue, all)
   // What a sync would not make durable is written anew, even if it stays as it is.
   const before = begun.syncFailed ? undefined : begun.text
   /** @type {Batch} */
   const batch = { path, text: begun.text, done: [], failed: [] }
   try {
-    await runUpdates(batch, queue, options, own ?? outer)
+    await runUpdates(batch, queue, options, own)
+    queue.hasLock = false
     if (batch.done.length > 0) await commit(batch, before, settings, own)
   } catch (error) {
     for (const { call } of batch.done) batch.failed.push({ call, error })
@@ -218,6 +212,20 @@ async function runBatch(path, queue, outer) {
   // Whoever hears of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
+}
+
+/**
+ * Takes in all calls that wait for the lock that a queue has taken, in their order.
+ *
+ * @param {Queue} queue
+ * @param {Queue[]} all
+ */
+function takeIn(queue, all) {
+  if (all.length === 1) return
+  const calls = all.flatMap((other) => other.calls.splice(0))
+  for (const call of calls) call.queue = queue
+  queue.calls = calls
+  for (const { waiter } of all) waiter?.withdraw()
 }
 
 /**
@@ -261,7 +269,7 @@ function canShare(a, b) {
  * @param {Batch} batch
  * @param {Queue} queue
  * @param {Options} options
- * @param {import('../support/lock-context.js').Held | undefined} lock
+ * @param {import('../support/lock-context.js').HeldLock | undefined} lock
  */
 async function runUpdates(batch, queue, options, lock) {
   const begun = performance.now()
@@ -276,7 +284,7 @@ async function runUpdates(batch, queue, options, lock) {
       const isLast = batch.done.length === 0 && !(queue.calls[0] && canShare(queue.calls[0].options, options))
       if (error === CANCELLED && !isLast) call.reject(error)
       else batch.failed.push({ call, error })
-      if (error instanceof Unreadable) {
+      if (/** @type {{ kind?: string }} */ (error).kind === 'json') {
         // What is on the disk is the same for all of them.
         for (const other of takeBatch(queue, options)) batch.failed.push({ call: other, error })
       }
@@ -291,14 +299,14 @@ async function runUpdates(batch, queue, options, lock) {
  *
  * @param {Call} call
  * @param {Batch} batch
- * @param {import('../support/lock-context.js').Held | undefined} lock
+ * @param {import('../support/lock-context.js').HeldLock | undefined} lock
  * @returns {Promise<string>}
  */
 async function runUpdate(call, batch, lock) {
   const data = parse(batch, call.options.defaultValue)
-  const inside = held.create(lock?.hold, 'write', batch.path)
+  const inside = context.create(lock?.number, 'write', batch.path)
   try {
-    const made = call.context.runInAsyncScope(() => held.run(inside, () => call.update(data)))
+    const made = call.context.runInAsyncScope(() => context.run([inside], () => call.update(data)))
     const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
     if (call.options.signal?.aborted) throw CANCELLED
     const text = JSON.stringify(result === undefined ? data : result, null, call.options.indent)
@@ -311,35 +319,19 @@ async function runUpdate(call, batch, lock) {
   }
 }
 
-/** A file that holds no JSON. It has the plain fields of an error. */
-class Unreadable {
-  kind = 'json'
-  attempts = 1
-  committed = false
-  exhausted = false
-
-  /** @param {string} code @param {string} message @param {{ line: number, column: number }} [place] */
-  constructor(code, message, place) {
-    this.code = code
-    this.message = message
-    this.line = place?.line
-    this.column = place?.column
-  }
-}
-
 /** @param {Pick<Batch, 'path' | 'text'>} file @param {unknown} defaultValue */
 function parse({ path, text }, defaultValue) {
   if (text === undefined) {
     if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
-    throw failure('ENOENT', `ENOENT: no such file or directory, open '${path}'`, { kind: 'system', syscall: 'open', path })
+    throw missingFile(path)
   }
   try {
     return JSON.parse(text)
   } catch (error) {
-    if (text.trim() === '') throw new Unreadable('EEMPTYJSON', 'the file is empty, which is not JSON')
+    if (text.trim() === '') throw emptyJson()
     const bad = native.locateJsonError(text)
     const message = bad ? `${bad.message} at line ${bad.line} column ${bad.column}` : String(error)
-    throw new Unreadable('EBADJSON', message, bad ?? undefined)
+    throw badJson(message, bad ? { line: bad.line, column: bad.column } : undefined)
   }
 }
 
@@ -377,10 +369,10 @@ async function orCancelled(promise, signal) {
  * @param {Batch} batch
  * @param {string | undefined} before
  * @param {import('../native/binding.js').WriteOptions | undefined} settings
- * @param {import('../support/lock-context.js').Held | undefined} own
+ * @param {import('../support/lock-context.js').HeldLock | undefined} own
  */
 async function commit({ path, text, done }, before, settings, own) {
-  const hold = own?.hold
+  const hold = own?.number
   // Once it has been called the native side gives it back.
   const givenAway = () => {
     if (own) own.isLive = false
@@ -406,9 +398,7 @@ async function commit({ path, text, done }, before, settings, own) {
 }
 
 module.exports = {
-  CANCELLED,
   OPERATION,
-  Thrown,
   checks,
   describe,
   jsonValue,

@@ -9,6 +9,59 @@ const { hintFor } = require('../support/hints.js')
 
 /** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
 
+// Failures with plain fields, as the native side reports them, for what fails in JavaScript.
+
+/** The caller has cancelled. */
+const CANCELLED = Object.freeze({ kind: 'cancelled' })
+
+/**
+ * What a function of the user's has thrown. It is passed on as it is.
+ */
+class Thrown {
+  /** @param {unknown} value */
+  constructor(value) {
+    this.value = value
+  }
+}
+
+/** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<NativeError>} PlainFailure */
+
+/**
+ * @param {string} kind
+ * @param {string} code
+ * @param {string} message
+ * @param {Partial<NativeError>} [more]
+ * @returns {PlainFailure}
+ */
+function plain(kind, code, message, more) {
+  return { kind, code, message, attempts: 1, committed: false, exhausted: false, ...more }
+}
+
+/** What the caller asks for would wait for the caller. @param {string} message */
+function deadlock(message) {
+  return plain('deadlock', 'EDEADLK', message)
+}
+
+/** What is asked for in the middle of an update of the same file. */
+function inUpdate() {
+  return deadlock('the caller is in an update of this file, which would wait for itself')
+}
+
+/** @param {string} path */
+function missingFile(path) {
+  return plain('system', 'ENOENT', `ENOENT: no such file or directory, open '${path}'`, { syscall: 'open', path })
+}
+
+/** A file that has no content at all. */
+function emptyJson() {
+  return plain('json', 'EEMPTYJSON', 'the file is empty, which is not JSON')
+}
+
+/** A file that holds no JSON. @param {string} message @param {{ line: number, column: number }} [position] */
+function badJson(message, position) {
+  return plain('json', 'EBADJSON', message, position)
+}
+
 /** What has been tried, where the name of the operation is none that 'Failed to …' could go on with. */
 const IN_WORDS = new Map([
   ['recover', 'recover from a crash'],
@@ -206,4 +259,7 @@ function errnoOf(code) {
   return constant === undefined ? undefined : -constant
 }
 
-module.exports = { SessionFileError, AbortError, causeOf, errnoOf, failed, lossOf, lostLock, toDamage, toHolder }
+module.exports = {
+  AbortError, CANCELLED, SessionFileError, Thrown,
+  badJson, causeOf, deadlock, emptyJson, errnoOf, failed, inUpdate, lossOf, lostLock, missingFile, toDamage, toHolder,
+}

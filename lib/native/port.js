@@ -4,6 +4,7 @@
 // they need alive, and settles their promises.
 
 const native = require('./binding.js')
+const { EXIT_TIMEOUT } = require('./limits.js')
 
 /**
  * @typedef {object} Operation
@@ -19,10 +20,6 @@ const native = require('./binding.js')
  * @property {number} count how many there are
  * @property {number} memtableBytes how much memory the memtable takes now, about
  */
-
-// How long the end of the process waits for writes that have begun. They take
-// milliseconds; a disk that hangs must not hang the exit.
-const PATIENCE = 1000
 
 /** @type {Map<number, Operation>} */
 const pending = new Map()
@@ -41,7 +38,7 @@ function connect() {
   // file behind. Worker threads end without the process and need no such care.
   // Only now: to load it takes as long as half the package.
   const { isMainThread } = require('node:worker_threads')
-  if (isMainThread) process.on('exit', () => opened.finish(PATIENCE))
+  if (isMainThread) process.on('exit', () => opened.finish(EXIT_TIMEOUT))
   return opened
 }
 

@@ -107,7 +107,7 @@ function tracedLifetime(trace, make, describe) {
   }
 }
 
-/** @typedef {import('./lock-context.js').Held} Held */
+/** @typedef {import('./lock-context.js').HeldLock} Held */
 
 /**
  * The locks whose release is to be published.

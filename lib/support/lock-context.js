@@ -1,105 +1,89 @@
 'use strict'
 
-// Which locks the code that is running holds, so that asking for one of them again is an
-// error and not an endless wait, and so that work inside a lock can use it.
+// Which locks the code that is running holds. They go along with every operation that it starts:
+// the native side finds out whether the lock that the operation needs is one of them, lends it, and
+// refuses what would wait for its own caller.
 
 const { AsyncLocalStorage } = require('node:async_hooks')
+const { inUpdate } = require('../native/errors.js')
 
 /**
- * @typedef {object} Held
- * @property {number | undefined} hold the native side's number; none where there is no lock
- * @property {InstanceType<typeof import('../api/lockfile.js').HeldLockfile>} [lockfile] instead of `hold`: a lock of the other protocol
+ * @typedef {object} HeldLock
+ * @property {number | undefined} number by which the native side knows it; none where there is no lock
+ * @property {InstanceType<typeof import('../api/lockfile.js').HeldLockfile>} [lockfile] instead of `number`: a lock of the other protocol
  * @property {import('../../index.js').LockKind} kind
- * @property {boolean} isLive until it is given back
- * @property {string | undefined} updates the JSON file whose update the code is part of
- * @property {Promise<unknown>} last the last piece of work under this lock; they run one after another
+ * @property {boolean} isLive until it is released
+ * @property {string | undefined} updates the path of the file that the code updates at this moment; empty if only the lock counts
  */
 
-/** @type {AsyncLocalStorage<readonly Held[]>} */
+/** @typedef {import('../native/binding.js').HeldNumbers} HeldNumbers */
+
+/** @type {AsyncLocalStorage<readonly HeldLock[]>} */
 const storage = new AsyncLocalStorage()
 
-/** @type {readonly Held[]} */
+/** @type {readonly HeldLock[]} */
 const NONE = []
 
-/** The locks that the caller holds. */
+/** The locks that the caller holds, the one that was taken last at the end. */
 function current() {
   const all = storage.getStore()
   return all === undefined ? NONE : all.filter((held) => held.isLive)
 }
 
 /**
- * Runs a function as the holder of a lock.
+ * Runs a function as the holder of further locks.
  *
  * @template T
- * @param {Held} held
+ * @param {readonly HeldLock[]} locks
  * @param {() => T} fn
  * @returns {T}
  */
-function run(held, fn) {
-  return storage.run([...current(), held], fn)
+function run(locks, fn) {
+  return storage.run([...current(), ...locks], fn)
 }
 
 /**
- * Runs a function as the holder of several locks.
- *
- * @template T
- * @param {readonly Held[]} all
- * @param {() => T} fn
- * @returns {T}
- */
-function runWithAll(all, fn) {
-  return storage.run([...current(), ...all], fn)
-}
-
-/**
- * @param {number | undefined} hold
+ * @param {number | undefined} number
  * @param {import('../../index.js').LockKind} kind
  * @param {string} [updates]
- * @returns {Held}
+ * @returns {HeldLock}
  */
-function create(hold, kind, updates) {
-  return { hold, kind, isLive: true, updates, last: Promise.resolve() }
+function create(number, kind, updates) {
+  return { number, kind, isLive: true, updates }
 }
 
 /**
- * Takes a place behind what was started under these locks before, until it is known which of
- * them the work is for. A lock is not given back before the places under it are left.
+ * The locks as an operation takes them along; `undefined` if there are none.
  *
- * @param {readonly Held[]} all
+ * @param {readonly HeldLock[]} all
+ * @returns {HeldNumbers | undefined}
  */
-function reserve(all) {
-  const places = all.map((held) => {
-    const before = held.last
-    let leave = () => {}
-    /** @type {Promise<void>} */
-    const left = new Promise((resolve) => {
-      leave = resolve
-    })
-    held.last = before.then(() => left)
-    return { held, before, leave }
-  })
-  return {
-    /** Settles when it is the turn of the work. @param {Held} held */
-    turn: (held) => places.find((place) => place.held === held)?.before,
-    /** @param {Held} [but] */
-    leave(but) {
-      for (const place of places) if (place.held !== but) place.leave()
-    },
-    /** @param {ReadonlySet<Held>} but */
-    leaveOthers(but) {
-      for (const place of places) if (!but.has(place.held)) place.leave()
-    },
+function toNative(all) {
+  if (all.length === 0) return undefined
+  /** @type {HeldNumbers} */
+  const numbers = { lendable: [], updating: [] }
+  for (const { number, updates } of all) {
+    if (number !== undefined) (updates === undefined ? numbers.lendable : numbers.updating).push(number)
   }
+  return numbers
 }
 
-/** @param {readonly Held[]} all */
-function numbers(all) {
-  return all.flatMap((held) => held.hold ?? [])
+/**
+ * The caller's locks for an operation on these files. Updates wait for each other in queues by
+ * path, which the native side does not know, without a lock too; so it is told here, by the path,
+ * that one would wait for itself.
+ *
+ * @param {string[]} paths
+ */
+function heldFor(...paths) {
+  const all = current()
+  if (all.some(({ updates }) => updates !== undefined && paths.includes(updates))) throw inUpdate()
+  return toNative(all)
 }
 
-/** @param {readonly Held[]} all */
+/** The numbers of the locks of the other protocol. @param {readonly HeldLock[]} all */
 function lockfileNumbers(all) {
-  return all.flatMap((held) => held.lockfile?.number ?? [])
+  return all.flatMap(({ lockfile }) => lockfile?.number ?? [])
 }
 
-module.exports = { create, current, lockfileNumbers, numbers, reserve, run, runWithAll }
+module.exports = { create, current, heldFor, lockfileNumbers, run, toNative }

@@ -5,7 +5,7 @@
 const { setTimeout: wait } = require('node:timers/promises')
 const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { failed } = require('../native/errors.js')
+const { CANCELLED, Thrown, failed, missingFile } = require('../native/errors.js')
 const port = require('../native/port.js')
 const update = require('../api/update-json.js')
 
@@ -23,7 +23,7 @@ async function readFile(path, options) {
     return await retry(read, async () => {
       /** @type {import('../native/binding.js').FileText} */
       const { text } = await port.run((opened, id) => opened.readText(id, absolute))
-      if (text === undefined) throw missing(absolute)
+      if (text === undefined) throw missingFile(absolute)
       return text
     })
   } catch (error) {
@@ -57,12 +57,6 @@ async function updateWithRetries(target, updater, { retries, retryDelay, ...read
 
 const tracedUpdate = traced(traces.update, updateWithRetries, update.describe)
 
-/** @param {string} path */
-function missing(path) {
-  const message = `ENOENT: no such file or directory, open '${path}'`
-  return { kind: 'system', code: 'ENOENT', message, syscall: 'open', path, attempts: 1, committed: false }
-}
-
 /**
  * Makes attempts until one succeeds, none is left, or one fails for a reason that a retry does not
  * cure. What the caller's function throws is always retried.
@@ -74,13 +68,13 @@ function missing(path) {
  */
 async function retry({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt) {
   for (let number = 1; ; number++) {
-    if (signal?.aborted) throw { kind: 'cancelled' }
+    if (signal?.aborted) throw CANCELLED
     /** @type {any} */
     let failure
     try {
       return await attempt()
     } catch (error) {
-      failure = error instanceof update.Thrown ? thrown(error.value) : error
+      failure = error instanceof Thrown ? thrown(error.value) : error
     }
     if (failure instanceof Error) throw failure
     if (!failure.exhausted || number >= retries) throw { ...failure, attempts: number }

@@ -6,7 +6,8 @@ const nodePath = require('node:path')
 const { integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const { tracedLock } = require('../support/diagnostics.js')
 const { failed, lossOf } = require('../native/errors.js')
-const held = require('../support/lock-context.js')
+const { LONGEST_DELAY } = require('../native/limits.js')
+const context = require('../support/lock-context.js')
 const lock = require('../api/lock.js')
 const lockfile = require('../api/lockfile.js')
 const port = require('../native/port.js')
@@ -21,7 +22,6 @@ const RETRIES = 10
 const SHORTEST = 100
 const LONGEST = 1000
 const STALE = 30_000
-const LONGEST_DELAY = 2 ** 31 - 1
 
 const lookChecks = { protocol: oneOf('kernel', lockfile.PROTOCOL), stale: lockfile.stale }
 const checks = {
@@ -52,7 +52,7 @@ function patience({ retries = RETRIES, minTimeout = SHORTEST, maxTimeout = LONGE
  * A lock in the kernel or on the disk, and how many of the locks that were handed out stand on it.
  *
  * @typedef {object} Base
- * @property {import('../support/lock-context.js').Held} own
+ * @property {import('../support/lock-context.js').HeldLock} own
  * @property {string} dir as it was given
  * @property {number} uses
  */
@@ -207,7 +207,7 @@ class LockManager {
     const pending = new Pending()
     const all = this.#pending.get(key) ?? new Set()
     this.#pending.set(key, all.add(pending))
-    /** @type {import('../support/lock-context.js').Held | undefined} */
+    /** @type {import('../support/lock-context.js').HeldLock | undefined} */
     let own
     try {
       own = await tracedTake(target, { kind: 'read' }, place, options, patience(options), pending.signal)
@@ -221,7 +221,7 @@ class LockManager {
       if (own) await lock.release(own)
       return this.#handOut(pending.granted, 'read')
     }
-    return this.#handOut({ own: /** @type {import('../support/lock-context.js').Held} */ (own), dir: target, uses: 1 }, 'read')
+    return this.#handOut({ own: /** @type {import('../support/lock-context.js').HeldLock} */ (own), dir: target, uses: 1 }, 'read')
   }
 
   /**
@@ -310,12 +310,12 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
   if (rules) {
     // It has no other locks than those that exclude everybody.
     const lockfile = await lock.acquireLockfile(target, { ...naming, makeDirs }, rules, timeout, signal)
-    return { ...held.create(undefined, 'write'), lockfile }
+    return { ...context.create(undefined, 'write'), lockfile }
   }
   const { hold } = await lock.waitFor(signal, (opened, id) =>
-    opened.acquireLock(id, file, kind === 'write', timeout, [], makeDirs ? { makeDirs, durability: 0 } : undefined),
+    opened.acquireLock(id, file, kind === 'write', timeout, undefined, false, makeDirs ? { makeDirs, durability: 0 } : undefined),
   )
-  return held.create(/** @type {number} */ (hold), kind)
+  return context.create(/** @type {number} */ (hold), kind)
 }
 
 const tracedTake = tracedLock(

@@ -4,7 +4,7 @@
 // forget it.
 
 const { AsyncLocalStorage, AsyncResource } = require('node:async_hooks')
-const { failed } = require('../native/errors.js')
+const { deadlock, failed } = require('../native/errors.js')
 
 /** @typedef {import('../../index.js').WalEntry} WalEntry */
 
@@ -150,8 +150,7 @@ class Flusher {
 
   /** @param {string} operation */
   #deadlock(operation) {
-    const message = 'the caller is in a flush that would wait for itself'
-    return failed(this.#dir, operation, { kind: 'deadlock', code: 'EDEADLK', message, attempts: 1, committed: false })
+    return failed(this.#dir, operation, deadlock('the caller is in a flush that would wait for itself'))
   }
 
   /** @param {string} collection @param {Lane} lane */

@@ -9,6 +9,7 @@ use napi_derive::napi;
 use super::environment::{Environment, EventSender, Message, Port};
 use super::js_types::WriteOptions;
 use super::lock::LockWaiter;
+use super::lock_handles::HeldNumbers;
 use super::write::Control;
 use crate::backup::{self, Backup, BackupCaller, BackupRequest, RestoreRequest};
 use crate::error::{Error, ErrorKind, Operation};
@@ -76,8 +77,8 @@ impl Port {
         });
     }
 
-    /// Brings a backup back, under the target's lock unless `timeout` (milliseconds) is
-    /// missing.
+    /// Brings a backup back, under the target's lock, taken or borrowed from the caller, unless
+    /// `timeout` (milliseconds) is missing.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn restore_backup(
@@ -87,6 +88,7 @@ impl Port {
         target: String,
         options: Option<WriteOptions>,
         timeout: Option<f64>,
+        held: Option<HeldNumbers>,
         is_observed: bool,
         control: Option<&Control>,
     ) -> Option<LockWaiter> {
@@ -99,7 +101,7 @@ impl Port {
             path: request.target.clone(),
             kind: LockKind::Write,
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            inside: Vec::new(),
+            held: self.environment.holds.lend(held),
             before: None,
         });
         let environment = Arc::clone(&self.environment);

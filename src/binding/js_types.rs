@@ -6,7 +6,7 @@ use std::time::Duration;
 use napi::bindgen_prelude::{BigInt, Buffer};
 use napi_derive::napi;
 
-use crate::error::{BadJson, Damage, Error, ErrorKind, Holder, WalError};
+use crate::error::{BadJson, Damage, Deadlock, Error, ErrorKind, Holder, WalError};
 use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 
 /// An error, an event or the loss of a lock.
@@ -40,8 +40,10 @@ impl Report {
 #[napi(object)]
 #[derive(Default)]
 pub struct NativeValue {
-    /// The number of a lock that is held now.
+    /// The number of a lock that is held now,
     pub hold: Option<f64>,
+    /// and whether it is borrowed from the caller, who held it already.
+    pub is_borrowed: Option<bool>,
     pub locked: Option<bool>,
     pub holder: Option<NativeHolder>,
     /// The content of a file, if it exists.
@@ -187,8 +189,10 @@ impl From<Error> for NativeError {
                 native.in_this_process = Some(contention.in_this_process);
                 "locked"
             }
-            ErrorKind::Deadlock(path) => {
-                native.path = Some(text(path));
+            ErrorKind::Deadlock(deadlock) => {
+                if let Deadlock::Held(path) = deadlock {
+                    native.path = Some(text(path));
+                }
                 "deadlock"
             }
             ErrorKind::Lost(lost) => {

@@ -9,6 +9,7 @@ use napi_derive::napi;
 use super::environment::Port;
 use super::js_types::{NativeBadJson, WriteOptions};
 use super::lock::LockWaiter;
+use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::json_update::{self, UpdateRequest, UpdateStart};
@@ -21,6 +22,8 @@ use crate::write::Options;
 pub struct JsonUpdateStart {
     /// The number of the lock, if one was asked for.
     pub hold: Option<u32>,
+    /// Set when the lock is borrowed from the caller.
+    pub is_borrowed: Option<bool>,
     /// The file's text, if there is such a file.
     pub text: Option<String>,
     /// Set when a sync would not make the file durable.
@@ -35,8 +38,8 @@ pub struct FileText {
 
 #[napi]
 impl Port {
-    /// Locks, unless `timeout` is missing, and reads. Of the options those count that say
-    /// which file is meant.
+    /// Takes the lock, or borrows it from the caller, unless `timeout` is missing, and reads. Of the
+    /// options those count that say which file is meant.
     #[napi]
     pub fn begin_json_update(
         &self,
@@ -44,7 +47,7 @@ impl Port {
         path: String,
         options: Option<WriteOptions>,
         timeout: Option<f64>,
-        inside: Vec<u32>,
+        held: Option<HeldNumbers>,
     ) -> Option<LockWaiter> {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
@@ -57,20 +60,21 @@ impl Port {
                 path: path.clone(),
                 kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-                inside: environment.holds.keys(&inside),
+                held: environment.holds.lend(held),
                 before: None,
             }),
         };
         let answer = move |begun: Result<UpdateStart, ErrorKind>| {
             let value = match begun {
                 Ok(UpdateStart { hold, text, sync_failed }) => {
-                    let is_locked = hold.is_some();
-                    let hold = hold.and_then(|hold| environment.holds.keep(hold));
-                    if is_locked && hold.is_none() {
-                        return;
-                    }
+                    let lock = match hold.map(|guard| environment.keep_lock(guard)) {
+                        Some(None) => return,
+                        lock => lock.flatten(),
+                    };
+                    let hold = lock.as_ref().map(|lock| lock.hold);
+                    let is_borrowed = lock.and_then(|lock| lock.is_borrowed);
                     let sync_failed = sync_failed.then_some(true);
-                    Ok((JsonUpdateStart { hold, text, sync_failed }, hold))
+                    Ok((JsonUpdateStart { hold, is_borrowed, text, sync_failed }, hold))
                 }
                 Err(kind) => Err(kind),
             };

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::environment::{Message, Port};
+use super::environment::{Environment, Message, Port};
 use super::js_types::{NativeHolder, WriteOptions};
+use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
@@ -31,6 +32,21 @@ impl LockWaiter {
     pub fn cancel(&self) {
         self.waiter.cancel();
     }
+
+    /// The same, and the call counts as one that has never asked for the lock.
+    #[napi]
+    pub fn withdraw(&self) {
+        self.waiter.withdraw();
+    }
+}
+
+impl Environment {
+    /// What JavaScript is told of a lock that is held for it. `None` when the environment has
+    /// ended: the lock is released then.
+    pub(super) fn keep_lock(&self, guard: LockGuard) -> Option<TakenLock> {
+        let is_borrowed = guard.is_borrowed().then_some(true);
+        Some(TakenLock { hold: self.holds.keep(guard)?, is_borrowed })
+    }
 }
 
 /// A lock that is held now.
@@ -38,12 +54,8 @@ impl LockWaiter {
 pub struct TakenLock {
     /// Its number.
     pub hold: u32,
-}
-
-/// The number of a lock, if the caller holds it.
-#[napi(object, object_from_js = false)]
-pub struct FoundLock {
-    pub hold: Option<u32>,
+    /// Set when it is borrowed from the caller.
+    pub is_borrowed: Option<bool>,
 }
 
 /// Whether a lock is held, and by which process, if that is known.
@@ -55,17 +67,19 @@ pub struct LockStatus {
 
 #[napi]
 impl Port {
-    /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever.
-    /// `inside` has the numbers of the locks that the caller holds. `options` says whether to
-    /// make missing directories first.
+    /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever. If the
+    /// caller holds that lock, it is borrowed or, unless the call `borrows`, refused. `options`
+    /// says whether to make missing directories first.
     #[napi]
+    #[allow(clippy::too_many_arguments)]
     pub fn acquire_lock(
         &self,
         id: f64,
         path: String,
         is_write: bool,
         timeout: f64,
-        inside: Vec<u32>,
+        held: Option<HeldNumbers>,
+        borrows: bool,
         options: Option<WriteOptions>,
     ) -> LockWaiter {
         let environment = Arc::clone(&self.environment);
@@ -79,13 +93,16 @@ impl Port {
             path: path.clone(),
             kind: kind_of(is_write),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            inside: environment.holds.keys(&inside),
+            held: match borrows {
+                true => environment.holds.lend(held),
+                false => environment.holds.held(held),
+            },
             before,
         };
         let reply = move |outcome: Result<LockGuard, ErrorKind>| {
             let value = match outcome {
-                Ok(hold) => match environment.holds.keep(hold) {
-                    Some(hold) => Ok(TakenLock { hold }),
+                Ok(guard) => match environment.keep_lock(guard) {
+                    Some(value) => Ok(value),
                     None => return,
                 },
                 Err(kind) => Err(kind),
@@ -98,41 +115,28 @@ impl Port {
     /// Takes the lock of a file, if that can be done without waiting for anything. Its number;
     /// nothing if the lock is to be asked for.
     #[napi]
-    pub fn take_lock(&self, path: String, is_write: bool, inside: Option<Vec<u32>>) -> Option<u32> {
-        let inside = inside.map(|numbers| self.environment.holds.keys(&numbers));
-        let inside = inside.unwrap_or_default();
+    pub fn take_lock(
+        &self,
+        path: String,
+        is_write: bool,
+        held: Option<HeldNumbers>,
+    ) -> Option<u32> {
+        let inside = self.environment.holds.keys(held);
         let hold = lock::take_at_once(Path::new(&path), kind_of(is_write), &inside)?;
         self.environment.holds.keep(hold)
     }
 
-    /// Gives a lock back. Whether an answer will come: it may be done at once.
+    /// Releases a lock, after the operations that borrow it. Whether an answer will come: it may be
+    /// done at once.
     #[napi]
     pub fn release_lock(&self, id: f64, number: u32) -> bool {
         let environment = Arc::clone(&self.environment);
-        let Some(Err(hold)) = environment.holds.take(number).map(LockGuard::release_at_once) else {
+        let Some(Err(guard)) = environment.holds.take(number).map(LockGuard::release_at_once)
+        else {
             return false;
         };
-        let release = move || {
-            drop(hold);
-            Ok(())
-        };
-        // If there is no thread for it, it has been given back on this one.
-        task::run(pool(), release, move |_| environment.outcomes.push(Message::Done(id)));
+        guard.release(move || environment.outcomes.push(Message::Done(id)));
         true
-    }
-
-    /// Which of the locks `inside`, if any, is that of a file.
-    #[napi]
-    pub fn find_lock(&self, id: f64, path: String, inside: Vec<u32>) {
-        let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(path);
-        let place = path.clone();
-        let answer = Arc::clone(&environment);
-        let find = move || {
-            let number = environment.holds.find(&inside, &lock::key_of(&place)?);
-            Ok(FoundLock { hold: number })
-        };
-        task::run(pool(), find, move |value| answer.answer(id, Operation::Lock, &path, value));
     }
 
     /// Who has the lock of a file: so that another writer, or another reader, would wait.

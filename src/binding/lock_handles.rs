@@ -1,30 +1,43 @@
-//! The locks that one environment holds. They are given back at the latest when it ends.
+//! The locks that one environment holds. They are released at the latest when it ends.
+
+use napi_derive::napi;
 
 use super::handles::HandleTable;
-use crate::lock::{FileKey, LockGuard, LockKind};
+use crate::lock::{FileKey, HeldLocks, LockGuard};
 
 /// By the numbers that JavaScript knows them by.
 pub(super) type LockHandles = HandleTable<LockGuard>;
 
+/// The locks that the caller of an operation holds, by their numbers.
+#[napi(object)]
+#[derive(Default)]
+pub struct HeldNumbers {
+    /// Those that the operation may borrow.
+    pub lendable: Vec<u32>,
+    /// Those under which the caller updates a file at this moment.
+    pub updating: Vec<u32>,
+}
+
 impl LockHandles {
-    /// The number, among these, of the lock with this key.
-    pub(super) fn find(&self, numbers: &[u32], key: &FileKey) -> Option<u32> {
-        let found = self.look(numbers, |number, hold| (hold.key() == key).then_some(number));
-        found.into_iter().flatten().next()
-    }
-
-    /// What this lock was taken for, if it is still held.
-    pub(super) fn kind(&self, number: u32) -> Option<LockKind> {
-        self.look(&[number], |_, hold| hold.kind()).into_iter().next()
-    }
-
     /// Which locks these are, as far as they are still held.
-    pub(super) fn keys(&self, numbers: &[u32]) -> Vec<FileKey> {
-        self.look(numbers, |_, hold| hold.key().clone())
+    pub(super) fn keys(&self, held: Option<HeldNumbers>) -> Vec<FileKey> {
+        let HeldNumbers { mut lendable, mut updating } = held.unwrap_or_default();
+        lendable.append(&mut updating);
+        self.look(&lendable, |_, guard| guard.key().clone())
     }
 
-    /// Which locks these are and what they were taken for, as far as they are still held.
-    pub(super) fn kinds(&self, numbers: &[u32]) -> Vec<(FileKey, LockKind)> {
-        self.look(numbers, |_, hold| (hold.key().clone(), hold.kind()))
+    /// The locks, for an operation that asks for another one.
+    pub(super) fn held(&self, held: Option<HeldNumbers>) -> HeldLocks {
+        let HeldNumbers { mut lendable, mut updating } = held.unwrap_or_default();
+        lendable.append(&mut updating);
+        self.look(&lendable, |_, guard| guard.held()).into_iter().collect()
+    }
+
+    /// The locks, for an operation that borrows the one that it needs. It has its turn from now on.
+    pub(super) fn lend(&self, held: Option<HeldNumbers>) -> HeldLocks {
+        let HeldNumbers { lendable, updating } = held.unwrap_or_default();
+        let mut all = self.look(&lendable, |_, guard| guard.lend(false));
+        all.append(&mut self.look(&updating, |_, guard| guard.lend(true)));
+        all.into_iter().collect()
     }
 }

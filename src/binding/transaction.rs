@@ -9,6 +9,7 @@ use napi_derive::napi;
 
 use super::environment::Port;
 use super::js_types::WriteOptions;
+use super::lock_handles::HeldNumbers;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -105,7 +106,7 @@ impl From<Decision> for NativeDecision {
 
 #[napi]
 impl Port {
-    /// Takes the locks of all these files but those that are among `inside`, and settles what
+    /// Takes the locks of all these files, or borrows them from the caller, and settles what
     /// others have left unfinished there. `timeout` is in milliseconds; infinity waits for ever. Of
     /// the options those count that say whether to make directories.
     #[napi]
@@ -115,7 +116,7 @@ impl Port {
         paths: Vec<String>,
         options: Option<WriteOptions>,
         timeout: f64,
-        inside: Vec<u32>,
+        held: Option<HeldNumbers>,
     ) -> TransactionWaiter {
         let environment = Arc::clone(&self.environment);
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
@@ -126,7 +127,7 @@ impl Port {
             paths,
             make_dirs: options.make_dirs.then_some(options.durability),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            inside: environment.holds.kinds(&inside),
+            held: environment.holds.lend(held),
             start: Box::new(move || Some(Box::new(outcomes.start(false)?))),
         };
         let operation = Operation::Transaction;

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
@@ -10,6 +10,7 @@ use napi_derive::napi;
 
 use super::environment::{Message, Outcomes, Port};
 use super::js_types::{Report, WriteOptions};
+use super::lock_handles::HeldNumbers;
 use crate::engine::WriteCaller;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -47,7 +48,8 @@ impl Control {
 #[napi]
 impl Port {
     /// Starts a write. JavaScript keeps `data` alive until the outcome arrives. The lock with
-    /// the number `hold`, if there is one, is given back when the new content is in place.
+    /// the number `hold`, if there is one, is released when the new content is in place, or if it is
+    /// borrowed when the write is over.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn write(
@@ -66,10 +68,15 @@ impl Port {
         // What was read under a lock has to be written as it is, not as somebody else's, and
         // what is to be checked has to be checked for each call.
         let can_merge = hold.is_none() && request.options.validate.is_none();
-        let caller = Caller { id, outcomes, is_observed, started: None };
+        // A borrowed lock is its holder's, who is promised more than that the content is in place.
+        let (borrowed, own) = match hold {
+            Some(guard) if guard.is_borrowed() => (Some(guard), None),
+            own => (None, own),
+        };
+        let caller = Caller { id, outcomes, is_observed, started: None, _borrowed: borrowed };
         let mut control = control.map(|given| Arc::clone(&given.control));
-        if let Some(hold) = hold {
-            control.get_or_insert_default().keep(Box::new(hold));
+        if let Some(guard) = own {
+            control.get_or_insert_default().keep(Box::new(guard));
         }
         crate::engine::engine().submit(request, control, can_merge, Box::new(caller));
     }
@@ -88,9 +95,8 @@ pub fn write_sync(
 
 #[napi]
 impl Port {
-    /// The same under the file's lock: that of `inside`, if it is among these, or else one
-    /// that is waited for on the calling thread, for so many milliseconds. Under those of
-    /// `updating` a file is being updated, which would come over what is written.
+    /// The same under the file's lock, borrowed from the caller, or else taken: it is waited for on
+    /// the calling thread, for so many milliseconds.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn write_sync_locked(
@@ -99,38 +105,24 @@ impl Port {
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         options: Option<WriteOptions>,
         is_observed: bool,
-        inside: Vec<u32>,
-        updating: Vec<u32>,
+        held: Option<HeldNumbers>,
         timeout: f64,
     ) -> Vec<Report> {
-        let holds = &self.environment.holds;
+        let held = self.environment.holds.lend(held);
         let take_lock = |request: &WriteRequest| {
             let WriteRequest { path, options, .. } = request;
-            if options.make_dirs {
-                write::make_parents(&Os, path, options.durability)?;
-            }
-            if let Some(number) = holds.find(&inside, &lock::key_of(path)?) {
-                let is_for_others =
-                    holds.kind(number) == Some(LockKind::Read) || updating.contains(&number);
-                return match is_for_others {
-                    true => Err(ErrorKind::Deadlock(path.clone())),
-                    false => Ok(None),
-                };
-            }
+            let (place, make_dirs, durability) =
+                (path.clone(), options.make_dirs, options.durability);
             let wanted = lock::LockRequest {
                 path: path.clone(),
                 kind: LockKind::Write,
                 timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-                inside: holds.keys(&inside),
-                before: None,
+                held,
+                before: make_dirs.then(|| -> lock::Before {
+                    Box::new(move || write::make_parents(&Os, &place, durability))
+                }),
             };
-            let (give, take) = mpsc::channel();
-            let reply = move |outcome| {
-                // Whoever is to take it waits two lines below.
-                let _ = give.send(outcome);
-            };
-            lock::acquire(pool(), wanted, Box::new(reply));
-            take.recv().unwrap_or_else(|_| Err(task::no_thread())).map(Some)
+            lock::acquire_here(pool(), wanted).map(Some)
         };
         write_now(&data, request(path, borrow(&data), options), is_observed, take_lock)
     }
@@ -191,6 +183,7 @@ struct Caller {
     outcomes: Arc<Outcomes>,
     is_observed: bool,
     started: Option<RunningJob<Message>>,
+    _borrowed: Option<LockGuard>,
 }
 
 impl WriteCaller for Caller {

@@ -168,6 +168,21 @@ pub struct Contention {
     pub in_this_process: bool,
 }
 
+/// Why a caller would wait for itself.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Deadlock {
+    /// It holds the lock that it asks for; this is the lock file.
+    #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
+    Held(PathBuf),
+    /// It is part of an update of the file.
+    #[error("the caller is in an update of this file, which would wait for itself")]
+    InUpdate,
+    /// Its lock is for reading, and does not become one for writing: two that wanted this would
+    /// wait for each other.
+    #[error("the caller holds the lock of this file for reading, and a write would wait for that")]
+    ForReading,
+}
+
 /// A transaction that was not finished and cannot be.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("an unfinished transaction concerns the file and cannot be settled: {reason}, '{}'", path.display())]
@@ -232,9 +247,9 @@ pub enum ErrorKind {
     /// The lock was not free in time.
     #[error("{0}")]
     Locked(Box<Contention>),
-    /// Waiting for the lock would never end: the caller holds it.
-    #[error("the lock {} is held by the caller itself, so waiting for it would never end", .0.display())]
-    Deadlock(PathBuf),
+    /// The caller would wait for itself.
+    #[error("{0}")]
+    Deadlock(#[from] Deadlock),
     /// The lock was held, and has been lost.
     #[error("{0}")]
     Lost(Box<LostLock>),
@@ -307,7 +322,7 @@ impl ErrorKind {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),
             ErrorKind::Cancelled => ErrorKind::Cancelled,
             ErrorKind::Locked(contention) => ErrorKind::Locked(contention.clone()),
-            ErrorKind::Deadlock(path) => ErrorKind::Deadlock(path.clone()),
+            ErrorKind::Deadlock(deadlock) => ErrorKind::Deadlock(deadlock.clone()),
             ErrorKind::Lost(lost) => ErrorKind::Lost(Box::new(lost.duplicate())),
             ErrorKind::EmptyJson => ErrorKind::EmptyJson,
             ErrorKind::BadJson(bad) => ErrorKind::BadJson(bad.clone()),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::time::Instant;
@@ -15,8 +15,8 @@ use std::time::Instant;
 use super::cache;
 use super::lock_path::Place;
 use super::queue::Queue;
-use super::{FileKey, LockGuard, LockKind, Reply, Waiter};
-use crate::error::{ErrorKind, Failure};
+use super::{FileKey, HeldLocks, LockGuard, LockKind, Reply, Waiter};
+use crate::error::{Deadlock, ErrorKind, Failure};
 #[cfg(target_os = "linux")]
 use crate::metrics;
 use crate::mutex::guard;
@@ -33,8 +33,8 @@ pub struct LockRequest {
     pub kind: LockKind,
     /// How long to wait; zero to try once, `None` for ever.
     pub timeout: Option<Duration>,
-    /// The locks that the caller holds: waiting for one of them would never end.
-    pub inside: Vec<FileKey>,
+    /// The locks that the caller holds.
+    pub held: HeldLocks,
     /// What is to happen first, if anything.
     pub before: Option<Before>,
 }
@@ -71,6 +71,29 @@ pub fn acquire(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
         refuse(group, || refused.duplicate().into());
     }
     waiter
+}
+
+/// Takes a lock on the calling thread, which may wait. One that the caller holds is borrowed at
+/// once: operations that were started before it cannot end while this thread waits.
+pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, ErrorKind> {
+    if let Some(before) = request.before.take() {
+        before()?;
+    }
+    if !request.held.is_empty() {
+        let place = Place::find(&request.path)?;
+        if let Some(reservation) =
+            std::mem::take(&mut request.held).claim(&place.key, &place.path)?
+        {
+            return Ok(reservation.into());
+        }
+    }
+    let (give, take) = mpsc::channel();
+    let reply = move |outcome| {
+        // This thread takes it two lines below.
+        let _ = give.send(outcome);
+    };
+    acquire(pool, request, Box::new(reply));
+    take.recv().unwrap_or_else(|_| Err(task::no_thread()))
 }
 
 /// Takes a lock, for a caller who is inside these, without waiting for anything: no thread, no disk, nobody
@@ -130,21 +153,35 @@ fn enter(path: &Path) {
 
 /// Lets the callers into the queue of the lock that their path has led to.
 fn join(path: &Path, place: Place, group: Vec<Arc<Waiter>>) {
-    let (doomed, group): (Vec<_>, Vec<_>) =
-        group.into_iter().partition(|waiter| waiter.inside.contains(&place.key));
-    let lock_file = place.path.clone();
+    let group: Vec<_> = group.into_iter().filter(|waiter| takes_it(waiter, &place)).collect();
+    if group.is_empty() {
+        return;
+    }
     let is_direct = place.is_direct;
     let queue = Queue::join(place, &group);
     if is_direct {
         stay(path, &queue);
     }
-    for waiter in doomed {
-        waiter.settle(Err(ErrorKind::Deadlock(lock_file.clone())));
-    }
     queue.pump();
     for waiter in group {
         waiter.waits_from_here();
     }
+}
+
+/// Whether a caller has to take the lock, as it does not hold it already. One that does borrows it
+/// in its turn, or is told that it would wait for itself.
+fn takes_it(waiter: &Arc<Waiter>, place: &Place) -> bool {
+    match waiter.take_held().claim(&place.key, &place.path) {
+        Ok(None) => return true,
+        Ok(Some(reservation)) => {
+            let waiter = Arc::clone(waiter);
+            reservation.when_first(move |outcome| waiter.settle_uncounted(outcome));
+        }
+        // The call was for the lock itself.
+        Err(kind @ ErrorKind::Deadlock(Deadlock::Held(_))) => waiter.settle(Err(kind)),
+        Err(kind) => waiter.settle_uncounted(Err(kind)),
+    }
+    false
 }
 
 /// Keeps the queue for a while, for those who come back.

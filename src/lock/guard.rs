@@ -1,14 +1,14 @@
-//! A lock that somebody has.
+//! A lock that the kernel has given, until it is given back.
 
 use std::sync::Arc;
 
+use super::LockKind;
 use super::kernel::KernelLock;
 use super::queue::Queue;
-use super::{FileKey, LockKind};
 use crate::metrics::LockHeld;
 
-/// A lock that is held. Dropping it gives the lock back.
-pub struct LockGuard {
+/// A lock that the kernel has given to a caller. Dropping it releases the lock.
+pub struct KernelGuard {
     queue: Arc<Queue>,
     /// Readers share one.
     kernel: Option<Arc<KernelLock>>,
@@ -17,9 +17,9 @@ pub struct LockGuard {
     _counted: LockHeld,
 }
 
-impl LockGuard {
-    pub(super) fn new(queue: Arc<Queue>, kernel: Arc<KernelLock>, kind: LockKind) -> LockGuard {
-        LockGuard {
+impl KernelGuard {
+    pub(super) fn new(queue: Arc<Queue>, kernel: Arc<KernelLock>, kind: LockKind) -> KernelGuard {
+        KernelGuard {
             queue,
             kernel: Some(kernel),
             kind,
@@ -28,13 +28,12 @@ impl LockGuard {
         }
     }
 
-    /// Which lock it is.
-    pub fn key(&self) -> &FileKey {
-        self.queue.key()
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
     }
 
     /// What it was taken for.
-    pub fn kind(&self) -> LockKind {
+    pub(super) fn kind(&self) -> LockKind {
         self.kind
     }
 
@@ -44,7 +43,7 @@ impl LockGuard {
     /// # Errors
     ///
     /// With the hold, to be dropped elsewhere.
-    pub fn release_at_once(mut self) -> Result<(), LockGuard> {
+    pub(super) fn release_at_once(mut self) -> Result<(), KernelGuard> {
         let last = self.kernel.take().and_then(Arc::into_inner);
         match self.queue.release_at_once(last, self.kind) {
             Ok(()) => {
@@ -59,7 +58,7 @@ impl LockGuard {
     }
 }
 
-impl Drop for LockGuard {
+impl Drop for KernelGuard {
     fn drop(&mut self) {
         if self.is_held {
             let last = self.kernel.take().and_then(Arc::into_inner);

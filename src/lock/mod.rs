@@ -21,6 +21,7 @@ mod acquire;
 mod cache;
 mod deferred_wake_ups;
 mod guard;
+mod held;
 mod kernel;
 mod lock_path;
 pub mod lockfile;
@@ -34,8 +35,8 @@ mod try_lock;
 mod waiter;
 
 pub use crate::vocabulary::{FileKey, LockKind};
-pub use acquire::{Before, LockRequest, acquire, take_at_once};
-pub use guard::LockGuard;
+pub use acquire::{Before, LockRequest, acquire, acquire_here, take_at_once};
+pub use held::{HeldLock, HeldLocks, LockGuard, Reservation};
 pub use lock_path::{inspect, key_of};
 pub use try_lock::{TriedLock, try_lock};
 pub use waiter::{Reply, Waiter};

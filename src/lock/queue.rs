@@ -19,6 +19,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::deferred_wake_ups::DeferredWakeUps;
+use super::guard::KernelGuard;
 use super::kernel::{self, KernelLock, KernelWait, LockFile};
 use super::lock_path::Place;
 use super::scheduler::{LockAction, Recipient, Scheduler};
@@ -363,7 +364,9 @@ impl Queue {
         drop(state);
         let holds: Vec<LockGuard> = served
             .iter()
-            .map(|waiter| LockGuard::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind))
+            .map(|waiter| {
+                KernelGuard::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind).into()
+            })
             .collect();
         // From here on the lock is theirs alone: it is free when they have dropped it.
         drop(kernel);
@@ -474,7 +477,7 @@ impl Queue {
         state.scheduler.taken_at_once(kind);
         drop(state);
         kernel.leave_note_soon();
-        Some(LockGuard::new(Arc::clone(self), kernel, kind))
+        Some(KernelGuard::new(Arc::clone(self), kernel, kind).into())
     }
 
     fn ask_at_once(

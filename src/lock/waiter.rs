@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::Queue;
 use super::scheduler::WaitingCall;
-use super::{Before, FileKey, LockGuard, LockKind, LockRequest};
+use super::{Before, HeldLocks, LockGuard, LockKind, LockRequest};
 use crate::error::ErrorKind;
 use crate::metrics::LockCall;
 use crate::mutex::guard;
@@ -22,7 +22,7 @@ pub struct Waiter {
     since: Instant,
     /// The order of calls, in which waiters are served.
     number: u64,
-    pub(super) inside: Vec<FileKey>,
+    held: Mutex<Option<HeldLocks>>,
     pub(super) before: Mutex<Option<Before>>,
     /// Taken by whoever settles the wait, so that this happens once.
     reply: Mutex<Option<Reply>>,
@@ -52,13 +52,13 @@ impl WaitingCall for Arc<Waiter> {
 impl Waiter {
     pub(super) fn new(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
         static CALLS: AtomicU64 = AtomicU64::new(0);
-        let LockRequest { path, kind, timeout, inside, before } = request;
+        let LockRequest { path, kind, timeout, held, before } = request;
         Arc::new(Waiter {
             kind,
             timeout,
             since: Instant::now(),
             number: CALLS.fetch_add(1, Ordering::Relaxed),
-            inside,
+            held: Mutex::new(Some(held)),
             before: Mutex::new(before),
             reply: Mutex::new(Some(reply)),
             queue: OnceLock::new(),
@@ -82,17 +82,40 @@ impl Waiter {
     }
 
     pub(super) fn settle(&self, outcome: Result<LockGuard, ErrorKind>) {
-        let reply = guard(&self.reply).take();
         // Otherwise the wait is over already, and a lock that came too late is given back.
-        if let Some(reply) = reply {
+        if let Some(reply) = self.take_reply() {
             self.counted.ended(&outcome);
             reply(outcome);
         }
     }
 
+    /// The same for a call that has not come to wait for a lock of its own, and is not counted.
+    pub(super) fn settle_uncounted(&self, outcome: Result<LockGuard, ErrorKind>) {
+        if let Some(reply) = self.take_reply() {
+            reply(outcome);
+        }
+    }
+
+    fn take_reply(&self) -> Option<Reply> {
+        // Whoever is told of the outcome finds no reservation of this call.
+        drop(self.take_held());
+        guard(&self.reply).take()
+    }
+
+    /// The locks that the caller holds, once.
+    pub(super) fn take_held(&self) -> HeldLocks {
+        guard(&self.held).take().unwrap_or_default()
+    }
+
     /// Ends the wait without a lock, unless it is over already.
     pub fn cancel(self: &Arc<Waiter>) {
         self.settle(Err(ErrorKind::Cancelled));
+        self.leave();
+    }
+
+    /// The same, as if the lock had never been asked for.
+    pub fn withdraw(self: &Arc<Waiter>) {
+        self.settle_uncounted(Err(ErrorKind::Cancelled));
         self.leave();
     }
 

@@ -20,10 +20,10 @@ use std::time::{Duration, Instant};
 
 use super::record_lock::unfinished;
 use super::roll::{self, Decision, Guard, Outcome, Verdict, settle};
-use crate::error::{ErrorKind, Failure, Unsettled};
+use crate::error::{Deadlock, ErrorKind, Failure, Unsettled};
 use crate::fs::DirUse;
 use crate::fs::os::Os;
-use crate::lock::{self, FileKey, LockGuard, LockKind, Waiter};
+use crate::lock::{self, FileKey, HeldLocks, LockGuard, LockKind, Reservation, Waiter};
 use crate::mutex::guard;
 use crate::resolve;
 use crate::threads::Pool;
@@ -42,7 +42,7 @@ pub struct Begin {
     /// How long to wait for all locks together; zero to try once, `None` for ever.
     pub timeout: Option<Duration>,
     /// The locks that the caller holds already.
-    pub inside: Vec<(FileKey, LockKind)>,
+    pub held: HeldLocks,
     /// Declares that files may be changed from now on.
     pub start: Start,
 }
@@ -53,7 +53,7 @@ pub type Start = Box<dyn Fn() -> Option<Box<dyn Any + Send>> + Send>;
 
 /// What comes of it.
 pub struct Begun {
-    /// The locks that were taken.
+    /// The locks that were taken or borrowed.
     pub holds: Vec<LockGuard>,
     /// For each path the number of the first path that leads to the same file.
     pub places: Vec<usize>,
@@ -128,7 +128,9 @@ pub fn begin(
         paths: begin.paths,
         make_dirs: begin.make_dirs,
         others: Vec::new(),
-        inside: begin.inside.into_iter().collect(),
+        inside: begin.held.kinds().collect(),
+        held: Some(begin.held),
+        borrowed: Vec::new(),
         changes: begin.start,
         timeout: begin.timeout,
         deadline: begin.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
@@ -152,6 +154,9 @@ struct Round {
     /// Files of a transaction that has to be settled first.
     others: Vec<PathBuf>,
     inside: HashMap<FileKey, LockKind>,
+    /// The caller's locks, until those of the files are borrowed.
+    held: Option<HeldLocks>,
+    borrowed: Vec<LockGuard>,
     changes: Start,
     timeout: Option<Duration>,
     deadline: Option<Instant>,
@@ -174,8 +179,8 @@ impl Round {
     }
 
     fn fail(self, mut kind: ErrorKind, path: Option<PathBuf>) {
-        let Round { holds, answer, timeout, .. } = self;
-        drop(holds);
+        let Round { holds, borrowed, answer, timeout, .. } = self;
+        drop((holds, borrowed));
         if let ErrorKind::Locked(contention) = &mut kind {
             // For all of them together, not for the last one alone.
             contention.waited = timeout.filter(|timeout| !timeout.is_zero());
@@ -207,6 +212,35 @@ impl Round {
             self.places.push(*first_with.entry(key.clone()).or_insert(number));
             keys.push((key, path.clone()));
         }
+        if let Some(held) = self.held.take() {
+            return match claim(held, &keys) {
+                Ok(reservations) => self.borrow(reservations, keys),
+                Err(kind) => self.fail(kind, None),
+            };
+        }
+        self.choose(keys);
+    }
+
+    /// Waits until the operations are over that the caller has started before under its locks.
+    fn borrow(mut self, mut reservations: VecDeque<Reservation>, keys: Vec<(FileKey, PathBuf)>) {
+        let Some(reservation) = reservations.pop_front() else {
+            if !self.borrowed.is_empty() {
+                self.deadline =
+                    self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            }
+            return self.choose(keys);
+        };
+        reservation.when_first(move |outcome| match outcome {
+            Ok(guard) => {
+                self.borrowed.push(guard);
+                self.borrow(reservations, keys);
+            }
+            Err(kind) => self.fail(kind, None),
+        });
+    }
+
+    /// Says which locks are to be taken, and in which order.
+    fn choose(mut self, mut keys: Vec<(FileKey, PathBuf)>) {
         // What of the others cannot be found will be reported by whoever settles it.
         let found = |path: &PathBuf| Some((lock::key_of(path).ok()?, path.clone()));
         keys.extend(self.others.iter().filter_map(found));
@@ -216,7 +250,7 @@ impl Round {
                 Some(LockKind::Write) => {}
                 // It would have to be given back first.
                 Some(LockKind::Read) => {
-                    return self.fail(ErrorKind::Deadlock(path.clone()), Some(path));
+                    return self.fail(Deadlock::Held(path.clone()).into(), Some(path));
                 }
                 None => {
                     wanted.entry(key).or_insert(path);
@@ -240,7 +274,7 @@ impl Round {
             path: path.clone(),
             kind: LockKind::Write,
             timeout: self.left(),
-            inside: self.inside.keys().cloned().collect(),
+            held: self.inside.clone().into_iter().collect(),
             before: None,
         };
         let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
@@ -312,12 +346,12 @@ impl Round {
                 }
             }
         }
-        let Round { holds, places, settled, answer, paths, .. } = self;
+        let Round { holds, mut borrowed, places, settled, answer, paths, .. } = self;
         // Those of the files of others are not needed any more.
         let own: HashSet<FileKey> =
             paths.iter().filter_map(|path| lock::key_of(path).ok()).collect();
-        let holds = holds.into_iter().filter(|hold| own.contains(hold.key())).collect();
-        answer.call(Ok(Ok(Begun { holds, places, settled })));
+        borrowed.extend(holds.into_iter().filter(|hold| own.contains(hold.key())));
+        answer.call(Ok(Ok(Begun { holds: borrowed, places, settled })));
     }
 
     fn settle_one(&mut self, dir: &Path, id: super::names::Id) -> Result<Settled, Failure> {
@@ -353,6 +387,19 @@ impl Round {
         self.settled.extend(done);
         Ok(settled)
     }
+}
+
+/// The turns of the transaction under those of the caller's locks that are locks of its files. The
+/// others are free for what the caller starts next.
+fn claim(
+    mut held: HeldLocks,
+    keys: &[(FileKey, PathBuf)],
+) -> Result<VecDeque<Reservation>, ErrorKind> {
+    let mut reservations = VecDeque::new();
+    for (key, path) in keys {
+        reservations.extend(held.claim(key, path)?);
+    }
+    Ok(reservations)
 }
 
 /// What came of a transaction that concerns these files.

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
+use holdfast::lock::{self, HeldLocks, LockGuard, LockKind, LockRequest, Waiter};
 use holdfast::threads::pool;
 
 /// After this long something that should happen does not.
@@ -56,7 +56,7 @@ impl Call {
 }
 
 pub(crate) fn request(path: &Path, kind: LockKind, timeout: Option<Duration>) -> LockRequest {
-    LockRequest { path: path.to_owned(), kind, timeout, inside: Vec::new(), before: None }
+    LockRequest { path: path.to_owned(), kind, timeout, held: HeldLocks::default(), before: None }
 }
 
 pub(crate) fn ask(request: LockRequest) -> Call {

@@ -15,7 +15,7 @@ use super::heartbeat::{Beating, OnLoss};
 use super::remove_at_exit::Guarded;
 use super::{LockfileKey, Naming, Rules};
 use crate::error::Code;
-use crate::error::{Contention, ErrorKind, Failure};
+use crate::error::{Contention, Deadlock, ErrorKind, Failure};
 use crate::fs::DirUse;
 use crate::fs::os::Os;
 use crate::lock::Before;
@@ -281,7 +281,7 @@ fn arrive(pool: &Pool, waiter: &Arc<Waiter>, request: LockfileRequest) -> Option
         }
     };
     if request.inside.contains(&key) {
-        waiter.settle(Err(ErrorKind::Deadlock(place.path())));
+        waiter.settle(Err(Deadlock::Held(place.path()).into()));
         return None;
     }
     if let Some(file) = file {

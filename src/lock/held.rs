@@ -1,0 +1,321 @@
+//! The locks that a caller holds, and what it does under them.
+//!
+//! The locks that a caller holds travel with each operation that it starts ([`HeldLocks`]). An
+//! operation that needs a file's lock borrows it if the caller holds it, instead of waiting for
+//! the caller. Operations that borrow one lock run one after another, in the order of the calls;
+//! the lock is released after the last of them. Before it is known which file an operation is for,
+//! it has a [`Reservation`] with each of the caller's locks, so that no later call overtakes it and
+//! no lock is released too early.
+//!
+//! This is the one place that decides that waiting would never end ([`HeldLocks::claim`]): EDEADLK.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::guard::KernelGuard;
+use super::queue::Queue;
+use super::{FileKey, LockKind};
+use crate::error::{Deadlock, ErrorKind};
+use crate::mutex::guard;
+use crate::threads::task::OnceCallback;
+use crate::threads::{Job, pool};
+
+/// A lock that is held: taken, or borrowed from the caller, who holds it. Dropping it releases it.
+pub struct LockGuard(Source);
+
+enum Source {
+    Taken(OwnLock),
+    Borrowed(Reservation),
+}
+
+impl LockGuard {
+    fn lock(&self) -> &LendableLock {
+        match &self.0 {
+            Source::Taken(OwnLock(lock)) => lock,
+            Source::Borrowed(reservation) => &reservation.lock,
+        }
+    }
+
+    /// Which lock it is.
+    pub fn key(&self) -> &FileKey {
+        self.lock().queue.key()
+    }
+
+    /// What it was taken for.
+    pub fn kind(&self) -> LockKind {
+        self.lock().kind
+    }
+
+    /// Whether it is borrowed from the caller.
+    pub fn is_borrowed(&self) -> bool {
+        matches!(self.0, Source::Borrowed(_))
+    }
+
+    /// Releases it, if that can be done without waiting for anything: on a thread that must not
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// With the guard, which still holds the lock, to be released elsewhere.
+    pub fn release_at_once(self) -> Result<(), LockGuard> {
+        let Source::Taken(OwnLock(lock)) = &self.0 else { return Ok(()) };
+        let mut state = guard(&lock.state);
+        if !state.reservations.is_empty() {
+            drop(state);
+            return Err(self);
+        }
+        match state.guard.take().map_or(Ok(()), KernelGuard::release_at_once) {
+            Ok(()) => {
+                drop(state);
+                Ok(())
+            }
+            Err(kept) => {
+                state.guard = Some(kept);
+                drop(state);
+                Err(self)
+            }
+        }
+    }
+
+    /// Releases it on another thread, after the operations that borrow it, and then calls `then`.
+    pub fn release(self, then: impl FnOnce() + Send + 'static) {
+        let then = match &self.0 {
+            Source::Taken(OwnLock(lock)) => {
+                guard(&lock.state).then = Some(Box::new(then));
+                None
+            }
+            Source::Borrowed(_) => Some(then),
+        };
+        // If there is no thread for it, the job is dropped, and the lock released, on this one.
+        let _ = pool().submit(Box::new(move || drop(self)));
+        if let Some(then) = then {
+            then();
+        }
+    }
+}
+
+impl From<KernelGuard> for LockGuard {
+    fn from(taken: KernelGuard) -> LockGuard {
+        LockGuard(Source::Taken(OwnLock(Arc::new(LendableLock {
+            queue: Arc::clone(taken.queue()),
+            kind: taken.kind(),
+            state: Mutex::new(LendableLockState {
+                guard: Some(taken),
+                is_released: false,
+                then: None,
+                calls: 0,
+                reservations: VecDeque::new(),
+            }),
+        }))))
+    }
+}
+
+impl From<Reservation> for LockGuard {
+    fn from(reservation: Reservation) -> LockGuard {
+        LockGuard(Source::Borrowed(reservation))
+    }
+}
+
+/// A lock that was taken, until its holder releases it.
+struct OwnLock(Arc<LendableLock>);
+
+impl Drop for OwnLock {
+    fn drop(&mut self) {
+        let mut state = guard(&self.0.state);
+        state.is_released = true;
+        let released = state.take_if_unused();
+        // Not under the mutex: the lock leads to its next holder.
+        drop(state);
+        drop(released);
+    }
+}
+
+/// A lock, and the operations that borrow it.
+struct LendableLock {
+    queue: Arc<Queue>,
+    kind: LockKind,
+    state: Mutex<LendableLockState>,
+}
+
+struct LendableLockState {
+    /// `None` once it has been released.
+    guard: Option<KernelGuard>,
+    /// Its holder has released it.
+    is_released: bool,
+    /// To be called when it has been released.
+    then: Option<Box<dyn FnOnce() + Send>>,
+    calls: u64,
+    /// The operations that borrow it, or may, in the order of the calls, and what starts them. The
+    /// first one has the lock.
+    reservations: VecDeque<(u64, Option<Job>)>,
+}
+
+impl LendableLockState {
+    fn take_if_unused(&mut self) -> Released {
+        match self.is_released && self.reservations.is_empty() {
+            true => Released { guard: self.guard.take(), then: self.then.take() },
+            false => Released::default(),
+        }
+    }
+}
+
+/// What is left of a lock that its holder has released, and no operation borrows. Dropping it
+/// releases the lock, and says so.
+#[derive(Default)]
+struct Released {
+    guard: Option<KernelGuard>,
+    then: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        if let Some(then) = self.then.take() {
+            then();
+        }
+    }
+}
+
+/// A position among the operations that borrow a lock. Dropping it leaves the lock to the next.
+pub struct Reservation {
+    lock: Arc<LendableLock>,
+    number: u64,
+}
+
+impl Reservation {
+    fn new(lock: &Arc<LendableLock>) -> Reservation {
+        let mut state = guard(&lock.state);
+        state.calls += 1;
+        let number = state.calls;
+        state.reservations.push_back((number, None));
+        Reservation { lock: Arc::clone(lock), number }
+    }
+
+    /// Calls `start` when the operations of earlier calls are over: now, if they are, and on
+    /// another thread otherwise.
+    pub fn when_first(self, start: impl FnOnce(Result<LockGuard, ErrorKind>) + Send + 'static) {
+        let lock = Arc::clone(&self.lock);
+        let number = self.number;
+        let start = OnceCallback::new(start);
+        let mut state = guard(&lock.state);
+        match state.reservations.iter_mut().position(|(other, _)| *other == number) {
+            Some(0) | None => {
+                drop(state);
+                start.call(Ok(self.into()));
+            }
+            Some(index) => {
+                if let Some((_, job)) = state.reservations.get_mut(index) {
+                    *job = Some(Box::new(move || start.call(Ok(self.into()))));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut state = guard(&self.lock.state);
+        let is_first = state.reservations.front().is_some_and(|(first, _)| *first == self.number);
+        if let Ok(index) =
+            state.reservations.binary_search_by_key(&self.number, |(other, _)| *other)
+        {
+            state.reservations.remove(index);
+        }
+        let next = state.reservations.front_mut().filter(|_| is_first);
+        let next = next.and_then(|(_, job)| job.take());
+        let released = state.take_if_unused();
+        drop(state);
+        // What comes next reads files, and this may be JavaScript's thread. A job that cannot be
+        // run is dropped, and its caller told.
+        if let Some(next) = next {
+            let _ = pool().submit(next);
+        }
+        if released.guard.is_some() {
+            let _ = pool().submit(Box::new(move || drop(released)));
+        }
+    }
+}
+
+/// The locks that the caller of an operation holds.
+#[derive(Default)]
+pub struct HeldLocks(Vec<HeldLock>);
+
+/// One of them, as far as this operation is concerned.
+pub struct HeldLock {
+    key: FileKey,
+    kind: LockKind,
+    use_of: HeldLockUse,
+}
+
+enum HeldLockUse {
+    /// The operation asks for a lock of its own.
+    None,
+    /// The operation borrows the lock; the reservation is there until it is claimed.
+    Borrow(Option<Reservation>),
+    /// The caller is a function that updates the file under this lock.
+    Updating,
+}
+
+impl LockGuard {
+    /// The lock, for a call that asks for another one.
+    pub fn held(&self) -> HeldLock {
+        HeldLock { key: self.key().clone(), kind: self.kind(), use_of: HeldLockUse::None }
+    }
+
+    /// The lock, for an operation that borrows it, unless the caller is an update under it.
+    pub fn lend(&self, is_updating: bool) -> HeldLock {
+        let use_of = match &self.0 {
+            Source::Taken(OwnLock(lock)) if !is_updating => {
+                let reservation = (lock.kind == LockKind::Write).then(|| Reservation::new(lock));
+                HeldLockUse::Borrow(reservation)
+            }
+            _ => HeldLockUse::Updating,
+        };
+        HeldLock { use_of, ..self.held() }
+    }
+}
+
+impl FromIterator<(FileKey, LockKind)> for HeldLocks {
+    /// For a call that asks for another lock.
+    fn from_iter<I: IntoIterator<Item = (FileKey, LockKind)>>(all: I) -> HeldLocks {
+        let held = |(key, kind)| HeldLock { key, kind, use_of: HeldLockUse::None };
+        all.into_iter().map(held).collect()
+    }
+}
+
+impl FromIterator<HeldLock> for HeldLocks {
+    /// The one that was taken last comes last.
+    fn from_iter<I: IntoIterator<Item = HeldLock>>(all: I) -> HeldLocks {
+        HeldLocks(all.into_iter().collect())
+    }
+}
+
+impl HeldLocks {
+    /// Whether the caller holds none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Which locks these are, and what they were taken for.
+    pub fn kinds(&self) -> impl Iterator<Item = (FileKey, LockKind)> {
+        self.0.iter().map(|held| (held.key.clone(), held.kind))
+    }
+
+    /// What an operation has to do that needs the lock with this key, whose lock file is at
+    /// `path`: to take it (`None`), or to borrow it from the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Deadlock`] when the operation would wait for its own caller.
+    pub fn claim(&mut self, key: &FileKey, path: &Path) -> Result<Option<Reservation>, ErrorKind> {
+        let Some(held) = self.0.iter_mut().rfind(|held| held.key == *key) else { return Ok(None) };
+        let deadlock = match &mut held.use_of {
+            HeldLockUse::None => Deadlock::Held(path.to_owned()),
+            HeldLockUse::Updating => Deadlock::InUpdate,
+            HeldLockUse::Borrow(_) if held.kind == LockKind::Read => Deadlock::ForReading,
+            HeldLockUse::Borrow(reservation) => return Ok(reservation.take()),
+        };
+        Err(deadlock.into())
+    }
+}
