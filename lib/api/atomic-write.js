@@ -76,7 +76,7 @@ function writeSync(target, bytes, options) {
  * @param {boolean} isObserved
  */
 function writeLocked(path, bytes, settings, isObserved) {
-  const { heldFor } = require('../support/lock-context.js')
+  const { heldFor } = require('./lock.js')
   return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), DEFAULT_LOCK_TIMEOUT)
 }
 

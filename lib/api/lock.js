@@ -3,7 +3,7 @@
 const { onAbort } = require('../support/abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
-const { CANCELLED, failed, toHolder } = require('../native/errors.js')
+const { CANCELLED, failed, inUpdate, toHolder } = require('../native/errors.js')
 const { mayAnswerAtOnce } = require('../support/event-loop.js')
 const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const context = require('../support/lock-context.js')
@@ -187,6 +187,19 @@ async function acquireLockfile(target, naming, rules, timeout, signal, inside = 
 }
 
 /**
+ * The caller's locks for an operation on these files. Updates wait for each other in queues by
+ * path, which the native side does not know, without a lock too; so it is told here, by the path,
+ * that one would wait for itself.
+ *
+ * @param {string[]} paths
+ */
+function heldFor(...paths) {
+  const all = context.current()
+  if (all.some(({ updates }) => updates !== undefined && paths.includes(updates))) throw inUpdate()
+  return context.toNative(all)
+}
+
+/**
  * Takes the lock of a file for an operation, or borrows it from the caller, who holds it, when what
  * was started under it before is over.
  *
@@ -196,7 +209,7 @@ async function acquireLockfile(target, naming, rules, timeout, signal, inside = 
  * @returns {Promise<import('../native/binding.js').TakenLock>} the operation has to release the lock, whatever comes of it
  */
 async function lockFor(path, { signal, timeout = DEFAULT_LOCK_TIMEOUT }, settings) {
-  const held = context.heldFor(path)
+  const held = heldFor(path)
   return waitFor(signal, (opened, id) => opened.acquireLock(id, path, true, timeout, held, true, settings))
 }
 
@@ -227,4 +240,4 @@ async function waitFor(signal, start, control, observe) {
   }
 }
 
-module.exports = { acquireLock, acquireLockfile, isLocked, lockFor, release, releaseNumber, tryAcquireLock, waitFor, withLock }
+module.exports = { acquireLock, acquireLockfile, heldFor, isLocked, lockFor, release, releaseNumber, tryAcquireLock, waitFor, withLock }

@@ -10,7 +10,7 @@ const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
-const { waitFor } = require('./lock.js')
+const { heldFor, waitFor } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
@@ -76,7 +76,7 @@ function decorated(error) {
 async function perform(paths, targets, fn, options) {
   const { signal } = options
   const settings = writeOptions.toNative(options)
-  const held = context.heldFor(...paths)
+  const held = heldFor(...paths)
   /** @type {import('../native/binding.js').TransactionBegun} */
   const begun = await waitFor(signal, (opened, id) =>
     opened.beginTransaction(id, paths, settings, options.timeout ?? DEFAULT_LOCK_TIMEOUT, held),

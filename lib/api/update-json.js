@@ -10,7 +10,7 @@ const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, emptyJson, failed, missingFile } = require('../native/errors.js')
 const { DEFAULT_LOCK_TIMEOUT, LONGEST_BATCH } = require('../native/limits.js')
-const { release } = require('./lock.js')
+const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const native = require('../native/binding.js')
 const { observer } = require('../support/logger.js')
@@ -98,7 +98,7 @@ const tracedUpdate = traced(traces.update, updateOnce, describe)
  * @returns {Promise<any>}
  */
 function perform(path, target, update, options) {
-  const held = context.heldFor(path)
+  const held = heldFor(path)
   return new Promise((resolve, reject) => {
     const resource = new AsyncResource('holdfast.updateJsonFile')
     /** @type {Queue} */

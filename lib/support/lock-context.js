@@ -5,7 +5,6 @@
 // refuses what would wait for its own caller.
 
 const { AsyncLocalStorage } = require('node:async_hooks')
-const { inUpdate } = require('../native/errors.js')
 
 /**
  * @typedef {object} HeldLock
@@ -68,22 +67,9 @@ function toNative(all) {
   return numbers
 }
 
-/**
- * The caller's locks for an operation on these files. Updates wait for each other in queues by
- * path, which the native side does not know, without a lock too; so it is told here, by the path,
- * that one would wait for itself.
- *
- * @param {string[]} paths
- */
-function heldFor(...paths) {
-  const all = current()
-  if (all.some(({ updates }) => updates !== undefined && paths.includes(updates))) throw inUpdate()
-  return toNative(all)
-}
-
 /** The numbers of the locks of the other protocol. @param {readonly HeldLock[]} all */
 function lockfileNumbers(all) {
   return all.flatMap(({ lockfile }) => lockfile?.number ?? [])
 }
 
-module.exports = { create, current, heldFor, lockfileNumbers, run, toNative }
+module.exports = { create, current, lockfileNumbers, run, toNative }
