@@ -86,7 +86,7 @@ describe('docs/architecture.md', () => {
       const places = quoted(answer).filter((name) => sources.includes(name) || name.startsWith('tests/'))
       assert.ok(places.length > 0, `${question}: no file answers`)
       const text = places.map((file) => fs.readFileSync(path.join(root, file), 'utf8')).join('\n')
-      for (const name of quoted(answer).filter((each) => /^[A-Za-z_]\w*$/.test(each))) {
+      for (const name of quoted(answer).filter((each) => /^[A-Za-z_]\w*(?:::\w+)*$/.test(each)).flatMap((each) => each.split('::'))) {
         assert.match(text, new RegExp(`\\b${name}\\b`), `${question}: ${places.join(', ')} has no ${name}`)
       }
     }
