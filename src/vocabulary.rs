@@ -30,6 +30,18 @@ pub enum Durability {
     Full,
 }
 
+impl Durability {
+    /// The level that users know by this name.
+    pub fn named(name: &str) -> Option<Durability> {
+        match name {
+            "none" => Some(Durability::None),
+            "file" => Some(Durability::File),
+            "full" => Some(Durability::Full),
+            _ => None,
+        }
+    }
+}
+
 /// What a lock is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LockKind {

@@ -33,7 +33,7 @@ async function recoverFromCrash(pathOrDir, options) {
     const done = await recover(toAbsolute(target), read)
     const actions = done.map(({ path, action, to, reason, error }) => ({
       path,
-      action: /** @type {import('../../index.js').RecoveryAction['action']} */ (action),
+      action,
       reason,
       ...(to !== undefined && { to }),
       ...(error && { error: /** @type {import('../../index.js').SessionFileError} */ (failed(path, OPERATION, error)) }),

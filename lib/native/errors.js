@@ -150,7 +150,7 @@ function failed(path, operation, failure, signal) {
   const native = /** @type {NativeError & { value?: unknown }} */ (failure)
   if (native.kind === 'cancelled') return new AbortError(signal?.reason)
   // What a caller's function threw may be anything.
-  const cause = native.kind === 'thrown' ? native.value : causeOf(native)
+  const cause = /** @type {string} */ (native.kind) === 'thrown' ? native.value : causeOf(native)
   const error = new SessionFileError(path, operation, cause)
   if (native.exhausted && native.attempts > 1) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)

@@ -36,8 +36,6 @@ function owner(value, name) {
   return { uid, gid }
 }
 
-const LEVELS = { none: 0, file: 1, full: 2 }
-
 /**
  * The options in the form of the native side; `undefined` when all are the default.
  *
@@ -52,7 +50,7 @@ function toNative(options) {
     validate === undefined
   if (isDefault) return undefined
   return {
-    ...(durability !== undefined && { durability: LEVELS[durability] }),
+    ...(durability !== undefined && { durability }),
     ...(mode !== undefined && { mode }),
     ...(chown === false && { keepOwner: false }),
     ...(chown && { uid: chown.uid, gid: chown.gid }),

@@ -313,7 +313,7 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
     return { ...context.create(undefined, 'write'), lockfile }
   }
   const { hold } = await lock.waitFor(signal, (opened, id) =>
-    opened.acquireLock(id, file, kind === 'write', timeout, undefined, false, makeDirs ? { makeDirs, durability: 0 } : undefined),
+    opened.acquireLock(id, file, kind === 'write', timeout, undefined, false, makeDirs ? { makeDirs, durability: 'none' } : undefined),
   )
   return context.create(/** @type {number} */ (hold), kind)
 }

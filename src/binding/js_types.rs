@@ -10,7 +10,7 @@ use crate::error::{BadJson, Damage, Deadlock, Error, ErrorKind, Holder, WalError
 use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 
 /// An error, an event or the loss of a lock.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct Report {
     /// The operation it belongs to.
     pub id: f64,
@@ -36,23 +36,11 @@ impl Report {
     }
 }
 
-/// What came of an operation; which fields there are depends on the operation.
-#[napi(object)]
+/// The value of an operation on a log; which fields there are depends on the operation.
+#[napi(object, object_from_js = false)]
 #[derive(Default)]
 pub struct NativeValue {
-    /// The number of a lock that is held now,
-    pub hold: Option<f64>,
-    /// and whether it is borrowed from the caller, who held it already.
-    pub is_borrowed: Option<bool>,
-    pub locked: Option<bool>,
-    pub holder: Option<NativeHolder>,
-    /// The content of a file, if it exists.
-    pub text: Option<String>,
-    /// A sync would not make it durable.
-    pub sync_failed: Option<bool>,
     pub names: Option<Vec<String>>,
-    /// Which lock it is, in this process.
-    pub key: Option<String>,
     /// The number of a log that is open now.
     pub wal: Option<f64>,
     /// The number of a replay that has started.
@@ -66,15 +54,15 @@ pub struct NativeValue {
 }
 
 /// A stretch of a log that cannot be used.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeDamage {
     pub collection: String,
     pub file: String,
-    /// `'tornTail'`, `'unreadable'`, `'missing'`, `'misplaced'`, `'checkpoint'`.
-    pub kind: String,
+    #[napi(ts_type = "'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint'")]
+    pub kind: &'static str,
     pub offset: f64,
     pub length: f64,
-    pub reason: String,
+    pub reason: &'static str,
     /// The last sequence number that was read before it; 0 if there is none.
     pub after: BigInt,
     /// The next one that was read behind it, if there is one.
@@ -88,10 +76,10 @@ impl From<Damage> for NativeDamage {
         NativeDamage {
             collection: damage.collection,
             file: damage.file,
-            kind: damage.kind.name().to_owned(),
+            kind: damage.kind.name(),
             offset: damage.offset as f64,
             length: damage.length as f64,
-            reason: damage.reason.to_owned(),
+            reason: damage.reason,
             after: damage.after.into(),
             before: damage.before.map(BigInt::from),
             copy: damage.copy,
@@ -100,7 +88,7 @@ impl From<Damage> for NativeDamage {
 }
 
 /// Who holds a lock.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeHolder {
     pub pid: u32,
     pub hostname: String,
@@ -120,15 +108,17 @@ impl From<Holder> for NativeHolder {
 
 /// An error as plain fields. The facade makes the `SessionFileError`, so that its stack
 /// shows the caller.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeError {
-    /// `'system'`, `'cancelled'`, `'locked'` or another.
-    pub kind: String,
+    #[napi(
+        ts_type = "'system' | 'cancelled' | 'locked' | 'deadlock' | 'lost' | 'json' | 'unsettled' | 'wal' | 'internal'"
+    )]
+    pub kind: &'static str,
     /// The errno name, or one of ours.
-    pub code: String,
+    pub code: &'static str,
     /// The cause's message, in Node's form.
     pub message: String,
-    pub syscall: Option<String>,
+    pub syscall: Option<&'static str>,
     pub path: Option<String>,
     pub dest: Option<String>,
     pub attempts: u32,
@@ -156,8 +146,8 @@ impl From<Error> for NativeError {
     fn from(error: Error) -> NativeError {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let mut native = NativeError {
-            kind: String::new(),
-            code: error.kind.code().to_owned(),
+            kind: "internal",
+            code: error.kind.code(),
             message: error.kind.to_string(),
             syscall: None,
             path: None,
@@ -174,9 +164,9 @@ impl From<Error> for NativeError {
             cause: None,
             damage: None,
         };
-        let kind = match error.kind {
+        native.kind = match error.kind {
             ErrorKind::System(failure) => {
-                native.syscall = Some(failure.syscall.to_owned());
+                native.syscall = Some(failure.syscall);
                 native.path = failure.path.map(text);
                 native.dest = failure.dest.map(text);
                 "system"
@@ -197,7 +187,7 @@ impl From<Error> for NativeError {
             }
             ErrorKind::Lost(lost) => {
                 native.path = Some(text(lost.path));
-                native.syscall = lost.failure.as_ref().map(|failure| failure.syscall.to_owned());
+                native.syscall = lost.failure.as_ref().map(|failure| failure.syscall);
                 native.cause = lost.failure.map(|failure| failure.to_string());
                 "lost"
             }
@@ -219,20 +209,22 @@ impl From<Error> for NativeError {
             }
             ErrorKind::Internal(_) => "internal",
         };
-        native.kind = kind.to_owned();
         native
     }
 }
 
 /// One entry for the log; the fields that an entry has depend on its name.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeEvent {
-    pub name: String,
+    #[napi(
+        ts_type = "'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'"
+    )]
+    pub name: &'static str,
     pub temp_path: Option<String>,
     pub size: Option<f64>,
     /// Milliseconds.
     pub duration: Option<f64>,
-    pub code: Option<String>,
+    pub code: Option<&'static str>,
     pub message: Option<String>,
     pub attempt: Option<u32>,
 }
@@ -240,7 +232,7 @@ pub struct NativeEvent {
 impl From<WriteEvent> for NativeEvent {
     fn from(event: WriteEvent) -> NativeEvent {
         let mut native = NativeEvent {
-            name: String::new(),
+            name: "",
             temp_path: None,
             size: None,
             duration: None,
@@ -248,7 +240,8 @@ impl From<WriteEvent> for NativeEvent {
             message: None,
             attempt: None,
         };
-        let (name, temp_path) = match event {
+        let temp_path;
+        (native.name, temp_path) = match event {
             WriteEvent::Starting { temp_path, size } => {
                 native.size = Some(size as f64);
                 ("starting", Some(temp_path))
@@ -268,13 +261,13 @@ impl From<WriteEvent> for NativeEvent {
                 ("completed", None)
             }
             WriteEvent::Failed { temp_path, code, message } => {
-                native.code = Some(code.to_owned());
+                native.code = Some(code);
                 native.message = Some(message);
                 ("failed", Some(temp_path))
             }
             WriteEvent::CleanedUp { temp_path } => ("cleanedUp", Some(temp_path)),
             WriteEvent::CleanupFailed { temp_path, code } => {
-                native.code = Some(code.to_owned());
+                native.code = Some(code);
                 ("cleanupFailed", Some(temp_path))
             }
             WriteEvent::Merged { size } => {
@@ -284,11 +277,10 @@ impl From<WriteEvent> for NativeEvent {
             WriteEvent::Retrying { attempt, delay, code } => {
                 native.attempt = Some(attempt);
                 native.duration = Some(milliseconds(delay));
-                native.code = Some(code.to_owned());
+                native.code = Some(code);
                 ("retrying", None)
             }
         };
-        native.name = name.to_owned();
         native.temp_path = temp_path.map(|path| path.to_string_lossy().into_owned());
         native
     }
@@ -299,8 +291,8 @@ impl From<WriteEvent> for NativeEvent {
 #[napi(object)]
 #[derive(Default)]
 pub struct WriteOptions {
-    /// 0 none, 1 file, 2 full.
-    pub durability: Option<u32>,
+    #[napi(ts_type = "'none' | 'file' | 'full'")]
+    pub durability: Option<String>,
     pub mode: Option<u32>,
     /// `false`: the file belongs to the process, whoever owned the one before.
     pub keep_owner: Option<bool>,
@@ -320,11 +312,10 @@ impl From<WriteOptions> for Options {
     fn from(given: WriteOptions) -> Options {
         let default = Options::default();
         Options {
-            durability: match given.durability {
-                Some(0) => Durability::None,
-                Some(1) => Durability::File,
-                _ => Durability::Full,
-            },
+            durability: given
+                .durability
+                .and_then(|name| Durability::named(&name))
+                .unwrap_or(default.durability),
             mode: given.mode,
             owner: match (given.uid, given.gid, given.keep_owner) {
                 (Some(uid), Some(gid), _) => Owner::Set { uid, gid },
@@ -343,7 +334,7 @@ impl From<WriteOptions> for Options {
 }
 
 /// Where a text stops being JSON.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct NativeBadJson {
     pub message: String,
     pub line: f64,

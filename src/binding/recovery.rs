@@ -57,7 +57,10 @@ pub struct RecoveryReport {
 #[napi(object, object_from_js = false)]
 pub struct NativeAction {
     pub path: String,
-    pub action: String,
+    #[napi(
+        ts_type = "'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'"
+    )]
+    pub action: &'static str,
     pub to: Option<String>,
     pub reason: String,
     pub error: Option<NativeError>,
@@ -77,7 +80,7 @@ impl From<Action> for NativeAction {
             })
         });
         let (path, to) = (text(path), to.map(text));
-        NativeAction { path, action: act.name().to_owned(), to, reason, error }
+        NativeAction { path, action: act.name(), to, reason, error }
     }
 }
 

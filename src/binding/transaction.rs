@@ -89,8 +89,8 @@ pub struct FileBytes {
 #[napi(object, object_from_js = false)]
 pub struct NativeDecision {
     pub path: String,
-    /// `'rolledForward'`, `'rolledBack'`, `'conflict'` or `'left'`.
-    pub verdict: String,
+    #[napi(ts_type = "'rolledForward' | 'rolledBack' | 'conflict' | 'left'")]
+    pub verdict: &'static str,
     pub reason: String,
 }
 
@@ -98,7 +98,7 @@ impl From<Decision> for NativeDecision {
     fn from(decision: Decision) -> NativeDecision {
         NativeDecision {
             path: decision.path.to_string_lossy().into_owned(),
-            verdict: decision.verdict.name().to_owned(),
+            verdict: decision.verdict.name(),
             reason: decision.reason,
         }
     }

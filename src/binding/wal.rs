@@ -121,7 +121,7 @@ impl From<&WalOptions> for Options {
 }
 
 /// What a read of the memtable gives.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 #[derive(Default)]
 pub struct WalRead {
     pub packed: Option<Buffer>,
