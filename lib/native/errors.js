@@ -27,7 +27,7 @@ class Thrown {
 /** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<NativeError>} PlainFailure */
 
 /**
- * @param {string} kind
+ * @param {NativeError['kind']} kind
  * @param {string} code
  * @param {string} message
  * @param {Partial<NativeError>} [more]
