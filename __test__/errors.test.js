@@ -328,12 +328,12 @@ describe('stacks', () => {
 
   test('show the caller across timers and large writes that take long', { skip: whyNot.mount() }, async (t) => {
     const { dir } = fullDisk(t)
-    async function patientCaller() {
+    async function awaitingCaller() {
       await new Promise(setImmediate)
       await atomicWrite(path.join(dir, 'file'), Buffer.alloc(2 << 20), { retryDelay: 5 })
     }
-    const { stack } = await failure(patientCaller)
-    assert.ok(stack.includes('patientCaller'), stack)
+    const { stack } = await failure(awaitingCaller)
+    assert.ok(stack.includes('awaitingCaller'), stack)
   })
 })
 

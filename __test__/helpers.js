@@ -78,18 +78,29 @@ function modeOf(file) {
 }
 
 /**
- * The error with which a call fails.
+ * The error with which a call fails, or a promise rejects.
  *
- * @param {() => unknown} call
+ * @param {Promise<unknown> | (() => unknown)} call
  * @returns {Promise<any>}
  */
 async function failure(call) {
   try {
-    await call()
+    await (typeof call === 'function' ? call() : call)
   } catch (error) {
     return error
   }
   return assert.fail('the call should have failed')
+}
+
+/** Resolves in the next turn of the event loop, after what is already queued. */
+function nextTurn() {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** Fails unless the lock of a file is free. @param {string} file */
+async function assertFree(file) {
+  assert.deepEqual(await holdfast.isLocked(file), { locked: false })
+  await (await holdfast.acquireLock(file, { timeout: 0 })).release()
 }
 
 /** A logger that keeps its entries, in order. */
@@ -170,5 +181,5 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
 }
 
 module.exports = {
-  NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newDir, newFile, root, temps, tinyDisk, whyNot,
+  NOBODY, assertFree, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newDir, newFile, nextTurn, root, temps, tinyDisk, whyNot,
 }

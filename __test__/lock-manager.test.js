@@ -9,17 +9,15 @@ const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { failure, holdfast, mount, names, newDir, tinyDisk, whyNot } = require('./helpers.js')
 const vectra = require('../vectra.js')
-const { GUARD, Peer } = require('./programs/lock-peer.js')
+const { GUARD, Peer, LIMITS } = require('./programs/lock-peer.js')
 
 const { AtomicOperations, LockManager, SessionFileError, lockManager } = holdfast
 
-/** A call that never settles fails its test, and does not keep the specs from ending. */
-const LIMITS = { timeout: 3 * GUARD }
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 
 /** Waits as long as it takes, in the class's own terms. */
-const PATIENT = { retries: GUARD / 1000, minTimeout: 1000, maxTimeout: 1000 }
-const IMPATIENT = { retries: 2, minTimeout: 20, maxTimeout: 30 }
+const LONG_WAIT = { retries: GUARD / 1000, minTimeout: 1000, maxTimeout: 1000 }
+const SHORT_WAIT = { retries: 2, minTimeout: 20, maxTimeout: 30 }
 
 /** What the fork's LocalIndex does with its manager, as far as locks and files go. */
 class LocalIndex {
@@ -76,8 +74,8 @@ test('holdfast/vectra has the very same classes', () => {
 
 for (const protocol of ['kernel', 'proper-lockfile']) {
   describe(`protocol: '${protocol}'`, LIMITS, () => {
-    const patient = { ...PATIENT, protocol }
-    const impatient = { ...IMPATIENT, protocol }
+    const longWait = { ...LONG_WAIT, protocol }
+    const shortWait = { ...SHORT_WAIT, protocol }
     const look = { protocol }
 
     test("works the fork's way: update, and read in the middle of it", async (t) => {
@@ -92,7 +90,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await index.endUpdate()
       await index.insertItem('three')
       assert.deepEqual(await index.listItems(), ['one', 'two', 'three'])
-      await Promise.all(Array.from({ length: 20 }, (_, i) => new LocalIndex(dir, index.manager, patient).insertItem(i)))
+      await Promise.all(Array.from({ length: 20 }, (_, i) => new LocalIndex(dir, index.manager, longWait).insertItem(i)))
       assert.equal((await index.listItems()).length, 23)
       assert.deepEqual(names(dir), protocol === 'kernel' ? ['.vectra.lock', 'index.json'] : ['index.json'])
     })
@@ -111,7 +109,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
           await lock.release()
         }
       }
-      await Promise.all([new Peer(t), new Peer(t)].map((peer) => peer.run(count, dir, counter, patient)))
+      await Promise.all([new Peer(t), new Peer(t)].map((peer) => peer.run(count, dir, counter, longWait)))
       assert.equal(fs.readFileSync(counter, 'utf8'), '80')
     })
 
@@ -162,7 +160,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       await peer.run(async ({ holdfast, kept }, dir, options) => {
         kept.lock = await holdfast.lockManager.acquireWriteLock(dir, options)
       }, dir, { protocol })
-      const error = await failure(() => lockManager.acquireWriteLock(dir, impatient))
+      const error = await failure(() => lockManager.acquireWriteLock(dir, shortWait))
       assert.ok(error instanceof SessionFileError)
       assert.equal(error.code, 'ELOCKED')
       assert.equal(error.path, dir)
@@ -178,7 +176,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       }
       await peer.release()
       const lock = await lockManager.acquireWriteLock(dir, { protocol })
-      const own = await failure(() => new LockManager().acquireWriteLock(dir, impatient))
+      const own = await failure(() => new LockManager().acquireWriteLock(dir, shortWait))
       assert.ok(own.message.includes('held by this process'), own.message)
       await lock.release()
     })
@@ -211,8 +209,8 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       const dir = newDir(t)
       const other = await new LockManager().acquireWriteLock(dir, { protocol })
       const manager = new LockManager()
-      const writing = manager.acquireWriteLock(dir, patient)
-      const readings = [manager.acquireReadLock(dir, patient), manager.acquireReadLock(dir, patient)]
+      const writing = manager.acquireWriteLock(dir, longWait)
+      const readings = [manager.acquireReadLock(dir, longWait), manager.acquireReadLock(dir, longWait)]
       await new Promise((resolve) => setTimeout(resolve, 20))
       await other.release()
       const [write, ...reads] = await Promise.all([writing, ...readings])
@@ -285,7 +283,7 @@ test('a lock that is lost aborts its signal, also for those who read under it', 
   clearInterval(alive)
   assert.equal(write.signal.reason.code, 'ECOMPROMISED')
   await assert.rejects(write.extend(1000), { code: 'ECOMPROMISED' })
-  // Each is told, and not only the last of them, which gives it back.
+  // Each release reports it, not only the last one, which releases the lock.
   await assert.rejects(write.release(), { code: 'ECOMPROMISED' })
   await assert.rejects(read.release(), { code: 'ECOMPROMISED' })
 })

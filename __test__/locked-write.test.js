@@ -21,7 +21,7 @@ const writers = [
 
 for (const [name, write] of writers) {
   describe(`${name} with lock: true`, () => {
-    test('writes, and gives the lock back, also when it fails', async (t) => {
+    test('writes, and releases the lock, also when it fails', async (t) => {
       const dir = newDir(t)
       const file = path.join(dir, 'file.json')
       await write(file, '1')

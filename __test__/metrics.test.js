@@ -1,6 +1,6 @@
 'use strict'
 
-// What is counted, by work of which it is known what it has to come to. The figures are those of
+// What is counted, by work with known results. The metrics are those of
 // the whole process, so each test begins by setting them to zero.
 
 const assert = require('node:assert/strict')
@@ -33,7 +33,7 @@ const ZERO = {
   },
 }
 
-/** A file in a new directory, and all figures at zero. @param {import('node:test').TestContext} t */
+/** A file in a new directory, and all metrics at zero. @param {import('node:test').TestContext} t */
 function begin(t) {
   const file = path.join(newDir(t), 'file')
   resetMetrics()
@@ -298,15 +298,15 @@ test('write-ahead logs: batches, entries, bytes and groups', async (t) => {
   await Promise.all(Array.from({ length: 40 }, (_, i) => wal.append('a', [entry(i), entry(i + 1)])))
   await wal.append('b', [entry(1)])
   const after = await wal.stats()
-  const figures = metrics()
+  const counted = metrics()
   await wal.close()
-  assert.deepEqual([figures.wal.batches, figures.wal.entries, figures.wal.latency.count], [41, 81, 41])
-  assert.equal(figures.wal.bytes, Number(after.bytes) - Number(stats.bytes))
-  assert.equal(figures.wal.groups, Number(after.groups) - Number(stats.groups))
-  assert.ok(figures.wal.groups <= 41)
-  assert.ok(figures.syncs.file.count >= figures.wal.groups, 'each group was synced')
-  assert.deepEqual(figures.wal.failed, {})
-  assertOrder(figures.wal.latency)
+  assert.deepEqual([counted.wal.batches, counted.wal.entries, counted.wal.latency.count], [41, 81, 41])
+  assert.equal(counted.wal.bytes, Number(after.bytes) - Number(stats.bytes))
+  assert.equal(counted.wal.groups, Number(after.groups) - Number(stats.groups))
+  assert.ok(counted.wal.groups <= 41)
+  assert.ok(counted.syncs.file.count >= counted.wal.groups, 'each group was synced')
+  assert.deepEqual(counted.wal.failed, {})
+  assertOrder(counted.wal.latency)
 })
 
 describe('locks', () => {

@@ -12,18 +12,17 @@ const { setTimeout: wait } = require('node:timers/promises')
 const { Worker } = require('node:worker_threads')
 const lockfile = require('proper-lockfile')
 const { NOBODY, failure, holdfast, inChild, names, newFile, newDir, root, whyNot } = require('./helpers.js')
-const { GUARD, Peer } = require('./programs/lock-peer.js')
+const { GUARD, Peer, LIMITS } = require('./programs/lock-peer.js')
 
 const { SessionFileError, acquireLock, isLocked, tryAcquireLock, updateJsonFile, withLock } = holdfast
 
-const LIMITS = { timeout: 3 * GUARD }
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 
 /** @type {{ protocol: 'proper-lockfile' }} */
 const PROTOCOL = { protocol: 'proper-lockfile' }
 /** The shortest that there is, so that a loss shows within a second. */
 const QUICK = { ...PROTOCOL, stale: 2000, update: 1000 }
-const PATIENT = { ...PROTOCOL, timeout: GUARD }
+const LONG_WAIT = { ...PROTOCOL, timeout: GUARD }
 
 /** Makes a lock directory look as old as it is after so many seconds. @param {string} file @param {number} seconds */
 function age(file, seconds) {
@@ -39,7 +38,7 @@ async function aborted(signal) {
   return signal.reason
 }
 
-/** Another process that takes and gives back locks by the real package. @param {Peer} peer @param {string} file @param {object} [options] */
+/** Another process that acquires and releases locks by the real package. @param {Peer} peer @param {string} file @param {object} [options] */
 function byPackage(peer, file, options) {
   return peer.run(async ({ kept }, file, options, module) => {
     kept.release = await process.mainModule.require(module).lock(file, options)
@@ -93,7 +92,7 @@ describe('in one process', LIMITS, () => {
     const leavers = []
     for (let i = 0; i < 100; i++) {
       const controller = new AbortController()
-      const call = withLock(file, () => void served.push(i), { ...PATIENT, signal: controller.signal, ...(i % 5 === 2 && { timeout: 10 }) })
+      const call = withLock(file, () => void served.push(i), { ...LONG_WAIT, signal: controller.signal, ...(i % 5 === 2 && { timeout: 10 }) })
       if (i % 5 === 2) leavers.push(assert.rejects(call, { code: 'ELOCKED' }))
       else if (i % 5 === 3) leavers.push(assert.rejects(call, { code: 'ABORT_ERR' })) && controller.abort()
       else calls.push(call)
@@ -184,7 +183,7 @@ describe('in one process', LIMITS, () => {
     const thread = new Peer(t, { thread: true })
     await thread.acquire(file, PROTOCOL)
     assert.equal(await tryAcquireLock(file, PROTOCOL), null)
-    const waiting = acquireLock(file, PATIENT)
+    const waiting = acquireLock(file, LONG_WAIT)
     await thread.kill()
     await (await waiting).release()
     assert.deepEqual(names(path.dirname(file)), ['file'])
@@ -202,7 +201,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
     'touched by another process': (file) => age(file, 1),
   }
   for (const [how, lose] of Object.entries(losses)) {
-    test(`${how}: aborts the signal, and giving it back fails`, async (t) => {
+    test(`${how}: aborts the signal, and the release fails`, async (t) => {
       const file = newFile(t, '')
       const lock = await acquireLock(file, QUICK)
       lose(file)
@@ -373,7 +372,7 @@ describe('beside the package', LIMITS, () => {
     await byPackage(peer, file)
     assert.deepEqual(await isLocked(file, PROTOCOL), { locked: true })
     assert.equal(await tryAcquireLock(file, PROTOCOL), null)
-    const waiting = acquireLock(file, PATIENT)
+    const waiting = acquireLock(file, LONG_WAIT)
     await peer.run(({ kept }) => kept.release())
     const lock = await waiting
     assert.equal(await lockfile.check(file), true)

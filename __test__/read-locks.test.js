@@ -5,17 +5,12 @@
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const { describe, test } = require('node:test')
-const { failure, holdfast, newFile, whyNot } = require('./helpers.js')
-const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
+const { failure, holdfast, newFile, whyNot, nextTurn } = require('./helpers.js')
+const { GUARD, Peer, lockFileOf, untilWaiting, LIMITS, LONG_WAIT } = require('./programs/lock-peer.js')
 
 const { acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, createBackup, isLocked, restoreBackup, tryAcquireLock, updateJsonFile, withLock } = holdfast
 
 const READ = /** @type {const} */ ({ kind: 'read' })
-const PATIENT = { timeout: GUARD }
-const LIMITS = { timeout: 3 * GUARD }
-
-/** Lets what has been asked for so far be taken up. */
-const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** Who could have the lock at this moment. @param {string} file */
 async function couldHave(file) {
@@ -74,7 +69,7 @@ describe('readers', LIMITS, () => {
     for (const [name, kind] of /** @type {const} */ ([['r1', 'read'], ['r2', 'read'], ['r3', 'read'], ['w1', 'write'], ['r4', 'read'], ['r5', 'read']])) {
       calls.push(take(name, kind))
     }
-    await turn()
+    await nextTurn()
     await writer.release()
     await Promise.all(calls.slice(0, 3))
     assert.deepEqual(order, ['r1', 'r2', 'r3'])
@@ -98,7 +93,7 @@ describe('readers', LIMITS, () => {
     await untilWaiting(lockFileOf(file))
     assert.equal(await tryAcquireLock(file, READ), null)
     let isThere = false
-    const later = acquireLock(file, { ...READ, ...PATIENT }).then((lock) => ((isThere = true), lock))
+    const later = acquireLock(file, { ...READ, ...LONG_WAIT }).then((lock) => ((isThere = true), lock))
     await untilWaiting(lockFileOf(file), 2)
     await reader.release()
     await writing
@@ -112,13 +107,13 @@ describe('readers', LIMITS, () => {
     const peer = new Peer(t)
     await peer.acquire(file)
     const controller = new AbortController()
-    const leaving = failure(() => acquireLock(file, { ...READ, ...PATIENT, signal: controller.signal }))
+    const leaving = failure(() => acquireLock(file, { ...READ, ...LONG_WAIT, signal: controller.signal }))
     const error = await failure(() => withLock(file, () => assert.fail('called'), { ...READ, timeout: 5 }))
     assert.equal(error.code, 'ELOCKED')
     assert.equal(error.holder.pid, peer.pid)
     controller.abort()
     assert.equal((await leaving).code, 'ABORT_ERR')
-    const reading = acquireLock(file, { ...READ, ...PATIENT })
+    const reading = acquireLock(file, { ...READ, ...LONG_WAIT })
     await peer.release()
     const lock = await reading
     await peer.acquire(file, READ)
@@ -129,7 +124,7 @@ describe('readers', LIMITS, () => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file, READ)
-    const writing = acquireLock(file, PATIENT)
+    const writing = acquireLock(file, LONG_WAIT)
     await untilWaiting(lockFileOf(file))
     await peer.kill()
     await (await writing).release()
@@ -249,7 +244,7 @@ describe('no starvation', LIMITS, () => {
 
   /**
    * Lets processes take a lock over and over, so that it is never free for long, and one that
-   * asks for it in between. Counts the turns of the others while it waited.
+   * asks for it in between. Counts the critical sections of the others while it waited.
    *
    * @param {import('node:test').TestContext} t
    * @param {'read' | 'write'} theirs
@@ -266,7 +261,7 @@ describe('no starvation', LIMITS, () => {
         fs.appendFileSync(log, '.')
         return lock
       }
-      // Asked for before the last one is given back, and readers hold on to it until it is there
+      // Requested before the last one is released, and readers hold on to it until it is there
       // or another lock excludes them.
       // (It may be over before this one has begun.)
       let last = await take()
@@ -281,20 +276,20 @@ describe('no starvation', LIMITS, () => {
     }, file, log, theirs))
     while (fs.statSync(log).size < 2 * PROCESSES) await new Promise((resolve) => setTimeout(resolve, 1))
     const waits = []
-    const turns = () => fs.statSync(log).size
+    const sections = () => fs.statSync(log).size
     for (let round = 0; round < ROUNDS; round++) {
       const begun = performance.now()
-      const before = turns()
-      const held = await acquireLock(file, { kind: ours, ...PATIENT })
-      waits.push({ turns: turns() - before, milliseconds: performance.now() - begun })
+      const before = sections()
+      const held = await acquireLock(file, { kind: ours, ...LONG_WAIT })
+      waits.push({ sections: sections() - before, milliseconds: performance.now() - begun })
       await held.release()
     }
     for (const peer of peers) await peer.run(({ kept }) => void (kept.over = true))
     await Promise.all(running)
     assert.equal(await couldHave(file), 'read and write')
-    const of = (/** @type {'turns' | 'milliseconds'} */ what) => waits.map((wait) => wait[what]).sort((a, b) => a - b)
-    const [all, times] = [of('turns'), of('milliseconds')]
-    t.diagnostic(`a ${ours === 'write' ? 'writer' : 'reader'} beside ${PROCESSES} processes that ${theirs}: ${all[ROUNDS / 2]} turns of theirs (median), ${all.at(-1)} at most, ${times[ROUNDS / 2]?.toFixed(1)} ms (median), ${times.at(-1)?.toFixed(1)} ms at most`)
+    const of = (/** @type {'sections' | 'milliseconds'} */ what) => waits.map((wait) => wait[what]).sort((a, b) => a - b)
+    const [all, times] = [of('sections'), of('milliseconds')]
+    t.diagnostic(`a ${ours === 'write' ? 'writer' : 'reader'} beside ${PROCESSES} processes that ${theirs}: ${all[ROUNDS / 2]} sections of theirs (median), ${all.at(-1)} at most, ${times[ROUNDS / 2]?.toFixed(1)} ms (median), ${times.at(-1)?.toFixed(1)} ms at most`)
     return all[ROUNDS / 2] ?? Infinity
   }
 
@@ -305,11 +300,11 @@ describe('no starvation', LIMITS, () => {
 
   test('a writer, beside readers of eight processes that overlap without a gap', { skip: whyNot.unix() }, async (t) => {
     const median = await compete(t, 'read', 'write')
-    assert.ok(median <= MOST, `${median} turns`)
+    assert.ok(median <= MOST, `${median} sections`)
   })
 
   test('a reader, beside eight processes that write one after the other', { skip: whyNot.unix() }, async (t) => {
     const median = await compete(t, 'write', 'read')
-    assert.ok(median <= MOST, `${median} turns`)
+    assert.ok(median <= MOST, `${median} sections`)
   })
 })

@@ -8,7 +8,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const readline = require('node:readline')
 const { build } = require('../scripts/crates.js')
-const { cleanUp, newDir, whyNot } = require('./system.js')
+const { cleanUp, newDir, run, whyNot } = require('./system.js')
 
 /** How each is made and mounted. xfs refuses a second mount of one identity, which the kernel may still have in use. */
 const ext4 = { type: 'ext4', megabytes: 48, make: ['mkfs.ext4', '-q', '-F', '-E', 'nodiscard'], options: 'loop,nodiscard' }
@@ -100,11 +100,6 @@ class RecordedDisk {
   cut(moment, unflushed) {
     return this.tell(`cut ${moment} ${unflushed}`)
   }
-}
-
-function run(command, args) {
-  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${error ?? stderr}`)
 }
 
 module.exports = { KINDS, RecordedDisk, VARIANTS, whyNoDisk }

@@ -409,8 +409,8 @@ describe('streams and others', () => {
     const controller = new AbortController()
     const aborted = open(file, { lock: true, signal: controller.signal })
     const destroyed = open(file, { lock: true })
-    const patient = open(file, { lock: true })
-    for (const stream of [aborted, destroyed, patient]) stream.end('x')
+    const waiting = open(file, { lock: true })
+    for (const stream of [aborted, destroyed, waiting]) stream.end('x')
     const ends = [end(aborted), end(destroyed)]
     await wait(20)
     controller.abort()
@@ -419,7 +419,7 @@ describe('streams and others', () => {
     assert.deepEqual(temps(path.dirname(file)), [])
     assert.equal(fs.existsSync(file), false)
     await lock.release()
-    await once(patient, 'finish')
+    await once(waiting, 'finish')
     assert.equal(fs.readFileSync(file, 'utf8'), 'x')
   })
 

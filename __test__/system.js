@@ -220,6 +220,12 @@ function temps(dir) {
   return names(dir).filter((name) => name.endsWith('.tmp'))
 }
 
+/** Prints a value as a line of JSON, in one call, so that the line is whole or not there. */
+const printLine = (value) => fs.writeSync(1, `${JSON.stringify(value)}\n`)
+
+/** The code with which a promise rejects, or 'resolved'. */
+const outcomeOf = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
+
 // -- Processes ------------------------------------------------------------------------------
 
 /** A program of `programs/` in a process of its own. It reads and writes lines of JSON. */
@@ -377,5 +383,5 @@ function sequenceOf(trace, dir, durability) {
 }
 
 module.exports = {
-  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastDir, hasSeen, ioThreads, nameIn, names, newDir, ordinaryDisk, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
+  Filler, Program, TEMP, callsIn, cleanUp, content, ext4, fastDir, hasSeen, ioThreads, nameIn, names, newDir, ordinaryDisk, outcomeOf, printLine, run, sequenceOf, signed, signer, strace, temps, tmpfs, whyNot,
 }

@@ -9,7 +9,7 @@ const { setTimeout: sleep } = require('node:timers/promises')
 const {
   SessionFileError, acquireLock, atomicWrite, atomicWriteJson, recoverFromCrash, transaction, updateJsonFile, withLock,
 } = require('../index.js')
-const { fullDisk, inChild } = require('./helpers.js')
+const { fullDisk, inChild, failure } = require('./helpers.js')
 const { Program, fastDir, newDir, ordinaryDisk, tmpfs, whyNot } = require('./system.js')
 
 const FAST = { durability: /** @type {const} */ ('none') }
@@ -29,15 +29,6 @@ function files(at, contents) {
     if (text !== null) fs.writeFileSync(file, text)
     return file
   })
-}
-
-async function failure(promise) {
-  try {
-    await promise
-  } catch (error) {
-    return error
-  }
-  assert.fail('it should have been rejected')
 }
 
 describe('a transaction', { timeout: GUARD }, () => {

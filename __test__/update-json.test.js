@@ -9,20 +9,16 @@ const os = require('node:os')
 const path = require('node:path')
 const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
-const { NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, temps, whyNot } = require('./helpers.js')
-const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
+const { NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, temps, whyNot, nextTurn, assertFree } = require('./helpers.js')
+const { GUARD, Peer, lockFileOf, untilWaiting, LIMITS, LONG_WAIT } = require('./programs/lock-peer.js')
 const { Program } = require('./system.js')
 
 const { SessionFileError, acquireLock, atomicWriteJson, isLocked, tryAcquireLock, updateJsonFile, withLock } = holdfast
 
-/** Waits as long as it takes: no test depends on how long that is. */
-const PATIENT = { timeout: GUARD }
 /** Where it matters how many there are, and not whether they survive a power cut. */
-const FAST = { ...PATIENT, durability: /** @type {const} */ ('none') }
+const FAST = { ...LONG_WAIT, durability: /** @type {const} */ ('none') }
 
-/** A call that never settles fails its test, */
-const LIMITS = { timeout: 3 * GUARD }
-/** and does not keep the specs from ending. */
+/** A call that hangs does not keep the specs from ending. */
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 
 /** A JSON file in a new directory. @param {import('node:test').TestContext} t @param {unknown} [value] */
@@ -52,8 +48,6 @@ function numbers(length) {
   return Array.from({ length }, (_, i) => i)
 }
 
-const turn = () => new Promise((resolve) => setImmediate(resolve))
-
 /** @param {number} milliseconds */
 function spin(milliseconds) {
   const end = performance.now() + milliseconds
@@ -68,11 +62,6 @@ const outside = (fn) => nowhere.runInAsyncScope(fn)
 function identity(file) {
   const { ino, size, mtimeNs, ctimeNs } = fs.statSync(file, { bigint: true })
   return { ino, size, mtimeNs, ctimeNs, bytes: fs.readFileSync(file).toString('latin1').slice(0, 200_000) }
-}
-
-/** Fails unless the lock is free at this moment. @param {string} file */
-async function assertFree(file) {
-  await (await acquireLock(file, { timeout: 0 })).release()
 }
 
 /** A function that must not be called. */
@@ -135,7 +124,7 @@ describe('several processes', LIMITS, () => {
         for (; where === 'sync';);
         return new Promise(() => {})
       }), file, inside, where).catch(() => {})
-      while (!fs.existsSync(inside)) await turn()
+      while (!fs.existsSync(inside)) await nextTurn()
       const error = await failure(() => updateJsonFile(file, never, { timeout: 0 }))
       assert.equal(error.code, 'ELOCKED')
       assert.equal(error.holder.pid, peer.pid)
@@ -166,14 +155,14 @@ describe('several processes', LIMITS, () => {
     assert.equal(log.replaceAll('a', '').length, 200)
     assert.ok(log.indexOf('b') < log.lastIndexOf('a') && log.indexOf('a') < log.lastIndexOf('b'), 'both before either has finished')
     const changes = log.match(/ab|ba/g)?.length ?? 0
-    assert.ok(changes >= 5, `${changes} changes of turn`)
+    assert.ok(changes >= 5, `${changes} alternations`)
   })
 
   test('a call that waits for another process gets what that one has written', async (t) => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
-    const calls = [updateJsonFile(file, push('first'), PATIENT), updateJsonFile(file, push('second'), PATIENT)]
+    const calls = [updateJsonFile(file, push('first'), LONG_WAIT), updateJsonFile(file, push('second'), LONG_WAIT)]
     await untilWaiting(lockFileOf(file))
     await atomicWriteJson(file, { count: 1, list: ['theirs'] })
     await peer.release()
@@ -280,8 +269,8 @@ describe('many calls in one process', LIMITS, () => {
     const file = newFile(t)
     const calls = []
     for (let i = 0; i < 300; i++) {
-      calls.push(updateJsonFile(file, i % 3 ? push(i) : async (data) => (await turn(), data.list.push(i), undefined), FAST))
-      if (i % 10 === 0) await turn()
+      calls.push(updateJsonFile(file, i % 3 ? push(i) : async (data) => (await nextTurn(), data.list.push(i), undefined), FAST))
+      if (i % 10 === 0) await nextTurn()
       if (i % 50 === 0) await calls.at(-1)
     }
     await Promise.all(calls)
@@ -339,19 +328,19 @@ describe('many calls in one process', LIMITS, () => {
 
   test('the event loop runs while many calls wait', async (t) => {
     const file = newFile(t)
-    let turns = 0
+    let ticks = 0
     let over = false
     const work = Promise.all(numbers(100).map(() => updateJsonFile(file, (data) => {
       spin(2)
       increment(data)
     }, FAST))).finally(() => (over = true))
     while (!over) {
-      await turn()
-      turns++
+      await nextTurn()
+      ticks++
     }
     await work
     assert.equal(read(file).count, 100)
-    assert.ok(turns > 5, `${turns} turns`)
+    assert.ok(ticks > 5, `${ticks} ticks`)
   })
 
   test('a file and a symbolic link to it, and other spellings, are one file', { skip: whyNot.unix() }, async (t) => {
@@ -434,7 +423,7 @@ describe('what the function does', LIMITS, () => {
         throw thrown
       }
       const late = async (data) => {
-        await turn()
+        await nextTurn()
         sync(data)
       }
       for (const update of [sync, async (data) => sync(data), late]) {
@@ -472,7 +461,7 @@ describe('what the function does', LIMITS, () => {
     const values = await Promise.all(calls)
     for (const [i, value] of values.entries()) assert.deepEqual(value, { list: [{ deep: 2 + i }] })
     for (const value of values) value.list[0].deep = 'mutated'
-    await turn()
+    await nextTurn()
     assert.deepEqual(await updateJsonFile(file, () => {}), { list: [{ deep: 6 }] })
   })
 
@@ -1001,20 +990,20 @@ describe('options', LIMITS, () => {
     }
     // All of a batch, each with an error of its own; those with another timeout wait on.
     const calls = numbers(10).map(() => failure(() => updateJsonFile(file, never, { timeout: 10 })))
-    const patient = updateJsonFile(file, increment, PATIENT)
+    const waiting = updateJsonFile(file, increment, LONG_WAIT)
     const errors = await Promise.all(calls)
     assert.equal(new Set(errors).size, 10)
     for (const error of errors) assert.equal(error.code, 'ELOCKED')
     assert.deepEqual(identity(file), before)
     await peer.release()
-    assert.equal((await patient).count, 1)
+    assert.equal((await waiting).count, 1)
   })
 
   test('timeout does not count the queue before it', async (t) => {
     const file = newFile(t)
     /** @type {(value?: unknown) => void} */
     let finish = () => {}
-    const slow = updateJsonFile(file, () => new Promise((resolve) => (finish = resolve)), PATIENT)
+    const slow = updateJsonFile(file, () => new Promise((resolve) => (finish = resolve)), LONG_WAIT)
     const behind = updateJsonFile(file, increment, { timeout: 1 })
     const other = updateJsonFile(file, increment, { timeout: 0, durability: 'none' })
     await new Promise((resolve) => setTimeout(resolve, 50))
@@ -1081,7 +1070,7 @@ describe('signal', LIMITS, () => {
       const lock = peer ? undefined : await acquireLock(file)
       await peer?.acquire(file)
       const controllers = numbers(6).map(() => new AbortController())
-      const calls = controllers.map(({ signal }, i) => updateJsonFile(file, push(i), { ...PATIENT, signal }))
+      const calls = controllers.map(({ signal }, i) => updateJsonFile(file, push(i), { ...LONG_WAIT, signal }))
       const cancelled = [0, 2, 5].map((i) => failure(() => /** @type {any} */ (calls[i])))
       for (const i of [0, 2, 5]) controllers[i]?.abort(i)
       for (const [n, error] of (await Promise.all(cancelled)).entries()) aborted(error, [0, 2, 5][n])
@@ -1098,10 +1087,10 @@ describe('signal', LIMITS, () => {
     const peer = new Peer(t)
     await peer.acquire(file)
     const controller = new AbortController()
-    const first = failure(() => updateJsonFile(file, never, { ...PATIENT, signal: controller.signal }))
+    const first = failure(() => updateJsonFile(file, never, { ...LONG_WAIT, signal: controller.signal }))
     await untilWaiting(lockFileOf(file))
     controller.abort()
-    const second = updateJsonFile(file, increment, PATIENT)
+    const second = updateJsonFile(file, increment, LONG_WAIT)
     aborted(await first, controller.signal.reason)
     await peer.release()
     assert.equal((await second).count, 1)
@@ -1122,7 +1111,7 @@ describe('signal', LIMITS, () => {
     assert.equal((await second).count, 1)
     // It ends after all, without effect.
     fail(new Error('too late'))
-    await turn()
+    await nextTurn()
     assert.deepEqual(read(file), { count: 1, list: [] })
     assert.equal(getEventListeners(controller.signal, 'abort').length, 0)
   })
@@ -1131,14 +1120,14 @@ describe('signal', LIMITS, () => {
     ['at once', (controller) => (data) => (increment(data), controller.abort('reason'))],
     ['in its first step', (controller) => async (data) => (increment(data), controller.abort('reason'))],
     ['in its first step, and it fails then', (controller) => async () => (controller.abort('reason'), Promise.reject(new Error('not awaited')))],
-    ['in a later step', (controller) => async (data) => (await turn(), increment(data), controller.abort('reason'))],
+    ['in a later step', (controller) => async (data) => (await nextTurn(), increment(data), controller.abort('reason'))],
   ])) {
     test(`aborted by its own function, ${name}`, async (t) => {
       const file = newFile(t)
       const before = identity(file)
       const controller = new AbortController()
       aborted(await failure(() => updateJsonFile(file, make(controller), { signal: controller.signal })), 'reason')
-      await turn()
+      await nextTurn()
       assert.deepEqual(identity(file), before)
       await assertFree(file)
     })
@@ -1184,7 +1173,7 @@ describe('inside withLock', LIMITS, () => {
     const peer = new Peer(t)
     await withLock(file, async () => {
       assert.equal((await updateJsonFile(file, increment, { timeout: 0 })).count, 1)
-      assert.equal((await updateJsonFile(file, async (data) => (await turn(), increment(data)), { timeout: 0 })).count, 2)
+      assert.equal((await updateJsonFile(file, async (data) => (await nextTurn(), increment(data)), { timeout: 0 })).count, 2)
       assert.equal((await peer.outcome('acquireLock', file, { timeout: 0 })).code, 'ELOCKED', 'the lock is still held afterwards')
       const own = new Error('own')
       assert.equal(await failure(() => updateJsonFile(file, () => { throw own })), own)
@@ -1202,7 +1191,7 @@ describe('inside withLock', LIMITS, () => {
     fs.symlinkSync('.', path.join(dir, 'way'))
     const spellings = [file, `${dir}/link.json`, `${dir}/way/link.json`, `${dir}//data.json`, path.relative(process.cwd(), file)]
     for (const outer of spellings) {
-      for (const inner of spellings) await withLock(outer, () => updateJsonFile(inner, increment, { ...FAST, timeout: 0 }), PATIENT)
+      for (const inner of spellings) await withLock(outer, () => updateJsonFile(inner, increment, { ...FAST, timeout: 0 }), LONG_WAIT)
     }
     assert.equal(read(file).count, 25)
   })
@@ -1215,7 +1204,7 @@ describe('inside withLock', LIMITS, () => {
     await withLock(file, async () => {
       await Promise.all(numbers(300).map((i) => updateJsonFile(i % 3 ? file : link, async (data) => {
         assert.equal(++inside, 1)
-        if (i % 5 === 0) await turn()
+        if (i % 5 === 0) await nextTurn()
         data.list.push(i)
         inside--
       }, FAST)))
@@ -1237,11 +1226,11 @@ describe('inside withLock', LIMITS, () => {
     /** @type {Promise<any>[]} */
     const waiting = []
     await withLock(file, async () => {
-      waiting.push(outside(() => updateJsonFile(file, push('outside'), PATIENT)))
-      waiting.push(peer.run(({ holdfast }, file, options) => holdfast.updateJsonFile(file, (data) => void data.list.push('elsewhere'), options), file, PATIENT))
+      waiting.push(outside(() => updateJsonFile(file, push('outside'), LONG_WAIT)))
+      waiting.push(peer.run(({ holdfast }, file, options) => holdfast.updateJsonFile(file, (data) => void data.list.push('elsewhere'), options), file, LONG_WAIT))
       await untilWaitingFor(peer, file)
-      await updateJsonFile(file, push('inside'), PATIENT)
-      await Promise.all([updateJsonFile(file, push('inside'), PATIENT), updateJsonFile(file, push('inside'), PATIENT)])
+      await updateJsonFile(file, push('inside'), LONG_WAIT)
+      await Promise.all([updateJsonFile(file, push('inside'), LONG_WAIT), updateJsonFile(file, push('inside'), LONG_WAIT)])
     })
     await Promise.all(waiting)
     const { list } = read(file)
@@ -1258,7 +1247,7 @@ describe('inside withLock', LIMITS, () => {
     let waiting
     await withLock(file, async () => {
       waiting = Promise.allSettled([outside(() => updateJsonFile(file, push('outside'), { timeout: 3000 }))])
-      await turn()
+      await nextTurn()
       // If this waited for the batch that waits for the lock, that one would time out.
       await updateJsonFile(file, push('inside'), { lock: false })
     })
@@ -1271,7 +1260,7 @@ describe('inside withLock', LIMITS, () => {
     const file = newFile(t)
     const lock = await acquireLock(file)
     const waiting = Promise.allSettled([updateJsonFile(file, push('waiting'), { timeout: 3000 })])
-    await turn()
+    await nextTurn()
     await updateJsonFile(file, push('holder'), { lock: false })
     await lock.release()
     const [outcome] = await waiting
@@ -1291,9 +1280,9 @@ describe('inside withLock', LIMITS, () => {
           wasLocked = lock === null
           await lock?.release()
           increment(data)
-        }, PATIENT)
+        }, LONG_WAIT)
         spin(delay)
-      }, PATIENT)
+      }, LONG_WAIT)
       await started
       assert.equal(wasLocked, true, `returned after ${delay} ms`)
     }
@@ -1317,7 +1306,7 @@ describe('inside withLock', LIMITS, () => {
     const controller = new AbortController()
     await withLock(file, async () => {
       const outcomes = await Promise.allSettled([
-        updateJsonFile(file, async (data) => (await turn(), controller.abort(), await turn(), data.list.push('first'), undefined)),
+        updateJsonFile(file, async (data) => (await nextTurn(), controller.abort(), await nextTurn(), data.list.push('first'), undefined)),
         updateJsonFile(file, push('second'), { signal: controller.signal }),
         updateJsonFile(file, push('third')),
       ])
@@ -1384,11 +1373,11 @@ describe('inside an update', LIMITS, () => {
     const other = `${file}-other`
     fs.writeFileSync(other, '{"count":0}')
     await withLock(file, () => updateJsonFile(file, async (data) => {
-      await turn()
+      await nextTurn()
       assert.equal((await failure(() => updateJsonFile(file, never))).code, 'EDEADLK')
       assert.equal((await failure(() => withLock(file, never))).code, 'EDEADLK')
       await updateJsonFile(other, async (inner) => {
-        await turn()
+        await nextTurn()
         assert.equal((await failure(() => updateJsonFile(file, never))).code, 'EDEADLK')
         assert.equal((await failure(() => updateJsonFile(other, never))).code, 'EDEADLK')
         increment(inner)
@@ -1431,7 +1420,7 @@ describe('inside an update', LIMITS, () => {
     /** @type {Promise<any> | undefined} */
     let later
     await updateJsonFile(file, (data) => {
-      later = new Promise((resolve) => (proceed = resolve)).then(() => updateJsonFile(file, increment, PATIENT))
+      later = new Promise((resolve) => (proceed = resolve)).then(() => updateJsonFile(file, increment, LONG_WAIT))
       increment(data)
     })
     proceed()

@@ -118,7 +118,7 @@ describe('a large log', () => {
   const millions = Number(process.env.HOLDFAST_WAL_ENTRIES ?? 1_000_000)
   test(`${millions} entries are opened and replayed with bounded memory, in linear time`, async (t) => {
     const bytes = 100
-    const figures = {}
+    const peaks = {}
     for (const entries of [millions / 4, millions]) {
       const dir = path.join(fastDir(t), `log-${entries}`)
       for (const phase of ['write', 'read', 'killed', 'read']) {
@@ -126,14 +126,14 @@ describe('a large log', () => {
         assert.equal(lines.length, 1, errors)
         const [{ open, work, peak, damage }] = lines
         assert.equal(damage, 0)
-        figures[phase] ??= []
-        figures[phase].push(peak)
+        peaks[phase] ??= []
+        peaks[phase].push(peak)
         const what = phase === 'killed' ? 'opened, and then killed' : phase
         t.diagnostic(`${entries} entries, ${what}: open ${open.toFixed(0)} ms, ${phase === 'killed' ? '' : `${work.toFixed(0)} ms (${(entries / work / 1000).toFixed(2)} million a second), `}peak ${peak >> 20} MiB`)
       }
     }
     // Four times the entries, 75 bytes and more each, and about the same memory.
-    const [small, again, large, largeAgain] = figures.read
+    const [small, again, large, largeAgain] = peaks.read
     const more = Math.max(large, largeAgain) - Math.min(small, again)
     assert.ok(more < (millions * bytes) / 2, `${more >> 20} MiB more`)
   })

@@ -12,25 +12,14 @@ const { after, describe, test } = require('node:test')
 const { pathToFileURL } = require('node:url')
 const { promisify } = require('node:util')
 const {
-  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newDir, root, tinyDisk, whyNot,
+  NOBODY, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newFile, newDir, root, tinyDisk, whyNot, nextTurn, assertFree,
 } = require('./helpers.js')
-const { GUARD, Peer, lockFileOf, untilWaiting } = require('./programs/lock-peer.js')
+const { GUARD, Peer, lockFileOf, untilWaiting, LIMITS, LONG_WAIT } = require('./programs/lock-peer.js')
 
 const { SessionFileError, acquireLock, atomicWrite, isLocked, tryAcquireLock, withLock } = holdfast
 
-/** Waits as long as it takes: no test depends on how long that is. */
-const PATIENT = { timeout: GUARD }
-
-/** A call that never settles fails its test, */
-const LIMITS = { timeout: 3 * GUARD }
-/** and does not keep the specs from ending. */
+/** A call that hangs does not keep the specs from ending. */
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
-
-/** Fails unless the lock is free at this moment. @param {string} file */
-async function assertFree(file) {
-  assert.deepEqual(await isLocked(file), { locked: false })
-  await (await acquireLock(file, { timeout: 0 })).release()
-}
 
 /** Fails unless the lock is held. @param {string} file */
 async function assertHeld(file) {
@@ -55,9 +44,6 @@ async function isSameLock(one, other) {
     return lock === null
   })
 }
-
-/** Lets what has been queued so far be taken up, without a wait that matters. */
-const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 describe('withLock', LIMITS, () => {
   test('returns what the function returns, and frees the lock', async (t) => {
@@ -90,7 +76,7 @@ describe('withLock', LIMITS, () => {
     /** @type {(value: string) => void} */
     let settle = () => {}
     const running = withLock(file, () => new Promise((resolve) => (settle = resolve)))
-    while ((await isLocked(file)).locked === false) await turn()
+    while ((await isLocked(file)).locked === false) await nextTurn()
     await assertHeld(file)
     settle('done')
     assert.equal(await running, 'done')
@@ -162,10 +148,10 @@ describe('waiting', LIMITS, () => {
       withLock(file, async () => {
         assert.equal(++inside, 1)
         served.push(i)
-        if (i % 7 === 0) await turn()
+        if (i % 7 === 0) await nextTurn()
         inside--
-      }, PATIENT))
-    await turn()
+      }, LONG_WAIT))
+    await nextTurn()
     assert.equal(served.length, 0)
     await lock.release()
     await Promise.all(calls)
@@ -207,9 +193,9 @@ describe('waiting', LIMITS, () => {
       const leavers = []
       for (let i = 0; i < 500; i++) {
         const controller = new AbortController()
-        const isImpatient = i % 5 === 2
-        const call = withLock(file, () => void served.push(i), { signal: controller.signal, timeout: isImpatient ? 1 + (i % 50) : GUARD })
-        if (isImpatient) leavers.push(assert.rejects(call, { code: 'ELOCKED' }, `call ${i}`))
+        const hasShortTimeout = i % 5 === 2
+        const call = withLock(file, () => void served.push(i), { signal: controller.signal, timeout: hasShortTimeout ? 1 + (i % 50) : GUARD })
+        if (hasShortTimeout) leavers.push(assert.rejects(call, { code: 'ELOCKED' }, `call ${i}`))
         else if (i % 3 === 0) {
           leavers.push(assert.rejects(call, { name: 'AbortError', code: 'ABORT_ERR', cause: `reason ${i}` }, `call ${i}`))
           controllers.push(() => controller.abort(`reason ${i}`))
@@ -218,7 +204,7 @@ describe('waiting', LIMITS, () => {
       // From the back, the front and the middle, the first in the queue included.
       const last = controllers.splice(100)
       for (const abort of last.reverse()) abort()
-      await turn()
+      await nextTurn()
       for (const abort of controllers) abort()
       await Promise.all(leavers)
       assert.equal(served.length, 0)
@@ -243,7 +229,7 @@ describe('waiting', LIMITS, () => {
     // By the one who had it, by us, and by a third.
     await peer.acquire(file)
     await peer.release()
-    await withLock(file, () => {}, PATIENT)
+    await withLock(file, () => {}, LONG_WAIT)
     await new Peer(t).run(({ holdfast }, file, timeout) => holdfast.withLock(file, () => {}, { timeout }), file, GUARD)
   })
 
@@ -256,7 +242,7 @@ describe('waiting', LIMITS, () => {
     await untilWaiting(lockFileOf(file))
     controller.abort()
     assert.equal((await leaver).name, 'AbortError')
-    const call = withLock(file, () => 'served', PATIENT)
+    const call = withLock(file, () => 'served', LONG_WAIT)
     await peer.release()
     assert.equal(await call, 'served')
   })
@@ -268,7 +254,7 @@ describe('waiting', LIMITS, () => {
       const lock = peer ? undefined : await acquireLock(file)
       await peer?.acquire(file)
       let served = 0
-      const waiters = Array.from({ length: 500 }, (_, i) => (i % 2 ? acquireLock(file, PATIENT).then(async (lock) => (served++, lock.release())) : withLock(file, () => served++, PATIENT)))
+      const waiters = Array.from({ length: 500 }, (_, i) => (i % 2 ? acquireLock(file, LONG_WAIT).then(async (lock) => (served++, lock.release())) : withLock(file, () => served++, LONG_WAIT)))
       if (peer) await untilWaiting(lockFileOf(file))
       await Promise.all([
         ...Array.from({ length: 20 }, (_, i) => fs.promises.writeFile(`${file}.fs${i}`, 'x').then(() => fs.promises.readFile(`${file}.fs${i}`))),
@@ -310,12 +296,12 @@ describe('waiting', LIMITS, () => {
       await untilWaiting(lockFileOf(file), 2)
       await lock.release()
       await all
-      const turns = fs.readFileSync(log, 'utf8')
-      assert.equal(turns.length, 2 * calls)
-      assert.ok(turns.lastIndexOf('a') > turns.indexOf('b') && turns.lastIndexOf('b') > turns.indexOf('a'), 'one after the other')
-      // A process may go on for a millisecond. Sections that take longer follow each other in turn.
-      const changes = turns.match(/a(?=b)|b(?=a)/g)?.length ?? 0
-      assert.ok(changes >= least, `${changes} changes in ${turns.length} turns`)
+      const sections = fs.readFileSync(log, 'utf8')
+      assert.equal(sections.length, 2 * calls)
+      assert.ok(sections.lastIndexOf('a') > sections.indexOf('b') && sections.lastIndexOf('b') > sections.indexOf('a'), 'one after the other')
+      // A process may go on for a millisecond. Longer sections alternate.
+      const changes = sections.match(/a(?=b)|b(?=a)/g)?.length ?? 0
+      assert.ok(changes >= least, `${changes} changes in ${sections.length} sections`)
     })
   }
 
@@ -363,7 +349,7 @@ describe('waiting', LIMITS, () => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
-    const waiting = withLock(file, () => 'served', PATIENT)
+    const waiting = withLock(file, () => 'served', LONG_WAIT)
     await untilWaiting(lockFileOf(file))
     assert.equal(await tryAcquireLock(file), null)
     assert.equal((await failure(() => withLock(file, () => {}, { timeout: 0 }))).code, 'ELOCKED')
@@ -575,7 +561,7 @@ describe('the end of a process or thread', LIMITS, () => {
     const file = newFile(t)
     const [holder, other] = [new Peer(t), new Peer(t)]
     await holder.acquire(file)
-    const waiting = [withLock(file, () => 'here', PATIENT), other.run(({ holdfast }, file, timeout) => holdfast.withLock(file, () => 'there', { timeout }), file, GUARD)]
+    const waiting = [withLock(file, () => 'here', LONG_WAIT), other.run(({ holdfast }, file, timeout) => holdfast.withLock(file, () => 'there', { timeout }), file, GUARD)]
     await untilWaiting(lockFileOf(file), 2)
     await holder.kill()
     assert.deepEqual(await Promise.all(waiting), ['here', 'there'])
@@ -610,9 +596,9 @@ describe('the end of a process or thread', LIMITS, () => {
         kept.calls = Array.from({ length: 20 }, () => holdfast.acquireLock(file, { timeout }))
       }
       await two.run(begin, file, GUARD)
-      const first = withLock(file, () => void served.push('first'), PATIENT)
+      const first = withLock(file, () => void served.push('first'), LONG_WAIT)
       await three.run(begin, file, GUARD)
-      const second = withLock(file, () => void served.push('second'), PATIENT)
+      const second = withLock(file, () => void served.push('second'), LONG_WAIT)
       await finish(two)
       assert.deepEqual(served, [])
       await finish(one)
@@ -632,7 +618,7 @@ describe('the end of a process or thread', LIMITS, () => {
     await peer.acquire(file)
     await thread.run(({ holdfast }, file, timeout) => void holdfast.acquireLock(file, { timeout }), file, GUARD)
     await untilWaiting(lockFileOf(file))
-    const call = withLock(file, () => 'served', PATIENT)
+    const call = withLock(file, () => 'served', LONG_WAIT)
     await thread.kill()
     await peer.release()
     assert.equal(await call, 'served')
@@ -648,12 +634,12 @@ describe('the end of a process or thread', LIMITS, () => {
         for (let i = 0; i < 50; i++) holdfast.withLock(file, () => new Promise((resolve) => setImmediate(resolve)), { timeout: Infinity }).catch(() => {})
       }
       await Promise.all([thread.run(storm, file), other.run(storm, file)])
-      const own = withLock(file, () => round, PATIENT)
+      const own = withLock(file, () => round, LONG_WAIT)
       await thread.kill()
       assert.equal(await own, round)
       await other.kill()
     }
-    await withLock(file, () => {}, PATIENT)
+    await withLock(file, () => {}, LONG_WAIT)
     await assertFree(file)
   })
 })
@@ -743,9 +729,9 @@ describe('EDEADLK', LIMITS, () => {
 
   test('wherever in the code that runs under the lock it is asked for', async (t) => {
     const file = newFile(t)
-    const nested = () => withLock(file, () => assert.fail('it has been called'), PATIENT)
+    const nested = () => withLock(file, () => assert.fail('it has been called'), LONG_WAIT)
     await withLock(file, async () => {
-      await turn()
+      await nextTurn()
       assert.equal((await failure(nested)).code, 'EDEADLK')
       assert.equal((await failure(() => new Promise((resolve, reject) => setTimeout(() => nested().then(resolve, reject), 1)))).code, 'EDEADLK')
       assert.equal((await failure(() => Promise.all([1, 2, 3].map(nested)))).code, 'EDEADLK')
@@ -765,14 +751,14 @@ describe('EDEADLK', LIMITS, () => {
     let proceed = () => {}
     const gate = new Promise((resolve) => (proceed = resolve))
     // Code of another caller, which waits while the lock is held.
-    const other = gate.then(() => withLock(file, () => 'other', PATIENT))
+    const other = gate.then(() => withLock(file, () => 'other', LONG_WAIT))
     /** @type {Promise<string> | undefined} */
     let later
     await withLock(file, async () => {
       assert.equal(await withLock(`${file}2`, () => 'another lock', { timeout: 0 }), 'another lock')
-      later = once(emitter, 'later').then(() => withLock(file, () => 'later', PATIENT))
+      later = once(emitter, 'later').then(() => withLock(file, () => 'later', LONG_WAIT))
       proceed()
-      await turn()
+      await nextTurn()
     })
     emitter.emit('later')
     assert.equal(await other, 'other')
@@ -799,9 +785,9 @@ describe('EDEADLK', LIMITS, () => {
     /** @type {string[]} */
     const served = []
     await withLock(file, async () => {
-      const before = outside(() => withLock(file, () => served.push('before'), PATIENT))
+      const before = outside(() => withLock(file, () => served.push('before'), LONG_WAIT))
       const doomed = failure(() => withLock(file, () => {}))
-      const after = outside(() => withLock(file, () => served.push('after'), PATIENT))
+      const after = outside(() => withLock(file, () => served.push('after'), LONG_WAIT))
       assert.equal((await doomed).code, 'EDEADLK')
       outsiders.push(before, after)
     })
@@ -838,11 +824,11 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.l
     for (let round = 0; round < 200; round++) {
       for (let call = 0; call < 1 + (round % 4); call++) {
         const own = number++
-        calls.push(withLock(file, () => void served.push(own), PATIENT))
+        calls.push(withLock(file, () => void served.push(own), LONG_WAIT))
       }
       // Sometimes the last one has its lock by now, sometimes the event loop has had a turn.
       if (round % 3 === 0) await calls.at(-1)
-      if (round % 5 === 0) await turn()
+      if (round % 5 === 0) await nextTurn()
     }
     await Promise.all(calls)
     assert.deepEqual(served, Array.from({ length: number }, (_, own) => own))
@@ -991,7 +977,7 @@ describe('the lock file', LIMITS, () => {
     const lock = await acquireLock(file)
     fs.unlinkSync(lockFileOf(file))
     assert.equal(await tryAcquireLock(file), null)
-    const waiting = withLock(file, () => fs.existsSync(lockFileOf(file)), PATIENT)
+    const waiting = withLock(file, () => fs.existsSync(lockFileOf(file)), LONG_WAIT)
     await lock.release()
     assert.equal(await waiting, true)
     await assertFree(file)
@@ -1025,7 +1011,7 @@ describe('the lock file', LIMITS, () => {
     const lockFile = lockFileOf(file)
     const [holder, newcomer] = [new Peer(t), new Peer(t)]
     await holder.acquire(file)
-    const waiting = acquireLock(file, PATIENT)
+    const waiting = acquireLock(file, LONG_WAIT)
     await untilWaiting(lockFile)
     fs.writeFileSync(`${file}-other`, 'another file')
     const { ino } = fs.statSync(`${file}-other`)
@@ -1059,7 +1045,7 @@ describe('the lock file', LIMITS, () => {
     const file = newFile(t)
     const holder = new Peer(t)
     await holder.acquire(file)
-    const waiting = [failure(() => acquireLock(file, PATIENT)), failure(() => acquireLock(file, PATIENT))]
+    const waiting = [failure(() => acquireLock(file, LONG_WAIT)), failure(() => acquireLock(file, LONG_WAIT))]
     await untilWaiting(lockFileOf(file))
     fs.unlinkSync(lockFileOf(file))
     fs.mkdirSync(lockFileOf(file))
@@ -1128,7 +1114,7 @@ describe('the lock file', LIMITS, () => {
     const file = newFile(t)
     const peer = new Peer(t)
     await peer.acquire(file)
-    const waiting = acquireLock(file, PATIENT)
+    const waiting = acquireLock(file, LONG_WAIT)
     await untilWaiting(lockFileOf(file))
     fs.chmodSync(lockFileOf(file), 0)
     await peer.release()

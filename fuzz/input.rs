@@ -1,4 +1,4 @@
-//! The input of a fuzzer, taken piece by piece. At its end there is nothing but zeros.
+//! Reads the input of a fuzzer piece by piece. Past its end there are only zeros.
 
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 

@@ -100,6 +100,10 @@ class Peer {
 
 /** Longer than any wait that ends. */
 const GUARD = 60_000
+/** For calls that wait for a lock. */
+const LONG_WAIT = { timeout: GUARD }
+/** For tests that wait for locks. */
+const LIMITS = { timeout: 3 * GUARD }
 
 /**
  * Resolves when so many processes wait in the kernel for a lock. Only Linux shows that; elsewhere it
@@ -141,4 +145,4 @@ function serve() {
 
 if (require.main === module || !isMainThread) serve()
 
-module.exports = { GUARD, Peer, lockFileOf, untilWaiting }
+module.exports = { GUARD, LIMITS, LONG_WAIT, Peer, lockFileOf, untilWaiting }

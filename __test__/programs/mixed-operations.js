@@ -11,15 +11,13 @@ const path = require('node:path')
 const { finished } = require('node:stream/promises')
 const { setImmediate } = require('node:timers/promises')
 const holdfast = require('../../index.js')
+const { printLine } = require('../system.js')
 
 const { dir, number, first } = JSON.parse(process.argv[2])
 const own = path.join(dir, `own-${number}.json`)
 const counter = path.join(dir, 'counter.json')
 const shared = path.join(dir, 'shared.json')
 const DURABILITIES = ['none', 'file', 'full']
-
-// At once, not when the event loop gets to it: what is acknowledged is what was said.
-const say = (line) => fs.writeSync(1, `${JSON.stringify(line)}\n`)
 
 const text = (value) => JSON.stringify({ value, filler: 'x'.repeat((value * 7919) % 20_000) })
 
@@ -28,11 +26,11 @@ const works = [
   async (round) => {
     const value = first + round
     await holdfast.atomicWrite(own, text(value), { durability: DURABILITIES[round % 3] })
-    say({ own: value })
+    printLine({ own: value })
   },
   async () => {
     await holdfast.updateJsonFile(counter, (data) => void data.count++, { durability: 'none', timeout: 60_000 })
-    say({ counted: 1 })
+    printLine({ counted: 1 })
   },
   async (round) => {
     const stream = holdfast.createAtomicWriteStream(shared, { durability: 'none' })
@@ -65,7 +63,7 @@ if (holdfast.transaction) {
       },
       { timeout: 60_000 },
     )
-    say({ committed: 1 })
+    printLine({ committed: 1 })
   })
 }
 
@@ -74,7 +72,7 @@ for (const work of works) {
     try {
       for (let round = 1; ; round++) await work(round)
     } catch (error) {
-      say({ error: `${error.stack}` })
+      printLine({ error: `${error.stack}` })
     }
   })()
 }

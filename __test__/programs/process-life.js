@@ -10,7 +10,7 @@ const { once } = require('node:events')
 const { setImmediate, setTimeout } = require('node:timers/promises')
 const vm = require('node:vm')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
-const { ioThreads, nameIn, signed, temps } = require('../system.js')
+const { ioThreads, nameIn, signed, temps, printLine, outcomeOf } = require('../system.js')
 
 const load = () => require('../../index.js')
 const { scenario, dir } = isMainThread ? { scenario: process.argv[2], dir: process.argv[3] } : workerData
@@ -21,8 +21,6 @@ const MiB = 1 << 20
 const HUGE = 256 * MiB
 /** Large enough to be referenced, not copied. */
 const LARGE = 32 * MiB
-
-const say = (fact) => fs.writeSync(1, `${JSON.stringify(fact)}\n`)
 
 /** Quick to make and to compare, and none of what other memory is filled with. */
 const filled = (text, size = HUGE) => Buffer.alloc(size, text)
@@ -51,9 +49,6 @@ function isOneOf(...contents) {
 
 const worker = (scenario, data = {}, options = {}) => new Worker(__filename, { ...options, workerData: { scenario, dir, ...data } })
 
-/** The error's code, or 'resolved'. */
-const outcome = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
-
 /** Whether this thread, or process, can still do what it is for. */
 async function stillWorks() {
   const file = path.join(dir, 'afterwards')
@@ -68,7 +63,7 @@ async function slowedDown() {
     await Promise.all([1, 2].map((name) => load().atomicWrite(path.join(dir, `warm-${name}`), 'warm', { durability: 'none' })))
     await setTimeout(5)
   }
-  say({ io: ioThreads(process.pid) })
+  printLine({ io: ioThreads(process.pid) })
   await once(process.stdin, 'data')
   process.stdin.destroy()
 }
@@ -106,30 +101,30 @@ const scenarios = {
 
   pendingLarge() {
     load().atomicWrite(target, filled('new', LARGE))
-    process.on('exit', () => say({ isThere: isOneOf(filled('new', LARGE)) }))
+    process.on('exit', () => printLine({ isThere: isOneOf(filled('new', LARGE)) }))
   },
 
   pendingMany() {
     const { atomicWrite } = load()
     for (let i = 0; i < 500; i++) atomicWrite(path.join(dir, `file-${i % 50}`), `content ${i}`)
-    process.on('exit', () => say({ last: fs.readFileSync(path.join(dir, 'file-49'), 'utf8'), files: fs.readdirSync(dir).length }))
+    process.on('exit', () => printLine({ last: fs.readFileSync(path.join(dir, 'file-49'), 'utf8'), files: fs.readdirSync(dir).length }))
   },
 
   pendingRetry() {
     // There is no room, and nothing else to do than to wait for the next attempt.
-    load().atomicWrite(target, 'new', { retries: 3, retryDelay: 50 }).catch(({ code, attempts }) => say({ code, attempts }))
+    load().atomicWrite(target, 'new', { retries: 3, retryDelay: 50 }).catch(({ code, attempts }) => printLine({ code, attempts }))
   },
 
   idle() {
     load().atomicWrite(target, 'new')
     // Threads that wait for work wait for seconds: if the process ends before them it has not
     // waited for them.
-    process.on('exit', () => say({ threads: ioThreads(process.pid).length, isThere: isOneOf('new') }))
+    process.on('exit', () => printLine({ threads: ioThreads(process.pid).length, isThere: isOneOf('new') }))
   },
 
   required() {
     load()
-    process.on('exit', () => say({ threads: ioThreads(process.pid).length }))
+    process.on('exit', () => printLine({ threads: ioThreads(process.pid).length }))
   },
 
   // -- Ends in mid-write --------------------------------------------------------------------
@@ -189,7 +184,7 @@ const scenarios = {
       fs.writeFileSync(target, `old ${round}`)
     }
     await stillWorks()
-    say({ largest })
+    printLine({ largest })
   },
 
   async terminatedSlowly() {
@@ -200,7 +195,7 @@ const scenarios = {
     await thread.terminate()
     const reused = Array.from({ length: 20 }, () => pressure(LARGE))
     await settled()
-    say({ reused: reused.length, isWhole: isOneOf('old 0', filled('new', LARGE)) })
+    printLine({ reused: reused.length, isWhole: isOneOf('old 0', filled('new', LARGE)) })
   },
 
   async terminatedUnderLock() {
@@ -216,7 +211,7 @@ const scenarios = {
       await thread.terminate()
       await load().withLock(target, () => void (left[way] = temps(dir).length), { timeout: 60_000, protocol: protocolOf(way) })
     }
-    say(left)
+    printLine(left)
   },
 
   async terminatedBetweenAttempts() {
@@ -228,25 +223,25 @@ const scenarios = {
     }
     // Until the attempts would have been made.
     await setTimeout(400)
-    say({ files: fs.readdirSync(dir) })
+    printLine({ files: fs.readdirSync(dir) })
   },
 
   async terminatedAmongOthers() {
     const { atomicWrite } = load()
     for (let round = 0; round < 3; round++) {
-      const first = outcome(atomicWrite(target, filled('first', 4 * LARGE)))
+      const first = outcomeOf(atomicWrite(target, filled('first', 4 * LARGE)))
       await underWay()
-      // It waits behind the first; its memory goes before its turn comes.
+      // It waits behind the first; its memory is gone before it is written.
       const thread = worker('writesHuge', { text: 'second', size: LARGE, waits: true })
       await once(thread, 'message')
-      const third = outcome(atomicWrite(target, filled('third', 2 * MiB)))
+      const third = outcomeOf(atomicWrite(target, filled('third', 2 * MiB)))
       await thread.terminate()
       pressure(LARGE)
       assert.deepEqual([await first, await third], ['resolved', 'resolved'])
       assert.ok(isOneOf(filled('third', 2 * MiB)))
     }
     await settled()
-    say({ files: fs.readdirSync(dir) })
+    printLine({ files: fs.readdirSync(dir) })
   },
 
   async workerExits() {
@@ -256,7 +251,7 @@ const scenarios = {
     await settled()
     assert.ok(isOneOf('old 0', filled('new')))
     await stillWorks()
-    say({ code })
+    printLine({ code })
   },
 
   async fifty() {
@@ -275,7 +270,7 @@ const scenarios = {
     const files = fs.readdirSync(dir).filter((name) => name.startsWith('shared-'))
     for (const name of files) nameIn(fs.readFileSync(path.join(dir, name)))
     await stillWorks()
-    say({ codes, files: files.length })
+    printLine({ codes, files: files.length })
   },
 
   // -- Memory that goes in mid-write --------------------------------------------------------
@@ -287,7 +282,7 @@ const scenarios = {
       for (let round = 0; round < 2; round++) {
         const before = fs.readFileSync(target)
         const bytes = new Uint8Array(name === 'resize' ? new ArrayBuffer(4 * LARGE, { maxByteLength: 4 * LARGE }) : new ArrayBuffer(4 * LARGE)).fill(0x61)
-        const result = outcome(atomicWrite(target, bytes))
+        const result = outcomeOf(atomicWrite(target, bytes))
         await Promise.race([underWay(), result])
         await take(bytes)
         globalThis.gc()
@@ -302,7 +297,7 @@ const scenarios = {
         await stillWorks()
       }
     }
-    say(outcomes)
+    printLine(outcomes)
   },
 
   async changed() {
@@ -315,7 +310,7 @@ const scenarios = {
     const found = fs.readFileSync(target)
     let others = 0
     for (let i = 0; i < found.length; i++) if (found[i] !== 0x61 && found[i] !== 0x62) others++
-    say({ size: found.length, others })
+    printLine({ size: found.length, others })
   },
 
   async forgotten() {
@@ -329,7 +324,7 @@ const scenarios = {
     }
     await Promise.all(writes)
     const wrong = writes.filter((_, i) => !fs.readFileSync(path.join(dir, `file-${i}`)).equals(filled(`content ${i} `, 3 * MiB)))
-    say({ wrong: wrong.length })
+    printLine({ wrong: wrong.length })
   },
 
   // -- Exit handlers ------------------------------------------------------------------------
@@ -367,7 +362,7 @@ const scenarios = {
         return seen
       })()
     `, context)
-    say([...result])
+    printLine([...result])
   },
 
   async loadedByMany() {
@@ -378,7 +373,7 @@ const scenarios = {
       assert.ok(codes.every(([code]) => code === 0), codes.join())
     }
     await stillWorks()
-    say({ done: true })
+    printLine({ done: true })
   },
 
   async outlived() {
@@ -391,7 +386,7 @@ const scenarios = {
     while (ioThreads(process.pid).length > 0) await setTimeout(100)
     await settled()
     await once(worker('writesForEver', { number: 0, name: 'after', writes: 3 }), 'exit')
-    say({ done: true })
+    printLine({ done: true })
   },
 
   // -- What workers do ----------------------------------------------------------------------

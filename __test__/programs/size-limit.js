@@ -11,7 +11,6 @@ const path = require('node:path')
 const readline = require('node:readline')
 const { content } = require('../system.js')
 
-
 // SIGXFSZ is ignored in Node, so that a write beyond the limit is cut short, and one at the
 // limit fails with EFBIG: just what a full disk does, byte by byte. (write-file-atomic
 // listens to every signal and kills the process; with another listener it does not.)

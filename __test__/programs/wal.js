@@ -8,15 +8,10 @@ const fs = require('node:fs')
 const { setTimeout } = require('node:timers/promises')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { openWal } = require('../../index.js')
-const { ioThreads } = require('../system.js')
+const { ioThreads, printLine, outcomeOf } = require('../system.js')
 const { batch } = require('../wal-batches.js')
 
 const { scenario, dir, settings } = isMainThread ? { scenario: process.argv[2], dir: process.argv[3], settings: JSON.parse(process.argv[4] ?? '{}') } : workerData
-
-/** In one call, so that a line is whole or not there. */
-const say = (fact) => fs.writeSync(1, `${JSON.stringify(fact)}\n`)
-
-const outcome = (promise) => promise.then(() => 'resolved', (error) => error.code ?? String(error))
 
 const line = () => new Promise((resolve) => process.stdin.once('data', (text) => resolve(String(text))))
 
@@ -24,11 +19,11 @@ const scenarios = {
   /** Producers that append for ever, and say of each batch when it is acknowledged. */
   async produces({ round, producers, options }) {
     const wal = await openWal(dir, options)
-    say(wal.damage.map(({ kind, file, offset, length }) => ({ kind, file, offset, length })))
+    printLine(wal.damage.map(({ kind, file, offset, length }) => ({ kind, file, offset, length })))
     await Promise.all(Array.from({ length: producers }, async (_, producer) => {
       for (let number = 1; ; number++) {
         const sequences = await wal.append(`c${producer % 2}`, batch(round, producer, number))
-        say([producer, number, String(sequences[0])])
+        printLine([producer, number, String(sequences[0])])
       }
     }))
   },
@@ -48,12 +43,12 @@ const scenarios = {
       })
     }
     const shown = new Set(Array.from(wal.entries('c0'), ({ id }) => Number(id.split('.')[2])))
-    say({ failure, acknowledged, refused, shown: [...shown], poisoned: wal.stats().poisoned })
+    printLine({ failure, acknowledged, refused, shown: [...shown], poisoned: wal.stats().poisoned })
     await line()
     for (; acknowledged.length < 5 || refused.at(-1) > acknowledged.at(-1); number++) {
       await wal.append('c0', batch(1, 0, number, 20, 4000)).then(() => acknowledged.push(number), () => refused.push(number))
     }
-    say({ acknowledged, refused, poisoned: wal.stats().poisoned, close: await outcome(wal.close()) })
+    printLine({ acknowledged, refused, poisoned: wal.stats().poisoned, close: await outcomeOf(wal.close()) })
     process.exit()
   },
 
@@ -61,21 +56,21 @@ const scenarios = {
   async poisons({ options }) {
     const wal = await openWal(dir, options)
     await wal.append('c0', batch(2, 0, 1))
-    say({ io: ioThreads(process.pid) })
+    printLine({ io: ioThreads(process.pid) })
     await line()
     const codes = []
     for (let number = 2; number <= 200 && !codes.includes('EWALPOISONED'); number++) {
-      codes.push(await outcome(wal.append('c0', batch(2, 0, number))))
+      codes.push(await outcomeOf(wal.append('c0', batch(2, 0, number))))
       if (options.syncMode === 'periodic') await setTimeout(5)
     }
-    say({
+    printLine({
       codes: [...new Set(codes)],
       shown: new Set(Array.from(wal.entries('c0'), ({ id }) => id.split('.').slice(0, 3).join('.'))).size,
       acknowledged: 2 + codes.filter((code) => code === 'resolved').length,
-      flush: await outcome(wal.flush()),
-      checkpoint: await outcome(wal.checkpoint('c0', 1n)),
+      flush: await outcomeOf(wal.flush()),
+      checkpoint: await outcomeOf(wal.checkpoint('c0', 1n)),
       poisoned: wal.stats().poisoned,
-      close: await outcome(wal.close()),
+      close: await outcomeOf(wal.close()),
     })
     process.exit()
   },
@@ -89,13 +84,13 @@ const scenarios = {
     const replay = wal.replay('c0')
     await replay.next()
     globalThis.replay = replay
-    say('idle')
+    printLine('idle')
   },
 
   /** Pending calls complete before the process ends, though none is awaited. */
   async leaves() {
     const wal = await openWal(dir)
-    for (let number = 1; number <= 50; number++) wal.append('c0', batch(1, 0, number)).then(() => say(number))
+    for (let number = 1; number <= 50; number++) wal.append('c0', batch(1, 0, number)).then(() => printLine(number))
   },
 
   /** The process ends in mid-append. */
@@ -103,7 +98,7 @@ const scenarios = {
     const wal = await openWal(dir)
     for (let number = 1; number <= 200; number++) {
       wal.append('c0', batch(1, 0, number)).then(() => {
-        say(number)
+        printLine(number)
         if (number === 20) process.exit(3)
       })
     }
@@ -114,16 +109,16 @@ const scenarios = {
     for (let round = 1; round <= rounds; round++) {
       const acknowledged = new Int32Array(new SharedArrayBuffer(16))
       const worker = new Worker(__filename, { workerData: { scenario: 'appends', dir, settings: { round, acknowledged } } })
-      worker.on('error', (error) => say({ error: String(error) }))
+      worker.on('error', (error) => printLine({ error: String(error) }))
       while (Atomics.load(acknowledged, 0) < 3) await setTimeout(1)
       await setTimeout(round % 7)
       await worker.terminate()
-      say([round, ...acknowledged])
+      printLine([round, ...acknowledged])
     }
     const wal = await openWal(dir)
     await wal.append('c0', batch(rounds + 1, 0, 1))
     await wal.close()
-    say('closed')
+    printLine('closed')
   },
 
   async appends({ round, acknowledged }) {
@@ -142,7 +137,7 @@ const scenarios = {
     for (let time = 0; time < times; time++) {
       const seen = []
       for await (const { sequence, id } of reader.replay(collection)) seen.push([Number(sequence), id])
-      say(seen)
+      printLine(seen)
       await setTimeout(20)
     }
     await reader.close()
@@ -169,7 +164,7 @@ const scenarios = {
     }
     const done = performance.now()
     if (phase !== 'killed') await wal.close()
-    say({ open: opened - begun, work: done - opened, peak: peak(), damage: wal.damage.length })
+    printLine({ open: opened - begun, work: done - opened, peak: peak(), damage: wal.damage.length })
     if (phase === 'killed') process.kill(process.pid, 'SIGKILL')
   },
 }
