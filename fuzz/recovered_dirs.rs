@@ -18,9 +18,10 @@ use std::time::{Duration, SystemTime};
 
 use holdfast::error::ErrorKind;
 use holdfast_sim::SimFs;
-use holdfast::recovery::{self, Act, Action, Options, Request};
-use holdfast::transaction::names::{self, Id, RecordKind};
-use holdfast::transaction::record::{self, Content, Member, Record};
+use holdfast::recovery::{self, ActionKind, Options, RecoveryAction, RecoveryRequest};
+use holdfast::transaction::names::{self, RecordKind, TransactionId};
+use holdfast::transaction::fingerprint::Fingerprint;
+use holdfast::transaction::record::{Record, RecordMember};
 use holdfast::write::Control;
 use input::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -85,7 +86,7 @@ fn judge(fs: &SimFs, path: &Path, options: &Options, claims: &[Claim]) {
     let after = contents(fs);
     if claims.is_empty() {
         // What a transaction would change is judged as it is now.
-        assert_eq!(acts(&planned), acts(&done), "the dry run said something else");
+        assert_eq!(kinds(&planned), kinds(&done), "the dry run said something else");
     }
     let again = recover(fs, path, options);
     assert_eq!(after, contents(fs), "the second recovery did more: {done:?}, {again:?}");
@@ -114,8 +115,8 @@ fn serde_like_torn(content: &[u8]) -> bool {
     content.ends_with(b":")
 }
 
-fn of(content: &[u8]) -> Content {
-    Content { size: content.len() as u64, hash: xxh3_128(content) }
+fn of(content: &[u8]) -> Fingerprint {
+    Fingerprint { size: content.len() as u64, hash: xxh3_128(content) }
 }
 
 fn contents(fs: &SimFs) -> Disk {
@@ -126,9 +127,9 @@ fn contents(fs: &SimFs) -> Disk {
     fs.paths().into_iter().filter_map(content).collect()
 }
 
-fn recover(fs: &SimFs, path: &Path, options: &Options) -> Vec<Action> {
+fn recover(fs: &SimFs, path: &Path, options: &Options) -> Vec<RecoveryAction> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let request = Request { path: path.to_owned(), options: options.clone(), now };
+    let request = RecoveryRequest { path: path.to_owned(), options: options.clone(), now };
     let free = |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
     let actions = recovery::recover(fs, &request, &free, &Control::default());
     assert_eq!(fs.open_handles(), (0, 0), "something is left open");
@@ -136,18 +137,18 @@ fn recover(fs: &SimFs, path: &Path, options: &Options) -> Vec<Action> {
     actions.unwrap_or_default()
 }
 
-fn acts(actions: &[Action]) -> Vec<(&Path, Act)> {
-    let mut acts: Vec<_> =
-        actions.iter().map(|action| (action.path.as_path(), action.act)).collect();
-    acts.sort_by_key(|(path, act)| (*path, act.name()));
-    acts
+fn kinds(actions: &[RecoveryAction]) -> Vec<(&Path, ActionKind)> {
+    let mut kinds: Vec<_> =
+        actions.iter().map(|action| (action.path.as_path(), action.kind)).collect();
+    kinds.sort_by_key(|(path, kind)| (*path, kind.name()));
+    kinds
 }
 
 /// What a record says of a file of this name. It may have been moved with its directory, so the
 /// directory says nothing.
 struct Claim {
     name: OsString,
-    before: Option<Content>,
+    before: Option<Fingerprint>,
 }
 
 /// What the input says, and what it has brought about.
@@ -164,7 +165,7 @@ impl Recipe<'_> {
     fn file(&mut self, fs: &SimFs, kind: u8) -> (PathBuf, Vec<u8>) {
         let dir = Path::new(FOLDERS[self.input.small() % 2]);
         let file = FILES[self.input.small() % FILES.len()];
-        let id = Id(self.input.small() as u64 % 2 + 1);
+        let id = TransactionId(self.input.small() as u64 % 2 + 1);
         match kind % 8 {
             0..3 => (dir.join(file), self.content().to_vec()),
             3 | 4 => {
@@ -187,7 +188,7 @@ impl Recipe<'_> {
         }
     }
 
-    fn record(&mut self, fs: &SimFs, id: Id) -> Vec<u8> {
+    fn record(&mut self, fs: &SimFs, id: TransactionId) -> Vec<u8> {
         let mut dirs: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
         match self.input.small() {
             0..100 => dirs.truncate(1),
@@ -200,18 +201,18 @@ impl Recipe<'_> {
             other => other as u128,
         };
         let here = if self.input.small() < 200 { 0 } else { dirs.len() - 1 };
-        let members: Vec<Member> = (0..1 + self.input.small() % 3)
-            .map(|_| Member {
+        let members: Vec<RecordMember> = (0..1 + self.input.small() % 3)
+            .map(|_| RecordMember {
                 dir: self.input.small() % dirs.len(),
                 name: FILES[self.input.small() % FILES.len()].into(),
                 before: (!self.input.small().is_multiple_of(4)).then(|| of(self.content())),
-                action: match self.input.small() % 3 {
-                    0 => record::Action::Remove,
-                    _ => record::Action::Write(of(self.content())),
+                after: match self.input.small() % 3 {
+                    0 => None,
+                    _ => Some(of(self.content())),
                 },
             })
             .collect();
-        for Member { name, before, .. } in &members {
+        for RecordMember { name, before, .. } in &members {
             self.claims.push(Claim { name: name.clone(), before: *before });
         }
         let record = Record { id, home, here, dirs, members };

@@ -34,8 +34,8 @@ mod linux {
     use holdfast::fs::os::Os;
     use holdfast::json_update;
     use holdfast::payload::Payload;
-    use holdfast::recovery::{self, Act};
-    use holdfast::transaction::{self, Change, Part, names};
+    use holdfast::recovery::{self, ActionKind};
+    use holdfast::transaction::{self, Change, FileChange, names};
     use holdfast::write::{self, Control, Durability, Options, Stream, WriteRequest};
 
     /// What the process that is to be killed does, and where.
@@ -105,7 +105,7 @@ mod linux {
                 backup::restore(&Os, &restore, &control, None).unwrap();
             }
             "transaction" => {
-                let change = |name: &str, change| Part { path: dir.join(name), change };
+                let change = |name: &str, change| FileChange { path: dir.join(name), change };
                 let write = || Change::Write(Payload::Owned(NEW.as_bytes().to_vec()));
                 let parts = [
                     change("state.json", write()),
@@ -122,7 +122,7 @@ mod linux {
         mark();
     }
 
-    fn recover(path: &Path) -> Result<Vec<recovery::Action>, ErrorKind> {
+    fn recover(path: &Path) -> Result<Vec<recovery::RecoveryAction>, ErrorKind> {
         let options = recovery::Options {
             min_age: Duration::ZERO,
             promote: Some(true),
@@ -130,7 +130,8 @@ mod linux {
             recursive: true,
             ..recovery::Options::default()
         };
-        let request = recovery::Request { path: path.into(), options, now: SystemTime::now() };
+        let request =
+            recovery::RecoveryRequest { path: path.into(), options, now: SystemTime::now() };
         let free = |_: &Path| -> Result<Option<Box<dyn Any>>, ErrorKind> { Ok(Some(Box::new(()))) };
         recovery::recover(&Os, &request, &free, &Control::default())
     }
@@ -381,7 +382,7 @@ mod linux {
             leftovers += read(dir).keys().filter(|name| is_temp(name)).count();
 
             let actions = recover(dir).unwrap();
-            if actions.iter().any(|action| action.act == Act::Failed) {
+            if actions.iter().any(|action| action.kind == ActionKind::Failed) {
                 complain(&format!("{actions:?}"));
             }
             let files = read(dir);
@@ -408,7 +409,7 @@ mod linux {
                 complain("the file in the new folders");
             }
             let again = recover(dir).unwrap();
-            if again.iter().any(|action| action.act != Act::Left) {
+            if again.iter().any(|action| action.kind != ActionKind::Left) {
                 complain(&format!("not idempotent: {again:?}"));
             }
             if !is_killed {
@@ -467,7 +468,10 @@ mod linux {
                     read(self.other.path())
                 )
             };
-            if actions.iter().any(|action| matches!(action.act, Act::Failed | Act::Left)) {
+            if actions
+                .iter()
+                .any(|action| matches!(action.kind, ActionKind::Failed | ActionKind::Left))
+            {
                 complain("it could not be settled");
             }
             // Where the other directory has no record yet, or none any more, it is settled for itself.

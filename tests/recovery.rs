@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::recovery::{self, Act, Action, Options, Request};
+use holdfast::recovery::{self, ActionKind, Options, RecoveryAction, RecoveryRequest};
 use holdfast::transaction;
-use holdfast::transaction::names::{Id, RecordKind};
-use holdfast::transaction::record::{self, Content, Member, Record};
+use holdfast::transaction::fingerprint::Fingerprint;
+use holdfast::transaction::names::{RecordKind, TransactionId};
+use holdfast::transaction::record::{Record, RecordMember};
 use holdfast::write::{Control, Format};
 use holdfast_sim::{Attributes, Fault, OperationKind, SimFs};
 use xxhash_rust::xxh3::xxh3_128;
@@ -52,20 +53,20 @@ fn disk(files: &[(&str, &[u8])]) -> SimFs {
     fs
 }
 
-fn recover(fs: &SimFs, path: &str, options: Options) -> Vec<Action> {
-    let request = Request { path: path.into(), options, now: now() };
+fn recover(fs: &SimFs, path: &str, options: Options) -> Vec<RecoveryAction> {
+    let request = RecoveryRequest { path: path.into(), options, now: now() };
     let actions = recovery::recover(fs, &request, &free, &Control::default()).unwrap();
     assert_eq!(fs.open_handles(), (0, 0));
     actions
 }
 
 /// On Windows names are added to a path by the system's separator.
-fn acts(actions: &[Action]) -> Vec<(&'static str, Act)> {
+fn kinds(actions: &[RecoveryAction]) -> Vec<(&'static str, ActionKind)> {
     let shown = |path: &Path| path.to_str().unwrap().replace(MAIN_SEPARATOR, "/").leak() as &str;
-    actions.iter().map(|action| (shown(&action.path), action.act)).collect()
+    actions.iter().map(|action| (shown(&action.path), action.kind)).collect()
 }
 
-fn named(fs: &SimFs) -> Vec<Action> {
+fn named(fs: &SimFs) -> Vec<RecoveryAction> {
     recover(fs, FILE, Options::default())
 }
 
@@ -84,10 +85,10 @@ fn read(fs: &SimFs, path: &str) -> Vec<u8> {
 fn a_whole_temp_file_becomes_the_missing_file_that_was_named() {
     for temp in [TEMP, UUID, LEGACY] {
         let fs = disk(&[(temp, NEW)]);
-        assert_eq!(acts(&named(&fs)), [(temp, Act::Promoted)]);
+        assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Promoted)]);
         assert_eq!(files(&fs), ["state.json"]);
         assert_eq!(read(&fs, FILE), NEW);
-        assert_eq!(acts(&named(&fs)), []);
+        assert_eq!(kinds(&named(&fs)), []);
     }
 }
 
@@ -98,7 +99,7 @@ fn the_newest_whole_temp_file_becomes_the_file_and_the_others_go() {
     fs.set_modified(OTHER, at(20)).unwrap();
     fs.set_modified(UUID, at(30)).unwrap();
     let actions = named(&fs);
-    assert_eq!(actions[0].act, Act::Promoted);
+    assert_eq!(actions[0].kind, ActionKind::Promoted);
     assert_eq!(actions[0].to.as_deref(), Some(Path::new(FILE)));
     assert_eq!(files(&fs), ["state.json"]);
     assert_eq!(read(&fs, FILE), NEW);
@@ -109,7 +110,7 @@ fn what_is_not_whole_or_a_bare_scalar_is_never_promoted() {
     for content in [TORN, b"", b" \n", b"12", b"\"text\"", b"true", b"{}x", b"{\"\xff\":1}"] {
         let fs = disk(&[(TEMP, content), (LEGACY, content)]);
         let actions = named(&fs);
-        assert_eq!(acts(&actions), [(TEMP, Act::Removed), (LEGACY, Act::Removed)]);
+        assert_eq!(kinds(&actions), [(TEMP, ActionKind::Removed), (LEGACY, ActionKind::Removed)]);
         assert_eq!(files(&fs), Vec::<String>::new(), "{}", content.escape_ascii());
     }
 }
@@ -118,23 +119,23 @@ fn what_is_not_whole_or_a_bare_scalar_is_never_promoted() {
 fn without_promote_a_temp_file_of_a_missing_file_is_removed() {
     let fs = disk(&[(TEMP, NEW)]);
     let options = Options { promote: Some(false), ..Options::default() };
-    assert_eq!(acts(&recover(&fs, FILE, options)), [(TEMP, Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, FILE, options)), [(TEMP, ActionKind::Removed)]);
     let fs = disk(&[(TEMP, NEW)]);
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), [(TEMP, ActionKind::Removed)]);
     assert_eq!(files(&fs), Vec::<String>::new());
     let fs = disk(&[(TEMP, NEW)]);
     let options = Options { promote: Some(true), ..Options::default() };
-    assert_eq!(acts(&recover(&fs, "/dir", options)), [(TEMP, Act::Promoted)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", options)), [(TEMP, ActionKind::Promoted)]);
 }
 
 #[test]
 fn a_backup_becomes_the_missing_file() {
     let fs = disk(&[(BACKUP, GOOD)]);
-    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Restored)]);
+    assert_eq!(kinds(&named(&fs)), [(BACKUP, ActionKind::Restored)]);
     assert_eq!(read(&fs, FILE), GOOD);
     // Such as it is, if there is nothing better.
     let fs = disk(&[(BACKUP, TORN)]);
-    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Restored)]);
+    assert_eq!(kinds(&named(&fs)), [(BACKUP, ActionKind::Restored)]);
     assert_eq!(read(&fs, FILE), TORN);
 }
 
@@ -154,7 +155,7 @@ fn of_a_backup_and_a_temp_file_the_newer_one_that_is_whole_becomes_the_file() {
 fn what_is_beside_a_good_file_is_removed() {
     let fs = disk(&[(FILE, GOOD), (TEMP, NEW), (UUID, TORN), (LEGACY, NEW), (BACKUP, NEW)]);
     let actions = named(&fs);
-    assert!(actions.iter().all(|action| action.act == Act::Removed), "{actions:?}");
+    assert!(actions.iter().all(|action| action.kind == ActionKind::Removed), "{actions:?}");
     assert_eq!(actions.last().unwrap().path, Path::new(BACKUP), "the backup goes last");
     assert_eq!(files(&fs), ["state.json"]);
     assert_eq!(read(&fs, FILE), GOOD);
@@ -164,7 +165,7 @@ fn what_is_beside_a_good_file_is_removed() {
 fn a_backup_goes_only_after_the_file_is_durable() {
     let fs = disk(&[(FILE, GOOD), (BACKUP, NEW)]);
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFile));
-    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Failed)]);
+    assert_eq!(kinds(&named(&fs)), [(BACKUP, ActionKind::Failed)]);
     assert_eq!(read(&fs, BACKUP), NEW);
 }
 
@@ -176,13 +177,16 @@ fn a_corrupt_file_is_kept_aside_and_what_is_good_restored() {
             let attributes = Attributes { mode: 0o640, uid: 1000, gid: 1000 };
             fs.put_file_with(FILE, corrupt, attributes).unwrap();
             let actions = named(&fs);
-            assert_eq!(acts(&actions), [(FILE, Act::SetAside), (source, Act::Restored)]);
+            assert_eq!(
+                kinds(&actions),
+                [(FILE, ActionKind::SetAside), (source, ActionKind::Restored)]
+            );
             let aside = actions[0].to.clone().unwrap();
             assert_eq!(aside, PathBuf::from(format!("{FILE}.corrupt-1700000000001")));
             assert_eq!(fs.read_file(aside).unwrap().as_slice(), corrupt);
             assert_eq!(read(&fs, FILE), NEW);
             assert_eq!(fs.inspect(FILE).unwrap().mode, 0o640, "{source}");
-            assert_eq!(acts(&named(&fs)), []);
+            assert_eq!(kinds(&named(&fs)), []);
         }
     }
 }
@@ -199,17 +203,18 @@ fn a_corrupt_file_is_never_kept_in_the_place_of_another() {
 #[test]
 fn a_corrupt_file_with_nothing_good_stays_and_so_does_its_backup() {
     let fs = disk(&[(FILE, TORN), (BACKUP, TORN), (TEMP, TORN)]);
-    let expected = [(FILE, Act::Left), (TEMP, Act::Removed), (BACKUP, Act::Left)];
-    assert_eq!(acts(&named(&fs)), expected);
+    let expected =
+        [(FILE, ActionKind::Left), (TEMP, ActionKind::Removed), (BACKUP, ActionKind::Left)];
+    assert_eq!(kinds(&named(&fs)), expected);
     let fs = disk(&[(FILE, TORN)]);
-    assert_eq!(acts(&named(&fs)), [(FILE, Act::Left)]);
+    assert_eq!(kinds(&named(&fs)), [(FILE, ActionKind::Left)]);
 }
 
 #[test]
 fn a_backup_that_create_backup_made_is_not_restored_by_itself() {
     let own = format!("{FILE}.1699999999999.backup");
     let fs = disk(&[(FILE, TORN), (&own, GOOD)]);
-    assert_eq!(acts(&named(&fs)), [(FILE, Act::Left)]);
+    assert_eq!(kinds(&named(&fs)), [(FILE, ActionKind::Left)]);
     assert_eq!(read(&fs, FILE), TORN);
 }
 
@@ -221,26 +226,29 @@ fn only_json_is_judged_unless_everything_is_to_be() {
         let fs = disk(&[(text, b"not json"), (backup, GOOD)]);
         let actions = recover(&fs, text, Options { validate, ..Options::default() });
         match validate {
-            None => assert_eq!(acts(&actions), [(backup, Act::Removed)]),
+            None => assert_eq!(kinds(&actions), [(backup, ActionKind::Removed)]),
             Some(_) => {
-                assert_eq!(acts(&actions), [(text, Act::SetAside), (backup, Act::Restored)]);
+                assert_eq!(
+                    kinds(&actions),
+                    [(text, ActionKind::SetAside), (backup, ActionKind::Restored)]
+                );
             }
         }
     }
     // An empty file is as good as its backup only if that is empty, too.
     let fs = disk(&[(text, b""), (backup, b"text")]);
-    assert_eq!(acts(&recover(&fs, text, Options::default())), [(backup, Act::Left)]);
+    assert_eq!(kinds(&recover(&fs, text, Options::default())), [(backup, ActionKind::Left)]);
     let fs = disk(&[(text, b""), (backup, b"")]);
-    assert_eq!(acts(&recover(&fs, text, Options::default())), [(backup, Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, text, Options::default())), [(backup, ActionKind::Removed)]);
 }
 
 #[test]
 fn a_byte_order_mark_is_no_damage() {
     let marked = b"\xEF\xBB\xBF {\"turn\": 1}";
     let fs = disk(&[(FILE, marked), (BACKUP, NEW)]);
-    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Removed)]);
+    assert_eq!(kinds(&named(&fs)), [(BACKUP, ActionKind::Removed)]);
     let fs = disk(&[(LEGACY, marked)]);
-    assert_eq!(acts(&named(&fs)), [(LEGACY, Act::Promoted)]);
+    assert_eq!(kinds(&named(&fs)), [(LEGACY, ActionKind::Promoted)]);
 }
 
 // ── What is an orphan ─────────────────────────────────────────────────────────────────────
@@ -249,9 +257,9 @@ fn a_byte_order_mark_is_no_damage() {
 fn a_temp_file_whose_lock_is_held_is_left() {
     let fs = disk(&[(FILE, GOOD), (TEMP, NEW)]);
     let lock = fs.hold_lock(TEMP).unwrap();
-    assert_eq!(acts(&named(&fs)), [(TEMP, Act::Left)]);
+    assert_eq!(kinds(&named(&fs)), [(TEMP, ActionKind::Left)]);
     drop(lock);
-    assert_eq!(acts(&named(&fs)), [(TEMP, Act::Removed)]);
+    assert_eq!(kinds(&named(&fs)), [(TEMP, ActionKind::Removed)]);
 }
 
 #[test]
@@ -259,14 +267,14 @@ fn a_temp_file_that_is_young_is_left_and_not_even_opened() {
     for temp in [TEMP, UUID, LEGACY] {
         let fs = disk(&[(temp, NEW)]);
         fs.set_modified(temp, now() - Duration::from_millis(59_999)).unwrap();
-        assert_eq!(acts(&named(&fs)), [(temp, Act::Left)]);
+        assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Left)]);
         assert_eq!(common::count_of(&fs, OperationKind::OpenToChange), 0);
         let options = Options { min_age: Duration::ZERO, ..Options::default() };
-        assert_eq!(acts(&recover(&fs, FILE, options)), [(temp, Act::Promoted)]);
+        assert_eq!(kinds(&recover(&fs, FILE, options)), [(temp, ActionKind::Promoted)]);
         // A clock that has been set back makes nothing old.
         let fs = disk(&[(temp, NEW)]);
         fs.set_modified(temp, now() + Duration::from_secs(1)).unwrap();
-        assert_eq!(acts(&named(&fs)), [(temp, Act::Left)]);
+        assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Left)]);
     }
 }
 
@@ -280,7 +288,7 @@ fn a_writer_that_comes_in_between_keeps_its_file() {
             fs.put_file(TEMP, b"another").unwrap();
         };
         fs.inject(Fault::intrude(replace).of(OperationKind::TryLock));
-        assert_eq!(acts(&recover(&fs, path, Options::default())), []);
+        assert_eq!(kinds(&recover(&fs, path, Options::default())), []);
         assert_eq!(read(&fs, TEMP), b"another");
     }
 }
@@ -291,7 +299,7 @@ fn nothing_is_overwritten_by_what_is_promoted() {
         let fs = disk(&[(source, NEW)]);
         let write = |fs: &SimFs, _: &Path| fs.put_file(FILE, b"[\"theirs\"]").unwrap();
         fs.inject(Fault::intrude(write).of(OperationKind::RenameNew));
-        assert_eq!(acts(&named(&fs)), [(source, Act::Left)]);
+        assert_eq!(kinds(&named(&fs)), [(source, ActionKind::Left)]);
         assert_eq!(read(&fs, FILE), b"[\"theirs\"]");
         assert_eq!(read(&fs, source), NEW);
     }
@@ -305,7 +313,7 @@ fn a_file_that_is_written_while_it_is_set_aside_is_put_back() {
         fs.put_file(FILE, b"[\"theirs\"]").unwrap();
     };
     fs.inject(Fault::intrude(write).of(OperationKind::RenameNew));
-    assert_eq!(acts(&named(&fs)), [(BACKUP, Act::Left)]);
+    assert_eq!(kinds(&named(&fs)), [(BACKUP, ActionKind::Left)]);
     assert_eq!(files(&fs), ["state.json", "state.json.bak"]);
     assert_eq!(read(&fs, FILE), b"[\"theirs\"]");
 }
@@ -314,10 +322,11 @@ fn a_file_that_is_written_while_it_is_set_aside_is_put_back() {
 fn a_file_whose_lock_is_held_is_not_changed() {
     let fs = disk(&[(FILE, TORN), (TEMP, NEW), ("/dir/.other.0123456789abcdef.tmp", TORN)]);
     let held = |_: &Path| -> Taken { Ok(None) };
-    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let request = RecoveryRequest { path: "/dir".into(), options: Options::default(), now: now() };
     let actions = recovery::recover(&fs, &request, &held, &Control::default()).unwrap();
-    let expected = [("/dir/.other.0123456789abcdef.tmp", Act::Removed), (TEMP, Act::Left)];
-    assert_eq!(acts(&actions), expected);
+    let expected =
+        [("/dir/.other.0123456789abcdef.tmp", ActionKind::Removed), (TEMP, ActionKind::Left)];
+    assert_eq!(kinds(&actions), expected);
 }
 
 #[test]
@@ -328,9 +337,9 @@ fn what_is_found_after_the_lock_was_taken_decides() {
         own.put_file(FILE, GOOD).unwrap();
         Ok(Some(Box::new(())))
     };
-    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let request = RecoveryRequest { path: "/dir".into(), options: Options::default(), now: now() };
     let actions = recovery::recover(&fs, &request, &late, &Control::default()).unwrap();
-    assert_eq!(acts(&actions), [(TEMP, Act::Removed)]);
+    assert_eq!(kinds(&actions), [(TEMP, ActionKind::Removed)]);
     assert_eq!(read(&fs, FILE), GOOD);
 }
 
@@ -367,18 +376,18 @@ fn a_damaged_intent_of_a_transaction_is_reported_and_left_with_what_belongs_to_i
     let before = fs.paths();
     let actions = recover(&fs, "/dir", Options::default());
     assert_eq!(actions.len(), 1);
-    assert_eq!(actions[0].act, Act::Left);
+    assert_eq!(actions[0].kind, ActionKind::Left);
     assert_eq!(actions[0].path, Path::new("/dir/.holdfast.0123456789abcdef.intent"));
     assert_eq!(fs.paths(), before);
 }
 
-fn of(content: &[u8]) -> Content {
-    Content { size: content.len() as u64, hash: xxh3_128(content) }
+fn of(content: &[u8]) -> Fingerprint {
+    Fingerprint { size: content.len() as u64, hash: xxh3_128(content) }
 }
 
 /// A transaction of these files, decided or not, whose first directory is the first one here.
-fn put_record(fs: &SimFs, kind: RecordKind, here: usize, dirs: &[&str], members: &[Member]) {
-    let id = Id(1);
+fn put_record(fs: &SimFs, kind: RecordKind, here: usize, dirs: &[&str], members: &[RecordMember]) {
+    let id = TransactionId(1);
     let home = fs.inspect(dirs[0]).unwrap().id.inode;
     let path = Path::new(dirs[here]).join(transaction::names::record(id, kind));
     let dirs = dirs.iter().map(PathBuf::from).collect();
@@ -391,16 +400,14 @@ fn put_record(fs: &SimFs, kind: RecordKind, here: usize, dirs: &[&str], members:
 #[test]
 fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
     let staged = "/dir/.other.json.0000000000000001.1.txn";
-    let member = |name: &str, before: Option<&[u8]>, action| Member {
+    let member = |name: &str, before: Option<&[u8]>, after| RecordMember {
         dir: 0,
         name: name.into(),
         before: before.map(of),
-        action,
+        after,
     };
-    let members = [
-        member("state.json", Some(GOOD), record::Action::Remove),
-        member("other.json", None, record::Action::Write(of(NEW))),
-    ];
+    let members =
+        [member("state.json", Some(GOOD), None), member("other.json", None, Some(of(NEW)))];
     for path in ["/dir", FILE] {
         let fs = disk(&[(BACKUP, GOOD), (TEMP, NEW), (staged, TORN)]);
         put_record(&fs, RecordKind::Intent, 0, &["/dir"], &members);
@@ -408,7 +415,7 @@ fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
         let options = || Options { legacy: true, promote: Some(true), ..Options::default() };
         for _ in 0..2 {
             let actions = recover(&fs, path, options());
-            assert!(actions.iter().all(|action| action.act == Act::Left), "{actions:?}");
+            assert!(actions.iter().all(|action| action.kind == ActionKind::Left), "{actions:?}");
             assert_eq!(fs.paths(), before);
         }
         // Once the content is whole it is finished, and what is beside the file is judged.
@@ -425,12 +432,8 @@ fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
 fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_dir_back() {
     let fs = disk(&[(FILE, GOOD)]);
     fs.put_dir("/other").unwrap();
-    let member = Member {
-        dir: 0,
-        name: "gone.json".into(),
-        before: Some(of(GOOD)),
-        action: record::Action::Remove,
-    };
+    let member =
+        RecordMember { dir: 0, name: "gone.json".into(), before: Some(of(GOOD)), after: None };
     put_record(&fs, RecordKind::Prepared, 0, &["/dir", "/other"], std::slice::from_ref(&member));
     put_record(&fs, RecordKind::Intent, 0, &["/other"], &[member]);
     let intent = "/other/.holdfast.0000000000000001.intent";
@@ -459,7 +462,7 @@ fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     fs.put_dir("/dir/.folder.0123456789abcdef.tmp").unwrap();
     fs.put_link("/dir/.link.0123456789abcdef.tmp", "state.json").unwrap();
     let before = fs.paths();
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), []);
+    assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), []);
     assert_eq!(fs.paths(), before);
 
     // No file, so no record, whoever made it.
@@ -470,8 +473,8 @@ fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     fs.put_link(link, "state.json").unwrap();
     let before = fs.paths();
     let actions = recover(&fs, "/dir", Options::default());
-    assert_eq!(acts(&actions), [(dir, Act::Left), (link, Act::Left)]);
-    assert_eq!(acts(&named(&fs)), []);
+    assert_eq!(kinds(&actions), [(dir, ActionKind::Left), (link, ActionKind::Left)]);
+    assert_eq!(kinds(&named(&fs)), []);
     assert_eq!(fs.paths(), before);
 
     // What a transaction has left is settled by its own rules; a record that is none is left.
@@ -479,15 +482,18 @@ fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     let staged = "/dir/.state.json.0123456789abcdef.0.txn";
     let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);
     let before = fs.paths();
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(record, Act::Left)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), [(record, ActionKind::Left)]);
     assert_eq!(fs.paths(), before);
 
     let fs = disk(&[(FILE, GOOD), (LEGACY, NEW), (BACKUP, NEW), ("/dir/lost.bak", GOOD)]);
     let options = Options { legacy: true, ..Options::default() };
     let actions = recover(&fs, "/dir", options);
-    let expected =
-        [("/dir/lost.bak", Act::Restored), (LEGACY, Act::Removed), (BACKUP, Act::Removed)];
-    assert_eq!(acts(&actions), expected);
+    let expected = [
+        ("/dir/lost.bak", ActionKind::Restored),
+        (LEGACY, ActionKind::Removed),
+        (BACKUP, ActionKind::Removed),
+    ];
+    assert_eq!(kinds(&actions), expected);
     assert_eq!(files(&fs), ["lost", "state.json"]);
 }
 
@@ -497,9 +503,9 @@ fn dirs_below_are_dealt_with_when_that_is_wanted() {
     let fs = disk(&[(FILE, GOOD), (TEMP, NEW), (below, TORN)]);
     fs.put_link("/dir/link", "/elsewhere").unwrap();
     fs.put_file("/elsewhere/.x.0123456789abcdef.tmp", TORN).unwrap();
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), [(TEMP, ActionKind::Removed)]);
     let options = Options { recursive: true, ..Options::default() };
-    assert_eq!(acts(&recover(&fs, "/dir", options)), [(below, Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", options)), [(below, ActionKind::Removed)]);
     assert!(fs.read_file("/elsewhere/.x.0123456789abcdef.tmp").is_ok());
 }
 
@@ -512,8 +518,9 @@ fn one_bad_entry_does_not_hide_the_others() {
     fs.put_file_with(closed, NEW, foreign).unwrap();
     let options = Options { recursive: true, ..Options::default() };
     let actions = recover(&fs, "/dir", options);
-    let expected = [(closed, Act::Failed), (TEMP, Act::Removed), (dark, Act::Failed)];
-    assert_eq!(acts(&actions), expected);
+    let expected =
+        [(closed, ActionKind::Failed), (TEMP, ActionKind::Removed), (dark, ActionKind::Failed)];
+    assert_eq!(kinds(&actions), expected);
     let ErrorKind::System(failure) = &actions[0].error.as_ref().unwrap().kind else { panic!() };
     assert_eq!(failure.code(), Some(Code::EACCES));
     assert_eq!(failure.path.as_deref(), Some(Path::new(closed)));
@@ -528,10 +535,16 @@ fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
     let temp = format!("/dir/{}", cut(&long));
     let file = format!("/dir/{long}");
     let fs = disk(&[(&temp, NEW)]);
-    assert_eq!(acts(&recover(&fs, &file, Options::default())), [(temp.as_str(), Act::Left)]);
+    assert_eq!(
+        kinds(&recover(&fs, &file, Options::default())),
+        [(temp.as_str(), ActionKind::Left)]
+    );
     let options = Options { promote: Some(true), ..Options::default() };
-    assert_eq!(acts(&recover(&fs, "/dir", options)), [(temp.as_str(), Act::Left)]);
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(temp.as_str(), Act::Removed)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", options)), [(temp.as_str(), ActionKind::Left)]);
+    assert_eq!(
+        kinds(&recover(&fs, "/dir", Options::default())),
+        [(temp.as_str(), ActionKind::Removed)]
+    );
 }
 
 #[test]
@@ -561,18 +574,18 @@ fn thousands_of_orphans_of_one_file_are_dealt_with_without_opening_them_all() {
         }
         let actions = recover(&fs, FILE, Options { dry_run, ..Options::default() });
         assert!(most.load(std::sync::atomic::Ordering::Relaxed) <= 40);
-        let count = |act| actions.iter().filter(|action| action.act == act).count();
-        assert_eq!((count(Act::Left), count(Act::Failed)), (0, 0));
+        let count = |act| actions.iter().filter(|action| action.kind == act).count();
+        assert_eq!((count(ActionKind::Left), count(ActionKind::Failed)), (0, 0));
         if whole == 0 {
             // Then the backup has to do, such as it is.
-            assert_eq!((count(Act::Restored), count(Act::Removed)), (1, 2000));
+            assert_eq!((count(ActionKind::Restored), count(ActionKind::Removed)), (1, 2000));
             assert_eq!(read(&fs, FILE), TORN);
             continue;
         }
-        let promoted = actions.iter().find(|action| action.act == Act::Promoted).unwrap();
+        let promoted = actions.iter().find(|action| action.kind == ActionKind::Promoted).unwrap();
         assert_eq!(promoted.path, temp(1499));
-        assert_eq!((count(Act::Promoted), count(Act::Restored)), (1, 0));
-        assert!(count(Act::Removed) >= 2000, "{}", count(Act::Removed));
+        assert_eq!((count(ActionKind::Promoted), count(ActionKind::Restored)), (1, 0));
+        assert!(count(ActionKind::Removed) >= 2000, "{}", count(ActionKind::Removed));
         if !dry_run {
             assert_eq!(read(&fs, FILE), b"{\"number\": 1499}");
             assert_eq!(files(&fs), ["state.json"]);
@@ -600,7 +613,7 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
             assert_eq!(common::count_of(&fs, kind), 0);
         }
         let done = named(&fs);
-        assert_eq!(acts(&said), acts(&done));
+        assert_eq!(kinds(&said), kinds(&done));
     }
 }
 
@@ -609,7 +622,8 @@ fn what_cannot_be_looked_at_at_all_is_an_error() {
     let fs = disk(&[]);
     fs.put_link("/dir/loop", "loop").unwrap();
     for (path, code) in [("/missing/file", Code::ENOENT), ("/dir/loop", Code::ELOOP)] {
-        let request = Request { path: path.into(), options: Options::default(), now: now() };
+        let request =
+            RecoveryRequest { path: path.into(), options: Options::default(), now: now() };
         let error = recovery::recover(&fs, &request, &free, &Control::default()).unwrap_err();
         let ErrorKind::System(failure) = error else { panic!("{error}") };
         assert_eq!(failure.code(), Some(code));
@@ -617,7 +631,7 @@ fn what_cannot_be_looked_at_at_all_is_an_error() {
     let control = Control::default();
     control.cancel();
     let fs = disk(&[(TEMP, TORN)]);
-    let request = Request { path: "/dir".into(), options: Options::default(), now: now() };
+    let request = RecoveryRequest { path: "/dir".into(), options: Options::default(), now: now() };
     let error = recovery::recover(&fs, &request, &free, &control).unwrap_err();
     assert!(matches!(error, ErrorKind::Cancelled));
     assert!(fs.read_file(TEMP).is_ok());
@@ -636,7 +650,8 @@ fn what_is_cancelled_in_the_middle_of_a_file_is_said_to_be() {
         fs.inject(
             Fault::intrude(move |_, _| own.cancel()).of(OperationKind::TryLock).at(count / 2 + 1),
         );
-        let request = Request { path: FILE.into(), options: Options::default(), now: now() };
+        let request =
+            RecoveryRequest { path: FILE.into(), options: Options::default(), now: now() };
         let outcome = recovery::recover(&fs, &request, &free, &control);
         assert!(matches!(outcome, Err(ErrorKind::Cancelled)), "{count}: {outcome:?}");
     }
@@ -646,7 +661,10 @@ fn what_is_cancelled_in_the_middle_of_a_file_is_said_to_be() {
 fn a_file_behind_a_link_is_recovered_where_it_is() {
     let fs = disk(&[(TEMP, NEW)]);
     fs.put_link("/link.json", FILE).unwrap();
-    assert_eq!(acts(&recover(&fs, "/link.json", Options::default())), [(TEMP, Act::Promoted)]);
+    assert_eq!(
+        kinds(&recover(&fs, "/link.json", Options::default())),
+        [(TEMP, ActionKind::Promoted)]
+    );
     assert_eq!(read(&fs, FILE), NEW);
 }
 
@@ -657,8 +675,8 @@ fn a_dir_that_cannot_be_listed_still_gives_what_has_a_known_name() {
     fs.put_dir_with("/dark", unlisted).unwrap();
     fs.put_file("/dark/state.json.bak", GOOD).unwrap();
     let actions = recover(&fs, "/dark/state.json", Options::default());
-    let expected = [("/dark", Act::Failed), ("/dark/state.json.bak", Act::Restored)];
-    assert_eq!(acts(&actions), expected);
+    let expected = [("/dark", ActionKind::Failed), ("/dark/state.json.bak", ActionKind::Restored)];
+    assert_eq!(kinds(&actions), expected);
 }
 
 #[test]
@@ -668,8 +686,8 @@ fn a_recovery_that_was_cut_off_is_finished_by_the_next_one_in_the_dir() {
     let fs = disk(&[(&aside, TORN), (TEMP, NEW)]);
     fs.set_modified(TEMP, now() - Duration::from_secs(1)).unwrap();
     let before = fs.after_kill();
-    assert_eq!(acts(&recover(&fs, "/dir", Options::default())), [(TEMP, Act::Restored)]);
+    assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), [(TEMP, ActionKind::Restored)]);
     // Without the one that was set aside it is an ordinary temp file, and a young one.
     before.take_away(&aside).unwrap();
-    assert_eq!(acts(&recover(&before, "/dir", Options::default())), [(TEMP, Act::Left)]);
+    assert_eq!(kinds(&recover(&before, "/dir", Options::default())), [(TEMP, ActionKind::Left)]);
 }

@@ -29,7 +29,7 @@ use holdfast::error::ErrorKind;
 use holdfast::fs::{DirUse, FileSystem};
 use holdfast::json_update;
 use holdfast::payload::{Chunk, Payload};
-use holdfast::recovery::{self, Act, Action};
+use holdfast::recovery::{self, ActionKind, RecoveryAction};
 use holdfast::temp_name;
 use holdfast::threads::Pool;
 use holdfast::write::{self, Control, Durability, Format, Options, Stream, WriteRequest};
@@ -60,14 +60,14 @@ enum Way {
 
 type Taken = Result<Option<Box<dyn Any>>, ErrorKind>;
 
-fn recover(fs: &SimFs, way: Way) -> Result<Vec<Action>, ErrorKind> {
+fn recover(fs: &SimFs, way: Way) -> Result<Vec<RecoveryAction>, ErrorKind> {
     let default = recovery::Options { min_age: Duration::ZERO, ..recovery::Options::default() };
     let (path, options) = match way {
         Way::Named => (FILE, default),
         Way::DirHandle => ("/dir", recovery::Options { promote: Some(true), ..default }),
     };
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(NOW);
-    let request = recovery::Request { path: path.into(), options, now };
+    let request = recovery::RecoveryRequest { path: path.into(), options, now };
     let free = |_: &Path| -> Taken { Ok(Some(Box::new(()))) };
     recovery::recover(fs, &request, &free, &Control::default())
 }
@@ -271,13 +271,15 @@ impl Recoverer<'_> {
         let fs = left.after_kill();
         (self.spoil)(&fs);
         let actions = recover(&fs, self.way).unwrap();
-        if let Some(failed) = actions.iter().find(|action| action.act == Act::Failed) {
+        if let Some(failed) = actions.iter().find(|action| action.kind == ActionKind::Failed) {
             self.complain(format!("{failed:?}"), &how(), &fs);
         }
         self.check(&before, is_acknowledged, &fs, how);
         let operations = fs.count();
         // What has become the file is durable now, whatever it was before.
-        let is_new = |action: &&Action| matches!(action.act, Act::Promoted | Act::Restored);
+        let is_new = |action: &&RecoveryAction| {
+            matches!(action.kind, ActionKind::Promoted | ActionKind::Restored)
+        };
         let file = fs.read_file(FILE).ok();
         if let Some(action) = actions.iter().find(is_new) {
             for model in Model::ALL {
@@ -292,7 +294,7 @@ impl Recoverer<'_> {
         // There is nothing left to do.
         let after = contents(&fs);
         let more = recover(&fs, self.way).unwrap();
-        if more.iter().any(|action| action.act != Act::Left) || contents(&fs) != after {
+        if more.iter().any(|action| action.kind != ActionKind::Left) || contents(&fs) != after {
             self.complain(format!("not idempotent: {more:?}"), &how(), &fs);
         }
 
@@ -866,15 +868,17 @@ fn a_recovery_in_which_every_step_fails_loses_nothing_and_says_so() {
                             )
                         };
                         let is_told = match &report {
-                            Ok(actions) => actions.iter().any(|action| action.act == Act::Failed),
+                            Ok(actions) => {
+                                actions.iter().any(|action| action.kind == ActionKind::Failed)
+                            }
                             Err(_) => true,
                         };
                         failed += usize::from(is_told);
                         let now = contents(&fs);
                         // Whoever is told of nothing finds everything done, except what is still
                         // in use by the looks of it.
-                        let is_left = |actions: &Vec<Action>| {
-                            actions.iter().any(|action| action.act == Act::Left)
+                        let is_left = |actions: &Vec<RecoveryAction>| {
+                            actions.iter().any(|action| action.kind == ActionKind::Left)
                         };
                         if !is_told && !report.as_ref().is_ok_and(is_left) {
                             check_recovered(&before, &now, way).unwrap_or_else(complain);

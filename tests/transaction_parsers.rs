@@ -10,15 +10,19 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use holdfast::temp_name;
-use holdfast::transaction::names::{self, Id, Name, RecordKind};
-use holdfast::transaction::record::{Action, Content, Damage, Member, Record};
+use holdfast::transaction::fingerprint::Fingerprint;
+use holdfast::transaction::names::{self, RecordKind, TransactionId, TransactionName};
+use holdfast::transaction::record::{Record, RecordDamage, RecordMember};
 use xxhash_rust::xxh3::xxh3_128;
 
 use random::Random;
 
 impl Random {
-    fn content(&mut self) -> Content {
-        Content { size: self.roll(), hash: u128::from(self.roll()) << 64 | u128::from(self.roll()) }
+    fn fingerprint(&mut self) -> Fingerprint {
+        Fingerprint {
+            size: self.roll(),
+            hash: u128::from(self.roll()) << 64 | u128::from(self.roll()),
+        }
     }
 
     fn name(&mut self) -> OsString {
@@ -33,23 +37,23 @@ impl Random {
     fn record(&mut self) -> Record {
         let dirs: Vec<PathBuf> =
             (0..=self.below(3)).map(|number| Path::new("/f").join(number.to_string())).collect();
-        let members: Vec<Member> = (0..=self.below(4))
+        let members: Vec<RecordMember> = (0..=self.below(4))
             .map(|number| {
                 let mut name = self.name();
                 name.push(number.to_string());
-                Member {
+                RecordMember {
                     dir: self.below(dirs.len()),
                     name,
-                    before: (self.below(2) == 0).then(|| self.content()),
-                    action: match self.below(3) {
-                        0 => Action::Remove,
-                        _ => Action::Write(self.content()),
+                    before: (self.below(2) == 0).then(|| self.fingerprint()),
+                    after: match self.below(3) {
+                        0 => None,
+                        _ => Some(self.fingerprint()),
                     },
                 }
             })
             .collect();
         let home = u128::from(self.roll());
-        Record { id: Id(self.roll()), home, here: self.below(dirs.len()), dirs, members }
+        Record { id: TransactionId(self.roll()), home, here: self.below(dirs.len()), dirs, members }
     }
 }
 
@@ -67,17 +71,18 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
 fn a_name_is_read_as_it_was_made_and_is_no_name_of_anything_else() {
     let mut random = Random(1);
     for _ in 0..20_000 {
-        let (basename, id, number) = (random.name(), Id(random.roll()), random.below(100_000));
+        let (basename, id, number) =
+            (random.name(), TransactionId(random.roll()), random.below(100_000));
         let name = names::temp(&basename, id, number);
         assert!(name.len() <= 255);
-        assert_eq!(names::parse(&name), Some(Name::Temp(id)), "{}", name.display());
+        assert_eq!(names::parse(&name), Some(TransactionName::Temp(id)), "{}", name.display());
         assert!(!temp_name::is_temp_name(&name));
         assert!(!names::is_transaction_name(&temp_name::new_name(&basename)));
-        let aside = names::aside(&basename, id);
-        assert!(aside.len() <= 255 && !temp_name::is_temp_name(&aside));
+        let conflict = names::conflict(&basename, id);
+        assert!(conflict.len() <= 255 && !temp_name::is_temp_name(&conflict));
         for kind in [RecordKind::Prepared, RecordKind::Intent] {
             let name = names::record(id, kind);
-            assert_eq!(names::parse(&name), Some(Name::Record(id, kind)));
+            assert_eq!(names::parse(&name), Some(TransactionName::Record(id, kind)));
             assert!(!temp_name::is_temp_name(&name));
         }
     }
@@ -87,7 +92,7 @@ fn a_name_is_read_as_it_was_made_and_is_no_name_of_anything_else() {
 fn a_name_with_a_little_damage_is_that_of_another_transaction_or_of_none() {
     let mut random = Random(2);
     for _ in 0..50_000 {
-        let id = Id(random.roll());
+        let id = TransactionId(random.roll());
         let name = match random.below(3) {
             0 => names::temp(&random.name(), id, random.below(12)),
             1 => names::record(id, RecordKind::Prepared),
@@ -103,11 +108,11 @@ fn a_name_with_a_little_damage_is_that_of_another_transaction_or_of_none() {
         let text: String = text.into_iter().collect();
         let Some(parsed) = names::parse(OsStr::new(&text)) else { continue };
         // What is read can be written: the id is there in full, between dots.
-        let (Name::Temp(id) | Name::Record(id, _)) = parsed;
+        let (TransactionName::Temp(id) | TransactionName::Record(id, _)) = parsed;
         assert!(text.contains(&format!(".{id}.")), "{text}");
         let is_ours = match parsed {
-            Name::Record(id, kind) => names::record(id, kind) == *text,
-            Name::Temp(_) => text.starts_with('.') && text.ends_with(".txn"),
+            TransactionName::Record(id, kind) => names::record(id, kind) == *text,
+            TransactionName::Temp(_) => text.starts_with('.') && text.ends_with(".txn"),
         };
         assert!(is_ours, "{text}");
     }
@@ -130,18 +135,22 @@ fn a_record_that_is_cut_short_or_damaged_anywhere_is_seen() {
     for _ in 0..100 {
         let bytes = random.record().encode().unwrap();
         for length in 0..bytes.len() {
-            assert_eq!(Record::decode(&bytes[..length]), Err(Damage::Torn), "cut at {length}");
+            assert_eq!(
+                Record::decode(&bytes[..length]),
+                Err(RecordDamage::Torn),
+                "cut at {length}"
+            );
             // As a power cut may leave it: the right length, and zeros.
             let mut zeroed = bytes.clone();
             zeroed[length..].fill(0);
-            assert_eq!(Record::decode(&zeroed), Err(Damage::Torn), "zeros from {length}");
+            assert_eq!(Record::decode(&zeroed), Err(RecordDamage::Torn), "zeros from {length}");
             let mut flipped = bytes.clone();
             flipped[length] ^= 1 << random.below(8);
-            assert_eq!(Record::decode(&flipped), Err(Damage::Torn), "bit {length}");
+            assert_eq!(Record::decode(&flipped), Err(RecordDamage::Torn), "bit {length}");
         }
         let mut longer = bytes.clone();
         longer.push(0);
-        assert_eq!(Record::decode(&longer), Err(Damage::Torn));
+        assert_eq!(Record::decode(&longer), Err(RecordDamage::Torn));
     }
 }
 
@@ -179,7 +188,7 @@ fn a_record_that_was_made_up_makes_sense_or_is_refused() {
             }
             Err(damage) => {
                 refused += 1;
-                assert_eq!(damage, Damage::Nonsense);
+                assert_eq!(damage, RecordDamage::Nonsense);
             }
         }
     }
@@ -192,16 +201,16 @@ fn what_no_transaction_can_be_is_refused() {
     let good = Record {
         dirs: vec!["/a".into(), "/b".into()],
         here: 1,
-        members: vec![Member {
+        members: vec![RecordMember {
             dir: 1,
             name: "note".into(),
             before: None,
-            action: Action::Write(random.content()),
+            after: Some(random.fingerprint()),
         }],
         ..random.record()
     };
     let with_name = |name: &str| Record {
-        members: vec![Member { name: name.into(), ..good.members[0].clone() }],
+        members: vec![RecordMember { name: name.into(), ..good.members[0].clone() }],
         ..good.clone()
     };
     let twice = vec![good.members[0].clone(), good.members[0].clone()];
@@ -221,18 +230,18 @@ fn what_no_transaction_can_be_is_refused() {
         Record { members: Vec::new(), ..good.clone() },
         Record { members: twice, ..good.clone() },
     ] {
-        assert_eq!(Record::decode(&bad.encode().unwrap()), Err(Damage::Nonsense), "{bad:?}");
+        assert_eq!(Record::decode(&bad.encode().unwrap()), Err(RecordDamage::Nonsense), "{bad:?}");
     }
     // With the name of a member behind it this is a share of a server. Elsewhere it is relative.
     let server = Record { dirs: vec![r"\\server".into(), "/b".into()], ..good.clone() };
-    assert_eq!(Record::decode(&server.encode().unwrap()), Err(Damage::Nonsense));
+    assert_eq!(Record::decode(&server.encode().unwrap()), Err(RecordDamage::Nonsense));
     let mut later = good.encode().unwrap();
     later[8] = 2;
-    assert_eq!(Record::decode(&sealed(later)), Err(Damage::Version(2)));
+    assert_eq!(Record::decode(&sealed(later)), Err(RecordDamage::Version(2)));
     // Numbers that promise more than there is ask for no memory.
     for at in [44, 48] {
         let mut greedy = good.encode().unwrap();
         greedy[at..at + 4].fill(0xff);
-        assert_eq!(Record::decode(&sealed(greedy)), Err(Damage::Nonsense));
+        assert_eq!(Record::decode(&sealed(greedy)), Err(RecordDamage::Nonsense));
     }
 }

@@ -16,10 +16,10 @@ use holdfast::error::Failure;
 use holdfast::fs::{DirUse, FileSystem};
 use holdfast::payload::Payload;
 use holdfast::temp_name::is_temp_name;
-use holdfast::transaction::names::{self, Id, Name, RecordKind};
+use holdfast::transaction::names::{self, RecordKind, TransactionId, TransactionName};
 use holdfast::transaction::record::Record;
 use holdfast::transaction::{
-    self, Change, CommitError, Decision, Part, Verdict, commit_as, settle_dir,
+    self, Change, CommitError, FileChange, RollResult, RolledFile, commit_as, roll_dir,
 };
 use holdfast::write::{Control, Durability, Options, WriteRequest, run};
 use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
@@ -29,7 +29,7 @@ use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 /// random ones.
 const STATES: usize = 100;
 
-const ID: Id = Id(0x0123_4567_89ab_cdef);
+const ID: TransactionId = TransactionId(0x0123_4567_89ab_cdef);
 
 /// The files of a disk, by path, without their names of passage.
 type Contents = BTreeMap<PathBuf, Vec<u8>>;
@@ -152,10 +152,10 @@ impl Scene {
     }
 
     fn commit(&self, fs: &SimFs, durability: Durability) -> Result<(), CommitError> {
-        let parts: Vec<Part> = self
+        let parts: Vec<FileChange> = self
             .parts
             .iter()
-            .map(|(path, bytes)| Part {
+            .map(|(path, bytes)| FileChange {
                 path: path.into(),
                 change: bytes
                     .map_or(Change::Remove, |bytes| Change::Write(Payload::Owned(bytes.to_vec()))),
@@ -193,12 +193,12 @@ impl Scene {
     }
 
     /// Recovery, once from each directory.
-    fn recover(&self, fs: &SimFs) -> Result<Vec<Decision>, holdfast::error::Failure> {
+    fn recover(&self, fs: &SimFs) -> Result<Vec<RolledFile>, holdfast::error::Failure> {
         let mut report = Vec::new();
-        let locks = |_: &[PathBuf]| Ok(Some(Box::new(()) as transaction::Guard));
-        let options = transaction::Options { dry_run: false, locks: &locks };
-        let settle = |dir: &&str| settle_dir(fs, dir.as_ref(), options, &mut report);
-        self.dirs.iter().try_for_each(settle)?;
+        let try_lock = |_: &[PathBuf]| Ok(Some(Box::new(()) as transaction::RollLocks));
+        let options = transaction::RollOptions { dry_run: false, try_lock: &try_lock };
+        let roll = |dir: &&str| roll_dir(fs, dir.as_ref(), options, &mut report);
+        self.dirs.iter().try_for_each(roll)?;
         Ok(report)
     }
 }
@@ -219,7 +219,8 @@ fn leftovers(fs: &SimFs) -> Vec<PathBuf> {
 
 fn has_intent(fs: &SimFs) -> bool {
     leftovers(fs).iter().any(|path| {
-        names::parse(path.file_name().unwrap()) == Some(Name::Record(ID, RecordKind::Intent))
+        names::parse(path.file_name().unwrap())
+            == Some(TransactionName::Record(ID, RecordKind::Intent))
     })
 }
 
@@ -233,8 +234,10 @@ fn fingerprint(fs: &SimFs) -> u64 {
         path.hash(&mut hasher);
         let Ok(bytes) = fs.read_file(&path) else { continue };
         match path.file_name().and_then(names::parse) {
-            Some(Name::Record(..)) => Record::decode(&bytes).ok().map(|_| bytes).hash(&mut hasher),
-            Some(Name::Temp(_)) if !is_decided => {}
+            Some(TransactionName::Record(..)) => {
+                Record::decode(&bytes).ok().map(|_| bytes).hash(&mut hasher)
+            }
+            Some(TransactionName::Temp(_)) if !is_decided => {}
             _ => bytes.hash(&mut hasher),
         }
     }
@@ -764,7 +767,7 @@ fn a_file_that_somebody_else_has_changed_is_reported_and_not_overwritten() {
         let fs = decided(&scene);
         fs.put_file(changed, b"theirs").unwrap();
         let report = scene.recover(&fs).unwrap();
-        let conflict = report.iter().find(|said| said.verdict == Verdict::Conflict).unwrap();
+        let conflict = report.iter().find(|said| said.result == RollResult::Conflict).unwrap();
         assert_eq!(conflict.path, Path::new(changed));
         assert_eq!(*fs.read_file(changed).unwrap(), b"theirs");
         let (_, new) = scene.versions();
@@ -792,7 +795,7 @@ fn a_conflict_survives_a_recovery_that_is_cut_off_anywhere() {
                 let found = contents(&state.fs);
                 assert_eq!(found[Path::new("/b/two")], b"theirs");
                 assert_eq!(found[Path::new("/a/one")], b"ONE");
-                let aside = Path::new("/b").join(names::aside("two".as_ref(), ID));
+                let aside = Path::new("/b").join(names::conflict("two".as_ref(), ID));
                 assert_eq!(found[&aside], b"TWO", "{}", state.description);
                 assert!(leftovers(&state.fs).is_empty());
             }
@@ -863,14 +866,14 @@ fn a_dry_run_says_what_would_be_done_and_does_nothing() {
     let scene = scene("two folders");
     let fs = decided(&scene);
     let before = (contents(&fs), leftovers(&fs));
-    let locks =
-        |_: &[PathBuf]| -> Result<Option<transaction::Guard>, Failure> { panic!("no locks") };
+    let try_lock =
+        |_: &[PathBuf]| -> Result<Option<transaction::RollLocks>, Failure> { panic!("no locks") };
     let mut report = Vec::new();
-    let options = transaction::Options { dry_run: true, locks: &locks };
-    settle_dir(&fs, "/b".as_ref(), options, &mut report).unwrap();
+    let options = transaction::RollOptions { dry_run: true, try_lock: &try_lock };
+    roll_dir(&fs, "/b".as_ref(), options, &mut report).unwrap();
     assert!(before == (contents(&fs), leftovers(&fs)));
-    let done: Vec<_> = report.iter().map(|said| (said.path.as_path(), said.verdict)).collect();
-    let forward = |path| (Path::new(path), Verdict::RolledForward);
+    let done: Vec<_> = report.iter().map(|said| (said.path.as_path(), said.result)).collect();
+    let forward = |path| (Path::new(path), RollResult::RolledForward);
     assert_eq!(done, [forward("/b/two"), forward("/a/one")]);
 }
 
@@ -879,12 +882,12 @@ fn while_one_of_its_files_is_locked_nothing_is_done() {
     let scene = scene("two folders");
     let fs = decided(&scene);
     let before = (contents(&fs), leftovers(&fs));
-    let locks = |_: &[PathBuf]| Ok(None);
+    let try_lock = |_: &[PathBuf]| Ok(None);
     let mut report = Vec::new();
-    let options = transaction::Options { dry_run: false, locks: &locks };
-    settle_dir(&fs, "/a".as_ref(), options, &mut report).unwrap();
+    let options = transaction::RollOptions { dry_run: false, try_lock: &try_lock };
+    roll_dir(&fs, "/a".as_ref(), options, &mut report).unwrap();
     assert!(before == (contents(&fs), leftovers(&fs)));
-    assert_eq!(report.iter().map(|said| said.verdict).collect::<Vec<_>>(), [Verdict::Left]);
+    assert_eq!(report.iter().map(|said| said.result).collect::<Vec<_>>(), [RollResult::Left]);
 }
 
 #[test]
@@ -899,5 +902,5 @@ fn in_a_shared_dir_the_record_of_a_stranger_is_not_followed() {
     let before = contents(&fs);
     let report = scene.recover(&fs).unwrap();
     assert!(before == contents(&fs));
-    assert_eq!(report.iter().map(|said| said.verdict).collect::<Vec<_>>(), [Verdict::Left]);
+    assert_eq!(report.iter().map(|said| said.result).collect::<Vec<_>>(), [RollResult::Left]);
 }

@@ -10,8 +10,8 @@ use super::environment::Port;
 use super::js_types::NativeError;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
-use crate::recovery::run::{Outcome, submit, submit_in_turn};
-use crate::recovery::{Action, Options, Request, sweep_on_first_write};
+use crate::recovery::run::{RecoveryOutcome, run, run_exclusively};
+use crate::recovery::{Options, RecoveryAction, RecoveryRequest, sweep_on_first_write};
 use crate::threads::pool;
 use crate::write::Format;
 
@@ -66,8 +66,8 @@ pub struct NativeAction {
     pub error: Option<NativeError>,
 }
 
-impl From<Action> for NativeAction {
-    fn from(Action { path, act, to, reason, error }: Action) -> NativeAction {
+impl From<RecoveryAction> for NativeAction {
+    fn from(RecoveryAction { path, kind, to, reason, error }: RecoveryAction) -> NativeAction {
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let error = error.map(|error| {
             NativeError::from(Error {
@@ -80,7 +80,7 @@ impl From<Action> for NativeAction {
             })
         });
         let (path, to) = (text(path), to.map(text));
-        NativeAction { path, action: act.name(), to, reason, error }
+        NativeAction { path, action: kind.name(), to, reason, error }
     }
 }
 
@@ -102,7 +102,7 @@ impl Port {
         let answer = self.recovered(id, request.path.clone());
         let outcomes = Arc::clone(&self.environment.outcomes);
         let start = move || outcomes.start(false);
-        submit(pool(), request, without_lock, control_of(control), start, answer);
+        run(pool(), request, without_lock, control_of(control), start, answer);
     }
 
     /// Recovers a file whose lock the caller holds, in order with the writes to it. The lock with the
@@ -121,7 +121,7 @@ impl Port {
         let answer = self.recovered(id, request.path.clone());
         let outcomes = Arc::clone(&self.environment.outcomes);
         let start = move || outcomes.start(false);
-        submit_in_turn(pool(), request, hold, control_of(control), start, answer);
+        run_exclusively(pool(), request, hold, control_of(control), start, answer);
     }
 }
 
@@ -130,13 +130,13 @@ impl Port {
         &self,
         id: f64,
         path: PathBuf,
-    ) -> impl FnOnce(Result<Outcome, ErrorKind>) + Send + 'static {
+    ) -> impl FnOnce(Result<RecoveryOutcome, ErrorKind>) + Send + 'static {
         let environment = Arc::clone(&self.environment);
         move |outcome| {
             let value = outcome.map(|outcome| {
                 let (actions, needs_lock) = match outcome {
-                    Outcome::Done(actions) => (actions, false),
-                    Outcome::NeedsLock(actions) => (actions, true),
+                    RecoveryOutcome::Done(actions) => (actions, false),
+                    RecoveryOutcome::NeedsLock(actions) => (actions, true),
                 };
                 let actions = actions.into_iter().map(NativeAction::from).collect();
                 RecoveryReport { actions, needs_lock }
@@ -146,9 +146,9 @@ impl Port {
     }
 }
 
-fn request(path: String, options: Option<RecoveryOptions>) -> Request {
+fn request(path: String, options: Option<RecoveryOptions>) -> RecoveryRequest {
     let options = options.map_or_else(Options::default, Options::from);
-    Request { path: PathBuf::from(path), options, now: SystemTime::now() }
+    RecoveryRequest { path: PathBuf::from(path), options, now: SystemTime::now() }
 }
 
 fn control_of(control: Option<&Control>) -> Arc<crate::write::Control> {

@@ -16,16 +16,15 @@ use crate::fs::os::Os;
 use crate::json_update;
 use crate::payload::Payload;
 use crate::threads::{pool, task};
-use crate::transaction::Decision;
-use crate::transaction::begin::{self, Begin, Waiting};
-use crate::transaction::commit::{Change, Part};
-use crate::transaction::run::{self, Commit};
+use crate::transaction::begin::{BeginError, BeginRequest, BegunTransaction, begin};
+use crate::transaction::run::{CommitRequest, run};
+use crate::transaction::{BeginWaiter, Change, FileChange, RolledFile};
 use crate::write::Options;
 
 /// A transaction that waits for its locks.
 #[napi]
 pub struct TransactionWaiter {
-    waiting: Arc<Waiting>,
+    waiter: Arc<BeginWaiter>,
 }
 
 #[napi]
@@ -33,14 +32,14 @@ impl TransactionWaiter {
     /// Ends the wait, unless it is over already. Its outcome tells.
     #[napi]
     pub fn cancel(&self) {
-        self.waiting.cancel();
+        self.waiter.cancel();
     }
 }
 
 /// What a transaction does with a file.
 #[napi]
 pub struct TransactionParts {
-    parts: Vec<Part>,
+    parts: Vec<FileChange>,
 }
 
 #[napi]
@@ -58,13 +57,13 @@ impl TransactionParts {
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
     ) {
         let change = Change::Write(Payload::Owned(data.to_vec()));
-        self.parts.push(Part { path: PathBuf::from(path), change });
+        self.parts.push(FileChange { path: PathBuf::from(path), change });
     }
 
     /// The file is removed.
     #[napi]
     pub fn remove(&mut self, path: String) {
-        self.parts.push(Part { path: PathBuf::from(path), change: Change::Remove });
+        self.parts.push(FileChange { path: PathBuf::from(path), change: Change::Remove });
     }
 }
 
@@ -94,12 +93,12 @@ pub struct NativeDecision {
     pub reason: String,
 }
 
-impl From<Decision> for NativeDecision {
-    fn from(decision: Decision) -> NativeDecision {
+impl From<RolledFile> for NativeDecision {
+    fn from(rolled: RolledFile) -> NativeDecision {
         NativeDecision {
-            path: decision.path.to_string_lossy().into_owned(),
-            verdict: decision.verdict.name(),
-            reason: decision.reason,
+            path: rolled.path.to_string_lossy().into_owned(),
+            verdict: rolled.result.name(),
+            reason: rolled.reason,
         }
     }
 }
@@ -123,7 +122,7 @@ impl Port {
         let first = paths.first().cloned().unwrap_or_default();
         let options = options.map_or_else(Options::default, Options::from);
         let outcomes = Arc::clone(&environment.outcomes);
-        let begin = Begin {
+        let request = BeginRequest {
             paths,
             make_dirs: options.make_dirs.then_some(options.durability),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
@@ -131,26 +130,25 @@ impl Port {
             start: Box::new(move || Some(Box::new(outcomes.start(false)?))),
         };
         let operation = Operation::Transaction;
-        let answer = move |outcome: begin::Outcomes| {
+        let answer = move |outcome: Result<BegunTransaction, BeginError>| {
             let begun = match outcome {
-                Ok(Ok(begun)) => begun,
-                Ok(Err((kind, path))) => {
+                Ok(begun) => begun,
+                Err(BeginError { kind, path }) => {
                     return environment.fail(id, operation, &path.unwrap_or(first), kind);
                 }
-                Err(kind) => return environment.fail(id, operation, &first, kind),
             };
             let mut holds = Vec::new();
-            for hold in begun.holds {
-                // When the environment has ended, nobody waits, and all are given back.
-                let Some(number) = environment.holds.keep(hold) else { return };
+            for lock in begun.locks {
+                // When the environment has ended, no caller waits, and all locks are released.
+                let Some(number) = environment.holds.keep(lock) else { return };
                 holds.push(number);
             }
-            let places = begun.places.iter().filter_map(|place| u32::try_from(*place).ok());
-            let settled = begun.settled.into_iter().map(NativeDecision::from).collect();
+            let places = begun.first_paths.iter().filter_map(|number| u32::try_from(*number).ok());
+            let settled = begun.rolled.into_iter().map(NativeDecision::from).collect();
             let begun = TransactionBegun { holds, places: places.collect(), settled };
             environment.answer(id, operation, &first, Ok(begun));
         };
-        TransactionWaiter { waiting: begin::begin(pool(), begin, answer) }
+        TransactionWaiter { waiter: begin(pool(), request, answer) }
     }
 
     /// Changes the files, in the directory of `first` what is decided is decided, and gives the
@@ -168,11 +166,11 @@ impl Port {
     ) {
         let environment = Arc::clone(&self.environment);
         let first = PathBuf::from(first);
-        let commit = Commit {
+        let request = CommitRequest {
             first: first.clone(),
-            parts: std::mem::take(&mut parts.parts),
+            changes: std::mem::take(&mut parts.parts),
             options: options.map_or_else(Options::default, Options::from),
-            holds: holds.iter().filter_map(|number| environment.holds.take(*number)).collect(),
+            locks: holds.iter().filter_map(|number| environment.holds.take(*number)).collect(),
             control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         };
         let outcomes = Arc::clone(&environment.outcomes);
@@ -181,7 +179,7 @@ impl Port {
             Ok(outcome) => environment.complete_without_value(id, outcome),
             Err(kind) => environment.fail(id, Operation::Transaction, &first, kind),
         };
-        run::submit(pool(), commit, start, answer);
+        run(pool(), request, start, answer);
     }
 
     /// Reads a file, if there is one.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{DirUse, File, FileSystem, Metadata, uninterrupted};
+use super::{DirUse, File, FileId, FileSystem, Metadata, uninterrupted};
 use crate::error::Failure;
 use crate::threads::blocking;
 
@@ -83,6 +83,11 @@ impl<F: FileSystem> Dir<F> {
         self.found("lstat", name, uninterrupted(|| self.fs.modified(&self.handle, name)))
     }
 
+    /// Whether `name` stands for the file with this id.
+    pub fn leads_to(&self, name: &OsStr, id: FileId) -> Result<bool, Failure> {
+        Ok(self.look(name)?.is_some_and(|found| found.id == id))
+    }
+
     /// Whether `name` stands for this open file. `false` also where nobody can tell.
     pub fn is_named(&self, name: &OsStr, file: &File<F>) -> bool {
         match (file.metadata(), self.look(name)) {
@@ -132,6 +137,20 @@ impl<F: FileSystem> Dir<F> {
             .map_err(|error| self.not_renamed(from, to, error))
     }
 
+    /// What a rename of `file` to `to` has come to. An error does not count where `to` stands for
+    /// the file all the same: a network file system may rename it and lose its answer.
+    pub fn confirmed(
+        &self,
+        renamed: Result<(), Failure>,
+        file: &File<F>,
+        to: &OsStr,
+    ) -> Result<(), Failure> {
+        renamed.or_else(|failure| match self.is_named(to, file) {
+            true => Ok(()),
+            false => Err(failure),
+        })
+    }
+
     /// Lets two names change places: [`FileSystem::exchange`].
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> Result<bool, Failure> {
         uninterrupted(|| self.fs.exchange(&self.handle, one, other))
@@ -146,10 +165,7 @@ impl<F: FileSystem> Dir<F> {
 
     /// Removes a name, which may be gone already.
     pub fn remove_if_there(&self, name: &OsStr) -> Result<(), Failure> {
-        match self.remove(name) {
-            Err(failure) if !failure.is_not_found() => Err(failure),
-            _ => Ok(()),
-        }
+        if_there(self.remove(name)).map(drop)
     }
 
     /// Waits until the names in it are on the disk: `fsync`. `file`, any open file of it, serves
@@ -211,5 +227,13 @@ impl<F: FileSystem> Dir<F> {
 
     fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
         Failure { dest: Some(self.shown(to)), ..self.failed("rename", from, error) }
+    }
+}
+
+/// The outcome of a call on a name, `None` where nothing has that name.
+pub fn if_there<T>(outcome: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match outcome {
+        Err(failure) if failure.is_not_found() => Ok(None),
+        outcome => outcome.map(Some),
     }
 }

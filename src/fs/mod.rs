@@ -21,7 +21,7 @@ pub use crate::vocabulary::FileId;
 mod dir;
 mod file;
 
-pub use dir::Dir;
+pub use dir::{Dir, if_there};
 pub use file::File;
 
 #[cfg(unix)]
@@ -63,6 +63,18 @@ pub struct Metadata {
     pub uid: u32,
     /// Its group. 0 where the system has no such number.
     pub gid: u32,
+}
+
+impl Metadata {
+    /// Whether in this directory the process may rely on something that `owner` has put there. In
+    /// a directory that is open to all (`/tmp`) anyone may leave a file or a link under any name;
+    /// there only what is the process's own (`user`) or belongs to the directory's owner counts.
+    pub fn trusts(&self, user: Option<u32>, owner: u32) -> bool {
+        const OPEN_TO_ALL: u32 = 0o1002;
+        self.mode & OPEN_TO_ALL != OPEN_TO_ALL
+            || owner == self.uid
+            || user.is_none_or(|user| user == owner)
+    }
 }
 
 /// What a directory is opened for.

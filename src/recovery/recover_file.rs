@@ -1,21 +1,21 @@
-//! What becomes of one file and of what is left beside it.
+//! Decides what becomes of one file and of what is left beside it.
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
-use super::json_check::{self, Text};
+use super::action::ActionKind;
+use super::context::RecoveryContext;
+use super::json_check::JsonCheck;
 use super::names::{self, Origin, Remains};
-use super::orphan::{self, Claim, Orphan};
-use super::promote::Brought;
-use super::{Act, Place, Recovery};
+use super::orphan::{self, Orphan, OrphanLock};
+use super::promote::Promotion;
 use crate::error::Failure;
-use crate::fs::{FileId, FileKind, FileSystem, Metadata, uninterrupted};
-use crate::threads::blocking;
+use crate::fs::{Dir, FileId, FileKind, FileSystem, Metadata, if_there};
 use crate::write::AttemptError;
 
 /// What the file is.
-enum Now {
+enum FileState {
     Missing,
     /// As far as can be told.
     Good(FileId),
@@ -27,373 +27,337 @@ enum Now {
     Other,
 }
 
-/// An orphan, and what was found in it, if that was looked at.
-struct Left<F: FileSystem> {
-    orphan: Box<Orphan<F>>,
-    text: Option<Text>,
-}
-
-impl<F: FileSystem> Left<F> {
-    fn is_whole(&self) -> bool {
-        self.text == Some(Text::Whole)
+impl FileState {
+    /// Whether something good may take its place.
+    fn is_bad(&self) -> bool {
+        matches!(self, FileState::Missing | FileState::Corrupt(..))
     }
 }
 
-/// How many files are looked at, and held open, at a time.
-const AT_ONCE: usize = 32;
+/// An orphan, and what was found in it, if that was looked at.
+struct Candidate<F: FileSystem> {
+    orphan: Box<Orphan<F>>,
+    json: Option<JsonCheck>,
+}
 
-/// Which part of what was left beside one file is being dealt with.
-#[derive(Clone, Copy)]
-struct Part {
+impl<F: FileSystem> Candidate<F> {
+    fn is_whole(&self) -> bool {
+        self.json == Some(JsonCheck::Whole)
+    }
+
+    fn is_backup(&self) -> bool {
+        self.orphan.origin == Origin::Backup
+    }
+}
+
+/// What becomes of a candidate that does not become the file.
+enum Disposal {
+    Remove(&'static str),
+    /// It is the last good copy until the file, if it is still this one, is durable.
+    RemoveAfterSync(FileId),
+    Leave(&'static str),
+    /// A later batch decides.
+    Later,
+}
+
+/// How many files are looked at, and held open, at a time.
+const BATCH: usize = 32;
+
+/// A part of what was left beside one file.
+struct RemainsBatch<'a, F: FileSystem> {
+    dir: &'a Dir<F>,
+    remains: Remains,
+    /// Whether the caller has named the file, and not its directory.
+    is_requested: bool,
     is_last: bool,
-    /// Something in a part before it has become the file.
+    /// Something in an earlier batch has become the file.
     follows_file: bool,
 }
 
 const NOT_WHOLE: &str = "it is not one whole JSON object or array";
 const CUT: &str = "the name of its file is cut short in its own, so it may be another's";
+const CHANGED: &str = "somebody else has changed the file meanwhile";
 
-impl<F: FileSystem> Recovery<'_, F> {
+impl<F: FileSystem> RecoveryContext<'_, F> {
     /// Decides, and does it. What cannot be done is among the actions.
     ///
     /// A program that crashes again and again may have left thousands of temp files of one file,
-    /// more than a process may have open: they are dealt with in parts, the newest first.
-    pub(super) fn settle(&mut self, place: &Place<F>, remains: &Remains, is_named: bool) {
-        if self.decided.iter().any(|transaction| transaction.names(&remains.file)) {
+    /// more than a process may have open: they are dealt with in batches, the newest first.
+    pub(super) fn recover_file(&mut self, dir: &Dir<F>, remains: &Remains, is_requested: bool) {
+        if self.decided.iter().any(|transaction| transaction.changes(&remains.file)) {
             let reason = "it belongs to a transaction that was decided and is not finished";
-            return self.left(place.shown(&remains.file), reason);
+            return self.left(dir.shown(&remains.file), reason);
         }
-        if remains.names.len() <= AT_ONCE {
-            self.settle_part(place, remains, is_named, Part { is_last: true, follows_file: false });
+        let mut batch = RemainsBatch {
+            dir,
+            remains: remains.clone(),
+            is_requested,
+            is_last: true,
+            follows_file: false,
+        };
+        if remains.names.len() <= BATCH {
+            self.recover_batch(&batch);
             return;
         }
         let mut names = remains.names.clone();
-        let backup = names.iter().find(|(_, origin, _)| *origin == Origin::Backup).cloned();
         names.sort_by_cached_key(|(name, _, _)| {
-            let modified = uninterrupted(|| self.fs.modified(&place.dir, name));
-            // What is gone by now is nobody's.
-            Reverse(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+            // What is gone by now is last.
+            Reverse(dir.modified(name).ok().flatten().unwrap_or(SystemTime::UNIX_EPOCH))
         });
-        // At the end it may be needed such as it is, if nothing better has been found.
-        let part_of = |index: usize| index / AT_ONCE;
-        let place_of = names.iter().position(|(_, origin, _)| *origin == Origin::Backup);
-        let comes_again = place_of.is_some_and(|index| part_of(index) != part_of(names.len()));
-        names.extend(backup.filter(|_| comes_again));
-        let mut parts = names.chunks(AT_ONCE).peekable();
-        let mut follows_file = false;
+        // The backup may be needed at the end such as it is, if nothing better has been found.
+        let backup = names.iter().position(|(_, origin, _)| *origin == Origin::Backup);
+        let comes_again = backup.is_some_and(|index| index / BATCH != names.len() / BATCH);
+        if comes_again {
+            names.extend(backup.and_then(|index| names.get(index).cloned()));
+        }
+        let mut parts = names.chunks(BATCH).peekable();
         while let Some(part) = parts.next() {
             if let Err(cancelled) = self.control.check() {
-                return self.failed(place.shown(&remains.file), cancelled.into());
+                return self.failed(dir.shown(&remains.file), cancelled);
             }
-            let how = Part { is_last: parts.peek().is_none(), follows_file };
-            let mut part = Remains { names: part.to_vec(), ..remains.clone() };
-            if how.is_last && comes_again && follows_file {
+            batch.is_last = parts.peek().is_none();
+            batch.remains.names = part.to_vec();
+            if batch.is_last && comes_again && batch.follows_file {
                 // It has been dealt with.
-                part.names.pop();
+                batch.remains.names.pop();
             }
-            follows_file |= self.settle_part(place, &part, is_named, how);
+            batch.follows_file |= self.recover_batch(&batch);
         }
     }
 
     /// Says whether something has become the file.
-    fn settle_part(
-        &mut self,
-        place: &Place<F>,
-        remains: &Remains,
-        is_named: bool,
-        part: Part,
-    ) -> bool {
-        let mut all = self.claim(place, remains);
-        if all.is_empty() && !is_named {
+    fn recover_batch(&mut self, batch: &RemainsBatch<'_, F>) -> bool {
+        let mut candidates = self.lock_candidates(batch);
+        if candidates.is_empty() && !batch.is_requested {
             return false;
         }
-        let path = place.shown(&remains.file);
-        let seen = match part.follows_file && self.options.dry_run {
-            // It would be by now.
-            true => Ok(Now::Good(FileId { device: 0, inode: 0 })),
-            false => self.see(place, &remains.file),
+        let Some((mut state, mut chosen)) = self.decide(batch, &mut candidates) else {
+            return false;
         };
-        let now = match seen {
-            Ok(now) => now,
-            Err(error) => {
-                self.failed(path, error);
-                return false;
-            }
-        };
-        if matches!(now, Now::Missing | Now::Corrupt(..)) {
-            self.judge(place, &mut all);
-        }
-        let source = self.source(remains, &all, &now, part);
-        let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
-        let changes_file = source.is_some()
-            || matches!(now, Now::Good(_)) && all.iter().any(is_backup) && !self.only_sweeps;
-        if !changes_file || self.options.dry_run {
-            return self.carry_out(place, remains, all, &now, source, is_named, part);
-        }
-        let _guard = match (self.guard)(&path) {
-            Ok(Some(guard)) => guard,
-            Ok(None) => {
-                for left in all {
-                    let name = place.shown(&left.orphan.name);
-                    self.left(name, "the lock of its file is held by somebody else");
+        let changes_file = chosen.is_some()
+            || matches!(state, FileState::Good(_))
+                && candidates.iter().any(Candidate::is_backup)
+                && !self.only_sweeps;
+        // Until all is done.
+        let _lock;
+        if changes_file && !self.options.dry_run {
+            let path = batch.dir.shown(&batch.remains.file);
+            match (self.try_lock)(&path) {
+                Ok(Some(lock)) => _lock = lock,
+                Ok(None) => {
+                    for candidate in candidates {
+                        let name = batch.dir.shown(&candidate.orphan.name);
+                        self.left(name, "the lock of its file is held by somebody else");
+                    }
+                    return false;
                 }
-                return false;
-            }
-            Err(kind) => {
-                self.failed(path, kind.into());
-                return false;
-            }
-        };
-        // It may have been written while the lock was being taken.
-        match self.see(place, &remains.file) {
-            Ok(now) => {
-                if matches!(now, Now::Missing | Now::Corrupt(..)) {
-                    self.judge(place, &mut all);
+                Err(kind) => {
+                    self.failed(path, kind);
+                    return false;
                 }
-                let source = self.source(remains, &all, &now, part);
-                self.carry_out(place, remains, all, &now, source, is_named, part)
             }
-            Err(error) => {
-                self.failed(path, error);
+            // The file may have been written while the lock was being taken.
+            match self.decide(batch, &mut candidates) {
+                Some(again) => (state, chosen) = again,
+                None => return false,
+            }
+        }
+        match chosen {
+            Some(index) => self.put_in_place(batch, candidates, index, &state),
+            None => {
+                self.clean_up(batch, candidates, &state);
                 false
             }
         }
     }
 
-    fn claim(&mut self, place: &Place<F>, remains: &Remains) -> Vec<Left<F>> {
-        let mut all = Vec::new();
-        for (name, origin, is_certain) in &remains.names {
+    fn lock_candidates(&mut self, batch: &RemainsBatch<'_, F>) -> Vec<Candidate<F>> {
+        let (dir, set_aside, min_age) = (batch.dir, batch.remains.set_aside, self.options.min_age);
+        let mut candidates = Vec::new();
+        for (name, origin, is_certain) in &batch.remains.names {
             let which = (name.as_os_str(), *origin, *is_certain);
-            let (set_aside, min_age) = (remains.set_aside, self.options.min_age);
-            match orphan::claim(self.fs, place, which, set_aside, min_age, self.now) {
-                Claim::Orphan(orphan) => match self.is_trusted(place, &orphan.metadata) {
-                    Ok(true) => all.push(Left { orphan, text: None }),
+            match orphan::lock_orphan(dir, which, set_aside, min_age, self.now) {
+                Ok(OrphanLock::Locked(orphan)) => match is_trusted(dir, &orphan.metadata) {
+                    Ok(true) => candidates.push(Candidate { orphan, json: None }),
                     Ok(false) => {
                         let reason = "it is another user's, in a folder that is open to all";
-                        self.left(place.shown(name), reason);
+                        self.left(dir.shown(name), reason);
                     }
-                    Err(failure) => self.failed(place.shown(name), failure.into()),
+                    Err(failure) => self.failed(dir.shown(name), failure),
                 },
-                Claim::Left(reason) => self.left(place.shown(name), reason),
-                Claim::Nothing => {}
-                Claim::Failed(failure) => self.failed(place.shown(name), failure.into()),
+                Ok(OrphanLock::Left(reason)) => self.left(dir.shown(name), reason),
+                Ok(OrphanLock::Gone) => {}
+                Err(failure) if failure.is_not_found() => {}
+                Err(failure) => self.failed(dir.shown(name), failure),
             }
         }
-        all
+        candidates
     }
 
-    /// In a shared directory like /tmp anybody may leave something beside a file, which must not
-    /// become that file: only what is the process's own, or belongs to the directory's owner, counts
-    /// there.
-    fn is_trusted(&self, place: &Place<F>, found: &Metadata) -> Result<bool, Failure> {
-        const SHARED: u32 = 0o1002;
-        if self.fs.effective_user().is_none_or(|user| user == found.uid) {
-            return Ok(true);
+    /// Looks at the file, and chooses which candidate is to become the file, if any. `None` if the
+    /// file cannot be looked at.
+    fn decide(
+        &mut self,
+        batch: &RemainsBatch<'_, F>,
+        candidates: &mut Vec<Candidate<F>>,
+    ) -> Option<(FileState, Option<usize>)> {
+        let inspected = match batch.follows_file && self.options.dry_run {
+            // It would be by now.
+            true => Ok(FileState::Good(FileId { device: 0, inode: 0 })),
+            false => self.inspect(batch.dir, &batch.remains.file),
+        };
+        match inspected {
+            Ok(state) => {
+                if state.is_bad() {
+                    self.check_candidates(batch.dir, candidates);
+                }
+                let chosen = self.choose(batch, candidates, &state);
+                Some((state, chosen))
+            }
+            Err(error) => {
+                self.failed(batch.dir.shown(&batch.remains.file), error);
+                None
+            }
         }
-        let around = uninterrupted(|| self.fs.dir_metadata(&place.dir))
-            .map_err(|error| Failure::at("fstat", &place.path, error))?;
-        Ok(around.mode & SHARED != SHARED || around.uid == found.uid)
     }
 
     /// Looks at the file.
-    fn see(&self, place: &Place<F>, name: &OsStr) -> Result<Now, AttemptError> {
-        let Some(found) = place.look(self.fs, name)? else { return Ok(Now::Missing) };
+    fn inspect(&self, dir: &Dir<F>, name: &OsStr) -> Result<FileState, AttemptError> {
+        let Some(found) = dir.look(name)? else { return Ok(FileState::Missing) };
         if found.kind != FileKind::File {
-            return Ok(Now::Other);
+            return Ok(FileState::Other);
         }
-        if self.options.validate.is_none() && !names::is_json(name) {
-            return Ok(if found.size == 0 { Now::Empty(found.id) } else { Now::Good(found.id) });
+        if !self.must_be_json(name) {
+            return Ok(match found.size {
+                0 => FileState::Empty(found.id),
+                _ => FileState::Good(found.id),
+            });
         }
-        let shown = place.shown(name);
-        let file = match uninterrupted(|| self.fs.open(&place.dir, name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Now::Missing),
-            Err(error) => return Err(Failure::at("open", shown, error).into()),
-        };
-        let metadata = uninterrupted(|| self.fs.file_metadata(&file))
-            .map_err(|error| Failure::at("fstat", &shown, error))?;
-        Ok(match json_check::judge(self.fs, &file, self.control)? {
-            Text::Whole | Text::Scalar => Now::Good(metadata.id),
-            Text::Empty => Now::Corrupt(metadata, "it is empty, which is not JSON".to_owned()),
-            Text::Bad(bad) => Now::Corrupt(metadata, format!("it is not JSON: {bad}")),
+        let Some(file) = if_there(dir.open_file(name))? else { return Ok(FileState::Missing) };
+        let metadata = file.metadata().map_err(|failure| failure.on(dir.shown(name)))?;
+        Ok(match JsonCheck::of(&file, self.control)? {
+            JsonCheck::Whole | JsonCheck::Scalar => FileState::Good(metadata.id),
+            JsonCheck::Empty => {
+                FileState::Corrupt(metadata, "it is empty, which is not JSON".to_owned())
+            }
+            JsonCheck::Bad(bad) => FileState::Corrupt(metadata, format!("it is not JSON: {bad}")),
         })
+    }
+
+    fn must_be_json(&self, name: &OsStr) -> bool {
+        self.options.validate.is_some() || names::is_json(name)
     }
 
     /// Looks into what was left.
-    fn judge(&mut self, place: &Place<F>, all: &mut Vec<Left<F>>) {
-        let mut failed = Vec::new();
-        all.retain_mut(|left| {
-            if left.text.is_none() {
-                match json_check::judge(self.fs, &left.orphan.file, self.control) {
-                    Ok(text) => left.text = Some(text),
-                    Err(kind) => {
-                        failed.push((place.shown(&left.orphan.name), kind.into()));
-                        return false;
-                    }
-                }
+    fn check_candidates(&mut self, dir: &Dir<F>, candidates: &mut Vec<Candidate<F>>) {
+        candidates.retain_mut(|candidate| {
+            if candidate.json.is_some() {
+                return true;
             }
-            true
+            match JsonCheck::of(&candidate.orphan.file, self.control) {
+                Ok(json) => candidate.json = Some(json),
+                Err(kind) => self.failed(dir.shown(&candidate.orphan.name), kind),
+            }
+            candidate.json.is_some()
         });
-        failed.into_iter().for_each(|(path, error)| self.failed(path, error));
     }
 
-    /// Which of those that were left is to become the file, if any.
-    fn source(&self, remains: &Remains, all: &[Left<F>], now: &Now, part: Part) -> Option<usize> {
-        let must_be_json = self.options.validate.is_some() || names::is_json(&remains.file);
-        if self.only_sweeps || !matches!(now, Now::Missing | Now::Corrupt(..)) {
+    /// Which candidate is to become the file, if any.
+    fn choose(
+        &self,
+        batch: &RemainsBatch<'_, F>,
+        candidates: &[Candidate<F>],
+        state: &FileState,
+    ) -> Option<usize> {
+        if self.only_sweeps || !state.is_bad() {
             return None;
         }
-        let may_be = |left: &Left<F>| match left.orphan.origin {
+        let Remains { file, set_aside, .. } = &batch.remains;
+        let must_be_json = self.must_be_json(file);
+        let may_be = |candidate: &Candidate<F>| match candidate.orphan.origin {
             Origin::Backup => {
-                !must_be_json || matches!(left.text, Some(Text::Whole | Text::Scalar))
+                !must_be_json
+                    || matches!(candidate.json, Some(JsonCheck::Whole | JsonCheck::Scalar))
             }
             Origin::Temp | Origin::LegacyTemp => {
-                let is_wanted = matches!(now, Now::Corrupt(..))
+                let is_wanted = matches!(state, FileState::Corrupt(..))
                     || self.promotes
-                    || orphan::was_interrupted(left.orphan.modified, remains.set_aside);
-                is_wanted && left.is_whole() && left.orphan.is_certain
+                    || orphan::was_interrupted(candidate.orphan.modified, *set_aside);
+                is_wanted && candidate.is_whole() && candidate.orphan.is_certain
             }
         };
-        let rank = |left: &Left<F>| {
-            let Orphan { modified, origin, name, .. } = &*left.orphan;
+        let rank = |candidate: &Candidate<F>| {
+            let Orphan { modified, origin, name, .. } = &*candidate.orphan;
             (*modified, *origin, Reverse(name.clone()))
         };
-        let newest = all
+        let newest = candidates
             .iter()
             .enumerate()
-            .filter(|(_, left)| may_be(left))
-            .max_by_key(|(_, left)| rank(left))
+            .filter(|(_, candidate)| may_be(candidate))
+            .max_by_key(|(_, candidate)| rank(candidate))
             .map(|(index, _)| index);
-        // A file that is not as it should be is still better than none.
+        // A backup that is not as it should be is still better than no file.
         newest.or_else(|| {
-            let is_backup = |left: &Left<F>| left.orphan.origin == Origin::Backup;
-            all.iter().position(is_backup).filter(|_| part.is_last && matches!(now, Now::Missing))
+            let is_missing = matches!(state, FileState::Missing);
+            candidates.iter().position(Candidate::is_backup).filter(|_| batch.is_last && is_missing)
         })
     }
 
-    /// Does what was decided. Says whether something has become the file.
-    #[allow(clippy::too_many_arguments)]
-    fn carry_out(
+    /// Makes the chosen candidate the file, and then removes the others. Says whether it is.
+    fn put_in_place(
         &mut self,
-        place: &Place<F>,
-        remains: &Remains,
-        mut all: Vec<Left<F>>,
-        now: &Now,
-        source: Option<usize>,
-        is_named: bool,
-        part: Part,
+        batch: &RemainsBatch<'_, F>,
+        mut candidates: Vec<Candidate<F>>,
+        chosen: usize,
+        state: &FileState,
     ) -> bool {
-        let file = place.shown(&remains.file);
-        if let Some(index) = source {
-            let chosen = all.remove(index);
-            let is_replaced = self.replace(place, remains, &chosen, now);
-            if is_replaced {
-                for left in all {
-                    let is_temp = left.orphan.origin != Origin::Backup;
-                    if !left.orphan.is_certain && is_named {
-                        self.left(place.shown(&left.orphan.name), CUT);
-                    } else if is_temp && !left.is_whole() {
-                        self.remove(place, &left.orphan, NOT_WHOLE);
-                    } else {
-                        self.remove(place, &left.orphan, "the file has been recovered without it");
-                    }
+        let dir = batch.dir;
+        let is_promoted = self.promote_chosen(batch, &candidates.remove(chosen), state);
+        if is_promoted {
+            for candidate in candidates {
+                if !candidate.orphan.is_certain && batch.is_requested {
+                    self.left(dir.shown(&candidate.orphan.name), CUT);
+                } else if !candidate.is_backup() && !candidate.is_whole() {
+                    self.remove(dir, &candidate.orphan, NOT_WHOLE);
+                } else {
+                    self.remove(dir, &candidate.orphan, "the file has been recovered without it");
                 }
             }
-            return is_replaced;
         }
-        if let Now::Corrupt(_, why) = now
-            && part.is_last
-        {
-            self.left(file, format!("{why}, and there is nothing good to restore it from"));
-        }
-        // The backup goes last: until then it is the one copy that is surely good.
-        all.sort_by_key(|left| Reverse(left.orphan.origin));
-        for left in &all {
-            let (orphan, shown) = (&left.orphan, place.shown(&left.orphan.name));
-            let is_temp = orphan.origin != Origin::Backup;
-            let reason = match now {
-                Now::Missing | Now::Corrupt(..) if is_temp && !left.is_whole() => NOT_WHOLE,
-                _ if is_temp && !orphan.is_certain && is_named => {
-                    self.left(shown, CUT);
-                    continue;
-                }
-                Now::Missing | Now::Corrupt(..) if is_temp && self.only_sweeps => {
-                    self.left(shown, "it is whole, and its file is not");
-                    continue;
-                }
-                Now::Missing if is_temp && self.promotes => {
-                    self.left(shown, CUT);
-                    continue;
-                }
-                Now::Missing if is_temp => "its file does not exist, and `promote` is off",
-                // In the last part it comes again.
-                Now::Missing | Now::Corrupt(..) if !part.is_last => continue,
-                Now::Missing | Now::Corrupt(..) => {
-                    self.left(shown, "it is not good either");
-                    continue;
-                }
-                Now::Other if orphan.origin == Origin::Temp => "what it was to become is no file",
-                Now::Other => {
-                    self.left(shown, "what has the name of its file is no file");
-                    continue;
-                }
-                Now::Empty(_) if !is_temp && orphan.metadata.size > 0 => {
-                    self.left(shown, "the file is empty, and this is not");
-                    continue;
-                }
-                Now::Good(id) | Now::Empty(id) if !is_temp => {
-                    match self.make_durable(place, &remains.file, *id) {
-                        Ok(true) => {}
-                        Ok(false) => {
-                            self.left(shown, "somebody else has changed the file meanwhile");
-                            continue;
-                        }
-                        Err(failure) => {
-                            self.failed(shown, failure.into());
-                            continue;
-                        }
-                    }
-                    "the file is there and good"
-                }
-                Now::Good(_) | Now::Empty(_) => "the file is there: the write was cut off",
-            };
-            self.remove(place, orphan, reason);
-        }
-        false
+        is_promoted
     }
 
-    /// Makes what was chosen the file. Says whether it is.
-    fn replace(
+    fn promote_chosen(
         &mut self,
-        place: &Place<F>,
-        remains: &Remains,
-        chosen: &Left<F>,
-        now: &Now,
+        batch: &RemainsBatch<'_, F>,
+        chosen: &Candidate<F>,
+        state: &FileState,
     ) -> bool {
-        let (file, name) = (place.shown(&remains.file), place.shown(&chosen.orphan.name));
-        let corrupt = match now {
-            Now::Corrupt(metadata, why) => Some((metadata, why)),
+        let RemainsBatch { dir, remains, .. } = batch;
+        let (path, name) = (dir.shown(&remains.file), dir.shown(&chosen.orphan.name));
+        let corrupt = match state {
+            FileState::Corrupt(metadata, why) => Some((metadata, why)),
             _ => None,
         };
         let replaced = corrupt.map(|(metadata, _)| metadata);
-        match self.bring(place, &chosen.orphan, &remains.file, replaced) {
-            Ok(Brought { aside, is_in_place: true }) => {
+        match self.promote(dir, &chosen.orphan, &remains.file, replaced) {
+            Ok(Promotion { aside, is_in_place: true }) => {
+                if let (Some(aside), Some((_, why))) = (aside, corrupt) {
+                    self.note(path.clone(), ActionKind::SetAside, Some(dir.shown(&aside)), why);
+                }
                 let is_restored = corrupt.is_some()
-                    || chosen.orphan.origin == Origin::Backup
+                    || chosen.is_backup()
                     || orphan::was_interrupted(chosen.orphan.modified, remains.set_aside);
+                let kind = if is_restored { ActionKind::Restored } else { ActionKind::Promoted };
                 let reason = match corrupt {
                     Some(_) => "it is good, and the file was not",
                     None => "the file was missing",
                 };
-                if let (Some(aside), Some((_, why))) = (aside, corrupt) {
-                    self.note(file.clone(), Act::SetAside, Some(place.shown(&aside)), why);
-                }
-                let act = if is_restored { Act::Restored } else { Act::Promoted };
-                self.note(name, act, Some(file), reason);
+                self.note(name, kind, Some(path), reason);
                 true
             }
             Ok(_) => {
-                self.left(name, "somebody else has changed the file meanwhile");
+                self.left(name, CHANGED);
                 false
             }
             Err(error) => {
@@ -403,40 +367,107 @@ impl<F: FileSystem> Recovery<'_, F> {
         }
     }
 
+    /// Removes what is of no use, where nothing becomes the file.
+    fn clean_up(
+        &mut self,
+        batch: &RemainsBatch<'_, F>,
+        mut candidates: Vec<Candidate<F>>,
+        state: &FileState,
+    ) {
+        let RemainsBatch { dir, remains, .. } = batch;
+        if let FileState::Corrupt(_, why) = state
+            && batch.is_last
+        {
+            let reason = format!("{why}, and there is nothing good to restore it from");
+            self.left(dir.shown(&remains.file), reason);
+        }
+        // The backup goes last: until then it is the one copy that is surely good.
+        candidates.sort_by_key(|candidate| Reverse(candidate.orphan.origin));
+        for candidate in &candidates {
+            let (orphan, path) = (&candidate.orphan, dir.shown(&candidate.orphan.name));
+            match self.dispose(batch, candidate, state) {
+                Disposal::Later => {}
+                Disposal::Leave(reason) => self.left(path, reason),
+                Disposal::Remove(reason) => self.remove(dir, orphan, reason),
+                Disposal::RemoveAfterSync(id) => match self.sync_good(dir, &remains.file, id) {
+                    Ok(true) => self.remove(dir, orphan, "the file is there and good"),
+                    Ok(false) => self.left(path, CHANGED),
+                    Err(failure) => self.failed(path, failure),
+                },
+            }
+        }
+    }
+
+    fn dispose(
+        &self,
+        batch: &RemainsBatch<'_, F>,
+        candidate: &Candidate<F>,
+        state: &FileState,
+    ) -> Disposal {
+        use FileState::{Corrupt, Empty, Good, Missing, Other};
+        let (orphan, is_temp) = (&candidate.orphan, !candidate.is_backup());
+        match state {
+            Missing | Corrupt(..) if is_temp && !candidate.is_whole() => {
+                Disposal::Remove(NOT_WHOLE)
+            }
+            _ if is_temp && !orphan.is_certain && batch.is_requested => Disposal::Leave(CUT),
+            Missing | Corrupt(..) if is_temp && self.only_sweeps => {
+                Disposal::Leave("it is whole, and its file is not")
+            }
+            Missing if is_temp && self.promotes => Disposal::Leave(CUT),
+            Missing if is_temp => Disposal::Remove("its file does not exist, and `promote` is off"),
+            Missing | Corrupt(..) if !batch.is_last => Disposal::Later,
+            Missing | Corrupt(..) => Disposal::Leave("it is not good either"),
+            Other if orphan.origin == Origin::Temp => {
+                Disposal::Remove("what it was to become is no file")
+            }
+            Other => Disposal::Leave("what has the name of its file is no file"),
+            Empty(_) if !is_temp && orphan.metadata.size > 0 => {
+                Disposal::Leave("the file is empty, and this is not")
+            }
+            Good(id) | Empty(id) if !is_temp => Disposal::RemoveAfterSync(*id),
+            Good(_) | Empty(_) => Disposal::Remove("the file is there: the write was cut off"),
+        }
+    }
+
     /// Makes sure that the file outlasts what is about to be removed. `false` if it is another
     /// file by now.
-    fn make_durable(&self, place: &Place<F>, name: &OsStr, id: FileId) -> Result<bool, Failure> {
-        let fs = self.fs;
+    fn sync_good(&self, dir: &Dir<F>, name: &OsStr, id: FileId) -> Result<bool, Failure> {
         if self.options.dry_run {
             return Ok(true);
         }
-        let shown = place.shown(name);
-        let file = uninterrupted(|| fs.open(&place.dir, name))
-            .map_err(|error| Failure::at("open", &shown, error))?;
-        uninterrupted(|| blocking(|| fs.sync_file(&file)))
-            .map_err(|error| Failure::at("fsync", &shown, error))?;
-        uninterrupted(|| blocking(|| fs.sync_dir(&place.dir, Some(&file))))
-            .map_err(|error| Failure::at("fsync", &place.path, error))?;
-        let found = uninterrupted(|| fs.file_metadata(&file))
-            .map_err(|error| Failure::at("fstat", &shown, error))?;
-        Ok(found.id == id && place.is_still(fs, name, id)?)
+        let shown = |failure: Failure| failure.on(dir.shown(name));
+        let file = dir.open_file(name)?;
+        file.sync().map_err(shown)?;
+        dir.sync(Some(&file))?;
+        Ok(file.metadata().map_err(shown)?.id == id && dir.leads_to(name, id)?)
     }
 
-    fn remove(&mut self, place: &Place<F>, orphan: &Orphan<F>, reason: &str) {
-        let shown = place.shown(&orphan.name);
+    fn remove(&mut self, dir: &Dir<F>, orphan: &Orphan<F>, reason: &str) {
+        let (name, path) = (&orphan.name, dir.shown(&orphan.name));
         if self.options.dry_run {
-            return self.note(shown, Act::Removed, None, reason);
+            return self.note(path, ActionKind::Removed, None, reason);
         }
-        // A name that is known beforehand may be somebody else's new file by now.
-        match place.is_still(self.fs, &orphan.name, orphan.metadata.id) {
-            Ok(true) => {}
+        // A name that is known beforehand may be another program's new file by now.
+        let removed = match dir.leads_to(name, orphan.metadata.id) {
+            Ok(true) => if_there(dir.remove(name)),
             Ok(false) => return,
-            Err(failure) => return self.failed(shown, failure.into()),
-        }
-        match uninterrupted(|| self.fs.remove(&place.dir, &orphan.name)) {
-            Ok(()) => self.note(shown, Act::Removed, None, reason),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => self.failed(shown.clone(), Failure::at("unlink", shown, error).into()),
+            Err(failure) => Err(failure),
+        };
+        match removed {
+            Ok(Some(())) => self.note(path, ActionKind::Removed, None, reason),
+            Ok(None) => {}
+            Err(failure) => self.failed(path, failure),
         }
     }
+}
+
+/// In a shared directory like /tmp any user may leave something beside a file, which must not
+/// become that file.
+fn is_trusted<F: FileSystem>(dir: &Dir<F>, found: &Metadata) -> Result<bool, Failure> {
+    let user = dir.fs().effective_user();
+    if user.is_none_or(|user| user == found.uid) {
+        return Ok(true);
+    }
+    Ok(dir.metadata()?.trusts(user, found.uid))
 }

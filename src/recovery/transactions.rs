@@ -1,94 +1,95 @@
-//! Transactions that were not finished. They come before anything else: what they have staged is
-//! newer than what is there.
+//! Completes transactions that were left unfinished. They come before anything else: what they
+//! have staged is newer than what is there.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
-use super::{Act, Action, Place, Recovery};
-use crate::fs::FileSystem;
-use crate::transaction::names::RecordKind;
-use crate::transaction::{self, Decision, Guard, Verdict};
+use super::action::{ActionKind, RecoveryAction};
+use super::context::RecoveryContext;
+use crate::error::Failure;
+use crate::fs::{Dir, FileSystem};
+use crate::transaction::names::{RecordKind, is_transaction_name};
+use crate::transaction::{
+    RollLocks, RollOptions, RollResult, RolledFile, roll, roll_dir, unfinished,
+};
 
-impl<F: FileSystem> Recovery<'_, F> {
-    /// Settles what transactions have left in a directory; with `only`, those that name this file.
-    pub(super) fn transactions(
+impl<F: FileSystem> RecoveryContext<'_, F> {
+    /// Completes what transactions have left in a directory; with `only`, those that change this
+    /// file.
+    pub(super) fn complete_transactions(
         &mut self,
-        place: &Place<F>,
-        names: &[std::ffi::OsString],
+        dir: &Dir<F>,
+        names: &[OsString],
         only: Option<&OsStr>,
     ) {
-        let is_concerned = names.iter().any(|name| transaction::names::is_transaction_name(name));
         self.decided.clear();
-        if self.only_sweeps || !is_concerned {
+        if self.only_sweeps || !names.iter().any(|name| is_transaction_name(name)) {
             return;
         }
-        let guard = self.guard;
-        let mut refused = Vec::new();
-        let mut report = Vec::new();
-        let refusals = std::cell::RefCell::new(&mut refused);
-        let locks = |paths: &[PathBuf]| {
+        let try_lock_file = self.try_lock;
+        let refused = RefCell::new(Vec::new());
+        let try_lock = |paths: &[PathBuf]| {
             let mut held = Vec::new();
             for path in paths {
-                match guard(path) {
+                match try_lock_file(path) {
                     Ok(Some(lock)) => held.push(lock),
                     Ok(None) => return Ok(None),
                     Err(kind) => {
-                        refusals.borrow_mut().push((path.clone(), kind));
+                        refused.borrow_mut().push((path.clone(), kind));
                         return Ok(None);
                     }
                 }
             }
-            Ok(Some(Box::new(held) as Guard))
+            Ok(Some(Box::new(held) as RollLocks))
         };
-        let options = transaction::Options { dry_run: self.options.dry_run, locks: &locks };
-        let settled = settle(self.fs, &place.path, only, options, &mut report);
-        for decision in report {
-            self.actions.push(action(decision));
+        let mut report = Vec::new();
+        let options = RollOptions { dry_run: self.options.dry_run, try_lock: &try_lock };
+        let rolled = roll_all(self.fs, dir, only, options, &mut report);
+        self.actions.extend(report.into_iter().map(RecoveryAction::from));
+        for (path, kind) in refused.into_inner() {
+            self.failed(path, kind);
         }
-        for (path, kind) in refused {
-            self.failed(path, kind.into());
-        }
-        if let Err(failure) = settled {
-            self.failed(place.path.clone(), failure.into());
+        if let Err(failure) = rolled {
+            self.failed(dir.path().to_owned(), failure);
         }
         if self.options.dry_run {
             return;
         }
-        match transaction::unfinished(self.fs, &place.path) {
-            Ok(mut unfinished) => {
-                unfinished.retain(|transaction| transaction.kind == RecordKind::Intent);
-                self.decided = unfinished;
+        match unfinished(self.fs, dir.path()) {
+            Ok(mut left) => {
+                left.retain(|transaction| transaction.kind == RecordKind::Intent);
+                self.decided = left;
             }
-            Err(failure) => self.failed(place.path.clone(), failure.into()),
+            Err(failure) => self.failed(dir.path().to_owned(), failure),
         }
     }
 }
 
-fn settle<F: FileSystem>(
+fn roll_all<F: FileSystem>(
     fs: &F,
-    dir: &Path,
+    dir: &Dir<F>,
     only: Option<&OsStr>,
-    options: transaction::Options<'_>,
-    report: &mut Vec<Decision>,
-) -> Result<(), crate::error::Failure> {
-    let Some(name) = only else {
-        return transaction::settle_dir(fs, dir, options, report);
-    };
-    for unfinished in transaction::unfinished(fs, dir)? {
-        if unfinished.names(name) {
-            transaction::settle(fs, dir, unfinished.id, options, report)?;
+    options: RollOptions<'_>,
+    report: &mut Vec<RolledFile>,
+) -> Result<(), Failure> {
+    let Some(name) = only else { return roll_dir(fs, dir.path(), options, report) };
+    for transaction in unfinished(fs, dir.path())? {
+        if transaction.changes(name) {
+            roll(fs, dir.path(), transaction.id, options, report)?;
         }
     }
     Ok(())
 }
 
-fn action(decision: Decision) -> Action {
-    let Decision { path, verdict, reason, to } = decision;
-    let act = match verdict {
-        Verdict::RolledForward => Act::Completed,
-        Verdict::RolledBack => Act::Removed,
-        Verdict::Conflict => Act::Conflict,
-        Verdict::Left => Act::Left,
-    };
-    Action { path, act, to, reason, error: None }
+impl From<RolledFile> for RecoveryAction {
+    fn from(RolledFile { path, result, reason, to }: RolledFile) -> RecoveryAction {
+        let kind = match result {
+            RollResult::RolledForward => ActionKind::Completed,
+            RollResult::RolledBack => ActionKind::Removed,
+            RollResult::Conflict => ActionKind::Conflict,
+            RollResult::Left => ActionKind::Left,
+        };
+        RecoveryAction { path, kind, to, reason, error: None }
+    }
 }

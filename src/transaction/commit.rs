@@ -5,47 +5,43 @@
 //! - Until the record in the first directory has the name of an intent, no file has changed. It
 //!   gets that name after everything that it stands for is on the disk: the new contents and
 //!   their names, the old contents, and the record itself in each directory.
-//! - From the first rename on, the intent is on the disk. Whoever finds it can do what is left
-//!   to do, because a file that has not been changed yet has its new content beside it.
-//! - The intent is dropped after all renames are on the disk, and what it needed after that is
-//!   on the disk, too.
+//! - From the first rename on, the intent is on the disk. A process that finds it can do what is
+//!   left to do, because a file that has not been changed yet has its new content beside it.
+//! - The intent is dropped after all renames are on the disk, and what it needed is removed after
+//!   that is on the disk, too.
 //!
-//! The records are locked as long as this runs: by that the living are told from the dead.
+//! The records are locked as long as this runs: this tells a live transaction from a dead one.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::io;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::fingerprint;
-use super::moves::{Seen, is_named, look, put_aside};
-use super::names::{self, Id, RecordKind};
-use super::participant::Participant;
-use super::record::{Action, Content, Member, Record};
-use crate::error::Code;
-use crate::error::Failure;
-use crate::fs::{DirUse, File, FileKind, FileSystem, uninterrupted};
+use super::fingerprint::Fingerprint;
+use super::names::{self, RecordKind, TransactionId};
+use super::participant::{LockedRecord, Participant, rename_removed};
+use super::record::{Record, RecordMember};
+use crate::error::{Code, Failure};
+use crate::fs::{Dir, DirUse, File, FileKind, FileSystem};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
-use crate::threads::blocking;
 use crate::write::{AttemptError, Control, Durability, Options, TempFile};
 
-/// From so many files on they are synced all at once, with everything else that is on the same
-/// file system, where that is safe: each sync by itself waits for the disk.
-const MANY: usize = 4;
+/// From this number of files on they are synced all at once, with everything else that is on the
+/// same file system, where that is safe: each sync by itself waits for the disk.
+const SYNCED_AT_ONCE: usize = 4;
 
 /// What is to become of a file.
 #[derive(Debug)]
 pub enum Change {
-    /// It gets these bytes, which are memory of our own.
+    /// It gets these bytes, which are memory of holdfast's own.
     Write(Payload),
-    /// It is removed. That it is not there is no error.
+    /// It is removed. It is no error if it does not exist.
     Remove,
 }
 
 /// One file of a transaction.
 #[derive(Debug)]
-pub struct Part {
+pub struct FileChange {
     /// The file, absolute.
     pub path: PathBuf,
     /// What is to become of it.
@@ -55,11 +51,17 @@ pub struct Part {
 /// Why a transaction failed, and at which file, if it was one.
 #[derive(Debug)]
 pub struct CommitError {
-    /// Why. `committed` says that it is decided all the same: what is left to do will be done
-    /// by whoever comes next.
+    /// Why. `committed` says that it is decided all the same: the next process that finds it
+    /// does what is left to do.
     pub error: AttemptError,
-    /// The path of the part.
+    /// The path of the file.
     pub path: Option<PathBuf>,
+}
+
+impl CommitError {
+    fn at(change: &FileChange, error: impl Into<AttemptError>) -> CommitError {
+        CommitError { error: error.into(), path: Some(change.path.clone()) }
+    }
 }
 
 impl From<AttemptError> for CommitError {
@@ -87,88 +89,88 @@ impl From<Failure> for CommitError {
 pub fn commit<F: FileSystem>(
     fs: &F,
     first: &Path,
-    parts: &[Part],
+    changes: &[FileChange],
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
-    commit_as(fs, Id::new(), first, parts, options, control)
+    commit_as(fs, TransactionId::new(), first, changes, options, control)
 }
 
-/// The same, under an id that nobody has had.
+/// The same, under an id that no transaction has had.
 pub fn commit_as<F: FileSystem>(
     fs: &F,
-    id: Id,
+    id: TransactionId,
     first: &Path,
-    parts: &[Part],
+    changes: &[FileChange],
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
-    let mut draft = Draft {
+    let mut coordinator = Coordinator {
         fs,
         id,
-        places: Vec::new(),
+        participants: Vec::new(),
         members: Vec::new(),
         syncs: options.durability != Durability::None,
     };
-    let prepared = draft.prepare(first, parts, options, control);
-    if let Err(error) = prepared {
-        draft.roll_back();
+    if let Err(error) = coordinator.prepare(first, changes, options, control) {
+        coordinator.roll_back();
         return Err(error);
     }
-    if draft.members.is_empty() {
+    if coordinator.members.is_empty() {
         return Ok(());
     }
-    draft.decide(control)?;
-    draft.apply()?;
-    draft.finish();
+    coordinator.decide(control)?;
+    coordinator.apply()?;
+    coordinator.finish();
     Ok(())
 }
 
-/// A transaction that is being made.
-struct Draft<'a, F: FileSystem> {
+/// A transaction that is being committed.
+struct Coordinator<'a, F: FileSystem> {
     fs: &'a F,
-    id: Id,
+    id: TransactionId,
     /// The directories, the one with the decision first.
-    places: Vec<Participant<F>>,
-    members: Vec<Draftee<'a, F>>,
+    participants: Vec<Participant<F>>,
+    members: Vec<PendingChange<'a, F>>,
     syncs: bool,
 }
 
 /// A file that is to change.
-struct Draftee<'a, F: FileSystem> {
-    part: &'a Part,
-    place: usize,
+struct PendingChange<'a, F: FileSystem> {
+    requested: &'a FileChange,
+    /// The number of its directory.
+    participant: usize,
     target: Target<F>,
-    /// The file as it is, and its content.
-    before: Option<(File<F>, Content)>,
+    /// The file as it is, and what it contains.
+    before: Option<(File<F>, Fingerprint)>,
     temp_name: OsString,
     staged: Option<TempFile<F>>,
 }
 
-impl<'a, F: FileSystem> Draft<'a, F> {
-    /// Gets everything ready, and on the disk, that the decision will stand for.
+impl<'a, F: FileSystem> Coordinator<'a, F> {
+    /// Prepares everything that the decision will stand for, and brings it to the disk.
     fn prepare(
         &mut self,
         first: &Path,
-        parts: &'a [Part],
+        changes: &'a [FileChange],
         options: &Options,
         control: &Control,
     ) -> Result<(), CommitError> {
         let home = resolve::target(self.fs, first, true, DirUse::NamesAndSync)?;
-        self.place_of(&home)?;
-        for part in parts {
+        self.participant_of(&home.dir)?;
+        for change in changes {
             control.check().map_err(AttemptError::from)?;
-            self.find(part).map_err(|error| at(part, error))?;
+            self.find(change).map_err(|failure| CommitError::at(change, failure))?;
         }
         if self.members.is_empty() {
             return Ok(());
         }
         let mut record = self.record();
-        for (here, place) in self.places.iter_mut().enumerate() {
+        for (here, participant) in self.participants.iter_mut().enumerate() {
             record.here = here;
             let bytes = record.encode();
             let bytes = bytes.ok_or_else(|| Failure::at("open", first, Code::EILSEQ.error()))?;
-            place.write_record(self.fs, self.id, &bytes)?;
+            participant.write_record(self.id, &bytes)?;
         }
         self.stage(options, control)?;
         if self.syncs {
@@ -179,85 +181,79 @@ impl<'a, F: FileSystem> Draft<'a, F> {
         Ok(control.check().map_err(AttemptError::from)?)
     }
 
-    /// The number of the directory that a file is in.
-    fn place_of(&mut self, target: &Target<F>) -> Result<usize, Failure> {
-        let path = target.dir.path();
-        let id_of = |dir: &F::DirHandle| {
-            uninterrupted(|| self.fs.dir_metadata(dir))
-                .map(|metadata| metadata.id)
-                .map_err(|error| Failure::at("fstat", path, error))
-        };
-        let id = id_of(target.dir.handle())?;
-        if let Some(known) = self.places.iter().position(|place| place.id == id) {
+    /// The number of the participant that is this directory.
+    fn participant_of(&mut self, dir: &Dir<F>) -> Result<usize, Failure> {
+        let id = dir.metadata()?.id;
+        let mut participants = self.participants.iter();
+        if let Some(known) = participants.position(|participant| participant.metadata.id == id) {
             return Ok(known);
         }
-        let dir = uninterrupted(|| self.fs.open_dir(path, DirUse::NamesAndSync))
-            .map_err(|error| Failure::at("open", path, error))?;
-        if id_of(&dir)? != id {
-            return Err(Failure::at("open", path, Code::ESTALE.error()));
+        let dir = Dir::open(self.fs, dir.path(), DirUse::NamesAndSync)?;
+        let metadata = dir.metadata()?;
+        if metadata.id != id {
+            return Err(Failure::at("open", dir.path(), Code::ESTALE.error()));
         }
-        self.places.push(Participant { dir, path: path.to_owned(), id, record: None });
-        Ok(self.places.len() - 1)
+        self.participants.push(Participant { dir, metadata, record: None });
+        Ok(self.participants.len() - 1)
     }
 
-    /// Finds a file, and what is in it.
-    fn find(&mut self, part: &'a Part) -> Result<(), AttemptError> {
-        let fs = self.fs;
-        let target = resolve::target(fs, &part.path, true, DirUse::NamesAndSync)?;
-        let shown = target.path();
-        let syscall = match part.change {
+    /// Finds a file, and reads what it contains.
+    fn find(&mut self, requested: &'a FileChange) -> Result<(), Failure> {
+        let target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
+        let syscall = match requested.change {
             Change::Write(_) => "rename",
             Change::Remove => "unlink",
         };
+        let refused = |code: Code| Err(Failure::at(syscall, target.path(), code.error()));
         match target.existing.map(|existing| existing.kind) {
-            None if matches!(part.change, Change::Remove) => return Ok(()),
+            None if matches!(requested.change, Change::Remove) => return Ok(()),
             None | Some(FileKind::File) => {}
-            Some(FileKind::Dir) => {
-                return Err(Failure::at(syscall, shown, Code::EISDIR.error()).into());
-            }
-            Some(_) => return Err(Failure::at(syscall, shown, Code::EINVAL.error()).into()),
+            Some(FileKind::Dir) => return refused(Code::EISDIR),
+            Some(_) => return refused(Code::EINVAL),
         }
-        let before = match target.open()? {
-            Some(file) => {
-                let content = blocking(|| fingerprint::of_file(fs, file.handle()))
-                    .map_err(|error| Failure::at("read", &shown, error))?;
-                Some((file, content))
-            }
-            None => None,
-        };
-        let place = self.place_of(&target)?;
+        let mut before = None;
+        if let Some(file) = target.open()? {
+            // To the caller, looking at the size is a part of reading.
+            let fingerprint = Fingerprint::of_file(&file)
+                .map_err(|failure| Failure::at("read", target.path(), failure.source))?;
+            before = Some((file, fingerprint));
+        }
+        let participant = self.participant_of(&target.dir)?;
         let is_named_twice = self
             .members
             .iter()
-            .any(|other| other.place == place && other.target.name == target.name);
+            .any(|other| other.participant == participant && other.target.name == target.name);
         if is_named_twice {
-            // The facade has told them apart by their locks.
-            return Err(Failure::at("open", shown, Code::EBUSY.error()).into());
+            // The locks have told files apart that have several paths.
+            return Err(Failure::at("open", target.path(), Code::EBUSY.error()));
         }
         let temp_name = names::temp(&target.name, self.id, self.members.len());
-        self.members.push(Draftee { part, place, target, before, temp_name, staged: None });
+        let member =
+            PendingChange { requested, participant, target, before, temp_name, staged: None };
+        self.members.push(member);
         Ok(())
     }
 
     fn record(&self) -> Record {
-        let member = |member: &Draftee<'_, F>| Member {
-            dir: member.place,
+        let member = |member: &PendingChange<'_, F>| RecordMember {
+            dir: member.participant,
             name: member.target.name.clone(),
-            before: member.before.as_ref().map(|(_, content)| *content),
-            action: match &member.part.change {
-                Change::Write(Payload::Owned(bytes)) => Action::Write(fingerprint::of_bytes(bytes)),
-                // What is borrowed is only for the kernel to read, so nobody can say what it is.
+            before: member.before.as_ref().map(|(_, fingerprint)| *fingerprint),
+            after: match &member.requested.change {
+                Change::Write(Payload::Owned(bytes)) => Some(Fingerprint::of_bytes(bytes)),
+                // Borrowed memory is only read by the kernel, so its hash is not known.
                 Change::Write(Payload::Borrowed { length, .. }) => {
-                    Action::Write(Content { size: *length as u64, hash: 0 })
+                    Some(Fingerprint { size: *length as u64, hash: 0 })
                 }
-                Change::Remove => Action::Remove,
+                Change::Remove => None,
             },
         };
+        let dirs = self.participants.iter().map(|participant| participant.dir.path().to_owned());
         Record {
             id: self.id,
-            home: self.places.first().map_or(0, |home| home.id.inode),
+            home: self.participants.first().map_or(0, |home| home.metadata.id.inode),
             here: 0,
-            dirs: self.places.iter().map(|place| place.path.clone()).collect(),
+            dirs: dirs.collect(),
             members: self.members.iter().map(member).collect(),
         }
     }
@@ -266,155 +262,131 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     /// the next ones are made.
     fn stage(&mut self, options: &Options, control: &Control) -> Result<(), CommitError> {
         for member in &mut self.members {
-            let Change::Write(payload) = &member.part.change else { continue };
+            let Change::Write(payload) = &member.requested.change else { continue };
             let name = member.temp_name.clone();
             let staged = TempFile::stage_as(name, &member.target, payload, options, control)
-                .map_err(|error| at(member.part, error))?;
-            let begun = match self.syncs {
-                true => staged.file.begin_write_back(),
-                false => Ok(()),
-            };
-            member.staged = Some(staged);
-            begun.map_err(|failure| at(member.part, failure.into()))?;
+                .map_err(|error| CommitError::at(member.requested, error))?;
+            let file = &member.staged.insert(staged).file;
+            if self.syncs {
+                file.begin_write_back()
+                    .map_err(|failure| CommitError::at(member.requested, failure))?;
+            }
         }
         Ok(())
     }
 
-    /// Everything that the decision stands for: the new files and the old ones (somebody may
-    /// have written those without a sync, and after a power cut they would not be known again),
-    /// the records, the names.
+    /// Syncs everything that the decision stands for: the new files and the old ones (which may
+    /// have been written without a sync, and would not be recognized after a power cut), the
+    /// records, the names.
     fn sync_all(&self) -> Result<(), CommitError> {
-        let devices: BTreeSet<u64> = self.places.iter().map(|place| place.id.device).collect();
+        let devices: BTreeSet<u64> = self.participants.iter().map(Participant::device).collect();
         devices.into_iter().try_for_each(|device| self.sync_device(device))
     }
 
-    /// What of it is on one device: each file and directory, or all at once.
+    /// Syncs what of it is on one device: each file and directory, or all at once.
     fn sync_device(&self, device: u64) -> Result<(), CommitError> {
-        let fs = self.fs;
-        let places = || self.places.iter().filter(|place| place.id.device == device);
-        let is_here = |member: &&Draftee<'_, F>| {
-            self.places.get(member.place).is_some_and(|place| place.id.device == device)
+        let participants = || self.participants.iter().filter(|it| it.device() == device);
+        let members = || {
+            self.members.iter().filter(|member| {
+                self.participants.get(member.participant).is_some_and(|it| it.device() == device)
+            })
         };
-        let count = self.members.iter().filter(is_here).map(Draftee::files).sum::<usize>();
-        // The record was made before everything that is new here: by it the system knows whose
+        let count = members().map(PendingChange::file_count).sum::<usize>();
+        // The record was made before everything that is new here: by it the system knows which
         // failures to report.
-        if count >= MANY
-            && let Some((place, record)) =
-                places().find_map(|place| Some((place, place.record.as_ref()?)))
-            && fs.sync_rules(record, device).syncs_whole
+        if count >= SYNCED_AT_ONCE
+            && let Some((dir, LockedRecord { file, .. })) =
+                participants().find_map(|it| Some((&it.dir, it.record.as_ref()?)))
+            && self.fs.sync_rules(file.handle(), device).syncs_whole
         {
-            let synced = uninterrupted(|| blocking(|| fs.sync_file_system_of(record)));
-            return Ok(synced.map_err(|error| Failure::at("syncfs", &place.path, error))?);
+            return Ok(file.sync_file_system().map_err(|failure| failure.on(dir.path()))?);
         }
-        for member in self.members.iter().filter(is_here) {
-            let sync = || {
-                if let Some(staged) = &member.staged {
-                    staged.file.sync()?;
-                }
-                if let Some((file, _)) = &member.before {
-                    let shown = || member.target.path();
-                    file.sync().map_err(|failure| failure.on(shown()))?;
-                }
-                Ok(())
-            };
-            sync().map_err(|failure: Failure| at(member.part, failure.into()))?;
+        for member in members() {
+            member.sync().map_err(|failure| CommitError::at(member.requested, failure))?;
         }
-        for place in places() {
-            if let Some(record) = &place.record {
-                sync_file(fs, record)
-                    .map_err(|error| Failure::at("fsync", place.shown(self.id), error))?;
+        for participant in participants() {
+            if let Some(record) = &participant.record {
+                let path = || participant.record_path(self.id, record.kind);
+                record.file.sync().map_err(|failure| failure.on(path()))?;
             }
         }
-        Ok(places().try_for_each(|place| place.sync(fs))?)
+        Ok(participants().try_for_each(Participant::sync)?)
     }
 
     /// The moment from which on the transaction is done, whatever happens.
     fn decide(&mut self, control: &Control) -> Result<(), CommitError> {
-        let fs = self.fs;
-        let Some(home) = self.places.first() else { return Ok(()) };
-        let Some(record) = &home.record else { return Ok(()) };
+        let Some(Participant { dir, record: Some(record), .. }) = self.participants.first() else {
+            return Ok(());
+        };
         let prepared = names::record(self.id, RecordKind::Prepared);
         let intent = names::record(self.id, RecordKind::Intent);
         let mut is_decided = false;
         let mut decide = || -> Result<(), Failure> {
-            let renamed = uninterrupted(|| fs.rename(&home.dir, record, &prepared, &intent));
-            if let Err(error) = renamed
-                // It may have been done all the same, as in `write::publish`.
-                && !is_named(fs, &home.dir, record, &intent)
-            {
-                // If the old name is gone, the rename is what took it.
-                is_decided = look(fs, &home.dir, &intent) == Seen::Unknown
-                    && look(fs, &home.dir, &prepared) == Seen::Nothing;
-                let (from, to) = (home.path.join(&prepared), home.path.join(&intent));
-                return Err(Failure { dest: Some(to), ..Failure::at("rename", from, error) });
-            }
+            let renamed = dir.rename(&record.file, &prepared, &intent);
+            dir.confirmed(renamed, &record.file, &intent).inspect_err(|_| {
+                // If only the old name is known to be gone, the rename is what took it.
+                is_decided = dir.look(&intent).is_err() && matches!(dir.look(&prepared), Ok(None));
+            })?;
             is_decided = true;
-            if self.syncs {
-                home.sync(fs)?;
+            match self.syncs {
+                true => dir.sync(Some(&record.file)),
+                false => Ok(()),
             }
-            Ok(())
         };
         let decided = control.check().map_err(AttemptError::from).and_then(|()| Ok(decide()?));
         decided.map_err(|error| self.undecide(error, is_decided).into())
     }
 
-    /// Takes the decision back, while no file has changed, and says what the caller is to be
-    /// told. `is_decided` says whether the intent is there, as far as can be told. What was made is
+    /// Takes the decision back, while no file has changed, and returns the error for the caller.
+    /// `is_decided` says whether the intent is there, as far as can be told. What was made is
     /// removed once that is on the disk; where it cannot be brought there it stays, so that an
     /// intent that turns up after a power cut finds what it needs.
     fn undecide(&mut self, error: AttemptError, is_decided: bool) -> AttemptError {
-        let fs = self.fs;
-        let intent = names::record(self.id, RecordKind::Intent);
-        let Some(home) = self.places.first() else { return error };
-        match uninterrupted(|| fs.remove(&home.dir, &intent)) {
-            Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
-                // Whoever finds it, if it is there, will do what it says.
-                return AttemptError { committed: is_decided, ..error };
-            }
-            _ => {}
+        let Some(home) = self.participants.first() else { return error };
+        if home.dir.remove_if_there(&names::record(self.id, RecordKind::Intent)).is_err() {
+            // The next process that finds it, if it is there, will do what it says.
+            return AttemptError { committed: is_decided, ..error };
         }
-        if !self.syncs || home.sync_names(fs).is_ok() {
+        if !self.syncs || home.sync().is_ok() {
             self.roll_back();
         }
         error
     }
 
     /// Removes everything that was made. The records go last: as long as they are there and
-    /// locked nobody else touches the rest.
+    /// locked no other process touches the rest.
     fn roll_back(&mut self) {
-        let fs = self.fs;
         for member in &mut self.members {
             if let Some(staged) = member.staged.take() {
                 let _ = member.target.dir.remove(&staged.name);
             }
         }
         let prepared = names::record(self.id, RecordKind::Prepared);
-        for place in self.places.iter().rev().filter(|place| place.record.is_some()) {
-            let _ = uninterrupted(|| fs.remove(&place.dir, &prepared));
+        for participant in self.participants.iter().rev().filter(|it| it.record.is_some()) {
+            let _ = participant.dir.remove(&prepared);
         }
     }
 
-    /// Changes the files. If not even the first one can be, none is; otherwise as many as can
-    /// be, and the rest is left to whoever finds the intent.
+    /// Changes the files. If not even the first one can be changed, none is; otherwise as many as
+    /// can be, and the rest is left to the process that finds the intent.
     fn apply(&mut self) -> Result<(), CommitError> {
         let mut failed: Option<CommitError> = None;
         for number in 0..self.members.len() {
             let Some(member) = self.members.get(number) else { continue };
-            let Err(failure) = member.apply(self.fs) else { continue };
-            let error = at(member.part, failure.into());
+            let Err(failure) = member.apply() else { continue };
+            let error = CommitError::at(member.requested, failure);
             // What is not known to be undone cannot be taken back.
-            if number == 0 && !member.may_be_applied(self.fs) {
+            if number == 0 && !member.may_be_applied() {
                 let CommitError { error, path } = error;
                 return Err(CommitError { error: self.undecide(error, true), path });
             }
             failed = failed.or(Some(error));
         }
         let synced = match self.syncs {
-            true => self.places.iter().try_for_each(|place| place.sync(self.fs)),
+            true => self.participants.iter().try_for_each(Participant::sync),
             false => Ok(()),
         };
-        let failed = failed.or(synced.err().map(CommitError::from));
-        match failed {
+        match failed.or(synced.err().map(CommitError::from)) {
             None => Ok(()),
             Some(CommitError { error: AttemptError { kind, .. }, path }) => {
                 Err(CommitError { error: AttemptError { kind, committed: true }, path })
@@ -423,71 +395,59 @@ impl<'a, F: FileSystem> Draft<'a, F> {
     }
 
     /// Drops the record. All files have changed, and that is on the disk: what fails here does
-    /// no harm, and is taken away by recovery.
+    /// no harm, and is removed by recovery.
     fn finish(&self) {
-        let (fs, id) = (self.fs, self.id);
-        let Some(home) = self.places.first() else { return };
-        let intent = names::record(id, RecordKind::Intent);
-        if uninterrupted(|| fs.remove(&home.dir, &intent)).is_err() {
+        let Some(home) = self.participants.first() else { return };
+        if home.dir.remove(&names::record(self.id, RecordKind::Intent)).is_err() {
             return;
         }
         // An intent that came back would ask for what it has lost.
-        if self.syncs && home.sync(fs).is_err() {
+        if self.syncs && home.sync().is_err() {
             return;
         }
         for member in self.members.iter().filter(|member| member.staged.is_none()) {
-            let _ = uninterrupted(|| fs.remove(member.target.dir.handle(), &member.temp_name));
+            let _ = member.target.dir.remove(&member.temp_name);
         }
-        let prepared = names::record(id, RecordKind::Prepared);
-        for place in self.places.iter().skip(1) {
-            let _ = uninterrupted(|| fs.remove(&place.dir, &prepared));
+        let prepared = names::record(self.id, RecordKind::Prepared);
+        for participant in self.participants.iter().skip(1) {
+            let _ = participant.dir.remove(&prepared);
         }
     }
 }
 
-impl<F: FileSystem> Draftee<'_, F> {
+impl<F: FileSystem> PendingChange<'_, F> {
     /// How many files of it there are to sync.
-    fn files(&self) -> usize {
+    fn file_count(&self) -> usize {
         usize::from(self.staged.is_some()) + usize::from(self.before.is_some())
     }
 
-    /// Puts the new file in its place, or the old one aside.
-    fn apply(&self, fs: &F) -> Result<(), Failure> {
-        let (dir, name) = (self.target.dir.handle(), &self.target.name);
-        let shown = |name: &OsStr| self.target.dir.shown(name);
+    fn sync(&self) -> Result<(), Failure> {
         if let Some(staged) = &self.staged {
-            let renamed =
-                uninterrupted(|| fs.rename(dir, staged.file.handle(), &self.temp_name, name));
-            return match renamed {
-                Err(error) if !is_named(fs, dir, staged.file.handle(), name) => Err(Failure {
-                    dest: Some(shown(name)),
-                    ..Failure::at("rename", shown(&self.temp_name), error)
-                }),
-                _ => Ok(()),
-            };
+            staged.file.sync()?;
         }
-        put_aside(fs, dir, name, &self.temp_name).map_err(|error| Failure {
-            dest: Some(shown(&self.temp_name)),
-            ..Failure::at("rename", shown(name), error)
-        })
+        match &self.before {
+            Some((file, _)) => file.sync().map_err(|failure| failure.on(self.target.path())),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts the new file in its place, or gives the old one its temp name.
+    fn apply(&self) -> Result<(), Failure> {
+        let Target { dir, name, .. } = &self.target;
+        let Some(TempFile { file, .. }) = &self.staged else {
+            return rename_removed(dir, name, &self.temp_name);
+        };
+        dir.confirmed(dir.rename(file, &self.temp_name, name), file, name)
     }
 
     /// Whether that may have been done although it has failed: the new name cannot be looked at,
     /// and the old one is not known to be there.
-    fn may_be_applied(&self, fs: &F) -> bool {
-        let (dir, name) = (self.target.dir.handle(), &self.target.name);
+    fn may_be_applied(&self) -> bool {
+        let Target { dir, name, .. } = &self.target;
         let (from, to) = match self.staged {
             Some(_) => (&self.temp_name, name),
             None => (name, &self.temp_name),
         };
-        look(fs, dir, to) == Seen::Unknown && look(fs, dir, from) != Seen::Something
+        dir.look(to).is_err() && !matches!(dir.look(from), Ok(Some(_)))
     }
-}
-
-fn at(part: &Part, error: AttemptError) -> CommitError {
-    CommitError { error, path: Some(part.path.clone()) }
-}
-
-fn sync_file<F: FileSystem>(fs: &F, file: &F::FileHandle) -> io::Result<()> {
-    uninterrupted(|| blocking(|| fs.sync_file(file)))
 }

@@ -6,25 +6,29 @@
 //! places, and the intent is dropped.
 //!
 //! What a process leaves that died on the way is found by its names ([`names`]), in any of the
-//! directories: each has the record ([`record`]). [`settle()`] rolls it forward if there is an
-//! intent, and back if there is none. A file that somebody else has changed in between is left
+//! directories: each has the record ([`record`]). [`roll()`] rolls it forward if there is an
+//! intent, and back if there is none. A file that another program has changed in between is left
 //! as it is, and reported.
 //!
-//! [`begin()`] is the way there in a process: the locks of all the files, in one order that is
-//! the same for everybody, and what others have left unfinished. [`submit`] is the way back.
+//! [`begin`] leads into a transaction: it takes the locks of all files, in one order that is the
+//! same in every process, and completes what dead processes have left unfinished there. [`run`]
+//! commits on holdfast's threads.
 
 pub mod begin;
 pub mod commit;
-mod fingerprint;
-mod moves;
+pub mod fingerprint;
+mod lock_in_order;
 pub mod names;
 mod participant;
 pub mod record;
 mod record_lock;
 pub mod roll;
 pub mod run;
+mod unfinished;
 
-pub use begin::{Begin, Begun, Waiting, begin};
-pub use commit::{Change, CommitError, Part, commit, commit_as};
-pub use record_lock::{Unfinished, unfinished};
-pub use roll::{Decision, Guard, Locks, Options, Outcome, Verdict, settle, settle_dir};
+pub use commit::{Change, CommitError, FileChange, commit, commit_as};
+pub use lock_in_order::BeginWaiter;
+pub use roll::{
+    Completion, RollLocks, RollOptions, RollResult, RolledFile, TryLockAll, roll, roll_dir,
+};
+pub use unfinished::{Unfinished, unfinished};

@@ -26,22 +26,22 @@ const INTENT_SUFFIX: &str = ".intent";
 
 /// Which transaction it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(pub u64);
+pub struct TransactionId(pub u64);
 
-impl Id {
+impl TransactionId {
     /// A new one.
-    pub fn new() -> Id {
-        Id(rand::random())
+    pub fn new() -> TransactionId {
+        TransactionId(rand::random())
     }
 }
 
-impl Default for Id {
-    fn default() -> Id {
-        Id::new()
+impl Default for TransactionId {
+    fn default() -> TransactionId {
+        TransactionId::new()
     }
 }
 
-impl std::fmt::Display for Id {
+impl std::fmt::Display for TransactionId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:016x}", self.0)
     }
@@ -58,15 +58,15 @@ pub enum RecordKind {
 
 /// What a name of ours stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
+pub enum TransactionName {
     /// A staged file, or one that is put aside.
-    Temp(Id),
+    Temp(TransactionId),
     /// A record.
-    Record(Id, RecordKind),
+    Record(TransactionId, RecordKind),
 }
 
 /// The name beside the file called `basename` under which the content of a member is kept.
-pub fn temp(basename: &OsStr, id: Id, number: usize) -> OsString {
+pub fn temp(basename: &OsStr, id: TransactionId, number: usize) -> OsString {
     let tail = format!(".{id}.{number}{TEMP_SUFFIX}");
     let mut name = OsString::from(".");
     name.push(shorten(basename, LONGEST_NAME - 1 - tail.len()));
@@ -75,7 +75,7 @@ pub fn temp(basename: &OsStr, id: Id, number: usize) -> OsString {
 }
 
 /// The name of a record.
-pub fn record(id: Id, kind: RecordKind) -> OsString {
+pub fn record(id: TransactionId, kind: RecordKind) -> OsString {
     let suffix = match kind {
         RecordKind::Prepared => PREPARED_SUFFIX,
         RecordKind::Intent => INTENT_SUFFIX,
@@ -85,7 +85,7 @@ pub fn record(id: Id, kind: RecordKind) -> OsString {
 
 /// The name under which the new content of the file called `basename` is kept when it may not
 /// take its place.
-pub fn aside(basename: &OsStr, id: Id) -> OsString {
+pub fn conflict(basename: &OsStr, id: TransactionId) -> OsString {
     let tail = format!(".conflict-{id}");
     let mut name = OsString::new();
     name.push(shorten(basename, LONGEST_NAME - tail.len()));
@@ -94,7 +94,7 @@ pub fn aside(basename: &OsStr, id: Id) -> OsString {
 }
 
 /// What a name stands for, if it is one that only transactions give.
-pub fn parse(name: &OsStr) -> Option<Name> {
+pub fn parse(name: &OsStr) -> Option<TransactionName> {
     let bytes = name.as_encoded_bytes();
     if let Some(front) = bytes.strip_prefix(b".").and_then(|rest| strip(rest, TEMP_SUFFIX)) {
         let dot = front.iter().rposition(|byte| *byte == b'.')?;
@@ -106,14 +106,14 @@ pub fn parse(name: &OsStr) -> Option<Name> {
         let (basename, digits) = front.split_at_checked(front.len().checked_sub(16)?)?;
         // A basename has one byte at least, and then there is a dot.
         let is_named = basename.len() >= 2 && basename.ends_with(b".");
-        return (is_number && is_named).then(|| id(digits)).flatten().map(Name::Temp);
+        return (is_number && is_named).then(|| id(digits)).flatten().map(TransactionName::Temp);
     }
     let rest = bytes.strip_prefix(RECORD_PREFIX.as_bytes())?;
     for (suffix, kind) in
         [(PREPARED_SUFFIX, RecordKind::Prepared), (INTENT_SUFFIX, RecordKind::Intent)]
     {
         if let Some(digits) = strip(rest, suffix) {
-            return id(digits).map(|id| Name::Record(id, kind));
+            return id(digits).map(|id| TransactionName::Record(id, kind));
         }
     }
     None
@@ -129,10 +129,10 @@ fn strip<'a>(bytes: &'a [u8], suffix: &str) -> Option<&'a [u8]> {
     bytes.strip_suffix(suffix.as_bytes())
 }
 
-fn id(digits: &[u8]) -> Option<Id> {
+fn id(digits: &[u8]) -> Option<TransactionId> {
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if digits.len() != 16 || !digits.iter().all(is_hex) {
         return None;
     }
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(Id)
+    u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(TransactionId)
 }

@@ -1,85 +1,121 @@
-//! A directory in which a transaction changes files, and the record that it has there meanwhile.
+//! A directory in which a transaction changes files, and the record that the transaction keeps
+//! there until it is complete.
 
-use std::io;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
-use super::moves::is_named;
-use super::names::{self, Id, RecordKind};
-use crate::error::Code;
-use crate::error::Failure;
-use crate::fs::{FileId, FileSystem, uninterrupted};
-use crate::payload::Chunk;
-use crate::threads::blocking;
-use crate::write::AttemptError;
+use super::names::{self, RecordKind, TransactionId};
+use super::record::{LARGEST, Record, RecordDamage};
+use crate::error::{Code, Failure};
+use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, Metadata, if_there};
 
-/// A directory.
+/// A directory that takes part in a transaction.
 pub(super) struct Participant<F: FileSystem> {
-    pub(super) dir: F::DirHandle,
-    pub(super) path: PathBuf,
-    pub(super) id: FileId,
-    /// The record there, locked.
-    pub(super) record: Option<F::FileHandle>,
+    pub(super) dir: Dir<F>,
+    /// What was known about the directory when it was opened.
+    pub(super) metadata: Metadata,
+    /// The transaction's record there, if this process has locked it.
+    pub(super) record: Option<LockedRecord<F>>,
+}
+
+/// A record whose lock this process holds: no other process touches the transaction meanwhile.
+pub(super) struct LockedRecord<F: FileSystem> {
+    pub(super) file: File<F>,
+    pub(super) kind: RecordKind,
 }
 
 impl<F: FileSystem> Participant<F> {
-    pub(super) fn shown(&self, id: Id) -> PathBuf {
-        self.path.join(names::record(id, RecordKind::Prepared))
+    pub(super) fn open(fs: &F, path: &Path) -> Result<Participant<F>, Failure> {
+        let dir = Dir::open(fs, path, DirUse::NamesAndSync)?;
+        // To the caller, looking at the directory is a part of opening it.
+        let metadata =
+            dir.metadata().map_err(|failure| Failure::at("open", path, failure.source))?;
+        Ok(Participant { dir, metadata, record: None })
     }
 
     /// Makes the record, locked, and does not sync it.
-    pub(super) fn write_record(
-        &mut self,
-        fs: &F,
-        id: Id,
-        bytes: &[u8],
-    ) -> Result<(), AttemptError> {
+    pub(super) fn write_record(&mut self, id: TransactionId, bytes: &[u8]) -> Result<(), Failure> {
         let name = names::record(id, RecordKind::Prepared);
-        let failed =
-            |syscall, error| AttemptError::from(Failure::at(syscall, self.path.join(&name), error));
-        let file = fs.create_new(&self.dir, &name, 0o644).map_err(|error| {
-            if Code::of(&error) != Some(Code::EEXIST) {
-                // It may be there all the same.
-                let _ = uninterrupted(|| fs.remove(&self.dir, &name));
+        let file = self.dir.create_new(&name, 0o644).inspect_err(|failure| {
+            if failure.code() != Some(Code::EEXIST) {
+                // A network file system may have made it all the same.
+                let _ = self.dir.remove(&name);
             }
-            failed("open", error)
         })?;
         let fill = || {
-            let locked = uninterrupted(|| fs.try_lock(&file));
-            // Whoever sweeps may have come between, as with temp files.
-            if !locked.map_err(|error| failed("flock", error))?
-                || !is_named(fs, &self.dir, &file, &name)
-            {
-                return Err(failed("open", Code::EBUSY.error()));
+            // A sweeper may have removed it before it was locked, as with temp files.
+            if !file.try_lock()? || !self.dir.is_named(&name, &file) {
+                return Err(Failure::new("open", Code::EBUSY.error()));
             }
-            let mut rest = bytes;
-            while !rest.is_empty() {
-                let written = uninterrupted(|| fs.write(&file, Chunk::Slice(rest)))
-                    .and_then(|count| match count {
-                        0 => Err(Code::EIO.error()),
-                        count => Ok(count),
-                    })
-                    .map_err(|error| failed("write", error))?;
-                rest = rest.get(written..).unwrap_or_default();
-            }
-            let size = uninterrupted(|| fs.file_metadata(&file));
-            match size.map_err(|error| failed("fstat", error))?.size == bytes.len() as u64 {
+            file.write_all(bytes)?;
+            match file.metadata()?.size == bytes.len() as u64 {
                 true => Ok(()),
-                false => Err(failed("fstat", Code::EIO.error())),
+                false => Err(Failure::new("fstat", Code::EIO.error())),
             }
         };
-        let filled = fill();
-        if filled.is_err() {
-            let _ = uninterrupted(|| fs.remove(&self.dir, &name));
+        if let Err(failure) = fill() {
+            let _ = self.dir.remove(&name);
+            return Err(failure.on(self.dir.shown(&name)));
         }
-        self.record = filled.is_ok().then_some(file);
-        filled
+        self.record = Some(LockedRecord { file, kind: RecordKind::Prepared });
+        Ok(())
     }
 
-    pub(super) fn sync_names(&self, fs: &F) -> io::Result<()> {
-        uninterrupted(|| blocking(|| fs.sync_dir(&self.dir, self.record.as_ref())))
+    pub(super) fn device(&self) -> u64 {
+        self.metadata.id.device
     }
 
-    pub(super) fn sync(&self, fs: &F) -> Result<(), Failure> {
-        self.sync_names(fs).map_err(|error| Failure::at("fsync", &self.path, error))
+    /// The path of a record in it, for messages.
+    pub(super) fn record_path(&self, id: TransactionId, kind: RecordKind) -> PathBuf {
+        self.dir.shown(&names::record(id, kind))
     }
+
+    /// Waits until the names in the directory are on the disk.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.dir.sync(self.record.as_ref().map(|record| &record.file))
+    }
+
+    /// Whether something that has the name of a record may be one: a file, and in a directory in
+    /// which every user may put one (`/tmp`) that of the process's user or of the directory's
+    /// owner. The same care as for symbolic links.
+    pub(super) fn trusts(&self, found: &Metadata) -> bool {
+        found.kind == FileKind::File
+            && self.metadata.trusts(self.dir.fs().effective_user(), found.uid)
+    }
+}
+
+/// Gives a file that is to be removed its temp name, by which it is known that it was removed. A
+/// file that is gone already is removed as well.
+pub(super) fn rename_removed<F: FileSystem>(
+    dir: &Dir<F>,
+    name: &OsStr,
+    temp_name: &OsStr,
+) -> Result<(), Failure> {
+    // To the caller, opening the file is a part of renaming it.
+    let opened = if_there(dir.open_to_change(name)).map_err(|failure| Failure {
+        syscall: "rename",
+        dest: Some(dir.shown(temp_name)),
+        ..failure
+    });
+    let Some(file) = opened? else { return Ok(()) };
+    let renamed = if_there(dir.rename(&file, name, temp_name)).map(drop);
+    dir.confirmed(renamed, &file, temp_name)
+}
+
+/// Reads the record of a transaction from its open file.
+pub(super) fn read_record<F: FileSystem>(
+    file: &File<F>,
+    id: TransactionId,
+) -> Result<Result<Record, RecordDamage>, Failure> {
+    let size = file.metadata()?.size;
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size <= LARGEST) else {
+        return Ok(Err(RecordDamage::Nonsense));
+    };
+    let mut bytes = vec![0; size];
+    let count = file.read_up_to(&mut bytes, 0)?;
+    bytes.truncate(count);
+    Ok(Record::decode(&bytes).and_then(|record| match record.id == id {
+        true => Ok(record),
+        false => Err(RecordDamage::Nonsense),
+    }))
 }

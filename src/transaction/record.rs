@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::names::Id;
+use super::fingerprint::Fingerprint;
+use super::names::TransactionId;
 
 /// What a record begins with.
 const MAGIC: &[u8; 8] = b"HOLDTXN\n";
@@ -28,47 +29,36 @@ pub const LARGEST: usize = 64 << 20;
 /// The longest name that file systems take, in bytes (on Windows: three for each of 255 units).
 const LONGEST_NAME: usize = 765;
 
+/// What stands for the content of a member that does not exist, before or after.
+const NO_FILE: Fingerprint = Fingerprint { size: 0, hash: 0 };
+
+/// A member whose file gets new content.
+const WRITE: u8 = 1;
+
+/// A member whose file is removed.
+const REMOVE: u8 = 2;
+
 /// The longest path that is taken for one.
 const LONGEST_PATH: usize = 128 << 10;
 
-/// By what the content of a file is known again. Not by numbers of files or devices, which
-/// change when a disk is mounted anew or a backup is brought back and are used again for other
-/// files; not by times, which a clock that is set back repeats; but by the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// How many bytes there are.
-    pub size: u64,
-    /// Their XXH3 hash of 128 bits, with the seed 0.
-    pub hash: u128,
-}
-
-/// What is to become of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// It gets this content.
-    Write(Content),
-    /// It is removed.
-    Remove,
-}
-
 /// One file of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct RecordMember {
     /// The number of its directory.
     pub dir: usize,
     /// Its name there.
     pub name: OsString,
-    /// What it was before; `None` if it was not there.
-    pub before: Option<Content>,
-    /// What is to become of it.
-    pub action: Action,
+    /// Its content before; `None` if it did not exist.
+    pub before: Option<Fingerprint>,
+    /// Its content after; `None` if it is removed.
+    pub after: Option<Fingerprint>,
 }
 
 /// A transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Which one.
-    pub id: Id,
+    pub id: TransactionId,
     /// The number of the first directory's inode: by it the directory is known again where the
     /// record is not in it.
     pub home: u128,
@@ -77,7 +67,7 @@ pub struct Record {
     /// The directories, absolute; the first one is the one that has the decision.
     pub dirs: Vec<PathBuf>,
     /// The files.
-    pub members: Vec<Member>,
+    pub members: Vec<RecordMember>,
 }
 
 impl Record {
@@ -98,13 +88,10 @@ impl Record {
         }
         for member in &self.members {
             bytes.extend_from_slice(&u32::try_from(member.dir).ok()?.to_le_bytes());
-            let (action, after) = match member.action {
-                Action::Write(after) => (1, Some(after)),
-                Action::Remove => (2, None),
-            };
+            let action = if member.after.is_some() { WRITE } else { REMOVE };
             bytes.extend_from_slice(&[action, u8::from(member.before.is_some())]);
-            put_content(&mut bytes, member.before);
-            put_content(&mut bytes, after);
+            put_fingerprint(&mut bytes, member.before);
+            put_fingerprint(&mut bytes, member.after);
             put_text(&mut bytes, &member.name)?;
         }
         let length = bytes.len().checked_add(CHECKSUM).filter(|length| *length <= LARGEST)?;
@@ -115,35 +102,35 @@ impl Record {
     }
 
     /// The record in these bytes, which somebody may have cut, damaged or made up.
-    pub fn decode(bytes: &[u8]) -> Result<Record, Damage> {
-        let whole = Damage::Torn;
+    pub fn decode(bytes: &[u8]) -> Result<Record, RecordDamage> {
+        let whole = RecordDamage::Torn;
         let (body, checksum) =
             bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM).ok_or(whole)?).ok_or(whole)?;
-        let mut rest = Reader(body);
+        let mut rest = RecordReader(body);
         if rest.take(MAGIC.len()).ok_or(whole)? != MAGIC {
-            return Err(Damage::Torn);
+            return Err(RecordDamage::Torn);
         }
         let version = rest.u32().ok_or(whole)?;
         let length = rest.u32().ok_or(whole)?;
         let computed = xxhash_rust::xxh3::xxh3_128(body).to_le_bytes();
         if usize::try_from(length) != Ok(bytes.len()) || checksum != computed {
-            return Err(Damage::Torn);
+            return Err(RecordDamage::Torn);
         }
         if version != VERSION {
-            return Err(Damage::Version(version));
+            return Err(RecordDamage::Version(version));
         }
-        rest.record().ok_or(Damage::Nonsense)
+        rest.record().ok_or(RecordDamage::Nonsense)
     }
 
     /// The path of a member.
-    pub fn path(&self, member: &Member) -> PathBuf {
+    pub fn path(&self, member: &RecordMember) -> PathBuf {
         self.dirs.get(member.dir).map(|dir| dir.join(&member.name)).unwrap_or_default()
     }
 }
 
 /// What is wrong with a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
+pub enum RecordDamage {
     /// It is not whole: its checksum does not fit.
     #[error("the record is not whole")]
     Torn,
@@ -162,10 +149,10 @@ fn put_text(bytes: &mut Vec<u8>, text: &OsStr) -> Option<()> {
     Some(())
 }
 
-fn put_content(bytes: &mut Vec<u8>, content: Option<Content>) {
-    let content = content.unwrap_or(Content { size: 0, hash: 0 });
-    bytes.extend_from_slice(&content.size.to_le_bytes());
-    bytes.extend_from_slice(&content.hash.to_le_bytes());
+fn put_fingerprint(bytes: &mut Vec<u8>, fingerprint: Option<Fingerprint>) {
+    let fingerprint = fingerprint.unwrap_or(NO_FILE);
+    bytes.extend_from_slice(&fingerprint.size.to_le_bytes());
+    bytes.extend_from_slice(&fingerprint.hash.to_le_bytes());
 }
 
 #[cfg(unix)]
@@ -191,9 +178,9 @@ fn text_of(bytes: &[u8]) -> Option<OsString> {
 }
 
 /// What is left to be read.
-struct Reader<'a>(&'a [u8]);
+struct RecordReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> RecordReader<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -216,9 +203,9 @@ impl<'a> Reader<'a> {
         usize::try_from(self.u32()?).ok()
     }
 
-    fn content(&mut self) -> Option<Content> {
+    fn fingerprint(&mut self) -> Option<Fingerprint> {
         let size = u64::from_le_bytes(self.array()?);
-        Some(Content { size, hash: u128::from_le_bytes(self.array()?) })
+        Some(Fingerprint { size, hash: u128::from_le_bytes(self.array()?) })
     }
 
     fn text(&mut self, longest: usize) -> Option<OsString> {
@@ -228,7 +215,7 @@ impl<'a> Reader<'a> {
 
     /// What stands behind the length.
     fn record(&mut self) -> Option<Record> {
-        let id = Id(u64::from_le_bytes(self.array()?));
+        let id = TransactionId(u64::from_le_bytes(self.array()?));
         let home = u128::from_le_bytes(self.array()?);
         let here = self.count()?;
         let (dir_count, member_count) = (self.count()?, self.count()?);
@@ -255,23 +242,22 @@ impl<'a> Reader<'a> {
         is_all.then_some(Record { id, home, here, dirs, members })
     }
 
-    fn member(&mut self, dirs: usize) -> Option<Member> {
+    fn member(&mut self, dirs: usize) -> Option<RecordMember> {
         let dir = self.count().filter(|dir| *dir < dirs)?;
         let (action, was_there) = (self.u8()?, self.u8()?);
-        let (before, after) = (self.content()?, self.content()?);
+        let (before, after) = (self.fingerprint()?, self.fingerprint()?);
         let name = self.text(LONGEST_NAME).filter(|name| is_file_name(name))?;
-        let nothing = Content { size: 0, hash: 0 };
         let before = match was_there {
-            0 if before == nothing => None,
+            0 if before == NO_FILE => None,
             1 => Some(before),
             _ => return None,
         };
-        let action = match action {
-            1 => Action::Write(after),
-            2 if after == nothing => Action::Remove,
+        let after = match action {
+            WRITE => Some(after),
+            REMOVE if after == NO_FILE => None,
             _ => return None,
         };
-        Some(Member { dir, name, before, action })
+        Some(RecordMember { dir, name, before, after })
     }
 }
 

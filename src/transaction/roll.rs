@@ -1,77 +1,78 @@
-//! What becomes of a transaction whose process has died.
+//! Completes a transaction whose process has died: rolls it forward if its intent is there, and
+//! back if not.
 //!
-//! It is rolled forward if its intent is there, and back if not. What has been done already is
-//! told by names alone, never by contents: a file that has been replaced has no staged file
-//! beside it any more, and one that has been removed has its old content there. Contents only
-//! tell whether somebody else has changed a file that is still to be done.
+//! What has been done already is told by names alone, never by contents: a file that has been
+//! replaced has no staged file beside it any more, and one that has been removed has its old
+//! content there. Contents only tell whether another program has changed a file that is still to
+//! be changed.
 //!
-//! Each step can be done again, and the records go last, so this may be interrupted at any
-//! point and begun anew by anybody.
+//! Each step can be repeated, and the records go last, so this may be interrupted at any point and
+//! begun again by any process.
 
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::fingerprint::{self, Found};
-use super::moves::{is_named, put_aside};
-use super::names::{self, Id, Name, RecordKind};
-use super::record::{Action, Damage, Member, Record};
-use super::record_lock::{Claim, Claimed, Place, claim, is_trusted, read_record};
+use super::fingerprint::Occupant;
+use super::names::{self, RecordKind, TransactionId, TransactionName};
+use super::participant::{Participant, read_record, rename_removed};
+use super::record::{Record, RecordDamage, RecordMember};
+use super::record_lock::RecordLock;
 use crate::error::Failure;
-use crate::fs::{FileSystem, uninterrupted};
-use crate::threads::blocking;
+use crate::fs::{Dir, FileSystem};
 
-/// What is held while files are changed, so that nobody reads half of it.
-pub type Guard = Box<dyn Any>;
+/// The write locks of files, held while the files are changed, so that no reader sees half of a
+/// transaction.
+pub type RollLocks = Box<dyn Any>;
 
-/// Takes the write locks of these files, without waiting. `None` when somebody has one.
-pub type Locks<'a> = &'a dyn Fn(&[PathBuf]) -> Result<Option<Guard>, Failure>;
+/// Takes the write locks of these files, without waiting. `None` when one of them is taken.
+pub type TryLockAll<'a> = &'a dyn Fn(&[PathBuf]) -> Result<Option<RollLocks>, Failure>;
 
-/// How to settle.
+/// How to roll.
 #[derive(Clone, Copy)]
-pub struct Options<'a> {
+pub struct RollOptions<'a> {
     /// Only say what would be done.
     pub dry_run: bool,
     /// Takes the locks of the files.
-    pub locks: Locks<'a>,
+    pub try_lock: TryLockAll<'a>,
 }
 
 /// What has become of a file, or of a whole transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
+pub enum RollResult {
     /// The file has got the content that the transaction had for it, or is removed by it.
     RolledForward,
     /// What the transaction had for the file is thrown away; it never took effect.
     RolledBack,
-    /// Somebody else has changed the file, so it was left as it is. What the transaction had
+    /// Another program has changed the file, so it was left as it is. What the transaction had
     /// for it, if it was to be replaced, is beside it under a name that ends in `.conflict-` and
     /// the transaction's id.
     Conflict,
-    /// Nothing was done: a process is at it, or it cannot be told what is to be done.
+    /// Nothing was done: another process is working on it, or it cannot be told what is to be
+    /// done.
     Left,
 }
 
-impl Verdict {
+impl RollResult {
     /// What users see.
     pub fn name(self) -> &'static str {
         match self {
-            Verdict::RolledForward => "rolledForward",
-            Verdict::RolledBack => "rolledBack",
-            Verdict::Conflict => "conflict",
-            Verdict::Left => "left",
+            RollResult::RolledForward => "rolledForward",
+            RollResult::RolledBack => "rolledBack",
+            RollResult::Conflict => "conflict",
+            RollResult::Left => "left",
         }
     }
 }
 
-/// One decision, for the report.
+/// One line of the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct RolledFile {
     /// The file; or the record, for a transaction as a whole.
     pub path: PathBuf,
     /// What has become of it.
-    pub verdict: Verdict,
+    pub result: RollResult,
     /// Why, in a few words.
     pub reason: String,
     /// In a conflict: where the content is that the transaction had for the file.
@@ -80,144 +81,145 @@ pub struct Decision {
 
 /// What came of one transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Completion {
     /// It is gone, or would be.
-    Settled,
-    /// Somebody is at it, or at one of its files.
+    Complete,
+    /// Another process is working on it, or holds the lock of one of its files.
     InUse,
-    /// It cannot be told what is to be done, or could not be done.
-    Stuck,
+    /// It cannot be told what is to be done, or it could not be done.
+    Blocked,
 }
 
-/// Settles everything that transactions have left in a directory.
+/// Completes everything that transactions have left in a directory.
 ///
 /// # Errors
 ///
-/// The first failure of the system, after all have been tried. What could not be done stays,
-/// for the next one who tries.
-pub fn settle_dir<F: FileSystem>(
+/// The first failure of the system, after all have been tried. What could not be done stays for
+/// the next process that tries.
+pub fn roll_dir<F: FileSystem>(
     fs: &F,
     dir: &Path,
-    options: Options<'_>,
-    report: &mut Vec<Decision>,
+    options: RollOptions<'_>,
+    report: &mut Vec<RolledFile>,
 ) -> Result<(), Failure> {
     let id_of = |name: &OsString| match names::parse(name)? {
-        Name::Temp(id) | Name::Record(id, _) => Some(id),
+        TransactionName::Temp(id) | TransactionName::Record(id, _) => Some(id),
     };
-    let names = Place::open(fs, dir)?.names(fs)?;
-    let ids: BTreeSet<Id> = names.iter().filter_map(id_of).collect();
+    let names = Participant::open(fs, dir)?.dir.names()?;
+    let ids: BTreeSet<TransactionId> = names.iter().filter_map(id_of).collect();
     let mut first = None;
     for id in ids {
-        if let Err(failure) = settle(fs, dir, id, options, report) {
+        if let Err(failure) = roll(fs, dir, id, options, report) {
             first = first.or(Some(failure));
         }
     }
     first.map_or(Ok(()), Err)
 }
 
-/// Settles one transaction, of which something was found in this directory.
-pub fn settle<F: FileSystem>(
+/// Completes one transaction, of which something was found in this directory.
+pub fn roll<F: FileSystem>(
     fs: &F,
     dir: &Path,
-    id: Id,
-    options: Options<'_>,
-    report: &mut Vec<Decision>,
-) -> Result<Outcome, Failure> {
-    let place = Place::open(fs, dir)?;
-    DeferredWakeUps { fs, id, options, report }.in_dir(&place, 2)
+    id: TransactionId,
+    options: RollOptions<'_>,
+    report: &mut Vec<RolledFile>,
+) -> Result<Completion, Failure> {
+    let participant = Participant::open(fs, dir)?;
+    Roll { fs, id, options, report }.in_dir(participant, 2)
 }
 
-/// One transaction that is being settled.
-struct DeferredWakeUps<'a, 'b, F: FileSystem> {
+/// One transaction that is being completed.
+struct Roll<'a, 'b, F: FileSystem> {
     fs: &'a F,
-    id: Id,
-    options: Options<'b>,
-    report: &'a mut Vec<Decision>,
+    id: TransactionId,
+    options: RollOptions<'b>,
+    report: &'a mut Vec<RolledFile>,
 }
 
-impl<F: FileSystem> DeferredWakeUps<'_, '_, F> {
-    fn say(&mut self, path: impl Into<PathBuf>, verdict: Verdict, reason: impl Into<String>) {
-        self.report.push(Decision { path: path.into(), verdict, reason: reason.into(), to: None });
+impl<F: FileSystem> Roll<'_, '_, F> {
+    fn say(&mut self, path: impl Into<PathBuf>, result: RollResult, reason: impl Into<String>) {
+        self.report.push(RolledFile { path: path.into(), result, reason: reason.into(), to: None });
     }
 
-    fn leave(&mut self, path: PathBuf, outcome: Outcome, reason: impl Into<String>) -> Outcome {
-        self.say(path, Verdict::Left, reason);
-        outcome
+    fn leave(
+        &mut self,
+        path: impl Into<PathBuf>,
+        completion: Completion,
+        reason: impl Into<String>,
+    ) -> Completion {
+        self.say(path, RollResult::Left, reason);
+        completion
     }
 
-    /// Settles it from one of its directories; the first one may be asked so often.
-    fn in_dir(&mut self, place: &Place<F>, follows: u8) -> Result<Outcome, Failure> {
-        let fs = self.fs;
-        let claimed = match claim(fs, place, self.id)? {
-            Claim::Nothing => {
-                self.sweep(place, None)?;
-                return Ok(Outcome::Settled);
+    /// Completes it from one of its directories. `follows` says how often the first directory may
+    /// still be asked.
+    fn in_dir(
+        &mut self,
+        mut participant: Participant<F>,
+        follows: u8,
+    ) -> Result<Completion, Failure> {
+        let locked = match participant.lock_record(self.id)? {
+            RecordLock::Locked(locked) => locked,
+            RecordLock::NoRecord => {
+                self.sweep(&participant)?;
+                return Ok(Completion::Complete);
             }
-            Claim::InUse(path) => {
-                return Ok(self.leave(path, Outcome::InUse, "a process is at this transaction"));
+            RecordLock::InUse(path) => {
+                return Ok(self.leave(path, Completion::InUse, "a process is at this transaction"));
             }
-            Claim::Foreign(path) => {
+            RecordLock::Untrusted(path) => {
                 let reason = "it is no file, or belongs to somebody who has no say in this folder";
-                return Ok(self.leave(path, Outcome::Stuck, reason));
+                return Ok(self.leave(path, Completion::Blocked, reason));
             }
-            Claim::Ours(claimed) => claimed,
         };
-        let record = read_record(fs, &claimed.file, self.id)
-            .map_err(|error| Failure::at("read", &claimed.path, error))?;
-        match (claimed.kind, record) {
-            (RecordKind::Intent, Ok(record)) => self.roll_forward(place, &claimed, &record),
+        let (kind, path) = (locked.kind, participant.record_path(self.id, locked.kind));
+        let record = read_record(&locked.file, self.id)
+            // To the caller, looking at the size is a part of reading.
+            .map_err(|failure| Failure::at("read", &path, failure.source))?;
+        participant.record = Some(locked);
+        match (kind, record) {
+            (RecordKind::Intent, Ok(record)) => self.roll_forward(&participant, &record),
             (RecordKind::Prepared, Ok(record)) if record.here == 0 => {
-                self.roll_back(place, &claimed, &record)?;
-                Ok(Outcome::Settled)
+                self.roll_back(&participant, &record)
             }
-            (RecordKind::Prepared, Ok(record)) => {
-                self.by_first_dir(place, claimed, &record, follows)
-            }
+            (RecordKind::Prepared, Ok(record)) => self.by_first_dir(participant, &record, follows),
             // It was not on the disk yet, so nothing has been decided.
-            (RecordKind::Prepared, Err(Damage::Torn)) => {
-                self.sweep(place, Some(&claimed))?;
-                Ok(Outcome::Settled)
-            }
-            (_, Err(damage)) => Ok(self.leave(claimed.path, Outcome::Stuck, damage.to_string())),
+            (RecordKind::Prepared, Err(RecordDamage::Torn)) => self.sweep(&participant),
+            (_, Err(damage)) => Ok(self.leave(path, Completion::Blocked, damage.to_string())),
         }
     }
 
-    /// Settles it from a directory that has no say: the first one knows.
+    /// Completes it from a directory that does not decide: the first directory does.
     fn by_first_dir(
         &mut self,
-        place: &Place<F>,
-        claimed: Claimed<F>,
+        mut participant: Participant<F>,
         record: &Record,
         follows: u8,
-    ) -> Result<Outcome, Failure> {
-        let fs = self.fs;
+    ) -> Result<Completion, Failure> {
+        let own_path = participant.record_path(self.id, RecordKind::Prepared);
         let Some(path) = record.dirs.first().filter(|_| follows > 0) else {
             let reason = "its record says that it belongs to another folder";
-            return Ok(self.leave(claimed.path, Outcome::Stuck, reason));
+            return Ok(self.leave(own_path, Completion::Blocked, reason));
         };
-        let home = match Place::open(fs, path) {
+        let home = match Participant::open(self.fs, path) {
             Ok(home) => home,
             Err(failure) => {
                 let reason = format!("its first folder cannot be reached: {failure}");
-                return Ok(self.leave(claimed.path, Outcome::Stuck, reason));
+                return Ok(self.leave(own_path, Completion::Blocked, reason));
             }
         };
-        let has_record = |kind| {
-            let name = names::record(self.id, kind);
-            match uninterrupted(|| fs.metadata(&home.dir, &name)) {
-                Ok(_) => Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                Err(error) => Err(Failure::at("lstat", home.path.join(name), error)),
-            }
-        };
+        let has_record = |kind| Ok(home.dir.look(&names::record(self.id, kind))?.is_some());
         // In this order: it may get its other name meanwhile.
         if has_record(RecordKind::Prepared)? || has_record(RecordKind::Intent)? {
-            drop(claimed);
-            let outcome = self.in_dir(&home, 0)?;
+            // Completing it from there takes the lock of the record here.
+            participant.record = None;
+            let completion = self.in_dir(home, 0)?;
             // A record that is torn there does not lead back here.
-            return match outcome {
-                Outcome::Settled if !self.options.dry_run => self.in_dir(place, follows - 1),
-                outcome => Ok(outcome),
+            return match completion {
+                Completion::Complete if !self.options.dry_run => {
+                    self.in_dir(participant, follows - 1)
+                }
+                completion => Ok(completion),
             };
         }
         if home.metadata.id.inode != record.home {
@@ -225,259 +227,229 @@ impl<F: FileSystem> DeferredWakeUps<'_, '_, F> {
                 "'{}' is not the folder that it was; is its file system mounted?",
                 path.display()
             );
-            return Ok(self.leave(claimed.path, Outcome::Stuck, reason));
+            return Ok(self.leave(own_path, Completion::Blocked, reason));
         }
         if !self.options.dry_run {
-            // That there is nothing has to be so on the disk, too.
-            home.sync(fs, None)?;
+            // That there is no record has to be true on the disk, too.
+            home.sync()?;
         }
-        self.sweep(place, Some(&claimed))?;
-        Ok(Outcome::Settled)
+        self.sweep(&participant)
     }
 
-    /// Removes what there is of it in a directory that has no decision, the record last.
-    fn sweep(&mut self, place: &Place<F>, claimed: Option<&Claimed<F>>) -> Result<(), Failure> {
-        let fs = self.fs;
-        let is_temp = |name: &OsString| names::parse(name) == Some(Name::Temp(self.id));
-        let temps: Vec<OsString> = place.names(fs)?.into_iter().filter(is_temp).collect();
-        if temps.is_empty() && claimed.is_none() {
-            return Ok(());
+    /// The temp files of it in a directory.
+    fn temp_names(&self, dir: &Dir<F>) -> Result<Vec<OsString>, Failure> {
+        let is_temp = |name: &OsString| names::parse(name) == Some(TransactionName::Temp(self.id));
+        Ok(dir.names()?.into_iter().filter(is_temp).collect())
+    }
+
+    /// Removes what there is of it in a directory without a decision, the record last.
+    fn sweep(&mut self, participant: &Participant<F>) -> Result<Completion, Failure> {
+        let dir = &participant.dir;
+        let temps = self.temp_names(dir)?;
+        let record = participant.record.as_ref().map(|record| names::record(self.id, record.kind));
+        if temps.is_empty() && record.is_none() {
+            return Ok(Completion::Complete);
         }
         let reason = "the transaction was not decided, or is finished";
-        temps.iter().for_each(|name| self.say(place.path.join(name), Verdict::RolledBack, reason));
-        if let Some(claimed) = claimed {
-            self.say(claimed.path.clone(), Verdict::RolledBack, reason);
+        for name in temps.iter().chain(&record) {
+            self.say(dir.shown(name), RollResult::RolledBack, reason);
         }
         if self.options.dry_run {
-            return Ok(());
+            return Ok(Completion::Complete);
         }
-        if claimed.is_none() {
-            // Whoever dropped the record may have died before that was on the disk.
-            place.sync(fs, None)?;
+        if record.is_none() {
+            // The process that dropped the record may have died before that was on the disk.
+            participant.sync()?;
         }
-        temps.iter().try_for_each(|name| place.remove(fs, name))?;
-        match claimed.and_then(|claimed| claimed.path.file_name()) {
-            Some(name) => place.remove(fs, name),
-            None => Ok(()),
-        }
+        temps.iter().chain(&record).try_for_each(|name| dir.remove_if_there(name))?;
+        Ok(Completion::Complete)
     }
 
     /// Removes all of a transaction that was not decided.
-    fn roll_back(
-        &mut self,
-        home: &Place<F>,
-        claimed: &Claimed<F>,
-        record: &Record,
-    ) -> Result<(), Failure> {
+    fn roll_back(&mut self, home: &Participant<F>, record: &Record) -> Result<Completion, Failure> {
         for path in record.dirs.iter().skip(1) {
             // What cannot be reached now leads here later, and finds nothing.
-            let Ok(place) = Place::open(self.fs, path) else { continue };
-            if let Claim::Ours(claimed) = claim(self.fs, &place, self.id)?
-                // A decision is only in a first directory, and is not taken back by anybody else's.
-                && claimed.kind == RecordKind::Prepared
+            let Ok(mut participant) = Participant::open(self.fs, path) else { continue };
+            if let RecordLock::Locked(locked) = participant.lock_record(self.id)?
+                // A decision is only in a first directory, and is taken back from there alone.
+                && locked.kind == RecordKind::Prepared
             {
-                self.sweep(&place, Some(&claimed))?;
+                participant.record = Some(locked);
+                self.sweep(&participant)?;
             }
         }
-        self.sweep(home, Some(claimed))
+        self.sweep(home)
     }
 
     /// Does what is left to do.
     fn roll_forward(
         &mut self,
-        home: &Place<F>,
-        claimed: &Claimed<F>,
+        home: &Participant<F>,
         record: &Record,
-    ) -> Result<Outcome, Failure> {
-        let fs = self.fs;
+    ) -> Result<Completion, Failure> {
+        let own_path = home.record_path(self.id, RecordKind::Intent);
         if record.here != 0 {
-            let reason = Damage::Nonsense.to_string();
-            return Ok(self.leave(claimed.path.clone(), Outcome::Stuck, reason));
+            let reason = RecordDamage::Nonsense.to_string();
+            return Ok(self.leave(own_path, Completion::Blocked, reason));
         }
         // Each of the others has the record too, or is not the directory that is meant.
+        let prepared = names::record(self.id, RecordKind::Prepared);
+        let has_record = |other: &Participant<F>| {
+            other.dir.look(&prepared).is_ok_and(|found| found.is_some_and(|it| other.trusts(&it)))
+        };
         let mut others = Vec::new();
         for path in record.dirs.iter().skip(1) {
-            let place = Place::open(fs, path);
-            let prepared = names::record(self.id, RecordKind::Prepared);
-            let has_record = place.as_ref().is_ok_and(|place| {
-                uninterrupted(|| fs.metadata(&place.dir, &prepared))
-                    .is_ok_and(|found| is_trusted(fs, &place.metadata, &found))
-            });
-            match place {
-                Ok(place) if has_record => others.push(place),
+            match Participant::open(self.fs, path) {
+                Ok(other) if has_record(&other) => others.push(other),
                 _ => {
                     let reason = format!(
                         "'{}' cannot be reached, or is not the folder that it was; is its file \
                          system mounted?",
                         path.display()
                     );
-                    return Ok(self.leave(claimed.path.clone(), Outcome::Stuck, reason));
+                    return Ok(self.leave(own_path, Completion::Blocked, reason));
                 }
             }
         }
         // The record may have been moved with its directory.
-        let places: Vec<&Place<F>> = std::iter::once(home).chain(&others).collect();
-        let path_of = |member: &Member| {
-            places.get(member.dir).map_or_else(PathBuf::new, |p| p.path.join(&member.name))
+        let dirs: Vec<&Dir<F>> =
+            std::iter::once(home).chain(&others).map(|participant| &participant.dir).collect();
+        let path_of = |member: &RecordMember| {
+            dirs.get(member.dir).map_or_else(PathBuf::new, |dir| dir.shown(&member.name))
         };
         let paths: Vec<PathBuf> = record.members.iter().map(path_of).collect();
-        let guard = match self.options.dry_run {
-            true => None,
-            false => match (self.options.locks)(&paths)? {
-                None => {
-                    let reason = "one of its files is locked";
-                    return Ok(self.leave(claimed.path.clone(), Outcome::InUse, reason));
-                }
-                guard => guard,
-            },
-        };
+        // Until all is done.
+        let held;
         if !self.options.dry_run {
+            held = (self.options.try_lock)(&paths)?;
+            if held.is_none() {
+                let reason = "one of its files is locked";
+                return Ok(self.leave(own_path, Completion::InUse, reason));
+            }
             // A process that dies right after its decision leaves it in memory only. No file may
             // change before it is on the disk.
-            home.sync(fs, Some(&claimed.file))?;
+            home.sync()?;
         }
         let mut is_done = true;
         for (number, member) in record.members.iter().enumerate() {
-            let Some(place) = places.get(member.dir) else { continue };
-            is_done &= self.finish_member(place, number, member)?;
+            let Some(dir) = dirs.get(member.dir) else { continue };
+            is_done &= self.complete_member(dir, number, member)?;
         }
         if !is_done {
-            return Ok(Outcome::Stuck);
+            return Ok(Completion::Blocked);
         }
         if !self.options.dry_run {
-            self.drop_record(&places, claimed)?;
+            self.drop_record(home, &others)?;
         }
-        drop(guard);
-        Ok(Outcome::Settled)
+        Ok(Completion::Complete)
     }
 
-    /// Brings one file to its end, and says whether that is reached.
-    fn finish_member(
+    /// Completes one file, and says whether it is complete now.
+    fn complete_member(
         &mut self,
-        place: &Place<F>,
+        dir: &Dir<F>,
         number: usize,
-        member: &Member,
+        member: &RecordMember,
     ) -> Result<bool, Failure> {
-        let (fs, name) = (self.fs, &member.name);
-        let path = place.path.join(name);
+        let (name, path) = (&member.name, dir.shown(&member.name));
         let temp_name = names::temp(name, self.id, number);
-        let temp_path = place.path.join(&temp_name);
-        let look = |name: &OsStr, path: &Path| {
-            fingerprint::look(fs, &place.dir, name)
-                .map_err(|error| Failure::at("open", path, error))
+        let look = |name: &OsStr| {
+            // To the caller, reading a file is a part of opening it.
+            Occupant::of(dir, name)
+                .map_err(|failure| Failure::at("open", dir.shown(name), failure.source))
         };
-        let aside = look(&temp_name, &temp_path)?;
-        let target = look(name, &path)?;
-        let is_as_before = target == member.before.map_or(Found::Nothing, Found::File);
-        let after = match member.action {
-            Action::Remove => {
-                if aside != Found::Nothing || target == Found::Nothing {
-                    return Ok(true);
-                }
-                if !is_as_before {
-                    self.say(path, Verdict::Conflict, CHANGED);
-                    return Ok(true);
-                }
-                self.say(path.clone(), Verdict::RolledForward, "it was to be removed");
-                if !self.options.dry_run {
-                    put_aside(fs, &place.dir, name, &temp_name)
-                        .map_err(|error| Failure::at("rename", path, error))?;
-                }
-                return Ok(true);
+        let temp = look(&temp_name)?;
+        let target = look(name)?;
+        let is_as_before = target == member.before.map_or(Occupant::None, Occupant::File);
+        let Some(after) = member.after.map(Occupant::File) else {
+            // With a temp file it has been removed; what has its name now is a newer file.
+            if temp == Occupant::None && target != Occupant::None {
+                self.remove(dir, name, &temp_name, is_as_before)?;
             }
-            Action::Write(after) => after,
+            return Ok(true);
         };
-        match aside {
-            // It has been done.
-            Found::Nothing => {
-                if target == Found::File(after) && !self.options.dry_run {
-                    let file = uninterrupted(|| fs.open(&place.dir, name))
-                        .map_err(|error| Failure::at("open", &path, error))?;
-                    self.sync(&file, &path)?;
-                }
-                return Ok(true);
+        if temp == Occupant::None {
+            // It has been replaced.
+            if target == after && !self.options.dry_run {
+                dir.open_file(name)?.sync().map_err(|failure| failure.on(path))?;
             }
-            found if found == Found::File(after) => {}
-            _ => {
-                self.say(temp_path, Verdict::Left, "what was staged is damaged");
-                return Ok(false);
-            }
+            return Ok(true);
         }
-        if is_as_before || target == Found::File(after) {
-            self.say(path, Verdict::RolledForward, "the transaction was decided");
-            self.rename(place, &temp_name, name, false)?;
+        if temp != after {
+            self.say(dir.shown(&temp_name), RollResult::Left, "what was staged is damaged");
+            return Ok(false);
+        }
+        if is_as_before || target == after {
+            self.say(path, RollResult::RolledForward, "the transaction was decided");
+            self.rename_staged(dir, &temp_name, name, false)?;
         } else {
-            let to = Some(place.path.join(names::aside(name, self.id)));
-            let (verdict, reason) = (Verdict::Conflict, CHANGED.to_owned());
-            self.report.push(Decision { path, verdict, reason, to });
-            self.rename(place, &temp_name, name, true)?;
+            let conflict = names::conflict(name, self.id);
+            let (result, reason) = (RollResult::Conflict, CHANGED.to_owned());
+            self.report.push(RolledFile { path, result, reason, to: Some(dir.shown(&conflict)) });
+            self.rename_staged(dir, &temp_name, &conflict, true)?;
         }
         Ok(true)
     }
 
-    /// Brings a staged file to its place; without one, out of the way, under a name that says
-    /// whose it was.
-    fn rename(
-        &self,
-        place: &Place<F>,
-        from: &OsStr,
+    /// Removes a file that the transaction removes, unless it has been changed.
+    fn remove(
+        &mut self,
+        dir: &Dir<F>,
         name: &OsStr,
-        is_conflict: bool,
+        temp_name: &OsStr,
+        is_as_before: bool,
+    ) -> Result<(), Failure> {
+        let path = dir.shown(name);
+        if !is_as_before {
+            self.say(path, RollResult::Conflict, CHANGED);
+            return Ok(());
+        }
+        self.say(path, RollResult::RolledForward, "it was to be removed");
+        if self.options.dry_run {
+            return Ok(());
+        }
+        // The temp name would tell users nothing.
+        rename_removed(dir, name, temp_name).map_err(|failure| Failure { dest: None, ..failure })
+    }
+
+    /// Syncs a staged file and gives it the name `to`: with `is_new` only if nothing has that name.
+    fn rename_staged(
+        &self,
+        dir: &Dir<F>,
+        from: &OsStr,
+        to: &OsStr,
+        is_new: bool,
     ) -> Result<(), Failure> {
         if self.options.dry_run {
             return Ok(());
         }
-        let fs = self.fs;
-        let to = if is_conflict { names::aside(name, self.id) } else { name.to_owned() };
-        let file = uninterrupted(|| fs.open_to_change(&place.dir, from))
-            .map_err(|error| Failure::at("open", place.path.join(from), error))?;
-        self.sync(&file, &place.path.join(from))?;
-        let renamed = uninterrupted(|| match is_conflict {
-            true => fs.rename_new(&place.dir, &file, from, &to),
-            false => fs.rename(&place.dir, &file, from, &to),
-        });
-        match renamed {
-            // It may have been done all the same, as in `write::publish`.
-            Err(error) if !is_named(fs, &place.dir, &file, &to) => Err(Failure {
-                dest: Some(place.path.join(&to)),
-                ..Failure::at("rename", place.path.join(from), error)
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Brings a new content to the disk. A transaction without syncs has left that to whoever
-    /// finishes it, and the record may go only after it.
-    fn sync(&self, file: &F::FileHandle, path: &Path) -> Result<(), Failure> {
-        uninterrupted(|| blocking(|| self.fs.sync_file(file)))
-            .map_err(|error| Failure::at("fsync", path, error))
+        let file = dir.open_to_change(from)?;
+        // A transaction without syncs has left this to the process that completes it, and the
+        // record may go only after it.
+        file.sync().map_err(|failure| failure.on(dir.shown(from)))?;
+        let renamed = match is_new {
+            true => dir.rename_new(&file, from, to),
+            false => dir.rename(&file, from, to),
+        };
+        dir.confirmed(renamed, &file, to)
     }
 
     /// Drops the record once everything is on the disk, and then what was needed until then.
-    fn drop_record(&self, places: &[&Place<F>], claimed: &Claimed<F>) -> Result<(), Failure> {
-        let fs = self.fs;
+    fn drop_record(&self, home: &Participant<F>, others: &[Participant<F>]) -> Result<(), Failure> {
         let intent = names::record(self.id, RecordKind::Intent);
         let prepared = names::record(self.id, RecordKind::Prepared);
-        for (number, place) in places.iter().enumerate() {
+        home.sync()?;
+        for other in others {
             // Any file of the directory serves where it cannot be listed.
-            let own = match number {
-                0 => None,
-                _ => uninterrupted(|| fs.open(&place.dir, &prepared)).ok(),
-            };
-            let file = if number == 0 { Some(&claimed.file) } else { own.as_ref() };
-            place.sync(fs, file)?;
+            other.dir.sync(other.dir.open_file(&prepared).ok().as_ref())?;
         }
-        let Some((home, others)) = places.split_first() else { return Ok(()) };
-        home.remove(fs, &intent)?;
-        home.sync(fs, Some(&claimed.file))?;
-        for place in places {
-            for name in place.names(fs)? {
-                if names::parse(&name) == Some(Name::Temp(self.id)) {
-                    place.remove(fs, &name)?;
-                }
-            }
+        home.dir.remove_if_there(&intent)?;
+        home.sync()?;
+        for Participant { dir, .. } in std::iter::once(home).chain(others) {
+            let temps = self.temp_names(dir)?;
+            temps.iter().try_for_each(|name| dir.remove_if_there(name))?;
         }
-        others.iter().try_for_each(|place| place.remove(fs, &prepared))
+        others.iter().try_for_each(|other| other.dir.remove_if_there(&prepared))
     }
 }
 

@@ -1,10 +1,11 @@
-//! Transactions on holdfast's threads, in their turn among the writes to their files.
+//! Commits transactions on holdfast's threads, after the writes to their files that were requested
+//! before.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::commit::{CommitError, Part};
+use super::commit::{CommitError, FileChange, commit};
 use crate::engine::FileQueueGuard;
 use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Operation};
@@ -17,46 +18,46 @@ use crate::threads::task::{self, TaskStep};
 use crate::write::{AttemptError, Control, Options, RetryDecision, decide_retry};
 
 /// A transaction that is to be committed.
-pub struct Commit {
+pub struct CommitRequest {
     /// The first path that it names.
     pub first: PathBuf,
-    /// What changes; nothing, if it only gives its locks back.
-    pub parts: Vec<Part>,
+    /// What changes; nothing, if it only releases its locks.
+    pub changes: Vec<FileChange>,
     /// How the files are made.
     pub options: Options,
-    /// The locks that it gives back when it is done.
-    pub holds: Vec<LockGuard>,
+    /// The locks that it releases when it is done.
+    pub locks: Vec<LockGuard>,
     /// Cancels it.
     pub control: Arc<Control>,
 }
 
 /// Commits on `pool`. `start` declares that an attempt starts, which lasts until what it gives
-/// is dropped; `None` when nobody is left to wait for it.
-pub fn submit<G: 'static>(
+/// is dropped; `None` when the caller is gone.
+pub fn run<G: 'static>(
     pool: &Pool,
-    commit: Commit,
+    request: CommitRequest,
     start: impl Fn() -> Option<G> + Send + 'static,
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) {
     let own_pool = pool.clone();
-    let paths: Vec<PathBuf> = commit.parts.iter().map(|part| part.path.clone()).collect();
-    let options = commit.options.clone();
+    let paths: Vec<PathBuf> = request.changes.iter().map(|change| change.path.clone()).collect();
+    let options = request.options.clone();
     let answer = task::OnceCallback::new(answer);
-    in_turns(pool, paths, &options, move |lanes| {
-        let Commit { first, parts, options, holds, control } = commit;
-        let lanes = match lanes {
-            Ok(lanes) => lanes,
+    with_file_queues(pool, paths, &options, move |queues| {
+        let CommitRequest { first, changes, options, locks, control } = request;
+        let queues = match queues {
+            Ok(queues) => queues,
             Err(kind) => {
-                drop(holds);
+                drop(locks);
                 return answer.call(Err(kind));
             }
         };
-        // Both are given back with the step, before anybody is told.
-        let under = (lanes, holds);
+        // Both are released with the step, before the answer.
+        let held = (queues, locks);
         let listen = control.listener();
         let mut number = 1;
         let step = move || {
-            let _ = &under;
+            let _ = &held;
             let cancelled = || CommitError::from(AttemptError::from(ErrorKind::Cancelled));
             let outcome = match number > 1 && control.is_cancelled() {
                 // In the pause before this attempt, which is not made.
@@ -65,18 +66,18 @@ pub fn submit<G: 'static>(
                     Err(cancelled())
                 }
                 false => match start() {
-                    Some(_started) => super::commit(&Os, &first, &parts, &options, &control),
+                    Some(_started) => commit(&Os, &first, &changes, &options, &control),
                     None => Err(cancelled()),
                 },
             };
             let Err(CommitError { error, path }) = outcome else {
-                METRICS.transactions.ended(parts.len(), Ok(()));
+                METRICS.transactions.ended(changes.len(), Ok(()));
                 return TaskStep::Done(Ok(()));
             };
             let path = path.as_deref().unwrap_or(&first);
             match decide_retry(Operation::Transaction, path, &options, number, error, None) {
                 RetryDecision::GiveUp(error) => {
-                    METRICS.transactions.ended(parts.len(), Err(&error.kind));
+                    METRICS.transactions.ended(changes.len(), Err(&error.kind));
                     TaskStep::Done(Err(error))
                 }
                 RetryDecision::Retry { attempt, delay } => {
@@ -89,17 +90,19 @@ pub fn submit<G: 'static>(
     });
 }
 
-/// Calls `go` when all that was asked for before, for any of these files, is done; or tells it
-/// why that cannot be known.
+/// Calls `go` with the queues of all these files when every operation on them that was requested
+/// before is done; or with the reason why a path leads to no queue.
 ///
-/// Two that want the same files cannot wait for each other here: they hold the files' locks.
-fn in_turns(
+/// Two transactions that want the same files cannot wait for each other here: they hold the files'
+/// locks.
+fn with_file_queues(
     pool: &Pool,
     paths: Vec<PathBuf>,
     options: &Options,
     go: impl FnOnce(Result<Vec<FileQueueGuard<Os>>, ErrorKind>) + Send + 'static,
 ) {
-    // Where names that differ in case share a lane, nobody may wait for it twice.
+    // Where names that differ only in case share a queue, a caller that waits for it twice would
+    // wait for ever.
     let is_caseless = cfg!(any(windows, target_os = "macos", target_os = "ios"));
     let mut known = HashSet::new();
     let paths: Vec<PathBuf> = paths
@@ -111,38 +114,30 @@ fn in_turns(
         return;
     }
     let missing = paths.len();
-    let gathered = Arc::new(Mutex::new(Gathered { lanes: Vec::new(), missing, go: Some(go) }));
+    let pending = PendingQueues { held: Vec::new(), missing, go: Some(go) };
+    let pending = Arc::new(Mutex::new(pending));
     for path in paths {
-        let gathered = Arc::clone(&gathered);
-        engine().run_exclusively(path, options.clone(), move |lane| {
-            let mut all = guard(&gathered);
-            let refused = match lane {
-                Ok(lane) => {
-                    all.lanes.push(lane);
-                    None
-                }
-                Err(kind) => Some(kind),
-            };
+        let pending = Arc::clone(&pending);
+        engine().run_exclusively(path, options.clone(), move |queue| {
+            let mut all = guard(&pending);
             all.missing -= 1;
+            let refused = queue.map(|queue| all.held.push(queue)).err();
             if all.missing > 0 && refused.is_none() && all.go.is_some() {
                 return;
             }
-            let (lanes, go) = (std::mem::take(&mut all.lanes), all.go.take());
-            // Not under the lock: a lane that is left leads to whoever comes next there.
+            let (held, go) = (std::mem::take(&mut all.held), all.go.take());
+            // Not under the mutex: the next operation of a queue that is released may start here.
             drop(all);
             if let Some(go) = go {
-                go(match refused {
-                    Some(kind) => Err(kind),
-                    None => Ok(lanes),
-                });
+                go(refused.map_or(Ok(held), Err));
             }
         });
     }
 }
 
-/// Those whose turn has come, until it has for all.
-struct Gathered<G> {
-    lanes: Vec<FileQueueGuard<Os>>,
+/// The queues that have been reached, until all have.
+struct PendingQueues<G> {
+    held: Vec<FileQueueGuard<Os>>,
     missing: usize,
     go: Option<G>,
 }
