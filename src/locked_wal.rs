@@ -6,31 +6,23 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::fs::os::Os;
-use crate::lock::{self, LockKind, Waiter};
+use crate::lock::{self, LockGuard, LockKind, Waiter};
 use crate::threads::{Pool, task};
-use crate::wal::{Log, Options, Queue};
+use crate::wal::{AppendQueue, Log, Options};
 
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The directory of the log, absolute.
-    pub path: PathBuf,
-    /// How the log is kept.
-    pub options: Options,
-    /// How many bytes may wait to be appended.
-    pub queue_bytes: usize,
-    /// How long to wait for the lock; `None` for ever.
-    pub timeout: Option<Duration>,
-}
+/// How long [`open`] waits for the lock where the caller says nothing.
+pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Takes the lock of a log, opens and repairs it. The lock is that of the directory, and is kept
-/// until the log is closed, or dropped and no longer written to.
+/// Takes the lock of the log in the directory at `path`, which is absolute, opens and repairs it.
+/// `timeout` limits the wait for the lock; `None` waits for ever. The lock is that of the
+/// directory, and is kept until the log is closed, or dropped and no longer written to.
 pub fn open(
     pool: &Pool,
-    request: Request,
-    reply: impl FnOnce(Result<Queue<Os>, ErrorKind>) + Send + 'static,
+    path: PathBuf,
+    options: Options,
+    timeout: Option<Duration>,
+    on_opened: impl FnOnce(Result<AppendQueue<Os>, ErrorKind>) + Send + 'static,
 ) -> Arc<Waiter> {
-    let Request { path, options, queue_bytes, timeout } = request;
     let lock = lock::LockRequest {
         path: path.clone(),
         kind: LockKind::Write,
@@ -39,14 +31,14 @@ pub fn open(
         before: None,
     };
     let own_pool = pool.clone();
-    let locked = move |hold: Result<lock::LockGuard, ErrorKind>| {
+    let on_locked = move |guard: Result<LockGuard, ErrorKind>| {
         let queue_pool = own_pool.clone();
         let work = move || {
-            let hold = hold?;
+            let guard = guard?;
             let log = Log::open(Os, &path, options)?;
-            Ok(Queue::new(log, queue_pool, queue_bytes, Box::new(hold)))
+            Ok(AppendQueue::new(log, queue_pool, Box::new(guard)))
         };
-        task::run(&own_pool, work, reply);
+        task::run(&own_pool, work, on_opened);
     };
-    lock::acquire(pool, lock, Box::new(locked))
+    lock::acquire(pool, lock, Box::new(on_locked))
 }

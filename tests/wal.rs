@@ -313,7 +313,7 @@ fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
             }
         };
         let before = fs.count();
-        next.make();
+        next.run();
         let made = fs.log().into_iter().filter(|it| it.number > before && it.error.is_none());
         let of = |kind| made.clone().filter(|it| it.kind == kind).count();
         let pieces = [of(OperationKind::AwaitWriteBack), of(OperationKind::SyncData)];

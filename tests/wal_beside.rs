@@ -37,7 +37,8 @@ fn at_operation(fs: &SimFs, number: u64, act: impl FnOnce() + Send + 'static) ->
     let intrude = Fault::intrude(move |_, _| {
         if let Some(act) = act.lock().unwrap().take() {
             *is.lock().unwrap() = true;
-            act();
+            // On a thread of its own, as any other caller: both may wait for the disk.
+            std::thread::spawn(act).join().unwrap();
         }
     });
     fs.inject(intrude.at(number));
@@ -77,7 +78,7 @@ fn a_checkpoint_beside_a_segment_in_the_making_loses_nothing() {
         };
         let other = Arc::clone(&log);
         let was = at_operation(&fs, number, move || other.checkpoint("a", 9).unwrap());
-        next.make();
+        next.run();
         fs.repair();
         for number in 50..70 {
             log.append("a", &[&batch(number, 3)], false).unwrap();
@@ -118,7 +119,7 @@ fn a_segment_that_is_made_beside_a_checkpoint_loses_nothing() {
         let was = at_operation(&fs, moment - before, move || {
             for number in 30..40 {
                 if let Some(next) = other.next_segment("a") {
-                    next.make();
+                    next.run();
                 }
                 other.append("a", &[&batch(number, 3)], false).unwrap();
             }

@@ -221,7 +221,7 @@ fn a_current_segment_that_is_missing_though_the_next_one_has_been_made() {
             log.append("a", &[&batch(number, 2)], false).unwrap();
             log.next_segment("a")
         });
-        next.unwrap().make();
+        next.unwrap().run();
         assert!(fs.read_file("/log/a/wal_next.avro").is_ok());
         drop(log);
         let fs = fs.after_kill();

@@ -15,7 +15,7 @@ use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
 use holdfast::threads::{Pool, blocking};
 use holdfast::wal::{
-    Appended, Batch, EntryRef, Log, Op, Options, Queue, Recovery, Replay, SyncMode, WalError,
+    AppendQueue, Appended, Batch, EntryRef, Log, Op, Options, Recovery, Replay, SyncMode, WalError,
 };
 use holdfast_sim::{Fault, OperationKind, Performed, SimFs};
 
@@ -33,7 +33,7 @@ fn reply(to: &Sender<Outcome>) -> Box<dyn FnOnce(Outcome) + Send> {
     })
 }
 
-fn close<F: holdfast::fs::FileSystem + Clone>(queue: &Queue<F>) -> Result<(), ErrorKind> {
+fn close<F: holdfast::fs::FileSystem + Clone>(queue: &AppendQueue<F>) -> Result<(), ErrorKind> {
     let (told, tell) = channel();
     queue.close(move |outcome| told.send(outcome).unwrap());
     tell.recv_timeout(LONG).unwrap()
@@ -43,8 +43,8 @@ fn all(answers: &Receiver<Outcome>, count: usize) -> Vec<Appended> {
     (0..count).map(|_| answers.recv_timeout(LONG).unwrap().unwrap()).collect()
 }
 
-fn simulated(fs: &SimFs, options: &Options, limit: usize) -> Queue<SimFs> {
-    Queue::new(open(fs, options).unwrap(), Pool::new(2, 4), limit, Box::new(()))
+fn simulated(fs: &SimFs, options: &Options) -> AppendQueue<SimFs> {
+    AppendQueue::new(open(fs, options).unwrap(), Pool::new(2, 4), Box::new(()))
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
     let path = dir.path().join("log");
     let small = Options { segment_size: 60_000, step: 8192, ..Options::default() };
     let log = Log::open(Os, &path, small).unwrap();
-    let queue = Queue::new(log, Pool::new(2, 8), 1 << 20, Box::new(()));
+    let queue = AppendQueue::new(log, Pool::new(2, 8), Box::new(()));
     let (told, answers) = channel();
     std::thread::scope(|scope| {
         for producer in 0..8_u64 {
@@ -62,7 +62,7 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
                 for round in 0..50 {
                     let (one, mine) = channel();
                     let batch = batch(producer * 1000 + round, 5);
-                    queue.submit("a", batch, false, reply(&one)).unwrap();
+                    queue.submit("a", batch, false, reply(&one));
                     let appended = mine.recv_timeout(LONG).unwrap();
                     // Its own entry shows as soon as it is told.
                     let id = format!("{}/4", producer * 1000 + round);
@@ -90,9 +90,9 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
 }
 
 #[test]
-fn whoever_is_told_of_an_append_finds_its_entries_at_once() {
+fn a_caller_that_is_told_of_an_append_finds_its_entries_at_once() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
     let (told, tell) = channel();
     for number in 0..20_u64 {
         let (told, reader) = (told.clone(), queue.clone());
@@ -102,7 +102,7 @@ fn whoever_is_told_of_an_append_finds_its_entries_at_once() {
             let stats = reader.log().stats().collections[0].clone();
             told.send((outcome.unwrap(), entry.unwrap(), stats)).unwrap();
         };
-        queue.submit("a", batch(number, 5), false, Box::new(answer)).unwrap();
+        queue.submit("a", batch(number, 5), false, Box::new(answer));
         let (appended, entry, stats) = tell.recv_timeout(LONG).unwrap();
         assert_eq!(entry.map(|entry| entry.sequence), Some(appended.first + 4));
         assert_eq!((stats.last, stats.memtable_entries), (appended.first + 4, 5 * (number + 1)));
@@ -129,10 +129,10 @@ fn held_up(fs: &SimFs) -> Sender<()> {
 fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_always() {
     for (sync, groups) in [(SyncMode::PerBatch, 2), (SyncMode::Always, 11)] {
         let fs = SimFs::new();
-        let queue = simulated(&fs, &options(sync, Recovery::Strict), 1 << 20);
+        let queue = simulated(&fs, &options(sync, Recovery::Strict));
         let go = held_up(&fs);
         let (told, answers) = channel();
-        queue.submit("a", batch(0, 1), false, reply(&told)).unwrap();
+        queue.submit("a", batch(0, 1), false, reply(&told));
         // The lane has begun when its first group is on its way to the disk.
         let is_begun = |performed: &Performed| {
             performed.kind == OperationKind::WriteAt && performed.path.ends_with("wal_current.avro")
@@ -143,7 +143,7 @@ fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_alw
         // Nobody waits for a disk to be told how things are.
         assert_eq!(queue.log().stats().groups, 0);
         for number in 1..=10 {
-            queue.submit("a", batch(number, 1), false, reply(&told)).unwrap();
+            queue.submit("a", batch(number, 1), false, reply(&told));
         }
         drop(go);
         let firsts: Vec<u64> = all(&answers, 11).iter().map(|appended| appended.first).collect();
@@ -155,47 +155,93 @@ fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_alw
 }
 
 #[test]
-fn a_full_queue_takes_no_more_until_there_is_room() {
+fn batches_wait_for_room_in_the_order_of_the_calls() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 2000);
+    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let queue = simulated(&fs, &Options { queue_bytes: 2000, ..plain });
     let go = held_up(&fs);
     let (told, answers) = channel();
-    let mut taken = 0;
-    let full = loop {
-        match queue.submit("a", batch(taken, 2), false, reply(&told)) {
-            Ok(()) => taken += 1,
-            Err(full) => break full,
-        }
-        assert!(taken < 100, "it takes anything");
-    };
-    assert!(queue.bytes() <= 2000);
-    drop(go);
-    all(&answers, taken as usize);
-    assert_eq!(queue.bytes(), 0);
-    queue.submit("a", full.batch, false, full.reply).unwrap();
-    all(&answers, 1);
-    // One that is larger than the queue is taken when nothing else waits.
+    let mut submitted = 0;
+    while queue.waiting() == 0 {
+        assert!(submitted < 100, "it takes anything");
+        queue.submit("a", batch(submitted, 2), false, reply(&told));
+        submitted += 1;
+    }
+    // A smaller one, of the same collection or another, does not overtake those that wait.
+    let mut small = Batch::default();
+    let (id, op, timestamp, is_text) = ("small", Op::Insert, 0, false);
+    small.push(EntryRef { id, op, timestamp, is_text, payload: &[1] });
+    for collection in ["a", "b"] {
+        queue.submit(collection, small.clone(), false, reply(&told));
+    }
+    // One that is larger than the queue is taken when nothing else is in it.
     let mut large = Batch::default();
-    let (id, op, timestamp, is_text) = ("large", Op::Insert, 0, false);
-    large.push(EntryRef { id, op, timestamp, is_text, payload: &[1; 5000] });
-    queue.submit("a", large, false, reply(&told)).unwrap();
+    large.push(EntryRef { id: "large", op, timestamp, is_text, payload: &[1; 5000] });
+    queue.submit("a", large, false, reply(&told));
+    assert_eq!(queue.waiting(), 4);
+    assert!(queue.bytes() <= 2000);
+    // What cannot be appended at all is told at once, and what is nothing too.
+    queue.submit("a/b", small.clone(), false, reply(&told));
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALNAME");
+    queue.submit("a", Batch::default(), false, reply(&told));
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap().count, 0);
+    // A log that is closed meanwhile does what it has been asked for.
+    let (done, is_done) = channel();
+    queue.close(move |outcome| done.send(outcome).unwrap());
+    queue.submit("a", small, false, reply(&told));
+    assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALCLOSED");
+    drop(go);
+    all(&answers, submitted as usize + 3);
+    is_done.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!((queue.bytes(), queue.waiting()), (0, 0));
+    let ids = |collection: &str| {
+        let mut replay =
+            Replay::new(fs.clone(), Path::new(LOG), collection, 0, None, Recovery::Strict).unwrap();
+        drain(&mut replay).unwrap().into_iter().map(|entry| entry.id).collect::<Vec<String>>()
+    };
+    let mut expected: Vec<String> =
+        (0..submitted).flat_map(|number| [format!("{number}/0"), format!("{number}/1")]).collect();
+    expected.extend(["small".to_owned(), "large".to_owned()]);
+    assert_eq!((ids("a"), ids("b")), (expected, vec!["small".to_owned()]));
+}
+
+#[test]
+fn batches_that_wait_for_room_are_told_of_the_failure_of_those_before() {
+    let fs = SimFs::new();
+    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let queue = simulated(&fs, &Options { queue_bytes: 2000, ..plain });
+    let (told, answers) = channel();
+    queue.submit("a", batch(0, 1), false, reply(&told));
     all(&answers, 1);
-    close(&queue).unwrap();
+    let go = held_up(&fs);
+    fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncData).at(2));
+    let mut submitted = 0;
+    while queue.waiting() < 20 {
+        queue.submit("a", batch(submitted, 2), false, reply(&told));
+        submitted += 1;
+    }
+    drop(go);
+    for _ in 0..submitted {
+        let code = answers.recv_timeout(LONG).unwrap().map_err(|error| error.code());
+        assert!(matches!(code, Ok(_) | Err("EIO" | "EWALPOISONED")), "{code:?}");
+    }
+    assert_eq!((queue.bytes(), queue.waiting()), (0, 0));
+    assert_eq!(close(&queue).unwrap_err().code(), "EWALPOISONED");
 }
 
 #[test]
 fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(1, 1), false, reply(&told));
     all(&answers, 1);
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncData));
-    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(2, 1), false, reply(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EIO");
     assert!(queue.log().get("a", "2/0").unwrap().is_none(), "it shows, and was rejected");
     for collection in ["a", "b"] {
-        queue.submit(collection, batch(3, 1), false, reply(&told)).unwrap();
+        queue.submit(collection, batch(3, 1), false, reply(&told));
         let refused = answers.recv_timeout(LONG).unwrap().unwrap_err();
         assert_eq!(refused.code(), "EWALPOISONED");
     }
@@ -203,8 +249,8 @@ fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
     assert_eq!(queue.log().sync(None).unwrap_err().code(), "EWALPOISONED");
     assert_eq!(close(&queue).unwrap_err().code(), "EWALPOISONED");
     drop(queue);
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
-    queue.submit("a", batch(4, 1), false, reply(&told)).unwrap();
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
+    queue.submit("a", batch(4, 1), false, reply(&told));
     all(&answers, 1);
     assert!(queue.log().get("a", "1/0").unwrap().is_some());
 }
@@ -213,15 +259,15 @@ fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
 #[test]
 fn a_panic_rejects_its_group_and_poisons_the_log() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict), 1 << 20);
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(1, 1), false, reply(&told));
     all(&answers, 1);
     fs.inject(Fault::intrude(|_, _| panic!("not so")).of(OperationKind::WriteAt));
-    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(2, 1), false, reply(&told));
     let failed = answers.recv_timeout(LONG).unwrap().unwrap_err();
     assert!(matches!(failed, ErrorKind::Internal(_)), "{failed}");
-    queue.submit("a", batch(3, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(3, 1), false, reply(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALPOISONED");
     close(&queue).unwrap_err();
 }
@@ -298,9 +344,9 @@ fn a_full_disk_rejects_what_does_not_fit_and_the_log_goes_on() {
 fn a_periodic_sync_comes_by_itself_and_a_durable_append_does_not_wait_for_it() {
     let fs = SimFs::new();
     let every = |interval| options(SyncMode::Periodic(interval), Recovery::Strict);
-    let queue = simulated(&fs, &every(Duration::from_millis(5)), 1 << 20);
+    let queue = simulated(&fs, &every(Duration::from_millis(5)));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(1, 1), false, reply(&told));
     all(&answers, 1);
     let until = std::time::Instant::now() + LONG;
     while queue.log().stats().collections[0].durable < 1 {
@@ -310,14 +356,14 @@ fn a_periodic_sync_comes_by_itself_and_a_durable_append_does_not_wait_for_it() {
     close(&queue).unwrap();
 
     let fs = SimFs::new();
-    let queue = simulated(&fs, &every(LONG * 60), 1 << 20);
-    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    let queue = simulated(&fs, &every(LONG * 60));
+    queue.submit("a", batch(1, 1), false, reply(&told));
     all(&answers, 1);
     assert_eq!(queue.log().stats().collections[0].durable, 0);
-    queue.submit("a", batch(2, 1), true, reply(&told)).unwrap();
+    queue.submit("a", batch(2, 1), true, reply(&told));
     all(&answers, 1);
     assert_eq!(queue.log().stats().collections[0].durable, 2);
-    queue.submit("a", batch(3, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(3, 1), false, reply(&told));
     all(&answers, 1);
     let (done, is_done) = channel();
     queue.sync(None, move |outcome| done.send(outcome).unwrap());
@@ -332,15 +378,15 @@ fn closing_waits_for_what_was_taken_and_keeps_the_guard_until_then() {
     let plain = options(SyncMode::PerBatch, Recovery::Strict);
     let guard = Arc::new(());
     let log = open(&fs, &plain).unwrap();
-    let queue = Queue::new(log, Pool::new(2, 4), 1 << 20, Box::new(Arc::clone(&guard)));
+    let queue = AppendQueue::new(log, Pool::new(2, 4), Box::new(Arc::clone(&guard)));
     let go = held_up(&fs);
     let (told, answers) = channel();
     for number in 0..5 {
-        queue.submit("a", batch(number, 1), false, reply(&told)).unwrap();
+        queue.submit("a", batch(number, 1), false, reply(&told));
     }
     let (done, is_done) = channel();
     queue.close(move |outcome| done.send(outcome).unwrap());
-    queue.submit("a", batch(9, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(9, 1), false, reply(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALCLOSED");
     assert!(is_done.try_recv().is_err());
     assert_eq!(Arc::strong_count(&guard), 2);
@@ -366,7 +412,7 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
         };
         let fs = SimFs::new();
         let large = Options { segment_size: 1 << 20, ..options(SyncMode::Never, Recovery::Strict) };
-        let queue = simulated(&fs, &large, 1 << 20);
+        let queue = simulated(&fs, &large);
         // Few ids, so that most entries replace others, of the same batch too; or many.
         let ids = [3, 20, 400][seed as usize % 3];
         let mut model: BTreeMap<String, (u64, Op, Vec<u8>)> = BTreeMap::new();
@@ -384,7 +430,7 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
                 entries.push((id, op, payload));
             }
             let (told, tell) = channel();
-            queue.submit("a", batch, false, reply(&told)).unwrap();
+            queue.submit("a", batch, false, reply(&told));
             let Appended { first, .. } = tell.recv_timeout(LONG).unwrap().unwrap();
             for (sequence, (id, op, payload)) in (first..).zip(entries) {
                 model.insert(id, (sequence, op, payload));
@@ -425,21 +471,21 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
 }
 
 #[test]
-fn a_batch_that_was_said_to_come_is_appended_once_whenever_it_comes() {
+fn a_batch_that_was_announced_is_appended_once_whenever_it_comes() {
     let dir = tempfile::tempdir().unwrap();
     let never = Options { sync: SyncMode::Never, ..Options::default() };
     let log = Log::open(Os, &dir.path().join("log"), never).unwrap();
-    let queue = Queue::new(log, Pool::new(2, 4), 1 << 20, Box::new(()));
+    let queue = AppendQueue::new(log, Pool::new(2, 4), Box::new(()));
     let (told, answers) = channel();
     let append = |count: u64| {
-        queue.submit("a", batch(count, 1), false, reply(&told)).unwrap();
+        queue.submit("a", batch(count, 1), false, reply(&told));
         answers.recv_timeout(LONG).unwrap().unwrap().first
     };
     assert_eq!(append(1), 1);
     for count in 2..1000 {
-        queue.stand_by("a");
+        queue.expect_batch("a");
         if count % 3 == 0 {
-            queue.stand_by("a");
+            queue.expect_batch("a");
         }
         // From at once to when nobody stands by any more.
         let pause = Duration::from_micros(count % 90);
@@ -449,7 +495,7 @@ fn a_batch_that_was_said_to_come_is_appended_once_whenever_it_comes() {
         }
         if count % 7 == 0 {
             // One of another collection comes instead.
-            queue.submit("b", batch(count, 1), false, reply(&told)).unwrap();
+            queue.submit("b", batch(count, 1), false, reply(&told));
             answers.recv_timeout(LONG).unwrap().unwrap();
         }
         append(count);
@@ -466,20 +512,20 @@ fn a_batch_that_was_said_to_come_is_appended_once_whenever_it_comes() {
 }
 
 #[test]
-fn who_stands_by_for_nothing_keeps_nobody_waiting() {
+fn a_batch_that_was_announced_and_does_not_come_keeps_no_caller_waiting() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &Options::default(), 1 << 20);
+    let queue = simulated(&fs, &Options::default());
     // Of no collection yet: its name may be one that cannot be.
-    queue.stand_by("a/b");
-    queue.stand_by("a");
+    queue.expect_batch("a/b");
+    queue.expect_batch("a");
     assert!(queue.log().stats().collections.is_empty());
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told)).unwrap();
+    queue.submit("a", batch(1, 1), false, reply(&told));
     answers.recv_timeout(LONG).unwrap().unwrap();
-    queue.stand_by("a");
+    queue.expect_batch("a");
     close(&queue).unwrap();
-    queue.stand_by("a");
-    queue.submit("a", batch(2, 1), false, reply(&told)).unwrap();
+    queue.expect_batch("a");
+    queue.submit("a", batch(2, 1), false, reply(&told));
     let refused = answers.recv_timeout(LONG).unwrap();
     assert!(matches!(refused, Err(ErrorKind::Wal(WalError::Closed))), "{refused:?}");
 }

@@ -198,13 +198,13 @@ fn go(fs: &SimFs, options: &Options, steps: &[Step], played: &mut Played) -> Res
             Prepare(collection) => {
                 // An error is not one before the segment is needed.
                 if let Some(next) = log.next_segment(collection) {
-                    next.make();
+                    next.run();
                 }
             }
             Begin(collection) => begun = log.next_segment(collection),
             Finish(collection) => {
                 if let Some(next) = begun.take() {
-                    next.make();
+                    next.run();
                 }
                 log.rotate_if_overdue(collection)?;
             }

@@ -64,8 +64,8 @@ function run(start, memory, observe) {
 }
 
 /**
- * The same for an operation that may find no room: then it has not started, will not answer,
- * and there is no promise.
+ * The same for an operation that may be over when the call returns: then it will not answer, and
+ * there is no promise.
  *
  * @template T
  * @param {(port: import('./binding.js').Port, id: number) => boolean} start

@@ -20,9 +20,9 @@ const EMPTY = new Uint8Array(0)
 /** Ids are mostly short: up to this length a loop is faster than a call into the engine. */
 const SHORT = 24
 
-/** What was packed last, used again: the native side has its own copy by then. */
+/** The memory of what was packed last, used again: the native side has its own copy by then. */
 let scratch = Buffer.allocUnsafe(64 * 1024)
-/** Something is being packed, perhaps by a getter of entries that are being packed. */
+/** A batch is being packed. Getters of its entries may pack another. */
 let isPacking = false
 /** More than this is not kept. */
 const LARGEST_SCRATCH = 4 * 1024 * 1024
@@ -92,7 +92,7 @@ function packHere(entries, now) {
 }
 
 /**
- * Sees to it that there is room for so many more bytes.
+ * Makes sure that there is room for `more` bytes.
  *
  * @param {number} at
  * @param {number} more
@@ -165,7 +165,7 @@ function checkEmpty(payload, entry, index) {
   const name = `The "entries[${index}].payload" property`
   if (!(payload instanceof Uint8Array)) throw wrongType(name, 'of type string or an instance of Uint8Array', payload)
   if (isDetached(payload)) throw wrongValue(`${name} must not be a view of memory that is gone`)
-  // Only a deletion can do without.
+  // Only a deletion can do without a payload.
   if (payload === EMPTY && entry.op !== 'delete') throw wrongType(name, 'of type string or an instance of Uint8Array', undefined)
 }
 

@@ -9,26 +9,26 @@ const { deadlock, failed } = require('../native/errors.js')
 /** @typedef {import('../../index.js').WalEntry} WalEntry */
 
 /**
- * @typedef {object} Lane what is known of the flushes of one collection
+ * @typedef {object} CollectionFlushes what is known of the flushes of one collection
  * @property {Promise<void> | undefined} running
- * @property {Handler | undefined} handler whose function has been called
+ * @property {FlushCall | undefined} call the call of the user's function that runs
  * @property {number} failures in a row
  * @property {number} notBefore when a flush may be started in the background again
  */
 
 /**
- * @typedef {object} Handler a call of the function that flushes
+ * @typedef {object} FlushCall a call of the user's function
  * @property {Flusher} flusher
  * @property {string} collection
  * @property {boolean} isLive until it is over
- * @property {Set<() => Lane[]>} waits what it waits for: any of these lanes that runs
+ * @property {Set<() => CollectionFlushes[]>} waitsFor what it waits for: any of these that runs
  */
 
 /** Milliseconds after the first failure; they double, up to the limit. */
 const FIRST_DELAY = 100
 const LONGEST_DELAY = 60_000
 
-/** @type {AsyncLocalStorage<Handler>} */
+/** @type {AsyncLocalStorage<FlushCall>} */
 const storage = new AsyncLocalStorage()
 
 class Flusher {
@@ -38,8 +38,8 @@ class Flusher {
   #log
   #wal
   #context = new AsyncResource('holdfast.onFlush')
-  /** @type {Map<string, Lane>} */
-  #lanes = new Map()
+  /** @type {Map<string, CollectionFlushes>} */
+  #collections = new Map()
   #isClosed = false
 
   /**
@@ -60,14 +60,14 @@ class Flusher {
     this.#wal = wal
   }
 
-  /** @param {string} collection @returns {Lane} */
-  #lane(collection) {
-    let lane = this.#lanes.get(collection)
-    if (!lane) {
-      lane = { running: undefined, handler: undefined, failures: 0, notBefore: 0 }
-      this.#lanes.set(collection, lane)
+  /** @param {string} collection @returns {CollectionFlushes} */
+  #flushesOf(collection) {
+    let flushes = this.#collections.get(collection)
+    if (!flushes) {
+      flushes = { running: undefined, call: undefined, failures: 0, notBefore: 0 }
+      this.#collections.set(collection, flushes)
     }
-    return lane
+    return flushes
   }
 
   /**
@@ -78,12 +78,12 @@ class Flusher {
    */
   appended(collection, memtableBytes) {
     if (memtableBytes < this.#threshold || this.#isClosed) return
-    const lane = this.#lane(collection)
-    if (lane.running || performance.now() < lane.notBefore) return
-    this.#start(collection, lane).then(
-      () => (lane.failures = 0),
+    const flushes = this.#flushesOf(collection)
+    if (flushes.running || performance.now() < flushes.notBefore) return
+    this.#start(collection, flushes).then(
+      () => (flushes.failures = 0),
       (error) => {
-        lane.notBefore = performance.now() + Math.min(FIRST_DELAY * 2 ** lane.failures++, LONGEST_DELAY)
+        flushes.notBefore = performance.now() + Math.min(FIRST_DELAY * 2 ** flushes.failures++, LONGEST_DELAY)
         this.#report(collection, error)
       },
     )
@@ -91,11 +91,11 @@ class Flusher {
 
   /** @param {string} collection */
   flush(collection) {
-    const lane = this.#lane(collection)
-    return this.#waiting(() => [lane], 'wal flush', async () => {
-      // One that runs may have begun before what is asked for; how it ends, others are told.
-      while (lane.running) await lane.running.catch(() => {})
-      await this.#start(collection, lane)
+    const flushes = this.#flushesOf(collection)
+    return this.#waitFor(() => [flushes], 'wal flush', async () => {
+      // One that runs may have begun before what is asked for; its own caller is told how it ends.
+      while (flushes.running) await flushes.running.catch(() => {})
+      await this.#start(collection, flushes)
     })
   }
 
@@ -107,33 +107,34 @@ class Flusher {
   closeLog(close) {
     this.refuseInside(undefined, 'wal close')
     // Also those that have been asked for, and do not run yet.
-    return this.#waiting(() => Array.from(this.#lanes.values()), 'wal close', close)
+    return this.#waitFor(() => Array.from(this.#collections.values()), 'wal close', close)
   }
 
   /**
-   * Does what waits for these lanes; refused where one of them waits for the caller.
+   * Does work that waits for the flushes of these collections. Refused where one of them waits
+   * for the caller.
    *
-   * @param {() => Lane[]} lanes
+   * @param {() => CollectionFlushes[]} targets
    * @param {string} operation
    * @param {() => Promise<void>} work
    */
-  async #waiting(lanes, operation, work) {
+  async #waitFor(targets, operation, work) {
     const inside = storage.getStore()
     if (!inside?.isLive) return work()
     // Flushes of two collections, or of two logs, may ask for each other, or for the other's end.
-    if (lanes().some((lane) => waitsFor(lane, inside))) throw this.#deadlock(operation)
-    inside.waits.add(lanes)
+    if (targets().some((flushes) => waitsForCall(flushes, inside))) throw this.#deadlock(operation)
+    inside.waitsFor.add(targets)
     try {
       await work()
     } finally {
-      inside.waits.delete(lanes)
+      inside.waitsFor.delete(targets)
     }
   }
 
   /** Waits for what runs; nothing is started any more. */
   async close() {
     this.#isClosed = true
-    await Promise.allSettled(Array.from(this.#lanes.values(), ({ running }) => running))
+    await Promise.allSettled(Array.from(this.#collections.values(), ({ running }) => running))
   }
 
   /**
@@ -153,22 +154,22 @@ class Flusher {
     return failed(this.#dir, operation, deadlock('the caller is in a flush that would wait for itself'))
   }
 
-  /** @param {string} collection @param {Lane} lane */
-  #start(collection, lane) {
-    const running = this.#run(collection, lane).finally(() => {
-      lane.running = lane.handler = undefined
+  /** @param {string} collection @param {CollectionFlushes} flushes */
+  #start(collection, flushes) {
+    const running = this.#run(collection, flushes).finally(() => {
+      flushes.running = flushes.call = undefined
     })
-    lane.running = running
+    flushes.running = running
     return running
   }
 
-  /** @param {string} collection @param {Lane} lane */
-  async #run(collection, lane) {
+  /** @param {string} collection @param {CollectionFlushes} flushes */
+  async #run(collection, flushes) {
     const { last: upTo, memtableEntries } = this.#wal.figuresOf(collection)
     if (memtableEntries === 0) return
     const entries = () => this.#wal.entries(collection, upTo)
-    /** @type {Handler} */
-    const inside = (lane.handler = { flusher: this, collection, isLive: true, waits: new Set() })
+    /** @type {FlushCall} */
+    const inside = (flushes.call = { flusher: this, collection, isLive: true, waitsFor: new Set() })
     const flush = { collection, upTo, entries: { [Symbol.iterator]: entries } }
     try {
       await this.#context.runInAsyncScope(() => storage.run(inside, this.#onFlush, flush))
@@ -190,19 +191,19 @@ class Flusher {
 }
 
 /**
- * Whether what runs in a lane waits, by way of others maybe, for this call. A flush that begins
- * while somebody waits in its lane waits for nothing yet, so it is enough to look whenever
- * something is asked for.
+ * Whether the flush of a collection that runs waits for this call, maybe by way of others. A flush
+ * that begins while another is waiting for it waits for nothing yet, so it is enough to look
+ * whenever a flush or the end of a log is asked for.
  *
- * @param {Lane} lane
- * @param {Handler} handler
- * @param {Set<Lane>} [seen]
+ * @param {CollectionFlushes} flushes
+ * @param {FlushCall} call
+ * @param {Set<CollectionFlushes>} [seen]
  * @returns {boolean}
  */
-function waitsFor(lane, handler, seen = new Set()) {
-  if (seen.has(lane) || !lane.handler?.isLive) return false
-  seen.add(lane)
-  return lane.handler === handler || Array.from(lane.handler.waits).some((lanes) => lanes().some((each) => waitsFor(each, handler, seen)))
+function waitsForCall(flushes, call, seen = new Set()) {
+  if (seen.has(flushes) || !flushes.call?.isLive) return false
+  seen.add(flushes)
+  return flushes.call === call || Array.from(flushes.call.waitsFor).some((targets) => targets().some((each) => waitsForCall(each, call, seen)))
 }
 
 module.exports = { Flusher }

@@ -5,18 +5,18 @@
 const { toDamage } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { Unpacker } = require('./entries.js')
-const { walFailed } = require('./errors.js')
+const { walFailed } = require('./checks.js')
 
 const OPERATION = 'wal read'
 
-/** How many bytes are asked for at a time. One piece is worked on, and the next is on its way. */
+/** How many bytes are asked for at a time. While one piece is given out, the next is on its way. */
 const PIECE = 256 * 1024
 
 /** @typedef {import('../../index.js').WalEntry} WalEntry */
 /** @typedef {import('../../index.js').WalReplay} PublicReplay */
-/** @typedef {import('../native/binding.js').NativeValue} NativeValue */
+/** @typedef {import('../native/binding.js').ReplayChunk} ReplayChunk */
 
-/** Ends what is left of a replay that nobody can go on with any more. */
+/** Ends what is left of a replay that no caller can go on with any more. */
 const abandoned = new FinalizationRegistry((/** @type {number} */ replay) => port.open().endReplay(replay))
 
 /** @implements {PublicReplay} */
@@ -24,12 +24,12 @@ class WalReplay {
   #dir
   #collection
   #start
-  /** The native side's number, while there is one. @type {number | undefined} */
+  /** The native side's number, while it has the replay. @type {number | undefined} */
   #replay
-  /** The piece that is worked on. @type {InstanceType<typeof Unpacker> | undefined} */
+  /** The piece whose entries are being given out. @type {InstanceType<typeof Unpacker> | undefined} */
   #piece
-  /** The next one. @type {Promise<NativeValue> | undefined} */
-  #coming
+  /** The next one. @type {Promise<ReplayChunk> | undefined} */
+  #nextPiece
   /** Steps that wait for a piece run one after another. @type {Promise<unknown>} */
   #last = Promise.resolve()
   #waiting = 0
@@ -51,12 +51,12 @@ class WalReplay {
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   next() {
     const value = this.#waiting === 0 ? this.#piece?.next() : undefined
-    return value ? Promise.resolve({ value, done: false }) : this.#inTurn(() => this.#advance())
+    return value ? Promise.resolve({ value, done: false }) : this.#afterOthers(() => this.#advance())
   }
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   return() {
-    return this.#inTurn(async () => {
+    return this.#afterOthers(async () => {
       await this.#end()
       return { value: undefined, done: true }
     })
@@ -75,7 +75,7 @@ class WalReplay {
    * @param {() => Promise<T>} step
    * @returns {Promise<T>}
    */
-  async #inTurn(step) {
+  async #afterOthers(step) {
     const before = this.#last
     let done = () => {}
     this.#last = new Promise((resolve) => {
@@ -102,28 +102,28 @@ class WalReplay {
       this.#piece = undefined
       if (this.#isOver) return { value: undefined, done: true }
       if (this.#replay === undefined) await this.#begin()
-      const { packed, over, damage } = await (this.#coming ?? this.#ask())
-      this.#coming = undefined
+      const { packed, over, damage } = await (this.#nextPiece ?? this.#ask())
+      this.#nextPiece = undefined
       if (damage) this.damage.push(...damage.map(toDamage))
       if (over) this.#forget()
-      else this.#coming = this.#ask()
-      if (packed) this.#piece = new Unpacker(this.#collection, packed)
+      else this.#nextPiece = this.#ask()
+      this.#piece = new Unpacker(this.#collection, packed)
     }
   }
 
   async #begin() {
-    /** @type {NativeValue} */
-    const { replay } = await port.run(this.#start)
+    /** @type {number} */
+    const replay = await port.run(this.#start)
     this.#replay = replay
-    abandoned.register(this, /** @type {number} */ (replay), this)
+    abandoned.register(this, replay, this)
   }
 
   #ask() {
     const replay = /** @type {number} */ (this.#replay)
-    /** @type {Promise<NativeValue>} */
+    /** @type {Promise<ReplayChunk>} */
     const asked = port.run((opened, id) => opened.nextWal(id, replay, PIECE))
-    // Who wants the piece hears of a failure, and nobody else need. Until it is there the native
-    // side cannot end the replay, so that must not be collected before.
+    // A failure is told to the caller that wants the piece. Until the piece is there the native
+    // side cannot end the replay, so the replay must not be collected before.
     asked.then(() => this, () => this)
     return asked
   }
@@ -139,9 +139,9 @@ class WalReplay {
     const replay = this.#replay
     this.#forget()
     this.#piece = undefined
-    // While it makes a piece the native side cannot let go of it.
-    await this.#coming?.catch(() => {})
-    this.#coming = undefined
+    // While it makes a piece the native side cannot drop the replay.
+    await this.#nextPiece?.catch(() => {})
+    this.#nextPiece = undefined
     if (replay !== undefined) port.open().endReplay(replay)
   }
 }

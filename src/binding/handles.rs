@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::fs::os::Os;
 use crate::lock::lockfile::{LockfileGuard, LockfileKey};
 use crate::mutex::guard;
-use crate::wal::{Queue, Replay};
+use crate::wal::{AppendQueue, Replay};
 
 /// Items by their numbers. The table is empty, and stays so, once the environment ends.
 pub(super) struct HandleTable<T> {
@@ -97,7 +97,7 @@ impl<T: Clone> HandleTable<T> {
 #[derive(Clone)]
 pub(super) struct OpenWal {
     pub(super) path: PathBuf,
-    pub(super) queue: Queue<Os>,
+    pub(super) queue: AppendQueue<Os>,
 }
 
 /// A replay of a log that has started.

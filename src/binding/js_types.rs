@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{BigInt, Buffer};
+use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 
 use crate::error::{BadJson, Damage, Deadlock, Error, ErrorKind, Holder, WalError};
@@ -34,23 +34,6 @@ impl Report {
     pub(super) fn lost(id: f64, error: Error) -> Report {
         Report { id, error: None, event: None, lost: Some(error.into()) }
     }
-}
-
-/// The value of an operation on a log; which fields there are depends on the operation.
-#[napi(object, object_from_js = false)]
-#[derive(Default)]
-pub struct NativeValue {
-    pub names: Option<Vec<String>>,
-    /// The number of a log that is open now.
-    pub wal: Option<f64>,
-    /// The number of a replay that has started.
-    pub replay: Option<f64>,
-    /// Packed entries.
-    pub packed: Option<Buffer>,
-    /// Whether these are the last ones.
-    pub over: Option<bool>,
-    /// What was cut off or skipped of a log.
-    pub damage: Option<Vec<NativeDamage>>,
 }
 
 /// A stretch of a log that cannot be used.

@@ -19,4 +19,5 @@ mod recovery;
 mod streams;
 mod transaction;
 mod wal;
+mod wal_read;
 mod write;

@@ -1,26 +1,25 @@
-//! `openWal` and what it gives.
+//! `openWal`, and what changes a log. What reads one is in `wal_read`.
 //!
 //! # The native methods, all of them on `Port`
 //!
-//! Those with an `id` answer through the port, like every operation: with the plain `id` when
-//! there is no value, otherwise with `{id, value}` or `{id, error}`. The others return at once;
+//! Those with an `id` answer through the port, like every operation. The others return at once;
 //! what can fail there returns `{error}` (a `NativeError`) instead of throwing.
 //!
 //! | method | answer |
 //! | --- | --- |
-//! | `openWal(id, dir, options: WalOptions): LockWaiter` | `value.wal` (the log's number), `value.damage` (what was cut off or skipped) |
-//! | `appendWal(id, wal, collection, packed: Uint8Array, durable): boolean` | four values in a row: the `id` with a minus, the sequence number of the first entry (a bigint), how many there are, how much memory the memtable takes. Returns `false`, and will not answer, when the queue has no room: try again when an append of this log has ended |
-//! | `standByWal(wal, collection)` | nothing: a batch will follow as soon as it is packed, and a thread wakes up for it meanwhile |
+//! | `openWal(id, dir, options: WalOptions): LockWaiter` | an `OpenedWal` |
+//! | `appendWal(id, wal, collection, packed: Uint8Array, durable)` | four values in a row: the `id` with a minus, the sequence number of the first entry (a bigint), how many there are, how much memory the memtable takes. A batch for which the queue has no room waits, in the order of the calls |
+//! | `expectWalBatch(wal, collection)` | nothing: a batch will follow as soon as it is packed, and a thread wakes up for it meanwhile |
 //! | `getWal(wal, collection, key): WalRead` | at once: `packed` with one entry, or nothing |
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
-//! | `replayWal(id, wal, collection, from: bigint)` | `value.replay` (the replay's number), of what has resolved by now |
+//! | `replayWal(id, wal, collection, from: bigint)` | the replay's number; it shows what has resolved by now |
 //! | `replayWalIn(id, dir, collection, from: bigint, recovery)` | the same of a log that this process does not have open; takes no lock |
-//! | `readWalIn(id, dir)` | `value.names`: the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such directory |
-//! | `nextWal(id, replay, most)` | `value.packed`, `value.over`, and with `over` `value.damage` |
+//! | `readWalIn(id, dir)` | the names of the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such directory |
+//! | `nextWal(id, replay, most)` | a `ReplayChunk` |
 //! | `endReplay(replay)` | nothing: forgets a replay that is not read to its end |
 //! | `syncWal(id, wal, collection?: string)` | done |
 //! | `checkpointWal(id, wal, collection, upTo: bigint)` | done |
-//! | `statsWal(wal): WalStats` | at once; the figures, or `null` when the log is closed |
+//! | `statsWal(wal): WalStats` | at once; `null` when the log is closed |
 //! | `closeWal(id, wal)` | done; the lock is free then. The number means nothing any more |
 //!
 //! `dir` is absolute. `most` is in bytes; one entry, or one block of a replay, may exceed it.
@@ -44,107 +43,107 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use napi::bindgen_prelude::{BigInt, Buffer, BufferSlice};
+use napi::bindgen_prelude::{BigInt, BufferSlice};
 use napi_derive::napi;
 
 use super::environment::{Environment, Message, Port};
-use super::handles::{OpenReplay, OpenWal};
-use super::js_types::{NativeDamage, NativeError, NativeValue};
+use super::handles::OpenWal;
+use super::js_types::NativeDamage;
 use super::lock::LockWaiter;
-use crate::error::{Error, ErrorKind, Operation};
+use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::locked_wal;
+use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT};
 use crate::threads::{pool, task};
 use crate::wal::{
-    Appended, Batch, CollectionStats, Options, Progress, Queue, Recovery, Replay, SyncMode,
-    WalError, collections, pack_with_sequence,
+    AppendQueue, Appended, Batch, CollectionStats, DEFAULT_SYNC_INTERVAL, Options, Recovery,
+    SyncMode, WalError,
 };
 
-/// How a log is kept. What is left out has the default of the public contract; the facade has
-/// checked the rest.
-#[napi(object)]
-#[derive(Default)]
+/// How a log is kept. What is left out has the default of the core; the facade has checked the
+/// rest.
+#[napi(object, object_to_js = false)]
 pub struct WalOptions {
-    /// 0 always, 1 perBatch, 2 periodic, 3 never.
-    pub sync_mode: Option<u32>,
-    /// Milliseconds; default 100.
+    #[napi(ts_type = "'always' | 'perBatch' | 'periodic' | 'never'")]
+    pub sync_mode: Option<String>,
+    /// Milliseconds.
     pub sync_interval: Option<f64>,
-    /// 0 strict, 1 tolerateTail, 2 skipCorrupt.
-    pub recovery: Option<u32>,
-    /// Bytes; default 16 MiB.
+    #[napi(ts_type = "'strict' | 'tolerateTail' | 'skipCorrupt'")]
+    pub recovery: Option<String>,
+    /// Bytes.
     pub segment_size: Option<f64>,
-    /// Milliseconds; default: segments do not age.
+    /// Milliseconds.
     pub segment_age: Option<f64>,
-    /// Whether to keep the newest entry of each id in memory; default true.
+    /// Whether to keep the newest entry of each id in memory.
     pub memtable: Option<bool>,
-    /// How many bytes may wait to be appended; default 16 MiB.
+    /// How many bytes may be queued and written at a time.
     pub queue_bytes: Option<f64>,
-    /// How long to wait for the lock, in milliseconds; infinity waits for ever; default 10 000.
+    /// How long to wait for the lock, in milliseconds; infinity waits for ever.
     pub timeout: Option<f64>,
 }
-
-const SYNC_INTERVAL: Duration = Duration::from_millis(100);
-const QUEUE_BYTES: usize = 16 << 20;
-const TIMEOUT: f64 = 10_000.0;
 
 fn duration(milliseconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
 }
 
-fn recovery(number: Option<u32>) -> Recovery {
-    match number {
-        Some(0) => Recovery::Strict,
-        Some(2) => Recovery::SkipCorrupt,
-        _ => Recovery::TolerateTail,
+/// The recovery mode of this name.
+pub(super) fn recovery(name: Option<&str>) -> Recovery {
+    match name {
+        Some("strict") => Recovery::Strict,
+        Some("tolerateTail") => Recovery::TolerateTail,
+        Some("skipCorrupt") => Recovery::SkipCorrupt,
+        _ => Recovery::default(),
     }
 }
 
 impl From<&WalOptions> for Options {
     fn from(given: &WalOptions) -> Options {
         let default = Options::default();
+        let interval = given.sync_interval.and_then(duration).unwrap_or(DEFAULT_SYNC_INTERVAL);
         Options {
-            sync: match given.sync_mode {
-                Some(0) => SyncMode::Always,
-                Some(2) => SyncMode::Periodic(
-                    given.sync_interval.and_then(duration).unwrap_or(SYNC_INTERVAL),
-                ),
-                Some(3) => SyncMode::Never,
-                _ => SyncMode::PerBatch,
+            sync: match given.sync_mode.as_deref() {
+                Some("always") => SyncMode::Always,
+                Some("perBatch") => SyncMode::PerBatch,
+                Some("periodic") => SyncMode::Periodic(interval),
+                Some("never") => SyncMode::Never,
+                _ => default.sync,
             },
-            recovery: recovery(given.recovery),
+            recovery: recovery(given.recovery.as_deref()),
             segment_size: given.segment_size.map_or(default.segment_size, |bytes| bytes as u64),
             segment_age: given.segment_age.and_then(duration),
+            queue_bytes: given.queue_bytes.map_or(default.queue_bytes, |bytes| bytes as usize),
             memtable: given.memtable.unwrap_or(default.memtable),
             ..default
         }
     }
 }
 
-/// What a read of the memtable gives.
+/// A log that has been opened.
 #[napi(object, object_from_js = false)]
-#[derive(Default)]
-pub struct WalRead {
-    pub packed: Option<Buffer>,
-    pub next: Option<BigInt>,
-    pub error: Option<NativeError>,
+pub struct OpenedWal {
+    /// The log's number.
+    pub wal: u32,
+    /// What was cut off or skipped.
+    pub damage: Vec<NativeDamage>,
 }
 
 /// The figures of a log.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct WalStats {
     pub batches: f64,
     pub entries: f64,
     pub bytes: f64,
     pub groups: f64,
     pub syncs: f64,
-    /// Bytes that wait or are being written.
+    /// Bytes that are queued or being written.
     pub queue_bytes: f64,
+    /// Batches for which there is no room yet.
+    pub waiting: f64,
     pub poisoned: Option<String>,
     pub collections: Vec<WalCollectionStats>,
 }
 
 /// The figures of one collection.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct WalCollectionStats {
     pub name: String,
     pub segments: f64,
@@ -172,7 +171,7 @@ impl From<CollectionStats> for WalCollectionStats {
 }
 
 /// A sequence number. What is out of its range is the nearest that is in it.
-fn number(given: &BigInt) -> u64 {
+pub(super) fn sequence(given: &BigInt) -> u64 {
     match given.get_u64() {
         (true, _, _) => 0,
         (false, number, true) => number,
@@ -180,14 +179,22 @@ fn number(given: &BigInt) -> u64 {
     }
 }
 
-fn closed() -> ErrorKind {
+pub(super) fn closed() -> ErrorKind {
     WalError::Closed.into()
 }
 
-fn failed(path: &Path, kind: ErrorKind) -> WalRead {
-    let (operation, path) = (Operation::WalRead, path.to_owned());
-    let error = Error { kind, operation, path, attempts: 1, exhausted: false, committed: false };
-    WalRead { error: Some(error.into()), ..WalRead::default() }
+/// The log with this number. The operation fails if there is none.
+pub(super) fn find_wal(
+    environment: &Environment,
+    id: f64,
+    operation: Operation,
+    wal: u32,
+) -> Option<OpenWal> {
+    let found = environment.wals.get(wal);
+    if found.is_none() {
+        environment.fail(id, operation, Path::new(""), closed());
+    }
+    found
 }
 
 #[napi]
@@ -197,34 +204,27 @@ impl Port {
     pub fn open_wal(&self, id: f64, dir: String, options: WalOptions) -> LockWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
-        let request = locked_wal::Request {
-            path: path.clone(),
-            options: Options::from(&options),
-            queue_bytes: options.queue_bytes.map_or(QUEUE_BYTES, |bytes| bytes as usize),
-            timeout: duration(options.timeout.unwrap_or(TIMEOUT)),
-        };
-        let reply = move |outcome: Result<Queue<Os>, ErrorKind>| {
-            let value = match outcome {
+        let opened_path = path.clone();
+        let on_opened = move |outcome: Result<AppendQueue<Os>, ErrorKind>| {
+            let opened = match outcome {
                 Ok(queue) => {
-                    let damage: Vec<_> =
-                        queue.log().damage().iter().cloned().map(NativeDamage::from).collect();
+                    let damage = queue.log().damage().iter().cloned();
+                    let damage = damage.map(NativeDamage::from).collect();
                     match environment.wals.keep(OpenWal { path: path.clone(), queue }) {
-                        Some(number) => Ok(NativeValue {
-                            wal: Some(number.into()),
-                            damage: Some(damage),
-                            ..NativeValue::default()
-                        }),
+                        Some(wal) => Ok(OpenedWal { wal, damage }),
                         None => return,
                     }
                 }
                 Err(kind) => Err(kind),
             };
-            environment.answer(id, Operation::WalOpen, &path, value);
+            environment.answer(id, Operation::WalOpen, &path, opened);
         };
-        LockWaiter { waiter: locked_wal::open(pool(), request, reply) }
+        let timeout = options.timeout.map_or(Some(DEFAULT_LOCK_TIMEOUT), duration);
+        let options = Options::from(&options);
+        LockWaiter { waiter: locked_wal::open(pool(), opened_path, options, timeout, on_opened) }
     }
 
-    /// Appends a batch. `false` when the queue has no room.
+    /// Appends a batch.
     #[napi]
     pub fn append_wal(
         &self,
@@ -233,172 +233,55 @@ impl Port {
         collection: String,
         #[napi(ts_arg_type = "Uint8Array")] packed: BufferSlice<'_>,
         durable: bool,
-    ) -> bool {
+    ) {
         let environment = Arc::clone(&self.environment);
-        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
-            environment.fail(id, Operation::WalAppend, Path::new(""), closed());
-            return true;
+        let Some(OpenWal { path, queue }) = find_wal(&environment, id, Operation::WalAppend, wal)
+        else {
+            return;
         };
         let Some(batch) = Batch::from_packed(packed.to_vec()) else {
             let kind = ErrorKind::Internal("the batch is not packed as it should be".to_owned());
             environment.fail(id, Operation::WalAppend, &path, kind);
-            return true;
+            return;
         };
-        let reply = move |outcome: Result<Appended, ErrorKind>| match outcome {
+        let on_appended = move |outcome: Result<Appended, ErrorKind>| match outcome {
             Ok(appended) => environment.outcomes.push(Message::Appended { id, appended }),
             Err(kind) => environment.fail(id, Operation::WalAppend, &path, kind),
         };
-        queue.submit(&collection, batch, durable, Box::new(reply)).is_ok()
+        queue.submit(&collection, batch, durable, Box::new(on_appended));
     }
 
     /// A batch is being packed, and will be appended.
     #[napi]
-    pub fn stand_by_wal(&self, wal: u32, collection: String) {
+    pub fn expect_wal_batch(&self, wal: u32, collection: String) {
         if let Some(OpenWal { queue, .. }) = self.environment.wals.get(wal) {
-            queue.stand_by(&collection);
+            queue.expect_batch(&collection);
         }
-    }
-
-    /// The newest entry of an id, unless that is its deletion.
-    #[napi]
-    pub fn get_wal(&self, wal: u32, collection: String, key: String) -> WalRead {
-        let Some(OpenWal { path, queue }) = self.environment.wals.get(wal) else {
-            return failed(Path::new(""), closed());
-        };
-        match queue.log().get(&collection, &key) {
-            Ok(entry) => {
-                let packed = entry.map(|entry| {
-                    let mut packed = Vec::new();
-                    pack_with_sequence(&mut packed, entry.sequence, entry.as_ref());
-                    packed.into()
-                });
-                WalRead { packed, ..WalRead::default() }
-            }
-            Err(error) => failed(&path, error.into()),
-        }
-    }
-
-    /// Entries of the memtable, in the order of their numbers.
-    #[napi]
-    pub fn entries_wal(
-        &self,
-        wal: u32,
-        collection: String,
-        after: BigInt,
-        until: BigInt,
-        most: u32,
-        with_deletions: bool,
-    ) -> WalRead {
-        let Some(OpenWal { path, queue }) = self.environment.wals.get(wal) else {
-            return failed(Path::new(""), closed());
-        };
-        let mut packed = Vec::new();
-        let range = (number(&after), number(&until));
-        let most = most as usize;
-        match queue.log().entries(&collection, range, most, with_deletions, &mut packed) {
-            Ok(next) => {
-                WalRead { packed: Some(packed.into()), next: next.map(BigInt::from), error: None }
-            }
-            Err(error) => failed(&path, error.into()),
-        }
-    }
-
-    /// Starts a replay of a log that is open here.
-    #[napi]
-    pub fn replay_wal(&self, id: f64, wal: u32, collection: String, from: BigInt) {
-        let environment = Arc::clone(&self.environment);
-        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
-            environment.fail(id, Operation::WalRead, Path::new(""), closed());
-            return;
-        };
-        let from = number(&from);
-        start_replay(environment, id, path, move || queue.log().replay(&collection, from));
-    }
-
-    /// Starts a replay of a log that another process may have open.
-    #[napi]
-    pub fn replay_wal_in(
-        &self,
-        id: f64,
-        dir: String,
-        collection: String,
-        from: BigInt,
-        recovery_mode: u32,
-    ) {
-        let path = PathBuf::from(dir);
-        let place = path.clone();
-        let from = number(&from);
-        let recovery = recovery(Some(recovery_mode));
-        let start = move || Replay::new(Os, &place, &collection, from, None, recovery);
-        start_replay(Arc::clone(&self.environment), id, path, start);
-    }
-
-    /// The collections of a log that another process may have open.
-    #[napi]
-    pub fn read_wal_in(&self, id: f64, dir: String) {
-        let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(dir);
-        let place = path.clone();
-        let read = move || {
-            let names = Some(collections(&Os, &place)?);
-            Ok(NativeValue { names, ..NativeValue::default() })
-        };
-        let answer = move |value| environment.answer(id, Operation::WalOpen, &path, value);
-        task::run(pool(), read, answer);
-    }
-
-    /// The next entries of a replay.
-    #[napi]
-    pub fn next_wal(&self, id: f64, replay: u32, most: u32) {
-        let environment = Arc::clone(&self.environment);
-        let Some(OpenReplay { path, replay: mut walk }) = environment.replays.take(replay) else {
-            environment.fail(id, Operation::WalRead, Path::new(""), closed());
-            return;
-        };
-        let (answer, place) = (Arc::clone(&environment), path.clone());
-        let work = move || {
-            let mut packed = Vec::new();
-            let progress = walk.chunk(&mut packed, most as usize)?;
-            let over = progress == Progress::Over;
-            let damage = walk.damage().iter().cloned().map(NativeDamage::from);
-            let damage = over.then(|| damage.collect());
-            if !over {
-                environment.replays.put(replay, OpenReplay { path, replay: walk });
-            }
-            let (packed, over) = (Some(packed.into()), Some(over));
-            Ok(NativeValue { packed, over, damage, ..NativeValue::default() })
-        };
-        task::run(pool(), work, move |value| answer.answer(id, Operation::WalRead, &place, value));
-    }
-
-    /// Forgets a replay.
-    #[napi]
-    pub fn end_replay(&self, replay: u32) {
-        drop(self.environment.replays.take(replay));
     }
 
     /// Makes everything durable that was appended to a collection, or to all.
     #[napi]
     pub fn sync_wal(&self, id: f64, wal: u32, collection: Option<String>) {
         let environment = Arc::clone(&self.environment);
-        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
-            environment.fail(id, Operation::WalFlush, Path::new(""), closed());
+        let operation = Operation::WalFlush;
+        let Some(OpenWal { path, queue }) = find_wal(&environment, id, operation, wal) else {
             return;
         };
-        queue.sync(collection, done(environment, id, Operation::WalFlush, path));
+        let on_synced = move |outcome| environment.done(id, operation, &path, outcome);
+        queue.sync(collection, on_synced);
     }
 
     /// Releases the entries of a collection up to a number.
     #[napi]
     pub fn checkpoint_wal(&self, id: f64, wal: u32, collection: String, up_to: BigInt) {
         let environment = Arc::clone(&self.environment);
-        let Some(OpenWal { path, queue }) = environment.wals.get(wal) else {
-            environment.fail(id, Operation::WalCheckpoint, Path::new(""), closed());
+        let operation = Operation::WalCheckpoint;
+        let Some(OpenWal { path, queue }) = find_wal(&environment, id, operation, wal) else {
             return;
         };
-        let up_to = number(&up_to);
+        let up_to = sequence(&up_to);
         let work = move || queue.log().checkpoint(&collection, up_to);
-        task::run(pool(), work, done(environment, id, Operation::WalCheckpoint, path));
+        task::run(pool(), work, move |outcome| environment.done(id, operation, &path, outcome));
     }
 
     /// The figures of a log; nothing when it is closed.
@@ -413,45 +296,22 @@ impl Port {
             groups: stats.groups as f64,
             syncs: stats.syncs as f64,
             queue_bytes: queue.bytes() as f64,
+            waiting: queue.waiting() as f64,
             poisoned: stats.poisoned,
             collections: stats.collections.into_iter().map(WalCollectionStats::from).collect(),
         })
     }
 
-    /// Closes a log, after what it has begun.
+    /// Closes a log, after everything that was submitted to it.
     #[napi]
     pub fn close_wal(&self, id: f64, wal: u32) {
         let environment = Arc::clone(&self.environment);
-        let Some(OpenWal { path, queue }) = environment.wals.take(wal) else {
-            environment.fail(id, Operation::WalClose, Path::new(""), closed());
-            return;
-        };
-        queue.close(done(environment, id, Operation::WalClose, path));
+        let operation = Operation::WalClose;
+        match environment.wals.take(wal) {
+            Some(OpenWal { path, queue }) => {
+                queue.close(move |outcome| environment.done(id, operation, &path, outcome));
+            }
+            None => environment.fail(id, operation, Path::new(""), closed()),
+        }
     }
-}
-
-/// Answers an operation that has no value.
-fn done(
-    environment: Arc<Environment>,
-    id: f64,
-    operation: Operation,
-    path: PathBuf,
-) -> impl FnOnce(Result<(), ErrorKind>) + Send + 'static {
-    move |outcome| environment.done(id, operation, &path, outcome)
-}
-
-fn start_replay(
-    environment: Arc<Environment>,
-    id: f64,
-    path: PathBuf,
-    start: impl FnOnce() -> Result<Replay<Os>, ErrorKind> + Send + 'static,
-) {
-    let (answer, place) = (Arc::clone(&environment), path.clone());
-    let work = move || {
-        let replay = start()?;
-        let number = environment.replays.keep(OpenReplay { path, replay });
-        let number = number.ok_or_else(closed)?;
-        Ok(NativeValue { replay: Some(number.into()), ..NativeValue::default() })
-    };
-    task::run(pool(), work, move |value| answer.answer(id, Operation::WalRead, &place, value));
 }

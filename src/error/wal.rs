@@ -107,6 +107,30 @@ pub struct Damage {
     pub copy: Option<String>,
 }
 
+impl Damage {
+    /// A stretch of a file: where it starts, and how long it is.
+    pub fn new(
+        collection: &str,
+        file: &str,
+        kind: DamageKind,
+        (offset, length): (u64, u64),
+        reason: &'static str,
+        after: u64,
+    ) -> Damage {
+        Damage {
+            collection: collection.to_owned(),
+            file: file.to_owned(),
+            kind,
+            offset,
+            length,
+            reason,
+            after,
+            before: None,
+            copy: None,
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Damage { collection, file, kind, offset, length, reason, after, before, copy } = self;

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{DirUse, File, FileId, FileSystem, Metadata, uninterrupted};
-use crate::error::Failure;
+use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, uninterrupted};
+use crate::error::{Code, Failure};
 use crate::threads::blocking;
 
 /// An open directory, and the path that led to it. What happens to that path meanwhile leads no
@@ -41,6 +41,11 @@ impl<F: FileSystem> Dir<F> {
         (self.handle, self.path)
     }
 
+    /// The same directory, whose messages name the files in it without a path. Its own have none.
+    pub fn without_path(self) -> Dir<F> {
+        Dir { path: PathBuf::new(), ..self }
+    }
+
     /// The file system it is in.
     pub fn fs(&self) -> &F {
         &self.fs
@@ -64,13 +69,13 @@ impl<F: FileSystem> Dir<F> {
     /// What is known about the directory itself: `fstat`.
     pub fn metadata(&self) -> Result<Metadata, Failure> {
         uninterrupted(|| self.fs.dir_metadata(&self.handle))
-            .map_err(|error| Failure::at("fstat", &self.path, error))
+            .map_err(|error| self.failed_itself("fstat", error))
     }
 
     /// The names in it, in no particular order: `scandir`.
     pub fn names(&self) -> Result<Vec<OsString>, Failure> {
         uninterrupted(|| self.fs.names(&self.handle))
-            .map_err(|error| Failure::at("scandir", &self.path, error))
+            .map_err(|error| self.failed_itself("scandir", error))
     }
 
     /// What `name` stands for, `None` for nothing: `lstat`. A symbolic link is not followed.
@@ -108,6 +113,35 @@ impl<F: FileSystem> Dir<F> {
     /// same, and a second try would find the name taken. The caller takes another name.
     pub fn create_new(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
         self.opened(name, self.fs.create_new(&self.handle, name, mode))
+    }
+
+    /// Makes a new file for which any name will do: `open`. `name` is asked for another one
+    /// while the name is taken, or an interrupted call may have taken it.
+    pub fn create_unique(
+        &self,
+        mut name: impl FnMut() -> OsString,
+        mode: u32,
+    ) -> Result<(OsString, File<F>), Failure> {
+        let mut attempt = || {
+            let name = name();
+            self.create_new(&name, mode).map(|file| (name, file))
+        };
+        for _ in 0..INTERRUPTIONS {
+            match attempt() {
+                Err(failure) if matches!(failure.code(), Some(Code::EINTR | Code::EEXIST)) => {}
+                outcome => return outcome,
+            }
+        }
+        attempt()
+    }
+
+    /// Opens a regular file for reading and for writing at any offset, and makes it where there
+    /// is none. Whatever an interrupted call may have made is the file that is wanted.
+    pub fn open_or_create(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
+        match uninterrupted(|| self.fs.create_new(&self.handle, name, mode)) {
+            Err(error) if Code::of(&error) == Some(Code::EEXIST) => self.open_to_write(name),
+            created => self.opened(name, created),
+        }
     }
 
     /// Opens a regular file for reading.
@@ -172,13 +206,13 @@ impl<F: FileSystem> Dir<F> {
     /// where the process may not list the directory.
     pub fn sync(&self, file: Option<&File<F>>) -> Result<(), Failure> {
         uninterrupted(|| blocking(|| self.fs.sync_dir(&self.handle, file.map(File::handle))))
-            .map_err(|error| Failure::at("fsync", &self.path, error))
+            .map_err(|error| self.failed_itself("fsync", error))
     }
 
     /// Waits until the whole file system that holds it is on the disk: `syncfs`.
     pub fn sync_file_system(&self) -> Result<(), Failure> {
         uninterrupted(|| blocking(|| self.fs.sync_file_system(&self.handle)))
-            .map_err(|error| Failure::at("syncfs", &self.path, error))
+            .map_err(|error| self.failed_itself("syncfs", error))
     }
 
     // ── Directories that serve as locks ───────────────────────────────────────────────
@@ -186,19 +220,19 @@ impl<F: FileSystem> Dir<F> {
     /// When the directory was last changed, or was set to have been: `fstat`.
     pub fn own_modified(&self) -> Result<SystemTime, Failure> {
         uninterrupted(|| self.fs.dir_modified(&self.handle))
-            .map_err(|error| Failure::at("fstat", &self.path, error))
+            .map_err(|error| self.failed_itself("fstat", error))
     }
 
     /// Sets when the directory was last changed: `utime`.
     pub fn set_own_modified(&self, time: SystemTime) -> Result<(), Failure> {
         uninterrupted(|| self.fs.set_dir_modified(&self.handle, time))
-            .map_err(|error| Failure::at("utime", &self.path, error))
+            .map_err(|error| self.failed_itself("utime", error))
     }
 
     /// Takes the advisory lock of the directory: `flock`. `false` when another process holds it.
     pub fn try_lock(&self) -> Result<bool, Failure> {
         uninterrupted(|| self.fs.try_lock_dir(&self.handle))
-            .map_err(|error| Failure::at("flock", &self.path, error))
+            .map_err(|error| self.failed_itself("flock", error))
     }
 
     fn opened(&self, name: &OsStr, opened: io::Result<F::FileHandle>) -> Result<File<F>, Failure> {
@@ -218,6 +252,13 @@ impl<F: FileSystem> Dir<F> {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.failed(syscall, name, error)),
+        }
+    }
+
+    fn failed_itself(&self, syscall: &'static str, error: io::Error) -> Failure {
+        match self.path.as_os_str().is_empty() {
+            true => Failure::new(syscall, error),
+            false => Failure::at(syscall, &self.path, error),
         }
     }
 

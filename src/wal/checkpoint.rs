@@ -1,17 +1,13 @@
 //! The note of what is no longer needed.
 
-use std::ffi::OsStr;
-
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+use super::append_error::AppendError;
 use super::format::LAST_SEQUENCE;
 use super::segments::CHECKPOINT;
-use super::writer::AppendError;
-use crate::error::Code;
 use crate::error::Failure;
-use crate::fs::{FileSystem, uninterrupted};
-use crate::payload::Chunk;
+use crate::fs::{Dir, FileSystem};
 use crate::temp_name;
 
 /// What is no longer needed of a collection.
@@ -29,8 +25,8 @@ impl Default for Checkpoint {
     }
 }
 
-/// More than the note ever has.
-const LONGEST: usize = 256;
+/// More bytes than the note ever has.
+const LONGEST_NOTE: usize = 256;
 
 impl Checkpoint {
     /// The note: numbers as text, because JSON in JavaScript has no larger ones than 2⁵³, and a
@@ -56,58 +52,35 @@ impl Checkpoint {
     }
 
     /// Reads the note in this directory. `Ok(None)` when it is there and cannot be understood.
-    pub(super) fn read<F: FileSystem>(
-        fs: &F,
-        dir: &F::DirHandle,
-    ) -> Result<Option<Checkpoint>, Failure> {
-        let file = match uninterrupted(|| fs.open(dir, OsStr::new(CHECKPOINT))) {
-            Err(error) if Code::of(&error) == Some(Code::ENOENT) => {
-                return Ok(Some(Checkpoint::default()));
-            }
-            outcome => outcome.map_err(|error| Failure::at("open", CHECKPOINT, error))?,
+    pub(super) fn read<F: FileSystem>(dir: &Dir<F>) -> Result<Option<Checkpoint>, Failure> {
+        let file = match dir.open_file(CHECKPOINT.as_ref()) {
+            Err(failure) if failure.is_not_found() => return Ok(Some(Checkpoint::default())),
+            opened => opened?,
         };
-        let mut bytes = [0; LONGEST];
-        let mut length = 0;
-        while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
-            let count = uninterrupted(|| fs.read(&file, room, length as u64))
-                .map_err(|error| Failure::at("read", CHECKPOINT, error))?;
-            if count == 0 {
-                break;
-            }
-            length += count;
-        }
+        let mut bytes = [0; LONGEST_NOTE];
+        let length = file.read_up_to(&mut bytes, 0).map_err(|failure| failure.on(CHECKPOINT))?;
         Ok(bytes.get(..length).and_then(Checkpoint::from_text))
     }
 
     /// Writes the note, whole or not at all, and makes it durable. Where the sync of the directory
     /// fails it is not known what is on the disk: not of the note, and not of other names that
     /// were waiting for a sync, whose own may report nothing any more.
-    pub(super) fn write<F: FileSystem>(
-        self,
-        fs: &F,
-        dir: &F::DirHandle,
-    ) -> Result<(), AppendError> {
-        let name = temp_name::new_name(OsStr::new(CHECKPOINT));
-        let file = uninterrupted(|| fs.create_new(dir, &name, 0o666))
-            .map_err(|error| AppendError::NotWritten(Failure::at("open", CHECKPOINT, error)))?;
-        let outcome = (|| {
-            let text = self.text();
-            let mut rest = text.as_bytes();
-            while !rest.is_empty() {
-                let count = uninterrupted(|| fs.write(&file, Chunk::Slice(rest)))
-                    .map_err(|error| Failure::new("write", error))?;
-                rest = rest.get(count..).unwrap_or_default();
-            }
-            uninterrupted(|| fs.sync_file(&file)).map_err(|error| Failure::new("fsync", error))?;
-            uninterrupted(|| fs.rename(dir, &file, &name, OsStr::new(CHECKPOINT)))
-                .map_err(|error| Failure::new("rename", error))
-        })();
-        if let Err(failure) = outcome {
+    pub(super) fn write<F: FileSystem>(self, dir: &Dir<F>) -> Result<(), AppendError> {
+        // Its messages name the note, not the temp file, and no second path.
+        let of_note = |failure: Failure| Failure { dest: None, ..failure.on(CHECKPOINT) };
+        let name = || temp_name::new_name(CHECKPOINT.as_ref());
+        let (name, file) = dir
+            .create_unique(name, 0o666)
+            .map_err(|failure| AppendError::NotWritten(of_note(failure)))?;
+        let written = file
+            .write_all(self.text().as_bytes())
+            .and_then(|()| file.sync())
+            .and_then(|()| dir.rename(&file, &name, CHECKPOINT.as_ref()));
+        if let Err(failure) = written {
             // If it stays, recovery knows it for a temp file of ours.
-            let _ = fs.remove(dir, &name);
-            return Err(AppendError::NotWritten(failure.on(CHECKPOINT)));
+            let _ = dir.remove(&name);
+            return Err(AppendError::NotWritten(of_note(failure)));
         }
-        uninterrupted(|| fs.sync_dir(dir, Some(&file)))
-            .map_err(|error| AppendError::Unknown(Failure::at("fsync", CHECKPOINT, error)))
+        dir.sync(Some(&file)).map_err(|failure| AppendError::Unknown(of_note(failure)))
     }
 }

@@ -1,22 +1,25 @@
-//! Sealing a segment, and making the next one before it is needed.
+//! Seals a segment, and makes the next one before it is needed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Collection, Log, State};
+use super::collection::{Collection, CollectionState};
+use super::open::Log;
 use crate::error::ErrorKind;
-use crate::fs::FileSystem;
+use crate::fs::{Dir, FileSystem};
 use crate::mutex::guard;
+use crate::wal::allocate::AllocationMode;
 use crate::wal::format::Header;
-use crate::wal::writer::{AppendError, Begun, Pace, Writer, begin};
+use crate::wal::new_segment::NewSegment;
+use crate::wal::writer::SegmentWriter;
 
-impl<F: FileSystem + Clone> Log<F> {
+impl<F: FileSystem> Log<F> {
     /// The next segment of a collection, to be made beforehand, if it is time for that. While
     /// it is being made the log must not be closed.
-    pub fn next_segment(&self, collection: &str) -> Option<NextSegment<F>> {
-        let collection_of = self.existing(collection).ok()??;
-        let mut state = guard(&collection_of.state);
-        let State { writer: Some(writer), dir: Some(dir), .. } = &mut *state else {
+    pub fn next_segment(&self, name: &str) -> Option<SegmentPreparation<F>> {
+        let collection = self.existing(name).ok()??;
+        let mut state = guard(&collection.state);
+        let CollectionState { writer: Some(writer), dir: Some(dir), .. } = &mut *state else {
             return None;
         };
         if writer.is_preparing
@@ -27,20 +30,19 @@ impl<F: FileSystem + Clone> Log<F> {
             return None;
         }
         let header = Header {
-            collection: collection.to_owned(),
+            collection: name.to_owned(),
             number: writer.header.number + 1,
             first: 0,
             created: (self.options.clock)(),
             marker: rand::random(),
         };
         writer.is_preparing = true;
-        collection_of.is_urgent.store(false, Ordering::Relaxed);
+        collection.is_urgent.store(false, Ordering::Relaxed);
         let has_spare = std::mem::take(&mut writer.has_spare);
-        let (fs, dir) = (self.fs.clone(), Arc::clone(dir));
+        let dir = Arc::clone(dir);
         let size = self.options.segment_size;
         drop(state);
-        let collection = collection_of;
-        Some(NextSegment { fs, collection, dir, header, has_spare, size, made: None })
+        Some(SegmentPreparation { collection, dir, header, has_spare, size, prepared: None })
     }
 
     /// Seals the current segment of a collection, if it has blocks and the next one is not just
@@ -53,11 +55,11 @@ impl<F: FileSystem + Clone> Log<F> {
         self.rotate_when(collection, |writer| writer.has_blocks).map(drop)
     }
 
-    /// Whether it has.
+    /// Seals it if `is_time`. The answer is whether that was so.
     fn rotate_when(
         &self,
         collection: &str,
-        is_time: impl FnOnce(&Writer<F>) -> bool,
+        is_time: impl FnOnce(&SegmentWriter<F>) -> bool,
     ) -> Result<bool, ErrorKind> {
         let Some(collection) = self.existing(collection)? else { return Ok(false) };
         let mut state = guard(&collection.state);
@@ -65,13 +67,8 @@ impl<F: FileSystem + Clone> Log<F> {
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {
             Some(writer) if !writer.is_preparing && is_time(writer) => {
-                writer.rotate(first_free, &self.options).map_err(|trouble| {
-                    if let AppendError::Unknown(failure) = &trouble {
-                        self.poison(failure);
-                    }
-                    ErrorKind::from(trouble.into_failure())
-                })?;
-                collection.tell(&state);
+                writer.rotate(first_free, &self.options).map_err(|error| self.failure_of(error))?;
+                collection.update_figures(&state);
                 Ok(true)
             }
             _ => Ok(false),
@@ -85,55 +82,52 @@ impl<F: FileSystem + Clone> Log<F> {
     /// # Errors
     ///
     /// As [`Log::rotate`] and [`Log::checkpoint`].
-    pub fn rotate_if_overdue(&self, collection: &str) -> Result<(), ErrorKind> {
+    pub fn rotate_if_overdue(&self, name: &str) -> Result<(), ErrorKind> {
         // An append may have done it in the moment since the next one was there.
-        if !self.rotate_when(collection, |writer| writer.has_blocks && writer.is_overdue)? {
+        if !self.rotate_when(name, |writer| writer.has_blocks && writer.is_overdue)? {
             return Ok(());
         }
-        let Some(collection_of) = self.existing(collection)? else { return Ok(()) };
-        let released = guard(&collection_of.figures).released;
-        let sealed = guard(&collection_of.state).writer.as_ref().map_or(0, Writer::last_sealed);
-        if (1..=released).contains(&sealed) {
-            self.checkpoint(collection, released)
-        } else {
-            Ok(())
-        }
+        let Some(collection) = self.existing(name)? else { return Ok(()) };
+        let released = collection.released();
+        let state = guard(&collection.state);
+        let sealed = state.writer.as_ref().map_or(0, SegmentWriter::last_sealed);
+        drop(state);
+        if (1..=released).contains(&sealed) { self.checkpoint(name, released) } else { Ok(()) }
     }
 
-    /// Has the next segments made without pauses: somebody waits for them.
-    pub(in crate::wal) fn hurry(&self) {
+    /// Has the next segments made without pauses, because a caller waits for them.
+    pub(in crate::wal) fn finish_preparations(&self) {
         for collection in guard(&self.collections).values() {
             collection.is_urgent.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// A segment that is to be made before it is needed, beside the appends to the one before.
-pub struct NextSegment<F: FileSystem + Clone> {
-    fs: F,
+/// A segment that is to be made before it is needed, while appends go on in the one before.
+pub struct SegmentPreparation<F: FileSystem> {
     collection: Arc<Collection<F>>,
-    dir: Arc<F::DirHandle>,
+    dir: Arc<Dir<F>>,
     header: Header,
     has_spare: bool,
     size: u64,
-    made: Option<Begun<F>>,
+    prepared: Option<NewSegment<F>>,
 }
 
-impl<F: FileSystem + Clone> NextSegment<F> {
+impl<F: FileSystem> SegmentPreparation<F> {
     /// Makes it. Where that fails, it is made when it is needed, and the error shows then.
-    pub fn make(mut self) {
-        let NextSegment { fs, collection, dir, header, has_spare, size, .. } = &self;
-        let pace = Pace::Gentle { is_urgent: &collection.is_urgent };
-        self.made = begin(fs, dir, header.clone(), *has_spare, *size, pace).ok();
+    pub fn run(mut self) {
+        let SegmentPreparation { collection, dir, header, has_spare, size, .. } = &self;
+        let mode = AllocationMode::Background { is_urgent: &collection.is_urgent };
+        self.prepared = NewSegment::create(dir, header.clone(), *has_spare, *size, mode).ok();
     }
 }
 
-impl<F: FileSystem + Clone> Drop for NextSegment<F> {
+impl<F: FileSystem> Drop for SegmentPreparation<F> {
     fn drop(&mut self) {
-        // However it has ended, nobody waits for it any more.
+        // However it has ended, no append waits for it any more.
         if let Some(writer) = &mut guard(&self.collection.state).writer {
             writer.is_preparing = false;
-            writer.prepared = self.made.take();
+            writer.prepared = self.prepared.take();
         }
     }
 }

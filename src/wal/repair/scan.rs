@@ -2,18 +2,17 @@
 //! here.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 
-use super::is_file;
-use crate::error::{Damage, DamageKind, WalError};
-use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileSystem, uninterrupted};
-use crate::wal::Recovery;
+use crate::error::{Damage, DamageKind, ErrorKind, Failure, WalError};
+use crate::fs::{Dir, FileSystem};
+use crate::wal::dirs::{is_file, stat_listed};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
-use crate::wal::reader::{BECOME_END, BECOME_SPACE, Behind, Item, SegmentReader};
+use crate::wal::options::{Options, Recovery};
+use crate::wal::reader::{SegmentItem, SegmentReader};
+use crate::wal::remainder::{BECOME_END, BECOME_SPACE, Remainder};
 use crate::wal::segments;
-use crate::wal::writer::Sealed;
+use crate::wal::writer::SealedSegment;
 
 const BEHIND_THE_END: &str = "there is something behind the end of the segment";
 
@@ -28,8 +27,8 @@ pub(super) struct Scan<'a> {
     pub(super) damage: Vec<Damage>,
 }
 
-/// How the current segment ends.
-pub(super) enum Ending {
+/// How a segment ends.
+pub(super) enum SegmentEnd {
     /// With an end mark at this offset.
     Marked(u64),
     /// With unused space, from this offset on.
@@ -39,8 +38,8 @@ pub(super) enum Ending {
 }
 
 /// What was found in a segment beside its entries.
-pub(super) struct Found {
-    pub(super) ending: Ending,
+pub(super) struct SegmentFindings {
+    pub(super) end: SegmentEnd,
     pub(super) has_blocks: bool,
     /// Whether something was skipped.
     pub(super) is_damaged: bool,
@@ -52,10 +51,10 @@ pub(super) struct Found {
     pub(super) torn: Option<u64>,
 }
 
-pub(super) enum Current<F: FileSystem> {
+pub(super) enum CurrentSegment<F: FileSystem> {
     Usable {
         reader: SegmentReader<F>,
-        found: Found,
+        findings: SegmentFindings,
         length: u64,
     },
     /// Its header cannot be read.
@@ -63,7 +62,7 @@ pub(super) enum Current<F: FileSystem> {
 }
 
 /// Bytes behind the end of a sealed segment.
-pub(super) struct Trailing {
+pub(super) struct TrailingBytes {
     pub(super) file: String,
     pub(super) end: u64,
     pub(super) length: u64,
@@ -71,26 +70,39 @@ pub(super) struct Trailing {
     pub(super) index: usize,
 }
 
+/// Where the last block of a segment ends, and what is there.
+struct EndOfSegment {
+    offset: u64,
+    /// What is wrong if the segment should not end here.
+    reason: &'static str,
+    /// Of unused space, or an end mark: whether it is a mark, and where it ends.
+    regular: Option<(bool, u64)>,
+    is_current: bool,
+    /// Whole blocks of a group that no sync has confirmed follow.
+    is_group: bool,
+}
+
 impl Scan<'_> {
+    pub(super) fn new<'a>(collection: &'a str, options: &Options) -> Scan<'a> {
+        Scan {
+            collection,
+            recovery: options.recovery,
+            released: 0,
+            memtable: options.memtable.then(Memtable::default),
+            last: 0,
+            damage: Vec::new(),
+        }
+    }
+
     /// Notes a damage, or refuses to go on.
     pub(super) fn damaged(
         &mut self,
         kind: DamageKind,
         file: &str,
-        (offset, length): (u64, u64),
+        range: (u64, u64),
         reason: &'static str,
     ) -> Result<(), ErrorKind> {
-        let damage = Damage {
-            collection: self.collection.to_owned(),
-            file: file.to_owned(),
-            kind,
-            offset,
-            length,
-            reason,
-            after: self.last,
-            before: None,
-            copy: None,
-        };
+        let damage = Damage::new(self.collection, file, kind, range, reason, self.last);
         let is_refused = match self.recovery {
             Recovery::Strict => true,
             Recovery::TolerateTail => kind != DamageKind::TornTail,
@@ -115,125 +127,112 @@ impl Scan<'_> {
     /// Reads a sealed segment. `None` if it cannot be used at all.
     pub(super) fn sealed<F: FileSystem>(
         &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
+        dir: &Dir<F>,
         number: u64,
-    ) -> Result<Option<(Sealed, Option<Trailing>)>, ErrorKind> {
+    ) -> Result<Option<(SealedSegment, Option<TrailingBytes>)>, ErrorKind> {
         let name = segments::sealed(number);
-        let Some(mut reader) = self.segment(fs, dir, &name, Some(number))? else {
-            return Ok(None);
-        };
-        let found = self.scan(fs, &mut reader, &name, false)?;
-        let bytes = reader.length(fs)?;
-        let last = self.last;
-        let sealed = Sealed { number, last, bytes };
-        let Ending::Marked(offset) = found.ending else { return Ok(Some((sealed, None))) };
+        let Some(mut reader) = self.open(dir, &name, Some(number))? else { return Ok(None) };
+        let findings = self.segment(&mut reader, &name, false)?;
+        let bytes = reader.file_size()?;
+        let sealed = SealedSegment { number, last: self.last, bytes };
+        let SegmentEnd::Marked(offset) = findings.end else { return Ok(Some((sealed, None))) };
         let end = offset + END as u64;
         if bytes <= end {
             return Ok(Some((sealed, None)));
         }
         self.damaged(DamageKind::TornTail, &name, (end, bytes - end), BEHIND_THE_END)?;
         let index = self.damage.len() - 1;
-        let trailing = Trailing { file: name, end, length: bytes - end, index };
-        Ok(Some((Sealed { bytes: end, ..sealed }, Some(trailing))))
+        let trailing = TrailingBytes { file: name, end, length: bytes - end, index };
+        Ok(Some((SealedSegment { bytes: end, ..sealed }, Some(trailing))))
     }
 
     /// Reads the current segment, which may just have been sealed.
     pub(super) fn current<F: FileSystem>(
         &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
+        dir: &Dir<F>,
         name: &str,
         is_current: bool,
         expected: u64,
-    ) -> Result<Current<F>, ErrorKind> {
-        let Some(mut reader) = self.segment(fs, dir, name, None)? else {
-            self.leave_out(fs, dir, name)?;
-            return Ok(Current::Unusable);
+    ) -> Result<CurrentSegment<F>, ErrorKind> {
+        let Some(mut reader) = self.open(dir, name, None)? else {
+            self.leave_out(dir, name)?;
+            return Ok(CurrentSegment::Unusable);
         };
         let number = reader.header.number;
         if number < expected {
-            let length = reader.length(fs)?;
+            let length = reader.file_size()?;
             let reason = "the current segment has a number that another has had";
             self.damaged(DamageKind::Misplaced, name, (0, length), reason)?;
-            self.leave_out(fs, dir, name)?;
-            return Ok(Current::Unusable);
+            self.leave_out(dir, name)?;
+            return Ok(CurrentSegment::Unusable);
         }
         self.note_missing(expected, number)?;
-        let found = self.scan(fs, &mut reader, name, is_current)?;
+        let findings = self.segment(&mut reader, name, is_current)?;
         // What was lost had numbers, which are not given again.
-        self.last = self.last.saturating_add(found.lost);
-        let length = reader.length(fs)?;
-        Ok(Current::Usable { reader, found, length })
+        self.last = self.last.saturating_add(findings.lost);
+        let length = reader.file_size()?;
+        Ok(CurrentSegment::Usable { reader, findings, length })
     }
 
     /// Leaves out as many numbers as a segment that cannot be used may have had entries, so that
     /// none of them is given again.
-    fn leave_out<F: FileSystem>(
-        &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
-        name: &str,
-    ) -> Result<(), Failure> {
-        let known = uninterrupted(|| fs.metadata(dir, OsStr::new(name)));
-        let known = known.map_err(|error| Failure::at("stat", name, error))?;
-        self.last = self.last.saturating_add(known.size / format::SHORTEST_ENTRY as u64);
+    fn leave_out<F: FileSystem>(&mut self, dir: &Dir<F>, name: &str) -> Result<(), Failure> {
+        let most = stat_listed(dir, name)?.size / format::SHORTEST_ENTRY as u64;
+        self.last = self.last.saturating_add(most);
         Ok(())
     }
 
     /// Opens a segment. `None` if its header is not what it has to be.
-    pub(super) fn segment<F: FileSystem>(
+    fn open<F: FileSystem>(
         &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
+        dir: &Dir<F>,
         name: &str,
         number: Option<u64>,
     ) -> Result<Option<SegmentReader<F>>, ErrorKind> {
-        let (kind, reason) = if !is_file(fs, dir, name)? {
-            (DamageKind::Unreadable, "it is no file")
-        } else {
-            match SegmentReader::open(fs, dir, name)? {
-                Err(reason) => (DamageKind::Unreadable, reason),
-                Ok(reader) => {
-                    let header = &reader.header;
-                    if header.collection == self.collection
-                        && number.is_none_or(|number| header.number == number)
-                    {
-                        // Nothing in it, nor behind it, comes before this.
-                        self.last = self.last.max(header.first.saturating_sub(1));
-                        return Ok(Some(reader));
-                    }
-                    (DamageKind::Misplaced, "the segment is not the one that its name says")
-                }
-            }
+        let opened = match is_file(dir, name)? {
+            true => SegmentReader::open_of(dir, name, self.collection, number)?,
+            false => Err((DamageKind::Unreadable, "it is no file")),
         };
-        let known = uninterrupted(|| fs.metadata(dir, OsStr::new(name)));
-        let known = known.map_err(|error| Failure::at("stat", name, error))?;
-        self.damaged(kind, name, (0, known.size), reason)?;
-        Ok(None)
+        match opened {
+            Ok(reader) => {
+                // Nothing in it, nor behind it, comes before this.
+                self.last = self.last.max(reader.header.first.saturating_sub(1));
+                Ok(Some(reader))
+            }
+            Err((kind, reason)) => {
+                self.damaged(kind, name, (0, stat_listed(dir, name)?.size), reason)?;
+                Ok(None)
+            }
+        }
     }
 
     /// Reads the blocks of a segment.
-    pub(super) fn scan<F: FileSystem>(
+    fn segment<F: FileSystem>(
         &mut self,
-        fs: &F,
         reader: &mut SegmentReader<F>,
         name: &str,
         is_current: bool,
-    ) -> Result<Found, ErrorKind> {
-        let (mut has_blocks, mut is_damaged, mut lost) = (false, false, 0);
+    ) -> Result<SegmentFindings, ErrorKind> {
+        let mut findings = SegmentFindings {
+            end: SegmentEnd::Torn(0),
+            has_blocks: false,
+            is_damaged: false,
+            lost: 0,
+            unconfirmed: None,
+            torn: None,
+        };
         // The blocks that no later one has called durable: where they start and end.
         let mut open: VecDeque<(u64, u64)> = VecDeque::new();
         loop {
             let offset = reader.offset;
             // With unused space, or an end mark: which of them, and where that ends.
-            let (reason, regular) = match reader.next(fs)? {
-                Item::Block(block, length) => {
-                    has_blocks = true;
+            let (reason, regular) = match reader.next()? {
+                SegmentItem::Block(block, length) => {
+                    findings.has_blocks = true;
                     if block.first <= self.last {
                         let reason = "the entries of a block have come before";
                         self.damaged(DamageKind::Misplaced, name, (offset, length), reason)?;
-                        is_damaged = true;
+                        findings.is_damaged = true;
                         continue;
                     }
                     while open.front().is_some_and(|(_, last)| *last <= block.durable) {
@@ -243,60 +242,69 @@ impl Scan<'_> {
                     self.take(&block);
                     continue;
                 }
-                Item::End(end) => (BECOME_END, Some((true, end))),
-                Item::Filler(end) if is_current => (BECOME_SPACE, Some((false, end))),
-                Item::Filler(_) => ("a sealed segment ends with unused space", None),
-                Item::Damaged(reason) => (reason, None),
+                SegmentItem::End(end) => (BECOME_END, Some((true, end))),
+                SegmentItem::Filler(end) if is_current => (BECOME_SPACE, Some((false, end))),
+                SegmentItem::Filler(_) => ("a sealed segment ends with unused space", None),
+                SegmentItem::Damaged(reason) => (reason, None),
             };
-            let length = reader.length(fs)?;
             let read = is_current.then_some(self.last);
-            match reader.behind(fs, read, regular.is_some())? {
+            match reader.remainder(read, regular.is_some())? {
                 // Entries that had been confirmed are missing before the next ones, or the end.
-                Behind::GoesOn { next, unread } => {
+                Remainder::Confirmed { next, unread } => {
                     let range = (offset, next - offset);
                     self.damaged(DamageKind::Unreadable, name, range, reason)?;
-                    lost = unread;
+                    findings.lost = unread;
                     reader.offset = next;
-                    is_damaged = true;
+                    findings.is_damaged = true;
                 }
-                left => {
-                    let unconfirmed = open.front().map(|(start, _)| *start);
-                    let ending = Ending::Torn(offset);
-                    let mut found =
-                        Found { ending, has_blocks, is_damaged, lost, unconfirmed, torn: None };
-                    let (kind, from, reason) = match regular {
-                        Some((is_marked, end)) => {
-                            found.ending = match is_marked {
-                                true => Ending::Marked(offset),
-                                false => Ending::Space(offset),
-                            };
-                            if is_marked {
-                                found.unconfirmed = None;
-                            }
-                            let is_group = left == Behind::Unconfirmed;
-                            // What is behind the end of a sealed one is seen to elsewhere.
-                            if !is_current
-                                || !is_group
-                                    && (length <= end || reader.is_space(fs, end, length)?)
-                            {
-                                return Ok(found);
-                            }
-                            // The rest of a group whose first block is not there lies in the space.
-                            let from = if is_group && !is_marked { offset } else { end };
-                            (DamageKind::TornTail, from, BEHIND_THE_END)
-                        }
-                        None if is_current => (DamageKind::TornTail, offset, reason),
-                        None => (DamageKind::Unreadable, offset, reason),
-                    };
-                    self.damaged(kind, name, (from, length - from), reason)?;
-                    found.torn = Some(from);
-                    return Ok(found);
+                remainder => {
+                    findings.unconfirmed = open.front().map(|(start, _)| *start);
+                    let is_group = remainder == Remainder::Unconfirmed;
+                    let ending = EndOfSegment { offset, reason, regular, is_current, is_group };
+                    self.end_of_segment(reader, name, ending, &mut findings)?;
+                    return Ok(findings);
                 }
             }
         }
     }
 
-    pub(super) fn take(&mut self, block: &format::Block<'_>) {
+    /// Judges where a segment ends, behind which there is nothing that a sync has confirmed.
+    fn end_of_segment<F: FileSystem>(
+        &mut self,
+        reader: &mut SegmentReader<F>,
+        name: &str,
+        ending: EndOfSegment,
+        findings: &mut SegmentFindings,
+    ) -> Result<(), ErrorKind> {
+        let EndOfSegment { offset, reason, regular, is_current, is_group } = ending;
+        let length = reader.file_size()?;
+        findings.end = SegmentEnd::Torn(offset);
+        let (kind, from, reason) = match regular {
+            Some((is_marked, end)) => {
+                findings.end = match is_marked {
+                    true => SegmentEnd::Marked(offset),
+                    false => SegmentEnd::Space(offset),
+                };
+                if is_marked {
+                    findings.unconfirmed = None;
+                }
+                // What is behind the end of a sealed one is treated by `sealed`.
+                if !is_current || !is_group && (length <= end || reader.is_space(end, length)?) {
+                    return Ok(());
+                }
+                // The rest of a group whose first block is not there lies in the space.
+                let from = if is_group && !is_marked { offset } else { end };
+                (DamageKind::TornTail, from, BEHIND_THE_END)
+            }
+            None if is_current => (DamageKind::TornTail, offset, reason),
+            None => (DamageKind::Unreadable, offset, reason),
+        };
+        self.damaged(kind, name, (from, length - from), reason)?;
+        findings.torn = Some(from);
+        Ok(())
+    }
+
+    fn take(&mut self, block: &format::Block<'_>) {
         for damage in self.damage.iter_mut().rev() {
             if damage.before.is_some() {
                 break;

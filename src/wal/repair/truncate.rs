@@ -1,132 +1,119 @@
 //! Making the ends of segments clean.
 
-use std::ffi::OsStr;
-use std::io;
-
-use super::open_to_write;
-use super::scan::{Ending, Found, Scan, Trailing};
+use super::scan::{Scan, SegmentEnd, SegmentFindings, TrailingBytes};
 use crate::error::{ErrorKind, Failure};
-use crate::fs::{FileSystem, uninterrupted};
+use crate::fs::{Dir, File, FileSystem};
 use crate::wal::format::{self, END};
+use crate::wal::new_segment::NewSegment;
 use crate::wal::reader::SegmentReader;
 use crate::wal::segments::{self, CURRENT};
-use crate::wal::writer::{set_size, sync_data, sync_dir, sync_file, write_all};
 
 /// How much is copied at once.
 const CHUNK: usize = 256 * 1024;
 
 impl Scan<'_> {
-    /// Cuts what is behind the end of a sealed segment, after copying it aside.
+    /// Cuts off what is behind the end of a sealed segment, after copying it aside.
     pub(super) fn cut_sealed<F: FileSystem>(
         &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
-        tail: &Trailing,
+        dir: &Dir<F>,
+        tail: &TrailingBytes,
     ) -> Result<(), ErrorKind> {
-        let file = open_to_write(fs, dir, &tail.file)?;
-        let copy = set_aside(fs, dir, &file, &tail.file, tail.end, tail.length)?;
+        let file = dir.open_to_write(tail.file.as_ref())?;
+        let copy = copy_aside(dir, &file, &tail.file, tail.end, tail.length)?;
         if let Some(damage) = self.damage.get_mut(tail.index) {
             damage.copy = copy;
         }
-        set_size(fs, &file, tail.end)?;
-        sync_file(fs, &file)?;
+        file.set_size(tail.end)?;
+        file.sync()?;
         Ok(())
     }
 
     /// Makes the current segment end with an end mark, and with nothing behind it.
     pub(super) fn clean<F: FileSystem>(
         &mut self,
-        fs: &F,
-        dir: &F::DirHandle,
+        dir: &Dir<F>,
         reader: SegmentReader<F>,
-        found: &Found,
+        findings: &SegmentFindings,
         length: u64,
-    ) -> Result<(F::FileHandle, u64), ErrorKind> {
+    ) -> Result<NewSegment<F>, ErrorKind> {
         let header = reader.header.clone();
-        // Windows: nobody has it open for reading any more.
+        // Windows: it must not be open for reading any more.
         drop(reader);
-        let file = open_to_write(fs, dir, CURRENT)?;
-        let (Ending::Marked(offset) | Ending::Space(offset) | Ending::Torn(offset)) = found.ending;
-        if let Some(torn) = found.torn {
-            let copy = set_aside(fs, dir, &file, CURRENT, torn, length.saturating_sub(torn))?;
+        let file = dir.open_to_write(CURRENT.as_ref())?;
+        let (SegmentEnd::Marked(offset) | SegmentEnd::Space(offset) | SegmentEnd::Torn(offset)) =
+            findings.end;
+        if let Some(torn) = findings.torn {
+            let copy = copy_aside(dir, &file, CURRENT, torn, length.saturating_sub(torn))?;
             // What was found in the current segment was found last.
             if let Some(damage) = self.damage.last_mut() {
                 damage.copy = copy;
             }
         }
-        if !matches!(found.ending, Ending::Marked(_)) {
-            if let Some(from) = found.unconfirmed {
-                write_again(fs, &file, from, offset)?;
+        if !matches!(findings.end, SegmentEnd::Marked(_)) {
+            if let Some(from) = findings.unconfirmed {
+                rewrite(&file, from, offset)?;
             }
             // The entries first, then the mark that says that they are there.
-            sync_data(fs, &file)?;
+            file.sync_data()?;
         }
-        write_all(fs, &file, &format::end_mark(&header.marker), offset)?;
-        sync_data(fs, &file)?;
-        let end = offset + END as u64;
-        if length != end {
-            set_size(fs, &file, end)?;
+        file.write_all_at(&format::end_mark(&header.marker), offset)?;
+        file.sync_data()?;
+        let allocated = offset + END as u64;
+        if length != allocated {
+            file.set_size(allocated)?;
         }
-        // Also if nothing was to be cut: the one who did it may have died before its sync.
-        sync_file(fs, &file)?;
-        Ok((file, offset))
+        // Also if nothing was to be cut: the process that did it may have died before its sync.
+        file.sync()?;
+        Ok(NewSegment { header, file, end: offset, allocated })
     }
 }
 
 /// Copies a stretch of a file to a new one beside it, without the zeros at its end, and makes
 /// the copy durable. `None` if there is nothing but zeros.
-fn set_aside<F: FileSystem>(
-    fs: &F,
-    dir: &F::DirHandle,
-    file: &F::FileHandle,
+fn copy_aside<F: FileSystem>(
+    dir: &Dir<F>,
+    file: &File<F>,
     name: &str,
     offset: u64,
     length: u64,
 ) -> Result<Option<String>, Failure> {
     let mut buffer = vec![0; CHUNK];
     let mut content = 0;
-    in_chunks(fs, file, offset, offset + length, &mut buffer, |at, bytes| {
-        if let Some(place) = bytes.iter().rposition(|byte| *byte != 0) {
-            content = at + place as u64 + 1 - offset;
+    in_chunks(file, offset, offset + length, &mut buffer, |at, bytes| {
+        if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
+            content = at + index as u64 + 1 - offset;
         }
         Ok(())
     })?;
     if content == 0 {
         return Ok(None);
     }
-    let name = segments::torn(name, offset, rand::random());
-    let create = || fs.create_new(dir, OsStr::new(&name), 0o666);
-    let copy = uninterrupted(create).map_err(|error| Failure::at("open", &name, error))?;
-    let outcome = in_chunks(fs, file, offset, offset + content, &mut buffer, |at, bytes| {
-        write_all(fs, &copy, bytes, at - offset)
+    let new_name = || segments::torn(name, offset, rand::random()).into();
+    let (name, copy) = dir.create_unique(new_name, 0o666)?;
+    let copied = in_chunks(file, offset, offset + content, &mut buffer, |at, bytes| {
+        copy.write_all_at(bytes, at - offset)
     })
-    .and_then(|()| sync_file(fs, &copy))
-    .and_then(|()| sync_dir(fs, dir, &copy));
-    match outcome {
-        Ok(()) => Ok(Some(name)),
+    .and_then(|()| copy.sync())
+    .and_then(|()| dir.sync(Some(&copy)));
+    match copied {
+        Ok(()) => Ok(Some(name.to_string_lossy().into_owned())),
         Err(failure) => {
             // Half a copy is none. The next attempt makes another.
-            let _ = fs.remove(dir, OsStr::new(&name));
+            let _ = dir.remove(&name);
             Err(failure.on(&name))
         }
     }
 }
 
 /// Writes a stretch of a file over itself, so that a sync has to deal with it again.
-fn write_again<F: FileSystem>(
-    fs: &F,
-    file: &F::FileHandle,
-    from: u64,
-    to: u64,
-) -> Result<(), Failure> {
+fn rewrite<F: FileSystem>(file: &File<F>, from: u64, to: u64) -> Result<(), Failure> {
     let mut buffer = vec![0; CHUNK];
-    in_chunks(fs, file, from, to, &mut buffer, |at, bytes| write_all(fs, file, bytes, at))
+    in_chunks(file, from, to, &mut buffer, |at, bytes| file.write_all_at(bytes, at))
 }
 
 /// Hands a stretch of a file over piece by piece, as far as the file goes.
 fn in_chunks<F: FileSystem>(
-    fs: &F,
-    file: &F::FileHandle,
+    file: &File<F>,
     from: u64,
     to: u64,
     buffer: &mut [u8],
@@ -136,8 +123,7 @@ fn in_chunks<F: FileSystem>(
     while at < to {
         let most = (to - at).min(buffer.len() as u64) as usize;
         let room = buffer.get_mut(..most).unwrap_or_default();
-        let count = uninterrupted(|| fs.read(file, room, at))
-            .map_err(|error: io::Error| Failure::new("read", error))?;
+        let count = file.read(room, at)?;
         let bytes = room.get(..count).unwrap_or_default();
         if bytes.is_empty() {
             break;

@@ -1,0 +1,91 @@
+//! The directories of a log and of its collections.
+
+use std::path::Path;
+
+use super::segments::check_name;
+use crate::error::{Code, ErrorKind, Failure};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata};
+
+/// The names of the collections of the log in this directory, which another process may have open.
+///
+/// # Errors
+///
+/// There is no such directory, or the system refuses.
+pub fn collections<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<String>, ErrorKind> {
+    Ok(collections_in(&Dir::open(fs, path, DirUse::Names)?)?)
+}
+
+/// The names of the collections of the log in this directory, in their order.
+pub(super) fn collections_in<F: FileSystem>(dir: &Dir<F>) -> Result<Vec<String>, Failure> {
+    let mut names = dir.names()?;
+    names.sort_unstable();
+    let mut collections = Vec::new();
+    for name in names.iter().filter_map(|name| name.to_str()) {
+        if is_collection(dir, name)? {
+            collections.push(name.to_owned());
+        }
+    }
+    Ok(collections)
+}
+
+/// Whether a name in the directory of a log is that of a collection: a directory, or a symbolic
+/// link to one.
+fn is_collection<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, Failure> {
+    if check_name(name).is_err() {
+        return Ok(false);
+    }
+    match stat(dir, name)?.map(|known| known.kind) {
+        None => Ok(false),
+        Some(FileKind::Link) => match Dir::open(dir.fs(), &dir.shown(name.as_ref()), DirUse::Names)
+        {
+            Ok(_) => Ok(true),
+            Err(failure) if matches!(failure.code(), Some(Code::ENOENT | Code::ENOTDIR)) => {
+                Ok(false)
+            }
+            Err(failure) => Err(failure),
+        },
+        Some(kind) => Ok(kind == FileKind::Dir),
+    }
+}
+
+/// What a name stands for, `None` for nothing. A log's messages have always called this `stat`.
+fn stat<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<Option<Metadata>, Failure> {
+    dir.look(name.as_ref()).map_err(|failure| Failure { syscall: "stat", ..failure })
+}
+
+/// The same of a name that has been listed, and so should be there.
+pub(super) fn stat_listed<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<Metadata, Failure> {
+    stat(dir, name)?.ok_or_else(|| Failure::at("stat", name, Code::ENOENT.error()))
+}
+
+/// Whether a name that has been listed is that of a regular file.
+pub(super) fn is_file<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, Failure> {
+    Ok(stat_listed(dir, name)?.kind == FileKind::File)
+}
+
+/// Makes a directory, and makes its name durable.
+pub(super) fn make_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
+    let is_new = match Dir::make(fs, path) {
+        // It may be there in memory only, if the process that made it died before its sync.
+        Err(failure) if failure.code() == Some(Code::EEXIST) => false,
+        made => made.map(|()| true)?,
+    };
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let synced = Dir::open(fs, parent, DirUse::NamesAndSync).and_then(|parent| sync_names(&parent));
+    if synced.is_err() && is_new {
+        // Another sync would say nothing about it. It has to be made anew.
+        let _ = Dir::remove_empty(fs, path);
+    }
+    synced
+}
+
+/// Makes the names in a directory durable, unless the process may not list it: then the process
+/// that made them has synced them.
+pub(super) fn sync_names<F: FileSystem>(dir: &Dir<F>) -> Result<(), Failure> {
+    match dir.sync(None) {
+        Err(failure) if failure.code() == Some(Code::EACCES) => Ok(()),
+        synced => synced,
+    }
+}

@@ -1,0 +1,77 @@
+//! Makes a log durable, while it is open and at its end.
+
+use std::sync::atomic::Ordering;
+
+use super::open::Log;
+use crate::error::{ErrorKind, WalError};
+use crate::fs::FileSystem;
+use crate::mutex::guard;
+use crate::wal::segments::NEXT;
+use crate::wal::writer::SegmentWriter;
+
+impl<F: FileSystem> Log<F> {
+    /// Waits until everything that was appended to a collection, or to all, is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The log is poisoned, from now on or before, or closed.
+    pub fn sync(&self, collection: Option<&str>) -> Result<(), ErrorKind> {
+        let names = match collection {
+            Some(name) => vec![name.to_owned()],
+            None => self.names(),
+        };
+        for name in names {
+            let Some(collection) = self.existing(&name)? else { continue };
+            let mut state = guard(&collection.state);
+            self.check_usable()?;
+            let Some(writer) = &mut state.writer else { continue };
+            if writer.durable < writer.last {
+                self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+                // Under the lock, so that no append succeeds after a sync that has failed.
+                writer.sync().map_err(|failure| {
+                    self.poison(&failure);
+                    failure.on(self.path.join(&name))
+                })?;
+                collection.update_figures(&state);
+            }
+        }
+        self.check_usable()?;
+        Ok(())
+    }
+
+    /// Ends the log: everything is on the disk, and every segment ends where its entries do.
+    /// Nothing can be appended any more, however this ends.
+    ///
+    /// # Errors
+    ///
+    /// The log is poisoned, from now on or before.
+    pub fn close(&self) -> Result<(), ErrorKind> {
+        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+        let collections: Vec<_> = guard(&self.collections).values().cloned().collect();
+        for collection in collections {
+            let mut state = guard(&collection.state);
+            if !was_closed && let Some(writer) = &mut state.writer {
+                self.finish(writer);
+            }
+            state.writer = None;
+            state.dir = None;
+        }
+        match self.poison.get() {
+            Some(cause) if !was_closed => Err(WalError::Poisoned(cause.clone()).into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(&self, writer: &mut SegmentWriter<F>) {
+        if self.poison.get().is_some() {
+            return;
+        }
+        if let Err(failure) = writer.finish() {
+            self.poison(&failure);
+        }
+        if writer.prepared.take().is_some() {
+            // If it stays, the next opening removes it.
+            let _ = writer.dir.remove(NEXT.as_ref());
+        }
+    }
+}

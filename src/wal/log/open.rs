@@ -1,0 +1,143 @@
+//! A log that is open: its state, how it is opened, and when it can no longer be trusted.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::collection::Collection;
+use crate::error::{Damage, ErrorKind, Failure, WalError};
+use crate::fs::{Dir, DirUse, FileSystem};
+use crate::mutex::guard;
+use crate::wal::append_error::AppendError;
+use crate::wal::batch::Batch;
+use crate::wal::dirs::{collections_in, make_dir, sync_names};
+use crate::wal::format::{LARGEST_BLOCK, most_bytes};
+use crate::wal::options::Options;
+use crate::wal::repair::repair;
+use crate::wal::segments::check_name;
+
+/// A log that is open for appending. Its owner holds its lock.
+///
+/// # Crash safety
+///
+/// What [`Log::append`] has answered for, with `sync`, is there after any crash, whole batches
+/// in the order of their numbers. Without `sync` a crash may take a part of it, from the end.
+pub struct Log<F: FileSystem> {
+    pub(super) fs: F,
+    pub(super) path: PathBuf,
+    pub(super) options: Options,
+    /// The next free sequence number.
+    pub(super) next: AtomicU64,
+    pub(super) collections: Mutex<BTreeMap<String, Arc<Collection<F>>>>,
+    /// Why the log is poisoned, if it is.
+    pub(super) poison: OnceLock<String>,
+    pub(super) is_closed: AtomicBool,
+    damage: Vec<Damage>,
+    pub(super) counters: LogCounters,
+}
+
+/// What has been appended since the log was opened.
+#[derive(Default)]
+pub(super) struct LogCounters {
+    pub(super) batches: AtomicU64,
+    pub(super) entries: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) syncs: AtomicU64,
+}
+
+impl<F: FileSystem> Log<F> {
+    /// Opens the log in the directory at `path`, which is made if there is none (its parent has
+    /// to be there), and repairs it.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Damaged`] when there is damage that the recovery mode refuses: then nothing
+    /// has been changed in the collection that has it. Otherwise what the system says.
+    pub fn open(fs: F, path: &Path, options: Options) -> Result<Log<F>, ErrorKind> {
+        make_dir(&fs, path)?;
+        let dir = Dir::open(&fs, path, DirUse::NamesAndSync)?;
+        let mut collections = BTreeMap::new();
+        let mut damage = Vec::new();
+        let mut last = 0;
+        for name in collections_in(&dir)? {
+            let mut repaired = repair(&fs, &path.join(&name), &name, &options)?;
+            last = last.max(repaired.last);
+            damage.append(&mut repaired.damage);
+            collections.insert(name, Arc::new(Collection::repaired(repaired)));
+        }
+        // A directory that was found may be there in memory only.
+        sync_names(&dir)?;
+        Ok(Log {
+            fs,
+            path: path.to_owned(),
+            options,
+            next: AtomicU64::new(last + 1),
+            collections: Mutex::new(collections),
+            poison: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            damage,
+            counters: LogCounters::default(),
+        })
+    }
+
+    /// What was found damaged when the log was opened, and cut off or skipped.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
+    }
+
+    /// How it is kept.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether a batch can be appended, as far as that can be told beforehand.
+    ///
+    /// # Errors
+    ///
+    /// A name that a collection cannot have, a batch that is too large, a log that is closed or
+    /// poisoned.
+    pub fn check(&self, collection: &str, batch: &Batch) -> Result<(), WalError> {
+        check_name(collection)?;
+        let bytes = most_bytes(batch);
+        if bytes > LARGEST_BLOCK {
+            return Err(WalError::TooLarge { bytes, most: LARGEST_BLOCK });
+        }
+        self.check_usable()
+    }
+
+    pub(super) fn check_usable(&self) -> Result<(), WalError> {
+        if let Some(cause) = self.poison.get() {
+            return Err(WalError::Poisoned(cause.clone()));
+        }
+        match self.is_closed.load(Ordering::Acquire) {
+            true => Err(WalError::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes no more appends, because what the disk has and what is in memory may differ.
+    pub(in crate::wal) fn poison(&self, cause: &impl Display) {
+        let _ = self.poison.set(cause.to_string());
+    }
+
+    /// What the system said. The log is poisoned if what is on the disk is not known any more.
+    pub(super) fn failure_of(&self, error: AppendError) -> Failure {
+        if let AppendError::Unknown(failure) = &error {
+            self.poison(failure);
+        }
+        error.into_failure()
+    }
+
+    pub(super) fn existing(&self, name: &str) -> Result<Option<Arc<Collection<F>>>, WalError> {
+        check_name(name)?;
+        Ok(guard(&self.collections).get(name).map(Arc::clone))
+    }
+
+    /// The names of the collections.
+    pub fn names(&self) -> Vec<String> {
+        guard(&self.collections).keys().cloned().collect()
+    }
+}
