@@ -20,7 +20,7 @@ const functions = {
 const CODES = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE']
 
 /**
- * Checks that a call is refused for the sake of `what`: an error of the right class, with one of
+ * Checks that a call is refused because of `what`: an error of the right class, with one of
  * Node's codes, that names it.
  *
  * @param {() => unknown} call
@@ -39,7 +39,7 @@ const TYPE = ['ERR_INVALID_ARG_TYPE']
 const RANGE = ['ERR_OUT_OF_RANGE']
 const VALUE = ['ERR_INVALID_ARG_VALUE']
 
-/** What no number option takes, whatever its bounds. */
+/** Values that every number option refuses, whatever its bounds. */
 const NOT_NUMBERS = [null, '3', '', true, false, 3n, [], [3], {}, { valueOf: () => 3 }, new Number(3), Symbol('3'), () => 3]
 const NO_INTEGERS = [NaN, Infinity, -Infinity, 1.5, -0.5, Number.MIN_VALUE]
 const NOT_BOOLEANS = [null, 0, 1, '', 'true', 'false', [], {}, new Boolean(true), Symbol('true'), () => true]

@@ -93,7 +93,7 @@ describe('AtomicOperations: trying again', () => {
     }, { retries: 4, retryDelay: 20 }))
     assert.equal(times.length, 4)
     const waits = times.slice(1).map((time, i) => time - /** @type {number} */ (times[i]))
-    // A timer may be a millisecond early, and as late as it likes.
+    // A timer may be a millisecond early, and late by any time.
     for (const [i, least] of [20, 40, 80].entries()) assert.ok(/** @type {number} */ (waits[i]) >= least - 2, `${waits}`)
     assert.equal(error.message, `Failed to update JSON at ${file}: Update JSON failed after 4 attempts: not now`)
   })

@@ -115,7 +115,7 @@ describe('permission bits', { skip: whyNot.unix() }, () => {
       const data = Buffer.alloc(64 << 20, 'x')
       /** @type {Set<number>} */
       const seen = new Set()
-      // The write has threads of its own, so this one is free to look.
+      // The write runs on threads of its own, so this one can look.
       for (let round = 0; round < 50 && seen.size === 0; round++) {
         let over = false
         const done = atomicWrite(file, data, { ...options, durability: 'none' }).finally(() => (over = true))

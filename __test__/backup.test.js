@@ -344,7 +344,7 @@ describe('restoreBackup', () => {
       assert.deepEqual(results, [{ level: 5, a: 5 }, undefined, { level: 1, b: 1 }])
     })
     assert.deepEqual(JSON.parse(fs.readFileSync(file, 'utf8')), { level: 1, b: 1 })
-    // What was started under the lock and not waited for is done under it all the same.
+    // What was started under the lock and not awaited is still done under it.
     /** @type {Promise<void>[]} */
     const started = []
     await withLock(file, () => {

@@ -294,7 +294,7 @@ for (const [name, module] of Object.entries(implementations)) {
       await lockfile.lock(file)
       assert.equal(lockfile.unlockSync(file), undefined)
       assert.deepEqual(names(path.dirname(file)), ['file'])
-      // Stale ones are taken over, too.
+      // Stale locks are taken over, too.
       fs.mkdirSync(`${file}.lock`)
       age(`${file}.lock`, 60)
       assert.equal(lockfile.checkSync(file), false)
@@ -361,7 +361,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
     }
     // The package throws this where no caller can catch it.
     await assert.rejects(lockfile.lock(file, { retries: { minTimeout: 5, maxTimeout: 1 } }), { message: /minTimeout is greater than maxTimeout/ })
-    // Options of one function may be given to another, as programs do.
+    // Options of one function may be passed to another, as programs do.
     const all = { stale: 5000, update: null, retries: 0, realpath: true, onCompromised() {} }
     await lockfile.lock(file, all)
     assert.equal(await lockfile.check(file, all), true)
@@ -403,7 +403,7 @@ describe('on purpose otherwise than the package', LIMITS, () => {
       const first = await lockfile.lock(file)
       /** @type {number[]} */
       const order = []
-      // At their own pace they would ask again after a minute.
+      // By their own options they would retry after a minute.
       const retries = { retries: 1, minTimeout: GUARD, maxTimeout: GUARD }
       const waiting = [0, 1, 2, 3].map(async (i) => {
         const release = await lockfile.lock(file, { retries })

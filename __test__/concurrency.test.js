@@ -1,7 +1,7 @@
 'use strict'
 
-// Many writes at once, in one process and in several: each promise tells the truth, and nothing
-// piles up.
+// Many writes at once, in one process and in several: each promise reports the true outcome, and
+// nothing accumulates.
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')

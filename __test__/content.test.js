@@ -8,7 +8,7 @@ const { failure, holdfast, names, newDir } = require('./helpers.js')
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = holdfast
 
-/** Up to 1 MiB is copied at the call, more is not: both ways, and the bounds. */
+/** Up to 1 MiB is copied at the call, more is not: sizes for both, and at the bounds. */
 const SIZES = [0, 1, 7, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3_000_001]
 
 /** Bytes that repeat with no power of two, so that none that is lost or moved goes unseen. @param {number} length */

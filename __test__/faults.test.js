@@ -17,7 +17,7 @@ const RETRIED = ['ENOSPC', 'EIO', 'EDQUOT']
 const ERRORS = [...RETRIED, 'EINTR', 'EACCES']
 const SIZE = 5000
 
-/** A child that writes one file, and what is known of that file. */
+/** A child that writes one file, and the expected state of that file. */
 class Bench {
   static async open(t, shape, disk = fastDir) {
     const bench = new Bench()
@@ -32,7 +32,7 @@ class Bench {
     return bench
   }
 
-  /** Puts things as they are to be before a write. */
+  /** Sets up the state before a write. */
   prepare() {
     const { path: asked, file = asked, options } = this.shape(this)
     this.asked = asked
@@ -57,7 +57,7 @@ class Bench {
 
   /** The calls of a write that succeeds. */
   async sequence(way, options) {
-    // The first one on a thread may do more than those after it.
+    // The first write on a thread may make more calls than later ones.
     await this.write(way, options, [])
     const { done, error, trace } = await this.write(way, options, [])
     assert.ok(done, error?.message)
@@ -67,7 +67,7 @@ class Bench {
     return sequence
   }
 
-  /** What is wrong with what is there, if an answer is to be believed. */
+  /** What contradicts the outcome of a write. */
   problems({ done, error, trace }) {
     const problems = []
     const found = read(this.file)
@@ -81,7 +81,7 @@ class Bench {
     if (left.length > 0) problems.push(`left behind: ${left}`)
     if (error && error.name !== 'SessionFileError') problems.push(`a ${error.name}`)
     problems.push(...wrongSyncs(trace, done ? this.durability : 'none'))
-    // So that the next case starts from something clean.
+    // The next case starts clean.
     for (const name of left) fs.unlinkSync(path.join(dir, name))
     return problems
   }
@@ -103,7 +103,7 @@ function wrongSyncs(trace, durability) {
     const [, file, result, error] = SYNC.exec(line) ?? []
     if (result === undefined) continue
     if (failed.has(file)) wrong.push(`synced again after a failed sync: ${file}`)
-    // What is only interrupted is continued.
+    // An interrupted call is continued.
     if (error && error !== 'EINTR') failed.add(file)
     if (result === '0' && isRenamed) after = true
     if (result === '0' && !isRenamed) before = true
@@ -157,7 +157,7 @@ const shapes = {
 // ever, or Node aborts; it does not mind being interrupted often.
 const OFTEN = 3000
 
-// Calls that only ask which way is the better one. Without an answer the safe one is taken.
+// Calls that only ask which way is the better one. Without an answer the safe way is used.
 const QUESTIONS = new Set(['fstatfs', 'statfs'])
 
 /**
@@ -184,14 +184,14 @@ async function failEach(t, { shape, disk, way, options, errors = ERRORS, times =
         const wrong = bench.problems(outcome)
         if (!outcome.trace.some((line) => line.includes('(INJECTED)'))) wrong.push('nothing has failed')
         const affected = time === 'once' ? [index] : calls.flatMap((call, other) => (other >= index && call.name === name ? [other] : []))
-        // Whether the target is still this file is asked after its last sync.
+        // After its last sync the write checks whether the target is still this file.
         const isQuestion = QUESTIONS.has(name) || (name === 'newfstatat' && affected[0] > renamed)
         const matters = !isQuestion && affected.some((other) => other >= created && other <= settled)
         check?.(outcome, {
           error, time, name, line, matters,
           isFatal: matters || (time === 'for ever' && name !== 'close' && !isQuestion),
           isCommitted: affected[0] > renamed,
-          // A close that is interrupted has closed the file all the same.
+          // An interrupted close has closed the file.
           isClosed: name === 'close' && error === 'EINTR',
         }, (problem) => wrong.push(problem))
         const came = outcome.done ? 'resolved' : JSON.stringify(outcome.error)
@@ -203,7 +203,7 @@ async function failEach(t, { shape, disk, way, options, errors = ERRORS, times =
   assert.deepEqual(problems, [])
 }
 
-/** What one attempt has to make of a fault. */
+/** The required outcome of one attempt with a fault. */
 function oneAttempt({ done, error }, { error: code, time, matters, isFatal, isCommitted, isClosed }, wrong) {
   if (error && error.code !== code) wrong(`the code is ${error.code}`)
   if (error && error.attempts !== 1) wrong(`${error.attempts} attempts`)
@@ -215,7 +215,7 @@ function oneAttempt({ done, error }, { error: code, time, matters, isFatal, isCo
   }
 }
 
-/** What three attempts have to make of it. */
+/** The required outcome of three attempts with a fault. */
 function threeAttempts({ done, error }, { error: code, time, matters, isFatal, isCommitted, isClosed }, wrong) {
   const isRetried = RETRIED.includes(code) && !isCommitted
   if (time === 'once' && (isRetried || code === 'EINTR') && !done) wrong('another attempt would have succeeded')
@@ -235,7 +235,7 @@ describe('a system call that fails', { skip: whyNot.strace(), concurrency: 2 }, 
       failEach(t, { shape: 'existing', way: 'writeSync', options: { durability, retryDelay: 1 }, check: threeAttempts }))
   }
 
-  // File systems that a disk has get other calls than one in memory.
+  // A file system on a disk gets other calls than one in memory.
   for (const durability of ['file', 'full']) {
     test(`atomicWrite with '${durability}' tells the truth on a disk`, (t) =>
       failEach(t, { shape: 'existing', disk: ordinaryDisk, way: 'write', options: { durability, retries: 1 }, errors: ['EIO', 'EINTR'], check: oneAttempt }))

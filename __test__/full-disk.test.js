@@ -1,7 +1,7 @@
 'use strict'
 
 // A disk that fills up in mid-write, at every point at which it can: the old file stays whole
-// or the new one is there whole, the promise says which, and nothing is left lying about.
+// or the new one is there whole, the promise tells which, and nothing is left behind.
 // write-file-atomic goes through the same, for comparison; nothing is asserted about it.
 
 const { describe, test } = require('node:test')
@@ -198,7 +198,7 @@ describe('a disk that fills up', { concurrency: 2 }, () => {
   })
 
   describe('a small ext4', { skip: whyNot.ext4(), concurrency: 2 }, () => {
-    // Here the room is promised when the bytes are written and found when they are synced.
+    // Here blocks are reserved when the bytes are written and allocated when they are synced.
     for (const [title, write] of writers) {
       for (const [size, step] of [[1, 1], [64 * KiB, 1], [MiB, 32]]) {
         test(`${title} of ${size} bytes leaves the old file or the new one, ${countOf(step)} of blocks free`, async (t) => {

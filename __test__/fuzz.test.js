@@ -15,7 +15,7 @@ const skip = whyNot.linux() || (spawnSync('c++', ['--version']).status !== 0 && 
 /** @param {Parameters<typeof fuzz>[0]} name */
 function run(t, name) {
   const { status, stderr } = fuzz(name, ['-max_total_time=12'], { encoding: 'utf8', maxBuffer: 1 << 28 })
-  // How to see it again is in these lines: the path of the input, and its bytes in Base64.
+  // These lines tell how to reproduce it: the path of the input, and its bytes in Base64.
   assert.equal(status, 0, stderr.split('\n').slice(-60).join('\n'))
   const [, runs] = /^Done (\d+) runs/m.exec(stderr) ?? []
   assert.ok(Number(runs) > 100, stderr.slice(-1000))

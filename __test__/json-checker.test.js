@@ -1,7 +1,7 @@
 'use strict'
 
 // `validate: 'json'` against `JSON.parse`, on texts that are generated and then damaged: both
-// take the same, but for what is said at the end. Chosen texts are in validate.test.js.
+// accept the same, except for the cases at the end. Chosen texts are in validate.test.js.
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
@@ -42,7 +42,7 @@ function value(roll, depth = 0) {
   return `{${items.map((item) => `${space()}${pick(roll, ['"k"', '"k"', '"__proto__"', '"\\u006b"', '""'])}${space()}:${item}`).join(',')}}${space()}`
 }
 
-/** The text with a little damage. */
+/** The text with some damage. */
 function damaged(roll, text) {
   const at = roll(text.length + 1)
   switch (roll(5)) {
@@ -54,7 +54,7 @@ function damaged(roll, text) {
   }
 }
 
-/** The code with which the checker refuses bytes; undefined if it takes them. */
+/** The code with which the checker refuses bytes; undefined if it accepts them. */
 function check(file, bytes) {
   try {
     atomicWriteSync(file, bytes, { validate: 'json', durability: 'none' })

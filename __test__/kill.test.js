@@ -79,7 +79,7 @@ describe('SIGKILL at a system call', { skip: whyNot.strace(), concurrency: 2 }, 
         let code, signal, log
         for (let tries = 0; tries < 3 && !hasSeen(log ?? [], dir); tries++) {
           const { program, trace } = await write([`${name}:signal=SIGKILL:when=${number}`])
-          // If it lives and answers, it is told that there is nothing more to do.
+          // If it lives and answers, it is asked to end.
           program.child.stdin.end()
           ;({ code, signal } = await program.outcome())
           log = await trace.done()

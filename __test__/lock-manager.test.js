@@ -15,7 +15,7 @@ const { AtomicOperations, LockManager, SessionFileError, lockManager } = holdfas
 
 after(() => void setTimeout(() => process.exit(1), 10_000).unref())
 
-/** Waits as long as it takes, in the class's own terms. */
+/** A long wait, in the class's own terms. */
 const LONG_WAIT = { retries: GUARD / 1000, minTimeout: 1000, maxTimeout: 1000 }
 const SHORT_WAIT = { retries: 2, minTimeout: 20, maxTimeout: 30 }
 
@@ -138,7 +138,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
       const manager = new LockManager()
       const lock = await manager.tryAcquireWriteLock(dir, { protocol })
       assert.ok(lock)
-      // Were it to wait, it would not be answered before the test is over.
+      // If it waited, it would not settle before the test is over.
       const endless = { protocol, retries: 1_000_000, minTimeout: 1000, maxTimeout: 1000 }
       assert.equal(await manager.tryAcquireWriteLock(dir, endless), null)
       assert.equal(await new LockManager().tryAcquireWriteLock(dir, endless), null)
@@ -171,7 +171,7 @@ for (const protocol of ['kernel', 'proper-lockfile']) {
         assert.equal(error.holder?.pid, peer.pid)
         assert.ok(error.message.includes(`process ${peer.pid} on `), error.message)
       } else {
-        // All that a directory tells.
+        // All that a lock directory tells.
         assert.ok(error.message.includes('held by another process'), error.message)
       }
       await peer.release()

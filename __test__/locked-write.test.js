@@ -67,7 +67,7 @@ for (const [name, write] of writers) {
           const error = await failure(() => write(spelling, '1'))
           assert.deepEqual([error.code, error.operation], ['EDEADLK', 'atomic write'])
         }
-        // What else is locked there is not being updated.
+        // The other lock held there is not being updated.
         await write(`${file}.other`, '1')
         data.a = 1
       })

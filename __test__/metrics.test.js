@@ -171,7 +171,7 @@ describe('writes', () => {
     await failure(async () => atomicWriteSync(path.join(dir, 'file'), much, { retries: 1 }))
     assert.deepEqual(now(), { writes: { failed: { ENOSPC: 2 }, attempts: 5, retries: 3 } })
     resetMetrics()
-    // There is room again when it is told of the retry.
+    // The logger makes room when it gets the retry.
     const { logger } = collector()
     logger.warn = () => fs.rmSync(filler, { force: true })
     await atomicWrite(path.join(dir, 'file'), 'n'.repeat(64 << 10), { retries: 100, retryDelay: 20, durability: 'none', logger })
@@ -337,7 +337,7 @@ describe('locks', () => {
       const controller = new AbortController()
       const cancelled = failure(() => acquireLock(file, { signal: controller.signal }))
       const waiting = [1, 2, 3].map(() => withLock(file, () => {}, { timeout: GUARD }))
-      // Who comes after them has an answer, so they wait, in the kernel too where that is seen.
+      // A later call is answered, so they wait; in the kernel too, where that can be seen.
       assert.equal(await tryAcquireLock(file), null)
       if (holder === 'another process') await untilWaiting(lockFileOf(file))
       await new Promise((resolve) => setTimeout(resolve, 20))

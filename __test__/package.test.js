@@ -68,11 +68,11 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.equal(inLib.filter((file) => /^native\/holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
     const sources = inLib.filter((file) => !/^native\/holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'native/binding.d.ts')
     for (const file of sources) assert.match(file, /^(api|native|support|vectra|wal)\/[a-z-]+\.js$/)
-    // Each of them is there for a reason: something that users call loads it.
+    // Each module is needed: something that users call loads it.
     const loaded = JSON.parse(node(['-e', `
       const { AtomicOperations, LockManager, lockManager, SessionFileError, ...functions } = require('holdfast')
       for (const call of [...Object.values(functions), AtomicOperations.readFile, () => lockManager.acquireReadLock()]) {
-        // All of them want arguments.
+        // All of them require arguments.
         try { Promise.resolve(call()).catch(() => {}) } catch {}
       }
       console.log(JSON.stringify(Object.keys(require.cache)))`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
@@ -150,7 +150,7 @@ describe('the packed package', { skip: noNpm }, () => {
     return { own: own.map((/** @type {string} */ file) => path.relative(fs.realpathSync(installed), file).replaceAll(path.sep, '/')).sort(), ofNode }
   }
 
-  /** What it takes to write a file, and to say why it could not be written. */
+  /** The modules that writing a file needs, and reporting why it could not be written. */
   const core = [
     'index.js', 'lib/api/atomic-write.js', 'lib/native/binding.js', 'lib/native/errors.js', 'lib/native/port.js', 'lib/support/abort.js',
     'lib/support/arguments.js', 'lib/support/diagnostics.js', 'lib/support/hints.js', 'lib/support/logger.js', 'lib/support/write-options.js',
@@ -161,7 +161,7 @@ describe('the packed package', { skip: noNpm }, () => {
     const { own, ofNode } = loadedBy("require('holdfast')")
     assert.deepEqual(withoutAddon(own), core)
     assert.equal(own.length, core.length + 1, 'the addon is loaded: that it is missing shows at once')
-    // Those that take long, or that only a few calls need.
+    // Modules that load slowly, or that few calls need.
     for (const name of ['crypto', 'os', 'stream', 'timers/promises', 'worker_threads']) assert.ok(!ofNode.includes(name), `it loads ${name}`)
   })
 

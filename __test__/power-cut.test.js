@@ -2,7 +2,7 @@
 
 // The power is cut under real file systems: a disk records what the kernel writes and flushes while
 // holdfast works on it; then it is set back to what a power cut at some moment may have left, mounted
-// again, and judged. `POWER_CUTS=2000 node --test __test__/power-cut.test.js` looks at more moments, and at more
+// again, and checked. `POWER_CUTS=2000 node --test __test__/power-cut.test.js` looks at more moments, and at more
 // ways to make and mount them.
 
 const { describe, test } = require('node:test')
@@ -19,7 +19,7 @@ const { content, nameIn, signed, temps } = require('./system.js')
 const CUTS = Number(process.env.POWER_CUTS ?? 40)
 
 /**
- * What was begun and what was acknowledged, and when: of each thing that is written, one version after the other.
+ * What was started and what was acknowledged, and when: of each target, one version after the other.
  */
 class Ledger {
   constructor(disk) {
@@ -70,7 +70,7 @@ function versionOf(file) {
   return nameIn(fs.readFileSync(file)).version
 }
 
-/** What is done on the disk, by kinds. They run side by side. `found` says which versions are there afterwards. */
+/** The kinds of work on the disk, which run side by side. `found` returns the versions that are there afterwards. */
 const STORIES = {
   'one file, again and again': {
     async run(at, ledger) {
@@ -181,7 +181,7 @@ const STORIES = {
   },
   'a write-ahead log': {
     async run(at, ledger) {
-      // Small segments, so that new ones are begun meanwhile.
+      // Small segments, so that new ones are started meanwhile.
       const wal = await openWal(at('log'), { segmentSize: 8192 })
       for (let version = 1; version <= 12; version += 3) {
         await Promise.all([0, 1, 2].map((ahead) => ledger.write('log', version + ahead, 'full', () =>
@@ -203,7 +203,7 @@ const STORIES = {
   },
 }
 
-/** Runs stories side by side on a fresh disk, and records it. */
+/** Runs several kinds of work side by side on a fresh disk, and records it. */
 async function recorded(t, kind, stories) {
   const disk = await RecordedDisk.make(t, kind)
   disk.mount()
@@ -218,7 +218,7 @@ async function recorded(t, kind, stories) {
   return { disk, ledger, at }
 }
 
-/** What is found must be at least what was acknowledged, and nothing that was never written. */
+/** The versions found must be at least the acknowledged ones, and none that was never written. */
 function judge(found, bounds, where) {
   for (const [name, version] of Object.entries(found)) {
     const { least, most } = bounds.get(name) ?? { least: 0, most: 0 }
@@ -270,7 +270,7 @@ for (const [name, kind] of Object.entries(process.env.POWER_CUTS ? { ...KINDS, .
   })
 }
 
-// Without this, a disk that forgets nothing would let everything above pass.
+// Without this, everything above would pass on a disk that loses nothing.
 describe('what does not wait for the disk', { skip: whyNoDisk(KINDS.ext4) }, () => {
   const ways = {
     "durability 'none'": (file, bytes) => atomicWrite(file, bytes, { durability: 'none' }),

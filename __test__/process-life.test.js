@@ -41,7 +41,7 @@ async function runSlowed(t, scenario, delay, code, call = 'write') {
   }
 }
 
-/** The file that a huge write was to replace is what it was, or all new. */
+/** The target of a huge write has its old content or the new one, whole. */
 function checkTarget({ target }, size = HUGE) {
   const found = fs.readFileSync(target)
   assert.ok(found.equals(Buffer.from('old 0')) || found.equals(Buffer.alloc(size, 'new')), `${found.length} bytes, neither old nor new`)
@@ -94,7 +94,7 @@ describe('a process that ends in mid-write', { concurrency: 2 }, () => {
   }
 
   test('by process.exit() waits for the write that has started', { skip: whyNot.strace() }, async (t) => {
-    // It does not wait for ever, so a machine that is busy enough may fail it once.
+    // The wait is limited, so a busy machine may fail it once.
     for (let tries = 1; ; tries++) {
       const { dir } = await runSlowed(t, 'exitsSlowly', 100, 7)
       const found = fs.readFileSync(path.join(dir, 'target'), 'utf8')

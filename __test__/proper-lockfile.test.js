@@ -77,7 +77,7 @@ describe('in one process', LIMITS, () => {
     await withLock(file, async () => {
       const error = await failure(() => withLock(file, () => {}, { ...PROTOCOL, timeout: Infinity }))
       assert.equal(error.code, 'EDEADLK')
-      // The other protocol is another lock, so that this is how an update is made under both.
+      // The other protocol is another lock: this is how an update is made under both.
       await updateJsonFile(file, (/** @type {number} */ value) => value + 1)
     }, PROTOCOL)
     assert.equal(fs.readFileSync(file, 'utf8'), '2')
@@ -278,7 +278,7 @@ describe('a lock that is lost', { ...LIMITS, concurrency: true }, () => {
 
 describe('the end of a process', LIMITS, () => {
   /**
-   * Runs a program that has a lock, and says how it ended and whether the lock directory is left.
+   * Runs a program that holds a lock, and returns how it ended and whether the lock directory is left.
    *
    * @param {import('node:test').TestContext} t
    * @param {string} program it has `lock` and `file`
@@ -342,7 +342,7 @@ describe('the end of a process', LIMITS, () => {
     const own = "process.on('SIGINT', function own() { process.off('SIGINT', own); process.kill(process.pid, 'SIGINT') })"
     assert.deepEqual(await end(t, `${own}; ${stay}`, 'SIGINT'), { ended: 'SIGINT', isLeft: false })
     assert.deepEqual(await end(t, stay, 'SIGINT', own), { ended: 'SIGINT', isLeft: false })
-    // As very many do it, without knowing.
+    // As many programs do, without knowing.
     const module = require.resolve('signal-exit', { paths: [require.resolve('proper-lockfile')] })
     const known = `require(${JSON.stringify(module)})(() => {})`
     assert.deepEqual(await end(t, stay, 'SIGTERM', known), { ended: 'SIGTERM', isLeft: false })
@@ -499,7 +499,7 @@ describe('many who want one stale lock', LIMITS, () => {
     const peer = new Peer(t)
     await byPackage(peer, file, { stale: 2000 })
     goOn()
-    // Both have been told that they have it.
+    // Both were told that they hold it.
     const release = await second
     await release()
     await peer.kill()
@@ -518,7 +518,7 @@ describe('many who want one stale lock', LIMITS, () => {
     goOn()
     const release = await theirs
     const lock = await ours
-    // On a machine that is held up for 200 ms just here, ours has settled before.
+    // On a machine that stalls for 200 ms just here, our call has settled before.
     if (lock) assert.equal((await aborted(lock.signal)).code, 'ECOMPROMISED')
     assert.equal(await lockfile.check(file), true)
     await release()

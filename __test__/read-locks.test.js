@@ -141,7 +141,7 @@ test('isLocked tells which kinds of lock are excluded, and names only writers', 
   assert.equal((await isLocked(file, READ)).holder?.pid, process.pid)
   await writer.release()
 
-  // A writer that was killed has left its note there, which is not to be taken for the reader's.
+  // A writer that was killed has left its note there, which must not be mistaken for the reader's.
   const peer = new Peer(t)
   await peer.acquire(file)
   await peer.kill()
@@ -184,7 +184,7 @@ test('a lock is disposable, once and again', LIMITS, async (t) => {
   await lock.release()
   assert.equal(await couldHave(file), '')
   await writer[Symbol.asyncDispose]()
-  // The syntax itself, where this Node knows it.
+  // The syntax itself, where this Node supports it.
   let scope
   try {
     scope = new Function('acquireLock', 'file', 'inside', 'return (async () => { await using lock = await acquireLock(file); await inside(lock) })()')
@@ -228,7 +228,7 @@ describe('under a lock for reading', LIMITS, () => {
           assert.deepEqual([error.code, error.operation], ['EDEADLK', operation])
         }
       }
-      // Without the lock, and of another file, they do as always.
+      // Without the lock, and for another file, they work as usual.
       assert.deepEqual(await updateJsonFile(file, (data) => void data.a++, { lock: false }), { a: 2 })
       await atomicWrite(`${file}2`, 'other', { lock: true })
     }, READ)
@@ -243,8 +243,8 @@ describe('no starvation', LIMITS, () => {
   const ROUNDS = 20
 
   /**
-   * Lets processes take a lock over and over, so that it is never free for long, and one that
-   * asks for it in between. Counts the critical sections of the others while it waited.
+   * Lets processes acquire a lock over and over, so that it is never free for long, and one that
+   * requests it in between. Counts the critical sections of the others while it waited.
    *
    * @param {import('node:test').TestContext} t
    * @param {'read' | 'write'} theirs
@@ -263,7 +263,7 @@ describe('no starvation', LIMITS, () => {
       }
       // Requested before the last one is released, and readers hold on to it until it is there
       // or another lock excludes them.
-      // (It may be over before this one has begun.)
+      // (It may be over before this one has started.)
       let last = await take()
       while (!kept.over) {
         const next = take()
@@ -294,7 +294,7 @@ describe('no starvation', LIMITS, () => {
   }
 
   // A waiter with a ticket is overtaken by each of the others at most once: `tests/lock_model.rs`
-  // goes through every order of events. Here the way to the place counts too, which takes its
+  // goes through every order of events. Here the way to the ticket counts too, which takes its
   // time on a busy machine.
   const MOST = 2 * PROCESSES
 

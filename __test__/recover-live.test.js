@@ -1,7 +1,7 @@
 'use strict'
 
 // Recovery beside processes that write, update, back up, restore and commit in the same directory, while
-// these are killed and started anew: nothing live is taken, and nothing orphaned stays.
+// these are killed and restarted: nothing live is removed, and nothing orphaned stays.
 
 const { test } = require('node:test')
 const assert = require('node:assert/strict')
@@ -28,7 +28,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
     const first = ++starts[number] * 1_000_000
     return new Program(t, 'mixed-operations.js', { args: [JSON.stringify({ dir, number, first })] })
   }
-  /** Takes what a program has said. */
+  /** Counts the output of a program. */
   const listen = (number, lines) => {
     for (const { own, counted: one, committed: two, error } of lines.splice(0)) {
       assert.equal(error, undefined)
@@ -77,7 +77,7 @@ test(`recovery for ${SECONDS} s beside ${PROCESSES} processes that are killed at
     assert.ok(value >= own, `own-${number}.json has ${value}, and ${own} was acknowledged`)
     assert.equal(filler.length, (value * 7919) % 20_000)
   })
-  // An update may have been made and its process killed before it could say so.
+  // An update may have been made and its process killed before it could report it.
   const { count } = JSON.parse(fs.readFileSync(file('counter.json'), 'utf8'))
   assert.ok(count >= counted && count <= counted + kills, `${count} of ${counted} updates that were acknowledged`)
   // Both files of a pair change, or none.

@@ -1,6 +1,6 @@
 'use strict'
 
-// What a crash has left is put in order, on real files. The cases themselves are in
+// Recovery after a crash, on real files. The cases themselves are in
 // tests/recovery.rs.
 
 const { describe, test } = require('node:test')
@@ -16,9 +16,9 @@ const HEX = '0123456789abcdef'
 const UUID = '123e4567-e89b-12d3-a456-426614174000'
 const NOW = { minAge: 0 }
 
-/** Makes files by name, long ago. */
+/** Makes files by name, with old timestamps. */
 function put(dir, files, age = 3600) {
-  // One moment for all: which of two is older may matter.
+  // The same time for all: which of two is older may matter.
   const then = Date.now() / 1000 - age
   for (const [name, content] of Object.entries(files)) {
     const file = path.join(dir, name)
@@ -121,7 +121,7 @@ describe('recoverFromCrash of a file', () => {
     put(dir, { 'a.json.bak': '{"n":0}' })
     const error = await failure(() => updateJsonFile(file, () => recoverFromCrash(file)))
     assert.equal(error.code, 'EDEADLK')
-    // Without the lock it is the caller's affair.
+    // Without the lock the caller is responsible.
     const other = await acquireLock(file)
     assert.deepEqual(short(await recoverFromCrash(file, { lock: false })), [['a.json.bak', 'removed']])
     await other.release()

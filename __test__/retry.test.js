@@ -1,7 +1,7 @@
 'use strict'
 
-// Which errors are tried again, how often, and after which waits. The waits are read from the
-// log, no clock is.
+// Which errors are retried, how often, and after which waits. The waits are read from the log,
+// not from a clock.
 
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
@@ -189,7 +189,7 @@ describe('what does not pass fails at once', { skip: whyNot.unix() }, () => {
       const file = make(newDir(t))
       for (const write of Object.values(functions)) {
         const { logger, of } = collector()
-        // A wait between attempts would be one of weeks.
+        // A wait between attempts would take weeks.
         const error = await failure(() => write(file, 'new', { logger, retries: 10, retryDelay: 2 ** 31 - 1 }))
         assert.equal(error.code, code)
         assert.equal(error.attempts, 1)

@@ -1,6 +1,6 @@
 'use strict'
 
-// createAtomicWriteStream: the file is what it was until all of the stream is there.
+// createAtomicWriteStream: the file keeps its content until all of the stream is written.
 
 const assert = require('node:assert/strict')
 const { AsyncLocalStorage } = require('node:async_hooks')
@@ -135,7 +135,7 @@ describe('createAtomicWriteStream', () => {
     assert.equal(modeOf(path.join(dir, 'a/b/c')), 0o640)
     await pipeline(Readable.from(['x']), open(path.join(dir, 'link'), { followSymlinks: false }))
     assert.ok(fs.lstatSync(path.join(dir, 'link')).isFile())
-    // What counts is the file that is there in the end.
+    // The file that exists in the end counts.
     const late = open(path.join(dir, 'late'))
     late.write('new')
     await until(() => temps(dir).length > 0)
@@ -357,7 +357,7 @@ describe('a stream that does not come to its end', () => {
       await once(worker, 'message')
       await wait(delay)
       await worker.terminate()
-      // What was under way is not waited for by the end of the thread, if its memory was its own.
+      // The end of the thread does not wait for a pending operation that owns its memory.
       await until(() => temps(dir).length === 0)
       assertUntouched()
     }
@@ -436,7 +436,7 @@ describe('streams and others', () => {
       assert.equal((await isLocked(file)).locked, true)
     })
     assert.equal(fs.readFileSync(file, 'utf8'), '{"n":5}')
-    // One that outlives the lock takes it itself for its end.
+    // A stream that outlives the lock acquires it itself for its commit.
     /** @type {Writable | undefined} */
     let late
     await withLock(file, () => {

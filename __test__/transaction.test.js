@@ -106,7 +106,7 @@ describe('a transaction', { timeout: GUARD }, () => {
       throw thrown
     }
     assert.equal(await failure(transaction([a], (tx) => void tx.updateJson(a, fail), FAST)), thrown)
-    // Those that come behind it on the same file are dealt with as well, and those beside it.
+    // Later operations on the same file are handled as well, and those on other files.
     assert.equal((await failure(transaction([a, b], (tx) => {
       tx.write(a, 'A')
       for (let i = 0; i < 3; i++) tx.updateJson(b, () => {})
@@ -425,7 +425,7 @@ describe('locks of a transaction', { timeout: GUARD }, () => {
   })
 })
 
-/** Two directories, on two file systems where that can be had. */
+/** Two directories, on two file systems where they can be mounted. */
 function twoDisks(t) {
   const one = ordinaryDisk(t)
   const other = whyNot.mount() ? fastDir(t) : newDir(t, tmpfs(t, 'size=8m'))
@@ -433,7 +433,7 @@ function twoDisks(t) {
   return [one, other]
 }
 
-/** Runs a transaction in another process that dies at the so manieth rename: the first one decides. */
+/** Runs a transaction in another process that dies at the rename of this number: the first one decides. */
 function dieAtRename(number, changes) {
   const program = path.join(__dirname, 'programs', 'transact.js')
   const { signal, stderr } = spawnSync('strace', [
@@ -526,7 +526,7 @@ describe('after a crash', { skip: whyNot.strace(), timeout: GUARD }, () => {
       const error = await failure(transaction([asked], () => {}))
       assert.deepEqual([error.code, error.operation, error.path], ['EUNSETTLED', 'transaction', asked])
       assert.ok(exists(error.cause.path), 'the record is named')
-      // Another one, an empty disk for example, is not taken for it.
+      // Another directory, an empty disk for example, is not mistaken for it.
       fs.mkdirSync(hidden)
       assert.equal((await failure(transaction([asked], () => {}))).code, 'EUNSETTLED')
       fs.rmdirSync(hidden)
@@ -631,7 +631,7 @@ describe('process.exit', { timeout: GUARD }, () => {
       const { status, stderr } = spawnSync(process.execPath, ['-e', program, path.join(__dirname, '..'), String(when), ...paths], { encoding: 'utf8', timeout: GUARD })
       assert.equal(status, 7, stderr)
       if (when === 'inside') assert.deepEqual(leftovers(at), [])
-      // What had begun was waited for, or is completed now.
+      // A started commit was waited for, or is completed now.
       assert.ok((await recoverFromCrash(at)).complete)
       const found = new Set(paths.map(read))
       assert.equal(found.size, 1, `${[...found]}`)
@@ -653,7 +653,7 @@ describe('two banks with the same accounts, in opposite orders', { timeout: GUAR
   const bank = (t, accounts, seed, options) =>
     new Program(t, 'bank.js', { args: [JSON.stringify({ accounts: seed % 2 ? accounts : [...accounts].reverse(), options, seed })] })
 
-  /** The sum, as a transaction that only reads sees it: all or nothing, while others write and die. */
+  /** The sum that a read-only transaction sees: all or nothing, while others write and die. */
   async function total(accounts, options) {
     let sum = 0
     await transaction(accounts, async (tx) => {

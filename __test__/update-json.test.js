@@ -88,7 +88,7 @@ describe('several processes', LIMITS, () => {
     const total = () => [...running, ...ended].reduce((sum, program) => sum + program.lines.length, 0)
     const kills = 40
     for (let kill = 0; kill < kills; kill++) {
-      // Somewhere in its work, at no moment in particular.
+      // Killed at a random moment of its work.
       const before = total()
       while (total() < before + 8) {
         const text = fs.readFileSync(file, 'utf8')
@@ -109,7 +109,7 @@ describe('several processes', LIMITS, () => {
     assert.ok(count <= acknowledged + kills, `${count} counted, ${acknowledged} acknowledged, ${kills} killed`)
     const left = temps(path.dirname(file)).length
     assert.ok(left <= kills, `${left} temp files of ${kills} killed writers`)
-    // The next has the lock at once.
+    // The next call gets the lock at once.
     assert.equal((await updateJsonFile(file, increment, { timeout: 0 })).count, count + 1)
   })
 
@@ -140,7 +140,7 @@ describe('several processes', LIMITS, () => {
     const hammer = async ({ holdfast }, file, name, options) => {
       await Promise.all(Array.from({ length: 200 }, () => holdfast.updateJsonFile(file, (data) => {
         data.list.push(name)
-        // So that a batch, which ends after 20 ms, is not the whole of them.
+        // A batch ends after 20 ms, so it cannot contain all of them.
         const end = performance.now() + 1
         while (performance.now() < end);
       }, options)))
@@ -363,7 +363,7 @@ describe('many calls in one process', LIMITS, () => {
     const dir = newDir(t)
     await Promise.all(numbers(200).map((i) => updateJsonFile(path.join(dir, `${i % 20}.json`), increment, { ...FAST, defaultValue: { count: 0 } })))
     for (const i of numbers(20)) assert.equal(read(path.join(dir, `${i}.json`)).count, 10)
-    // One that hangs does not hold up the others.
+    // A function that hangs does not hold up the others.
     const controller = new AbortController()
     const hanging = failure(() => updateJsonFile(path.join(dir, '0.json'), () => new Promise(() => {}), { signal: controller.signal }))
     await updateJsonFile(path.join(dir, '1.json'), increment, FAST)
@@ -492,7 +492,7 @@ describe('what is in the file', LIMITS, () => {
     assert.match(error.message, new RegExp(`^Failed to update JSON at ${file}: ENOENT: no such file or directory, open '.*'$`))
     assert.match(error.stack, /update-json\.test\.js/, 'the stack shows the caller')
     assert.equal(fs.existsSync(file), false)
-    // A directory that is missing is another matter, which no default helps.
+    // A missing directory is another matter: a default does not help.
     for (const options of [{}, { defaultValue: {} }, { lock: false }]) {
       assert.equal((await failure(() => updateJsonFile(path.join(dir, 'no', 'data.json'), never, options))).code, 'ENOENT')
     }
@@ -700,7 +700,7 @@ describe('what is in the file', LIMITS, () => {
         others: await Promise.race([others, hangs]),
         locked: (await holdfast.isLocked(file)).locked,
       }
-      // If it hangs it would not end.
+      // If it hung it would not end.
       fs.writeFileSync(3, JSON.stringify({ value }))
       process.exit()
     }, { file })
@@ -845,7 +845,7 @@ describe('a text that stays the same', LIMITS, () => {
       assert.deepEqual(await updateJsonFile(file, () => {}, { durability }), { count: 0, list: [] })
       assert.deepEqual(await updateJsonFile(file, (data) => structuredClone(data), { durability, lock: false }), { count: 0, list: [] })
     }
-    // There and back again in one batch.
+    // A change and its reverse in one batch.
     await Promise.all([updateJsonFile(file, increment), updateJsonFile(file, (data) => void data.count--)])
     assert.deepEqual(identity(file), before)
     await updateJsonFile(file, () => {}, { indent: 1 })
@@ -937,7 +937,7 @@ describe('options', LIMITS, () => {
     fs.symlinkSync('new.json', `${link}2`)
     await updateJsonFile(`${link}2`, increment, { defaultValue: { count: 0 } })
     assert.equal(read(path.join(path.dirname(file), 'new.json')).count, 1)
-    // Not followed it is no file to read.
+    // Without following it, it is no file to read.
     const error = await failure(() => updateJsonFile(link, never, { followSymlinks: false }))
     assert.equal(error.code, 'ELOOP')
     assert.equal(read(file).count, 1)
@@ -988,7 +988,7 @@ describe('options', LIMITS, () => {
       const tried = timeout ? `Timed out after ${timeout} ms` : 'The lock is not free'
       assert.ok(error.message.startsWith(`Failed to update JSON at ${file}: ELOCKED: ${tried}: '${lockFileOf(file)}' is held by process ${peer.pid} on `), error.message)
     }
-    // All of a batch, each with an error of its own; those with another timeout wait on.
+    // All of a batch, each with an error of its own; those with a longer timeout keep waiting.
     const calls = numbers(10).map(() => failure(() => updateJsonFile(file, never, { timeout: 10 })))
     const waiting = updateJsonFile(file, increment, LONG_WAIT)
     const errors = await Promise.all(calls)

@@ -159,7 +159,7 @@ describe("validate: 'json'", () => {
     const logger = { debug() {}, warn() {}, error() {} }
     const writing = atomicWrite(file, large, { validate: 'json', durability: 'none', signal: controller.signal, logger })
     setTimeout(() => controller.abort(), 30)
-    // Whether it comes in time depends on the machine; either way it is one or the other.
+    // Whether the abort comes in time depends on the machine; both outcomes are valid.
     const error = await writing.then(() => undefined, (error) => error)
     assert.ok(error === undefined || error.name === 'AbortError', `${error}`)
     assert.deepEqual(names(path.dirname(file)), error ? [] : ['file'])

@@ -12,7 +12,7 @@ const { setTimeout } = require('node:timers/promises')
 const { openWal } = require('../index.js')
 const { Program, fastDir } = require('./system.js')
 
-/** Where `.ci/run` puts the Python that has the libraries; else the one that is there. */
+/** The Python with the libraries, which `.ci/run` installs; else the system's. */
 const own = path.join(__dirname, '..', 'target', 'avro', process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python')
 const python = fs.existsSync(own) ? own : 'python3'
 const avsc = (() => {
@@ -89,7 +89,7 @@ describe('other readers of Avro', () => {
   const cases = []
 
   before(async (t) => {
-    // Closed, with sealed segments and space that has served before.
+    // Closed, with sealed segments and reused space.
     const dir = path.join(fastDir(t), 'log')
     const wal = await openWal(dir, { segmentSize: 30_000 })
     for (let i = 0; i < 60; i++) {

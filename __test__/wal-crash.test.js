@@ -18,7 +18,7 @@ const KILLED = { code: null, signal: 'SIGKILL' }
 
 const start = (t, scenario, dir, settings = {}, more = {}) => new Program(t, 'wal.js', { args: [scenario, dir, JSON.stringify(settings)], ...more })
 
-/** Reads what is new in a log into its checkers, by collection. */
+/** Reads the new entries of a log into its checkers, by collection. */
 async function check(dir, checkers) {
   const wal = await openWal(dir, { memtable: false })
   try {

@@ -1,7 +1,7 @@
 'use strict'
 
-// What each recovery mode does about damage, and what it says. (All lengths and all bytes are gone
-// through in tests/ of the core.)
+// What each recovery mode does about damage, and what it reports. (The tests of the core in tests/ go
+// through all lengths and all bytes.)
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')

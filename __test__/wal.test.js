@@ -152,7 +152,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     assert.equal(error.code, 'ENOTDIR')
     assert.deepEqual(error.sequences.map(typeof_), ['bigint', 'undefined', 'bigint'])
     assert.deepEqual(ids([...wal.entries('a')]), ['1', '2'])
-    // What is wrong with the arguments is told before anything is appended.
+    // Wrong arguments are refused before anything is appended.
     assert.equal((await failure(() => wal.writeBatch([{ collection: 'c', ...insert('1') }, { collection: '../d', ...insert('1') }]))).code, 'ERR_INVALID_ARG_VALUE')
     const wrong = await failure(() => wal.writeBatch([{ collection: 'c', ...insert('1') }, { collection: 'd', id: 1 }]))
     assert.equal(wrong.code, 'ERR_INVALID_ARG_TYPE')
@@ -475,7 +475,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
       }),
     })
     for (const collection of Object.keys(next)) await wal.append(collection, inserts(2))
-    // One asks for the next, in a circle.
+    // Each waits for the next, in a circle.
     const error = await failure(() => wal.flush('a'))
     assert.deepEqual([error.code, error.operation], ['EDEADLK', 'wal flush'])
     assert.deepEqual(codes, ['c: EDEADLK', 'b: EDEADLK', 'a: EDEADLK'])
@@ -509,7 +509,7 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     assert.deepEqual(codes, ['EDEADLK'])
     await Promise.all(logs.map((log) => log.close()))
     for (const log of logs) assert.throws(() => log.stats(), { code: 'EWALCLOSED' })
-    // Closed by one that waits for nothing but the end of what runs.
+    // Closed by a flush that waits only for what runs.
     const [other, dir] = [(await newLog(t)).wal, path.join(fastDir(t), 'log')]
     const wal = await openWal(dir, { onFlush: () => other.close() })
     await wal.append('a', inserts(2))

@@ -226,7 +226,7 @@ describe('waiting', LIMITS, () => {
     controller.abort()
     for (const error of await Promise.all(calls)) assert.equal(error.name, 'AbortError')
     await peer.release()
-    // By the one who had it, by us, and by a third.
+    // By the former holder, by this process, and by a third one.
     await peer.acquire(file)
     await peer.release()
     await withLock(file, () => {}, LONG_WAIT)
@@ -290,7 +290,7 @@ describe('waiting', LIMITS, () => {
         await Promise.all(Array.from({ length: calls }, () => holdfast.withLock(file, section, { timeout: Infinity })))
       }
       const [a, b] = [new Peer(t), new Peer(t)]
-      // Neither has begun before both are there.
+      // Neither starts before both are ready.
       const lock = await acquireLock(file)
       const all = Promise.all([a.run(work, file, log, 'a', calls, busy), b.run(work, file, log, 'b', calls, busy)])
       await untilWaiting(lockFileOf(file), 2)
@@ -299,7 +299,7 @@ describe('waiting', LIMITS, () => {
       const sections = fs.readFileSync(log, 'utf8')
       assert.equal(sections.length, 2 * calls)
       assert.ok(sections.lastIndexOf('a') > sections.indexOf('b') && sections.lastIndexOf('b') > sections.indexOf('a'), 'one after the other')
-      // A process may go on for a millisecond. Longer sections alternate.
+      // A process may keep the lock for a millisecond. Longer sections alternate.
       const changes = sections.match(/a(?=b)|b(?=a)/g)?.length ?? 0
       assert.ok(changes >= least, `${changes} changes in ${sections.length} sections`)
     })
@@ -367,7 +367,7 @@ describe('waiting', LIMITS, () => {
         // 1e22 ms is more than the system's clock can count.
         const long = [1e22, Infinity, Number.MAX_VALUE, Number.MAX_SAFE_INTEGER, 2 ** 32, 2 ** 31].map((timeout) => holdfast.withLock(file, () => 1, { timeout, signal }))
         const short = [0, Number.MIN_VALUE, 1e-9, 0.5, 1, 1.5].map((timeout) => holdfast.acquireLock(file, { timeout, signal }).catch(({ code }) => codes.push(code)))
-        // One whose time is not counted would get the lock, and keep it.
+        // A call without a working timeout would get the lock, and keep it.
         await Promise.all(short)
         await lock.release()
         await Promise.all(long)
@@ -450,7 +450,7 @@ describe('acquireLock, tryAcquireLock, isLocked', LIMITS, () => {
 
   test('a lock is free as soon as release() has resolved', async (t) => {
     const file = newFile(t)
-    // It used to stay locked for a moment now and then, about every 200th time.
+    // A regression left it locked for a moment, about every 200th time.
     for (let i = 0; i < 3000; i++) {
       const lock = await acquireLock(file)
       await lock.release()
@@ -548,7 +548,7 @@ describe('the end of a process or thread', LIMITS, () => {
     const file = newFile(t)
     const lock = await acquireLock(file)
     const child = inChild(async ({ file }, { holdfast }) => {
-      // Nothing else goes on in there.
+      // Nothing else runs in that process.
       await (await holdfast.acquireLock(file, { timeout: Infinity })).release()
       return 'served'
     }, { file })
@@ -826,7 +826,7 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.l
         const own = number++
         calls.push(withLock(file, () => void served.push(own), LONG_WAIT))
       }
-      // Sometimes the last one has its lock by now, sometimes the event loop has had a turn.
+      // The last call may have its lock by now, or the event loop may have run.
       if (round % 3 === 0) await calls.at(-1)
       if (round % 5 === 0) await nextTurn()
     }
@@ -860,7 +860,7 @@ describe('a free lock that is used again and again', { ...LIMITS, skip: whyNot.l
       else calls.push(line)
     }
     assert.equal(between.length, 100)
-    // The kernel may have forgotten a name, or the event loop have its turn; seldom.
+    // Rarely the kernel has evicted a name, or the event loop runs.
     const atOnce = between.filter((calls) => !calls.some((call) => call.startsWith('epoll')))
     assert.ok(atOnce.length > 10, `${atOnce.length} times of 100`)
     // Apart from what V8 does for itself: memory, mutexes, waking its own threads.
@@ -961,7 +961,7 @@ describe('the lock file', LIMITS, () => {
     fs.unlinkSync(lockFile)
     assert.deepEqual(await isLocked(file), { locked: false })
     await newcomer.acquire(file)
-    // The waiter gets the lock of the deleted file, and sees that it has no name any more.
+    // The waiter gets the lock of the deleted file, and finds that it has no name any more.
     await holder.release()
     await untilWaiting(lockFile)
     assert.equal((await isLocked(file)).holder?.pid, newcomer.pid)
@@ -1104,7 +1104,7 @@ describe('the lock file', LIMITS, () => {
         assert.equal(error.syscall, 'open')
         assert.equal(error.cause.path, lockFileOf(path.join(dir, `file${mode}`)))
       }
-      // To look at it, it is enough that it can be read.
+      // Reading it is enough to inspect it.
       if (mode === 0o444) assert.equal(looked, 'success')
       else assert.equal(looked.code, 'EACCES')
     }
