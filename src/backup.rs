@@ -3,8 +3,8 @@
 //! Both directions are atomic writes whose bytes come from another file. A backup is called
 //! `<name>.<milliseconds since 1970>.backup` and never takes the place of anything: a name
 //! that is taken moves on by a millisecond. What is copied is the file that was opened, so a
-//! file that is replaced meanwhile is backed up as one version, in full; one that is changed
-//! in place may be caught in the middle.
+//! file that is replaced meanwhile is backed up as one version, in full; a file that is changed
+//! in place may be copied in the middle of a change.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
@@ -27,7 +27,7 @@ use crate::write::{
     RetryDecision, WriteAttempt, decide_retry, make_attempt, make_parents,
 };
 
-/// What the name of a backup ends in.
+/// The end of the name of a backup.
 const SUFFIX: &str = ".backup";
 
 /// The latest time, in milliseconds since 1970, that JavaScript has dates for.
@@ -95,7 +95,7 @@ pub struct Backup {
     pub size: u64,
 }
 
-/// Makes one attempt at a backup, and says which time its name has.
+/// Makes one attempt at a backup, and returns the time in its name.
 ///
 /// # Durability
 ///
@@ -199,8 +199,8 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
     Ok(backups)
 }
 
-/// The names in a directory that may be asked to be removed: those of backups, or any, and with
-/// them the time that the name says. Names that are no text are left out.
+/// The names in a directory that a caller may ask to remove: those of backups, or any, each with
+/// the time in the name of a backup. Names that are no text are left out.
 pub fn candidates<F: FileSystem>(
     fs: &F,
     dir: &Path,
@@ -211,25 +211,25 @@ pub fn candidates<F: FileSystem>(
         .into_iter()
         .filter_map(|name| {
             let time = time_of(&name);
-            let is_wanted = if any_name { !is_ours(&name) } else { time.is_some() };
+            let is_wanted = if any_name { !is_own_file(&name) } else { time.is_some() };
             Some((name.into_string().ok()?, time)).filter(|_| is_wanted)
         })
         .collect())
 }
 
-/// Lock files are never removed: somebody may hold the lock. What becomes of temp files is
-/// for recovery to decide.
-fn is_ours(name: &OsStr) -> bool {
+/// Whether a file is one of holdfast's own. Lock files are never removed, because a process may
+/// hold the lock. What happens to temp files is for recovery to decide.
+fn is_own_file(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     bytes.starts_with(b".") && bytes.ends_with(b".lock") || temp_name::is_temp_name(name)
 }
 
-/// Removes the regular files among these names in a directory, and says which they were. With
+/// Removes the regular files among these names in a directory, and returns which they were. With
 /// `modified_until` only those whose content has not been changed since that millisecond.
 ///
 /// # Errors
 ///
-/// The first failure, after all have been tried. That one is gone already is none.
+/// The first failure, after all have been tried. A file that is gone already is no failure.
 pub fn remove<F: FileSystem>(
     fs: &F,
     dir: &Path,
@@ -267,36 +267,36 @@ fn remove_one<F: FileSystem>(
     dir.remove(name).map(|()| true)
 }
 
-/// Somebody who waits for a backup, or for its return.
+/// The caller that waits for a backup, or for its return.
 pub struct BackupCaller<G> {
-    /// Declares that an attempt starts, which lasts until the answer is dropped. `None` when
-    /// nobody is left to wait for it: then it is not made.
+    /// Declares that an attempt starts, which lasts until the returned value is dropped. `None`
+    /// when the caller is gone: then the attempt is not made.
     pub start: Box<dyn Fn() -> Option<G> + Send>,
     /// Cancels it.
     pub control: Arc<Control>,
-    /// Who is to be told of the steps, if anybody.
+    /// The observer that is told of the steps, if there is one.
     pub observer: Option<Box<dyn Observer + Send>>,
 }
 
-/// The attempts at something, one call each.
+/// The attempts at an operation, one call each.
 fn attempts<T, G>(
     operation: Operation,
     path: PathBuf,
     options: Options,
-    client: BackupCaller<G>,
+    caller: BackupCaller<G>,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
 ) -> impl FnMut() -> TaskStep<Result<T, Error>> {
     let mut number = 1;
     move || {
-        let observer = client.observer.as_deref().map(|observer| observer as &dyn Observer);
-        let outcome = match number > 1 && client.control.is_cancelled() {
-            // In the pause before this attempt, which is not made.
+        let observer = caller.observer.as_deref().map(|observer| observer as &dyn Observer);
+        let outcome = match number > 1 && caller.control.is_cancelled() {
+            // It was cancelled in the pause before this attempt, which is not made.
             true => {
                 number -= 1;
                 Err(ErrorKind::Cancelled.into())
             }
-            false => match (client.start)() {
-                Some(_started) => attempt(&client.control, observer),
+            false => match (caller.start)() {
+                Some(_started) => attempt(&caller.control, observer),
                 None => Err(ErrorKind::Cancelled.into()),
             },
         };
@@ -324,25 +324,25 @@ fn attempts<T, G>(
 pub fn submit_create<G: 'static>(
     pool: &Pool,
     request: BackupRequest,
-    client: BackupCaller<G>,
+    caller: BackupCaller<G>,
     answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
-    let listen = client.control.listener();
+    let listen = caller.control.listener();
     let step =
-        attempts(Operation::CreateBackup, path, options, client, move |control, observer| {
+        attempts(Operation::CreateBackup, path, options, caller, move |control, observer| {
             create(&Os, &request, control, observer)
         });
     task::run_steps(pool, step, listen, answer);
 }
 
-/// Brings a backup back, on `pool`: under a lock, if there is one to take first, and in its
-/// turn among the writes to the target. The returned waiter can be cancelled.
+/// Brings a backup back, on `pool`: under a lock, if there is one to take first, and after the
+/// earlier writes to the target. The returned waiter can be cancelled.
 pub fn submit_restore<G: 'static>(
     pool: &Pool,
     request: RestoreRequest,
     lock: Option<lock::LockRequest>,
-    client: BackupCaller<G>,
+    caller: BackupCaller<G>,
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) -> Option<Arc<Waiter>> {
     let RestoreRequest { target, options, .. } = request.clone();
@@ -350,11 +350,11 @@ pub fn submit_restore<G: 'static>(
     let answer = task::OnceCallback::new(answer);
     let own_pool = pool.clone();
     let begin = move |hold: Option<LockGuard>, answer: task::OnceCallback<_, _>| {
-        engine().run_exclusively(target.clone(), options.clone(), move |lane| {
-            let lane = match lane {
-                Ok(lane) => lane,
+        engine().run_exclusively(target.clone(), options.clone(), move |granted| {
+            let queue_guard = match granted {
+                Ok(queue_guard) => queue_guard,
                 Err(kind) => {
-                    // Whoever is told finds the lock free.
+                    // A caller that has its answer finds the lock free.
                     drop(hold);
                     return answer.call(Err(kind));
                 }
@@ -362,12 +362,12 @@ pub fn submit_restore<G: 'static>(
             let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
                 restore(&Os, &request, control, observer)
             };
-            let listen = client.control.listener();
-            let mut step = attempts(Operation::RestoreBackup, target, options, client, attempt);
-            // Both are given back with the step, before anybody is told.
-            let under = (hold, lane);
+            let listen = caller.control.listener();
+            let mut step = attempts(Operation::RestoreBackup, target, options, caller, attempt);
+            // Both are released with the step, before the caller is told.
+            let guards = (hold, queue_guard);
             let step = move || {
-                let _ = &under;
+                let _ = &guards;
                 step()
             };
             task::run_steps_here(&own_pool, step, listen, answer);

@@ -1,4 +1,4 @@
-//! JSON files: what a read-modify-write needs on this side of it.
+//! JSON files: the parts of a read-modify-write that are done in Rust.
 //!
 //! The change itself is a JavaScript function, so an update is two trips: lock and read,
 //! then write and unlock. In between the lock is held. What is read is checked to be UTF-8
@@ -108,14 +108,13 @@ pub struct UpdateRequest {
     pub lock: Option<lock::LockRequest>,
 }
 
-/// What the first trip brings.
+/// The result of the first trip.
 pub struct UpdateStart {
     /// The lock, if it was asked for.
     pub hold: Option<LockGuard>,
     /// The file's text, if there is such a file.
     pub text: Option<String>,
-    /// Whether a sync would not make it durable, so that it has to be written anew even if it
-    /// stays as it is.
+    /// Whether only writing the file anew can make it durable, even if its text stays as it is.
     pub sync_failed: bool,
 }
 
@@ -134,19 +133,19 @@ pub fn begin(
     let Some(request) = lock else {
         let work = move || {
             dirs.map_or(Ok(()), |make| make())?;
-            begun(None, &path, follow_symlinks)
+            read_under(None, &path, follow_symlinks)
         };
         task::run(pool, work, answer);
         return None;
     };
     let reply = move |granted: Result<LockGuard, ErrorKind>| {
-        answer(granted.and_then(|hold| begun(Some(hold), &path, follow_symlinks)));
+        answer(granted.and_then(|hold| read_under(Some(hold), &path, follow_symlinks)));
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
     Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
 }
 
-fn begun(
+fn read_under(
     hold: Option<LockGuard>,
     path: &Path,
     follow_symlinks: bool,
@@ -155,8 +154,8 @@ fn begun(
     Ok(UpdateStart { hold, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
 }
 
-/// Makes a file that stays as it is, and [is not doubtful](sync_failed), as durable as a write
-/// of it would have been.
+/// Makes a file that stays as it is, and whose last sync has not [failed](sync_failed), as durable
+/// as a write of it would have been.
 pub fn sync_unchanged<F: FileSystem>(
     fs: &F,
     path: &Path,

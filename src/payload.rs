@@ -1,4 +1,4 @@
-//! The bytes of one write, and who owns the memory they are in.
+//! The bytes of one write, and the owner of their memory.
 
 use std::ops::Range;
 

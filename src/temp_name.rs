@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 /// are never more than the bytes).
 const LONGEST_NAME: usize = 255;
 
-/// What stands behind the basename.
+/// The end of the name.
 const SUFFIX: &str = ".tmp";
 
 /// A new name for a temp file of the file called `basename`, from 64 random bits. A
@@ -80,7 +80,7 @@ pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
     Some(OsStr::from_bytes(bytes))
 }
 
-/// A part of a name as a name; `None` if it is no text.
+/// A part of a name as a name; `None` if it is not UTF-8.
 #[cfg(not(unix))]
 pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
     std::str::from_utf8(bytes).ok().map(OsStr::new)

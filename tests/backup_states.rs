@@ -1,6 +1,6 @@
 //! Backups, their return, and JSON updates on a disk that is unplugged at every moment and on
-//! which every operation fails: a target is what it was or what it was to be, a backup that
-//! has its name is whole, and what a call reports is so.
+//! which every operation fails: a target has its old content or its new one, a backup that has its
+//! name is whole, and what a call reports is true.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -21,7 +21,7 @@ use holdfast::write::{
 };
 use holdfast_sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 
-use common::{MOST, Seen, by_somebody_else, look};
+use common::{FileState, MOST, look, on_another_thread};
 
 const TEXT: &[u8] = b"{\"turn\": 7, \"text\": \"the one to keep\"}";
 const OLDER: &[u8] = b"{\"turn\": 1}";
@@ -48,7 +48,7 @@ impl Outcome {
 }
 
 /// One operation, the disk it starts from, and what must be true of the disk after it.
-struct Play {
+struct OperationCase {
     name: String,
     set: Box<dyn Fn() -> SimFs>,
     run: Box<dyn Fn(&SimFs) -> Outcome>,
@@ -70,7 +70,7 @@ fn temps(fs: &SimFs) -> Vec<PathBuf> {
     fs.paths().into_iter().filter(is_temp).collect()
 }
 
-impl Play {
+impl OperationCase {
     /// What is wrong with the disk in memory and in all crash states.
     fn complaints(&self, fs: &SimFs, outcome: Outcome, states: &mut usize) -> Vec<String> {
         let mut complaints: Vec<String> =
@@ -169,7 +169,7 @@ fn options(durability: Durability) -> Options {
 fn same(
     fs: &SimFs,
     path: impl AsRef<Path>,
-    before: &Option<Seen>,
+    before: &Option<FileState>,
     what: &str,
 ) -> Result<(), String> {
     if look(fs, &path) == *before { Ok(()) } else { Err(format!("{what} has changed")) }
@@ -197,7 +197,7 @@ fn create_play(
     older: &'static [u64],
     keep: Option<usize>,
     validate: Option<Format>,
-) -> Play {
+) -> OperationCase {
     let set = move || {
         let fs = SimFs::new();
         fs.put_file_with(FILE, TEXT, PRIVATE).unwrap();
@@ -257,7 +257,7 @@ fn create_play(
         }
         Ok(())
     };
-    Play {
+    OperationCase {
         name: format!("backup, {durability:?}, {copying:?}, older {older:?}, keep {keep:?}"),
         set: Box::new(set),
         run: Box::new(move |fs| {
@@ -277,7 +277,7 @@ fn create_play(
     }
 }
 
-fn create_plays() -> Vec<Play> {
+fn create_plays() -> Vec<OperationCase> {
     let mut plays = Vec::new();
     for durability in common::DURABILITIES {
         for copying in [Copying::No, Copying::Bytes, Copying::Sharing] {
@@ -359,7 +359,7 @@ fn a_file_that_is_replaced_while_it_is_copied_is_backed_up_as_it_was() {
                 let payload = Payload::Owned(b"something else, and longer than before".to_vec());
                 let options = options(Durability::Full);
                 let request = WriteRequest { path: FILE.into(), payload, options };
-                by_somebody_else(|| run(fs, &request, &Control::default(), None)).unwrap();
+                on_another_thread(|| run(fs, &request, &Control::default(), None)).unwrap();
             };
             // With the first piece still to come, and with some of them done.
             fs.inject(Fault::intrude(replace).of(kind).at(1));
@@ -397,7 +397,7 @@ fn a_file_that_grows_or_shrinks_in_place_while_it_is_copied_is_no_error() {
 
 // ── Restores ──────────────────────────────────────────────────────────────────────────────
 
-fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> Play {
+fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> OperationCase {
     let set = move || {
         let fs = SimFs::new();
         if is_there {
@@ -434,7 +434,7 @@ fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> Pla
             _ => Ok(()),
         }
     };
-    Play {
+    OperationCase {
         name: format!("restore, {durability:?}, {copying:?}, target is there: {is_there}"),
         set: Box::new(set),
         run: Box::new(move |fs| {
@@ -449,7 +449,7 @@ fn restore_play(durability: Durability, copying: Copying, is_there: bool) -> Pla
     }
 }
 
-fn restore_plays() -> Vec<Play> {
+fn restore_plays() -> Vec<OperationCase> {
     let mut plays = Vec::new();
     for durability in common::DURABILITIES {
         for copying in [Copying::No, Copying::Bytes, Copying::Sharing] {
@@ -484,7 +484,7 @@ fn whatever_fails_a_restore_leaves_what_was_there_or_the_backup_and_says_which()
 #[test]
 fn a_restore_that_copied_onto_the_target_would_be_noticed() {
     let play = restore_play(Durability::Full, Copying::No, true);
-    let in_place = Play {
+    let in_place = OperationCase {
         run: Box::new(|fs| {
             let bytes = fs.read_file(name_of(NOW)).unwrap();
             let (front, _) = bytes.split_at(bytes.len() / 2);
@@ -526,7 +526,7 @@ fn a_corrupt_backup_is_not_restored_and_a_corrupt_file_not_backed_up() {
 // ── Streams ───────────────────────────────────────────────────────────────────────────────
 
 /// The same checks as for a restore: the target is what it was, or all that was written.
-fn stream_play(durability: Durability, is_there: bool) -> Play {
+fn stream_play(durability: Durability, is_there: bool) -> OperationCase {
     let run = move |fs: &SimFs| {
         let control = Control::default();
         let options = Options {
@@ -544,7 +544,7 @@ fn stream_play(durability: Durability, is_there: bool) -> Play {
         };
         Outcome::of(&write())
     };
-    Play {
+    OperationCase {
         name: format!("stream, {durability:?}, target is there: {is_there}"),
         run: Box::new(run),
         ..restore_play(durability, Copying::No, is_there)
@@ -609,7 +609,7 @@ fn update(fs: &SimFs, durability: Durability, text: &[u8]) -> Result<(), Attempt
         .map_err(|error| AttemptError { kind: error.kind, committed: error.committed })
 }
 
-fn update_play(durability: Durability, is_there: bool, changes: bool) -> Play {
+fn update_play(durability: Durability, is_there: bool, changes: bool) -> OperationCase {
     let set = move || {
         let fs = SimFs::new();
         fs.put_file("/dir/bystander", b"not yours").unwrap();
@@ -639,7 +639,7 @@ fn update_play(durability: Durability, is_there: bool, changes: bool) -> Play {
             _ => Ok(()),
         }
     };
-    Play {
+    OperationCase {
         name: format!("update, {durability:?}, file is there: {is_there}, changes: {changes}"),
         set: Box::new(set),
         run: Box::new(move |fs| Outcome::of(&update(fs, durability, text))),
@@ -647,7 +647,7 @@ fn update_play(durability: Durability, is_there: bool, changes: bool) -> Play {
     }
 }
 
-fn update_plays() -> Vec<Play> {
+fn update_plays() -> Vec<OperationCase> {
     let mut plays = Vec::new();
     for durability in common::DURABILITIES {
         for (is_there, changes) in [(true, true), (true, false), (false, true)] {
@@ -679,7 +679,7 @@ fn whatever_fails_in_an_update_it_says_what_is_in_the_file() {
     println!("{all} runs");
 }
 
-/// What a killed process wrote and did not sync is not lost for those who find it unchanged.
+/// What a killed process wrote and did not sync is not lost for a caller that leaves it unchanged.
 #[test]
 fn a_file_that_need_not_change_is_made_durable_all_the_same() {
     let fs = SimFs::new();

@@ -17,12 +17,14 @@ use holdfast::fs::FileSystem;
 use holdfast::write::Durability;
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
-use common::{DURABILITIES, Promise, Scene, Version, Walked, scene, scenes, walk, write};
+use common::{
+    DURABILITIES, Promise, Version, WalkResult, WriteCase, walk, write, write_case, write_cases,
+};
 
-fn walk_all(durability: Durability) -> Walked {
-    let mut walked = Walked::default();
-    for scene in scenes() {
-        walked.add(walk(&scene, durability, Model::ALL, &|_| {}, &write));
+fn walk_all(durability: Durability) -> WalkResult {
+    let mut walked = WalkResult::default();
+    for case in write_cases() {
+        walked.add(walk(&case, durability, Model::ALL, &|_| {}, &write));
     }
     println!(
         "{durability:?}: power off at {} moments, {} crash states",
@@ -50,8 +52,8 @@ fn a_power_cut_leaves_the_new_file_once_a_full_write_was_acknowledged() {
 fn a_file_that_takes_several_writes_by_its_size_is_never_torn() {
     let large: Vec<u8> = (0..(16 << 20) + 3).map(|n: u32| (n >> 8) as u8 | 1).collect();
     for name in ["a new file", "an existing file"] {
-        let scene = Scene { new: large.clone(), ..scene(name) };
-        let walked = walk(&scene, Durability::Full, Model::ALL, &|_| {}, &write);
+        let case = WriteCase { new: large.clone(), ..write_case(name) };
+        let walked = walk(&case, Durability::Full, Model::ALL, &|_| {}, &write);
         println!("{name}, 16 MiB: {} crash states", walked.states);
         walked.assert_kept();
     }
@@ -59,8 +61,8 @@ fn a_file_that_takes_several_writes_by_its_size_is_never_torn() {
 
 #[test]
 fn an_acknowledged_write_is_not_undone_by_the_next_one() {
-    let first = scene("a new file");
-    let second = Scene { new: b"newer content".to_vec(), ..first.clone() };
+    let first = write_case("a new file");
+    let second = WriteCase { new: b"newer content".to_vec(), ..first.clone() };
     let mut states = 0;
     for moment in 1.. {
         let fs = first.disk();
@@ -86,30 +88,30 @@ fn an_acknowledged_write_is_not_undone_by_the_next_one() {
 #[test]
 fn whatever_a_crash_leaves_can_be_written_again() {
     let mut states = 0;
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
-        let operations = scene.undisturbed(Durability::Full).count();
+    for case in write_cases() {
+        let promise = Promise::new(&case);
+        let operations = case.undisturbed(Durability::Full).count();
         for moment in 1..=operations + 1 {
-            let fs = scene.disk();
+            let fs = case.disk();
             fs.inject(Fault::power_off().at(moment));
-            let _ = write(&fs, &scene.request(Durability::Full));
+            let _ = write(&fs, &case.request(Durability::Full));
             let killed = fs.after_kill();
             let cut = Model::ALL.iter().flat_map(|model| fs.crash_states(*model, common::MOST));
             for left in cut.map(|state| state.fs).chain([killed]) {
                 states += 1;
                 let temps = promise.temps(&left).unwrap();
-                write(&left, &scene.request(Durability::Full)).unwrap();
+                write(&left, &case.request(Durability::Full)).unwrap();
                 assert_eq!(promise.version(&left), Ok(Version::New));
                 assert_eq!(promise.temps(&left), Ok(temps), "an orphan stays for recovery");
                 // What the killed process did not sync must not spoil what is synced now.
                 for model in Model::ALL {
-                    if scene.options.make_dirs && *model == Model::StrictPosix {
+                    if case.options.make_dirs && *model == Model::StrictPosix {
                         // See the next test.
                         continue;
                     }
                     let (versions, _) = promise.after_power_cut(&left, *model).unwrap();
                     let is_new = versions.iter().all(|version| *version == Version::New);
-                    assert!(is_new, "{}: {model:?}\n{}", scene.name, left.log_text());
+                    assert!(is_new, "{}: {model:?}\n{}", case.name, left.log_text());
                 }
             }
         }
@@ -119,15 +121,15 @@ fn whatever_a_crash_leaves_can_be_written_again() {
 
 /// A directory that is there when a write begins is taken for durable. Where metadata is
 /// ordered, the sync of the file makes it so. POSIX alone does not promise that: if another
-/// process made the directory and died, or did not care, nobody has synced its name.
+/// process made the directory and died, or did not sync it, its name is not synced.
 #[test]
 fn a_dir_that_a_killed_process_made_is_as_durable_as_the_file_system_keeps_order() {
-    let scene = scene("with one new folder");
-    let promise = Promise::new(&scene);
-    let fs = scene.disk();
+    let case = write_case("with one new folder");
+    let promise = Promise::new(&case);
+    let fs = case.disk();
     fs.make_dir("/a".as_ref()).unwrap();
     let killed = fs.after_kill();
-    write(&killed, &scene.request(Durability::Full)).unwrap();
+    write(&killed, &case.request(Durability::Full)).unwrap();
     let versions = |model| promise.after_power_cut(&killed, model).unwrap().0;
     assert_eq!(versions(Model::OrderedMetadata), BTreeSet::from([Version::New]));
     let either = BTreeSet::from([Version::Old, Version::New]);
@@ -136,17 +138,17 @@ fn a_dir_that_a_killed_process_made_is_as_durable_as_the_file_system_keeps_order
 
 // ── The same walk finds what it is there to find ──────────────────────────────────────────
 
-/// The scenes whose promise a mutation breaks.
+/// The write_cases whose promise a mutation breaks.
 fn broken(durability: Durability, models: &[Model], prepare: &dyn Fn(&SimFs)) -> Vec<&'static str> {
-    scenes()
+    write_cases()
         .iter()
-        .filter(|scene| !walk(scene, durability, models, prepare, &write).violations.is_empty())
-        .map(|scene| scene.name)
+        .filter(|case| !walk(case, durability, models, prepare, &write).violations.is_empty())
+        .map(|case| case.name)
         .collect()
 }
 
 fn all_names() -> Vec<&'static str> {
-    scenes().iter().map(|scene| scene.name).collect()
+    write_cases().iter().map(|case| case.name).collect()
 }
 
 #[test]
@@ -174,14 +176,14 @@ fn leaving_out_the_sync_of_the_file_is_noticed_everywhere() {
 fn leaving_out_the_sync_of_the_dir_is_noticed_everywhere() {
     for model in Model::ALL {
         let mut found = Vec::new();
-        for scene in scenes() {
-            let dir = Path::new(scene.target).parent().unwrap();
+        for case in write_cases() {
+            let dir = Path::new(case.target).parent().unwrap();
             let leave_out = |fs: &SimFs| {
                 fs.inject(Fault::ignore().of(OperationKind::SyncDir).on(dir).for_ever());
             };
-            let walked = walk(&scene, Durability::Full, &[*model], &leave_out, &write);
+            let walked = walk(&case, Durability::Full, &[*model], &leave_out, &write);
             if !walked.violations.is_empty() {
-                found.push(scene.name);
+                found.push(case.name);
             }
         }
         assert_eq!(found, all_names(), "{model:?}");
@@ -201,7 +203,7 @@ fn leaving_out_the_sync_of_any_new_dirs_parent_is_noticed() {
                 fs.inject(Fault::ignore().of(OperationKind::SyncDir).on(parent).for_ever());
             };
             let strict = [Model::StrictPosix];
-            let walked = walk(&scene(name), Durability::Full, &strict, &leave_out, &write);
+            let walked = walk(&write_case(name), Durability::Full, &strict, &leave_out, &write);
             assert!(!walked.violations.is_empty(), "{name}, sync of {parent} left out");
         }
     }
@@ -218,14 +220,14 @@ fn leaving_out_the_sync_of_the_file_system_is_noticed_where_a_parent_cannot_be_l
 
 #[test]
 fn a_disk_that_loses_bytes_without_a_word_does_not_get_the_rename() {
-    for scene in scenes().into_iter().filter(|scene| !scene.new.is_empty()) {
+    for case in write_cases().into_iter().filter(|case| !case.new.is_empty()) {
         for durability in DURABILITIES {
-            let fs = scene.disk();
+            let fs = case.disk();
             fs.inject(Fault::ignore().of(OperationKind::Write).for_ever());
-            let before = common::look(&fs, scene.target);
-            let error = write(&fs, &scene.request(durability)).unwrap_err();
-            assert!(!error.committed, "{}", scene.name);
-            assert!(common::look(&fs, scene.target) == before, "{}", scene.name);
+            let before = common::look(&fs, case.target);
+            let error = write(&fs, &case.request(durability)).unwrap_err();
+            assert!(!error.committed, "{}", case.name);
+            assert!(common::look(&fs, case.target) == before, "{}", case.name);
         }
     }
 }
@@ -240,7 +242,7 @@ fn leaving_out_mode_or_owner_is_noticed() {
     ] {
         let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
         for durability in DURABILITIES {
-            let walked = walk(&scene(name), durability, Model::ALL, &leave_out, &write);
+            let walked = walk(&write_case(name), durability, Model::ALL, &leave_out, &write);
             assert!(!walked.violations.is_empty(), "{name}, without {}", kind.name());
         }
     }
@@ -254,8 +256,8 @@ fn renaming_before_the_sync_of_the_file_is_noticed() {
         fs.inject(Fault::intrude(sync).of(OperationKind::SyncDir));
     };
     for model in Model::ALL {
-        let scene = scene("an existing file");
-        let walked = walk(&scene, Durability::Full, &[*model], &sync_late, &write);
+        let case = write_case("an existing file");
+        let walked = walk(&case, Durability::Full, &[*model], &sync_late, &write);
         assert!(!walked.violations.is_empty(), "{model:?}");
         // It is the order that is noticed: in the end everything is synced.
         let is_about_the_end = |violation: &String| violation.contains("acknowledged");
@@ -265,17 +267,17 @@ fn renaming_before_the_sync_of_the_file_is_noticed() {
 
 // ── The shorter way, where metadata is kept in order ──────────────────────────────────────
 
-/// Lets the engine believe that the disk keeps its metadata in order.
+/// Makes the disk tell that it keeps its metadata in order.
 fn ordered(fs: &SimFs) {
     fs.set_keeps_order(true);
 }
 
 #[test]
 fn one_sync_after_the_rename_is_enough_where_metadata_is_kept_in_order() {
-    let mut walked = Walked::default();
-    for scene in scenes() {
+    let mut walked = WalkResult::default();
+    for case in write_cases() {
         let models = [Model::OrderedMetadata];
-        walked.add(walk(&scene, Durability::Full, &models, &ordered, &write));
+        walked.add(walk(&case, Durability::Full, &models, &ordered, &write));
     }
     assert!(walked.violations.is_empty(), "{}", walked.violations[0]);
     println!("one sync: power off at {} moments, {} crash states", walked.moments, walked.states);
@@ -283,10 +285,10 @@ fn one_sync_after_the_rename_is_enough_where_metadata_is_kept_in_order() {
 
 #[test]
 fn one_sync_after_the_rename_waits_once_and_syncs_no_dir() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     ordered(&fs);
-    write(&fs, &scene.request(Durability::Full)).unwrap();
+    write(&fs, &case.request(Durability::Full)).unwrap();
     let kinds = [OperationKind::AwaitWriteBack, OperationKind::SyncFile, OperationKind::SyncDir];
     let counts = kinds.map(|kind| fs.log().iter().filter(|done| done.kind == kind).count());
     assert_eq!(counts, [1, 1, 0]);
@@ -314,18 +316,18 @@ fn leaving_out_either_step_of_the_shorter_way_is_noticed() {
     }
 }
 
-/// Another process may take its turn as soon as the new content is in place, before the last
-/// sync of this one, and may die before its own. Whoever was acknowledged, what was there
-/// before does not come back.
+/// Another process may write as soon as the new content is in place, before the last sync of
+/// this write, and may die before its own. Whichever write was acknowledged, the content before
+/// both does not come back.
 #[test]
 fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
-    let scene = scene("an existing file");
-    let newer = Scene { new: b"newer content".to_vec(), ..scene.clone() };
+    let case = write_case("an existing file");
+    let newer = WriteCase { new: b"newer content".to_vec(), ..case.clone() };
     let mut states = 0;
     for (keeps_order, skips_nameless, dies) in
         (0..8).map(|bits| (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0))
     {
-        let fs = scene.disk();
+        let fs = case.disk();
         fs.set_keeps_order(keeps_order);
         fs.set_skips_nameless(skips_nameless);
         let last = if keeps_order { OperationKind::SyncFile } else { OperationKind::SyncDir };
@@ -334,16 +336,16 @@ fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
             if dies {
                 fs.inject(Fault::ignore().of(last));
             }
-            common::by_somebody_else(|| write(fs, &next)).unwrap();
+            common::on_another_thread(|| write(fs, &next)).unwrap();
         };
         fs.inject(Fault::intrude(intrude).of(last));
-        write(&fs, &scene.request(Durability::Full)).unwrap();
-        assert_eq!(**fs.read_file(scene.target).unwrap(), *newer.new, "{}", fs.log_text());
+        write(&fs, &case.request(Durability::Full)).unwrap();
+        assert_eq!(**fs.read_file(case.target).unwrap(), *newer.new, "{}", fs.log_text());
         let models = if keeps_order { &[Model::OrderedMetadata] } else { Model::ALL };
         for state in models.iter().flat_map(|model| fs.crash_states(*model, common::MOST)) {
             states += 1;
-            let content = state.fs.read_file(scene.target).unwrap();
-            let is_so = *content == newer.new || dies && *content == scene.new;
+            let content = state.fs.read_file(case.target).unwrap();
+            let is_so = *content == newer.new || dies && *content == case.new;
             assert!(is_so, "{}\n{}", state.description, fs.log_text());
         }
     }

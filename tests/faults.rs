@@ -1,5 +1,5 @@
 //! Atomic writes on a disk on which something goes wrong: every operation, once and for
-//! ever, with every kind of error. What the call reports is always so.
+//! ever, with every kind of error. What the call reports is always true.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,9 @@ use holdfast::error::{Error, ErrorKind};
 use holdfast::write::Durability;
 use holdfast_sim::{Fault, ForeignLock, Model, OperationKind, SimFs};
 
-use common::{DURABILITIES, OLD, Promise, Scene, Version, count_of, scene, scenes, write};
+use common::{
+    DURABILITIES, OLD, Promise, Version, WriteCase, count_of, write, write_case, write_cases,
+};
 
 /// What is retried, as the specification lists it.
 const RETRIED: [Code; 12] = [
@@ -44,7 +46,7 @@ fn code(error: &Error) -> Option<Code> {
     }
 }
 
-/// What runs under faults have shown.
+/// The results of runs under faults.
 #[derive(Default)]
 struct Tally {
     runs: usize,
@@ -77,37 +79,37 @@ enum PowerCuts {
 
 /// Whether an operation that fails so is worth another attempt.
 fn is_retried(kind: &str, with: Code) -> bool {
-    // Windows says so of a rename onto a file that somebody has open for the moment.
+    // Windows reports this for a rename onto a file that another process has open for the moment.
     let is_in_use =
         cfg!(windows) && kind == "rename" && [Code::EPERM, Code::EACCES].contains(&with);
     RETRIED.contains(&with) || is_in_use
 }
 
-/// Runs a scene under faults and checks that the outcome is so.
+/// Runs a case under faults and checks that the outcome is true.
 fn check(
     tally: &mut Tally,
     promise: &Promise<'_>,
-    scene: &Scene,
+    case: &WriteCase,
     durability: Durability,
     faults: &[Fault],
 ) -> (SimFs, Result<(), Error>) {
-    check_with(PowerCuts::Always, tally, promise, scene, durability, faults)
+    check_with(PowerCuts::Always, tally, promise, case, durability, faults)
 }
 
 fn check_with(
     power_cuts: PowerCuts,
     tally: &mut Tally,
     promise: &Promise<'_>,
-    scene: &Scene,
+    case: &WriteCase,
     durability: Durability,
     faults: &[Fault],
 ) -> (SimFs, Result<(), Error>) {
-    let fs = scene.disk();
+    let fs = case.disk();
     for fault in faults {
         fs.inject(fault.clone());
     }
-    scene.shorten_writes(&fs);
-    let outcome = write(&fs, &scene.request(durability));
+    case.shorten_writes(&fs);
+    let outcome = write(&fs, &case.request(durability));
     tally.runs += 1;
 
     let mut complaints: Vec<String> = Vec::new();
@@ -150,7 +152,7 @@ fn check_with(
     };
     if let Some(possible) = possible {
         // A disk that keeps order is not one that may do anything that POSIX allows.
-        let models = if scene.keeps_order { &[Model::OrderedMetadata] } else { Model::ALL };
+        let models = if case.keeps_order { &[Model::OrderedMetadata] } else { Model::ALL };
         for model in models {
             match promise.after_power_cut(&fs, *model) {
                 Ok((versions, count)) => {
@@ -167,7 +169,7 @@ fn check_with(
         format!(
             "{} ({durability:?}): {complaint}\nfaults: {faults:?}\nthe call: {outcome:?}\n\
              in memory:\n{}\n{}",
-            scene.name,
+            case.name,
             fs.describe(),
             last_lines(&fs.log_text(), 80)
         )
@@ -206,9 +208,9 @@ fn synced_again(fs: &SimFs) -> Option<String> {
     None
 }
 
-/// How many operations a scene takes when nothing goes wrong.
-fn operations(scene: &Scene, durability: Durability) -> u64 {
-    scene.undisturbed(durability).count()
+/// How many operations a case takes when nothing goes wrong.
+fn operations(case: &WriteCase, durability: Durability) -> u64 {
+    case.undisturbed(durability).count()
 }
 
 type Spread = fn(Fault) -> Fault;
@@ -219,20 +221,24 @@ const SPREADS: [Spread; 3] = [|fault| fault, Fault::for_ever_alike, Fault::for_e
 // ── Every operation fails ─────────────────────────────────────────────────────────────────
 
 fn fail_every_operation(with: Code, power_cuts: PowerCuts) -> Tally {
-    fail_every_operation_of(scenes(), with, power_cuts)
+    fail_every_operation_of(write_cases(), with, power_cuts)
 }
 
-fn fail_every_operation_of(scenes: Vec<Scene>, with: Code, power_cuts: PowerCuts) -> Tally {
+fn fail_every_operation_of(
+    write_cases: Vec<WriteCase>,
+    with: Code,
+    power_cuts: PowerCuts,
+) -> Tally {
     let mut tally = Tally::default();
-    for scene in scenes {
-        let promise = Promise::new(&scene);
+    for case in write_cases {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for number in 1..=operations(&scene, durability) {
+            for number in 1..=operations(&case, durability) {
                 for spread in SPREADS {
                     let fault = spread(Fault::fail(with).at(number));
                     let faults = [fault];
                     let (_, outcome) =
-                        check_with(power_cuts, &mut tally, &promise, &scene, durability, &faults);
+                        check_with(power_cuts, &mut tally, &promise, &case, durability, &faults);
                     if let Err(error) = outcome {
                         let attempts = attempts_expected(&error);
                         // A rename was refused that may pass, and then something that does not.
@@ -243,7 +249,7 @@ fn fail_every_operation_of(scenes: Vec<Scene>, with: Code, power_cuts: PowerCuts
                             let made = error.attempts;
                             tally.complaints.push(format!(
                                 "{}: {made} attempts, not {attempts}: {error:?}",
-                                scene.name
+                                case.name
                             ));
                         }
                     }
@@ -274,7 +280,7 @@ fn any_operation_finds_the_disk_full() {
 #[test]
 fn any_operation_meets_an_input_output_error() {
     fail_every_operation(Code::EIO, PowerCuts::AfterSuccess).report("EIO");
-    let some = ["an existing file", "with two new folders", "a new empty file"].map(scene);
+    let some = ["an existing file", "with two new folders", "a new empty file"].map(write_case);
     let tally = fail_every_operation_of(some.into(), Code::EIO, PowerCuts::Always);
     tally.report("EIO and a power cut");
 }
@@ -293,14 +299,14 @@ fn any_operation_is_not_permitted() {
 fn any_operation_is_interrupted_and_one_that_always_is_ends_all_the_same() {
     let tally = fail_every_operation(Code::EINTR, PowerCuts::Always);
     tally.report("EINTR");
-    // One interruption of anything is nobody's business.
+    // One interruption of anything is not visible.
     let mut tally = Tally::default();
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for number in 1..=operations(&scene, durability) {
+            for number in 1..=operations(&case, durability) {
                 let fault = Fault::fail(Code::EINTR).at(number);
-                let (fs, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
+                let (fs, outcome) = check(&mut tally, &promise, &case, durability, &[fault]);
                 outcome.unwrap();
                 assert_eq!(count_of(&fs, OperationKind::CreateNew), {
                     let created = fs.log().into_iter().filter(|performed| {
@@ -318,10 +324,10 @@ fn any_operation_is_interrupted_and_one_that_always_is_ends_all_the_same() {
 fn any_two_operations_fail() {
     let mut tally = Tally::default();
     for name in ["an existing file", "with two new folders", "a new file given to somebody"] {
-        let scene = scene(name);
-        let promise = Promise::new(&scene);
+        let case = write_case(name);
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            let first_attempt = operations(&scene, durability);
+            let first_attempt = operations(&case, durability);
             for first in 1..=first_attempt {
                 // The second one may come in what follows the first, two attempts on.
                 for second in first + 1..=first + 2 * first_attempt + 4 {
@@ -331,7 +337,7 @@ fn any_two_operations_fail() {
                         (Code::EACCES, Code::EINTR),
                     ] {
                         let faults = [Fault::fail(one).at(first), Fault::fail(other).at(second)];
-                        let _ = check(&mut tally, &promise, &scene, durability, &faults);
+                        let _ = check(&mut tally, &promise, &case, durability, &faults);
                     }
                 }
             }
@@ -345,8 +351,8 @@ fn a_dir_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
     let sync_fails = || Fault::fail(Code::EIO).of(OperationKind::SyncDir).on("/");
     let mut tally = Tally::default();
     for name in ["with one new folder", "with two new folders", "with three new folders"] {
-        let scene = scene(name);
-        let promise = Promise::new(&scene);
+        let case = write_case(name);
+        let promise = Promise::new(&case);
         for faults in [
             vec![sync_fails()],
             // Nor can it be removed.
@@ -355,7 +361,7 @@ fn a_dir_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
             // It is there, although making it seemed to fail.
             vec![Fault::fail_after(Code::EIO).of(OperationKind::MakeDir), sync_fails()],
         ] {
-            let _ = check(&mut tally, &promise, &scene, Durability::Full, &faults);
+            let _ = check(&mut tally, &promise, &case, Durability::Full, &faults);
         }
     }
     tally.report("folders that are not durable");
@@ -364,13 +370,13 @@ fn a_dir_whose_name_could_not_be_made_durable_is_not_taken_for_durable() {
 #[test]
 fn any_operation_takes_effect_and_reports_an_error() {
     let mut tally = Tally::default();
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for number in 1..=operations(&scene, durability) {
+            for number in 1..=operations(&case, durability) {
                 for code in [Code::EIO, Code::EINTR, Code::EACCES, Code::ETIMEDOUT] {
                     let fault = Fault::fail_after(code).at(number);
-                    let _ = check(&mut tally, &promise, &scene, durability, &[fault]);
+                    let _ = check(&mut tally, &promise, &case, durability, &[fault]);
                 }
             }
         }
@@ -381,14 +387,14 @@ fn any_operation_takes_effect_and_reports_an_error() {
 #[test]
 fn a_rename_that_took_place_but_reports_an_error_counts_as_done() {
     let mut tally = Tally::default();
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
             for code in [Code::EIO, Code::EINTR, Code::ETIMEDOUT, Code::ENOENT, Code::EACCES] {
                 for spread in [SPREADS[0], SPREADS[1]] {
                     let fault = spread(Fault::fail_after(code).of(OperationKind::Rename));
-                    let (_, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
-                    assert!(outcome.is_ok(), "{}: {outcome:?}", scene.name);
+                    let (_, outcome) = check(&mut tally, &promise, &case, durability, &[fault]);
+                    assert!(outcome.is_ok(), "{}: {outcome:?}", case.name);
                 }
             }
         }
@@ -398,19 +404,19 @@ fn a_rename_that_took_place_but_reports_an_error_counts_as_done() {
 
 #[test]
 fn a_rename_that_took_place_is_never_denied_whatever_fails_next() {
-    let scene = scene("an existing file");
-    let promise = Promise::new(&scene);
+    let case = write_case("an existing file");
+    let promise = Promise::new(&case);
     let mut tally = Tally::default();
     for durability in DURABILITIES {
         for first in [Code::EIO, Code::EACCES] {
             for second in [Code::EIO, Code::EACCES] {
                 for after in 1..=4 {
-                    let rename = position_of(&scene, durability, OperationKind::Rename);
+                    let rename = position_of(&case, durability, OperationKind::Rename);
                     let faults = [
                         Fault::fail_after(first).at(rename),
                         Fault::fail(second).at(rename + after),
                     ];
-                    let _ = check(&mut tally, &promise, &scene, durability, &faults);
+                    let _ = check(&mut tally, &promise, &case, durability, &faults);
                 }
             }
         }
@@ -419,24 +425,23 @@ fn a_rename_that_took_place_is_never_denied_whatever_fails_next() {
 }
 
 /// The number of the first operation of a kind when nothing goes wrong.
-fn position_of(scene: &Scene, durability: Durability, kind: OperationKind) -> u64 {
-    let log = scene.undisturbed(durability).log();
+fn position_of(case: &WriteCase, durability: Durability, kind: OperationKind) -> u64 {
+    let log = case.undisturbed(durability).log();
     log.into_iter().find(|performed| performed.kind == kind).unwrap().number
 }
 
 #[test]
 fn any_write_takes_a_part_only() {
     let mut tally = Tally::default();
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for most in 1..=scene.new.len() {
-                for number in 1..=scene.new.len().div_ceil(most) as u64 {
+            for most in 1..=case.new.len() {
+                for number in 1..=case.new.len().div_ceil(most) as u64 {
                     for spread in SPREADS {
                         let fault = spread(Fault::short_write(most).at(number));
-                        let (_, outcome) =
-                            check(&mut tally, &promise, &scene, durability, &[fault]);
-                        assert!(outcome.is_ok(), "{}: {outcome:?}", scene.name);
+                        let (_, outcome) = check(&mut tally, &promise, &case, durability, &[fault]);
+                        assert!(outcome.is_ok(), "{}: {outcome:?}", case.name);
                     }
                 }
             }
@@ -448,11 +453,11 @@ fn any_write_takes_a_part_only() {
 #[test]
 fn a_disk_that_takes_nothing_without_an_error_does_not_hang_the_write() {
     let mut tally = Tally::default();
-    for scene in scenes().into_iter().filter(|scene| !scene.new.is_empty()) {
-        let promise = Promise::new(&scene);
+    for case in write_cases().into_iter().filter(|case| !case.new.is_empty()) {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
             let fault = Fault::short_write(0).for_ever();
-            let (_, outcome) = check(&mut tally, &promise, &scene, durability, &[fault]);
+            let (_, outcome) = check(&mut tally, &promise, &case, durability, &[fault]);
             assert!(!outcome.unwrap_err().committed);
         }
     }
@@ -463,16 +468,16 @@ fn a_disk_that_takes_nothing_without_an_error_does_not_hang_the_write() {
 
 #[test]
 fn keeps_the_old_file_when_the_disk_fills_up_at_any_byte() {
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for free in 0..=scene.new.len() {
-                let fs = scene.disk();
-                scene.shorten_writes(&fs);
+            for free in 0..=case.new.len() {
+                let fs = case.disk();
+                case.shorten_writes(&fs);
                 fs.set_free_space(Some(free as u64));
-                let outcome = write(&fs, &scene.request(durability));
-                let at = format!("{} ({durability:?}), {free} bytes free", scene.name);
-                if free == scene.new.len() {
+                let outcome = write(&fs, &case.request(durability));
+                let at = format!("{} ({durability:?}), {free} bytes free", case.name);
+                if free == case.new.len() {
                     assert!(outcome.is_ok(), "{at}: {outcome:?}");
                     assert_eq!(promise.version(&fs), Ok(Version::New), "{at}");
                 } else {
@@ -490,12 +495,12 @@ fn keeps_the_old_file_when_the_disk_fills_up_at_any_byte() {
 
 #[test]
 fn succeeds_when_space_is_freed_between_attempts() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     fs.set_free_space(Some(4));
     fs.inject(Fault::intrude(|fs, _| fs.set_free_space(Some(100))).of(OperationKind::Remove));
-    write(&fs, &scene.request(Durability::Full)).unwrap();
-    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+    write(&fs, &case.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&case).version(&fs), Ok(Version::New));
     assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
 }
 
@@ -503,8 +508,8 @@ fn succeeds_when_space_is_freed_between_attempts() {
 
 #[test]
 fn retries_the_errors_that_may_pass_and_no_others() {
-    let scene = scene("an existing file");
-    let promise = Promise::new(&scene);
+    let case = write_case("an existing file");
+    let promise = Promise::new(&case);
     let mut tally = Tally::default();
     for kind in [
         OperationKind::OpenDir,
@@ -517,7 +522,7 @@ fn retries_the_errors_that_may_pass_and_no_others() {
         for with in Code::ALL {
             let fault = Fault::fail(*with).of(kind);
             let lasting = fault.clone().for_ever();
-            let (_, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[lasting]);
+            let (_, outcome) = check(&mut tally, &promise, &case, Durability::Full, &[lasting]);
             let error = outcome.unwrap_err();
             let at = format!("{} fails with {}", kind.name(), with.name());
             let is_retried = is_retried(kind.name(), *with);
@@ -525,7 +530,7 @@ fn retries_the_errors_that_may_pass_and_no_others() {
             assert_eq!((error.attempts, error.committed), (expected, false), "{at}");
             assert_eq!(code(&error), Some(*with), "{at}");
 
-            let (fs, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
+            let (fs, outcome) = check(&mut tally, &promise, &case, Durability::Full, &[fault]);
             let passes = is_retried
                 || *with == Code::EINTR
                 // A taken name is not the end.
@@ -541,12 +546,12 @@ fn retries_the_errors_that_may_pass_and_no_others() {
 
 #[test]
 fn a_failed_sync_of_the_dir_is_reported_at_once_and_not_repeated() {
-    let scene = scene("an existing file");
-    let promise = Promise::new(&scene);
+    let case = write_case("an existing file");
+    let promise = Promise::new(&case);
     let mut tally = Tally::default();
     for with in Code::ALL.iter().filter(|code| **code != Code::EINTR) {
         let fault = Fault::fail(*with).of(OperationKind::SyncDir);
-        let (fs, outcome) = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
+        let (fs, outcome) = check(&mut tally, &promise, &case, Durability::Full, &[fault]);
         let error = outcome.unwrap_err();
         assert_eq!((error.attempts, error.committed), (1, true), "{}", with.name());
         assert_eq!(count_of(&fs, OperationKind::SyncDir), 1);
@@ -558,11 +563,11 @@ fn a_failed_sync_of_the_dir_is_reported_at_once_and_not_repeated() {
 #[test]
 fn makes_as_many_attempts_as_it_was_allowed() {
     for attempts in 1..=5 {
-        let mut scene = scene("a new file");
-        scene.options.attempts = attempts;
-        let fs = scene.disk();
+        let mut case = write_case("a new file");
+        case.options.attempts = attempts;
+        let fs = case.disk();
         fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFile).for_ever());
-        let error = write(&fs, &scene.request(Durability::File)).unwrap_err();
+        let error = write(&fs, &case.request(Durability::File)).unwrap_err();
         assert_eq!(error.attempts, attempts);
         assert_eq!(count_of(&fs, OperationKind::SyncFile), attempts as usize);
         assert!(fs.list("/dir").unwrap().iter().eq(["bystander"]));
@@ -571,26 +576,26 @@ fn makes_as_many_attempts_as_it_was_allowed() {
 
 #[test]
 fn an_owner_that_cannot_be_kept_is_no_error() {
-    let scene = scene("somebody's private file, written by root");
-    let fs = scene.disk();
+    let case = write_case("somebody's private file, written by root");
+    let fs = case.disk();
     fs.inject(Fault::fail(Code::EPERM).of(OperationKind::SetOwner).for_ever());
-    write(&fs, &scene.request(Durability::Full)).unwrap();
-    assert_eq!(*fs.read_file(scene.target).unwrap(), scene.new);
-    assert_eq!(fs.inspect(scene.target).unwrap().mode, scene.attributes.mode);
-    assert_eq!(fs.inspect(scene.target).unwrap().uid, 0);
+    write(&fs, &case.request(Durability::Full)).unwrap();
+    assert_eq!(*fs.read_file(case.target).unwrap(), case.new);
+    assert_eq!(fs.inspect(case.target).unwrap().mode, case.attributes.mode);
+    assert_eq!(fs.inspect(case.target).unwrap().uid, 0);
 }
 
 #[test]
 fn an_owner_that_was_asked_for_and_cannot_be_set_is_an_error_for_root_only() {
-    let scene = scene("a new file given to somebody");
+    let case = write_case("a new file given to somebody");
     for (user, outcome) in [(0, Some(Code::EPERM)), (1000, None)] {
-        let fs = scene.disk();
+        let fs = case.disk();
         fs.set_user(user, user);
         fs.inject(Fault::fail(Code::EPERM).of(OperationKind::SetOwner).for_ever());
-        let error = write(&fs, &scene.request(Durability::Full)).err();
+        let error = write(&fs, &case.request(Durability::Full)).err();
         assert_eq!(error.as_ref().and_then(code), outcome);
         assert_eq!(
-            fs.inspect(scene.target).ok().map(|file| file.uid),
+            fs.inspect(case.target).ok().map(|file| file.uid),
             match outcome {
                 Some(_) => None,
                 None => Some(user),
@@ -599,15 +604,15 @@ fn an_owner_that_was_asked_for_and_cannot_be_set_is_an_error_for_root_only() {
     }
 }
 
-// ── Somebody else ─────────────────────────────────────────────────────────────────────────
+// ── Another process ─────────────────────────────────────────────────────────────────────────
 
-/// What a sweeper holds, to be let go of in the end.
+/// The locks that sweepers hold until the end.
 type Held = Arc<Mutex<Vec<ForeignLock>>>;
 
 #[test]
 fn the_temp_file_is_locked_from_its_first_byte_until_it_is_the_target() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let seen: Arc<Mutex<BTreeMap<PathBuf, bool>>> = Arc::default();
     for kind in [
         OperationKind::Write,
@@ -624,18 +629,18 @@ fn the_temp_file_is_locked_from_its_first_byte_until_it_is_the_target() {
         };
         fs.inject(Fault::intrude(look).of(kind));
     }
-    write(&fs, &scene.request(Durability::Full)).unwrap();
+    write(&fs, &case.request(Durability::Full)).unwrap();
     let seen = seen.lock().unwrap();
     assert!(seen.len() >= 4, "{seen:?}");
     assert!(seen.values().all(|locked| *locked), "{seen:?}");
-    assert!(!fs.is_locked(scene.target).unwrap());
+    assert!(!fs.is_locked(case.target).unwrap());
 }
 
 #[test]
 fn a_sweeper_that_comes_before_the_lock_costs_a_new_start() {
-    let scene = scene("an existing file");
+    let case = write_case("an existing file");
     for durability in DURABILITIES {
-        let fs = scene.disk();
+        let fs = case.disk();
         let held = Held::default();
         let holds = Arc::clone(&held);
         let sweep = move |fs: &SimFs, path: &Path| {
@@ -643,9 +648,9 @@ fn a_sweeper_that_comes_before_the_lock_costs_a_new_start() {
             fs.take_away(path).unwrap();
         };
         fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock));
-        write(&fs, &scene.request(durability)).unwrap();
-        assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
-        assert_eq!(Promise::new(&scene).temps(&fs), Ok(Vec::new()));
+        write(&fs, &case.request(durability)).unwrap();
+        assert_eq!(Promise::new(&case).version(&fs), Ok(Version::New));
+        assert_eq!(Promise::new(&case).temps(&fs), Ok(Vec::new()));
         assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
         assert_eq!(fs.open_handles(), (0, 0));
     }
@@ -653,35 +658,35 @@ fn a_sweeper_that_comes_before_the_lock_costs_a_new_start() {
 
 #[test]
 fn a_sweeper_that_removes_the_name_and_is_gone_costs_a_new_start() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let sweep = |fs: &SimFs, path: &Path| fs.take_away(path).unwrap();
     fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock));
-    write(&fs, &scene.request(Durability::Full)).unwrap();
-    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
+    write(&fs, &case.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&case).version(&fs), Ok(Version::New));
     assert_eq!(count_of(&fs, OperationKind::CreateNew), 2);
 }
 
 #[test]
 fn a_sweeper_that_only_looks_leaves_no_orphan_behind() {
     // One that holds the lock for a moment, finds the file too young and lets it be.
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let held = Held::default();
     let holds = Arc::clone(&held);
     let look = move |fs: &SimFs, path: &Path| {
         holds.lock().unwrap().push(fs.hold_lock(path).unwrap());
     };
     fs.inject(Fault::intrude(look).of(OperationKind::TryLock));
-    write(&fs, &scene.request(Durability::Full)).unwrap();
-    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::New));
-    assert_eq!(Promise::new(&scene).temps(&fs), Ok(Vec::new()), "{}", fs.log_text());
+    write(&fs, &case.request(Durability::Full)).unwrap();
+    assert_eq!(Promise::new(&case).version(&fs), Ok(Version::New));
+    assert_eq!(Promise::new(&case).temps(&fs), Ok(Vec::new()), "{}", fs.log_text());
 }
 
 #[test]
 fn sweepers_that_always_hold_the_lock_do_not_hang_the_write() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let held = Held::default();
     let holds = Arc::clone(&held);
     let sweep = move |fs: &SimFs, path: &Path| {
@@ -689,19 +694,19 @@ fn sweepers_that_always_hold_the_lock_do_not_hang_the_write() {
         fs.take_away(path).unwrap();
     };
     fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock).for_ever());
-    let error = write(&fs, &scene.request(Durability::Full)).unwrap_err();
+    let error = write(&fs, &case.request(Durability::Full)).unwrap_err();
     assert!(!error.committed);
-    assert_eq!(Promise::new(&scene).version(&fs), Ok(Version::Old));
+    assert_eq!(Promise::new(&case).version(&fs), Ok(Version::Old));
     assert_eq!(fs.open_handles(), (0, 0));
 }
 
 #[test]
-fn the_outcome_is_so_when_somebody_removes_the_temp_file_at_any_moment() {
+fn the_outcome_is_true_when_another_process_removes_the_temp_file_at_any_moment() {
     let mut tally = Tally::default();
-    for scene in scenes() {
-        let promise = Promise::new(&scene);
+    for case in write_cases() {
+        let promise = Promise::new(&case);
         for durability in DURABILITIES {
-            for number in 1..=operations(&scene, durability) {
+            for number in 1..=operations(&case, durability) {
                 let vandal = |fs: &SimFs, _: &Path| {
                     let is_temp = |path: &PathBuf| path.extension().is_some_and(|end| end == "tmp");
                     for temp in fs.paths().into_iter().filter(is_temp) {
@@ -709,7 +714,7 @@ fn the_outcome_is_so_when_somebody_removes_the_temp_file_at_any_moment() {
                     }
                 };
                 let fault = Fault::intrude(vandal).at(number);
-                let _ = check(&mut tally, &promise, &scene, durability, &[fault]);
+                let _ = check(&mut tally, &promise, &case, durability, &[fault]);
             }
         }
     }
@@ -718,42 +723,42 @@ fn the_outcome_is_so_when_somebody_removes_the_temp_file_at_any_moment() {
 
 #[test]
 fn refuses_a_dir_that_takes_the_targets_name_meanwhile() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let swap = |fs: &SimFs, _: &Path| {
         fs.take_away("/dir/note").unwrap();
         fs.put_dir("/dir/note").unwrap();
     };
     fs.inject(Fault::intrude(swap).of(OperationKind::Rename));
-    let error = write(&fs, &scene.request(Durability::Full)).unwrap_err();
+    let error = write(&fs, &case.request(Durability::Full)).unwrap_err();
     assert_eq!((code(&error), error.attempts), (Some(Code::EISDIR), 1));
     assert_eq!(fs.list("/dir").unwrap(), ["bystander", "note"]);
 }
 
 #[test]
 fn an_existing_file_keeps_its_bytes_while_the_write_is_under_way() {
-    let scene = scene("an existing file");
-    let fs = scene.disk();
+    let case = write_case("an existing file");
+    let fs = case.disk();
     let look = |fs: &SimFs, _: &Path| assert_eq!(*fs.read_file("/dir/note").unwrap(), OLD);
-    let renames = operations(&scene, Durability::Full);
+    let renames = operations(&case, Durability::Full);
     for number in 1..renames {
         fs.inject(Fault::intrude(look).at(number));
     }
-    write(&fs, &scene.request(Durability::Full)).unwrap();
+    write(&fs, &case.request(Durability::Full)).unwrap();
 }
 
 #[test]
 fn any_operation_of_the_shorter_way_fails() {
     // What is done where the file system keeps metadata in order.
     let mut tally = Tally::default();
-    for mut scene in scenes() {
-        scene.keeps_order = true;
-        let promise = Promise::new(&scene);
-        for number in 1..=operations(&scene, Durability::Full) {
+    for mut case in write_cases() {
+        case.keeps_order = true;
+        let promise = Promise::new(&case);
+        for number in 1..=operations(&case, Durability::Full) {
             for spread in SPREADS {
                 for code in [Code::EIO, Code::ENOSPC, Code::EINTR] {
                     let fault = spread(Fault::fail(code).at(number));
-                    let _ = check(&mut tally, &promise, &scene, Durability::Full, &[fault]);
+                    let _ = check(&mut tally, &promise, &case, Durability::Full, &[fault]);
                 }
             }
         }

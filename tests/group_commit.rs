@@ -1,5 +1,5 @@
 //! Writes that are synced together, on a disk that is unplugged at every moment and on which
-//! everything goes wrong: each of them keeps its own promise, and fails on its own.
+//! every operation fails: each of them keeps its own promise, and fails on its own.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,8 +23,8 @@ const OLD: &[u8] = b"old content, longer than the new one";
 /// More crash states than are looked at of one moment. Where there are more, these are drawn.
 const MOST: usize = 3_000;
 
-/// Some writes that go together.
-struct Batch {
+/// Writes that share their syncs.
+struct GroupCase {
     name: &'static str,
     files: &'static [(&'static str, Durability)],
     /// What the disk says that it does.
@@ -48,20 +48,20 @@ const MIXED: &[(&str, Durability)] = &[
     ("/two/old", Durability::Full),
 ];
 
-const BATCHES: [Batch; 6] = [
-    Batch { name: "full, in order", files: FULL, keeps_order: true },
-    Batch { name: "file, in order", files: FILE, keeps_order: true },
-    Batch { name: "mixed, in order", files: MIXED, keeps_order: true },
-    Batch { name: "full, textbook", files: FULL, keeps_order: false },
-    Batch { name: "file, textbook", files: FILE, keeps_order: false },
-    Batch { name: "mixed, textbook", files: MIXED, keeps_order: false },
+const BATCHES: [GroupCase; 6] = [
+    GroupCase { name: "full, in order", files: FULL, keeps_order: true },
+    GroupCase { name: "file, in order", files: FILE, keeps_order: true },
+    GroupCase { name: "mixed, in order", files: MIXED, keeps_order: true },
+    GroupCase { name: "full, textbook", files: FULL, keeps_order: false },
+    GroupCase { name: "file, textbook", files: FILE, keeps_order: false },
+    GroupCase { name: "mixed, textbook", files: MIXED, keeps_order: false },
 ];
 
 fn new_content(path: &str) -> Vec<u8> {
     format!("new {path}").into_bytes()
 }
 
-impl Batch {
+impl GroupCase {
     fn disk(&self) -> SimFs {
         let fs = SimFs::new();
         fs.put_file("/one/bystander", b"not yours").unwrap();
@@ -118,7 +118,7 @@ fn temps(fs: &SimFs) -> Vec<String> {
 /// Checks what processes see after the writes, and what power cuts may leave. Returns how many
 /// states there were.
 fn check(
-    batch: &Batch,
+    batch: &GroupCase,
     fs: &SimFs,
     outcomes: &[Result<(), Error>],
     models: &[Model],
@@ -167,7 +167,7 @@ fn check(
 
 /// Takes the power away before each operation. Returns how many moments and states there were,
 /// and the first complaint.
-fn walk(batch: &Batch, prepare: &dyn Fn(&SimFs)) -> (usize, usize, Option<String>) {
+fn walk(batch: &GroupCase, prepare: &dyn Fn(&SimFs)) -> (usize, usize, Option<String>) {
     let (mut states, mut complaint) = (0, None);
     for moment in 1.. {
         let fs = batch.disk();

@@ -35,7 +35,7 @@ use holdfast::threads::Pool;
 use holdfast::write::{self, Control, Durability, Format, Options, Stream, WriteRequest};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
-use common::{MOST, Told, count_of};
+use common::{MOST, OutcomeSender, count_of};
 
 const FILE: &str = "/dir/state.json";
 const OLD: &[u8] = b"{\"turn\": 1, \"text\": \"the old one\"}";
@@ -558,7 +558,7 @@ fn batches() -> Vec<Play> {
                 let payload = Payload::Owned(bytes.to_vec());
                 let options = Options { attempts: 1, ..options(durability) };
                 let request = WriteRequest { path: FILE.into(), payload, options };
-                engine.submit(request, None, true, Box::new(Told(told.clone())));
+                engine.submit(request, None, true, Box::new(OutcomeSender(told.clone())));
             }
             drop((open, told));
             let outcomes: Vec<bool> = outcomes.iter().map(|outcome| outcome.is_ok()).collect();

@@ -724,7 +724,7 @@ fn two_recoveries_at_once_do_what_one_does() {
                 let fs = left.after_kill();
                 let other = scene.clone();
                 let intruder = move |fs: &SimFs, _: &Path| {
-                    drop(common::by_somebody_else(|| other.recover(fs)).unwrap());
+                    drop(common::on_another_thread(|| other.recover(fs)).unwrap());
                 };
                 fs.inject(Fault::intrude(intruder).at(step));
                 let how = format!("{}, killed at {moment}, met at {step}", scene.name);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 mod common;
 
-use common::Told;
+use common::OutcomeSender;
 use holdfast::engine::{Engine, WriteCaller};
 use holdfast::error::Code;
 use holdfast::error::{Error, ErrorKind};
@@ -35,17 +35,17 @@ impl Random {
 /// What is known about one file while writes to it are under way.
 #[derive(Default)]
 struct Witness {
-    /// The newest content that anybody has seen.
+    /// The newest content that has been seen.
     seen: u64,
     complaints: Vec<String>,
 }
 
-struct World {
+struct EngineUnderTest {
     fs: SimFs,
     engine: Engine<SimFs>,
     witnesses: Mutex<HashMap<&'static str, Witness>>,
     pending: Mutex<usize>,
-    settled: Condvar,
+    all_answered: Condvar,
     succeeded: AtomicUsize,
     failed: AtomicUsize,
 }
@@ -58,7 +58,7 @@ const FILES: [(&str, [&str; 3]); 3] = [
     ("/else/three", ["/else/three", "/links/three", "/dir/../else/three"]),
 ];
 
-fn world(threads: usize) -> Arc<World> {
+fn world(threads: usize) -> Arc<EngineUnderTest> {
     let fs = SimFs::new();
     for (file, _) in FILES {
         fs.put_file(file, b"0").unwrap();
@@ -71,18 +71,18 @@ fn world(threads: usize) -> Arc<World> {
     fs.set_syncs_whole(true);
     fs.set_keeps_order(threads > 2);
     let engine = Engine::new(fs.clone(), Pool::new(threads, threads));
-    Arc::new(World {
+    Arc::new(EngineUnderTest {
         fs,
         engine,
         witnesses: Mutex::default(),
         pending: Mutex::new(0),
-        settled: Condvar::new(),
+        all_answered: Condvar::new(),
         succeeded: AtomicUsize::new(0),
         failed: AtomicUsize::new(0),
     })
 }
 
-impl World {
+impl EngineUnderTest {
     fn content(&self, file: &str) -> u64 {
         String::from_utf8(self.fs.read_file(file).unwrap().to_vec()).unwrap().parse().unwrap()
     }
@@ -90,7 +90,7 @@ impl World {
     /// Looks at a file and complains if it holds something older than `least`, or than what
     /// was there before.
     fn look(&self, file: &'static str, least: u64, why: &str) {
-        // Looked at under the lock, or two who look would overtake each other.
+        // Read under the mutex, or two threads that look would overtake each other.
         let mut witnesses = self.witnesses.lock().unwrap();
         let now = self.content(file);
         let witness = witnesses.entry(file).or_default();
@@ -110,7 +110,8 @@ impl World {
     fn wait(&self) {
         let pending = self.pending.lock().unwrap();
         let waited =
-            self.settled.wait_timeout_while(pending, Duration::from_secs(120), |left| *left > 0);
+            self.all_answered
+                .wait_timeout_while(pending, Duration::from_secs(120), |left| *left > 0);
         assert_eq!(*waited.unwrap().0, 0, "some calls were never answered");
     }
 
@@ -124,21 +125,21 @@ impl World {
     }
 }
 
-struct Caller {
-    world: Arc<World>,
+struct OrderCaller {
+    world: Arc<EngineUnderTest>,
     file: &'static str,
     number: u64,
     answers: usize,
     is_gone: bool,
 }
 
-impl WriteCaller for Caller {
+impl WriteCaller for OrderCaller {
     fn start(&mut self, _: bool) -> bool {
         if self.is_gone {
-            // Nobody waits for it any more; it counts as answered.
+            // Its caller is gone; it counts as answered.
             self.answers += 1;
             *self.world.pending.lock().unwrap() -= 1;
-            self.world.settled.notify_all();
+            self.world.all_answered.notify_all();
         }
         !self.is_gone
     }
@@ -167,7 +168,7 @@ impl WriteCaller for Caller {
             }
         }
         *self.world.pending.lock().unwrap() -= 1;
-        self.world.settled.notify_all();
+        self.world.all_answered.notify_all();
     }
 }
 
@@ -191,7 +192,7 @@ fn request(path: &str, number: u64, options: Options) -> WriteRequest {
 }
 
 /// Makes `calls` random calls and checks the order.
-fn run(world: &Arc<World>, calls: u64, seed: u64, with_faults: bool) {
+fn run(world: &Arc<EngineUnderTest>, calls: u64, seed: u64, with_faults: bool) {
     let mut random = Random(seed);
     for number in 1..=calls {
         let (file, spellings) = FILES[random.below(3) as usize];
@@ -219,7 +220,7 @@ fn run(world: &Arc<World>, calls: u64, seed: u64, with_faults: bool) {
             choice => {
                 *world.pending.lock().unwrap() += 1;
                 let control = (choice < 6).then(Arc::<Control>::default);
-                let caller = Caller {
+                let caller = OrderCaller {
                     world: Arc::clone(world),
                     file,
                     number,
@@ -313,19 +314,19 @@ fn writes_that_wait_together_are_merged_and_all_acknowledged() {
 #[test]
 fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
     let world = world(2);
-    // Somebody has the lane, so that all the others wait.
+    // An exclusive job has the file's queue, so that all the others wait.
     let (give, take) = std::sync::mpsc::channel();
-    let keep = move |lane| give.send(lane).unwrap();
+    let keep = move |guard| give.send(guard).unwrap();
     world.engine.run_exclusively(PathBuf::from("/dir/one"), Options::default(), keep);
-    let lane = take.recv().unwrap();
+    let guard = take.recv().unwrap();
     *world.pending.lock().unwrap() = 50;
     for number in 1..=50 {
         submit(&world, "/dir/one", number);
     }
-    // The lane is free long after the synchronous write has taken its place in it.
+    // The queue is free long after the synchronous write has been queued.
     let release = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));
-        drop(lane);
+        drop(guard);
     });
     let weak = Options { durability: Durability::None, ..Options::default() };
     world.engine.write_now(request("/dir/one", 51, weak), None).unwrap();
@@ -341,7 +342,7 @@ fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
     }
 }
 
-/// Says when it is dropped.
+/// Records when it is dropped.
 struct Guard(Arc<AtomicUsize>);
 
 impl Drop for Guard {
@@ -350,8 +351,8 @@ impl Drop for Guard {
     }
 }
 
-/// A write that fails together with others is made again. What others wrote meanwhile, under a
-/// lock that it had given back, would be lost.
+/// A write that fails together with others is made again. What other processes wrote meanwhile,
+/// under a lock that it had released, would be lost.
 #[test]
 fn a_lock_is_kept_while_a_write_may_have_to_be_made_again() {
     let world = world(4);
@@ -373,14 +374,15 @@ fn a_lock_is_kept_while_a_write_may_have_to_be_made_again() {
     let go = Arc::new(Mutex::new(go));
     for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
         let go = Arc::clone(&go);
-        world.engine.run_exclusively(name.into(), waits.clone(), move |lane| {
+        world.engine.run_exclusively(name.into(), waits.clone(), move |guard| {
             let _ = go.lock().unwrap().recv();
-            drop(lane);
+            drop(guard);
         });
     }
     *world.pending.lock().unwrap() = 2;
     for (number, file) in [(1, "/dir/one"), (2, "/dir/two")] {
-        let caller = Caller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
+        let caller =
+            OrderCaller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
         let control = Arc::new(Control::default());
         control.keep(Box::new(Guard(Arc::clone(&given_back))));
         let request = request(file, number, Options::default());
@@ -393,14 +395,14 @@ fn a_lock_is_kept_while_a_write_may_have_to_be_made_again() {
 }
 
 /// A plain write that can be merged.
-fn submit(world: &Arc<World>, file: &'static str, number: u64) {
+fn submit(world: &Arc<EngineUnderTest>, file: &'static str, number: u64) {
     let world = Arc::clone(world);
     let engine = world.engine.clone();
-    let caller = Caller { world, file, number, answers: 0, is_gone: false };
+    let caller = OrderCaller { world, file, number, answers: 0, is_gone: false };
     engine.submit(request(file, number, Options::default()), None, true, Box::new(caller));
 }
 
-/// Waits until nobody else is at it.
+/// Waits until this is so.
 fn wait_until(is_so: impl Fn() -> bool) {
     for _ in 0..60_000 {
         if is_so() {
@@ -411,21 +413,21 @@ fn wait_until(is_so: impl Fn() -> bool) {
     panic!("it never came to it");
 }
 
-/// Where there is much to do it takes a while until a thread looks for the file of a call. The
-/// call keeps its place all the same.
+/// Under load it takes a while until a thread looks for the file of a call. The call keeps its
+/// position in the order all the same.
 #[test]
 fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
     let world = world(1);
     let (release, go) = std::sync::mpsc::channel::<()>();
     let (begun, has_begun) = std::sync::mpsc::channel();
-    world.engine.run_exclusively(PathBuf::from("/else/three"), Options::default(), move |_lane| {
+    world.engine.run_exclusively(PathBuf::from("/else/three"), Options::default(), move |_guard| {
         begun.send(()).unwrap();
         let _ = go.recv();
     });
     has_begun.recv().unwrap();
     *world.pending.lock().unwrap() = 2;
     for (number, path) in [(1, "/dir/one"), (2, "/links/one")] {
-        let caller = Caller {
+        let caller = OrderCaller {
             world: Arc::clone(&world),
             file: "/dir/one",
             number,
@@ -435,7 +437,7 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
         let request = request(path, number, Options::default());
         world.engine.submit(request, None, true, Box::new(caller));
     }
-    // Longer than a directory that does not answer is waited for.
+    // Longer than the timeout for a directory that does not respond.
     std::thread::sleep(Duration::from_millis(1200));
     let writer = {
         let world = Arc::clone(&world);
@@ -454,7 +456,7 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
 }
 
 #[test]
-fn a_dir_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere() {
+fn a_dir_that_does_not_respond_does_not_delay_a_synchronous_write_elsewhere() {
     let world = world(2);
     world.fs.put_file("/dead/file", b"0").unwrap();
     let (release, go) = std::sync::mpsc::channel::<()>();
@@ -482,7 +484,7 @@ fn a_dir_that_does_not_answer_does_not_hold_up_a_synchronous_write_elsewhere() {
     assert_eq!(world.content("/dir/one"), 2);
 }
 
-/// A write that fails together with others is made again. If it had come to its place before,
+/// A write that fails together with others is made again. If its content was in place before,
 /// it is too late to cancel it: the file has changed.
 #[test]
 fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again() {
@@ -496,7 +498,7 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
             controls[usize::from(!is_first)].cancel();
         }
     };
-    // Each is cancelled when it was looked at for the last time before its rename.
+    // Each is cancelled right after its last check before the rename.
     world.fs.inject(Fault::intrude(cancel).of(OperationKind::Rename).for_ever());
     world.fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncFilesystem));
     let (release, go) = std::sync::mpsc::channel::<()>();
@@ -504,14 +506,15 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
     for name in ["/else/a", "/else/b", "/else/c", "/else/d"] {
         world.fs.put_file(name, b"0").unwrap();
         let go = Arc::clone(&go);
-        world.engine.run_exclusively(name.into(), Options::default(), move |lane| {
+        world.engine.run_exclusively(name.into(), Options::default(), move |guard| {
             let _ = go.lock().unwrap().recv();
-            drop(lane);
+            drop(guard);
         });
     }
     *world.pending.lock().unwrap() = 2;
     for ((number, file), control) in [(1, "/dir/one"), (2, "/dir/two")].into_iter().zip(&controls) {
-        let caller = Caller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
+        let caller =
+            OrderCaller { world: Arc::clone(&world), file, number, answers: 0, is_gone: false };
         let request = request(file, number, Options::default());
         world.engine.submit(request, Some(Arc::clone(control)), false, Box::new(caller));
     }
@@ -526,7 +529,7 @@ fn a_write_whose_content_is_in_its_place_is_not_cancelled_when_it_is_made_again(
 }
 
 #[test]
-fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else() {
+fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_no_others() {
     const LONG: Duration = Duration::from_secs(20);
     let world = world(2);
     world.fs.put_file("/bad/file", b"0").unwrap();
@@ -543,17 +546,17 @@ fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else()
     let (told_other, other) = std::sync::mpsc::channel();
     let submit = |path: &str, number, told: &std::sync::mpsc::Sender<_>| {
         let request = request(path, number, Options::default());
-        world.engine.submit(request, None, true, Box::new(Told(told.clone())));
+        world.engine.submit(request, None, true, Box::new(OutcomeSender(told.clone())));
     };
     submit("/bad/file", 1, &told);
     wait_until(|| is_asked.load(Ordering::SeqCst) == 1);
-    // These arrive with it: a write, and something else that wants its turn.
+    // These are queued with it: a write, and an exclusive job.
     submit("/bad/file", 2, &told);
     let (give_turn, turn) = std::sync::mpsc::channel();
-    world.engine.run_exclusively(PathBuf::from("/bad/file"), Options::default(), move |lane| {
-        give_turn.send(lane.map(drop)).unwrap();
+    world.engine.run_exclusively(PathBuf::from("/bad/file"), Options::default(), move |guard| {
+        give_turn.send(guard.map(drop)).unwrap();
     });
-    // And this one is held up, as long as it may be for the same file.
+    // And this one is blocked, as long as it may be for the same file.
     submit("/dir/one", 3, &told_other);
     drop(release);
     for _ in 0..2 {
@@ -564,7 +567,7 @@ fn a_panic_while_a_file_is_looked_for_refuses_the_calls_for_it_and_nobody_else()
     let refused = turn.recv_timeout(LONG).expect("its turn never comes").unwrap_err();
     assert!(matches!(refused, ErrorKind::Internal(_)), "{refused}");
     other.recv_timeout(LONG).expect("it is held up for ever").unwrap();
-    // The file is as good as any other from then on.
+    // The file can be written like any other from then on.
     submit("/bad/file", 4, &told);
     outcomes.recv_timeout(LONG).expect("nobody answers").unwrap();
     assert_eq!((world.content("/bad/file"), world.content("/dir/one")), (4, 3));

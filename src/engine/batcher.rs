@@ -12,10 +12,10 @@ use crate::mutex::guard;
 /// way belongs to the next round, so the slower the disk, the larger the rounds. A lone item is
 /// not delayed; where it is known that others will join, the round waits for them a little.
 pub(super) struct Batcher<K, T> {
-    rounds: Mutex<HashMap<K, Round<T>>>,
+    rounds: Mutex<HashMap<K, BatchRound<T>>>,
 }
 
-struct Round<T> {
+struct BatchRound<T> {
     /// The items of the next round.
     waiting: Vec<T>,
     is_under_way: bool,
@@ -43,8 +43,9 @@ impl<K: Eq + Hash, T> Batcher<K, T> {
     pub(super) fn join(&self, key: K, item: T, is_last: impl FnOnce() -> bool) -> Role<T> {
         let mut rounds = guard(&self.rounds);
         let is_last = is_last();
-        let round =
-            rounds.entry(key).or_insert_with(|| Round { waiting: vec![], is_under_way: false });
+        let round = rounds
+            .entry(key)
+            .or_insert_with(|| BatchRound { waiting: vec![], is_under_way: false });
         round.waiting.push(item);
         match round.is_under_way {
             true => Role::Follow,
@@ -78,7 +79,7 @@ impl<K: Eq + Hash, T> Batcher<K, T> {
     }
 }
 
-impl<T> Round<T> {
+impl<T> BatchRound<T> {
     fn begin(&mut self) -> Role<T> {
         self.is_under_way = true;
         Role::Lead(std::mem::take(&mut self.waiting))

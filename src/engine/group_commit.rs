@@ -27,7 +27,7 @@ use crate::write::{
 };
 
 /// One of the writes.
-pub(super) struct Member<'a, F: FileSystem> {
+pub(super) struct GroupMember<'a, F: FileSystem> {
     attempt: WriteAttempt<'a, F>,
     staged: StagedWrite<F>,
     outcome: Option<MemberOutcome>,
@@ -46,9 +46,9 @@ pub(super) enum MemberOutcome {
     },
 }
 
-impl<'a, F: FileSystem> Member<'a, F> {
-    pub(super) fn new(attempt: WriteAttempt<'a, F>, staged: StagedWrite<F>) -> Member<'a, F> {
-        Member { attempt, staged, outcome: None }
+impl<'a, F: FileSystem> GroupMember<'a, F> {
+    pub(super) fn new(attempt: WriteAttempt<'a, F>, staged: StagedWrite<F>) -> GroupMember<'a, F> {
+        GroupMember { attempt, staged, outcome: None }
     }
 
     fn has_sequence(&self, syncs: SyncSequence) -> bool {
@@ -56,7 +56,10 @@ impl<'a, F: FileSystem> Member<'a, F> {
     }
 
     /// Takes a step, unless the write has ended. A failure ends it.
-    fn step<E: Into<AttemptError>>(&mut self, step: impl FnOnce(&Member<'a, F>) -> Result<(), E>) {
+    fn step<E: Into<AttemptError>>(
+        &mut self,
+        step: impl FnOnce(&GroupMember<'a, F>) -> Result<(), E>,
+    ) {
         if self.outcome.is_none()
             && let Err(error) = step(self)
         {
@@ -83,7 +86,7 @@ impl<'a, F: FileSystem> Member<'a, F> {
 /// Brings staged writes to their places, all on one file system that can be synced as a
 /// whole. Returns what came of each, and how long the sync of the whole took.
 pub(super) fn commit_together<F: FileSystem>(
-    mut members: Vec<Member<'_, F>>,
+    mut members: Vec<GroupMember<'_, F>>,
 ) -> (Vec<MemberOutcome>, Duration) {
     let took = sync_together(&mut members);
     for member in &mut members {
@@ -95,7 +98,7 @@ pub(super) fn commit_together<F: FileSystem>(
 }
 
 /// Everything up to the sync of the whole file system.
-fn sync_together<F: FileSystem>(members: &mut [Member<'_, F>]) -> Duration {
+fn sync_together<F: FileSystem>(members: &mut [GroupMember<'_, F>]) -> Duration {
     for member in &mut *members {
         member.step(|member| member.staged.temp.file.begin_write_back());
     }
@@ -132,9 +135,9 @@ fn sync_together<F: FileSystem>(members: &mut [Member<'_, F>]) -> Duration {
 /// The last step of writes that are in their places: the directories of those whose names are
 /// not durable yet are synced, each one once.
 pub(super) fn sync_dirs_together<F: FileSystem>(
-    mut members: Vec<Member<'_, F>>,
+    mut members: Vec<GroupMember<'_, F>>,
 ) -> Vec<MemberOutcome> {
-    let needs_sync = |member: &Member<'_, F>| {
+    let needs_sync = |member: &GroupMember<'_, F>| {
         member.outcome.is_none() && member.has_sequence(SyncSequence::FileThenDir)
     };
     let is_one_of_many = members.iter().filter(|member| needs_sync(member)).count() > 1;
@@ -155,7 +158,7 @@ pub(super) fn sync_dirs_together<F: FileSystem>(
             member.fail(AttemptError { kind: failure.into(), committed: true });
         }
     }
-    members.into_iter().map(Member::into_outcome).collect()
+    members.into_iter().map(GroupMember::into_outcome).collect()
 }
 
 /// Makes several writes on the calling thread and syncs them together as far as their file
@@ -164,13 +167,13 @@ pub fn run_together<F: FileSystem>(fs: &F, requests: &[WriteRequest]) -> Vec<Res
     let control = Control::default();
     let attempt_of = |request| WriteAttempt::new(request, &control, None);
     let mut outcomes = Vec::new();
-    let mut groups: HashMap<u64, Vec<(usize, Member<'_, F>)>> = HashMap::new();
+    let mut groups: HashMap<u64, Vec<(usize, GroupMember<'_, F>)>> = HashMap::new();
     for (index, request) in requests.iter().enumerate() {
         let attempt = attempt_of(request);
         outcomes.push(match StagedWrite::stage(fs, &attempt, None) {
             Ok(staged) if staged.syncs_with_others => {
                 let group = groups.entry(staged.device()).or_default();
-                group.push((index, Member::new(attempt, staged)));
+                group.push((index, GroupMember::new(attempt, staged)));
                 MemberOutcome::Alone { is_in_place: false }
             }
             Ok(staged) => MemberOutcome::Done(staged.commit(&attempt).map(drop)),

@@ -8,7 +8,7 @@ use super::admission::Admission;
 use super::batcher::{Batcher, Role};
 use super::dispatch::{Dispatcher, FileQueueGuard, StagingTicket, StartedWrites};
 use super::file_queue::QueueKey;
-use super::group_commit::{Member, MemberOutcome, commit_together, sync_dirs_together};
+use super::group_commit::{GroupMember, MemberOutcome, commit_together, sync_dirs_together};
 use super::queued_write::QueuedWrite;
 use super::sync_costs::SyncCosts;
 use crate::error::{Error, ErrorKind, Operation};
@@ -377,12 +377,14 @@ impl<F: FileSystem> RunningWrites<F> {
 /// Takes a step with several writes at once. A panic is a failure of all of them.
 fn conclude_group<F: FileSystem>(
     group: Vec<UnsyncedWrite<F>>,
-    step: impl FnOnce(Vec<Member<'_, F>>) -> Vec<MemberOutcome>,
+    step: impl FnOnce(Vec<GroupMember<'_, F>>) -> Vec<MemberOutcome>,
 ) {
     METRICS.writes.round(group.len());
     let (running, staged): (Vec<RunningWrite<F>>, Vec<StagedWrite<F>>) = group.into_iter().unzip();
-    let members =
-        running.iter().zip(staged).map(|(running, staged)| Member::new(running.attempt(), staged));
+    let members = running
+        .iter()
+        .zip(staged)
+        .map(|(running, staged)| GroupMember::new(running.attempt(), staged));
     let members = members.collect();
     match task::catch_panic(|| Ok::<_, ErrorKind>(step(members))) {
         Ok(outcomes) => running

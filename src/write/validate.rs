@@ -77,7 +77,7 @@ struct Utf8Reader<R> {
     /// Reads at an offset.
     read: R,
     offset: u64,
-    /// The place of the next byte.
+    /// The line and column of the next byte.
     line: usize,
     column: usize,
     /// Whether there has been nothing but white space.

@@ -1,4 +1,4 @@
-//! Scenes of atomic writes on a simulated disk, and what must be true of what is left.
+//! Cases of atomic writes on a simulated disk, and what must be true of what they leave.
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
@@ -14,17 +14,17 @@ use holdfast::payload::Payload;
 use holdfast::write::{Control, Durability, Observer, Options, Owner, WriteRequest, run};
 use holdfast_sim::{Attributes, Fault, Model, OperationKind, SimFs};
 
-/// An act that goes in between the steps of another, on a thread of its own as somebody else's
-/// would: it is no part of what the other thread is doing.
-pub(crate) fn by_somebody_else<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+/// Runs `act` between the steps of another operation, on a thread of its own as another process
+/// would: it is no part of the other operation.
+pub(crate) fn on_another_thread<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(act).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Somebody who waits for the outcome of a write.
-pub(crate) struct Told(pub(crate) mpsc::Sender<Result<(), Error>>);
+/// A caller that is sent the outcome of its write.
+pub(crate) struct OutcomeSender(pub(crate) mpsc::Sender<Result<(), Error>>);
 
-impl WriteCaller for Told {
+impl WriteCaller for OutcomeSender {
     fn start(&mut self, _: bool) -> bool {
         true
     }
@@ -44,7 +44,7 @@ impl WriteCaller for Told {
 pub(crate) const OLD: &[u8] = b"old content, longer than the new one";
 pub(crate) const NEW: &[u8] = b"new content";
 
-/// More crash states than any moment of these scenes has.
+/// More crash states than any moment of these cases has.
 pub(crate) const MOST: usize = 20_000;
 
 pub(crate) const DURABILITIES: [Durability; 3] =
@@ -52,7 +52,7 @@ pub(crate) const DURABILITIES: [Durability; 3] =
 
 /// One write, and the disk it starts from.
 #[derive(Clone)]
-pub(crate) struct Scene {
+pub(crate) struct WriteCase {
     pub(crate) name: &'static str,
     /// The path as the caller gives it.
     pub(crate) path: &'static str,
@@ -71,10 +71,10 @@ pub(crate) struct Scene {
 
 const OWN: Attributes = Attributes { mode: 0o644, uid: 1000, gid: 1000 };
 
-impl Scene {
-    fn new(name: &'static str, set: fn(&SimFs)) -> Scene {
+impl WriteCase {
+    fn new(name: &'static str, set: fn(&SimFs)) -> WriteCase {
         let options = Options { retry_delay: Duration::ZERO, ..Options::default() };
-        Scene {
+        WriteCase {
             name,
             path: "/dir/note",
             target: "/dir/note",
@@ -87,7 +87,7 @@ impl Scene {
         }
     }
 
-    /// The disk before the write. Beside what the scene is about there is a bystander.
+    /// The disk before the write. Beside the files of the case there is another one.
     pub(crate) fn disk(&self) -> SimFs {
         let fs = SimFs::new();
         fs.put_file("/dir/bystander", b"not yours").unwrap();
@@ -104,7 +104,7 @@ impl Scene {
         }
     }
 
-    /// Makes the disk take short writes only, where the scene says so. Faults that are to
+    /// Makes the disk take short writes only, where the case says so. Faults that are to
     /// befall writes must have been injected before.
     pub(crate) fn shorten_writes(&self, fs: &SimFs) {
         if let Some(most) = self.short {
@@ -112,7 +112,7 @@ impl Scene {
         }
     }
 
-    /// The scene of one run that nothing disturbs: the disk after it.
+    /// The disk after a run that nothing disturbs.
     pub(crate) fn undisturbed(&self, durability: Durability) -> SimFs {
         let fs = self.disk();
         self.shorten_writes(&fs);
@@ -125,95 +125,97 @@ pub(crate) fn write(fs: &SimFs, request: &WriteRequest) -> Result<(), Error> {
     run(fs, request, &Control::default(), None)
 }
 
-/// Puts somebody else's file where the new one is to be.
+/// Puts another user's file where the new one is to be.
 fn foreign(fs: &SimFs, mode: u32) {
     let attributes = Attributes { mode, uid: 2000, gid: 2001 };
     fs.put_file_with("/dir/note", OLD, attributes).unwrap();
 }
 
-/// Every scene.
-pub(crate) fn scenes() -> Vec<Scene> {
+/// Every case.
+pub(crate) fn write_cases() -> Vec<WriteCase> {
     let empty = |_: &SimFs| {};
     let existing = |fs: &SimFs| fs.put_file("/dir/note", OLD).unwrap();
-    let make_dirs =
-        |scene: Scene| Scene { options: Options { make_dirs: true, ..scene.options }, ..scene };
-    let mut scenes = vec![
-        Scene::new("a new file", empty),
-        Scene {
+    let make_dirs = |case: WriteCase| WriteCase {
+        options: Options { make_dirs: true, ..case.options },
+        ..case
+    };
+    let mut write_cases = vec![
+        WriteCase::new("a new file", empty),
+        WriteCase {
             attributes: Attributes { mode: 0o600, ..OWN },
-            ..Scene::new("a new file under a strict umask", |fs| fs.set_umask(0o077))
+            ..WriteCase::new("a new file under a strict umask", |fs| fs.set_umask(0o077))
         },
-        Scene::new("an existing file", existing),
-        Scene {
+        WriteCase::new("an existing file", existing),
+        WriteCase {
             attributes: Attributes { mode: 0o600, uid: 2000, gid: 2001 },
-            ..Scene::new("somebody's private file, written by root", |fs| {
+            ..WriteCase::new("somebody's private file, written by root", |fs| {
                 fs.set_user(0, 0);
                 foreign(fs, 0o600);
             })
         },
-        Scene {
+        WriteCase {
             attributes: Attributes { mode: 0o600, ..OWN },
-            ..Scene::new("somebody's private file, written by another", |fs| {
+            ..WriteCase::new("somebody's private file, written by another", |fs| {
                 foreign(fs, 0o600);
             })
         },
-        Scene {
+        WriteCase {
             attributes: Attributes { mode: 0o6755, uid: 2000, gid: 2001 },
-            ..Scene::new("a program that runs as its owner, written by root", |fs| {
+            ..WriteCase::new("a program that runs as its owner, written by root", |fs| {
                 fs.set_user(0, 0);
                 foreign(fs, 0o6755);
             })
         },
-        Scene {
+        WriteCase {
             attributes: Attributes { mode: 0o755, ..OWN },
-            ..Scene::new("a program that runs as its owner, written by another", |fs| {
+            ..WriteCase::new("a program that runs as its owner, written by another", |fs| {
                 foreign(fs, 0o6755);
             })
         },
     ];
-    let private = Scene::new("an existing file that becomes private", existing);
-    scenes.push(Scene {
+    let private = WriteCase::new("an existing file that becomes private", existing);
+    write_cases.push(WriteCase {
         options: Options { mode: Some(0o400), ..private.options },
         attributes: Attributes { mode: 0o400, ..OWN },
         ..private
     });
-    let open = Scene::new("a new file for everybody", empty);
-    scenes.push(Scene {
+    let open = WriteCase::new("a new file for everybody", empty);
+    write_cases.push(WriteCase {
         options: Options { mode: Some(0o666), ..open.options },
         attributes: Attributes { mode: 0o666, ..OWN },
         ..open
     });
-    let given = Scene::new("a new file given to somebody", |fs| fs.set_user(0, 0));
-    scenes.push(Scene {
+    let given = WriteCase::new("a new file given to somebody", |fs| fs.set_user(0, 0));
+    write_cases.push(WriteCase {
         options: Options { owner: Owner::Set { uid: 2000, gid: 2001 }, ..given.options },
         attributes: Attributes { mode: 0o644, uid: 2000, gid: 2001 },
         ..given
     });
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         path: "/links/note",
-        ..Scene::new("through a link to another folder", |fs| {
+        ..WriteCase::new("through a link to another folder", |fs| {
             fs.put_file("/dir/note", OLD).unwrap();
             fs.put_link("/links/note", "../dir/note").unwrap();
         })
     });
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         path: "/links/first",
-        ..Scene::new("through two links, the last one dangling", |fs| {
+        ..WriteCase::new("through two links, the last one dangling", |fs| {
             fs.put_link("/links/first", "second").unwrap();
             fs.put_link("/links/second", "/dir/note").unwrap();
         })
     });
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         path: "/linked/note",
-        ..Scene::new("in a folder behind a link", |fs| {
+        ..WriteCase::new("in a folder behind a link", |fs| {
             fs.put_file("/dir/note", OLD).unwrap();
             fs.put_link("/linked", "dir").unwrap();
         })
     });
-    let replaced = Scene::new("in place of a link", |fs| {
+    let replaced = WriteCase::new("in place of a link", |fs| {
         fs.put_link("/dir/note", "bystander").unwrap();
     });
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         options: Options { follow_symlinks: false, ..replaced.options },
         ..replaced
     });
@@ -224,49 +226,56 @@ pub(crate) fn scenes() -> Vec<Scene> {
         ("with a new folder in an old one", "/dir/a/note"),
         ("with all folders there", "/dir/note"),
     ] {
-        scenes.push(make_dirs(Scene { path, target: path, ..Scene::new(name, empty) }));
+        write_cases.push(make_dirs(WriteCase {
+            path,
+            target: path,
+            ..WriteCase::new(name, empty)
+        }));
     }
     // A directory that its users may not list cannot be opened to be synced.
     let dark = |fs: &SimFs| {
         let attributes = Attributes { mode: 0o333, uid: 1000, gid: 1000 };
         fs.put_dir_with("/dark", attributes).unwrap();
     };
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         path: "/dark/note",
         target: "/dark/note",
-        ..Scene::new("in a folder that cannot be listed", dark)
+        ..WriteCase::new("in a folder that cannot be listed", dark)
     });
-    scenes.push(make_dirs(Scene {
+    write_cases.push(make_dirs(WriteCase {
         path: "/dark/a/note",
         target: "/dark/a/note",
-        ..Scene::new("with a new folder in one that cannot be listed", dark)
+        ..WriteCase::new("with a new folder in one that cannot be listed", dark)
     }));
-    scenes.push(Scene { new: Vec::new(), ..Scene::new("a new empty file", empty) });
-    scenes.push(Scene { new: Vec::new(), ..Scene::new("an existing file made empty", existing) });
-    scenes.push(Scene {
+    write_cases.push(WriteCase { new: Vec::new(), ..WriteCase::new("a new empty file", empty) });
+    write_cases.push(WriteCase {
+        new: Vec::new(),
+        ..WriteCase::new("an existing file made empty", existing)
+    });
+    write_cases.push(WriteCase {
         short: Some(3),
-        ..Scene::new("a new file on a disk that takes little at once", empty)
+        ..WriteCase::new("a new file on a disk that takes little at once", empty)
     });
-    scenes.push(Scene {
+    write_cases.push(WriteCase {
         short: Some(4),
-        ..Scene::new("an existing file on a disk that takes little at once", existing)
+        ..WriteCase::new("an existing file on a disk that takes little at once", existing)
     });
-    scenes
+    write_cases
 }
 
-pub(crate) fn scene(name: &str) -> Scene {
-    scenes().into_iter().find(|scene| scene.name == name).unwrap()
+pub(crate) fn write_case(name: &str) -> WriteCase {
+    write_cases().into_iter().find(|case| case.name == name).unwrap()
 }
 
 /// What a name stands for, in full.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct FileState {
     pub(crate) metadata: Metadata,
     pub(crate) content: Option<Arc<Vec<u8>>>,
 }
 
 /// What is at `path`, which may be nothing.
-pub(crate) fn look(fs: &SimFs, path: impl AsRef<Path>) -> Option<Seen> {
+pub(crate) fn look(fs: &SimFs, path: impl AsRef<Path>) -> Option<FileState> {
     let mut metadata = fs.inspect_name(&path).ok()?;
     // Every simulated disk is a device of its own; files of two are compared here.
     metadata.id.device = 0;
@@ -274,7 +283,7 @@ pub(crate) fn look(fs: &SimFs, path: impl AsRef<Path>) -> Option<Seen> {
         FileKind::File => Some(fs.read_file(&path).unwrap()),
         _ => None,
     };
-    Some(Seen { metadata, content })
+    Some(FileState { metadata, content })
 }
 
 /// What the target turns out to be.
@@ -288,42 +297,42 @@ pub(crate) enum Version {
 
 /// The promises of one write, checked against any disk that it may leave.
 pub(crate) struct Promise<'a> {
-    scene: &'a Scene,
-    old: Option<Seen>,
-    before: Vec<(PathBuf, Option<Seen>)>,
+    case: &'a WriteCase,
+    old: Option<FileState>,
+    before: Vec<(PathBuf, Option<FileState>)>,
     after: BTreeSet<PathBuf>,
 }
 
 impl<'a> Promise<'a> {
-    pub(crate) fn new(scene: &'a Scene) -> Promise<'a> {
-        let disk = scene.disk();
-        let old = look(&disk, scene.target);
+    pub(crate) fn new(case: &'a WriteCase) -> Promise<'a> {
+        let disk = case.disk();
+        let old = look(&disk, case.target);
         let before = disk
             .paths()
             .into_iter()
-            .filter(|path| path != Path::new(scene.target))
+            .filter(|path| path != Path::new(case.target))
             .map(|path| {
                 let seen = look(&disk, &path);
                 (path, seen)
             })
             .collect();
-        let after = scene.undisturbed(Durability::Full).paths().into_iter().collect();
-        Promise { scene, old, before, after }
+        let after = case.undisturbed(Durability::Full).paths().into_iter().collect();
+        Promise { case, old, before, after }
     }
 
     /// Old or new, or a complaint.
     pub(crate) fn version(&self, fs: &SimFs) -> Result<Version, String> {
-        let seen = look(fs, self.scene.target);
+        let seen = look(fs, self.case.target);
         if seen == self.old {
             return Ok(Version::Old);
         }
         let Some(seen) = seen else { return Err("the target is gone".to_owned()) };
         let Metadata { mode, uid, gid, .. } = seen.metadata;
         let attributes = Attributes { mode, uid, gid };
-        if seen.content.as_deref() != Some(&self.scene.new) {
+        if seen.content.as_deref() != Some(&self.case.new) {
             return Err("the target is neither the old file nor the new one".to_owned());
         }
-        if attributes != self.scene.attributes {
+        if attributes != self.case.attributes {
             return Err(format!("the new file has {attributes:?}"));
         }
         Ok(Version::New)
@@ -345,9 +354,9 @@ impl<'a> Promise<'a> {
         Ok(extra)
     }
 
-    /// A temp file has its proper name, and lets nobody do what the final one forbids.
+    /// A temp file has its proper name, and allows no user what the final one forbids.
     fn check_temp(&self, fs: &SimFs, path: &Path) -> Result<(), String> {
-        let target = Path::new(self.scene.target);
+        let target = Path::new(self.case.target);
         let basename = target.file_name().unwrap().to_str().unwrap();
         let middle = path
             .file_name()
@@ -361,12 +370,12 @@ impl<'a> Promise<'a> {
             return Err(format!("what is {}?", path.display()));
         }
         let Metadata { mode, uid, gid, .. } = fs.inspect_name(path).unwrap();
-        let wanted = self.scene.attributes;
+        let wanted = self.case.attributes;
         if mode & !(wanted.mode | 0o600) != 0 {
             return Err(format!("{} is too open: {mode:o}", path.display()));
         }
         if mode & 0o6000 != 0 && (uid, gid) != (wanted.uid, wanted.gid) {
-            return Err(format!("{} runs as somebody else", path.display()));
+            return Err(format!("{} runs as another user", path.display()));
         }
         Ok(())
     }
@@ -396,16 +405,16 @@ impl<'a> Promise<'a> {
     }
 }
 
-/// What a walk over the crash states of one scene found.
+/// What a walk over the crash states of one case found.
 #[derive(Default)]
-pub(crate) struct Walked {
+pub(crate) struct WalkResult {
     pub(crate) moments: usize,
     pub(crate) states: usize,
     pub(crate) violations: Vec<String>,
 }
 
-impl Walked {
-    pub(crate) fn add(&mut self, other: Walked) {
+impl WalkResult {
+    pub(crate) fn add(&mut self, other: WalkResult) {
         self.moments += other.moments;
         self.states += other.states;
         self.violations.extend(other.violations);
@@ -424,21 +433,21 @@ impl Walked {
 ///
 /// `prepare` may spoil the disk; `run` makes the write.
 pub(crate) fn walk(
-    scene: &Scene,
+    case: &WriteCase,
     durability: Durability,
     models: &[Model],
     prepare: &dyn Fn(&SimFs),
     run: &dyn Fn(&SimFs, &WriteRequest) -> Result<(), Error>,
-) -> Walked {
-    let promise = Promise::new(scene);
-    let mut walked = Walked::default();
+) -> WalkResult {
+    let promise = Promise::new(case);
+    let mut walked = WalkResult::default();
     for moment in 1.. {
-        let fs = scene.disk();
+        let fs = case.disk();
         // The first fault that befalls an operation wins, and this one must not be lost.
         fs.inject(Fault::power_off().at(moment));
         prepare(&fs);
-        scene.shorten_writes(&fs);
-        let outcome = run(&fs, &scene.request(durability));
+        case.shorten_writes(&fs);
+        let outcome = run(&fs, &case.request(durability));
         let is_over = fs.count() < moment;
         walked.moments += 1;
 
@@ -446,7 +455,7 @@ pub(crate) fn walk(
             walked.violations.push(format!(
                 "{} ({durability:?}), power off before operation {moment}: {complaint}\n\
                  the call: {outcome:?}\nin memory:\n{}\n{}",
-                scene.name,
+                case.name,
                 fs.describe(),
                 fs.log_text()
             ));
