@@ -24,7 +24,7 @@ const NONE = { timeout: 0, ...FAST }
 const calls = []
 
 // Those that only keep the event loop alive do no work.
-const idle = ['constructor', 'hold', 'release']
+const idle = ['constructor', 'ref', 'unref']
 for (const name of Object.getOwnPropertyNames(native.Port.prototype)) {
   if (idle.includes(name)) continue
   const own = native.Port.prototype[name]

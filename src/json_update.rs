@@ -111,7 +111,7 @@ pub struct UpdateRequest {
 /// The result of the first trip.
 pub struct UpdateStart {
     /// The lock, if it was asked for.
-    pub hold: Option<LockGuard>,
+    pub lock: Option<LockGuard>,
     /// The file's text, if there is such a file.
     pub text: Option<String>,
     /// Whether only writing the file anew can make it durable, even if its text stays as it is.
@@ -139,19 +139,19 @@ pub fn begin(
         return None;
     };
     let reply = move |granted: Result<LockGuard, ErrorKind>| {
-        answer(granted.and_then(|hold| read_under(Some(hold), &path, follow_symlinks)));
+        answer(granted.and_then(|lock| read_under(Some(lock), &path, follow_symlinks)));
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
     Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
 }
 
 fn read_under(
-    hold: Option<LockGuard>,
+    lock: Option<LockGuard>,
     path: &Path,
     follow_symlinks: bool,
 ) -> Result<UpdateStart, ErrorKind> {
     let text = read(&Os, path, follow_symlinks)?;
-    Ok(UpdateStart { hold, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
+    Ok(UpdateStart { lock, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
 }
 
 /// Makes a file that stays as it is, and whose last sync has not [failed](sync_failed), as durable

@@ -1,5 +1,7 @@
 'use strict'
 
+// Writes of whole files: the old content or the new one, never half of either.
+
 const { onAbort } = require('../support/abort.js')
 const native = require('../native/binding.js')
 const { boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
@@ -96,14 +98,14 @@ async function write(target, bytes, options) {
     if (signal?.aborted) throw CANCELLED
     if (control) stop = onAbort(signal, () => control.cancel())
     const { length } = bytes
-    // Loaded by those who ask for it.
-    const hold = options.lock ? (await require('./lock.js').lockFor(path, { signal }, settings)).hold : undefined
+    // Loaded by the calls that need it.
+    const lock = options.lock ? (await require('./lock.js').lockFor(path, { signal }, settings)).lock : undefined
     if (bytes.length !== length) {
-      // While the lock was waited for. An empty file would come of it.
-      if (hold !== undefined) await require('./lock.js').releaseNumber(hold)
+      // It was detached while the call waited for the lock. The file would become empty.
+      if (lock !== undefined) await require('./lock.js').releaseNumber(lock)
       throw detachedData()
     }
-    await port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, hold), bytes, observe)
+    await port.run((opened, id) => opened.write(id, path, bytes, settings, observe !== undefined, control, lock), bytes, observe)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   } finally {

@@ -1,6 +1,6 @@
 'use strict'
 
-// Copies of files, aside and back.
+// Backups of files: made, restored, listed, removed.
 
 const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const native = require('../native/binding.js')
@@ -43,7 +43,7 @@ async function create(source, { keep, ...read }) {
       opened.createBackup(id, from, now, settings, keep, observe !== undefined, control)
       return null
     }
-    // The name may have been taken.
+    // If the name was taken, the time is a later one.
     /** @type {number} */
     const time = await waitFor(read.signal, start, control, observe)
     return nameOf(source, time)
@@ -114,7 +114,7 @@ async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
     const candidates = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
     const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
     const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
-    // Nothing that has a time at all is that old.
+    // A negative limit is older than any time.
     if (chosen.length === 0 || limit < 0) return []
     return await port.run((opened, id) => opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined))
   } catch (error) {
@@ -123,8 +123,8 @@ async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
 }
 
 /**
- * A pattern with the flag g or y goes on where it found something the last time. Here each name
- * is looked at from its beginning, and the pattern is left as it was.
+ * Whether a name matches. A pattern with the flag g or y continues where its last match ended; here
+ * each name is matched from its beginning, and the pattern stays as it was.
  *
  * @param {RegExp} pattern
  * @param {string} name

@@ -1,5 +1,7 @@
 'use strict'
 
+// Locks of files, in one of two protocols, and how operations get the lock that they need.
+
 const { onAbort } = require('../support/abort.js')
 const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
@@ -94,7 +96,7 @@ async function withLock(path, fn, options) {
   try {
     value = await context.run([own], () => fn(lock))
   } catch (error) {
-    // What the function has met comes first. It is told of the loss of a lock by its signal.
+    // The error of the function comes first. Its signal has told it if the lock was lost.
     await lock.release().catch(() => {})
     throw error
   }
@@ -151,10 +153,10 @@ async function acquire(target, options, inside) {
     const held = context.toNative(inside)
     const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write', held)
     if (taken) return context.create(taken, kind)
-    const { hold } = await waitFor(signal, (opened, id) =>
+    const { lock } = await waitFor(signal, (opened, id) =>
       opened.acquireLock(id, path, kind === 'write', timeout, held, false),
     )
-    return context.create(/** @type {number} */ (hold), kind)
+    return context.create(lock, kind)
   } catch (error) {
     throw failed(target, OPERATION, error, signal)
   }
@@ -187,9 +189,9 @@ async function acquireLockfile(target, naming, rules, timeout, signal, inside = 
 }
 
 /**
- * The caller's locks for an operation on these files. Updates wait for each other in queues by
- * path, which the native side does not know, without a lock too; so it is told here, by the path,
- * that one would wait for itself.
+ * The caller's locks for an operation on these files. Calls of `updateJsonFile` wait in queues by
+ * path, which are JavaScript's, with or without a lock: that one of them would wait for itself is
+ * known by the path. All else is decided by the native side.
  *
  * @param {string[]} paths
  */

@@ -70,8 +70,8 @@ async function recover(path, { lock = true, timeout, signal, ...options }) {
   const withoutLock = !lock || options.dryRun === true
   const { actions: done, needsLock } = await run((opened, id) => opened.recover(id, path, settings, withoutLock, control))
   if (!needsLock) return done
-  const { hold } = await lockFor(path, { signal, timeout })
-  const recovered = await run((opened, id) => opened.recoverInOrder(id, path, settings, hold, control))
+  const { lock: number } = await lockFor(path, { signal, timeout })
+  const recovered = await run((opened, id) => opened.recoverInOrder(id, path, settings, number, control))
   return [...done, ...recovered.actions]
 }
 

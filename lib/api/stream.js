@@ -42,7 +42,7 @@ class AtomicWriteStream extends Writable {
   /** The native handle of the open stream. @type {number | undefined} */
   #stream
   /** The native handle of its own lock. @type {number | undefined} */
-  #hold
+  #lock
   /** Whether it works under a lock that the caller held when it was made. */
   #isUnderHeld = false
   /** The current operation, which destruction waits for. @type {Promise<unknown>} */
@@ -151,10 +151,10 @@ class AtomicWriteStream extends Writable {
 
   async #open() {
     if (this.#options.lock) {
-      const { hold, isBorrowed } = await lockFor(this.#path, this.#waiting, this.#settings)
+      const { lock, isBorrowed } = await lockFor(this.#path, this.#waiting, this.#settings)
       // The caller may use it again while the stream is open.
-      if (isBorrowed) await releaseNumber(/** @type {number} */ (hold))
-      else this.#hold = hold
+      if (isBorrowed) await releaseNumber(/** @type {number} */ (lock))
+      else this.#lock = lock
       this.#isUnderHeld = isBorrowed === true
     }
     /** @type {number | undefined} */
@@ -179,27 +179,27 @@ class AtomicWriteStream extends Writable {
 
   async #commit() {
     const stream = /** @type {number} */ (this.#stream)
-    /** @param {number} [hold] */
-    const commit = (hold) => {
+    /** @param {number} [lock] */
+    const commit = (lock) => {
       // From here on the native side owns both.
-      this.#stream = this.#hold = undefined
+      this.#stream = this.#lock = undefined
       return this.#run((opened, id, isObserved) =>
-        opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, hold),
+        opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, lock),
       )
     }
-    await commit(this.#isUnderHeld ? (await lockFor(this.#path, this.#waiting, this.#settings)).hold : this.#hold)
+    await commit(this.#isUnderHeld ? (await lockFor(this.#path, this.#waiting, this.#settings)).lock : this.#lock)
     this.#lifetime?.end()
   }
 
   async #discard() {
-    const [stream, hold] = [this.#stream, this.#hold]
-    this.#stream = this.#hold = undefined
+    const [stream, lock] = [this.#stream, this.#lock]
+    this.#stream = this.#lock = undefined
     if (stream !== undefined) {
       await this.#run((opened, id, isObserved) =>
         opened.discardStream(id, this.#path, stream, this.#control, isObserved),
       )
     }
-    if (hold !== undefined) await releaseNumber(hold)
+    if (lock !== undefined) await releaseNumber(lock)
   }
 }
 

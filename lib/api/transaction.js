@@ -1,7 +1,7 @@
 'use strict'
 
-// Several files that change together. The function that the caller gives works on what it
-// stages here; when it has returned, everything is handed over in one trip.
+// Several files that change together. The caller's function stages changes here; when it has
+// returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
 const { milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
@@ -52,14 +52,14 @@ async function attempt(targets, fn, read) {
     if (error instanceof Thrown) throw error.value
     const { subject } = /** @type {{ subject?: string }} */ (error)
     const index = subject === undefined ? -1 : absolute.indexOf(subject)
-    throw decorated(failed(targets[index] ?? /** @type {string} */ (targets[0]), OPERATION, error, read.signal))
+    throw withHint(failed(targets[index] ?? /** @type {string} */ (targets[0]), OPERATION, error, read.signal))
   }
 }
 
 const tracedTransaction = traced(traces.transaction, attempt, (paths, _fn, { durability = 'full' }) => ({ operation: OPERATION, paths: [...paths], durability }))
 
 /** @param {Error & { committed?: boolean, hint?: string }} error */
-function decorated(error) {
+function withHint(error) {
   if (error.committed) {
     error.hint = 'The transaction is decided, but is not complete. recoverFromCrash, or the next transaction on one of the files, completes it.'
   }
@@ -82,10 +82,10 @@ async function perform(paths, targets, fn, options) {
     opened.beginTransaction(id, paths, settings, options.timeout ?? DEFAULT_LOCK_TIMEOUT, held),
   )
   logDecisions(options.logger, begun.settled)
-  const numbers = begun.holds
-  // In the function, whoever asks for one of these locks would wait for it for ever.
+  const numbers = begun.locks
+  // A call in the function that needs one of these locks would wait for the transaction.
   const locks = numbers.map((number) => context.create(number, 'write', ''))
-  const staged = new Staged(paths, targets, begun.places)
+  const staged = new Staged(paths, targets, begun.sameAs)
   const parts = new native.TransactionParts()
   const control = new native.Control()
   /** @type {{ error: unknown } | undefined} */
@@ -102,7 +102,7 @@ async function perform(paths, targets, fn, options) {
     staged.end()
     for (const lock of locks) lock.isLive = false
   }
-  // The locks are given back by whatever comes of this; without parts that is all it does.
+  // This releases the locks, whatever comes of it; without parts it does nothing else.
   const first = /** @type {string} */ (paths[0])
   const changes = failure ? new native.TransactionParts() : parts
   const stop = onAbort(signal, () => control.cancel())
@@ -144,7 +144,7 @@ class Staged {
   /** @type {string[]} */
   #paths
   #targets
-  #places
+  #sameAs
   /** By the number of the file: its new content, or `null` if it is removed. @type {Map<number, Buffer | null>} */
   #contents = new Map()
   /** Settles when the last operation on a file is over. They run one after another. @type {Map<number, Promise<void>>} */
@@ -155,12 +155,12 @@ class Staged {
   /**
    * @param {string[]} paths
    * @param {string[]} targets
-   * @param {number[]} places for each path the number of the first one that is the same file
+   * @param {number[]} sameAs for each path the number of the first one that is the same file
    */
-  constructor(paths, targets, places) {
+  constructor(paths, targets, sameAs) {
     this.#paths = paths
     this.#targets = targets
-    this.#places = places
+    this.#sameAs = sameAs
   }
 
   /** The number of the file that a path of the caller's names. @param {unknown} path */
@@ -170,11 +170,11 @@ class Staged {
     const absolute = toAbsolute(target)
     let index = this.#paths.indexOf(absolute)
     if (index < 0) index = this.#paths.map(plain).indexOf(plain(absolute))
-    const place = this.#places[index]
-    if (place === undefined) {
+    const file = this.#sameAs[index]
+    if (file === undefined) {
       throw wrongValue(`The "path" argument must be one of the paths that the transaction names. Received '${target}'`)
     }
-    return place
+    return file
   }
 
   /** @param {number} file */
@@ -193,16 +193,16 @@ class Staged {
    * @template T
    * @param {number} file
    * @param {() => Promise<T>} operation
-   * @returns {Promise<T>} to be given to the caller as it is: who does not handle it while the function runs is told by Node
+   * @returns {Promise<T>} to be returned to the caller as it is: Node reports it if the caller does not handle it while the function runs
    */
-  inTurn(file, operation) {
+  runInOrder(file, operation) {
     if (context.current().some(({ updates }) => updates === this.#mark(file))) {
       throw failed(this.target(file), OPERATION, inUpdate())
     }
     const before = this.#last.get(file)
-    let leave = () => {}
+    let finish = () => {}
     this.#last.set(file, new Promise((resolve) => {
-      leave = resolve
+      finish = resolve
     }))
     /** @type {{ outcome?: Promise<T> }} */
     const own = {}
@@ -213,7 +213,7 @@ class Staged {
         return await operation()
       } finally {
         if (own.outcome) this.#pending.delete(own.outcome)
-        leave()
+        finish()
       }
     }
     const outcome = (own.outcome = run())
@@ -239,14 +239,14 @@ class Staged {
   #id = ++transactions
 
   /**
-   * Settles when everything is done that was started; rejects if something fails. Nobody else has
-   * to handle that any more.
+   * Settles when all operations that were started are over; rejects if one fails. Then no other
+   * code has to handle that failure.
    */
   async idle() {
     while (this.#pending.size > 0) await Promise.all(this.#pending)
   }
 
-  /** Ends it: what still runs changes nothing any more, and what becomes of it is nobody's affair. */
+  /** Ends the transaction: operations that still run change nothing, and their failures are ignored. */
   end() {
     this.isOver = true
     for (const outcome of this.#pending) outcome.catch(() => {})
@@ -304,7 +304,7 @@ function decode(bytes) {
 
 /**
  * Starts an operation, and passes its promise on itself. (That of an `async` function would be
- * another, which nobody could handle for the caller: see `idle`.)
+ * another, which `idle` could not handle for the caller.)
  *
  * @template T
  * @param {() => Promise<T>} start
@@ -336,7 +336,7 @@ class Transaction {
     return begin(() => {
       const file = this.#staged.find(path)
       const name = encoding === undefined ? undefined : writeChecks.encoding(encoding, 'The "encoding" argument')
-      return this.#staged.inTurn(file, async () => {
+      return this.#staged.runInOrder(file, async () => {
         const bytes = await this.#attempt(file, () => this.#staged.get(file))
         if (!bytes) throw missingHint(failed(this.#staged.target(file), OPERATION, missingFile(this.#staged.path(file))))
         return name === undefined ? bytes : bytes.toString(name)
@@ -353,9 +353,9 @@ class Transaction {
     return begin(() => {
       const file = this.#staged.find(path)
       const { encoding = 'utf8' } = readOptions(options, writeChecks, 'write')
-      // A copy: whoever reuses a buffer does not change what is written.
+      // A copy: a caller that reuses its buffer does not change what is written.
       const bytes = Buffer.from(toBytes(data, encoding))
-      return this.#staged.inTurn(file, async () => this.#staged.set(file, bytes))
+      return this.#staged.runInOrder(file, async () => this.#staged.set(file, bytes))
     })
   }
 
@@ -363,7 +363,7 @@ class Transaction {
   remove(path) {
     return begin(() => {
       const file = this.#staged.find(path)
-      return this.#staged.inTurn(file, async () => this.#staged.set(file, null))
+      return this.#staged.runInOrder(file, async () => this.#staged.set(file, null))
     })
   }
 
@@ -378,7 +378,7 @@ class Transaction {
       const file = this.#staged.find(path)
       const { defaultValue, indent } = readOptions(options, updateChecks, 'updateJson')
       if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
-      return this.#staged.inTurn(file, async () => {
+      return this.#staged.runInOrder(file, async () => {
         const data = await this.#attempt(file, async () => {
           const text = await this.#staged.text(file)
           return parse({ path: this.#staged.path(file), text }, defaultValue)

@@ -1,7 +1,8 @@
 'use strict'
 
-// Read-modify-write of JSON files. Calls for one file that come while another is under way
-// are combined: one lock, one read, their functions one after the other, one write.
+// Read-modify-write of JSON files. Calls for one file that wait together share one lock, one read
+// and one write; their functions run one after another. The queues are JavaScript's, because the
+// functions are; which lock a call needs, and when, is decided by the native side.
 
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
@@ -182,7 +183,7 @@ async function runBatch(path, queue, all) {
       queue.waiter = opened.beginJsonUpdate(id, path, settings, timeout, held)
     })
   } catch (error) {
-    // When the wait was cancelled, those for whom it was are gone, and any others came later.
+    // The calls for which the lock was asked are gone or have joined another queue. Others came later.
     if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
     const calls = takeBatch(queue, options)
     native.countUpdateBatch(0, calls.length, false)
@@ -191,10 +192,10 @@ async function runBatch(path, queue, all) {
   } finally {
     queue.waiter = undefined
   }
-  const own = begun.hold === undefined ? undefined : context.create(begun.hold, 'write')
+  const own = begun.lock === undefined ? undefined : context.create(begun.lock, 'write')
   queue.hasLock = own !== undefined && !begun.isBorrowed
-  if (queue.hasLock) takeIn(queue, all)
-  // What a sync would not make durable is written anew, even if it stays as it is.
+  if (queue.hasLock) joinAll(queue, all)
+  // If a sync would not make the file durable, it is written even if its text stays the same.
   const before = begun.syncFailed ? undefined : begun.text
   /** @type {Batch} */
   const batch = { path, text: begun.text, done: [], failed: [] }
@@ -209,18 +210,18 @@ async function runBatch(path, queue, all) {
     if (own?.isLive) await release(own)
   }
   native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === before)
-  // Whoever hears of the outcome finds the lock free.
+  // A caller that is told of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
 }
 
 /**
- * Takes in all calls that wait for the lock that a queue has taken, in their order.
+ * Moves all calls that wait for the lock to the queue that has taken it, in the order of the calls.
  *
  * @param {Queue} queue
  * @param {Queue[]} all
  */
-function takeIn(queue, all) {
+function joinAll(queue, all) {
   if (all.length === 1) return
   const calls = all.flatMap((other) => other.calls.splice(0))
   for (const call of calls) call.queue = queue
@@ -280,7 +281,7 @@ async function runUpdates(batch, queue, options, lock) {
       batch.text = text
       batch.done.push({ call, text })
     } catch (error) {
-      // Who cancels does not wait for the rest of the batch, if there is any.
+      // A caller that cancels does not wait for the rest of the batch, if there is any.
       const isLast = batch.done.length === 0 && !(queue.calls[0] && canShare(queue.calls[0].options, options))
       if (error === CANCELLED && !isLast) call.reject(error)
       else batch.failed.push({ call, error })
@@ -295,7 +296,7 @@ async function runUpdates(batch, queue, options, lock) {
 
 /**
  * Runs the function of one call and says what it made of the text. A function that fails
- * leaves no trace: its changes were made to values that nobody else sees.
+ * leaves no trace: its changes were made to values of its own.
  *
  * @param {Call} call
  * @param {Batch} batch
@@ -341,7 +342,7 @@ function isThenable(value) {
 }
 
 /**
- * What a promise becomes, unless the caller cancels first: then nobody waits for it.
+ * What a promise becomes, unless the caller cancels first: then its outcome is ignored.
  *
  * @param {PromiseLike<unknown>} promise
  * @param {AbortSignal | undefined} signal
@@ -364,7 +365,7 @@ async function orCancelled(promise, signal) {
 }
 
 /**
- * Writes what has changed and gives the lock back, in one trip.
+ * Writes what has changed and releases the lock, in one trip.
  *
  * @param {Batch} batch
  * @param {string | undefined} before
@@ -372,15 +373,15 @@ async function orCancelled(promise, signal) {
  * @param {import('../support/lock-context.js').HeldLock | undefined} own
  */
 async function commit({ path, text, done }, before, settings, own) {
-  const hold = own?.number
-  // Once it has been called the native side gives it back.
-  const givenAway = () => {
+  const lock = own?.number
+  // From the call on the native side releases the lock, whatever comes of it.
+  const passOn = () => {
     if (own) own.isLive = false
   }
   if (text === before) {
     await port.run((opened, id) => {
-      opened.syncUnchanged(id, path, settings, hold)
-      givenAway()
+      opened.syncUnchanged(id, path, settings, lock)
+      passOn()
     })
     return
   }
@@ -389,8 +390,8 @@ async function commit({ path, text, done }, before, settings, own) {
   const bytes = Buffer.from(/** @type {string} */ (text))
   await port.run(
     (opened, id) => {
-      opened.write(id, path, bytes, settings, observe !== undefined, undefined, hold)
-      givenAway()
+      opened.write(id, path, bytes, settings, observe !== undefined, undefined, lock)
+      passOn()
     },
     bytes,
     observe,

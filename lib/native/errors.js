@@ -9,14 +9,13 @@ const { hintFor } = require('../support/hints.js')
 
 /** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
 
-// Failures with plain fields, as the native side reports them, for what fails in JavaScript.
+// Failures with plain fields, as the native side reports them, of what fails in JavaScript: this is
+// the one place that makes them.
 
 /** The caller has cancelled. */
 const CANCELLED = Object.freeze({ kind: 'cancelled' })
 
-/**
- * What a function of the user's has thrown. It is passed on as it is.
- */
+/** What a function of the user's has thrown. It is passed on as it is. */
 class Thrown {
   /** @param {unknown} value */
   constructor(value) {

@@ -1,7 +1,7 @@
 'use strict'
 
-// The JavaScript end of the way to holdfast's threads: it numbers operations, keeps what
-// they need alive, and settles their promises.
+// The connection to holdfast's threads: it numbers operations, keeps the memory that they need
+// alive, and settles their promises.
 
 const native = require('./binding.js')
 const { EXIT_TIMEOUT } = require('./limits.js')
@@ -36,7 +36,7 @@ function connect() {
   const opened = new native.Port(onMessages)
   // A write that is cut off by the end of the process does no harm, but leaves its temp
   // file behind. Worker threads end without the process and need no such care.
-  // Only now: to load it takes as long as half the package.
+  // Loaded at the first use: it takes as long as half the package.
   const { isMainThread } = require('node:worker_threads')
   if (isMainThread) process.on('exit', () => opened.finish(EXIT_TIMEOUT))
   return opened
@@ -58,7 +58,7 @@ function run(start, memory, observe) {
     const id = ++last
     start(opened, id)
     // Nothing can have been delivered yet: that happens on this thread.
-    if (pending.size === 0) opened.hold()
+    if (pending.size === 0) opened.ref()
     pending.set(id, { resolve, reject, observe, memory })
   })
 }
@@ -77,7 +77,7 @@ function offer(start) {
   if (!start(opened, id)) return undefined
   return new Promise((resolve, reject) => {
     // As above.
-    if (pending.size === 0) opened.hold()
+    if (pending.size === 0) opened.ref()
     pending.set(id, { resolve, reject, observe: undefined, memory: undefined })
   })
 }
@@ -112,7 +112,7 @@ function onMessages(messages) {
     if (message.lost) losses.get(message.id)?.(message.lost)
     if (message.error) pending.delete(message.id)
   }
-  if (pending.size === 0) port?.release()
+  if (pending.size === 0) port?.unref()
 }
 
 /** Who hears of the loss of a lock, by the number of the operation that brought it. @type {Map<number, (lost: import('./binding.js').NativeError) => void>} */

@@ -64,7 +64,7 @@ function toNative(all) {
   for (const { number, updates } of all) {
     if (number !== undefined) (updates === undefined ? numbers.lendable : numbers.updating).push(number)
   }
-  return numbers
+  return numbers.lendable.length + numbers.updating.length > 0 ? numbers : undefined
 }
 
 /** The numbers of the locks of the other protocol. @param {readonly HeldLock[]} all */

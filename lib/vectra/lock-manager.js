@@ -8,7 +8,7 @@ const { tracedLock } = require('../support/diagnostics.js')
 const { failed, lossOf } = require('../native/errors.js')
 const { LONGEST_DELAY } = require('../native/limits.js')
 const context = require('../support/lock-context.js')
-const lock = require('../api/lock.js')
+const locks = require('../api/lock.js')
 const lockfile = require('../api/lockfile.js')
 const port = require('../native/port.js')
 
@@ -19,8 +19,8 @@ const BASENAME = 'vectra'
 const LOCK = '.vectra.lock'
 
 const RETRIES = 10
-const SHORTEST = 100
-const LONGEST = 1000
+const FIRST_DELAY = 100
+const MAX_DELAY = 1000
 const STALE = 30_000
 
 const lookChecks = { protocol: oneOf('kernel', lockfile.PROTOCOL), stale: lockfile.stale }
@@ -38,7 +38,7 @@ const checks = {
  *
  * @param {Options} options
  */
-function patience({ retries = RETRIES, minTimeout = SHORTEST, maxTimeout = LONGEST }) {
+function totalDelay({ retries = RETRIES, minTimeout = FIRST_DELAY, maxTimeout = MAX_DELAY }) {
   let sum = 0
   for (let i = 0; i < retries; i++) {
     const wait = Math.min(minTimeout * 2 ** i, maxTimeout)
@@ -49,24 +49,24 @@ function patience({ retries = RETRIES, minTimeout = SHORTEST, maxTimeout = LONGE
 }
 
 /**
- * A lock in the kernel or on the disk, and how many of the locks that were handed out stand on it.
+ * A lock in the kernel or on the disk, and how many managed locks share it.
  *
- * @typedef {object} Base
+ * @typedef {object} SharedLock
  * @property {import('../support/lock-context.js').HeldLock} own
  * @property {string} dir as it was given
  * @property {number} uses
  */
 
-/** @param {Base} base */
-async function leave(base) {
-  base.uses--
-  if (base.uses === 0) return lock.release(base.own)
-  const signal = base.own.lockfile?.signal
-  if (signal?.aborted) throw failed(base.dir, OPERATION, lossOf(signal.reason))
+/** @param {SharedLock} shared */
+async function release(shared) {
+  shared.uses--
+  if (shared.uses === 0) return locks.release(shared.own)
+  const signal = shared.own.lockfile?.signal
+  if (signal?.aborted) throw failed(shared.dir, OPERATION, lossOf(signal.reason))
 }
 
 class ManagedLock {
-  #base
+  #shared
   #onRelease
   /** @type {AbortController | undefined} */
   #controller
@@ -74,24 +74,24 @@ class ManagedLock {
   #released
 
   /**
-   * @param {Base} base
+   * @param {SharedLock} shared
    * @param {import('../../index.js').LockKind} kind
    * @param {(lock: ManagedLock) => void} onRelease
    */
-  constructor(base, kind, onRelease) {
-    this.#base = base
+  constructor(shared, kind, onRelease) {
+    this.#shared = shared
     this.kind = kind
     this.#onRelease = onRelease
   }
 
   get signal() {
-    return this.#base.own.lockfile?.signal ?? (this.#controller ??= new AbortController()).signal
+    return this.#shared.own.lockfile?.signal ?? (this.#controller ??= new AbortController()).signal
   }
 
   release() {
     if (!this.#released) {
       this.#onRelease(this)
-      this.#released = leave(this.#base)
+      this.#released = release(this.#shared)
     }
     return this.#released
   }
@@ -99,7 +99,7 @@ class ManagedLock {
   /** @param {number} time */
   async extend(time) {
     milliseconds(LONGEST_DELAY)(time, 'The "milliseconds" argument')
-    const { dir, own } = this.#base
+    const { dir, own } = this.#shared
     if (this.#released || !own.lockfile) return
     try {
       await own.lockfile.extend(time)
@@ -114,17 +114,17 @@ class ManagedLock {
 }
 
 class LockManager {
-  /** The write locks of this manager, by which lock it is. @type {Map<string, Base>} */
+  /** The write locks of this manager, by which lock it is. @type {Map<string, SharedLock>} */
   #writes = new Map()
-  /** Those of its own who wait for a read lock, by which lock it is. @type {Map<string, Set<Pending>>} */
+  /** The calls of this manager that wait for a read lock, by which lock it is. @type {Map<string, Set<PendingRead>>} */
   #pending = new Map()
-  /** All that it has handed out. @type {Set<ManagedLock>} */
+  /** The locks that callers of this manager hold. @type {Set<ManagedLock>} */
   #locks = new Set()
 
   /** @type {import('../../index.js').LockManager['acquireWriteLock']} */
   async acquireWriteLock(dir, options) {
     const read = readOptions(options, checks, 'LockManager.acquireWriteLock')
-    return this.#write(toPath(dir, 'dir'), read, patience(read))
+    return this.#write(toPath(dir, 'dir'), read, totalDelay(read))
   }
 
   /** @type {import('../../index.js').LockManager['tryAcquireWriteLock']} */
@@ -143,11 +143,11 @@ class LockManager {
     const read = readOptions(options, checks, 'LockManager.acquireReadLock')
     const target = toPath(dir, 'dir')
     try {
-      const place = placeOf(target)
-      const key = await keyOf(place, read)
+      const location = locate(target)
+      const key = await keyOf(location, read)
       const own = this.#writes.get(key)
-      if (own) return this.#handOut(join(own), 'read')
-      return await this.#read(target, place, key, read)
+      if (own) return this.#handOut(share(own), 'read')
+      return await this.#read(target, location, key, read)
     } catch (error) {
       throw error instanceof Error ? error : failed(target, OPERATION, error)
     }
@@ -158,7 +158,7 @@ class LockManager {
     const read = readOptions(options, lookChecks, 'LockManager.isWriteLocked')
     const target = toPath(dir, 'dir')
     try {
-      const { file, naming } = placeOf(target)
+      const { file, naming } = locate(target)
       const rules = rulesOf(read)
       if (rules) return await lockfile.isHeld(naming, rules.stale)
       /** @type {import('../native/binding.js').LockStatus} */
@@ -180,21 +180,21 @@ class LockManager {
   /** @param {string} target @param {Options} options @param {number} timeout */
   async #write(target, options, timeout) {
     try {
-      const place = placeOf(target)
-      const own = await tracedTake(target, { kind: 'write' }, place, options, timeout)
-      /** @type {Base} */
-      const base = { own, dir: target, uses: 1 }
+      const location = locate(target)
+      const own = await tracedTake(target, { kind: 'write' }, location, options, timeout)
+      /** @type {SharedLock} */
+      const shared = { own, dir: target, uses: 1 }
       try {
-        const key = await keyOf(place, options)
-        this.#writes.set(key, base)
-        const lock = this.#handOut(base, 'write', () => {
-          if (this.#writes.get(key) === base) this.#writes.delete(key)
+        const key = await keyOf(location, options)
+        this.#writes.set(key, shared)
+        const lock = this.#handOut(shared, 'write', () => {
+          if (this.#writes.get(key) === shared) this.#writes.delete(key)
         })
-        // Whoever of this manager waits to read waits for this one, and need not.
-        for (const pending of this.#pending.get(key) ?? []) pending.grant(base)
+        // Calls of this manager that wait to read wait for this lock, and can share it.
+        for (const pending of this.#pending.get(key) ?? []) pending.grant(shared)
         return lock
       } catch (error) {
-        await leave(base)
+        await release(shared)
         throw error
       }
     } catch (error) {
@@ -202,15 +202,15 @@ class LockManager {
     }
   }
 
-  /** @param {string} target @param {Place} place @param {string} key @param {Options} options */
-  async #read(target, place, key, options) {
-    const pending = new Pending()
+  /** @param {string} target @param {LockLocation} location @param {string} key @param {Options} options */
+  async #read(target, location, key, options) {
+    const pending = new PendingRead()
     const all = this.#pending.get(key) ?? new Set()
     this.#pending.set(key, all.add(pending))
     /** @type {import('../support/lock-context.js').HeldLock | undefined} */
     let own
     try {
-      own = await tracedTake(target, { kind: 'read' }, place, options, patience(options), pending.signal)
+      own = await tracedTake(target, { kind: 'read' }, location, options, totalDelay(options), pending.signal)
     } catch (error) {
       if (!pending.granted) throw error
     } finally {
@@ -218,19 +218,19 @@ class LockManager {
       if (all.size === 0) this.#pending.delete(key)
     }
     if (pending.granted) {
-      if (own) await lock.release(own)
+      if (own) await locks.release(own)
       return this.#handOut(pending.granted, 'read')
     }
     return this.#handOut({ own: /** @type {import('../support/lock-context.js').HeldLock} */ (own), dir: target, uses: 1 }, 'read')
   }
 
   /**
-   * @param {Base} base
+   * @param {SharedLock} shared
    * @param {import('../../index.js').LockKind} kind
    * @param {() => void} [onRelease]
    */
-  #handOut(base, kind, onRelease) {
-    const lock = new ManagedLock(base, kind, (released) => {
+  #handOut(shared, kind, onRelease) {
+    const lock = new ManagedLock(shared, kind, (released) => {
       this.#locks.delete(released)
       onRelease?.()
     })
@@ -239,38 +239,38 @@ class LockManager {
   }
 }
 
-/** Somebody who waits for a read lock of his own, unless the manager gets the write lock first. */
-class Pending {
+/** A call that waits for a read lock of its own, unless the manager gets the write lock first. */
+class PendingRead {
   #controller = new AbortController()
-  /** @type {Base | undefined} */
+  /** @type {SharedLock | undefined} */
   granted
 
   get signal() {
     return this.#controller.signal
   }
 
-  /** @param {Base} base */
-  grant(base) {
+  /** @param {SharedLock} shared */
+  grant(shared) {
     if (this.granted) return
-    this.granted = join(base)
+    this.granted = share(shared)
     this.#controller.abort()
   }
 }
 
-/** @param {Base} base */
-function join(base) {
-  base.uses++
-  return base
+/** @param {SharedLock} shared */
+function share(shared) {
+  shared.uses++
+  return shared
 }
 
 /**
- * @typedef {object} Place
+ * @typedef {object} LockLocation
  * @property {string} file the file whose lock it is in the kernel's protocol
  * @property {import('../native/binding.js').LockNaming} naming which it is in the other
  */
 
-/** @param {string} dir @returns {Place} */
-function placeOf(dir) {
+/** @param {string} dir @returns {LockLocation} */
+function locate(dir) {
   const path = toAbsolute(dir)
   return {
     file: `${path}${nodePath.sep}${BASENAME}`,
@@ -280,14 +280,14 @@ function placeOf(dir) {
 
 /** @param {Options} options */
 function rulesOf({ protocol, stale = STALE }) {
-  // The kernel's locks have no age; the option is there for the other protocol.
+  // Only locks of the other protocol have an age.
   return protocol === lockfile.PROTOCOL ? lockfile.rulesOf({ protocol, stale }) : undefined
 }
 
 /**
  * Which lock it is, however the directory is spelt.
  *
- * @param {Place} place
+ * @param {LockLocation} location
  * @param {Options} options
  */
 async function keyOf({ naming }, { protocol = 'kernel' }) {
@@ -297,7 +297,7 @@ async function keyOf({ naming }, { protocol = 'kernel' }) {
 
 /**
  * @param {string} target
- * @param {Place} place
+ * @param {LockLocation} location
  * @param {import('../../index.js').LockKind} kind
  * @param {Options} options
  * @param {number} timeout
@@ -305,24 +305,24 @@ async function keyOf({ naming }, { protocol = 'kernel' }) {
  */
 async function take(target, { file, naming }, kind, options, timeout, signal) {
   const rules = rulesOf(options)
-  // An index that is about to be made has no directory yet. To read there must be one.
+  // An index that is about to be made has no directory yet. A reader needs one.
   const makeDirs = kind === 'write'
   if (rules) {
-    // It has no other locks than those that exclude everybody.
-    const lockfile = await lock.acquireLockfile(target, { ...naming, makeDirs }, rules, timeout, signal)
+    // This protocol has no locks for reading.
+    const lockfile = await locks.acquireLockfile(target, { ...naming, makeDirs }, rules, timeout, signal)
     return { ...context.create(undefined, 'write'), lockfile }
   }
-  const { hold } = await lock.waitFor(signal, (opened, id) =>
+  const { lock: number } = await locks.waitFor(signal, (opened, id) =>
     opened.acquireLock(id, file, kind === 'write', timeout, undefined, false, makeDirs ? { makeDirs, durability: 'none' } : undefined),
   )
-  return context.create(/** @type {number} */ (hold), kind)
+  return context.create(number, kind)
 }
 
 const tracedTake = tracedLock(
-  /** @param {string} target @param {{ kind: import('../../index.js').LockKind }} kind @param {Place} place @param {Options} options @param {number} timeout @param {AbortSignal} [signal] */
-  async (target, { kind }, place, options, timeout, signal) => {
+  /** @param {string} target @param {{ kind: import('../../index.js').LockKind }} kind @param {LockLocation} location @param {Options} options @param {number} timeout @param {AbortSignal} [signal] */
+  async (target, { kind }, location, options, timeout, signal) => {
     try {
-      return await take(target, place, kind, options, timeout, signal)
+      return await take(target, location, kind, options, timeout, signal)
     } catch (error) {
       throw failed(target, OPERATION, error)
     }

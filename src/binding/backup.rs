@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use napi_derive::napi;
 
 use super::environment::{Environment, EventSender, Message, Port};
-use super::js_types::WriteOptions;
+use super::js_types::{self, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
 use super::write::Control;
@@ -100,8 +100,8 @@ impl Port {
         let lock = timeout.map(|timeout| LockRequest {
             path: request.target.clone(),
             kind: LockKind::Write,
-            timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            held: self.environment.holds.lend(held),
+            timeout: js_types::timeout(timeout),
+            held: self.environment.locks.lend(held),
             before: None,
         });
         let environment = Arc::clone(&self.environment);
@@ -120,9 +120,9 @@ impl Port {
     pub fn list_backups(&self, id: f64, path: String) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
-        let place = path.clone();
+        let target = path.clone();
         let list = move || {
-            let backups = backup::list(&Os, &place)?;
+            let backups = backup::list(&Os, &target)?;
             Ok(backups.into_iter().map(NativeBackup::from).collect::<Vec<_>>())
         };
         let operation = Operation::ListBackups;
@@ -134,9 +134,9 @@ impl Port {
     pub fn list_candidates(&self, id: f64, dir: String, any_name: bool) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
-        let place = path.clone();
+        let target = path.clone();
         let list = move || {
-            let candidates = backup::candidates(&Os, &place, any_name)?;
+            let candidates = backup::candidates(&Os, &target, any_name)?;
             Ok(candidates.into_iter().map(NativeCandidate::from).collect::<Vec<_>>())
         };
         let operation = Operation::CleanupBackups;
@@ -155,7 +155,7 @@ impl Port {
     ) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
-        let place = path.clone();
+        let target = path.clone();
         let until = modified_until.map(|milliseconds| {
             let since = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or_default();
             SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
@@ -163,7 +163,7 @@ impl Port {
         let outcomes = Arc::clone(&environment.outcomes);
         let remove = move || {
             let _started = outcomes.start(false).ok_or(ErrorKind::Cancelled)?;
-            Ok(backup::remove(&Os, &place, names, until)?)
+            Ok(backup::remove(&Os, &target, names, until)?)
         };
         let operation = Operation::CleanupBackups;
         task::run(pool(), remove, move |value| environment.answer(id, operation, &path, value));

@@ -60,7 +60,7 @@ pub(super) type Outcomes = Completions<Message>;
 #[derive(Default)]
 pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
-    pub(super) holds: LockHandles,
+    pub(super) locks: LockHandles,
     pub(super) dirs: LockfileHandles,
     pub(super) streams: HandleTable<Stream<Os>>,
     pub(super) wals: HandleTable<OpenWal>,
@@ -211,7 +211,7 @@ impl Environment {
         if let Ok(value) = delivered {
             return Ok(Converted(value));
         }
-        drop(lock.and_then(|number| self.holds.take(number)));
+        drop(lock.and_then(|number| self.locks.take(number)));
         let too_long = Error {
             kind: Failure::new("read", Code::EFBIG.error()).into(),
             operation: Operation::UpdateJson,
@@ -326,17 +326,17 @@ impl Port {
     }
 
     /// Keeps the event loop alive.
-    #[napi]
-    pub fn hold(&self, env: Env) -> napi::Result<()> {
+    #[napi(js_name = "ref")]
+    pub fn reference(&self, env: Env) -> napi::Result<()> {
         // SAFETY: called on the environment's thread, and the function lives as long as
         // the environment.
         check(unsafe { sys::napi_ref_threadsafe_function(env.raw(), self.function.0) })
     }
 
     /// Lets the event loop end.
-    #[napi]
-    pub fn release(&self, env: Env) -> napi::Result<()> {
-        // SAFETY: as in `hold`.
+    #[napi(js_name = "unref")]
+    pub fn unreference(&self, env: Env) -> napi::Result<()> {
+        // SAFETY: as in `reference`.
         check(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.function.0) })
     }
 
@@ -419,7 +419,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
     environment.outcomes.close(WaitFor::BorrowingJobs);
     drop(environment.streams.close());
-    environment.outcomes.drop_after_jobs(environment.holds.close());
+    environment.outcomes.drop_after_jobs(environment.locks.close());
     environment.outcomes.drop_after_jobs(environment.dirs.take_all());
     drop(environment.wals.close());
     drop(environment.replays.close());

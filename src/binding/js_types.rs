@@ -330,6 +330,11 @@ impl From<BadJson> for NativeBadJson {
     }
 }
 
+/// How long to wait, in milliseconds; `None`, for ever, if that is infinite.
+pub(super) fn timeout(milliseconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
+}
+
 /// A time as JavaScript counts it. Whole milliseconds stay whole.
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e6

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi_derive::napi;
 
 use super::environment::Port;
-use super::js_types::{NativeBadJson, WriteOptions};
+use super::js_types::{self, NativeBadJson, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
@@ -21,7 +20,7 @@ use crate::write::Options;
 #[napi(object, object_from_js = false)]
 pub struct JsonUpdateStart {
     /// The number of the lock, if one was asked for.
-    pub hold: Option<u32>,
+    pub lock: Option<u32>,
     /// Set when the lock is borrowed from the caller.
     pub is_borrowed: Option<bool>,
     /// The file's text, if there is such a file.
@@ -59,22 +58,22 @@ impl Port {
             lock: timeout.map(|timeout| LockRequest {
                 path: path.clone(),
                 kind: LockKind::Write,
-                timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-                held: environment.holds.lend(held),
+                timeout: js_types::timeout(timeout),
+                held: environment.locks.lend(held),
                 before: None,
             }),
         };
-        let answer = move |begun: Result<UpdateStart, ErrorKind>| {
-            let value = match begun {
-                Ok(UpdateStart { hold, text, sync_failed }) => {
-                    let lock = match hold.map(|guard| environment.keep_lock(guard)) {
+        let answer = move |started: Result<UpdateStart, ErrorKind>| {
+            let value = match started {
+                Ok(UpdateStart { lock, text, sync_failed }) => {
+                    let kept = match lock.map(|guard| environment.keep_lock(guard)) {
                         Some(None) => return,
-                        lock => lock.flatten(),
+                        kept => kept.flatten(),
                     };
-                    let hold = lock.as_ref().map(|lock| lock.hold);
-                    let is_borrowed = lock.and_then(|lock| lock.is_borrowed);
+                    let lock = kept.as_ref().map(|kept| kept.lock);
+                    let is_borrowed = kept.and_then(|kept| kept.is_borrowed);
                     let sync_failed = sync_failed.then_some(true);
-                    Ok((JsonUpdateStart { hold, is_borrowed, text, sync_failed }, hold))
+                    Ok((JsonUpdateStart { lock, is_borrowed, text, sync_failed }, lock))
                 }
                 Err(kind) => Err(kind),
             };
@@ -83,28 +82,28 @@ impl Port {
         json_update::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
     }
 
-    /// Makes a file that stays as it is as durable as asked, and gives the lock back.
+    /// Makes a file that stays as it is as durable as asked, and releases the lock.
     #[napi]
     pub fn sync_unchanged(
         &self,
         id: f64,
         path: String,
         options: Option<WriteOptions>,
-        hold: Option<u32>,
+        lock: Option<u32>,
     ) {
         let environment = Arc::clone(&self.environment);
-        let hold = hold.and_then(|number| environment.holds.take(number));
+        let lock = lock.and_then(|number| environment.locks.take(number));
         let path = PathBuf::from(path);
-        let place = path.clone();
+        let target = path.clone();
         let options = options.map_or_else(Options::default, Options::from);
         let sync = move || {
             let synced = json_update::sync_unchanged(
                 &Os,
-                &place,
+                &target,
                 options.follow_symlinks,
                 options.durability,
             );
-            drop(hold);
+            drop(lock);
             Ok(synced?)
         };
         task::run(pool(), sync, move |outcome| {
@@ -120,8 +119,8 @@ impl Port {
     pub fn read_text(&self, id: f64, path: String) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
-        let place = path.clone();
-        let read = move || Ok(FileText { text: json_update::read_lossy(&Os, &place)? });
+        let target = path.clone();
+        let read = move || Ok(FileText { text: json_update::read_lossy(&Os, &target)? });
         let operation = Operation::ReadFile;
         task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
     }

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi_derive::napi;
 
 use super::environment::{Environment, Message, Port};
-use super::js_types::{NativeHolder, WriteOptions};
+use super::js_types::{self, NativeHolder, WriteOptions};
 use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -45,7 +44,7 @@ impl Environment {
     /// ended: the lock is released then.
     pub(super) fn keep_lock(&self, guard: LockGuard) -> Option<TakenLock> {
         let is_borrowed = guard.is_borrowed().then_some(true);
-        Some(TakenLock { hold: self.holds.keep(guard)?, is_borrowed })
+        Some(TakenLock { lock: self.locks.keep(guard)?, is_borrowed })
     }
 }
 
@@ -53,7 +52,7 @@ impl Environment {
 #[napi(object, object_from_js = false)]
 pub struct TakenLock {
     /// Its number.
-    pub hold: u32,
+    pub lock: u32,
     /// Set when it is borrowed from the caller.
     pub is_borrowed: Option<bool>,
 }
@@ -63,6 +62,14 @@ pub struct TakenLock {
 pub struct LockStatus {
     pub locked: bool,
     pub holder: Option<NativeHolder>,
+}
+
+/// Makes the missing directories above a file before its lock is looked for, if that is asked for.
+pub(super) fn make_dirs_first(path: &Path, options: &Options) -> Option<lock::Before> {
+    let (path, durability) = (path.to_owned(), options.durability);
+    options
+        .make_dirs
+        .then(|| -> lock::Before { Box::new(move || make_parents(&Os, &path, durability)) })
 }
 
 #[napi]
@@ -85,19 +92,15 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let options = options.map_or_else(Options::default, Options::from);
-        let place = path.clone();
-        let before = options.make_dirs.then(|| -> lock::Before {
-            Box::new(move || make_parents(&Os, &place, options.durability))
-        });
         let request = LockRequest {
             path: path.clone(),
             kind: kind_of(is_write),
-            timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+            timeout: js_types::timeout(timeout),
             held: match borrows {
-                true => environment.holds.lend(held),
-                false => environment.holds.held(held),
+                true => environment.locks.lend(held),
+                false => environment.locks.held(held),
             },
-            before,
+            before: make_dirs_first(&path, &options),
         };
         let reply = move |outcome: Result<LockGuard, ErrorKind>| {
             let value = match outcome {
@@ -121,9 +124,9 @@ impl Port {
         is_write: bool,
         held: Option<HeldNumbers>,
     ) -> Option<u32> {
-        let inside = self.environment.holds.keys(held);
-        let hold = lock::take_at_once(Path::new(&path), kind_of(is_write), &inside)?;
-        self.environment.holds.keep(hold)
+        let inside = self.environment.locks.keys(held);
+        let guard = lock::take_at_once(Path::new(&path), kind_of(is_write), &inside)?;
+        self.environment.locks.keep(guard)
     }
 
     /// Releases a lock, after the operations that borrow it. Whether an answer will come: it may be
@@ -131,7 +134,7 @@ impl Port {
     #[napi]
     pub fn release_lock(&self, id: f64, number: u32) -> bool {
         let environment = Arc::clone(&self.environment);
-        let Some(Err(guard)) = environment.holds.take(number).map(LockGuard::release_at_once)
+        let Some(Err(guard)) = environment.locks.take(number).map(LockGuard::release_at_once)
         else {
             return false;
         };
@@ -144,9 +147,9 @@ impl Port {
     pub fn inspect_lock(&self, id: f64, path: String, is_write: bool) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
-        let place = path.clone();
+        let target = path.clone();
         let inspect = move || {
-            let holder = lock::inspect(&place, kind_of(is_write))?;
+            let holder = lock::inspect(&target, kind_of(is_write))?;
             let locked = holder.is_some();
             Ok(LockStatus { locked, holder: holder.flatten().map(NativeHolder::from) })
         };

@@ -106,22 +106,22 @@ impl Port {
     }
 
     /// Recovers a file whose lock the caller holds, in order with the writes to it. The lock with the
-    /// number `hold`, if there is one, is released when that is done.
+    /// number `lock`, if there is one, is released when that is done.
     #[napi]
     pub fn recover_in_order(
         &self,
         id: f64,
         path: String,
         options: Option<RecoveryOptions>,
-        hold: Option<u32>,
+        lock: Option<u32>,
         control: Option<&Control>,
     ) {
         let request = request(path, options);
-        let hold = hold.and_then(|number| self.environment.holds.take(number));
+        let lock = lock.and_then(|number| self.environment.locks.take(number));
         let answer = self.recovered(id, request.path.clone());
         let outcomes = Arc::clone(&self.environment.outcomes);
         let start = move || outcomes.start(false);
-        run_exclusively(pool(), request, hold, control_of(control), start, answer);
+        run_exclusively(pool(), request, lock, control_of(control), start, answer);
     }
 }
 

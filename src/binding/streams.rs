@@ -129,7 +129,7 @@ impl Port {
     }
 
     /// Makes what has been written the target, in order with the other writes to it, and releases
-    /// the lock with the number `hold`, if there is one.
+    /// the lock with the number `lock`, if there is one.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn commit_stream(
@@ -140,10 +140,10 @@ impl Port {
         options: Option<WriteOptions>,
         control: &Control,
         is_observed: bool,
-        hold: Option<u32>,
+        lock: Option<u32>,
     ) {
         let options = options.map_or_else(Options::default, Options::from);
-        let hold = hold.and_then(|number| self.environment.holds.take(number));
+        let lock = lock.and_then(|number| self.environment.locks.take(number));
         let call = self.stream_call(id, path, control, is_observed);
         // If the system refuses a thread, the callback is called when it is dropped.
         let callback = task::OnceCallback::new(call.callback());
@@ -159,7 +159,7 @@ impl Port {
                 stream.commit(&call.control, call.observer())
             });
             // The caller that gets the outcome finds the lock free.
-            drop((hold, lane, running));
+            drop((lock, lane, running));
             callback.call(Ok(outcome));
         });
     }

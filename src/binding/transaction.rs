@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi::bindgen_prelude::{Buffer, BufferSlice};
 use napi_derive::napi;
 
 use super::environment::Port;
-use super::js_types::WriteOptions;
+use super::js_types::{self, WriteOptions};
 use super::lock_handles::HeldNumbers;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
@@ -71,9 +70,9 @@ impl TransactionParts {
 #[napi(object, object_from_js = false)]
 pub struct TransactionBegun {
     /// The numbers of the locks that are held now,
-    pub holds: Vec<u32>,
+    pub locks: Vec<u32>,
     /// for each file the index of the first one that is the same,
-    pub places: Vec<u32>,
+    pub same_as: Vec<u32>,
     /// and what became of transactions that had not been finished.
     pub settled: Vec<NativeDecision>,
 }
@@ -125,8 +124,8 @@ impl Port {
         let request = BeginRequest {
             paths,
             make_dirs: options.make_dirs.then_some(options.durability),
-            timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            held: environment.holds.lend(held),
+            timeout: js_types::timeout(timeout),
+            held: environment.locks.lend(held),
             start: Box::new(move || Some(Box::new(outcomes.start(false)?))),
         };
         let operation = Operation::Transaction;
@@ -137,15 +136,15 @@ impl Port {
                     return environment.fail(id, operation, &path.unwrap_or(first), kind);
                 }
             };
-            let mut holds = Vec::new();
-            for lock in begun.locks {
+            let mut locks = Vec::new();
+            for guard in begun.locks {
                 // When the environment has ended, no caller waits, and all locks are released.
-                let Some(number) = environment.holds.keep(lock) else { return };
-                holds.push(number);
+                let Some(number) = environment.locks.keep(guard) else { return };
+                locks.push(number);
             }
-            let places = begun.first_paths.iter().filter_map(|number| u32::try_from(*number).ok());
+            let same_as = begun.first_paths.iter().filter_map(|number| u32::try_from(*number).ok());
             let settled = begun.rolled.into_iter().map(NativeDecision::from).collect();
-            let begun = TransactionBegun { holds, places: places.collect(), settled };
+            let begun = TransactionBegun { locks, same_as: same_as.collect(), settled };
             environment.answer(id, operation, &first, Ok(begun));
         };
         TransactionWaiter { waiter: begin(pool(), request, answer) }
@@ -161,7 +160,7 @@ impl Port {
         first: String,
         parts: &mut TransactionParts,
         options: Option<WriteOptions>,
-        holds: Vec<u32>,
+        locks: Vec<u32>,
         control: Option<&Control>,
     ) {
         let environment = Arc::clone(&self.environment);
@@ -170,7 +169,7 @@ impl Port {
             first: first.clone(),
             changes: std::mem::take(&mut parts.parts),
             options: options.map_or_else(Options::default, Options::from),
-            locks: holds.iter().filter_map(|number| environment.holds.take(*number)).collect(),
+            locks: locks.iter().filter_map(|number| environment.locks.take(*number)).collect(),
             control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         };
         let outcomes = Arc::clone(&environment.outcomes);
@@ -187,9 +186,9 @@ impl Port {
     pub fn read_bytes(&self, id: f64, path: String) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
-        let place = path.clone();
+        let target = path.clone();
         let read = move || {
-            let bytes = json_update::read_bytes(&Os, &place, true)?;
+            let bytes = json_update::read_bytes(&Os, &target, true)?;
             Ok(FileBytes { bytes: bytes.map(Buffer::from) })
         };
         let operation = Operation::Transaction;

@@ -3,17 +3,16 @@
 use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
 use super::environment::{Message, Outcomes, Port};
-use super::js_types::{Report, WriteOptions};
+use super::js_types::{self, Report, WriteOptions};
+use super::lock::make_dirs_first;
 use super::lock_handles::HeldNumbers;
 use crate::engine::WriteCaller;
 use crate::error::{Error, ErrorKind, Operation};
-use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
 use crate::payload::Payload;
@@ -48,7 +47,7 @@ impl Control {
 #[napi]
 impl Port {
     /// Starts a write. JavaScript keeps `data` alive until the outcome arrives. The lock with
-    /// the number `hold`, if there is one, is released when the new content is in place, or if it is
+    /// the number `lock`, if there is one, is released when the new content is in place, or if it is
     /// borrowed when the write is over.
     #[napi]
     #[allow(clippy::too_many_arguments)]
@@ -60,16 +59,16 @@ impl Port {
         options: Option<WriteOptions>,
         is_observed: bool,
         control: Option<&Control>,
-        hold: Option<u32>,
+        lock: Option<u32>,
     ) {
         let outcomes = Arc::clone(&self.environment.outcomes);
-        let hold = hold.and_then(|number| self.environment.holds.take(number));
+        let lock = lock.and_then(|number| self.environment.locks.take(number));
         let request = request(path, payload(&data), options);
-        // What was read under a lock has to be written as it is, not as somebody else's, and
+        // A write under a lock stands for what was read there, and not for another write, and
         // what is to be checked has to be checked for each call.
-        let can_merge = hold.is_none() && request.options.validate.is_none();
+        let can_merge = lock.is_none() && request.options.validate.is_none();
         // A borrowed lock is its holder's, who is promised more than that the content is in place.
-        let (borrowed, own) = match hold {
+        let (borrowed, own) = match lock {
             Some(guard) if guard.is_borrowed() => (Some(guard), None),
             own => (None, own),
         };
@@ -108,19 +107,15 @@ impl Port {
         held: Option<HeldNumbers>,
         timeout: f64,
     ) -> Vec<Report> {
-        let held = self.environment.holds.lend(held);
+        let held = self.environment.locks.lend(held);
         let take_lock = |request: &WriteRequest| {
             let WriteRequest { path, options, .. } = request;
-            let (place, make_dirs, durability) =
-                (path.clone(), options.make_dirs, options.durability);
             let wanted = lock::LockRequest {
                 path: path.clone(),
                 kind: LockKind::Write,
-                timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
+                timeout: js_types::timeout(timeout),
                 held,
-                before: make_dirs.then(|| -> lock::Before {
-                    Box::new(move || write::make_parents(&Os, &place, durability))
-                }),
+                before: make_dirs_first(path, options),
             };
             lock::acquire_here(pool(), wanted).map(Some)
         };
