@@ -18,9 +18,9 @@ use std::time::{Duration, SystemTime};
 
 use holdfast::error::Code;
 use holdfast::error::Failure;
-use holdfast::fs::{DirUse, FileId, FileSystem};
+use holdfast::fs::{Dir, DirUse, FileId};
 use holdfast::lock::lockfile::dir::{
-    Heartbeat, LockDirPath, OwnedLockDir, TryLockOutcome, is_held, try_lock,
+    LockDirPath, OwnedLockDir, Renewal, TryLockOutcome, is_held, try_lock,
 };
 use holdfast::temp_name;
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
@@ -99,21 +99,16 @@ fn foreign_dir(fs: &SimFs, time: SystemTime) {
 }
 
 fn place(fs: &SimFs) -> LockDirPath<SimFs> {
-    let parent = fs.open_dir(Path::new("/dir"), DirUse::Names).unwrap();
-    LockDirPath { parent, parent_path: "/dir".into(), name: "note.lock".into() }
+    let parent = Dir::open(fs, Path::new("/dir"), DirUse::Names).unwrap();
+    LockDirPath { parent, name: "note.lock".into() }
 }
 
-fn try_it(
-    fs: &SimFs,
-    place: &LockDirPath<SimFs>,
-    now: SystemTime,
-) -> Result<TryLockOutcome<SimFs>, Failure> {
-    try_lock(fs, place, STALE, now)
+fn try_it(place: &LockDirPath<SimFs>, now: SystemTime) -> Result<TryLockOutcome<SimFs>, Failure> {
+    try_lock(place, STALE, now)
 }
 
 /// The lock, if it is had and still ours after it has settled.
 fn settled(
-    fs: &SimFs,
     place: &LockDirPath<SimFs>,
     outcome: TryLockOutcome<SimFs>,
 ) -> Option<OwnedLockDir<SimFs>> {
@@ -121,21 +116,21 @@ fn settled(
         TryLockOutcome::Held => None,
         TryLockOutcome::Acquired(own) => Some(own),
         TryLockOutcome::TakenOver(mut own) => {
-            matches!(own.beat(fs, place, STALE, now(), now()), Heartbeat::Kept).then_some(own)
+            matches!(own.renew(place, STALE, now(), now()), Renewal::Kept).then_some(own)
         }
     }
 }
 
-fn take(fs: &SimFs, place: &LockDirPath<SimFs>, now: SystemTime) -> Option<OwnedLockDir<SimFs>> {
-    settled(fs, place, try_it(fs, place, now).unwrap())
+fn take(place: &LockDirPath<SimFs>, now: SystemTime) -> Option<OwnedLockDir<SimFs>> {
+    settled(place, try_it(place, now).unwrap())
 }
 
 fn id_at(fs: &SimFs, path: &str) -> Option<FileId> {
     fs.inspect_name(path).ok().map(|found| found.id)
 }
 
-fn modified(fs: &SimFs, place: &LockDirPath<SimFs>) -> SystemTime {
-    fs.modified(&place.parent, &place.name).unwrap()
+fn modified(place: &LockDirPath<SimFs>) -> SystemTime {
+    place.parent.modified(&place.name).unwrap().unwrap()
 }
 
 /// Fails unless there is nothing in the directory but what may be left behind.
@@ -151,7 +146,7 @@ fn count(scene: Scene) -> u64 {
     let fs = scene.disk();
     let place = place(&fs);
     let before = fs.count();
-    drop(try_it(&fs, &place, now()).unwrap());
+    drop(try_it(&place, now()).unwrap());
     fs.count() - before
 }
 
@@ -160,21 +155,21 @@ fn a_lock_is_had_when_it_is_free_or_stale_and_only_then() {
     for scene in scenes(&SYSTEMS) {
         let fs = scene.disk();
         let place = place(&fs);
-        assert_eq!(is_held(&fs, &place, STALE, now()).unwrap(), scene.found == Found::Fresh);
-        let own = take(&fs, &place, now());
+        assert_eq!(is_held(&place, STALE, now()).unwrap(), scene.found == Found::Fresh);
+        let own = take(&place, now());
         assert_eq!(own.is_some(), scene.found != Found::Fresh, "{scene:?}");
         check_names(&fs, "taking it", false);
-        assert!(is_held(&fs, &place, STALE, now()).unwrap());
+        assert!(is_held(&place, STALE, now()).unwrap());
         // Nobody else has it beside us, whatever its age.
-        assert!(matches!(try_it(&fs, &place, now()), Ok(TryLockOutcome::Held)));
+        assert!(matches!(try_it(&place, now()), Ok(TryLockOutcome::Held)));
         if let Some(own) = own {
             if scene.system != System::NoLocks {
-                assert!(matches!(try_it(&fs, &place, later()), Ok(TryLockOutcome::Held)));
+                assert!(matches!(try_it(&place, later()), Ok(TryLockOutcome::Held)));
             }
             assert_eq!(id_at(&fs, LOCK), Some(own.id()));
-            assert!(own.release(&fs, &place).unwrap().is_none());
+            assert!(own.release(&place).unwrap().is_none());
             assert_eq!(fs.list("/dir").unwrap().len(), 0);
-            assert!(!is_held(&fs, &place, STALE, now()).unwrap());
+            assert!(!is_held(&place, STALE, now()).unwrap());
         }
         assert_eq!(fs.open_handles(), (0, 1), "{scene:?}: only the place is open");
     }
@@ -186,8 +181,8 @@ fn the_age_counts_to_the_millisecond() {
         let fs = Scene { found: Found::Free, system: System::Able }.disk();
         foreign_dir(&fs, now() - Duration::from_millis(age));
         let place = place(&fs);
-        assert_eq!(is_held(&fs, &place, STALE, now()).unwrap(), !is_stale, "{age}");
-        assert_eq!(take(&fs, &place, now()).is_some(), is_stale, "{age}");
+        assert_eq!(is_held(&place, STALE, now()).unwrap(), !is_stale, "{age}");
+        assert_eq!(take(&place, now()).is_some(), is_stale, "{age}");
     }
 }
 
@@ -197,14 +192,14 @@ fn what_is_no_lock_is_left_alone() {
     let fs = Scene { found: Found::Stale, system: System::Able }.disk();
     fs.put_file("/dir/note.lock/precious", b"bytes").unwrap();
     fs.set_modified(LOCK, at(1)).unwrap();
-    let error = try_it(&fs, &place(&fs), now()).err().unwrap();
+    let error = try_it(&place(&fs), now()).err().unwrap();
     assert_eq!(error.code(), Some(Code::ENOTEMPTY));
     assert_eq!(*fs.read_file("/dir/note.lock/precious").unwrap(), b"bytes");
     check_names(&fs, "a refusal", false);
     // A file.
     let fs = Scene { found: Found::Free, system: System::Able }.disk();
     fs.put_file(LOCK, b"bytes").unwrap();
-    let error = try_it(&fs, &place(&fs), now()).err().unwrap();
+    let error = try_it(&place(&fs), now()).err().unwrap();
     assert_eq!(error.code(), Some(Code::ENOTDIR));
     assert_eq!(*fs.read_file(LOCK).unwrap(), b"bytes");
 }
@@ -218,18 +213,18 @@ fn keeps_fresh_and_notices(system: System) {
     let new = || {
         let fs = Scene { found: Found::Free, system }.disk();
         let place = place(&fs);
-        let own = take(&fs, &place, now()).unwrap();
+        let own = take(&place, now()).unwrap();
         (fs, place, own)
     };
-    let (fs, place, mut own) = new();
+    let (_, place, mut own) = new();
     for seconds in [105, 110, 500] {
         // Late or not: what is still there is still ours.
-        assert!(matches!(own.beat(&fs, &place, STALE, at(seconds), at(seconds)), Heartbeat::Kept));
-        assert_eq!(modified(&fs, &place), at(seconds));
+        assert!(matches!(own.renew(&place, STALE, at(seconds), at(seconds)), Renewal::Kept));
+        assert_eq!(modified(&place), at(seconds));
     }
     // Extended beyond that.
-    assert!(matches!(own.beat(&fs, &place, STALE, at(505), at(560)), Heartbeat::Kept));
-    assert!(is_held(&fs, &place, STALE, at(570)).unwrap());
+    assert!(matches!(own.renew(&place, STALE, at(505), at(560)), Renewal::Kept));
+    assert!(is_held(&place, STALE, at(570)).unwrap());
 
     type Act = fn(&SimFs);
     let lose: [(&str, Act); 3] = [
@@ -245,11 +240,11 @@ fn keeps_fresh_and_notices(system: System) {
             let (fs, place, mut own) = new();
             lose(&fs);
             let left = id_at(&fs, LOCK);
-            let time = left.map(|_| modified(&fs, &place));
+            let time = left.map(|_| modified(&place));
             if is_release {
-                assert!(own.release(&fs, &place).unwrap().is_some(), "{what}");
+                assert!(own.release(&place).unwrap().is_some(), "{what}");
             } else {
-                let Heartbeat::Lost(lost) = own.beat(&fs, &place, STALE, now(), now()) else {
+                let Renewal::Lost(lost) = own.renew(&place, STALE, now(), now()) else {
                     panic!("{what} was not noticed");
                 };
                 let code = lost.failure.and_then(|failure| failure.code());
@@ -257,7 +252,7 @@ fn keeps_fresh_and_notices(system: System) {
             }
             // And what is there now is not touched.
             assert_eq!(id_at(&fs, LOCK), left, "{what}");
-            assert_eq!(left.map(|_| modified(&fs, &place)), time, "{what}");
+            assert_eq!(left.map(|_| modified(&place)), time, "{what}");
         }
     }
 }
@@ -268,14 +263,14 @@ fn a_disk_that_counts_in_large_steps_does_not_make_it_look_older_than_it_is() {
         let fs = Scene { found: Found::Free, system: System::Able }.disk();
         fs.set_time_step(step);
         let place = place(&fs);
-        let mut own = take(&fs, &place, now() + Duration::from_millis(1)).unwrap();
+        let mut own = take(&place, now() + Duration::from_millis(1)).unwrap();
         for millisecond in (0..8000).step_by(777) {
             let now = now() + Duration::from_millis(millisecond);
-            assert!(matches!(own.beat(&fs, &place, STALE, now, now), Heartbeat::Kept), "{step:?}");
-            assert!(modified(&fs, &place) >= now, "{step:?}");
-            assert!(modified(&fs, &place) <= now + 2 * Duration::from_secs(2), "{step:?}");
+            assert!(matches!(own.renew(&place, STALE, now, now), Renewal::Kept), "{step:?}");
+            assert!(modified(&place) >= now, "{step:?}");
+            assert!(modified(&place) <= now + 2 * Duration::from_secs(2), "{step:?}");
         }
-        assert!(own.release(&fs, &place).unwrap().is_none());
+        assert!(own.release(&place).unwrap().is_none());
     }
 }
 
@@ -298,30 +293,30 @@ fn every_failure_is_told_or_got_over_and_the_lock_can_be_had_again() {
                     let foreign = id_at(&fs, LOCK);
                     let place = place(&fs);
                     fs.inject(fault.at(number));
-                    let outcome = try_it(&fs, &place, now());
+                    let outcome = try_it(&place, now());
                     fs.repair();
                     if let Ok(TryLockOutcome::Acquired(own) | TryLockOutcome::TakenOver(own)) =
                         &outcome
                     {
                         assert_ne!(scene.found, Found::Fresh, "{what}");
                         assert_eq!(id_at(&fs, LOCK), Some(own.id()), "{what}\n{fs:?}");
-                        assert!(is_held(&fs, &place, STALE, now()).unwrap(), "{what}");
+                        assert!(is_held(&place, STALE, now()).unwrap(), "{what}");
                     }
                     if scene.found == Found::Fresh {
                         assert_eq!(id_at(&fs, LOCK), foreign, "{what}\n{fs:?}");
-                        assert_eq!(modified(&fs, &place), at(95), "{what}");
+                        assert_eq!(modified(&place), at(95), "{what}");
                     }
                     check_names(&fs, &what, true);
                     let has_failed = outcome.is_err();
                     drop(outcome);
                     if has_failed && how == "once" && scene.found != Found::Fresh {
                         // What had been made so far is gone, and nobody has to wait for that.
-                        let own = take(&fs, &place, now());
+                        let own = take(&place, now());
                         assert!(own.is_some(), "{what}: it cannot be had at once\n{fs:?}");
                         continue;
                     }
                     // Whatever is left, it is stale in time.
-                    let own = take(&fs, &place, later());
+                    let own = take(&place, later());
                     assert!(own.is_some(), "{what}: it can never be had again\n{fs:?}");
                     assert!(fs.open_handles().1 <= 2, "{what}");
                 }
@@ -342,34 +337,34 @@ fn keeping_it_fresh_and_giving_it_back_survive_failures() {
             for fault in [Fault::fail(code), Fault::fail_after(code)] {
                 let fs = Scene { found: Found::Free, system }.disk();
                 let place = place(&fs);
-                let mut own = take(&fs, &place, now()).unwrap();
+                let mut own = take(&place, now()).unwrap();
                 fs.inject(fault.clone().at(number));
-                let first = own.beat(&fs, &place, STALE, at(105), at(105));
-                assert!(!matches!(first, Heartbeat::Lost(_)), "{code:?} {number}");
+                let first = own.renew(&place, STALE, at(105), at(105));
+                assert!(!matches!(first, Renewal::Lost(_)), "{code:?} {number}");
                 fs.repair();
                 // One that did not work is made good by the next.
-                let beat = own.beat(&fs, &place, STALE, at(106), at(106));
-                assert!(matches!(beat, Heartbeat::Kept), "{code:?} {number}: {beat:?}");
+                let beat = own.renew(&place, STALE, at(106), at(106));
+                assert!(matches!(beat, Renewal::Kept), "{code:?} {number}: {beat:?}");
 
                 fs.inject(fault.at(number));
                 // It may have been removed, and the answer lost: then that is told.
-                if let Ok(None) = own.release(&fs, &place) {
+                if let Ok(None) = own.release(&place) {
                     assert_eq!(id_at(&fs, LOCK), None);
                 }
                 drop(own);
                 fs.repair();
-                assert!(take(&fs, &place, later()).is_some());
+                assert!(take(&place, later()).is_some());
             }
         }
     }
     // A disk that does not answer for long: others may have the lock by now.
     let fs = Scene { found: Found::Free, system: System::Able }.disk();
     let place = place(&fs);
-    let mut own = take(&fs, &place, now()).unwrap();
+    let mut own = take(&place, now()).unwrap();
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SetDirModified).for_ever());
-    assert!(matches!(own.beat(&fs, &place, STALE, at(105), at(105)), Heartbeat::Failing(_)));
-    assert!(matches!(own.beat(&fs, &place, STALE, at(110), at(110)), Heartbeat::Failing(_)));
-    let Heartbeat::Lost(lost) = own.beat(&fs, &place, STALE, at(111), at(111)) else {
+    assert!(matches!(own.renew(&place, STALE, at(105), at(105)), Renewal::Failing(_)));
+    assert!(matches!(own.renew(&place, STALE, at(110), at(110)), Renewal::Failing(_)));
+    let Renewal::Lost(lost) = own.renew(&place, STALE, at(111), at(111)) else {
         panic!("it is not told that the lock may be lost");
     };
     assert_eq!(lost.failure.and_then(|failure| failure.code()), Some(Code::EIO));
@@ -382,14 +377,14 @@ fn a_process_that_is_killed_anywhere_leaves_nothing_that_lasts() {
             let fs = scene.disk();
             fs.inject(Fault::power_off().at(number + 1));
             let place_before = place(&fs);
-            drop(try_it(&fs, &place_before, now()));
+            drop(try_it(&place_before, now()));
             let states = std::iter::once(fs.after_kill())
                 .chain(fs.crash_states(Model::StrictPosix, 1000).into_iter().map(|state| state.fs));
             for left in states {
                 left.set_clock(later());
                 check_names(&left, &format!("{scene:?}, killed at {number}"), true);
                 let place = place(&left);
-                assert!(take(&left, &place, later()).is_some(), "{scene:?} {number}\n{left:?}");
+                assert!(take(&place, later()).is_some(), "{scene:?} {number}\n{left:?}");
             }
         }
     }
@@ -406,8 +401,8 @@ fn intrude<T: Send + 'static>(
     let seen = Arc::new(Mutex::new(None));
     let noted = Arc::clone(&seen);
     fs.inject(Fault::intrude(move |fs, _| *noted.lock().unwrap() = Some(act(fs))).at(number));
-    let outcome = try_it(&fs, &place, now()).unwrap_or(TryLockOutcome::Held);
-    let own = settled(&fs, &place, outcome);
+    let outcome = try_it(&place, now()).unwrap_or(TryLockOutcome::Held);
+    let own = settled(&place, outcome);
     fs.repair();
     let seen = seen.lock().unwrap().take();
     (fs, place, own, seen)
@@ -422,13 +417,13 @@ fn two_that_run_holdfast_never_both_have_it() {
             let (fs, place, own, rival) = intrude(scene, number, |fs| {
                 fs.repair();
                 let place = self::place(fs);
-                let own = take(fs, &place, now());
+                let own = take(&place, now());
                 (place, own)
             });
             let (rival_place, rival) = rival.unwrap();
             let has = |own: Option<OwnedLockDir<SimFs>>, place: &LockDirPath<SimFs>| {
                 own.is_some_and(|mut own| {
-                    matches!(own.beat(&fs, place, STALE, now(), now()), Heartbeat::Kept)
+                    matches!(own.renew(place, STALE, now(), now()), Renewal::Kept)
                 })
             };
             let what = format!("{scene:?}, rival before operation {number}");
@@ -487,12 +482,12 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
         let what = format!("{scene:?}, {deed:?} before {number}");
         check_names(&fs, &what, false);
         let own = own.and_then(|mut own| {
-            matches!(own.beat(&fs, &place, STALE, now(), now()), Heartbeat::Kept).then_some(own)
+            matches!(own.renew(&place, STALE, now(), now()), Renewal::Kept).then_some(own)
         });
         let is_safe = match deed {
             // His directory is where he made it, with the time he gave it, and we have nothing.
             Deed::TakesOver => {
-                own.is_none() && id_at(&fs, LOCK) == foreign && modified(&fs, &place) == now()
+                own.is_none() && id_at(&fs, LOCK) == foreign && modified(&place) == now()
             }
             // If he has revived ours he will find out; if it was his, he has it still.
             Deed::Revives => {

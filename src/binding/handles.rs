@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::fs::os::Os;
-use crate::lock::lockfile::{LockfileGuard, LockfileKey};
+use crate::lock::lockfile::LockfileGuard;
 use crate::mutex::guard;
+use crate::vocabulary::FileKey;
 use crate::wal::{AppendQueue, Replay};
 
 /// Items by their numbers. The table is empty, and stays so, once the environment ends.
@@ -120,7 +121,7 @@ impl LockfileHandles {
         guard(&hold).take()
     }
 
-    pub(super) fn keys(&self, numbers: &[u32]) -> Vec<LockfileKey> {
+    pub(super) fn keys(&self, numbers: &[u32]) -> Vec<FileKey> {
         // Not under the mutex of the table: a call may be using one of them.
         let holds = self.look(numbers, |_, hold| Arc::clone(hold));
         let key = |hold: &Arc<Mutex<Option<LockfileGuard>>>| {

@@ -12,7 +12,9 @@ use super::js_types::{NativeError, Report};
 use crate::error::{ErrorKind, LostLock, Operation};
 use crate::fs::os::Os;
 use crate::lock::Before;
-use crate::lock::lockfile::{self, LockfileGuard, LockfileRequest, Naming, Rules, Waiter};
+use crate::lock::lockfile::{
+    self, LockfileGuard, LockfileName, LockfileRequest, StaleRules, key_text,
+};
 use crate::mutex::guard;
 use crate::threads::{pool, task};
 use crate::write::{Durability, make_parents};
@@ -32,9 +34,9 @@ pub struct LockNaming {
     pub make_dirs: Option<bool>,
 }
 
-impl From<&LockNaming> for Naming {
-    fn from(given: &LockNaming) -> Naming {
-        Naming {
+impl From<&LockNaming> for LockfileName {
+    fn from(given: &LockNaming) -> LockfileName {
+        LockfileName {
             path: PathBuf::from(&given.path),
             dir: given.dir.as_ref().map(PathBuf::from),
             follow_symlinks: given.follow_symlinks.unwrap_or(true),
@@ -50,9 +52,9 @@ pub struct LockRules {
     pub update: f64,
 }
 
-impl From<LockRules> for Rules {
-    fn from(LockRules { stale, update }: LockRules) -> Rules {
-        Rules { stale: duration(stale), update: duration(update) }
+impl From<LockRules> for StaleRules {
+    fn from(LockRules { stale, update }: LockRules) -> StaleRules {
+        StaleRules { stale: duration(stale), update: duration(update) }
     }
 }
 
@@ -64,7 +66,7 @@ fn duration(milliseconds: f64) -> Duration {
 /// A call that waits for a lock.
 #[napi]
 pub struct LockfileWaiter {
-    waiter: Arc<Waiter>,
+    waiter: Arc<lockfile::LockfileWaiter>,
 }
 
 #[napi]
@@ -129,18 +131,18 @@ fn keep(
         own.outcomes.push(Message::report(Report::lost(id, error)));
     }));
     let text = hold.file().map(|file| file.to_string_lossy().into_owned());
-    let key = hold.key().text();
+    let key = key_text(hold.key());
     let hold = environment.dirs.keep_hold(hold)?;
     Some(TakenLockfile { hold, text, key })
 }
 
-fn locate(naming: &Naming) -> Result<LocatedLockfile, ErrorKind> {
+fn locate(naming: &LockfileName) -> Result<LocatedLockfile, ErrorKind> {
     let (key, file) = lockfile::locate(naming)?;
     let text = file.map(|file| file.to_string_lossy().into_owned());
-    Ok(LocatedLockfile { text, key: key.text() })
+    Ok(LocatedLockfile { text, key: key_text(&key) })
 }
 
-fn inspect(naming: &Naming, stale: f64) -> Result<LockfileStatus, ErrorKind> {
+fn inspect(naming: &LockfileName, stale: f64) -> Result<LockfileStatus, ErrorKind> {
     Ok(LockfileStatus { locked: lockfile::inspect(naming, duration(stale))? })
 }
 
@@ -160,7 +162,7 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(&naming.path);
         let request = LockfileRequest {
-            naming: Naming::from(&naming),
+            name: LockfileName::from(&naming),
             rules: rules.into(),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
             inside: environment.dirs.keys(&inside),
@@ -188,7 +190,7 @@ impl Port {
         rules: LockRules,
     ) -> Either<TakenLockfile, FailedNow> {
         let request = LockfileRequest {
-            naming: Naming::from(&naming),
+            name: LockfileName::from(&naming),
             rules: rules.into(),
             timeout: Some(Duration::ZERO),
             inside: Vec::new(),
@@ -242,7 +244,7 @@ impl Port {
     pub fn inspect_lockfile(&self, id: f64, naming: LockNaming, stale: f64) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(&naming.path);
-        let naming = Naming::from(&naming);
+        let naming = LockfileName::from(&naming);
         task::run(
             pool(),
             move || inspect(&naming, stale),
@@ -257,7 +259,7 @@ impl Port {
         naming: LockNaming,
         stale: f64,
     ) -> Either<LockfileStatus, FailedNow> {
-        let outcome = inspect(&Naming::from(&naming), stale);
+        let outcome = inspect(&LockfileName::from(&naming), stale);
         now(Path::new(&naming.path), outcome)
     }
 
@@ -266,7 +268,7 @@ impl Port {
     pub fn locate_lockfile(&self, id: f64, naming: LockNaming) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(&naming.path);
-        let naming = Naming::from(&naming);
+        let naming = LockfileName::from(&naming);
         task::run(
             pool(),
             move || locate(&naming),
@@ -277,7 +279,7 @@ impl Port {
     /// The same on this thread.
     #[napi]
     pub fn locate_lockfile_now(&self, naming: LockNaming) -> Either<LocatedLockfile, FailedNow> {
-        let outcome = locate(&Naming::from(&naming));
+        let outcome = locate(&LockfileName::from(&naming));
         now(Path::new(&naming.path), outcome)
     }
 }

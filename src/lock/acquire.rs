@@ -1,76 +1,37 @@
 //! From a call to its queue.
 //!
-//! Calls that spell a path alike stay together until the lock that it means is found, so that
-//! they keep their order. What they want done before is done first.
+//! Calls that name a lock alike stay together until the lock that they mean is found, so that they
+//! keep their order. What they want done before is done first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
-use std::time::Duration;
 #[cfg(target_os = "linux")]
 use std::time::Instant;
 
 #[cfg(target_os = "linux")]
 use super::cache;
-use super::lock_path::Place;
-use super::queue::Queue;
-use super::{FileKey, HeldLocks, LockGuard, LockKind, Reply, Waiter};
+use super::held::{LockGuard, Reservation};
+use super::kernel::KernelBackend;
+use super::lock_path::LockPath;
+use super::queue::{Backend, CallOf, LockEvent, Queue};
+use super::waiter::{LockReply, LockRequest, Waiter};
 use crate::error::{Deadlock, ErrorKind, Failure};
 #[cfg(target_os = "linux")]
 use crate::metrics;
 use crate::mutex::guard;
 use crate::threads::{Pool, task};
-
-/// What is to happen before the lock is looked for: the directories above it are made, say.
-pub type Before = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
-
-/// What is asked for.
-pub struct LockRequest {
-    /// The file or directory to lock, absolute.
-    pub path: PathBuf,
-    /// For reading beside others, or alone.
-    pub kind: LockKind,
-    /// How long to wait; zero to try once, `None` for ever.
-    pub timeout: Option<Duration>,
-    /// The locks that the caller holds.
-    pub held: HeldLocks,
-    /// What is to happen first, if anything.
-    pub before: Option<Before>,
-}
+use crate::vocabulary::{FileKey, LockKind};
 
 /// Asks for a lock. The outcome goes to `reply`, on some thread; the waiter can be cancelled.
-pub fn acquire(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
-    let path = request.path.clone();
-    let mut arriving = guard(&ARRIVING);
-    let waiter = Waiter::new(pool, request, reply);
-    match arriving.entry(path.clone()) {
-        Entry::Occupied(mut group) => {
-            group.get_mut().push(Arc::clone(&waiter));
-            return waiter;
-        }
-        Entry::Vacant(group) => group.insert(vec![Arc::clone(&waiter)]),
-    };
-    drop(arriving);
-    let submitted = pool.submit(Box::new({
-        let path = path.clone();
-        move || {
-            let entered: Result<(), ErrorKind> = task::catch_panic(|| {
-                enter(&path);
-                Ok(())
-            });
-            if let Err(kind) = entered {
-                let group = guard(&ARRIVING).remove(&path).unwrap_or_default();
-                refuse(group, || kind.duplicate());
-            }
-        }
-    }));
-    if let Err(error) = submitted {
-        let refused = Failure::new("pthread_create", error);
-        let group = guard(&ARRIVING).remove(&path).unwrap_or_default();
-        refuse(group, || refused.duplicate().into());
-    }
-    waiter
+pub fn acquire(
+    pool: &Pool,
+    request: LockRequest,
+    reply: LockReply<LockGuard>,
+) -> Arc<Waiter<LockGuard>> {
+    arrive::<KernelBackend>(pool, request.path.clone(), request, (), reply)
 }
 
 /// Takes a lock on the calling thread, which may wait. One that the caller holds is borrowed at
@@ -80,36 +41,32 @@ pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, 
         before()?;
     }
     if !request.held.is_empty() {
-        let place = Place::find(&request.path)?;
+        let found = LockPath::find(&request.path)?;
         if let Some(reservation) =
-            std::mem::take(&mut request.held).claim(&place.key, &place.path)?
+            std::mem::take(&mut request.held).claim(&found.key, &found.path())?
         {
             return Ok(reservation.into());
         }
     }
-    let (give, take) = mpsc::channel();
-    let reply = move |outcome| {
-        // This thread takes it two lines below.
-        let _ = give.send(outcome);
-    };
-    acquire(pool, request, Box::new(reply));
-    take.recv().unwrap_or_else(|_| Err(task::no_thread()))
+    let (tell, outcome) = mpsc::channel();
+    acquire(pool, request, Box::new(move |given| drop(tell.send(given))));
+    outcome.recv().unwrap_or_else(|_| Err(task::no_thread()))
 }
 
-/// Takes a lock, for a caller who is inside these, without waiting for anything: no thread, no disk, nobody
-/// else. `None` when that cannot be done, and it is to be asked for by [`acquire`].
+/// Takes a lock, for a caller that holds these, without waiting for anything: no thread, no disk, no
+/// other call. `None` when that cannot be done, and it is to be asked for by [`acquire`].
 #[cfg(target_os = "linux")]
 pub fn take_at_once(path: &Path, kind: LockKind, inside: &[FileKey]) -> Option<LockGuard> {
     let begun = Instant::now();
     let queue = cache::find(path)?;
-    // Who holds it himself is told so; those who have called before come first.
-    if inside.contains(queue.key()) || guard(&ARRIVING).contains_key(path) {
+    // A caller that holds it already is told so; calls that have come before are served first.
+    if inside.contains(queue.key()) || guard(KernelBackend::arrivals()).contains_key(path) {
         return None;
     }
-    let hold = queue.take_at_once(kind, || cache::leads_to(path, &queue))?;
-    cache::found(path, begun);
+    let held = queue.take_at_once(kind, || cache::leads_to(path, &queue))?;
+    cache::used(path, begun);
     metrics::lock_taken_at_once(kind, begun);
-    Some(hold)
+    Some(held)
 }
 
 /// Other systems do not say what they can answer without a disk.
@@ -118,65 +75,134 @@ pub fn take_at_once(_: &Path, _: LockKind, _: &[FileKey]) -> Option<LockGuard> {
     None
 }
 
-/// Calls that have not found their queue yet, by path as it was spelt. Finding it takes
-/// system calls, on whatever thread is free. Those that spell it alike go together, so that
-/// they cannot overtake each other on the way: somebody sees to them as long as the path is here.
+/// Calls whose lock has not been found yet, by what they name. Finding it takes system calls, on
+/// whichever thread is free. Calls that name it alike go together, so that they cannot overtake
+/// each other on the way: a thread sees to them as long as the name is here.
 ///
 /// JavaScript's threads wait for this mutex, so nothing is done under it that may take long.
-static ARRIVING: LazyLock<Mutex<HashMap<PathBuf, Vec<Arc<Waiter>>>>> =
-    LazyLock::new(Mutex::default);
+pub(super) type Arrivals<B> = Mutex<HashMap<<B as Locate>::Name, Vec<Arc<CallOf<B>>>>>;
 
-/// Brings the callers that arrive for a path to their queue, until no more come.
-fn enter(path: &Path) {
+/// How a lock of a backend is found.
+pub(super) trait Locate: Backend {
+    /// What calls name it by.
+    type Name: Clone + Eq + Hash + Send + 'static;
+    /// What is found besides.
+    type Details;
+
+    /// The calls whose lock has not been found yet.
+    fn arrivals() -> &'static Arrivals<Self>;
+
+    /// Finds the lock.
+    fn find(name: &Self::Name) -> Result<Located<Self>, Failure>;
+
+    /// Notes for a call what has been found besides.
+    fn note(_: &Self::Details, _: &CallOf<Self>) {}
+
+    /// Lets a call borrow the lock from its caller, who holds it.
+    fn lend(_: Reservation, _: Arc<CallOf<Self>>) {}
+
+    /// Calls have come to this queue by this name.
+    fn joined(_: &Self::Name, _: &Self::Details, _: &Arc<Queue<Self>>) {}
+}
+
+/// A lock that has been found.
+pub(super) struct Located<B: Locate> {
+    pub(super) key: FileKey,
+    pub(super) backend: B,
+    pub(super) details: B::Details,
+}
+
+/// Takes a call in, and sees to it that it gets to its queue.
+pub(super) fn arrive<B: Locate>(
+    pool: &Pool,
+    name: B::Name,
+    request: LockRequest,
+    options: B::Options,
+    reply: LockReply<B::Guard>,
+) -> Arc<CallOf<B>> {
+    let mut arriving = guard(B::arrivals());
+    let waiter = Waiter::new(pool, request, options, reply);
+    match arriving.entry(name.clone()) {
+        Entry::Occupied(mut group) => {
+            group.get_mut().push(Arc::clone(&waiter));
+            return waiter;
+        }
+        Entry::Vacant(group) => group.insert(vec![Arc::clone(&waiter)]),
+    };
+    drop(arriving);
+    let submitted = pool.submit(Box::new({
+        let name = name.clone();
+        move || {
+            let entered: Result<(), ErrorKind> = task::catch_panic(|| {
+                enter::<B>(&name);
+                Ok(())
+            });
+            if let Err(kind) = entered {
+                refuse(take_group::<B>(&name), || kind.duplicate());
+            }
+        }
+    }));
+    if let Err(error) = submitted {
+        let refused = Failure::new("pthread_create", error);
+        refuse(take_group::<B>(&name), || refused.duplicate().into());
+    }
+    waiter
+}
+
+fn take_group<B: Locate>(name: &B::Name) -> Vec<Arc<CallOf<B>>> {
+    guard(B::arrivals()).remove(name).unwrap_or_default()
+}
+
+/// Brings the calls that arrive for a name to their queue, until no more come.
+fn enter<B: Locate>(name: &B::Name) {
     loop {
-        prepare(path);
-        let place = Place::find(path);
-        let mut arriving = guard(&ARRIVING);
-        let Some(group) = arriving.get_mut(path) else { return };
-        // Somebody may have joined in the meantime, who wants something done first.
-        if group.iter().any(|waiter| guard(&waiter.before).is_some()) {
+        let group = guard(B::arrivals()).get(name).cloned().unwrap_or_default();
+        group.iter().for_each(|waiter| waiter.prepare());
+        let found = B::find(name);
+        let mut arriving = guard(B::arrivals());
+        let Some(group) = arriving.get_mut(name) else { return };
+        // A call may have come meanwhile that wants something done first.
+        if group.iter().any(|waiter| waiter.has_to_prepare()) {
             continue;
         }
         let group = std::mem::take(group);
         drop(arriving);
-        match place {
-            Ok(place) => join(path, place, group),
+        match found {
+            Ok(found) => join(name, found, group).into_iter().for_each(Waiter::start_timer),
             Err(failure) => refuse(group, || failure.duplicate().into()),
         }
-        let mut arriving = guard(&ARRIVING);
-        if arriving.get(path).is_none_or(Vec::is_empty) {
-            arriving.remove(path);
+        let mut arriving = guard(B::arrivals());
+        if arriving.get(name).is_none_or(Vec::is_empty) {
+            arriving.remove(name);
             return;
         }
     }
 }
 
-/// Lets the callers into the queue of the lock that their path has led to.
-fn join(path: &Path, place: Place, group: Vec<Arc<Waiter>>) {
-    let group: Vec<_> = group.into_iter().filter(|waiter| takes_it(waiter, &place)).collect();
-    if group.is_empty() {
-        return;
+/// Lets calls into the queue of the lock that they mean, apart from those whose caller holds it.
+pub(super) fn join<B: Locate>(
+    name: &B::Name,
+    found: Located<B>,
+    group: Vec<Arc<CallOf<B>>>,
+) -> Vec<Arc<CallOf<B>>> {
+    let Located { key, backend, details } = found;
+    let takes_it = |waiter: &Arc<CallOf<B>>| takes_it::<B>(waiter, &key, &backend);
+    let group: Vec<_> = group.into_iter().filter(takes_it).collect();
+    if !group.is_empty() {
+        group.iter().for_each(|waiter| B::note(&details, waiter));
+        let queue = Queue::join(key, backend, &group);
+        B::joined(name, &details, &queue);
+        queue.handle(LockEvent::Changed);
     }
-    let is_direct = place.is_direct;
-    let queue = Queue::join(place, &group);
-    if is_direct {
-        stay(path, &queue);
-    }
-    queue.pump();
-    for waiter in group {
-        waiter.waits_from_here();
-    }
+    group
 }
 
-/// Whether a caller has to take the lock, as it does not hold it already. One that does borrows it
-/// in its turn, or is told that it would wait for itself.
-fn takes_it(waiter: &Arc<Waiter>, place: &Place) -> bool {
-    match waiter.take_held().claim(&place.key, &place.path) {
+/// Whether a call has to take the lock, as its caller does not hold it. Otherwise it borrows the
+/// lock in its turn, or is told that it would wait for its caller.
+fn takes_it<B: Locate>(waiter: &Arc<CallOf<B>>, key: &FileKey, backend: &B) -> bool {
+    match waiter.take_held().claim(key, &backend.path()) {
         Ok(None) => return true,
-        Ok(Some(reservation)) => {
-            let waiter = Arc::clone(waiter);
-            reservation.when_first(move |outcome| waiter.settle_uncounted(outcome));
-        }
+        Ok(Some(reservation)) => B::lend(reservation, Arc::clone(waiter)),
         // The call was for the lock itself.
         Err(kind @ ErrorKind::Deadlock(Deadlock::Held(_))) => waiter.settle(Err(kind)),
         Err(kind) => waiter.settle_uncounted(Err(kind)),
@@ -184,27 +210,41 @@ fn takes_it(waiter: &Arc<Waiter>, place: &Place) -> bool {
     false
 }
 
-/// Keeps the queue for a while, for those who come back.
-fn stay(path: &Path, queue: &Arc<Queue>) {
-    #[cfg(target_os = "linux")]
-    cache::keep(path, queue);
-    #[cfg(not(target_os = "linux"))]
-    let _ = (path, queue);
-}
-
-/// Does what the callers want done first. One that fails has its answer.
-fn prepare(path: &Path) {
-    let group = guard(&ARRIVING).get(path).cloned().unwrap_or_default();
+fn refuse<G: 'static, O: Send + Sync + 'static>(
+    group: Vec<Arc<Waiter<G, O>>>,
+    why: impl Fn() -> ErrorKind,
+) {
     for waiter in group {
-        let before = guard(&waiter.before).take();
-        if let Some(Err(failure)) = before.map(|before| before()) {
-            waiter.settle(Err(failure.into()));
-        }
+        waiter.settle(Err(why()));
     }
 }
 
-fn refuse(group: Vec<Arc<Waiter>>, why: impl Fn() -> ErrorKind) {
-    for waiter in group {
-        waiter.settle(Err(why()));
+impl Locate for KernelBackend {
+    type Name = PathBuf;
+    /// Whether the path is a name in a directory, and no link.
+    type Details = bool;
+
+    fn arrivals() -> &'static Arrivals<KernelBackend> {
+        static ARRIVALS: LazyLock<Arrivals<KernelBackend>> =
+            LazyLock::new(Arrivals::<KernelBackend>::default);
+        &ARRIVALS
+    }
+
+    fn find(path: &PathBuf) -> Result<Located<KernelBackend>, Failure> {
+        let lock_file = LockPath::find(path)?;
+        let (key, details) = (lock_file.key.clone(), lock_file.is_direct);
+        Ok(Located { key, backend: KernelBackend::new(lock_file), details })
+    }
+
+    fn lend(reservation: Reservation, waiter: Arc<CallOf<KernelBackend>>) {
+        reservation.when_first(move |outcome| waiter.settle_uncounted(outcome));
+    }
+
+    /// Keeps the queue for a while, for callers that come back.
+    #[cfg(target_os = "linux")]
+    fn joined(path: &PathBuf, is_direct: &bool, queue: &Arc<Queue<KernelBackend>>) {
+        if *is_direct {
+            cache::retain(path, queue);
+        }
     }
 }

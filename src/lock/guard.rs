@@ -1,35 +1,51 @@
-//! A lock that the kernel has given, until it is given back.
+//! A lock that the kernel has given to a call.
 
 use std::sync::Arc;
 
-use super::LockKind;
 use super::kernel::KernelLock;
-use super::queue::Queue;
 use crate::metrics::LockHeld;
+use crate::vocabulary::{FileKey, LockKind};
 
-/// A lock that the kernel has given to a caller. Dropping it releases the lock.
+/// What a lock is released to.
+pub(super) trait LockOwner: Send + Sync {
+    /// Which lock it is.
+    fn key(&self) -> &FileKey;
+
+    /// A call releases the lock; the lock of the kernel comes from the last of the calls that
+    /// shared it.
+    fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind);
+
+    /// The same without waiting for anything: if no call of this process wants the lock, and its
+    /// file system decides about locks in memory. Otherwise it comes back.
+    fn release_at_once(
+        &self,
+        last: Option<KernelLock>,
+        kind: LockKind,
+    ) -> Result<(), Option<KernelLock>>;
+}
+
+/// A lock that the kernel has given to a call. Dropping it releases the lock.
 pub struct KernelGuard {
-    queue: Arc<Queue>,
+    owner: Arc<dyn LockOwner>,
     /// Readers share one.
-    kernel: Option<Arc<KernelLock>>,
+    lock: Option<Arc<KernelLock>>,
     kind: LockKind,
     is_held: bool,
     _counted: LockHeld,
 }
 
 impl KernelGuard {
-    pub(super) fn new(queue: Arc<Queue>, kernel: Arc<KernelLock>, kind: LockKind) -> KernelGuard {
-        KernelGuard {
-            queue,
-            kernel: Some(kernel),
-            kind,
-            is_held: true,
-            _counted: LockHeld::new(kind),
-        }
+    pub(super) fn new(
+        owner: Arc<dyn LockOwner>,
+        lock: Arc<KernelLock>,
+        kind: LockKind,
+    ) -> KernelGuard {
+        KernelGuard { owner, lock: Some(lock), kind, is_held: true, _counted: LockHeld::new(kind) }
     }
 
-    pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
+    /// What it is released to.
+    pub(super) fn owner(&self) -> &Arc<dyn LockOwner> {
+        &self.owner
     }
 
     /// What it was taken for.
@@ -37,21 +53,21 @@ impl KernelGuard {
         self.kind
     }
 
-    /// Gives it back, if that can be done without waiting for anything: on a thread that must
-    /// not wait. Otherwise it is still held.
+    /// Releases it, if that can be done without waiting for anything: on a thread that must not
+    /// wait. Otherwise it is still held.
     ///
     /// # Errors
     ///
-    /// With the hold, to be dropped elsewhere.
+    /// With the guard, to be dropped elsewhere.
     pub(super) fn release_at_once(mut self) -> Result<(), KernelGuard> {
-        let last = self.kernel.take().and_then(Arc::into_inner);
-        match self.queue.release_at_once(last, self.kind) {
+        let last = self.lock.take().and_then(Arc::into_inner);
+        match self.owner.release_at_once(last, self.kind) {
             Ok(()) => {
                 self.is_held = false;
                 Ok(())
             }
             Err(last) => {
-                self.kernel = last.map(Arc::new);
+                self.lock = last.map(Arc::new);
                 Err(self)
             }
         }
@@ -61,8 +77,8 @@ impl KernelGuard {
 impl Drop for KernelGuard {
     fn drop(&mut self) {
         if self.is_held {
-            let last = self.kernel.take().and_then(Arc::into_inner);
-            self.queue.release(last, self.kind);
+            let last = self.lock.take().and_then(Arc::into_inner);
+            Arc::clone(&self.owner).release(last, self.kind);
         }
     }
 }

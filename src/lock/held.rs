@@ -13,13 +13,12 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::guard::KernelGuard;
-use super::queue::Queue;
-use super::{FileKey, LockKind};
+use super::guard::{KernelGuard, LockOwner};
 use crate::error::{Deadlock, ErrorKind};
 use crate::mutex::guard;
 use crate::threads::task::OnceCallback;
 use crate::threads::{Job, pool};
+use crate::vocabulary::{FileKey, LockKind};
 
 /// A lock that is held: taken, or borrowed from the caller, who holds it. Dropping it releases it.
 pub struct LockGuard(Source);
@@ -39,7 +38,7 @@ impl LockGuard {
 
     /// Which lock it is.
     pub fn key(&self) -> &FileKey {
-        self.lock().queue.key()
+        self.lock().owner.key()
     }
 
     /// What it was taken for.
@@ -98,7 +97,7 @@ impl LockGuard {
 impl From<KernelGuard> for LockGuard {
     fn from(taken: KernelGuard) -> LockGuard {
         LockGuard(Source::Taken(OwnLock(Arc::new(LendableLock {
-            queue: Arc::clone(taken.queue()),
+            owner: Arc::clone(taken.owner()),
             kind: taken.kind(),
             state: Mutex::new(LendableLockState {
                 guard: Some(taken),
@@ -133,7 +132,7 @@ impl Drop for OwnLock {
 
 /// A lock, and the operations that borrow it.
 struct LendableLock {
-    queue: Arc<Queue>,
+    owner: Arc<dyn LockOwner>,
     kind: LockKind,
     state: Mutex<LendableLockState>,
 }

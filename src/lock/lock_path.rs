@@ -1,52 +1,55 @@
-//! Which lock a path means, and where its file is.
+//! Which lock a path means, and where its lock file is: `.<basename>.lock`, beside the file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-use super::{FileKey, LockKind, kernel, name};
-use crate::error::Failure;
-use crate::error::Holder;
-use crate::fs::DirUse;
-use crate::fs::os::{DirHandle, Os};
+use super::kernel::{Patience, inspect as inspect_file};
+use crate::error::{Failure, Holder};
+use crate::fs::os::Os;
+use crate::fs::{Dir, DirUse};
 use crate::resolve::{self, Target};
+use crate::temp_name::shorten;
+use crate::vocabulary::{FileKey, LockKind};
 
-/// Who has the lock of a file so that somebody who asked for this kind would have to wait; the
-/// outer `None` when nobody has. Only writers are known by name.
+/// The longest name that file systems take, in bytes.
+const LONGEST_NAME: usize = 255;
+const SUFFIX: &str = ".lock";
+
+/// Who holds the lock of a file so that a call of this kind would have to wait; the outer `None`
+/// when no process does. Only writers are known by name.
 pub fn inspect(path: &Path, kind: LockKind) -> Result<Option<Option<Holder>>, Failure> {
-    let place = Place::find(path)?;
-    kernel::inspect(&place.dir, &place.name, kind, kernel::LOOKS)
-        .map_err(|failure| failure.on(&place.path))
+    let found = LockPath::find(path)?;
+    inspect_file(found.dir.handle(), &found.name, kind, Patience::ForNote)
+        .map_err(|failure| failure.on(found.path()))
 }
 
 /// Which lock is that of a file.
 pub fn key_of(path: &Path) -> Result<FileKey, Failure> {
-    Place::find(path).map(|place| place.key)
+    LockPath::find(path).map(|found| found.key)
 }
 
 /// Where a lock file is.
-pub(super) struct Place {
-    pub(super) dir: DirHandle,
+pub(super) struct LockPath {
+    pub(super) dir: Dir<Os>,
     pub(super) key: FileKey,
     pub(super) name: OsString,
-    pub(super) path: PathBuf,
-    /// What was asked for is this name in this directory, and no link that leads there.
+    /// Whether the path that was asked for is this name in this directory, and no link to it.
     pub(super) is_direct: bool,
 }
 
-impl Place {
-    pub(super) fn find(path: &Path) -> Result<Place, Failure> {
+impl LockPath {
+    pub(super) fn find(path: &Path) -> Result<LockPath, Failure> {
         let target = target_of(path)?;
         let id = target.dir.metadata()?.id;
-        let name = name::of(&target.name);
+        let name = lock_file_name(&target.name);
         let is_direct =
             path.parent() == Some(target.dir.path()) && path.file_name() == Some(&target.name);
-        Ok(Place {
-            is_direct,
-            key: (id, name.clone()),
-            path: target.dir.shown(&name),
-            dir: target.dir.into_parts().0,
-            name,
-        })
+        Ok(LockPath { is_direct, key: (id, name.clone()), dir: target.dir, name })
+    }
+
+    /// The path of the lock file, for messages.
+    pub(super) fn path(&self) -> PathBuf {
+        self.dir.shown(&self.name)
     }
 }
 
@@ -71,4 +74,28 @@ fn without_end(path: &Path) -> &Path {
         (Some(_), Some(_)) => path.components().as_path(),
         _ => path,
     }
+}
+
+/// The name of the lock file of the file called `basename`. Versions of holdfast exclude each other
+/// by this name, so it can never change. Where the name would be too long its basename part is
+/// shortened and followed by a hash of all of it: `.<beginning>.<16 hex digits>.lock`.
+pub(super) fn lock_file_name(basename: &OsStr) -> OsString {
+    let mut name = OsString::from(".");
+    let room = LONGEST_NAME - name.len() - SUFFIX.len();
+    if basename.len() <= room {
+        name.push(basename);
+    } else {
+        let hash = format!(".{:016x}", fnv1a(basename.as_encoded_bytes()));
+        name.push(shorten(basename, room - hash.len()));
+        name.push(hash);
+    }
+    name.push(SUFFIX);
+    name
+}
+
+/// FNV-1a, 64 bits: small, and the same in every version and on every platform.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -1,82 +1,150 @@
-//! Who gets a lock next in this process.
+//! The calls of this process that hold or want one lock, and the loop that performs what the
+//! [`Scheduler`] decides.
 //!
-//! There is one [`Queue`] for each lock that somebody in this process holds or wants. It does
-//! what [`Scheduler`] decides: the waiter at its head asks the kernel, first without waiting. When
-//! another process has the lock, one thread waits for it in the kernel, on behalf of whoever is
-//! at the head when it arrives. Waiters that give up just stop waiting: the thread stands in
-//! nobody's way, and a lock that arrives for nobody is given back at once.
+//! There is one [`Queue`] for each lock that a call of this process holds or wants. The call at its
+//! head asks for the lock, first without waiting. When another process holds it, one wait goes on
+//! for whichever call is at the head when it ends. A call that gives up just stops waiting: the
+//! wait is in the way of no other process, and a lock that no call wants is released at once.
 //!
-//! For a short time ([`TimeSlice`]) the lock passes between the calls of this process before other
-//! processes have their turn; after that it asks the kernel anew, so that a process with many
-//! calls does not keep others out.
+//! How a lock is asked for, waited for and released is a matter of the [`Backend`].
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::path::PathBuf;
-#[cfg(target_os = "linux")]
-use std::sync::OnceLock;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, SystemTime};
 
-use super::deferred_wake_ups::DeferredWakeUps;
-use super::guard::KernelGuard;
-use super::kernel::{self, KernelLock, KernelWait, LockFile};
-use super::lock_path::Place;
-use super::scheduler::{LockAction, Recipient, Scheduler};
-use super::time_slice::TimeSlice;
-use super::{FileKey, LockGuard, LockKind, Waiter};
-use crate::error::Holder;
-use crate::error::{Contention, ErrorKind, Failure};
-use crate::fs::os::DirHandle;
-#[cfg(target_os = "linux")]
-use crate::fs::os::cached_lookup::locks_in_memory;
+use super::scheduler::{LockAction, Recipient, Scheduler, WaitingCall};
+use super::waiter::{Waiter, WaiterQueue};
+use crate::error::{Contention, ErrorKind, Failure, Holder};
 use crate::mutex::guard;
-use crate::threads::pool;
-use crate::threads::wait_threads;
+use crate::vocabulary::{FileKey, LockKind};
 
-/// The locks that somebody in this process holds or wants.
-static QUEUES: LazyLock<Mutex<HashMap<FileKey, Arc<Queue>>>> = LazyLock::new(Mutex::default);
+/// A way to lock: how this process gets one lock from other processes.
+pub(super) trait Backend: Sized + Send + Sync + 'static {
+    /// What this process has when it has the lock. Dropping it releases the lock.
+    type Lock: Send;
+    /// A wait for the lock.
+    type Wait: PendingWait;
+    /// What a call holds. Dropping it releases the lock.
+    type Guard: Send + 'static;
+    /// What a call asks for besides the lock.
+    type Options: Send + Sync + 'static;
+    /// What is remembered from one attempt to the next.
+    type Memory: Default + Send;
 
-/// Those who hold or want one lock.
-pub(super) struct Queue {
+    /// The locks of this kind that calls of this process hold or want.
+    fn queues() -> &'static Queues<Self>;
+
+    /// The path of the lock, for messages.
+    fn path(&self) -> PathBuf;
+
+    /// What a call is told that the system has refused.
+    fn error(&self, failure: Failure) -> ErrorKind;
+
+    /// Who holds the lock, for messages; a writer of this process has held it since `own`. It
+    /// `may_wait` for another process to say so.
+    fn holder(&self, own: Option<SystemTime>, may_wait: bool) -> Option<Holder>;
+
+    /// Asks for the lock, without waiting for it. What comes of it; `None` when that will be
+    /// reported later. `handed_over`, if any, is released first, but not before the call has its
+    /// place among the processes.
+    fn ask(
+        queue: &Arc<Queue<Self>>,
+        state: MutexGuard<'_, QueueState<Self>>,
+        kind: LockKind,
+        handed_over: Option<Self::Lock>,
+    ) -> Option<LockEvent<Self>>;
+
+    /// Makes a write lock one for reading.
+    fn downgrade(lock: &mut Self::Lock) -> Result<(), Failure>;
+
+    /// Makes a guard for each of these calls, which share the lock.
+    fn hand_out(
+        queue: &Arc<Queue<Self>>,
+        state: MutexGuard<'_, QueueState<Self>>,
+        lock: Self::Lock,
+        served: &[Arc<CallOf<Self>>],
+    ) -> Vec<Result<Self::Guard, ErrorKind>>;
+
+    /// Begins a wait, which is still to be [`run`](Backend::run_wait).
+    fn begin_wait(&self, memory: &mut Self::Memory, kind: LockKind) -> Result<Self::Wait, Failure>;
+
+    /// Sees to it that the wait goes on, and that its result is reported with this number:
+    /// [`Queue::wait_ended`].
+    fn run_wait(
+        queue: &Arc<Queue<Self>>,
+        wait: Arc<Self::Wait>,
+        number: u64,
+    ) -> Result<(), Failure>;
+}
+
+/// A wait for a lock that is under way.
+pub(super) trait PendingWait: Send + Sync {
+    /// What it waits for.
+    fn kind(&self) -> LockKind;
+
+    /// No call wants the lock for the time being: no other process may queue up behind this wait.
+    fn withdraw(&self);
+
+    /// The lock is wanted, or wanted after all. Whether this wait is as good as another that
+    /// begins now.
+    fn rejoin(&self) -> Result<bool, Failure>;
+}
+
+/// A call that waits for a lock of this backend.
+pub(super) type CallOf<B> = Waiter<<B as Backend>::Guard, <B as Backend>::Options>;
+
+/// The queues of one backend.
+pub(super) type Queues<B> = Mutex<HashMap<FileKey, Arc<Queue<B>>>>;
+
+/// Something that has happened to a lock.
+pub(super) enum LockEvent<B: Backend> {
+    /// A call has come, has given up or has released the lock.
+    Changed,
+    /// A call has released this lock, and another waits for it that has to ask for it anew.
+    HandOver(B::Lock),
+    /// It is time to ask for the lock again.
+    AskAgain(LockKind),
+    /// This process has got the lock.
+    Acquired(B::Lock, LockKind),
+    /// Another process holds the lock, or comes first. A wait for it may have begun.
+    Busy(Option<B::Wait>),
+    /// The system has refused.
+    Failed(Failure),
+}
+
+/// The calls that hold or want one lock.
+pub(super) struct Queue<B: Backend> {
     key: FileKey,
-    dir: DirHandle,
-    name: OsString,
-    path: PathBuf,
-    #[cfg(target_os = "linux")]
-    is_in_memory: OnceLock<bool>,
-    state: Mutex<State>,
+    pub(super) backend: B,
+    state: Mutex<QueueState<B>>,
 }
 
-struct State {
-    scheduler: Scheduler<Arc<Waiter>>,
-    /// The waits in the kernel, by their numbers.
-    waits: Vec<(u64, Arc<KernelWait>)>,
+pub(super) struct QueueState<B: Backend> {
+    pub(super) scheduler: Scheduler<Arc<CallOf<B>>>,
+    pub(super) memory: B::Memory,
+    /// The waits that are under way, by their numbers.
+    waits: Vec<(u64, Arc<B::Wait>)>,
     last_wait: u64,
-    /// The last time_slice of this process, if that is what it had the lock for.
-    time_slice: Option<TimeSlice>,
-    /// What the kernel has given last, as long as somebody has it, and when.
-    kernel: Weak<KernelLock>,
-    since: SystemTime,
-    /// Somebody may come back soon: it stays although nobody holds or wants the lock, and keeps
-    /// the lock file open.
-    is_warm: bool,
-    opened: Option<Arc<LockFile>>,
+    /// Since when this process has held the lock, if it does.
+    pub(super) since: SystemTime,
+    /// The queue stays although no call holds or wants the lock.
+    pub(super) is_retained: bool,
     /// There may be another queue for the lock by now.
-    is_retired: bool,
+    pub(super) is_retired: bool,
 }
 
-impl Queue {
-    /// Lets waiters into the queue of their lock.
-    pub(super) fn join(place: Place, waiters: &[Arc<Waiter>]) -> Arc<Queue> {
+impl<B: Backend> Queue<B> {
+    /// Lets calls into the queue of their lock.
+    pub(super) fn join(key: FileKey, backend: B, waiters: &[Arc<CallOf<B>>]) -> Arc<Queue<B>> {
         loop {
-            let mut queues = guard(&QUEUES);
-            let Some(known) = queues.get(&place.key) else {
-                let key = place.key.clone();
-                let queue = Queue::new(place);
-                // Nobody else knows it yet.
+            let mut queues = guard(B::queues());
+            let Some(known) = queues.get(&key) else {
+                let queue = Queue::new(key, backend);
+                // No other thread knows it yet.
                 queue.admit(waiters);
-                queues.insert(key, Arc::clone(&queue));
+                queues.insert(queue.key.clone(), Arc::clone(&queue));
                 return queue;
             };
             let queue = Arc::clone(known);
@@ -88,41 +156,31 @@ impl Queue {
         }
     }
 
+    fn new(key: FileKey, backend: B) -> Arc<Queue<B>> {
+        let state = QueueState {
+            scheduler: Scheduler::default(),
+            memory: B::Memory::default(),
+            waits: Vec::new(),
+            last_wait: 0,
+            since: SystemTime::now(),
+            is_retained: false,
+            is_retired: false,
+        };
+        Arc::new(Queue { key, backend, state: Mutex::new(state) })
+    }
+
     /// Whether it is not too late for these.
-    fn admit(self: &Arc<Queue>, waiters: &[Arc<Waiter>]) -> bool {
+    fn admit(self: &Arc<Queue<B>>, waiters: &[Arc<CallOf<B>>]) -> bool {
         let mut state = self.lock();
         if state.is_retired {
             return false;
         }
         for waiter in waiters {
-            let _ = waiter.queue.set(Arc::downgrade(self));
+            let own: Weak<Queue<B>> = Arc::downgrade(self);
+            waiter.joins(own);
             state.scheduler.insert(Arc::clone(waiter));
         }
         true
-    }
-
-    fn new(place: Place) -> Arc<Queue> {
-        let Place { dir, key, name, path, .. } = place;
-        let state = State {
-            scheduler: Scheduler::default(),
-            waits: Vec::new(),
-            last_wait: 0,
-            time_slice: None,
-            kernel: Weak::new(),
-            since: SystemTime::now(),
-            is_warm: false,
-            opened: None,
-            is_retired: false,
-        };
-        Arc::new(Queue {
-            key,
-            dir,
-            name,
-            path,
-            #[cfg(target_os = "linux")]
-            is_in_memory: OnceLock::new(),
-            state: Mutex::new(state),
-        })
     }
 
     /// Which lock it is.
@@ -130,297 +188,212 @@ impl Queue {
         &self.key
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, QueueState<B>> {
         guard(&self.state)
     }
 
-    /// Gives the lock to whoever may have it now. Called whenever something has changed.
-    pub(super) fn pump(self: &Arc<Queue>) {
-        let mut refused = Vec::new();
-        loop {
-            let mut state = self.lock();
-            let next = state.scheduler.next(&mut refused);
-            if let LockAction::Withdraw(number) = next {
-                state.wait(number).iter().for_each(|wait| wait.withdraw());
-            }
-            let (last, mut opened) = match next {
-                LockAction::Ask(_) => (state.time_slice, state.opened.take()),
-                _ => (None, None),
-            };
-            drop(state);
-            self.refuse(&mut refused);
-            match next {
-                LockAction::Nothing => return,
-                LockAction::Retire => return self.retire(),
-                LockAction::Withdraw(_) => {}
-                LockAction::Ask(kind) => {
-                    let (dir, name) = (&self.dir, &self.name);
-                    let taken = KernelLock::try_acquire(dir, name, kind, last, &mut opened);
-                    drop(opened);
-                    match taken {
-                        Ok(Some(lock)) => self.arrived(self.lock(), lock, kind),
-                        Ok(None) => self.not_now(self.lock(), None),
-                        Err(failure) => self.failed(self.lock(), failure),
-                    }
-                }
-            }
-        }
+    /// The same, unless another thread has it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, QueueState<B>>> {
+        self.state.try_lock().ok()
     }
 
-    /// Takes back what one hold had: the lock itself from the last of those who shared it.
-    pub(super) fn release(self: &Arc<Queue>, last: Option<KernelLock>, kind: LockKind) {
-        if DeferredWakeUps::is_under_way() {
-            // Given back by the very reply that brought it. What comes next is seen to after
-            // that, and not inside it: there may be thousands who do the same.
-            drop(last);
-            self.lock().scheduler.released(kind);
-            return DeferredWakeUps::then_pump(self);
-        }
-        let Some(kernel) = last else {
-            self.lock().scheduler.released(kind);
-            return self.pump();
-        };
-        let time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
-        // Nobody waits for the system under the mutex.
-        let may_pass_on = time_slice.is_some_and(TimeSlice::goes_on)
-            && self.lock().scheduler.has_next_after(kind)
-            && kernel.is_called(&self.dir, &self.name);
-        let mut state = self.lock();
-        state.time_slice = time_slice;
-        if state.scheduler.has_next_after(kind) {
-            if may_pass_on {
-                state.scheduler.released(kind);
-                self.arrived(state, kernel, kind);
-                return self.pump();
-            }
-            return self.hand_over(state, kernel, kind);
-        }
-        // The kernel first: whoever comes next asks it.
-        drop(state);
-        let opened = kernel.release();
-        let mut state = self.lock();
-        let unneeded = state.keep_open(opened);
-        state.scheduler.released(kind);
-        drop(state);
-        drop(unneeded);
-        self.pump();
+    /// Does what follows from an event, until the next one has to come from elsewhere.
+    pub(super) fn handle(self: &Arc<Queue<B>>, event: LockEvent<B>) {
+        self.handle_in(self.lock(), event);
     }
 
-    /// Takes back what one hold had, as above, without waiting for anything: if nobody in this
-    /// process wants the lock, and its file system decides about locks in memory.
-    pub(super) fn release_at_once(
-        &self,
-        last: Option<KernelLock>,
-        kind: LockKind,
-    ) -> Result<(), Option<KernelLock>> {
-        let Ok(mut state) = self.state.try_lock() else { return Err(last) };
-        let is_unwanted = state.is_warm && state.scheduler.is_unwanted();
-        let may_wait = last.as_ref().is_some_and(|kernel| !kernel.releases_at_once());
-        if !is_unwanted || may_wait || DeferredWakeUps::is_under_way() {
-            return Err(last);
-        }
-        state.scheduler.released(kind);
-        let Some(kernel) = last else { return Ok(()) };
-        state.time_slice = (kind == LockKind::Write).then_some(kernel.time_slice());
-        let opened = kernel.release();
-        let unneeded = state.keep_open(opened);
-        drop(state);
-        if unneeded.is_some() {
-            // Closing a file may wait. Without a thread for it, it is closed here.
-            let _ = pool().submit(Box::new(move || drop(unneeded)));
-        }
-        Ok(())
-    }
-
-    /// Gives a lock back, on behalf of whoever comes next in this process. He has his place
-    /// in the line first, so that other processes and this one take turns.
-    fn hand_over(
-        self: &Arc<Queue>,
-        mut state: MutexGuard<'_, State>,
-        kernel: KernelLock,
-        released: LockKind,
+    /// The same, for an event that goes with what has been changed in `state`.
+    pub(super) fn handle_in<'a>(
+        self: &'a Arc<Queue<B>>,
+        mut state: MutexGuard<'a, QueueState<B>>,
+        mut event: LockEvent<B>,
     ) {
-        state.scheduler.released(released);
         let mut refused = Vec::new();
-        let LockAction::Ask(kind) = state.scheduler.next(&mut refused) else {
-            drop(state);
-            drop(kernel);
+        while let Some(next) = self.step(state, event, &mut refused) {
             self.refuse(&mut refused);
-            return self.pump();
-        };
-        if state.waits.iter().any(|(_, wait)| wait.kind() == kind) {
-            // Somebody is there already, and only has to be told.
-            self.not_now(state, None);
-            drop(kernel);
-            return self.pump();
-        }
-        drop(state);
-        let begun = KernelWait::begin(&self.dir, &self.name, kind);
-        drop(kernel);
-        let passed = begun.and_then(|wait| Ok((wait.pass(&self.dir, &self.name)?, wait)));
-        match passed {
-            Ok((Some(lock), _)) => self.arrived(self.lock(), lock, kind),
-            Ok((None, wait)) => self.not_now(self.lock(), Some(wait)),
-            Err(failure) => self.failed(self.lock(), failure),
-        }
-        self.pump();
-    }
-
-    /// Another process has the lock, or comes first. WaitingCall in the kernel for whoever is at the
-    /// head, with a wait that has begun if there is one.
-    fn not_now(self: &Arc<Queue>, mut state: MutexGuard<'_, State>, begun: Option<KernelWait>) {
-        let mut refused = Vec::new();
-        if let Some(kind) = state.scheduler.busy(&mut refused) {
-            match self.wait_in_kernel(&mut state, kind, begun) {
-                Ok(number) => {
-                    state.scheduler.wait_began(number, kind);
-                    drop(state);
-                }
-                Err(failure) => self.failed(state, failure),
-            }
-        } else {
-            drop(state);
+            (state, event) = (self.lock(), next);
         }
         self.refuse(&mut refused);
     }
 
-    /// WaitingCall for the lock on a thread of its own, or on one that is waiting for it already.
-    /// Says which wait it is.
-    fn wait_in_kernel(
-        self: &Arc<Queue>,
-        state: &mut State,
-        kind: LockKind,
-        begun: Option<KernelWait>,
-    ) -> Result<u64, Failure> {
-        let wait = match begun {
-            Some(wait) if wait.kind() == kind => wait,
-            _ => {
-                for (number, wait) in &state.waits {
-                    if wait.kind() == kind && wait.rejoin()? {
-                        return Ok(*number);
-                    }
+    /// Tells the scheduler of an event and performs its decision. The event that this leads to.
+    fn step(
+        self: &Arc<Queue<B>>,
+        mut state: MutexGuard<'_, QueueState<B>>,
+        event: LockEvent<B>,
+        refused: &mut Vec<Arc<CallOf<B>>>,
+    ) -> Option<LockEvent<B>> {
+        match event {
+            LockEvent::Changed => match state.scheduler.next(refused) {
+                LockAction::Nothing => None,
+                LockAction::Retire => {
+                    drop(state);
+                    self.retire();
+                    None
                 }
-                // It has its place in the line before its thread is awake.
-                KernelWait::begin(&self.dir, &self.name, kind)?
+                LockAction::Withdraw(number) => {
+                    state.wait(number).iter().for_each(|wait| wait.withdraw());
+                    Some(LockEvent::Changed)
+                }
+                LockAction::Ask(kind) => B::ask(self, state, kind, None),
+            },
+            LockEvent::HandOver(lock) => match state.scheduler.next(refused) {
+                LockAction::Ask(kind) if state.has_wait(kind) => {
+                    // That wait only has to be told that it is wanted, before it can end.
+                    let next = self.step(state, LockEvent::Busy(None), refused);
+                    drop(lock);
+                    next
+                }
+                LockAction::Ask(kind) => B::ask(self, state, kind, Some(lock)),
+                _ => {
+                    drop(state);
+                    drop(lock);
+                    Some(LockEvent::Changed)
+                }
+            },
+            LockEvent::AskAgain(kind) => B::ask(self, state, kind, None),
+            LockEvent::Acquired(lock, kind) => {
+                self.acquired(state, lock, kind);
+                Some(LockEvent::Changed)
             }
-        };
-        let wait = Arc::new(wait);
-        state.last_wait += 1;
-        let number = state.last_wait;
-        let (queue, own) = (Arc::clone(self), Arc::clone(&wait));
-        wait_threads::run(Box::new(move || {
-            let outcome = own.wait(&queue.dir, &queue.name);
-            queue.waited(number, outcome, own.kind());
-            queue.pump();
-        }))
-        .map_err(|error| Failure::new("pthread_create", error))?;
-        state.waits.push((number, wait));
-        Ok(number)
-    }
-
-    /// Takes what a wait in the kernel has come to.
-    fn waited(
-        self: &Arc<Queue>,
-        number: u64,
-        outcome: Result<Option<KernelLock>, Failure>,
-        kind: LockKind,
-    ) {
-        let mut state = self.lock();
-        state.waits.retain(|(other, _)| *other != number);
-        let is_wanted = state.scheduler.wait_ended(number);
-        match outcome {
-            Ok(Some(lock)) if is_wanted => self.arrived(state, lock, kind),
-            Err(failure) if is_wanted => self.failed(state, failure),
-            Ok(None) if is_wanted => self.not_now(state, None),
-            outcome => {
-                // Giving a lock back takes system calls.
-                drop(state);
-                drop(outcome);
+            LockEvent::Busy(begun) => match state.scheduler.busy(refused) {
+                Some(kind) => Some(self.wait(state, kind, begun)),
+                None => {
+                    // Ending a wait takes system calls.
+                    drop(state);
+                    drop(begun);
+                    Some(LockEvent::Changed)
+                }
+            },
+            LockEvent::Failed(failure) => {
+                self.failed(state, failure);
+                Some(LockEvent::Changed)
             }
         }
     }
 
-    /// Hands out a lock that the kernel has given.
-    fn arrived(
-        self: &Arc<Queue>,
-        mut state: MutexGuard<'_, State>,
-        mut kernel: KernelLock,
+    /// Hands out a lock that this process has got.
+    fn acquired(
+        self: &Arc<Queue<B>>,
+        mut state: MutexGuard<'_, QueueState<B>>,
+        mut lock: B::Lock,
         kind: LockKind,
     ) {
         let recipient = state.scheduler.acquired(kind);
         if recipient == Recipient::Unwanted {
+            // Releasing a lock takes system calls.
             drop(state);
-            return drop(kernel);
+            return drop(lock);
         }
         if recipient == Recipient::ReadersOnly
-            && let Err(failure) = kernel.downgrade()
+            && let Err(failure) = B::downgrade(&mut lock)
         {
             self.failed(state, failure);
-            return drop(kernel);
+            return drop(lock);
         }
         let served = state.scheduler.grant();
-        let kernel = Arc::new(kernel);
-        state.has_now(&kernel);
-        drop(state);
-        let holds: Vec<LockGuard> = served
-            .iter()
-            .map(|waiter| {
-                KernelGuard::new(Arc::clone(self), Arc::clone(&kernel), waiter.kind).into()
-            })
-            .collect();
+        state.since = SystemTime::now();
+        let outcomes = B::hand_out(self, state, lock, &served);
         // From here on the lock is theirs alone: it is free when they have dropped it.
-        drop(kernel);
-        let settling = DeferredWakeUps::begin();
-        for (waiter, hold) in served.into_iter().zip(holds) {
-            waiter.settle(Ok(hold));
+        let deferred = DeferredWakeUps::begin();
+        for (waiter, outcome) in served.into_iter().zip(outcomes) {
+            waiter.settle(outcome);
         }
-        drop(settling);
+        drop(deferred);
     }
 
-    fn failed(&self, mut state: MutexGuard<'_, State>, failure: Failure) {
+    fn failed(&self, mut state: MutexGuard<'_, QueueState<B>>, failure: Failure) {
         let head = state.scheduler.failed();
         drop(state);
         if let Some(head) = head {
-            head.settle(Err(failure.on(&self.path).into()));
+            head.settle(Err(self.backend.error(failure)));
         }
     }
 
-    fn refuse(&self, triers: &mut Vec<Arc<Waiter>>) {
-        if triers.is_empty() {
+    /// Waits for the lock: with the wait that has begun, one that is under way or a new one.
+    fn wait(
+        self: &Arc<Queue<B>>,
+        mut state: MutexGuard<'_, QueueState<B>>,
+        kind: LockKind,
+        begun: Option<B::Wait>,
+    ) -> LockEvent<B> {
+        let wait = match begun.filter(|wait| wait.kind() == kind) {
+            Some(wait) => wait,
+            None => match state.rejoin(kind) {
+                Ok(Some(number)) => {
+                    state.scheduler.wait_began(number, kind);
+                    return LockEvent::Changed;
+                }
+                Ok(None) => match self.backend.begin_wait(&mut state.memory, kind) {
+                    Ok(wait) => wait,
+                    Err(failure) => return LockEvent::Failed(failure),
+                },
+                Err(failure) => return LockEvent::Failed(failure),
+            },
+        };
+        let wait = Arc::new(wait);
+        state.last_wait += 1;
+        let number = state.last_wait;
+        state.waits.push((number, Arc::clone(&wait)));
+        state.scheduler.wait_began(number, kind);
+        // Not under the mutex: where there is no thread for it other jobs may be dropped.
+        drop(state);
+        match B::run_wait(self, wait, number) {
+            Ok(()) => LockEvent::Changed,
+            Err(failure) => self.ended(number, LockEvent::Failed(failure)),
+        }
+    }
+
+    /// Takes the result of a wait.
+    pub(super) fn wait_ended(self: &Arc<Queue<B>>, number: u64, result: LockEvent<B>) {
+        let event = self.ended(number, result);
+        self.handle(event);
+    }
+
+    /// The result of a wait, if it is wanted: otherwise a lock is released.
+    fn ended(&self, number: u64, result: LockEvent<B>) -> LockEvent<B> {
+        let mut state = self.lock();
+        state.waits.retain(|(other, _)| *other != number);
+        if state.scheduler.wait_ended(number) {
+            return result;
+        }
+        drop(state);
+        drop(result);
+        LockEvent::Changed
+    }
+
+    /// A call has released the lock.
+    pub(super) fn released(self: &Arc<Queue<B>>, kind: LockKind) {
+        self.lock().scheduler.released(kind);
+        if !DeferredWakeUps::add(|| Arc::clone(self) as Arc<dyn WaiterQueue>) {
+            self.handle(LockEvent::Changed);
+        }
+    }
+
+    fn refuse(&self, refused: &mut Vec<Arc<CallOf<B>>>) {
+        if refused.is_empty() {
             return;
         }
-        // Not everybody who tries wants to know who has it, so nobody waits for his note.
-        let contention = self.contention(None, 0);
-        for trier in triers.drain(..) {
-            trier.settle(Err(ErrorKind::Locked(Box::new(contention.clone()))));
+        // Not every call that tries needs to know the holder, so it does not wait for the note.
+        let contention = self.contention(None, false);
+        for waiter in refused.drain(..) {
+            waiter.settle(Err(ErrorKind::Locked(Box::new(contention.clone()))));
         }
     }
 
-    /// Why somebody has not got the lock, after waiting for so long.
-    pub(super) fn timed_out(&self, waited: Option<Duration>) -> ErrorKind {
-        ErrorKind::Locked(Box::new(self.contention(waited, kernel::LOOKS)))
-    }
-
-    fn contention(&self, waited: Option<Duration>, looks: u32) -> Contention {
+    fn contention(&self, waited: Option<Duration>, may_wait: bool) -> Contention {
         let state = self.lock();
-        let (in_this_process, since) = (state.scheduler.is_held(), state.since);
-        let is_own = state.scheduler.has_writer();
+        let in_this_process = state.scheduler.is_held();
+        let own = state.scheduler.has_writer().then_some(state.since);
         drop(state);
-        let holder = match is_own {
-            true => Some(Holder::this_process(since)),
-            // For the message only: if it cannot be told, it is not told.
-            false => kernel::inspect(&self.dir, &self.name, LockKind::Write, looks)
-                .ok()
-                .flatten()
-                .flatten(),
-        };
-        Contention { path: self.path.clone(), waited, holder, in_this_process }
+        let holder = self.backend.holder(own, may_wait);
+        Contention { path: self.backend.path(), waited, holder, in_this_process }
     }
 
-    /// Is forgotten when nobody holds or wants the lock any more.
-    fn retire(self: &Arc<Queue>) {
+    /// Is forgotten when no call holds or wants the lock any more.
+    pub(super) fn retire(self: &Arc<Queue<B>>) {
         let mut state = self.lock();
-        if state.scheduler.is_idle() && !state.is_warm {
+        if state.scheduler.is_idle() && !state.is_retained {
             state.is_retired = true;
             drop(state);
             self.forget();
@@ -428,104 +401,95 @@ impl Queue {
     }
 
     /// There may be another one from now on.
-    fn forget(self: &Arc<Queue>) {
-        let mut queues = guard(&QUEUES);
+    fn forget(self: &Arc<Queue<B>>) {
+        let mut queues = guard(B::queues());
         if queues.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, self)) {
             queues.remove(&self.key);
         }
     }
 }
 
-#[cfg(target_os = "linux")]
-impl Queue {
-    /// Whether its file system decides about locks in memory.
-    pub(super) fn is_decided_in_memory(&self) -> bool {
-        *self.is_in_memory.get_or_init(|| locks_in_memory(self.dir.descriptor()))
+impl<B: Backend> WaiterQueue for Queue<B> {
+    fn pump(self: Arc<Self>) {
+        self.handle(LockEvent::Changed);
     }
 
-    /// Stays for a while, for those who come back soon.
-    pub(super) fn warm_up(&self) {
-        self.lock().is_warm = true;
+    fn is_next(&self, number: u64) -> bool {
+        self.lock().scheduler.head().is_some_and(|head| head.number() == number)
     }
 
-    /// Does not stay any longer than it is needed.
-    pub(super) fn cool_down(self: &Arc<Queue>) {
-        let mut state = self.lock();
-        state.is_warm = false;
-        let opened = state.opened.take();
-        drop(state);
-        drop(opened);
-        self.retire();
-    }
-
-    /// Takes the lock without waiting for anything, if nobody wants it, nobody holds it (or only
-    /// readers, for reading) and it then `is_right`.
-    pub(super) fn take_at_once(
-        self: &Arc<Queue>,
-        kind: LockKind,
-        is_right: impl FnOnce() -> bool,
-    ) -> Option<LockGuard> {
-        let mut state = self.state.try_lock().ok()?;
-        if !state.is_warm || state.is_retired || !state.scheduler.is_unwanted() {
-            return None;
-        }
-        let kernel = match state.scheduler.is_held() {
-            true if kind == LockKind::Write || state.scheduler.has_writer() => return None,
-            true => self.share_at_once(&state, is_right)?,
-            false => self.ask_at_once(&mut state, kind, is_right)?,
-        };
-        state.scheduler.taken_at_once(kind);
-        drop(state);
-        kernel.leave_note_soon();
-        Some(KernelGuard::new(Arc::clone(self), kernel, kind).into())
-    }
-
-    fn ask_at_once(
-        &self,
-        state: &mut State,
-        kind: LockKind,
-        is_right: impl FnOnce() -> bool,
-    ) -> Option<Arc<KernelLock>> {
-        let file = state.opened.take()?;
-        let (dir, name) = (&self.dir, &self.name);
-        let taken = KernelLock::try_at_once(&file, dir, name, kind, state.time_slice, is_right);
-        let Some(kernel) = taken.ok()? else {
-            state.opened = Some(file);
-            return None;
-        };
-        let kernel = Arc::new(kernel);
-        state.has_now(&kernel);
-        Some(kernel)
-    }
-
-    /// Readers of this process have it already.
-    fn share_at_once(
-        &self,
-        state: &State,
-        is_right: impl FnOnce() -> bool,
-    ) -> Option<Arc<KernelLock>> {
-        let kernel = state.kernel.upgrade()?;
-        (kernel.may_be_shared(&self.dir, &self.name) && is_right()).then_some(kernel)
+    fn timed_out(&self, waited: Option<Duration>) -> ErrorKind {
+        ErrorKind::Locked(Box::new(self.contention(waited, true)))
     }
 }
 
-impl State {
-    /// The kernel has given this to the process.
-    fn has_now(&mut self, kernel: &Arc<KernelLock>) {
-        self.kernel = Arc::downgrade(kernel);
-        self.since = SystemTime::now();
+impl<B: Backend> QueueState<B> {
+    /// Whether a wait of this kind is under way.
+    fn has_wait(&self, kind: LockKind) -> bool {
+        self.waits.iter().any(|(_, wait)| wait.kind() == kind)
     }
 
-    /// Keeps the lock file for those who come back soon, if any may. What is to be closed, not
-    /// under the mutex.
-    fn keep_open(&mut self, file: Option<Arc<LockFile>>) -> Option<Arc<LockFile>> {
-        match self.is_warm {
-            true => std::mem::replace(&mut self.opened, file),
-            false => file,
+    /// Lets a wait of this kind go on, if there is one. Which it is.
+    fn rejoin(&self, kind: LockKind) -> Result<Option<u64>, Failure> {
+        for (number, wait) in self.waits.iter().filter(|(_, wait)| wait.kind() == kind) {
+            if wait.rejoin()? {
+                return Ok(Some(*number));
+            }
         }
+        Ok(None)
     }
 
-    fn wait(&self, number: u64) -> Option<&Arc<KernelWait>> {
+    fn wait(&self, number: u64) -> Option<&Arc<B::Wait>> {
         self.waits.iter().find(|(other, _)| *other == number).map(|(_, wait)| wait)
+    }
+}
+
+thread_local! {
+    /// While this thread hands out locks: the queues of those that were released meanwhile.
+    static DEFERRED: RefCell<Option<Vec<Arc<dyn WaiterQueue>>>> = const { RefCell::new(None) };
+}
+
+/// A thread that hands out locks. A call may release its lock in the very reply that brings it, and
+/// so may thousands: what comes next is done when the outermost of these is dropped, and not
+/// inside the reply.
+pub(super) struct DeferredWakeUps {
+    is_outermost: bool,
+}
+
+impl DeferredWakeUps {
+    fn begin() -> DeferredWakeUps {
+        let is_outermost = !DeferredWakeUps::is_under_way();
+        if is_outermost {
+            let _ = DEFERRED.try_with(|queues| queues.replace(Some(Vec::new())));
+        }
+        DeferredWakeUps { is_outermost }
+    }
+
+    /// Whether this thread is handing out locks.
+    pub(super) fn is_under_way() -> bool {
+        DEFERRED.try_with(|queues| queues.borrow().is_some()).unwrap_or(false)
+    }
+
+    /// Puts off what a queue has to do. `false` where this thread hands out no locks.
+    fn add(queue: impl FnOnce() -> Arc<dyn WaiterQueue>) -> bool {
+        let add = |queues: &RefCell<Option<Vec<_>>>| {
+            queues.borrow_mut().as_mut().map(|queues| queues.push(queue()))
+        };
+        DEFERRED.try_with(add).ok().flatten().is_some()
+    }
+
+    fn next() -> Option<Arc<dyn WaiterQueue>> {
+        DEFERRED.try_with(|queues| queues.borrow_mut().as_mut().and_then(Vec::pop)).ok().flatten()
+    }
+}
+
+impl Drop for DeferredWakeUps {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            while let Some(queue) = DeferredWakeUps::next() {
+                queue.pump();
+            }
+            let _ = DEFERRED.try_with(|queues| queues.replace(None));
+        }
     }
 }

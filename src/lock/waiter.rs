@@ -1,37 +1,69 @@
-//! Somebody who waits for a lock, until he has an answer.
+//! A call that asks for a lock, until it has its answer: its place in the order of calls, its
+//! time-out, its cancellation, and what is counted of it.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::queue::Queue;
+use super::held::HeldLocks;
 use super::scheduler::WaitingCall;
-use super::{Before, HeldLocks, LockGuard, LockKind, LockRequest};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Failure};
 use crate::metrics::LockCall;
 use crate::mutex::guard;
 use crate::threads::Pool;
+use crate::vocabulary::LockKind;
+
+/// What is to happen before the lock is looked for: the directories above it are made, say.
+pub type Before = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
+
+/// What a call asks for.
+pub struct LockRequest {
+    /// The file or directory to lock, absolute.
+    pub path: PathBuf,
+    /// Whether it is to be shared with readers or not.
+    pub kind: LockKind,
+    /// How long to wait; zero to try once, `None` for ever.
+    pub timeout: Option<Duration>,
+    /// The locks that the caller holds.
+    pub held: HeldLocks,
+    /// What is to happen first, if anything.
+    pub before: Option<Before>,
+}
 
 /// Takes the outcome: the lock, or why there is none.
-pub type Reply = Box<dyn FnOnce(Result<LockGuard, ErrorKind>) + Send>;
+pub type LockReply<G> = Box<dyn FnOnce(Result<G, ErrorKind>) + Send>;
 
-/// Somebody who waits for a lock.
-pub struct Waiter {
-    pub(super) kind: LockKind,
-    pub(super) timeout: Option<Duration>,
+/// What a call that waits needs of its queue.
+pub(super) trait WaiterQueue: Send + Sync {
+    /// Lets the calls behind it move up.
+    fn pump(self: Arc<Self>);
+
+    /// Whether this call is the next to be served.
+    fn is_next(&self, number: u64) -> bool;
+
+    /// Why a call has not got the lock after waiting for so long; `None` if it has only tried.
+    fn timed_out(&self, waited: Option<Duration>) -> ErrorKind;
+}
+
+/// A call that waits for a lock, held by a guard `G`. `O` is what it asks for besides.
+pub struct Waiter<G, O = ()> {
+    kind: LockKind,
+    timeout: Option<Duration>,
     since: Instant,
-    /// The order of calls, in which waiters are served.
+    /// The order of calls, in which they are served.
     number: u64,
     held: Mutex<Option<HeldLocks>>,
-    pub(super) before: Mutex<Option<Before>>,
-    /// Taken by whoever settles the wait, so that this happens once.
-    reply: Mutex<Option<Reply>>,
-    pub(super) queue: OnceLock<Weak<Queue>>,
+    before: Mutex<Option<Before>>,
+    pub(super) options: O,
+    /// Taken by the thread that settles the wait, so that this happens once.
+    reply: Mutex<Option<LockReply<G>>>,
+    queue: OnceLock<Weak<dyn WaiterQueue>>,
     pool: Pool,
     counted: LockCall,
 }
 
-impl WaitingCall for Arc<Waiter> {
+impl<G, O> WaitingCall for Arc<Waiter<G, O>> {
     fn kind(&self) -> LockKind {
         self.kind
     }
@@ -49,8 +81,13 @@ impl WaitingCall for Arc<Waiter> {
     }
 }
 
-impl Waiter {
-    pub(super) fn new(pool: &Pool, request: LockRequest, reply: Reply) -> Arc<Waiter> {
+impl<G: 'static, O: Send + Sync + 'static> Waiter<G, O> {
+    pub(super) fn new(
+        pool: &Pool,
+        request: LockRequest,
+        options: O,
+        reply: LockReply<G>,
+    ) -> Arc<Waiter<G, O>> {
         static CALLS: AtomicU64 = AtomicU64::new(0);
         let LockRequest { path, kind, timeout, held, before } = request;
         Arc::new(Waiter {
@@ -60,6 +97,7 @@ impl Waiter {
             number: CALLS.fetch_add(1, Ordering::Relaxed),
             held: Mutex::new(Some(held)),
             before: Mutex::new(before),
+            options,
             reply: Mutex::new(Some(reply)),
             queue: OnceLock::new(),
             pool: pool.clone(),
@@ -67,13 +105,34 @@ impl Waiter {
         })
     }
 
-    /// Counts one who has not got the lock at once, and sets his timer.
-    pub(super) fn waits_from_here(self: Arc<Waiter>) {
-        if self.is_waiting() {
-            self.counted.waits();
+    /// Whether something is to happen before its lock is looked for.
+    pub(super) fn has_to_prepare(&self) -> bool {
+        guard(&self.before).is_some()
+    }
+
+    /// Does what is to happen first. If that fails, the call has its answer.
+    pub(super) fn prepare(&self) {
+        let before = guard(&self.before).take();
+        if let Some(Err(failure)) = before.map(|before| before()) {
+            self.settle(Err(failure.into()));
         }
+    }
+
+    /// Says in which queue it waits.
+    pub(super) fn joins(&self, queue: Weak<dyn WaiterQueue>) {
+        let _ = self.queue.set(queue);
+    }
+
+    /// Counts a call that has not got the lock at once, and sets its timer.
+    pub(super) fn start_timer(self: Arc<Waiter<G, O>>) {
+        if !self.is_waiting() {
+            return;
+        }
+        self.counted.waits();
+        // A call that only tries, and is the next, is being asked for: it will have its answer.
+        let is_asked_for = || self.queue().is_some_and(|queue| queue.is_next(self.number));
         if let Some(timeout) = self.timeout
-            && self.is_waiting()
+            && !(timeout.is_zero() && is_asked_for())
         {
             let left = timeout.saturating_sub(self.since.elapsed());
             let pool = self.pool.clone();
@@ -81,8 +140,8 @@ impl Waiter {
         }
     }
 
-    pub(super) fn settle(&self, outcome: Result<LockGuard, ErrorKind>) {
-        // Otherwise the wait is over already, and a lock that came too late is given back.
+    /// Gives the call its answer, unless it has one: then a lock that came too late is released.
+    pub(super) fn settle(&self, outcome: Result<G, ErrorKind>) {
         if let Some(reply) = self.take_reply() {
             self.counted.ended(&outcome);
             reply(outcome);
@@ -90,14 +149,14 @@ impl Waiter {
     }
 
     /// The same for a call that has not come to wait for a lock of its own, and is not counted.
-    pub(super) fn settle_uncounted(&self, outcome: Result<LockGuard, ErrorKind>) {
+    pub(super) fn settle_uncounted(&self, outcome: Result<G, ErrorKind>) {
         if let Some(reply) = self.take_reply() {
             reply(outcome);
         }
     }
 
-    fn take_reply(&self) -> Option<Reply> {
-        // Whoever is told of the outcome finds no reservation of this call.
+    fn take_reply(&self) -> Option<LockReply<G>> {
+        // When the caller has the outcome there is no reservation of this call any more.
         drop(self.take_held());
         guard(&self.reply).take()
     }
@@ -108,32 +167,36 @@ impl Waiter {
     }
 
     /// Ends the wait without a lock, unless it is over already.
-    pub fn cancel(self: &Arc<Waiter>) {
+    pub fn cancel(&self) {
         self.settle(Err(ErrorKind::Cancelled));
         self.leave();
     }
 
     /// The same, as if the lock had never been asked for.
-    pub fn withdraw(self: &Arc<Waiter>) {
+    pub fn withdraw(&self) {
         self.settle_uncounted(Err(ErrorKind::Cancelled));
         self.leave();
     }
 
-    /// Lets those behind move up. Not on this thread: it may be JavaScript's.
-    fn leave(self: &Arc<Waiter>) {
-        if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
+    /// Lets the calls behind it move up. Not on this thread: it may be JavaScript's.
+    fn leave(&self) {
+        if let Some(queue) = self.queue() {
             let _ = self.pool.submit(Box::new(move || queue.pump()));
         }
     }
 
-    fn time_out(self: &Arc<Waiter>) {
+    pub(super) fn time_out(self: &Arc<Waiter<G, O>>) {
         if !self.is_waiting() {
             return;
         }
-        if let Some(queue) = self.queue.get().and_then(Weak::upgrade) {
+        if let Some(queue) = self.queue() {
             let waited = self.timeout.filter(|timeout| !timeout.is_zero());
             self.settle(Err(queue.timed_out(waited)));
             queue.pump();
         }
+    }
+
+    fn queue(&self) -> Option<Arc<dyn WaiterQueue>> {
+        self.queue.get().and_then(Weak::upgrade)
     }
 }

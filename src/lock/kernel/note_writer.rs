@@ -18,38 +18,38 @@ use crate::threads::{blocking, pool};
 const MOMENT: Duration = Duration::from_millis(2);
 
 /// The note of one who has the lock.
-pub(super) struct Note {
+pub(super) struct NoteWriter {
     file: Arc<LockFile>,
     since: SystemTime,
-    state: Mutex<State>,
+    state: Mutex<NoteState>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum NoteState {
     Unwritten,
     Written,
     /// The lock is given back: whatever is written now would be about somebody else.
     Over,
 }
 
-impl Note {
+impl NoteWriter {
     /// He has the lock from now on.
-    pub(super) fn new(file: &Arc<LockFile>) -> Arc<Note> {
-        let (since, state) = (SystemTime::now(), Mutex::new(State::Unwritten));
-        Arc::new(Note { file: Arc::clone(file), since, state })
+    pub(super) fn new(file: &Arc<LockFile>) -> Arc<NoteWriter> {
+        let (since, state) = (SystemTime::now(), Mutex::new(NoteState::Unwritten));
+        Arc::new(NoteWriter { file: Arc::clone(file), since, state })
     }
 
     /// Writes it. That this fails (on a full disk, say) is no reason not to have the lock.
     pub(super) fn write(&self) {
         let mut state = guard(&self.state);
         let line = || note::to_line(&Holder::this_process(self.since));
-        if *state == State::Unwritten && self.file.write_note(line().as_bytes()).is_ok() {
-            *state = State::Written;
+        if *state == NoteState::Unwritten && self.file.write_note(line().as_bytes()).is_ok() {
+            *state = NoteState::Written;
         }
     }
 
     /// Sees to it that it is written if the lock is still held in a moment.
-    pub(super) fn write_soon(self: &Arc<Note>) {
+    pub(super) fn write_soon(self: &Arc<NoteWriter>) {
         let mut soon = guard(&SOON);
         soon.notes.push_back((Instant::now() + MOMENT, Arc::downgrade(self)));
         let is_seen_to = std::mem::replace(&mut soon.is_seen_to, true);
@@ -68,9 +68,9 @@ impl Note {
             // It is being written.
             Err(TryLockError::WouldBlock) => return false,
         };
-        let is_written = *state == State::Written;
+        let is_written = *state == NoteState::Written;
         if !is_written {
-            *state = State::Over;
+            *state = NoteState::Over;
         }
         !is_written
     }
@@ -78,7 +78,7 @@ impl Note {
     /// Removes it; it is not written any more.
     pub(super) fn remove(&self) {
         let mut state = guard(&self.state);
-        if std::mem::replace(&mut *state, State::Over) == State::Written {
+        if std::mem::replace(&mut *state, NoteState::Over) == NoteState::Written {
             // What is left there otherwise means nothing while nobody has the lock.
             let _ = self.file.write_note(b"");
         }
@@ -87,7 +87,7 @@ impl Note {
 
 /// The notes to be written, in the order of their time.
 struct Soon {
-    notes: VecDeque<(Instant, Weak<Note>)>,
+    notes: VecDeque<(Instant, Weak<NoteWriter>)>,
     /// A thread will look after them.
     is_seen_to: bool,
 }
@@ -99,7 +99,7 @@ fn write_due() {
     let mut soon = guard(&SOON);
     let now = Instant::now();
     let count = soon.notes.iter().take_while(|(due, _)| *due <= now).count();
-    let due: Vec<Weak<Note>> = soon.notes.drain(..count).map(|(_, note)| note).collect();
+    let due: Vec<Weak<NoteWriter>> = soon.notes.drain(..count).map(|(_, note)| note).collect();
     let next = soon.notes.front().map(|(due, _)| *due - now);
     soon.is_seen_to = next.is_some();
     drop(soon);

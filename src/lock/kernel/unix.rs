@@ -8,13 +8,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use super::Byte;
 #[cfg(target_os = "linux")]
-use super::{Offset, TICKETS};
+use super::offset::{self, TICKETS};
 use crate::fs::os::DirHandle;
 #[cfg(target_os = "linux")]
 use crate::fs::os::cached_lookup;
 use crate::lock::LockKind;
+use crate::lock::protocol::Byte;
 
 /// An open lock file.
 pub(in crate::lock) struct LockFile {
@@ -125,12 +125,12 @@ impl LockFile {
     /// many, which cannot be holdfast's, the last one.
     pub(super) fn find_ticket(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
         let mut range = range(Byte::Ticket(first), libc::F_WRLCK);
-        range.l_len = Byte::Ticket(last).offset() - range.l_start + 1;
-        let Some(offset) = self.find(&mut range)? else { return Ok(None) };
+        range.l_len = offset::of(Byte::Ticket(last)) - range.l_start + 1;
+        let Some(start) = self.find(&mut range)? else { return Ok(None) };
         if range.l_len != 1 {
             return Ok(Some(last));
         }
-        Ok(Some(offset.saturating_sub(TICKETS).cast_unsigned().clamp(first, last)))
+        Ok(Some(start.saturating_sub(TICKETS).cast_unsigned().clamp(first, last)))
     }
 
     /// The offset of somebody else's lock that is in the way of this one.
@@ -171,7 +171,7 @@ fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = lock_type as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = byte.offset();
+    range.l_start = offset::of(byte);
     range.l_len = 1;
     range
 }

@@ -17,9 +17,10 @@ use windows_sys::Win32::Storage::FileSystem::{
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
-use super::{Byte, Offset};
+use super::offset;
 use crate::fs::os::{DirHandle, check, overlapped};
 use crate::lock::LockKind;
+use crate::lock::protocol::Byte;
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
 /// handle is for synchronous use, and Windows does one thing after the other on those.
@@ -122,7 +123,7 @@ fn flags(kind: LockKind) -> LOCK_FILE_FLAGS {
 }
 
 fn position(byte: Byte) -> OVERLAPPED {
-    overlapped(byte.offset().cast_unsigned())
+    overlapped(offset::of(byte).cast_unsigned())
 }
 
 /// Both numbers are documented for a lock that is not to be had at once.

@@ -1,77 +1,72 @@
-//! What keeps the locks that this process holds fresh: threads of its own, which a busy event
-//! loop does not hold up, nor all that other threads wait for.
+//! Keeps the locks that this process holds fresh: on threads of its own, which neither a busy event
+//! loop holds up nor what other threads wait for.
 //!
-//! One thread waits until the next lock is due. Before it sees to it, it leaves the watch to
-//! another, so that a disk that does not answer costs no locks but its own. Where nothing hangs
-//! there are no more than two.
+//! One thread watches for the next lock that is due. Before it renews that lock, it leaves the watch
+//! to another thread, so that a disk that does not answer costs no locks but its own. Where nothing
+//! hangs there are no more than two.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dir::{Heartbeat, LockDirPath};
-use super::remove_at_exit::Guarded;
+use super::dir::Renewal;
+use super::held_dir::HeldDir;
 use crate::error::{ErrorKind, Failure, LostLock};
-use crate::fs::os::Os;
 use crate::mutex::guard;
 
-/// Is told that a lock has been lost.
+/// Called when a lock has been lost.
 pub type OnLoss = Box<dyn FnOnce(LostLock) + Send>;
 
 /// A lock that is kept fresh until it is stopped, lost or dropped.
-pub(super) struct Beating {
-    place: Arc<LockDirPath<Os>>,
+pub(super) struct Heartbeat {
     stale: Duration,
     update: Duration,
-    state: Mutex<State>,
+    state: Mutex<HeartbeatState>,
 }
 
-struct State {
-    /// Nothing once it is lost or given back.
-    own: Option<Guarded>,
+struct HeartbeatState {
+    /// Nothing once it is lost or released.
+    held: Option<HeldDir>,
     lost: Option<LostLock>,
     on_loss: Option<OnLoss>,
     /// Until when it has been extended.
     until: SystemTime,
 }
 
-/// How soon it is tried again to see to a lock.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How soon a lock that could not be renewed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 
-impl Beating {
+impl Heartbeat {
     /// Starts.
     ///
     /// # Errors
     ///
-    /// When the system refuses a thread. The lock comes back.
+    /// When the system refuses a thread. The lock is released.
     pub(super) fn start(
-        place: Arc<LockDirPath<Os>>,
-        own: Guarded,
+        held: HeldDir,
         stale: Duration,
         update: Duration,
-    ) -> Result<Arc<Beating>, (io::Error, Option<Guarded>)> {
-        let state =
-            State { own: Some(own), lost: None, on_loss: None, until: SystemTime::UNIX_EPOCH };
-        let beating = Arc::new(Beating { place, stale, update, state: Mutex::new(state) });
-        match schedule(&beating, update) {
-            Ok(()) => Ok(beating),
-            Err(error) => {
-                let own = beating.lock().own.take();
-                Err((error, own))
-            }
-        }
+    ) -> io::Result<Arc<Heartbeat>> {
+        let until = SystemTime::UNIX_EPOCH;
+        let state = HeartbeatState { held: Some(held), lost: None, on_loss: None, until };
+        let heartbeat = Arc::new(Heartbeat { stale, update, state: Mutex::new(state) });
+        let mut schedule = schedule();
+        schedule.ensure_watch()?;
+        schedule.add(&heartbeat, update);
+        drop(schedule);
+        Ok(heartbeat)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
+    fn lock(&self) -> MutexGuard<'_, HeartbeatState> {
+        // No code that runs under this lock can panic and leave the state half changed.
         guard(&self.state)
     }
 
-    /// Whom to tell of a loss: at once if it has happened already.
+    /// What to call after a loss: at once if it has happened already.
     pub(super) fn on_loss(&self, on_loss: OnLoss) {
         let mut state = self.lock();
         match state.lost.as_ref().map(LostLock::duplicate) {
@@ -83,32 +78,32 @@ impl Beating {
         }
     }
 
-    /// Sees to the lock. The time until the next time; `None` when there is none.
+    /// Renews the lock. The time until the next renewal; `None` when there is none.
     fn beat(&self) -> Option<Duration> {
         let mut state = self.lock();
         let until = state.until;
-        let own = state.own.as_mut()?;
-        match own.owned.beat(&Os, &self.place, self.stale, SystemTime::now(), until) {
-            Heartbeat::Kept => Some(self.update),
-            Heartbeat::Failing(_) => Some(self.update.min(AGAIN)),
-            Heartbeat::Lost(lost) => {
+        match state.held.as_mut()?.renew(self.stale, until) {
+            Renewal::Kept => Some(self.update),
+            Renewal::Failing(_) => Some(self.update.min(RETRY)),
+            Renewal::Lost(lost) => {
                 self.lose(state, lost);
                 None
             }
         }
     }
 
-    fn lose(&self, mut state: MutexGuard<'_, State>, lost: LostLock) {
+    fn lose(&self, mut state: MutexGuard<'_, HeartbeatState>, lost: LostLock) {
         state.lost = Some(lost.duplicate());
-        let (own, on_loss) = (state.own.take(), state.on_loss.take());
+        let (held, on_loss) = (state.held.take(), state.on_loss.take());
         drop(state);
-        drop(own);
+        drop(held);
         if let Some(on_loss) = on_loss {
             on_loss(lost);
         }
     }
 
-    /// Lets others take the lock for held until this time and as long as it takes to be stale.
+    /// Makes other processes take the lock for held until this time and as long as it takes to be
+    /// stale.
     ///
     /// # Errors
     ///
@@ -121,15 +116,14 @@ impl Beating {
         if let Some(lost) = &state.lost {
             return Err(lost.duplicate().into());
         }
-        let Some(own) = state.own.as_mut() else { return Ok(()) };
-        let outcome = own.owned.beat(&Os, &self.place, self.stale, now, until);
-        match outcome {
-            Heartbeat::Kept => {
+        let Some(held) = state.held.as_mut() else { return Ok(()) };
+        match held.renew(self.stale, until) {
+            Renewal::Kept => {
                 state.until = until;
                 Ok(())
             }
-            Heartbeat::Failing(failure) => Err(failure.into()),
-            Heartbeat::Lost(lost) => {
+            Renewal::Failing(failure) => Err(failure.into()),
+            Renewal::Lost(lost) => {
                 let error = lost.duplicate();
                 self.lose(state, lost);
                 Err(error.into())
@@ -137,16 +131,16 @@ impl Beating {
         }
     }
 
-    /// Stops, and gives the lock back.
+    /// Stops, and releases the lock.
     pub(super) fn stop(&self) -> Result<(), ErrorKind> {
         let mut state = self.lock();
         state.on_loss = None;
         if let Some(lost) = &state.lost {
             return Err(lost.duplicate().into());
         }
-        let Some(own) = state.own.take() else { return Ok(()) };
+        let Some(held) = state.held.take() else { return Ok(()) };
         drop(state);
-        match own.owned.release(&Os, &self.place) {
+        match held.release() {
             Ok(None) => Ok(()),
             Ok(Some(lost)) => Err(lost.into()),
             Err(failure) => Err(failure.into()),
@@ -155,45 +149,38 @@ impl Beating {
 }
 
 /// What the threads have to do.
-struct Heart {
-    due: BTreeMap<(Instant, u64), Weak<Beating>>,
+struct Schedule {
+    due: BTreeMap<(Instant, u64), Weak<Heartbeat>>,
     last: u64,
-    /// Whether one of the threads waits for what is due next, or is about to.
+    /// Whether one of the threads watches for what is due next, or is about to.
     is_watched: bool,
     /// Threads that wait for the watch.
     standing_by: usize,
 }
 
-static HEART: Mutex<Heart> =
-    Mutex::new(Heart { due: BTreeMap::new(), last: 0, is_watched: false, standing_by: 0 });
-/// Something is due sooner than what was.
+static SCHEDULE: Mutex<Schedule> =
+    Mutex::new(Schedule { due: BTreeMap::new(), last: 0, is_watched: false, standing_by: 0 });
+/// A lock is due sooner than the one that was watched for.
 static SOONER: Condvar = Condvar::new();
-/// Nobody watches.
+/// No thread watches.
 static UNWATCHED: Condvar = Condvar::new();
 
-fn heart() -> MutexGuard<'static, Heart> {
-    // Nothing that runs under this lock can panic and leave the state half changed.
-    guard(&HEART)
+fn schedule() -> MutexGuard<'static, Schedule> {
+    // No code that runs under this lock can panic and leave the state half changed.
+    guard(&SCHEDULE)
 }
 
-fn schedule(beating: &Arc<Beating>, after: Duration) -> io::Result<()> {
-    let mut heart = heart();
-    heart.have_it_watched()?;
-    heart.add(beating, after);
-    Ok(())
-}
-
-impl Heart {
-    fn add(&mut self, beating: &Arc<Beating>, after: Duration) {
+impl Schedule {
+    fn add(&mut self, heartbeat: &Arc<Heartbeat>, after: Duration) {
         self.last += 1;
         let key = (Instant::now() + after, self.last);
-        self.due.insert(key, Arc::downgrade(beating));
+        self.due.insert(key, Arc::downgrade(heartbeat));
         if self.due.first_key_value().is_some_and(|(first, _)| *first == key) {
             SOONER.notify_one();
         }
     }
 
-    fn have_it_watched(&mut self) -> io::Result<()> {
+    fn ensure_watch(&mut self) -> io::Result<()> {
         if self.is_watched {
             return Ok(());
         }
@@ -213,65 +200,66 @@ impl Heart {
 
 /// What a thread does. It has the watch from the beginning.
 fn work() {
-    let mut at = heart();
+    let mut schedule = schedule();
     loop {
-        let beating;
-        (at, beating) = watch(at);
-        at.is_watched = false;
-        let Some(beating) = beating else { return };
-        if !at.due.is_empty() {
-            // If the system refuses another thread, they wait for this one.
-            let _ = at.have_it_watched();
+        let due;
+        (schedule, due) = watch(schedule);
+        schedule.is_watched = false;
+        let Some(due) = due else { return };
+        if !schedule.due.is_empty() {
+            // If the system refuses another thread, the other locks wait for this one.
+            let _ = schedule.ensure_watch();
         }
-        drop(at);
-        let again = beating.upgrade().and_then(|beating| Some((beating.beat()?, beating)));
-        at = heart();
-        if let Some((after, beating)) = &again {
-            at.add(beating, *after);
+        drop(schedule);
+        let again = due.upgrade().and_then(|heartbeat| Some((heartbeat.beat()?, heartbeat)));
+        schedule = self::schedule();
+        if let Some((after, heartbeat)) = &again {
+            schedule.add(heartbeat, *after);
         }
         drop(again);
-        match stand_by(at) {
-            Some(unwatched) => at = unwatched,
+        match stand_by(schedule) {
+            Some(unwatched) => schedule = unwatched,
             None => return,
         }
-        at.is_watched = true;
+        schedule.is_watched = true;
     }
 }
 
-/// Waits for what is due next. `None` when there has been nothing for a while.
+/// Waits for the lock that is due next. `None` when there has been none for a while.
 fn watch(
-    mut at: MutexGuard<'static, Heart>,
-) -> (MutexGuard<'static, Heart>, Option<Weak<Beating>>) {
-    let tired = Instant::now() + IDLE;
+    mut schedule: MutexGuard<'static, Schedule>,
+) -> (MutexGuard<'static, Schedule>, Option<Weak<Heartbeat>>) {
+    let idle_deadline = Instant::now() + IDLE;
     loop {
         let now = Instant::now();
-        let wait = match at.due.first_entry() {
+        let wait = match schedule.due.first_entry() {
             Some(first) if first.key().0 <= now => {
-                let beating = first.remove();
-                return (at, Some(beating));
+                let heartbeat = first.remove();
+                return (schedule, Some(heartbeat));
             }
             Some(first) => first.key().0 - now,
-            None if now >= tired => return (at, None),
-            None => tired - now,
+            None if now >= idle_deadline => return (schedule, None),
+            None => idle_deadline - now,
         };
-        (at, _) = SOONER.wait_timeout(at, wait).unwrap_or_else(PoisonError::into_inner);
+        (schedule, _) = SOONER.wait_timeout(schedule, wait).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Waits until nobody watches. `None` when somebody has for a while.
-fn stand_by(mut at: MutexGuard<'static, Heart>) -> Option<MutexGuard<'static, Heart>> {
-    let tired = Instant::now() + IDLE;
-    at.standing_by += 1;
-    while at.is_watched {
-        let left = tired.saturating_duration_since(Instant::now());
+/// Waits until no thread watches. `None` when one has for a while.
+fn stand_by(mut schedule: MutexGuard<'static, Schedule>) -> Option<MutexGuard<'static, Schedule>> {
+    let idle_deadline = Instant::now() + IDLE;
+    schedule.standing_by += 1;
+    while schedule.is_watched {
+        let left = idle_deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            at.standing_by -= 1;
+            schedule.standing_by -= 1;
             return None;
         }
-        (at, _) = UNWATCHED.wait_timeout(at, left).unwrap_or_else(PoisonError::into_inner);
+        (schedule, _) =
+            UNWATCHED.wait_timeout(schedule, left).unwrap_or_else(PoisonError::into_inner);
     }
-    at.standing_by -= 1;
-    Some(at)
+    schedule.standing_by -= 1;
+    Some(schedule)
 }
 
 impl From<LostLock> for ErrorKind {
@@ -281,7 +269,7 @@ impl From<LostLock> for ErrorKind {
 }
 
 impl LostLock {
-    /// The same, for another who is to be told.
+    /// The same, for another caller that is to be told.
     pub fn duplicate(&self) -> LostLock {
         let failure = self.failure.as_ref().map(Failure::duplicate);
         LostLock { path: self.path.clone(), failure }
@@ -293,23 +281,22 @@ mod tests {
     use std::path::Path;
     use std::thread;
 
-    use super::super::dir::{TryLockOutcome, try_lock};
+    use super::super::dir::{LockDirPath, TryLockOutcome, try_lock};
     use super::*;
-    use crate::fs::{DirUse, FileSystem};
+    use crate::fs::os::Os;
+    use crate::fs::{Dir, DirUse};
 
     const STALE: Duration = Duration::from_secs(60);
     const UPDATE: Duration = Duration::from_millis(20);
 
-    fn start(dir: &Path, name: &str) -> Arc<Beating> {
-        let parent = Os.open_dir(dir, DirUse::Names).unwrap();
-        let place = LockDirPath { parent, parent_path: dir.to_owned(), name: name.into() };
-        let TryLockOutcome::Acquired(owned) =
-            try_lock(&Os, &place, STALE, SystemTime::now()).unwrap()
+    fn start(dir: &Path, name: &str) -> Arc<Heartbeat> {
+        let parent = Dir::open(&Os, dir, DirUse::Names).unwrap();
+        let at = LockDirPath { parent, name: name.into() };
+        let TryLockOutcome::Acquired(owned) = try_lock(&at, STALE, SystemTime::now()).unwrap()
         else {
             panic!("it is free");
         };
-        let own = Guarded::new(owned, &place);
-        Beating::start(Arc::new(place), own, STALE, UPDATE).ok().unwrap()
+        Heartbeat::start(HeldDir::new(owned, &Arc::new(at)), STALE, UPDATE).unwrap()
     }
 
     #[test]
@@ -321,18 +308,18 @@ mod tests {
             found.modified().unwrap()
         };
         for round in 0..3 {
-            // Whoever sees to these two does not come back.
+            // The thread that renews these two does not come back.
             let hanging = [all[0].lock(), all[1].lock()];
             let old = time("three");
-            let patience = Instant::now() + Duration::from_secs(60);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while time("three") == old {
-                assert!(Instant::now() < patience, "round {round}: nobody sees to the third");
+                assert!(Instant::now() < deadline, "round {round}: no thread renews the third");
                 thread::sleep(UPDATE);
             }
             drop(hanging);
         }
-        for beating in &all {
-            beating.stop().unwrap();
+        for heartbeat in &all {
+            heartbeat.stop().unwrap();
         }
         assert_eq!(dir.path().read_dir().unwrap().count(), 0);
     }

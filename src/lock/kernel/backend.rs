@@ -1,0 +1,245 @@
+//! How the queues get locks from the kernel, and release them.
+//!
+//! For a short time ([`TimeSlice`]) a lock passes between the calls of this process before other
+//! processes have their turn; after that it is asked for anew, so that a process with many calls
+//! does not keep others out.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
+use std::sync::{Arc, LazyLock, MutexGuard, Weak};
+use std::time::SystemTime;
+
+use super::LockFile;
+use super::inspect::{Patience, inspect};
+use super::lock::KernelLock;
+use super::wait::KernelWait;
+use crate::error::{ErrorKind, Failure, Holder};
+use crate::fs::os::DirHandle;
+#[cfg(target_os = "linux")]
+use crate::fs::os::cached_lookup::locks_in_memory;
+use crate::lock::guard::{KernelGuard, LockOwner};
+use crate::lock::held::LockGuard;
+use crate::lock::lock_path::LockPath;
+use crate::lock::queue::{
+    Backend, CallOf, DeferredWakeUps, LockEvent, PendingWait, Queue, QueueState, Queues,
+};
+use crate::lock::scheduler::WaitingCall;
+use crate::lock::time_slice::TimeSlice;
+use crate::threads::{pool, wait_threads};
+use crate::vocabulary::{FileKey, LockKind};
+
+/// Locks of the kernel on a lock file.
+pub(in crate::lock) struct KernelBackend {
+    lock_file: LockPath,
+    #[cfg(target_os = "linux")]
+    is_in_memory: OnceLock<bool>,
+}
+
+/// What is remembered of a lock file.
+#[derive(Default)]
+pub(in crate::lock) struct KernelMemory {
+    /// The last time slice of this process, if it had the lock for writing.
+    pub(in crate::lock) time_slice: Option<TimeSlice>,
+    /// What the kernel has given last, as long as a call has it.
+    pub(in crate::lock) current: Weak<KernelLock>,
+    /// The lock file, kept open while the queue is retained.
+    pub(in crate::lock) opened: Option<Arc<LockFile>>,
+}
+
+impl KernelBackend {
+    pub(in crate::lock) fn new(lock_file: LockPath) -> KernelBackend {
+        KernelBackend {
+            lock_file,
+            #[cfg(target_os = "linux")]
+            is_in_memory: OnceLock::new(),
+        }
+    }
+
+    /// Whether the file system of the lock file decides about locks in memory.
+    #[cfg(target_os = "linux")]
+    pub(in crate::lock) fn is_decided_in_memory(&self) -> bool {
+        *self.is_in_memory.get_or_init(|| locks_in_memory(self.lock_file.dir.handle().descriptor()))
+    }
+
+    /// The directory and the name of the lock file.
+    pub(in crate::lock) fn dir_and_name(&self) -> (&DirHandle, &OsStr) {
+        (self.lock_file.dir.handle(), &self.lock_file.name)
+    }
+}
+
+impl Backend for KernelBackend {
+    type Lock = KernelLock;
+    type Wait = KernelWait;
+    type Guard = LockGuard;
+    type Options = ();
+    type Memory = KernelMemory;
+
+    fn queues() -> &'static Queues<KernelBackend> {
+        static QUEUES: LazyLock<Queues<KernelBackend>> = LazyLock::new(Queues::default);
+        &QUEUES
+    }
+
+    fn path(&self) -> PathBuf {
+        self.lock_file.path()
+    }
+
+    fn error(&self, failure: Failure) -> ErrorKind {
+        failure.on(self.path()).into()
+    }
+
+    fn holder(&self, own: Option<SystemTime>, may_wait: bool) -> Option<Holder> {
+        let (dir, name) = self.dir_and_name();
+        let patience = if may_wait { Patience::ForNote } else { Patience::None };
+        match own {
+            Some(since) => Some(Holder::this_process(since)),
+            None => inspect(dir, name, LockKind::Write, patience).ok().flatten().flatten(),
+        }
+    }
+
+    fn ask(
+        queue: &Arc<Queue<KernelBackend>>,
+        mut state: MutexGuard<'_, QueueState<KernelBackend>>,
+        kind: LockKind,
+        handed_over: Option<KernelLock>,
+    ) -> Option<LockEvent<KernelBackend>> {
+        let (last, mut opened) = (state.memory.time_slice, state.memory.opened.take());
+        drop(state);
+        let (dir, name) = queue.backend.dir_and_name();
+        if let Some(lock) = handed_over {
+            // The call has its ticket first, so that other processes and this one take turns.
+            let begun = KernelWait::begin(dir, name, kind);
+            drop(lock);
+            let passed = begun.and_then(|wait| Ok((wait.pass(dir, name)?, wait)));
+            return Some(match passed {
+                Ok((Some(lock), _)) => LockEvent::Acquired(lock, kind),
+                Ok((None, wait)) => LockEvent::Busy(Some(wait)),
+                Err(failure) => LockEvent::Failed(failure),
+            });
+        }
+        Some(LockEvent::of(KernelLock::try_acquire(dir, name, kind, last, &mut opened), kind))
+    }
+
+    fn downgrade(lock: &mut KernelLock) -> Result<(), Failure> {
+        lock.downgrade()
+    }
+
+    fn hand_out(
+        queue: &Arc<Queue<KernelBackend>>,
+        mut state: MutexGuard<'_, QueueState<KernelBackend>>,
+        lock: KernelLock,
+        served: &[Arc<CallOf<KernelBackend>>],
+    ) -> Vec<Result<LockGuard, ErrorKind>> {
+        let lock = Arc::new(lock);
+        state.memory.current = Arc::downgrade(&lock);
+        drop(state);
+        let guard = |waiter: &Arc<CallOf<Self>>| {
+            let owner = Arc::clone(queue) as Arc<dyn LockOwner>;
+            Ok(KernelGuard::new(owner, Arc::clone(&lock), waiter.kind()).into())
+        };
+        served.iter().map(guard).collect()
+    }
+
+    fn begin_wait(&self, _: &mut KernelMemory, kind: LockKind) -> Result<KernelWait, Failure> {
+        // It has its ticket before its thread is awake.
+        let (dir, name) = self.dir_and_name();
+        KernelWait::begin(dir, name, kind)
+    }
+
+    fn run_wait(
+        queue: &Arc<Queue<KernelBackend>>,
+        wait: Arc<KernelWait>,
+        number: u64,
+    ) -> Result<(), Failure> {
+        let queue = Arc::clone(queue);
+        let job = move || {
+            let (dir, name) = queue.backend.dir_and_name();
+            queue.wait_ended(number, LockEvent::of(wait.wait(dir, name), wait.kind()));
+        };
+        wait_threads::run(Box::new(job)).map_err(|error| Failure::new("pthread_create", error))
+    }
+}
+
+impl LockOwner for Queue<KernelBackend> {
+    fn key(&self) -> &FileKey {
+        self.key()
+    }
+
+    fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind) {
+        let Some(lock) = last else { return self.released(kind) };
+        if DeferredWakeUps::is_under_way() {
+            drop(lock);
+            return self.released(kind);
+        }
+        let time_slice = (kind == LockKind::Write).then_some(lock.time_slice());
+        // No thread waits for the system under the mutex.
+        let (dir, name) = self.backend.dir_and_name();
+        let may_pass_on = time_slice.is_some_and(TimeSlice::goes_on)
+            && self.lock().scheduler.has_next_after(kind)
+            && lock.is_called(dir, name);
+        let mut state = self.lock();
+        state.memory.time_slice = time_slice;
+        if state.scheduler.has_next_after(kind) {
+            state.scheduler.released(kind);
+            if may_pass_on {
+                return self.handle_in(state, LockEvent::Acquired(lock, kind));
+            }
+            return self.handle_in(state, LockEvent::HandOver(lock));
+        }
+        // The kernel first: the call that comes next asks it.
+        drop(state);
+        let opened = lock.release();
+        let mut state = self.lock();
+        let unneeded = state.keep_open(opened);
+        drop(state);
+        drop(unneeded);
+        self.released(kind);
+    }
+
+    fn release_at_once(
+        &self,
+        last: Option<KernelLock>,
+        kind: LockKind,
+    ) -> Result<(), Option<KernelLock>> {
+        let Some(mut state) = self.try_lock() else { return Err(last) };
+        let is_unwanted = state.is_retained && state.scheduler.is_unwanted();
+        let may_wait = last.as_ref().is_some_and(|lock| !lock.releases_at_once());
+        if !is_unwanted || may_wait || DeferredWakeUps::is_under_way() {
+            return Err(last);
+        }
+        state.scheduler.released(kind);
+        let Some(lock) = last else { return Ok(()) };
+        state.memory.time_slice = (kind == LockKind::Write).then_some(lock.time_slice());
+        let opened = lock.release();
+        let unneeded = state.keep_open(opened);
+        drop(state);
+        if unneeded.is_some() {
+            // Closing a file may wait. Without a thread for it, it is closed here.
+            let _ = pool().submit(Box::new(move || drop(unneeded)));
+        }
+        Ok(())
+    }
+}
+
+impl LockEvent<KernelBackend> {
+    /// What has come of asking for a lock of this kind.
+    fn of(outcome: Result<Option<KernelLock>, Failure>, kind: LockKind) -> Self {
+        match outcome {
+            Ok(Some(lock)) => LockEvent::Acquired(lock, kind),
+            Ok(None) => LockEvent::Busy(None),
+            Err(failure) => LockEvent::Failed(failure),
+        }
+    }
+}
+
+impl QueueState<KernelBackend> {
+    /// Keeps the lock file open while the queue is retained. A file that is to be closed, not under
+    /// the mutex.
+    fn keep_open(&mut self, file: Option<Arc<LockFile>>) -> Option<Arc<LockFile>> {
+        match self.is_retained {
+            true => std::mem::replace(&mut self.memory.opened, file),
+            false => file,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A lock that this process has from the kernel.
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+
+use super::LockFile;
+use super::note_writer::NoteWriter;
+use super::steps::{LOCK, acquire_from, attempt};
+use crate::error::Failure;
+use crate::fs::os::DirHandle;
+use crate::lock::protocol::Byte;
+use crate::lock::time_slice::TimeSlice;
+use crate::vocabulary::LockKind;
+
+/// A lock that this process has. Dropping it releases the lock.
+pub(in crate::lock) struct KernelLock {
+    file: Arc<LockFile>,
+    /// Only of writers.
+    note: Option<Arc<NoteWriter>>,
+    /// Its ticket, which a writer keeps.
+    ticket: Option<u64>,
+    time_slice: TimeSlice,
+    is_held: bool,
+}
+
+impl KernelLock {
+    /// Takes the lock if it is free, and no other process has a ticket. `last` is this process's
+    /// last time slice; `opened` may have the lock file, and is taken from it if that is of use.
+    pub(in crate::lock) fn try_acquire(
+        dir: &DirHandle,
+        name: &OsStr,
+        kind: LockKind,
+        last: Option<TimeSlice>,
+        opened: &mut Option<Arc<LockFile>>,
+    ) -> Result<Option<KernelLock>, Failure> {
+        let mut time_slice = None;
+        let taken = acquire_from(opened, dir, name, |file| {
+            time_slice = attempt(file, kind, last)?;
+            Ok(time_slice.is_some())
+        })?;
+        let Some(((file, has_content), time_slice)) = taken.zip(time_slice) else {
+            return Ok(None);
+        };
+        let lock = KernelLock::new(file, kind, None, time_slice);
+        // A process that goes on has had time for its note.
+        lock.write_note(has_content || last.is_none());
+        Ok(Some(lock))
+    }
+
+    /// The same with an open lock file, without ever waiting for a disk, and if it then `is_right`:
+    /// that is asked last, because others are fast, too. `None` also when it would take waiting.
+    /// The note is still to be written: [`KernelLock::write_note_soon`].
+    ///
+    /// # Errors
+    ///
+    /// When something of the file may be locked still. Closing it frees that.
+    #[cfg(target_os = "linux")]
+    pub(in crate::lock) fn try_at_once(
+        file: &Arc<LockFile>,
+        dir: &DirHandle,
+        name: &OsStr,
+        kind: LockKind,
+        last: Option<TimeSlice>,
+        is_right: impl FnOnce() -> bool,
+    ) -> io::Result<Option<KernelLock>> {
+        let Some(time_slice) = attempt(file, kind, last)? else { return Ok(None) };
+        let mut lock = KernelLock::new(Arc::clone(file), kind, None, time_slice);
+        // A note that is there is that of a writer that has died. Removing it may wait.
+        if file.is_remembered_empty(dir, name) && is_right() {
+            return Ok(Some(lock));
+        }
+        lock.unlock().map(|()| None)
+    }
+
+    /// Whether another reader of this process may share it, without ever waiting for a disk: if no
+    /// other process comes first, and the name still leads to the file.
+    #[cfg(target_os = "linux")]
+    pub(in crate::lock) fn may_be_shared(&self, dir: &DirHandle, name: &OsStr) -> bool {
+        // That it has main already changes nothing about the rest of an attempt.
+        let is_its_turn = attempt(&self.file, LockKind::Read, None);
+        if is_its_turn.is_err() {
+            // It may have failed between locking the gate and unlocking it.
+            let _ = self.file.unlock(Byte::Gate);
+        }
+        matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(dir, name)
+    }
+
+    fn new(
+        file: Arc<LockFile>,
+        kind: LockKind,
+        ticket: Option<u64>,
+        time_slice: TimeSlice,
+    ) -> KernelLock {
+        let note = (kind == LockKind::Write).then(|| NoteWriter::new(&file));
+        KernelLock { file, note, ticket, time_slice, is_held: true }
+    }
+
+    /// A lock that has been waited for. The processes that come after it are waiting.
+    pub(super) fn after_wait(
+        file: Arc<LockFile>,
+        has_content: bool,
+        kind: LockKind,
+        ticket: Option<u64>,
+    ) -> Self {
+        let lock = KernelLock::new(file, kind, ticket, TimeSlice::begin());
+        lock.write_note(has_content);
+        lock
+    }
+
+    /// Writes the note, in case the lock is held for longer than a moment.
+    #[cfg(target_os = "linux")]
+    pub(in crate::lock) fn write_note_soon(&self) {
+        self.write_note(false);
+    }
+
+    /// Writes the note, at once or in case the lock is held for longer than a moment.
+    fn write_note(&self, at_once: bool) {
+        match &self.note {
+            Some(note) if at_once => note.write(),
+            Some(note) => note.write_soon(),
+            None => {}
+        }
+    }
+
+    /// Turns a write lock into a read lock, without a moment in between.
+    pub(in crate::lock) fn downgrade(&mut self) -> Result<(), Failure> {
+        self.remove_note();
+        self.file.downgrade(Byte::Main).map_err(|error| Failure::new(LOCK, error))?;
+        // Should this fail it is tried again when the lock is released.
+        let _ = self.release_ticket();
+        Ok(())
+    }
+
+    /// Whether the name still leads to the file that is locked: otherwise others lock another.
+    pub(in crate::lock) fn is_called(&self, dir: &DirHandle, name: &OsStr) -> bool {
+        matches!(self.file.size_if_called(dir, name), Ok(Some(_)))
+    }
+
+    /// Since when the process has been going on with it.
+    pub(in crate::lock) fn time_slice(&self) -> TimeSlice {
+        self.time_slice
+    }
+
+    /// Whether releasing it takes no system call that may wait for a disk, on a file system
+    /// that decides about locks in memory.
+    pub(in crate::lock) fn releases_at_once(&self) -> bool {
+        self.note.as_ref().is_none_or(|note| note.withdraw())
+    }
+
+    /// Releases it. The lock file, if nothing of it is locked any more.
+    pub(in crate::lock) fn release(mut self) -> Option<Arc<LockFile>> {
+        self.unlock().ok().map(|()| Arc::clone(&self.file))
+    }
+
+    fn unlock(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_held) {
+            return Ok(());
+        }
+        self.remove_note();
+        let unlocked = self.file.unlock(Byte::Main);
+        self.release_ticket().and(unlocked)
+    }
+
+    /// Lets the next process in.
+    fn release_ticket(&mut self) -> io::Result<()> {
+        if let Some(ticket) = self.ticket {
+            self.file.unlock(Byte::Ticket(ticket))?;
+            self.ticket = None;
+        }
+        Ok(())
+    }
+
+    fn remove_note(&mut self) {
+        if let Some(note) = self.note.take() {
+            note.remove();
+        }
+    }
+}
+
+impl Drop for KernelLock {
+    fn drop(&mut self) {
+        // Closing the file frees the lock as well, should this fail.
+        let _ = self.unlock();
+    }
+}

@@ -1,0 +1,105 @@
+//! Carries out the steps of the protocol on an open lock file.
+
+use std::ffi::OsStr;
+use std::io;
+use std::sync::Arc;
+
+use super::LockFile;
+use crate::error::{Code, Failure};
+use crate::fs::os::DirHandle;
+use crate::lock::protocol::{Attempt, LockStep, StepResult};
+use crate::lock::time_slice::TimeSlice;
+use crate::vocabulary::LockKind;
+
+/// The name of the system call in errors.
+pub(super) const LOCK: &str = if cfg!(windows) { "LockFileEx" } else { "fcntl" };
+
+/// Whether processes that wait take tickets. Windows serves waiters in their order by itself; on
+/// macOS a file has one lock and no more.
+pub(super) const HAS_TICKETS: bool = cfg!(target_os = "linux");
+
+/// How often a lock file that another process replaces meanwhile is opened again.
+const FRESH_STARTS: usize = 100;
+
+/// Does what the protocol says until it is done. No step waits.
+pub(super) fn carry_out(
+    file: &LockFile,
+    mut next: impl FnMut(StepResult) -> LockStep,
+) -> io::Result<bool> {
+    let mut result = StepResult::Nothing;
+    loop {
+        result = match next(result) {
+            LockStep::Done(outcome) => return Ok(outcome),
+            step => take(file, step)?,
+        }
+    }
+}
+
+/// Does one step.
+pub(super) fn take(file: &LockFile, step: LockStep) -> io::Result<StepResult> {
+    match step {
+        LockStep::Try(byte, kind) => file.try_lock(byte, kind).map(StepResult::Locked),
+        LockStep::Lock(byte, kind) => file.lock(byte, kind).map(|()| StepResult::Nothing),
+        LockStep::Unlock(byte) => file.unlock(byte).map(|()| StepResult::Nothing),
+        LockStep::Look(first, last) => file.find_ticket(first, last).map(StepResult::Found),
+        LockStep::Done(_) => Ok(StepResult::Nothing),
+    }
+}
+
+/// Asks for the lock once. The time slice in which it has been taken: the last one, if that goes on.
+pub(super) fn attempt(
+    file: &LockFile,
+    kind: LockKind,
+    last: Option<TimeSlice>,
+) -> io::Result<Option<TimeSlice>> {
+    if let Some(time_slice) = last
+        && kind == LockKind::Write
+        && time_slice.goes_on()
+    {
+        let mut attempt = Attempt::again();
+        if carry_out(file, |result| attempt.next(result))? {
+            return Ok(Some(time_slice));
+        }
+    }
+    let mut attempt = Attempt::new(kind, HAS_TICKETS);
+    Ok(carry_out(file, |result| attempt.next(result))?.then(TimeSlice::begin))
+}
+
+/// Opens the lock file, unless `opened` has it, locks it by `lock`, and makes sure that the name
+/// still leads to it: it may have been removed meanwhile, and then others lock another file. Also
+/// says whether the file has content.
+pub(super) fn acquire_from(
+    opened: &mut Option<Arc<LockFile>>,
+    dir: &DirHandle,
+    name: &OsStr,
+    mut lock: impl FnMut(&Arc<LockFile>) -> io::Result<bool>,
+) -> Result<Option<(Arc<LockFile>, bool)>, Failure> {
+    for _ in 0..FRESH_STARTS {
+        let file = match opened.take() {
+            Some(file) => file,
+            None => open(dir, name)?,
+        };
+        if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
+            *opened = Some(file);
+            return Ok(None);
+        }
+        if let Some(size) = size_if_called(&file, dir, name)? {
+            return Ok(Some((file, size > 0)));
+        }
+    }
+    Err(Failure::new(LOCK, Code::EBUSY.error()))
+}
+
+/// Opens the lock file, making it if there is none.
+pub(super) fn open(dir: &DirHandle, name: &OsStr) -> Result<Arc<LockFile>, Failure> {
+    LockFile::open(dir, name).map(Arc::new).map_err(|error| Failure::new("open", error))
+}
+
+/// How long the note in the file is, if `name` still leads to it.
+pub(super) fn size_if_called(
+    file: &LockFile,
+    dir: &DirHandle,
+    name: &OsStr,
+) -> Result<Option<u64>, Failure> {
+    file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))
+}
