@@ -1,12 +1,13 @@
 'use strict'
 
-// What docs/architecture.md says is true: the files that it names exist, and its layers hold.
+// What docs/architecture.md says is true: the files that it names exist, its layers hold, and no files
+// import each other in a circle.
 
 const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { circles, filesBelow, projectImports, rustCode, rustImports, scriptImports } = require('./imports.js')
+const { circles, filesBelow, projectImports, rustCode, rustImports, scriptImports, shown } = require('./imports.js')
 
 /** @typedef {import('./imports.js').Import} Import */
 
@@ -112,6 +113,10 @@ describe('docs/architecture.md', () => {
       for (const place of places) assert.ok(users.some((file) => isIn(file, place)), `${place} does not use ${word}`)
     }
   })
+})
+
+test('no files of src and lib import each other in a circle', () => {
+  assert.deepEqual(circles(imports).map((circle) => shown(circle)), [])
 })
 
 describe('the reader of imports', () => {
