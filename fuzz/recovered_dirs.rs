@@ -1,4 +1,4 @@
-//! Directories that nobody has left behind, and that are recovered without a crash and without a loss.
+//! Directories that no crash has left, and that are recovered without a crash and without a loss.
 //!
 //! The input is a recipe for two directories: files, the names that writes, backups, transactions and
 //! other programs leave beside them, and records of transactions whose checksums are right but
@@ -29,7 +29,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 const FOLDERS: [&str; 2] = ["/d", "/e"];
 
-/// The files that matter, and one that nobody has to do with.
+/// The files that matter, and one that no other program uses.
 const FILES: [&str; 3] = ["s.json", "t.json", "notes.txt"];
 
 /// What is found beside a file, `%` being its name. The first ones are never removed.

@@ -344,7 +344,7 @@ fn what_is_found_after_the_lock_was_taken_decides() {
 }
 
 #[test]
-fn what_somebody_else_left_in_a_shared_dir_becomes_nothing() {
+fn what_another_user_left_in_a_shared_dir_becomes_nothing() {
     let foreign = Attributes { mode: 0o666, uid: 2000, gid: 2000 };
     for (dir, user, is_taken) in [
         (Attributes { mode: 0o1777, uid: 0, gid: 0 }, 1000, false),
@@ -365,7 +365,7 @@ fn what_somebody_else_left_in_a_shared_dir_becomes_nothing() {
 
 // ── Directories ───────────────────────────────────────────────────────────────────────────────
 
-/// A crash leaves no intent that is damaged, so nobody knows what it stood for.
+/// A crash leaves no intent that is damaged, so it cannot be told what it stood for.
 #[test]
 fn a_damaged_intent_of_a_transaction_is_reported_and_left_with_what_belongs_to_it() {
     let fs = disk(&[
@@ -427,7 +427,7 @@ fn a_file_of_a_transaction_that_cannot_be_finished_is_left_to_it() {
     }
 }
 
-/// What bears the same id and is decided is another transaction, or nobody knows what.
+/// What bears the same id and is decided is another transaction, or something unknown.
 #[test]
 fn a_record_that_is_not_decided_does_not_take_a_decision_in_another_dir_back() {
     let fs = disk(&[(FILE, GOOD)]);
@@ -465,7 +465,7 @@ fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     assert_eq!(kinds(&recover(&fs, "/dir", Options::default())), []);
     assert_eq!(fs.paths(), before);
 
-    // No file, so no record, whoever made it.
+    // No file, so no record, whichever user made it.
     let (dir, link) =
         ("/dir/.holdfast.0123456789abcdef.intent", "/dir/.holdfast.fedcba9876543210.prepared");
     let fs = disk(&[(FILE, GOOD)]);
@@ -477,7 +477,7 @@ fn in_a_dir_only_own_names_are_touched_unless_it_says_legacy() {
     assert_eq!(kinds(&named(&fs)), []);
     assert_eq!(fs.paths(), before);
 
-    // What a transaction has left is settled by its own rules; a record that is none is left.
+    // What a transaction has left is completed by its own rules; a record that is none is left.
     let record = "/dir/.holdfast.0123456789abcdef.intent";
     let staged = "/dir/.state.json.0123456789abcdef.0.txn";
     let fs = disk(&[(FILE, GOOD), (record, NEW), (staged, NEW)]);

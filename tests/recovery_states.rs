@@ -875,7 +875,7 @@ fn a_recovery_in_which_every_step_fails_loses_nothing_and_says_so() {
                         };
                         failed += usize::from(is_told);
                         let now = contents(&fs);
-                        // Whoever is told of nothing finds everything done, except what is still
+                        // A caller that is told of nothing finds everything done, except what is still
                         // in use by the looks of it.
                         let is_left = |actions: &Vec<RecoveryAction>| {
                             actions.iter().any(|action| action.kind == ActionKind::Left)

@@ -1,5 +1,5 @@
 //! Names and records of transactions, on whatever a disk may hold: what was made is read back as
-//! it was, damage is seen, and what somebody made up leads nowhere.
+//! it was, damage is seen, and what was made up leads nowhere.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -154,7 +154,7 @@ fn a_record_that_is_cut_short_or_damaged_anywhere_is_seen() {
     }
 }
 
-/// Somebody who knows the checksum.
+/// Made up by a program that knows the checksum.
 #[test]
 fn a_record_that_was_made_up_makes_sense_or_is_refused() {
     let mut random = Random(5);

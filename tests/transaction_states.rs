@@ -224,7 +224,7 @@ fn has_intent(fs: &SimFs) -> bool {
     })
 }
 
-/// What tells two disks apart on which everything is settled, as far as recovery can tell them
+/// What tells two disks apart on which everything is complete, as far as recovery can tell them
 /// apart: a record that is torn is like any other that is, and what is staged is looked at only
 /// if there is an intent.
 fn fingerprint(fs: &SimFs) -> u64 {
@@ -429,7 +429,7 @@ fn files_in_two_dirs_change_together_through_any_power_cut_and_any_recovery() {
 }
 
 #[test]
-fn files_in_dirs_without_a_say_change_together_through_any_power_cut_and_any_recovery() {
+fn files_in_dirs_without_the_decision_change_together_through_any_power_cut_and_any_recovery() {
     unplug("in two folders, neither of them the first, one is removed");
 }
 
@@ -630,7 +630,7 @@ fn without_syncs_all_or_none_holds_when_the_process_is_killed() {
 }
 
 /// Such a transaction has brought nothing to the disk. Once its intent is dropped by a recovery
-/// nobody will look for it again, so all of it has to be there by then.
+/// no process looks for it again, so all of it has to be there by then.
 #[test]
 fn what_a_recovery_completes_of_a_transaction_without_syncs_is_on_the_disk() {
     let mut completed = 0;
@@ -661,8 +661,8 @@ fn what_a_recovery_completes_of_a_transaction_without_syncs_is_on_the_disk() {
     assert!(completed > 10, "{completed}");
 }
 
-/// A server that does what it is asked, loses its answer, and cannot be reached from then on: nobody
-/// can say whether the file has changed, so the decision must not be taken back.
+/// A server that does what it is asked, loses its answer, and cannot be reached from then on: it
+/// cannot be told whether the file has changed, so the decision must not be taken back.
 #[test]
 fn a_first_file_that_may_have_changed_is_not_said_to_have_stayed() {
     let like = scene("one is new, one is removed");
@@ -685,7 +685,7 @@ fn a_first_file_that_may_have_changed_is_not_said_to_have_stayed() {
     }
 }
 
-/// The same at the decision itself: whoever finds the intent will do what it says.
+/// The same at the decision itself: the next process that finds the intent does what it says.
 #[test]
 fn a_decision_that_may_stand_is_not_denied() {
     let scene = scene("two files in one folder");
@@ -761,7 +761,7 @@ fn decided(scene: &Scene) -> SimFs {
 }
 
 #[test]
-fn a_file_that_somebody_else_has_changed_is_reported_and_not_overwritten() {
+fn a_file_that_another_program_has_changed_is_reported_and_not_overwritten() {
     let scene = scene("two folders");
     for changed in ["/a/one", "/b/two"] {
         let fs = decided(&scene);

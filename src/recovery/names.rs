@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::temp_name;
 
-/// What the JavaScript that holdfast replaces calls its temp files.
+/// The suffix that the JavaScript that holdfast replaces gives to its temp files.
 const TEMP: &str = ".tmp";
 
-/// What it calls the file that is about to be replaced.
+/// The suffix that it gives to the file that is about to be replaced.
 const BACKUP: &str = ".bak";
 
 /// What stands before the time in the name of a corrupt file that was kept.

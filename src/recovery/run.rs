@@ -82,31 +82,31 @@ pub fn run_exclusively<G: 'static>(
     answer: impl FnOnce(Result<RecoveryOutcome, ErrorKind>) + Send + 'static,
 ) {
     let (own_pool, answer) = (pool.clone(), task::OnceCallback::new(answer));
-    engine().run_exclusively(request.path.clone(), Options::default(), move |lane| {
-        let lane = match lane {
-            Ok(lane) => lane,
+    engine().run_exclusively(request.path.clone(), Options::default(), move |queue| {
+        let queue = match queue {
+            Ok(queue) => queue,
             Err(kind) => {
                 drop(lock);
                 return answer.call(Err(kind));
             }
         };
         // Both are released with the step, before the answer.
-        let under = (lock, lane);
+        let held = (lock, queue);
         let mut start = Some(start);
         let step = move || {
-            let _ = &under;
+            let _ = &held;
             let Some(_started) = start.take().and_then(|start| start()) else {
                 return TaskStep::Done(Err(ErrorKind::Cancelled));
             };
             let own = lock::key_of(&request.path);
             // A transaction may change other files, too.
-            let held = |path: &Path| -> Result<Option<RecoveryLock>, ErrorKind> {
+            let try_lock = |path: &Path| -> Result<Option<RecoveryLock>, ErrorKind> {
                 match (&own, lock::key_of(path)) {
                     (Ok(own), Ok(key)) if *own == key => Ok(Some(Box::new(()))),
-                    _ => try_lock(path),
+                    _ => self::try_lock(path),
                 }
             };
-            TaskStep::Done(recover(&Os, &request, &held, &control))
+            TaskStep::Done(recover(&Os, &request, &try_lock, &control))
         };
         let answer =
             task::OnceCallback::new(move |outcome: Result<Result<_, ErrorKind>, ErrorKind>| {

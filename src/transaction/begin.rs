@@ -319,7 +319,9 @@ impl Begin {
         let mut report = Vec::new();
         let completion = roll(&Os, dir, transaction.id, options, &mut report)?;
         let others = others.into_inner();
-        let unsettled = |reason| Unsettled { path: transaction.path.clone(), reason };
+        let unsettled = |reason| {
+            Err(ErrorKind::from(Unsettled { path: transaction.path.clone(), reason }).into())
+        };
         let (left_alone, rolled): (Vec<_>, Vec<_>) =
             report.into_iter().partition(|file| file.result == RollResult::Left);
         self.rolled.extend(rolled);
@@ -333,13 +335,10 @@ impl Begin {
             Completion::InUse if left(self.deadline).is_none_or(|left| !left.is_zero()) => {
                 Ok(Some(RETRY_PAUSE))
             }
-            Completion::InUse => {
-                Err(ErrorKind::from(unsettled("somebody else is finishing it".to_owned())).into())
-            }
+            Completion::InUse => unsettled("somebody else is finishing it".to_owned()),
             Completion::Blocked => {
                 let last = left_alone.into_iter().last();
-                Err(ErrorKind::from(unsettled(last.map_or_else(String::new, |file| file.reason)))
-                    .into())
+                unsettled(last.map_or_else(String::new, |file| file.reason))
             }
         }
     }

@@ -258,8 +258,8 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         }
     }
 
-    /// Makes the files that will take the places of others. The system writes them back while
-    /// the next ones are made.
+    /// Makes the temp files that will replace other files. The system writes each back while the
+    /// next ones are made.
     fn stage(&mut self, options: &Options, control: &Control) -> Result<(), CommitError> {
         for member in &mut self.members {
             let Change::Write(payload) = &member.requested.change else { continue };
@@ -313,7 +313,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         Ok(participants().try_for_each(Participant::sync)?)
     }
 
-    /// The moment from which on the transaction is done, whatever happens.
+    /// Renames the record: from then on the transaction is done, whatever happens.
     fn decide(&mut self, control: &Control) -> Result<(), CommitError> {
         let Some(Participant { dir, record: Some(record), .. }) = self.participants.first() else {
             return Ok(());
@@ -431,7 +431,7 @@ impl<F: FileSystem> PendingChange<'_, F> {
         }
     }
 
-    /// Puts the new file in its place, or gives the old one its temp name.
+    /// Renames the new file to the target, or gives a file that is to be removed its temp name.
     fn apply(&self) -> Result<(), Failure> {
         let Target { dir, name, .. } = &self.target;
         let Some(TempFile { file, .. }) = &self.staged else {

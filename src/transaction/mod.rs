@@ -2,8 +2,8 @@
 //!
 //! [`commit()`] stages all that is new beside the files that it will replace, brings everything
 //! to the disk, and then decides: one rename turns the record in the first directory into an intent.
-//! From there on the transaction is done, whatever happens. The files are renamed into their
-//! places, and the intent is dropped.
+//! From there on the transaction is done, whatever happens. The temp files are renamed to the files,
+//! and the intent is dropped.
 //!
 //! What a process leaves that died on the way is found by its names ([`names`]), in any of the
 //! directories: each has the record ([`record`]). [`roll()`] rolls it forward if there is an

@@ -3,20 +3,20 @@
 //! All carry its id, 64 random bits as 16 lower-case hexadecimal digits:
 //!
 //! - `.<basename>.<id>.<number>.txn`: the new content of a file, or the old one of a file that
-//!   is removed. `<number>` is the member's, from 0. A name that would be too long is shortened
-//!   in its basename part.
+//!   is removed. `<number>` is that of the member, from 0. A name that would be too long is
+//!   shortened in its basename part.
 //! - `.holdfast.<id>.prepared`: the record, in each directory that the transaction touches.
 //! - `.holdfast.<id>.intent`: the record in the first path's directory, once the transaction is
 //!   decided.
 //!
-//! And one that stays, when somebody else has changed a file before the transaction could be
-//! finished: `<basename>.conflict-<id>`, with the content that the transaction had for it.
+//! One name stays when another program has changed a file before the transaction was complete:
+//! `<basename>.conflict-<id>`, with the content that the transaction had for the file.
 
 use std::ffi::{OsStr, OsString};
 
 use crate::temp_name::shorten;
 
-/// The longest name that file systems take, in bytes.
+/// The longest name that file systems accept, in bytes.
 const LONGEST_NAME: usize = 255;
 
 const TEMP_SUFFIX: &str = ".txn";
@@ -56,7 +56,7 @@ pub enum RecordKind {
     Intent,
 }
 
-/// What a name of ours stands for.
+/// What a name of a transaction stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionName {
     /// A staged file, or one that is put aside.
@@ -83,8 +83,7 @@ pub fn record(id: TransactionId, kind: RecordKind) -> OsString {
     format!("{RECORD_PREFIX}{id}{suffix}").into()
 }
 
-/// The name under which the new content of the file called `basename` is kept when it may not
-/// take its place.
+/// The name under which the new content of the file called `basename` is kept in a conflict.
 pub fn conflict(basename: &OsStr, id: TransactionId) -> OsString {
     let tail = format!(".conflict-{id}");
     let mut name = OsString::new();
@@ -119,8 +118,8 @@ pub fn parse(name: &OsStr) -> Option<TransactionName> {
     None
 }
 
-/// Whether a file of this name belongs to a transaction, by the look of it. Nobody but
-/// [`super::roll`] may touch it.
+/// Whether a file of this name belongs to a transaction, by the look of it. Only
+/// [`super::commit()`] and [`super::roll()`] may touch it.
 pub fn is_transaction_name(name: &OsStr) -> bool {
     parse(name).is_some()
 }

@@ -1,8 +1,8 @@
 //! The record of a transaction, as it is on the disk. `docs/formats.md` has it byte by byte.
 //!
-//! One record says all: which directories, which files in them, what each was before and what it
-//! is to be. A copy is in every directory that the transaction touches, and says which of them it
-//! is in. What it means depends on its name: see [`super::names`].
+//! One record contains everything: the directories, the files in them, what each file was before
+//! and what it is to be. A copy is in every directory that the transaction changes, and says which
+//! of them it is in. What a record means depends on its name: see [`super::names`].
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +26,7 @@ const CHECKSUM: usize = 16;
 /// No record is larger: about a hundred thousand files with long names.
 pub const LARGEST: usize = 64 << 20;
 
-/// The longest name that file systems take, in bytes (on Windows: three for each of 255 units).
+/// The longest name that file systems accept, in bytes (on Windows: three for each of 255 units).
 const LONGEST_NAME: usize = 765;
 
 /// What stands for the content of a member that does not exist, before or after.
@@ -38,7 +38,7 @@ const WRITE: u8 = 1;
 /// A member whose file is removed.
 const REMOVE: u8 = 2;
 
-/// The longest path that is taken for one.
+/// The longest path that is accepted.
 const LONGEST_PATH: usize = 128 << 10;
 
 /// One file of a transaction.
@@ -71,8 +71,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The bytes. `None` if a name has no form that can be written down, which only happens
-    /// on Windows (half a surrogate pair), or there are too many.
+    /// The bytes. `None` if a name cannot be written down, which only happens on Windows (half a
+    /// surrogate pair), or if there are too many bytes.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(MAGIC);
@@ -101,7 +101,7 @@ impl Record {
         Some(bytes)
     }
 
-    /// The record in these bytes, which somebody may have cut, damaged or made up.
+    /// The record in these bytes, which may be cut short, damaged or made up.
     pub fn decode(bytes: &[u8]) -> Result<Record, RecordDamage> {
         let whole = RecordDamage::Torn;
         let (body, checksum) =
@@ -137,7 +137,7 @@ pub enum RecordDamage {
     /// A later version of holdfast made it.
     #[error("the record has version {0}, which this version of holdfast does not know")]
     Version(u32),
-    /// It is whole, but says what no transaction can be.
+    /// It is whole, but contains what no transaction can be.
     #[error("the record is whole, but makes no sense")]
     Nonsense,
 }
@@ -177,7 +177,7 @@ fn text_of(bytes: &[u8]) -> Option<OsString> {
     std::str::from_utf8(bytes).ok().map(OsString::from)
 }
 
-/// What is left to be read.
+/// The bytes that are still to be read.
 struct RecordReader<'a>(&'a [u8]);
 
 impl<'a> RecordReader<'a> {
@@ -219,8 +219,8 @@ impl<'a> RecordReader<'a> {
         let home = u128::from_le_bytes(self.array()?);
         let here = self.count()?;
         let (dir_count, member_count) = (self.count()?, self.count()?);
-        // A directory takes at least 5 bytes: so much memory is never asked for on the word of a
-        // number alone.
+        // A directory takes at least 5 bytes. So a number alone never makes this process ask for
+        // much memory.
         if here >= dir_count || dir_count > self.0.len() / 5 {
             return None;
         }
@@ -235,9 +235,9 @@ impl<'a> RecordReader<'a> {
         for _ in 0..member_count {
             members.push(self.member(dir_count)?);
         }
-        let mut places = HashSet::new();
+        let mut seen = HashSet::new();
         let are_all_different =
-            members.iter().all(|member| places.insert((member.dir, member.name.as_os_str())));
+            members.iter().all(|member| seen.insert((member.dir, member.name.as_os_str())));
         let is_all = self.0.is_empty() && !members.is_empty() && are_all_different;
         is_all.then_some(Record { id, home, here, dirs, members })
     }
@@ -261,7 +261,7 @@ impl<'a> RecordReader<'a> {
     }
 }
 
-/// Whether it names something in a directory, and nothing else.
+/// Whether it is a plain name in a directory.
 fn is_file_name(name: &OsStr) -> bool {
     let bytes = name.as_encoded_bytes();
     // On Windows a colon leads to a stream, or another drive.
@@ -271,8 +271,8 @@ fn is_file_name(name: &OsStr) -> bool {
     !matches!(bytes, b"" | b"." | b"..") && !bytes.iter().any(is_special)
 }
 
-/// Whether it is a path from the root, to which a name can be added: on Windows `\\server` becomes
-/// another place by that.
+/// Whether it is a path from the root to which a name can be appended: on Windows `\\server` would
+/// become a share by that.
 fn is_dir_path(path: &Path) -> bool {
     let is_left = path.join("name").parent() == Some(path);
     path.has_root() && is_left && !path.as_os_str().as_encoded_bytes().contains(&0)

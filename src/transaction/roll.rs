@@ -292,25 +292,17 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             let reason = RecordDamage::Nonsense.to_string();
             return Ok(self.leave(own_path, Completion::Blocked, reason));
         }
-        // Each of the others has the record too, or is not the directory that is meant.
-        let prepared = names::record(self.id, RecordKind::Prepared);
-        let has_record = |other: &Participant<F>| {
-            other.dir.look(&prepared).is_ok_and(|found| found.is_some_and(|it| other.trusts(&it)))
-        };
-        let mut others = Vec::new();
-        for path in record.dirs.iter().skip(1) {
-            match Participant::open(self.fs, path) {
-                Ok(other) if has_record(&other) => others.push(other),
-                _ => {
-                    let reason = format!(
-                        "'{}' cannot be reached, or is not the folder that it was; is its file \
-                         system mounted?",
-                        path.display()
-                    );
-                    return Ok(self.leave(own_path, Completion::Blocked, reason));
-                }
+        let others = match self.open_others(record) {
+            Ok(others) => others,
+            Err(path) => {
+                let reason = format!(
+                    "'{}' cannot be reached, or is not the folder that it was; is its file system \
+                     mounted?",
+                    path.display()
+                );
+                return Ok(self.leave(own_path, Completion::Blocked, reason));
             }
-        }
+        };
         // The record may have been moved with its directory.
         let dirs: Vec<&Dir<F>> =
             std::iter::once(home).chain(&others).map(|participant| &participant.dir).collect();
@@ -342,6 +334,20 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             self.drop_record(home, &others)?;
         }
         Ok(Completion::Complete)
+    }
+
+    /// The other directories of a decided transaction. Each has the record too, or is not the
+    /// directory that is meant: then its path is the error.
+    fn open_others<'r>(&self, record: &'r Record) -> Result<Vec<Participant<F>>, &'r Path> {
+        let prepared = names::record(self.id, RecordKind::Prepared);
+        let open = |path: &'r PathBuf| {
+            let other = Participant::open(self.fs, path).map_err(|_| path.as_path())?;
+            match other.dir.look(&prepared) {
+                Ok(Some(found)) if other.trusts(&found) => Ok(other),
+                _ => Err(path.as_path()),
+            }
+        };
+        record.dirs.iter().skip(1).map(open).collect()
     }
 
     /// Completes one file, and says whether it is complete now.
