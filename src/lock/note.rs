@@ -2,7 +2,7 @@
 //! `{"pid":…,"hostname":…,"since":…,"command":…}`.
 //!
 //! It is for people. It is written after the lock has been taken and removed before it is
-//! given back; a process that dies leaves it there, so it means nothing unless the lock is
+//! released; a process that dies leaves it there, so it means nothing unless the lock is
 //! held.
 
 use serde_json::{Value, json};

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// Handing a lock over to another process takes as long as many short critical sections: that
-/// one has to wake up. So a process that has the lock may take it again, before those who stand
-/// in the line, for this long. Whoever waits does so for a time_slice, and what was begun in it,
+/// process has to wake up. So a process that has the lock may take it again, before the processes
+/// that have tickets, for this long. A process waits for a time slice, and what was begun in it,
 /// longer for each process before it.
-const LONGEST: Duration = Duration::from_millis(1);
+const TIME_SLICE: Duration = Duration::from_millis(1);
 
 /// The time in which a process may go on with a lock for writing.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,6 @@ impl TimeSlice {
 
     /// Whether it may take the lock again.
     pub(super) fn goes_on(self) -> bool {
-        self.began.elapsed() < LONGEST
+        self.began.elapsed() < TIME_SLICE
     }
 }

@@ -14,27 +14,27 @@ use crate::mutex::guard;
 /// How long a thread stays without anything to wait for.
 const IDLE: Duration = Duration::from_secs(2);
 
-/// As many stay; what a crowd has left behind goes at once.
-const MOST_IDLE: usize = 4;
+/// How many threads stay; those that a burst of waits has left behind end at once.
+const MAX_IDLE: usize = 4;
 
 /// Waiting needs little stack. What is not touched costs no memory.
 const STACK: usize = 256 * 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-struct Threads {
-    state: Mutex<State>,
+struct WaitThreads {
+    state: Mutex<WaitThreadsState>,
     changed: Condvar,
 }
 
-struct State {
+struct WaitThreadsState {
     /// Each of them is for an idle thread.
     jobs: VecDeque<Job>,
     idle: usize,
 }
 
-static THREADS: Threads = Threads {
-    state: Mutex::new(State { jobs: VecDeque::new(), idle: 0 }),
+static THREADS: WaitThreads = WaitThreads {
+    state: Mutex::new(WaitThreadsState { jobs: VecDeque::new(), idle: 0 }),
     changed: Condvar::new(),
 };
 
@@ -59,9 +59,9 @@ pub(crate) fn run(job: Job) -> io::Result<()> {
         .map(drop)
 }
 
-impl Threads {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing that runs under this lock can panic and leave the state half changed.
+impl WaitThreads {
+    fn lock(&self) -> MutexGuard<'_, WaitThreadsState> {
+        // No code that runs under this lock can panic and leave the state half changed.
         guard(&self.state)
     }
 
@@ -79,16 +79,16 @@ impl Threads {
     /// Waits for another job. `None` when there has been none for a while.
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
-        if state.idle >= MOST_IDLE {
+        if state.idle >= MAX_IDLE {
             return None;
         }
         state.idle += 1;
-        let tired = Instant::now() + IDLE;
+        let idle_deadline = Instant::now() + IDLE;
         let job = loop {
             if let Some(job) = state.jobs.pop_front() {
                 break Some(job);
             }
-            let left = tired.saturating_duration_since(Instant::now());
+            let left = idle_deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break None;
             }
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// Who runs a job.
+    /// The thread that runs a job.
     fn runner() -> thread::ThreadId {
         let (tell, told) = mpsc::channel();
         run(Box::new(move || tell.send(thread::current().id()).unwrap())).unwrap();
@@ -131,9 +131,9 @@ mod tests {
         let last = runner();
         assert_ne!(last, thread::current().id());
         drop(open);
-        let patience = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while THREADS.lock().idle > 0 {
-            assert!(Instant::now() < patience, "idle threads go");
+            assert!(Instant::now() < deadline, "idle threads go");
             thread::sleep(Duration::from_millis(20));
         }
     }

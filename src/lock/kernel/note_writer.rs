@@ -1,8 +1,8 @@
-//! The note in the lock file that says who has the lock: when it is written, and removed.
+//! When the note in the lock file that says who has the lock is written, and removed.
 //!
-//! It takes longer to write and remove it than to lock and unlock. So somebody who takes the lock
-//! again and again, or has been waited for, leaves it only when he still has the lock after a
-//! moment. Whoever wants to read it waits for that moment.
+//! Writing and removing it takes longer than to lock and unlock. So a process that takes the lock
+//! again and again, or has been waited for, writes it only if it still has the lock after a moment.
+//! A process that wants to read it waits for that moment.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
@@ -17,7 +17,7 @@ use crate::threads::{blocking, pool};
 /// How long a lock may be held without a note.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// The note of one who has the lock.
+/// Writes and removes the note of a writer that has the lock.
 pub(super) struct NoteWriter {
     file: Arc<LockFile>,
     since: SystemTime,
@@ -28,12 +28,12 @@ pub(super) struct NoteWriter {
 enum NoteState {
     Unwritten,
     Written,
-    /// The lock is given back: whatever is written now would be about somebody else.
+    /// The lock is released: a note that is written now would be about another process.
     Over,
 }
 
 impl NoteWriter {
-    /// He has the lock from now on.
+    /// For a writer that has the lock from now on.
     pub(super) fn new(file: &Arc<LockFile>) -> Arc<NoteWriter> {
         let (since, state) = (SystemTime::now(), Mutex::new(NoteState::Unwritten));
         Arc::new(NoteWriter { file: Arc::clone(file), since, state })
@@ -48,19 +48,19 @@ impl NoteWriter {
         }
     }
 
-    /// Sees to it that it is written if the lock is still held in a moment.
+    /// Has it written if the lock is still held in a moment.
     pub(super) fn write_soon(self: &Arc<NoteWriter>) {
-        let mut soon = guard(&SOON);
-        soon.notes.push_back((Instant::now() + MOMENT, Arc::downgrade(self)));
-        let is_seen_to = std::mem::replace(&mut soon.is_seen_to, true);
-        drop(soon);
-        if !is_seen_to {
-            see_to_them_in(MOMENT);
+        let mut notes = guard(&DUE);
+        notes.notes.push_back((Instant::now() + MOMENT, Arc::downgrade(self)));
+        let is_scheduled = std::mem::replace(&mut notes.is_scheduled, true);
+        drop(notes);
+        if !is_scheduled {
+            schedule_in(MOMENT);
         }
     }
 
-    /// Sees to it that it is not written any more. Whether there is none, without asking the
-    /// system and without waiting.
+    /// Keeps it from being written. Whether there is none, without asking the system and without
+    /// waiting.
     pub(super) fn withdraw(&self) -> bool {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -79,43 +79,43 @@ impl NoteWriter {
     pub(super) fn remove(&self) {
         let mut state = guard(&self.state);
         if std::mem::replace(&mut *state, NoteState::Over) == NoteState::Written {
-            // What is left there otherwise means nothing while nobody has the lock.
+            // What is left there otherwise means nothing while no process has the lock.
             let _ = self.file.write_note(b"");
         }
     }
 }
 
 /// The notes to be written, in the order of their time.
-struct Soon {
+struct DueNotes {
     notes: VecDeque<(Instant, Weak<NoteWriter>)>,
-    /// A thread will look after them.
-    is_seen_to: bool,
+    /// A thread will write them.
+    is_scheduled: bool,
 }
 
-static SOON: Mutex<Soon> = Mutex::new(Soon { notes: VecDeque::new(), is_seen_to: false });
+static DUE: Mutex<DueNotes> = Mutex::new(DueNotes { notes: VecDeque::new(), is_scheduled: false });
 
 /// Has the notes written whose time has come. Most are not wanted any more by then.
 fn write_due() {
-    let mut soon = guard(&SOON);
+    let mut notes = guard(&DUE);
     let now = Instant::now();
-    let count = soon.notes.iter().take_while(|(due, _)| *due <= now).count();
-    let due: Vec<Weak<NoteWriter>> = soon.notes.drain(..count).map(|(_, note)| note).collect();
-    let next = soon.notes.front().map(|(due, _)| *due - now);
-    soon.is_seen_to = next.is_some();
-    drop(soon);
+    let count = notes.notes.iter().take_while(|(due, _)| *due <= now).count();
+    let due: Vec<Weak<NoteWriter>> = notes.notes.drain(..count).map(|(_, note)| note).collect();
+    let next = notes.notes.front().map(|(due, _)| *due - now);
+    notes.is_scheduled = next.is_some();
+    drop(notes);
     if let Some(delay) = next {
-        see_to_them_in(delay);
+        schedule_in(delay);
     }
-    // Each by itself: one whose disk does not answer holds up no other.
+    // Each by itself: a disk that does not answer holds up no other note.
     for note in due.iter().filter_map(Weak::upgrade) {
         // If there is no thread for it, there is no note.
         let _ = pool().submit(Box::new(move || blocking(|| note.write())));
     }
 }
 
-fn see_to_them_in(delay: Duration) {
-    // Not under the mutex: jobs that cannot be run are dropped, and may have something to say.
+fn schedule_in(delay: Duration) {
+    // Not under the mutex: a job that cannot be run is dropped, and may have something to say.
     if pool().submit_after(delay, Box::new(write_due)).is_err() {
-        guard(&SOON).is_seen_to = false;
+        guard(&DUE).is_scheduled = false;
     }
 }

@@ -37,7 +37,7 @@ impl LockFile {
 
     fn open_with(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<LockFile> {
         let open = |name: &OsStr| {
-            // Without NONBLOCK a pipe in its place would make us wait for ever.
+            // Without NONBLOCK a pipe in its place would make this wait for ever.
             let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             rustix::io::retry_on_intr(|| {
                 rustix::fs::openat(dir.descriptor(), name, flags, Mode::from_raw_mode(0o666))
@@ -106,7 +106,7 @@ impl LockFile {
         self.control(libc::F_OFD_SETLKW, &mut range(byte, lock_type(kind)))
     }
 
-    /// Gives a lock back.
+    /// Releases a lock.
     pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
         self.control(libc::F_OFD_SETLK, &mut range(byte, libc::F_UNLCK))
     }
@@ -116,13 +116,13 @@ impl LockFile {
         self.control(libc::F_OFD_SETLK, &mut range(byte, libc::F_RDLCK))
     }
 
-    /// Whether somebody has a lock that would make this one wait.
+    /// Whether another process, or another handle, has a lock that would make this one wait.
     pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
         Ok(self.find(&mut range(byte, lock_type(kind)))?.is_some())
     }
 
-    /// A place in the line, between these two, that somebody else has. Of a lock that covers
-    /// many, which cannot be holdfast's, the last one.
+    /// A ticket between these two that another process has. Of a lock that covers many, which
+    /// cannot be holdfast's, the last one.
     pub(super) fn find_ticket(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
         let mut range = range(Byte::Ticket(first), libc::F_WRLCK);
         range.l_len = offset::of(Byte::Ticket(last)) - range.l_start + 1;
@@ -133,7 +133,7 @@ impl LockFile {
         Ok(Some(start.saturating_sub(TICKETS).cast_unsigned().clamp(first, last)))
     }
 
-    /// The offset of somebody else's lock that is in the way of this one.
+    /// The offset of another lock that is in the way of this one.
     fn find(&self, range: &mut libc::flock) -> io::Result<Option<i64>> {
         self.control(libc::F_OFD_GETLK, range)?;
         Ok((range.l_type != libc::F_UNLCK as libc::c_short).then_some(range.l_start))
@@ -186,7 +186,7 @@ impl LockFile {
     fn file(&self, byte: Byte) -> &OwnedFd {
         match byte {
             Byte::Main => &self.main,
-            // There is no line here.
+            // There are no tickets here.
             Byte::Gate | Byte::Ticket(_) => &self.gate,
         }
     }
@@ -218,20 +218,20 @@ impl LockFile {
         self.flock(byte, operation(kind))
     }
 
-    /// Gives a lock back.
+    /// Releases a lock.
     pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
         self.flock(byte, libc::LOCK_UN)
     }
 
-    /// Turns an exclusive lock into a shared one. `flock` may let somebody in between; the
-    /// gate is held by whoever waits, so that can only be another reader or one writer, and
-    /// this then waits for it.
+    /// Turns an exclusive lock into a shared one. `flock` may let another process in between; a
+    /// process that waits holds the gate, so that can only be another reader or one writer, and
+    /// this call then waits for it.
     pub(super) fn downgrade(&self, byte: Byte) -> io::Result<()> {
         self.flock(byte, libc::LOCK_SH)
     }
 
-    /// Whether somebody has a lock that would make this one wait. There is no way to ask
-    /// but to try.
+    /// Whether another process, or another handle, has a lock that would make this one wait. There
+    /// is no way to ask but to try.
     pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
         let is_free = self.try_lock(byte, kind)?;
         if is_free {
@@ -240,7 +240,7 @@ impl LockFile {
         Ok(!is_free)
     }
 
-    /// There is no line here.
+    /// There are no tickets here.
     pub(super) fn find_ticket(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
         Ok(None)
     }

@@ -76,7 +76,7 @@ impl LockFile {
         self.lock_byte(byte, flags(kind))
     }
 
-    /// Gives a lock back.
+    /// Releases a lock.
     pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
         let mut position = position(byte);
         // SAFETY: the file is open while `self` lives and is for synchronous use, so the
@@ -92,8 +92,8 @@ impl LockFile {
         if self.try_lock(byte, LockKind::Read)? { self.unlock(byte) } else { Ok(()) }
     }
 
-    /// Whether somebody has a lock that would make this one wait. There is no way to ask
-    /// but to try, so for a moment a free lock looks taken to others who try.
+    /// Whether another handle has a lock that would make this one wait. There is no way to ask
+    /// but to try, so for a moment a free lock looks taken to other processes.
     pub(super) fn is_locked(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
         let is_free = self.try_lock(byte, kind)?;
         if is_free {
@@ -102,7 +102,7 @@ impl LockFile {
         Ok(!is_free)
     }
 
-    /// There is no line here.
+    /// There are no tickets here.
     pub(super) fn find_ticket(&self, _: u64, _: u64) -> io::Result<Option<u64>> {
         Ok(None)
     }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_gets_the_lock_when_it_is_given_back_and_not_before() {
+    fn a_waiter_gets_the_lock_when_it_is_released_and_not_before() {
         let (_temp, dir) = temp_dir();
         for (held, wanted) in [
             (LockKind::Write, LockKind::Write),
