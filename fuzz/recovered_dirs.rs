@@ -70,7 +70,7 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     if count == 0 {
         return Corpus::Reject;
     }
-    fs.settle();
+    fs.make_all_durable();
     let legacy = recipe.input.small() % 2 == 1;
     let promote = [None, Some(true), Some(false)][recipe.input.small() % 3];
     let path = ["/d", "/d/s.json", "/e/t.json", "/d/missing.json"][recipe.input.small() % 4];

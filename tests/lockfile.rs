@@ -82,7 +82,7 @@ impl Scene {
         fs.put_dir("/dir").unwrap();
         fs.set_clock(now());
         fs.set_can_exchange(self.system == System::Able);
-        fs.set_minds_open_dirs(self.system != System::NoLocks);
+        fs.set_has_unix_dirs(self.system != System::NoLocks);
         match self.found {
             Found::Free => {}
             Found::Fresh => foreign_dir(&fs, at(95)),

@@ -177,7 +177,7 @@ fn unsynced_attributes_have_any_value_since_the_last_sync() {
     let dir = open(&fs, "/");
     let file = create(&fs, &dir, "note", b"");
     fs.set_mode(&file, 0o700).unwrap();
-    fs.settle();
+    fs.make_all_durable();
     fs.set_mode(&file, 0o600).unwrap();
     fs.set_owner(&file, Some(7), None).unwrap();
     fs.set_mode(&file, 0o640).unwrap();
@@ -326,7 +326,7 @@ fn a_rename_that_was_synced_does_not_come_after_one_that_was_made_later() {
 }
 
 #[test]
-fn what_was_settled_before_a_crash_state_is_settled_in_it() {
+fn what_was_durable_before_a_crash_state_is_durable_in_it() {
     let fs = with_note();
     let dir = open(&fs, "/box");
     let _file = create(&fs, &dir, "temp", b"new");
@@ -558,7 +558,7 @@ fn operations_are_numbered_and_logged() {
     assert_eq!(code(fs.remove(&dir, name("temp"))), Code::ENOENT);
     assert_eq!(fs.count(), 6);
     let expected = [
-        "   1 open folder /box",
+        "   1 open directory /box",
         "   2 create new /box/temp mode 666",
         "   3 write /box/temp 3 bytes",
         "   4 rename /box/temp -> note",

@@ -441,7 +441,7 @@ fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
         for moment in 1.. {
             let fs = whole.after_kill();
             fs.put_file(CURRENT, &bytes).unwrap();
-            fs.settle();
+            fs.make_all_durable();
             let before = fs.count();
             fs.inject(Fault::power_off().at(moment));
             let log = open(&fs, &with(Recovery::SkipCorrupt));

@@ -16,7 +16,7 @@ pub(super) struct Content {
     durable: Bytes,
     /// Where the system failed to write `cached` and forgot about it: a sync skips these
     /// bytes and succeeds. Writing them again is the only cure.
-    doubtful: Vec<Range<usize>>,
+    unsyncable: Vec<Range<usize>>,
 }
 
 /// What a power cut may make of a file.
@@ -28,8 +28,8 @@ pub(super) struct Variant {
 
 impl Content {
     /// Bytes that are on the disk.
-    pub(super) fn settled(bytes: Bytes) -> Content {
-        Content { cached: Arc::clone(&bytes), durable: bytes, doubtful: Vec::new() }
+    pub(super) fn all_durable(bytes: Bytes) -> Content {
+        Content { cached: Arc::clone(&bytes), durable: bytes, unsyncable: Vec::new() }
     }
 
     pub(super) fn cached(&self) -> &Bytes {
@@ -54,8 +54,8 @@ impl Content {
         if let Some(place) = cached.get_mut(position..end) {
             place.copy_from_slice(bytes);
         }
-        self.doubtful = self
-            .doubtful
+        self.unsyncable = self
+            .unsyncable
             .iter()
             .flat_map(|range| {
                 [range.start..range.end.min(position), range.start.max(end)..range.end]
@@ -67,8 +67,8 @@ impl Content {
     /// Cuts the file, or lengthens it with zeros.
     pub(super) fn set_len(&mut self, length: usize) {
         Arc::make_mut(&mut self.cached).resize(length, 0);
-        self.doubtful = self
-            .doubtful
+        self.unsyncable = self
+            .unsyncable
             .iter()
             .map(|range| range.start..range.end.min(length))
             .filter(|range| !range.is_empty())
@@ -78,11 +78,11 @@ impl Content {
     /// What the disk holds once everything has been written to it that the system still
     /// knows it has to write.
     pub(super) fn written_back(&self) -> Bytes {
-        if self.doubtful.is_empty() {
+        if self.unsyncable.is_empty() {
             return Arc::clone(&self.cached);
         }
         let mut bytes = Vec::clone(&self.cached);
-        for range in &self.doubtful {
+        for range in &self.unsyncable {
             for index in range.clone() {
                 if let Some(byte) = bytes.get_mut(index) {
                     *byte = self.durable.get(index).copied().unwrap_or_default();
@@ -104,13 +104,13 @@ impl Content {
 
     /// A sync that fails: what could not be written counts as written from now on.
     pub(super) fn sync_failed(&mut self) {
-        self.doubtful = differences(&self.durable, &self.cached);
+        self.unsyncable = differences(&self.durable, &self.cached);
     }
 
     /// Everything becomes durable, by decree.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn make_durable(&mut self) {
         self.durable = Arc::clone(&self.cached);
-        self.doubtful.clear();
+        self.unsyncable.clear();
     }
 
     /// What a power cut may leave, each once, if `base` is what is surely on the disk.

@@ -15,7 +15,7 @@ use super::SimFs;
 use super::content::{Content, Variant};
 use super::disk::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT, Record};
 
-/// What is taken for granted about the order in which a disk is written.
+/// What is assumed about the order in which a disk is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Model {
     /// What POSIX promises: nothing but what a sync of that very file or directory has
@@ -37,8 +37,8 @@ impl Model {
 /// One state that a power cut may leave.
 #[derive(Clone, Debug)]
 pub struct CrashState {
-    /// The disk after the restart: everything on it is durable, nobody has it open, it
-    /// has no faults, and its count of operations starts anew. Files keep their numbers.
+    /// The disk after the restart: everything on it is durable, no process has it open, it has
+    /// no faults, and its count of operations starts anew. Files keep their numbers.
     pub fs: SimFs,
     /// How it came about, for people.
     pub description: Description,
@@ -112,11 +112,11 @@ struct Undecided {
 /// The variants of a file's content by its number and what is on the disk of it.
 type Contents = HashMap<(Inode, usize), Arc<Vec<Variant>>>;
 
-/// Numbers that look random and are the same every time (SplitMix64).
-struct Dice(u64);
+/// Numbers that look random and are the same every time.
+struct SplitMix64(u64);
 
-impl Dice {
-    fn roll(&mut self) -> u64 {
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut number = self.0;
         number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -126,18 +126,18 @@ impl Dice {
 
     /// A number below `limit`, which is not 0.
     fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.roll() % limit.max(1) as u64).unwrap_or_default()
+        usize::try_from(self.next() % limit.max(1) as u64).unwrap_or_default()
     }
 }
 
 /// Lists the states, at most about `most` of them.
 pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> CrashStates {
     let most = most.max(1);
-    let mut dice = Dice(seed);
+    let mut random = SplitMix64(seed);
     let mut complete = true;
     let outlines = match model {
-        Model::StrictPosix => strict_outlines(disk, most, &mut dice, &mut complete),
-        Model::OrderedMetadata => ordered_outlines(disk, most, &mut dice, &mut complete),
+        Model::StrictPosix => strict_outlines(disk, most, &mut random, &mut complete),
+        Model::OrderedMetadata => ordered_outlines(disk, most, &mut random, &mut complete),
     };
     // Outlines with little to decide leave their share to the others.
     let mut left = most;
@@ -150,7 +150,7 @@ pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> Crash
         let share = (left / outlines_left.max(1)).max(1);
         outlines_left -= 1;
         let counts: Vec<usize> = outline.open.iter().map(Undecided::choices).collect();
-        let (choices, all) = choices(&counts, share, &mut dice);
+        let (choices, all) = choices(&counts, share, &mut random);
         complete &= all;
         left = left.saturating_sub(choices.len());
         for choice in choices {
@@ -166,7 +166,12 @@ pub(super) fn states(disk: &Disk, model: Model, most: usize, seed: u64) -> Crash
 }
 
 /// Any subset of the changes of names that no directory sync has confirmed.
-fn strict_outlines(disk: &Disk, most: usize, dice: &mut Dice, complete: &mut bool) -> Vec<Outline> {
+fn strict_outlines(
+    disk: &Disk,
+    most: usize,
+    random: &mut SplitMix64,
+    complete: &mut bool,
+) -> Vec<Outline> {
     let pending: Vec<usize> = (0..disk.records.len())
         .filter(|index| {
             disk.records
@@ -174,7 +179,7 @@ fn strict_outlines(disk: &Disk, most: usize, dice: &mut Dice, complete: &mut boo
                 .is_some_and(|record| !record.durable && record.change.dir().is_some())
         })
         .collect();
-    let (subsets, all) = choices(&vec![2; pending.len()], most, dice);
+    let (subsets, all) = choices(&vec![2; pending.len()], most, random);
     *complete &= all;
 
     let mut outlines = Vec::new();
@@ -225,7 +230,7 @@ fn strict_outlines(disk: &Disk, most: usize, dice: &mut Dice, complete: &mut boo
 fn ordered_outlines(
     disk: &Disk,
     most: usize,
-    dice: &mut Dice,
+    random: &mut SplitMix64,
     complete: &mut bool,
 ) -> Vec<Outline> {
     let shortest = disk.committed;
@@ -234,7 +239,7 @@ fn ordered_outlines(
     if lengths.len() > most {
         *complete = false;
         lengths = BTreeSet::from([shortest, longest]);
-        lengths.extend((0..most).map(|_| shortest + dice.below(longest - shortest)));
+        lengths.extend((0..most).map(|_| shortest + random.below(longest - shortest)));
     }
     let mut contents = Contents::new();
     let mut outlines = Vec::new();
@@ -246,7 +251,7 @@ fn ordered_outlines(
                 Change::Attributes { inode: of, attributes } if *of == inode => Some(*attributes),
                 _ => None,
             });
-            vec![last.unwrap_or(node.settled)]
+            vec![last.unwrap_or(node.durable_attributes)]
         };
         let written_back = |inode: Inode| {
             disk.records.iter().take(length).rev().find_map(|record| match &record.change {
@@ -277,13 +282,13 @@ enum Order {
 }
 
 /// The names in the directories that can be reached once these changes are made to what is
-/// settled, or nothing if the order makes no difference.
+/// durable, or nothing if the order makes no difference.
 fn names_after(disk: &Disk, applied: &[&Record], order: Order) -> Option<BTreeMap<Inode, Names>> {
     let mut all: BTreeMap<Inode, Names> = disk
         .nodes
         .iter()
         .filter_map(|(inode, node)| match &node.body {
-            Body::Dir { settled, .. } => Some((*inode, settled.clone())),
+            Body::Dir { durable, .. } => Some((*inode, durable.clone())),
             Body::File(_) | Body::Link(_) => None,
         })
         .collect();
@@ -320,7 +325,7 @@ fn names_after(disk: &Disk, applied: &[&Record], order: Order) -> Option<BTreeMa
 
 /// Every value since the last one that a sync has confirmed.
 fn strict_attributes(node: &Node, inode: Inode, disk: &Disk) -> Vec<Attributes> {
-    let mut candidates = vec![node.settled];
+    let mut candidates = vec![node.durable_attributes];
     for record in &disk.records {
         if let Change::Attributes { inode: of, attributes } = record.change
             && of == inode
@@ -386,24 +391,24 @@ impl Outline {
         for (open, choice) in self.open.iter().zip(choice) {
             let Some(node) = disk.nodes.get(&open.inode) else { continue };
             let (attributes, content) = open.choose(*choice);
-            let attributes = attributes.unwrap_or(node.settled);
+            let attributes = attributes.unwrap_or(node.durable_attributes);
             let body = match (&node.body, content) {
                 (Body::Dir { .. }, _) => {
                     let names = self.dirs.get(&open.inode).cloned().unwrap_or_default();
-                    Body::Dir { names: names.clone(), settled: names }
+                    Body::Dir { names: names.clone(), durable: names }
                 }
                 (Body::File(_), Some(variant)) => {
-                    Body::File(Content::settled(Arc::clone(&variant.bytes)))
+                    Body::File(Content::all_durable(Arc::clone(&variant.bytes)))
                 }
                 (body, _) => body.clone(),
             };
-            let node = Node { place: None, attributes, settled: attributes, body };
+            let node = Node { entry: None, attributes, durable_attributes: attributes, body };
             nodes.insert(open.inode, node);
         }
         for (dir, names) in &self.dirs {
             for (name, inode) in names {
                 if let Some(node) = nodes.get_mut(inode) {
-                    node.place = Some((*dir, name.clone()));
+                    node.entry = Some((*dir, name.clone()));
                 }
             }
         }
@@ -414,7 +419,7 @@ impl Outline {
 /// All combinations of one choice each, or, when there are more than `most`, those in
 /// which almost everything is at its first or almost everything at its last choice, and
 /// a random selection of the others. Says whether these are all.
-fn choices(counts: &[usize], most: usize, dice: &mut Dice) -> (Vec<Vec<usize>>, bool) {
+fn choices(counts: &[usize], most: usize, random: &mut SplitMix64) -> (Vec<Vec<usize>>, bool) {
     let total = counts
         .iter()
         .try_fold(1_usize, |total, count| total.checked_mul((*count).max(1)))
@@ -447,8 +452,8 @@ fn choices(counts: &[usize], most: usize, dice: &mut Dice) -> (Vec<Vec<usize>>, 
         for (axis, count) in counts.iter().enumerate() {
             for value in 0..*count {
                 let mut next = corner.clone();
-                if let Some(place) = next.get_mut(axis) {
-                    *place = value;
+                if let Some(choice) = next.get_mut(axis) {
+                    *choice = value;
                 }
                 if found.len() < most.div_ceil(2) && known.insert(next.clone()) {
                     found.push(next);
@@ -456,13 +461,13 @@ fn choices(counts: &[usize], most: usize, dice: &mut Dice) -> (Vec<Vec<usize>>, 
             }
         }
     }
-    // There are more than `most` combinations, so this ends; the bound on the number of
-    // throws keeps it short when nearly all are known.
+    // There are more than `most` combinations, so this ends; the bound on the number of draws
+    // keeps it short when nearly all are known.
     for _ in 0..most.saturating_mul(8) {
         if found.len() >= most {
             break;
         }
-        let next: Vec<usize> = counts.iter().map(|count| dice.below(*count)).collect();
+        let next: Vec<usize> = counts.iter().map(|count| random.below(*count)).collect();
         if known.insert(next.clone()) {
             found.push(next);
         }

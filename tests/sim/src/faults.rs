@@ -27,10 +27,10 @@ macro_rules! kinds {
 }
 
 kinds! {
-    OpenDir = "open folder";
-    DirMetadata = "folder metadata";
-    MakeDir = "make folder";
-    RemoveDir = "remove folder";
+    OpenDir = "open directory";
+    DirMetadata = "directory metadata";
+    MakeDir = "make directory";
+    RemoveDir = "remove directory";
     Names = "names";
     Metadata = "metadata";
     Modified = "modified";
@@ -56,12 +56,12 @@ kinds! {
     SyncData = "sync data";
     Rename = "rename";
     RenameNew = "rename new";
-    SyncDir = "sync folder";
+    SyncDir = "sync directory";
     SyncFilesystem = "sync filesystem";
     Remove = "remove";
-    DirModified = "folder modified";
-    SetDirModified = "set folder modified";
-    TryLockDir = "try lock folder";
+    DirModified = "directory modified";
+    SetDirModified = "set directory modified";
+    TryLockDir = "try lock directory";
     Exchange = "exchange";
 }
 
@@ -98,7 +98,7 @@ impl fmt::Display for Performed {
     }
 }
 
-type Intrusion = Arc<dyn Fn(&SimFs, &Path) + Send + Sync>;
+type PriorAct = Arc<dyn Fn(&SimFs, &Path) + Send + Sync>;
 
 /// What a fault does to an operation.
 #[derive(Clone)]
@@ -108,7 +108,7 @@ pub(super) enum Effect {
     Ignore,
     ShortWrite(usize),
     PowerOff,
-    Intrude(Intrusion),
+    ActBefore(PriorAct),
 }
 
 impl fmt::Debug for Effect {
@@ -121,7 +121,7 @@ impl fmt::Debug for Effect {
             Effect::Ignore => f.write_str("silently ignored"),
             Effect::ShortWrite(most) => write!(f, "takes at most {most} bytes"),
             Effect::PowerOff => f.write_str("the power goes off"),
-            Effect::Intrude(_) => f.write_str("somebody else came before it"),
+            Effect::ActBefore(_) => f.write_str("another process acted before it"),
         }
     }
 }
@@ -195,10 +195,10 @@ impl Fault {
         Fault::new(Effect::PowerOff)
     }
 
-    /// Somebody else acts just before the operation, which then takes its course. The
+    /// Another process acts just before the operation, which then takes its course. The
     /// path is that of the file or directory that the operation is about to touch.
     pub fn intrude(act: impl Fn(&SimFs, &Path) + Send + Sync + 'static) -> Fault {
-        Fault::new(Effect::Intrude(Arc::new(act)))
+        Fault::new(Effect::ActBefore(Arc::new(act)))
     }
 
     /// Befalls the `number`th operation that it applies to, the first being 1.

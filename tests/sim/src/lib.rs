@@ -1,8 +1,8 @@
-//! A simulated disk, for tests: one that can be unplugged at any moment.
+//! A simulated disk, for tests: its power can be cut at any moment.
 //!
-//! [`SimFs`] is a [`FileSystem`] in memory. Beside what processes see, it knows what
-//! the disk has surely got, and so can list every state in which a power cut might
-//! leave it. It numbers and logs every operation, and makes any of them go wrong.
+//! [`SimFs`] is a [`FileSystem`] in memory. Beside what processes see, it knows what is
+//! surely on the disk, and so can list every state in which a power cut might leave it. It
+//! numbers and logs every operation, and can make any of them fail.
 //!
 //! # A tour
 //!
@@ -61,7 +61,7 @@
 //!
 //! [`SimFs::inject`] takes a [`Fault`]: the Nth operation (of a kind, on a path) fails
 //! once or for ever, with any error, before or after it took effect, takes only a part
-//! of the bytes, is ignored without a word, is preceded by an act of somebody else, or
+//! of the bytes, is ignored without an error, is preceded by an act of another process, or
 //! finds the power gone. [`SimFs::set_free_space`] makes the disk small.
 //!
 //! # What is not modelled
@@ -132,7 +132,7 @@ pub struct SimFile(Handle);
 /// An open directory of a [`SimFs`].
 pub struct SimDir(Handle);
 
-/// The lock of a file, held by somebody else until this is dropped.
+/// The lock of a file, held by another process until this is dropped.
 #[must_use = "dropping it frees the lock"]
 pub struct ForeignLock(#[allow(dead_code, reason = "dropping it closes the file")] Handle);
 
@@ -150,7 +150,7 @@ impl fmt::Debug for SimFile {
 
 impl fmt::Debug for SimDir {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SimFolder({})", self.0.number)
+        write!(f, "SimDir({})", self.0.number)
     }
 }
 
@@ -166,8 +166,8 @@ impl Default for SimFs {
     }
 }
 
-/// The disk: setting a scene, looking at it, unplugging it. Nothing here is counted as
-/// an operation, and nothing here is refused for lack of permission.
+/// The disk: setting it up, looking at it, cutting its power. Nothing here is counted as an
+/// operation, and nothing here is refused for lack of permission.
 impl SimFs {
     /// An empty disk. Its one process has uid and gid 1000 and umask 022, and owns the
     /// root directory.
@@ -184,7 +184,7 @@ impl SimFs {
         guard(&self.shared)
     }
 
-    /// Who the process is from now on. 0 is root, who may do anything.
+    /// The user of the process from now on. 0 is root, which may do anything.
     pub fn set_user(&self, uid: u32, gid: u32) {
         let process = &mut self.lock().disk.process;
         process.uid = uid;
@@ -198,20 +198,20 @@ impl SimFs {
 
     /// How many more bytes the files on the disk may have, from now on; `None` for any
     /// number. A write that does not fit is short, and the next one fails with `ENOSPC`.
-    /// A file gives its bytes back when its name is gone and nobody has it open.
+    /// A file frees its bytes when its name is gone and no process has it open.
     pub fn set_free_space(&self, bytes: Option<u64>) {
         self.lock().disk.set_free_space(bytes);
     }
 
-    /// Whether two things can change names with each other. At first they can.
+    /// Whether two names can be exchanged. At first they can.
     pub fn set_can_exchange(&self, can_exchange: bool) {
         self.lock().disk.can_exchange = can_exchange;
     }
 
     /// Whether directories can be locked, and are gone at once when they are removed while they are
     /// open. At first it is so; on Windows it is not.
-    pub fn set_minds_open_dirs(&self, minds: bool) {
-        self.lock().disk.minds_open_dirs = minds;
+    pub fn set_has_unix_dirs(&self, minds: bool) {
+        self.lock().disk.has_unix_dirs = minds;
     }
 
     /// The time that new directories have, from now on; at first that of 1970.
@@ -245,7 +245,7 @@ impl SimFs {
     ///
     /// # Errors
     ///
-    /// `ENOENT`, and what may stop one on the way there.
+    /// `ENOENT`, and what may be in the way.
     pub fn set_modified(&self, path: impl AsRef<Path>, time: SystemTime) -> io::Result<()> {
         let disk = &mut self.lock().disk;
         let inode = disk.walk(None, path.as_ref(), false)?;
@@ -289,7 +289,7 @@ impl SimFs {
     ///
     /// See [`SimFs::put_file`].
     pub fn put_dir(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let body = Body::Dir { names: Names::new(), settled: Names::new() };
+        let body = Body::Dir { names: Names::new(), durable: Names::new() };
         self.lock().disk.put(path.as_ref(), None, body)
     }
 
@@ -299,7 +299,7 @@ impl SimFs {
     ///
     /// See [`SimFs::put_file`].
     pub fn put_dir_with(&self, path: impl AsRef<Path>, attributes: Attributes) -> io::Result<()> {
-        let body = Body::Dir { names: Names::new(), settled: Names::new() };
+        let body = Body::Dir { names: Names::new(), durable: Names::new() };
         self.lock().disk.put(path.as_ref(), Some(attributes), body)
     }
 
@@ -324,8 +324,8 @@ impl SimFs {
     }
 
     /// Everything is durable from now on, as if the machine had been idle for long.
-    pub fn settle(&self) {
-        self.lock().disk.settle();
+    pub fn make_all_durable(&self) {
+        self.lock().disk.make_all_durable();
     }
 
     /// Holds the lock of a file as another process would, a sweeper for example. It does
@@ -333,7 +333,7 @@ impl SimFs {
     ///
     /// # Errors
     ///
-    /// `EAGAIN` when somebody holds it already, `ENOENT`.
+    /// `EAGAIN` when a process holds it already, `ENOENT`.
     pub fn hold_lock(&self, path: impl AsRef<Path>) -> io::Result<ForeignLock> {
         let mut shared = self.lock();
         let disk = &mut shared.disk;
@@ -342,17 +342,17 @@ impl SimFs {
         if disk.is_locked(inode) {
             return Err(Code::EAGAIN.error());
         }
-        let number = disk.open(inode, HandleUse::Elsewhere);
+        let number = disk.open(inode, HandleUse::OtherProcess);
         disk.try_lock(number)?;
         drop(shared);
         Ok(ForeignLock(Handle { fs: self.clone(), number }))
     }
 
-    /// Whether anybody holds the lock of a file.
+    /// Whether a process holds the lock of a file.
     ///
     /// # Errors
     ///
-    /// `ENOENT`, and what may stop one on the way there.
+    /// `ENOENT`, and what may be in the way.
     pub fn is_locked(&self, path: impl AsRef<Path>) -> io::Result<bool> {
         let disk = &self.lock().disk;
         Ok(disk.is_locked(disk.walk(None, path.as_ref(), true)?))
@@ -384,7 +384,7 @@ impl SimFs {
     ///
     /// # Errors
     ///
-    /// `ENOENT`, and what may stop one on the way there.
+    /// `ENOENT`, and what may be in the way.
     pub fn inspect(&self, path: impl AsRef<Path>) -> io::Result<Metadata> {
         let disk = &self.lock().disk;
         disk.metadata(disk.walk(None, path.as_ref(), true)?)
@@ -420,7 +420,7 @@ impl SimFs {
                     let start = bytes.get(..bytes.len().min(32)).unwrap_or_default();
                     text += &format!(" {} bytes \"{}\"", bytes.len(), start.escape_ascii());
                 }
-                Body::Dir { .. } => text += " folder",
+                Body::Dir { .. } => text += " directory",
                 Body::Link(target) => text += &format!(" -> {}", target.display()),
             }
             text.push('\n');
@@ -433,13 +433,13 @@ impl SimFs {
         self.lock().disk.open_handles()
     }
 
-    /// Lets something go wrong from now on.
+    /// Adds a fault, from now on.
     pub fn inject(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// Nothing goes wrong any more; if the power was off, it is on again, with everything
-    /// that was still in memory.
+    /// Removes all faults; if the power was off, it is on again, with everything that was still in
+    /// memory.
     pub fn repair(&self) {
         let mut shared = self.lock();
         shared.faults.clear();
@@ -463,9 +463,9 @@ impl SimFs {
     }
 
     /// The disk after the process was killed, with the power on: everything is as
-    /// processes see it now, and as uncertain as it is now, but nobody has anything open
-    /// or locked. It has no faults, and its count of operations starts anew. The original
-    /// is not affected, so this serves to copy a scene, too.
+    /// processes see it now, and as uncertain as it is now, but nothing is open or locked. It
+    /// has no faults, and its count of operations starts anew. The original is not affected, so
+    /// this serves to copy a disk, too.
     pub fn after_kill(&self) -> SimFs {
         SimFs::from_disk(self.lock().disk.without_processes())
     }
@@ -486,7 +486,7 @@ impl SimFs {
     }
 }
 
-/// Locks a mutex. What a panicking test has left behind it is still good to look at.
+/// Locks a mutex. What a panicking test has left behind can still be looked at.
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

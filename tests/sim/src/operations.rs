@@ -76,7 +76,7 @@ impl SimFs {
         if !shared.is_off {
             verdict = faults::judge(&mut shared.faults, kind, &path);
         }
-        if let Some(Effect::Intrude(act)) = &verdict {
+        if let Some(Effect::ActBefore(act)) = &verdict {
             drop(shared);
             act(self, &path);
             shared = self.lock();
@@ -99,7 +99,7 @@ impl SimFs {
                 Err(code.error())
             }
             Some(Effect::FailAfter(code)) => match effect(&mut shared.disk, usize::MAX) {
-                // A handle that nobody gets is closed, which takes the lock.
+                // A handle that no caller gets is closed, which takes the mutex.
                 Ok(lost) => {
                     drop(shared);
                     drop(lost);
@@ -110,7 +110,7 @@ impl SimFs {
             },
             Some(Effect::Ignore) if ignored.is_some() => ignored.ok_or_else(|| Code::EIO.error()),
             Some(Effect::ShortWrite(most)) => effect(&mut shared.disk, most),
-            Some(Effect::Ignore | Effect::Intrude(_)) | None => {
+            Some(Effect::Ignore | Effect::ActBefore(_)) | None => {
                 effect(&mut shared.disk, usize::MAX)
             }
         };
@@ -439,7 +439,7 @@ impl FileSystem for SimFs {
     }
 
     fn removes_open_dirs(&self) -> bool {
-        self.lock().disk.minds_open_dirs
+        self.lock().disk.has_unix_dirs
     }
 
     fn dir_modified(&self, dir: &SimDir) -> io::Result<SystemTime> {

@@ -71,5 +71,5 @@ pub(crate) struct Record {
     /// A sync of what it touched has said so.
     pub(crate) durable: bool,
     /// A sync of its directory has failed, so no later one speaks for it.
-    pub(super) doubtful: bool,
+    pub(super) sync_failed: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Every change of names or attributes is made at once in what processes see and noted
 //! in a [`Record`]; the records say how the disk may lag behind. Records that are
-//! durable in every model are folded into the `settled` halves of the nodes.
+//! durable in every model are folded into the `durable` halves of the nodes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ mod contents;
 mod names;
 mod paths;
 mod rights;
-mod scene;
+mod setup;
 mod sync;
 
 pub(super) use self::change::{Change, Record};
@@ -37,7 +37,7 @@ pub(super) type Names = BTreeMap<OsString, Inode>;
 pub(super) const ROOT: Inode = 2;
 
 /// The number of a device: each simulated disk has one of its own, so that what the process
-/// remembers of one is not taken for known of another.
+/// remembers of one is not applied to another.
 fn new_device() -> u64 {
     static DEVICES: AtomicU64 = AtomicU64::new(1);
     DEVICES.fetch_add(1, Ordering::Relaxed)
@@ -50,7 +50,7 @@ pub(super) enum Body {
     Dir {
         names: Names,
         /// The names that are there whatever happens to the records.
-        settled: Names,
+        durable: Names,
     },
     Link(PathBuf),
 }
@@ -58,12 +58,12 @@ pub(super) enum Body {
 /// A file, directory or symbolic link.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// The directory it is in and its name there; nothing once it has been removed, and for
+    /// The directory it is in and its name there; nothing once the node has been removed, and for
     /// the root.
-    pub(super) place: Option<(Inode, OsString)>,
+    pub(super) entry: Option<(Inode, OsString)>,
     pub(super) attributes: Attributes,
-    /// The attributes it has whatever happens to the records.
-    pub(super) settled: Attributes,
+    /// The attributes that it has whatever happens to the records.
+    pub(super) durable_attributes: Attributes,
     pub(super) body: Body,
 }
 
@@ -74,7 +74,7 @@ struct Handle {
     use_of: HandleUse,
 }
 
-/// What somebody has a file or directory open for.
+/// What a process has a file or directory open for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HandleUse {
     File,
@@ -84,7 +84,7 @@ pub(super) enum HandleUse {
         sync: bool,
     },
     /// Another process, which is not counted among the open handles.
-    Elsewhere,
+    OtherProcess,
 }
 
 /// How a disk can copy by itself.
@@ -95,7 +95,7 @@ pub enum Copying {
     No,
     /// Bytes from one file to another.
     Bytes,
-    /// Whole files, by sharing their place.
+    /// Whole files, by sharing their blocks.
     Sharing,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Disk {
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
     /// Whether directories can be locked, and are gone at once when they are removed.
-    pub(super) minds_open_dirs: bool,
+    pub(super) has_unix_dirs: bool,
     /// When what is new was made.
     pub(super) clock: SystemTime,
     /// In what steps it counts time.
@@ -137,10 +137,10 @@ impl Disk {
         let process = Process { uid: 1000, gid: 1000, umask: 0o022 };
         let attributes = Attributes { mode: 0o755, uid: process.uid, gid: process.gid };
         let root = Node {
-            place: None,
+            entry: None,
             attributes,
-            settled: attributes,
-            body: Body::Dir { names: Names::new(), settled: Names::new() },
+            durable_attributes: attributes,
+            body: Body::Dir { names: Names::new(), durable: Names::new() },
         };
         Disk {
             device: new_device(),
@@ -154,7 +154,7 @@ impl Disk {
             skips_nameless: false,
             sync_rules: SyncRules::default(),
             can_exchange: true,
-            minds_open_dirs: true,
+            has_unix_dirs: true,
             clock: SystemTime::UNIX_EPOCH,
             step: Duration::from_nanos(1),
             times: BTreeMap::new(),
@@ -164,8 +164,8 @@ impl Disk {
         }
     }
 
-    /// The same disk, of which only these nodes are left, all of it durable, and nobody
-    /// at work on it.
+    /// The same disk, of which only these nodes are left, all of them durable, and without
+    /// processes.
     pub(super) fn with_nodes(&self, nodes: BTreeMap<Inode, Node>) -> Disk {
         Disk {
             device: self.device,
@@ -179,7 +179,7 @@ impl Disk {
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
             can_exchange: self.can_exchange,
-            minds_open_dirs: self.minds_open_dirs,
+            has_unix_dirs: self.has_unix_dirs,
             clock: self.clock,
             step: self.step,
             times: self.times.clone(),
@@ -242,7 +242,7 @@ impl Disk {
     }
 
     fn is_linked(&self, inode: Inode) -> bool {
-        inode == ROOT || self.nodes.get(&inode).is_some_and(|node| node.place.is_some())
+        inode == ROOT || self.nodes.get(&inode).is_some_and(|node| node.entry.is_some())
     }
 
     /// A change, for people.
@@ -299,13 +299,13 @@ impl Disk {
         }
     }
 
-    /// How many bytes the files have that somebody can still reach.
+    /// How many bytes the files have that a process can still reach.
     fn used(&self) -> u64 {
         let is_open = |inode: Inode| self.handles.values().any(|handle| handle.inode == inode);
         self.nodes
             .iter()
             .map(|(inode, node)| match &node.body {
-                Body::File(content) if node.place.is_some() || is_open(*inode) => {
+                Body::File(content) if node.entry.is_some() || is_open(*inode) => {
                     content.len() as u64
                 }
                 _ => 0,
@@ -360,7 +360,7 @@ impl Disk {
     }
 
     pub(super) fn try_lock_dir(&mut self, handle: u64) -> io::Result<bool> {
-        if self.minds_open_dirs { self.try_lock(handle) } else { Ok(true) }
+        if self.has_unix_dirs { self.try_lock(handle) } else { Ok(true) }
     }
 
     pub(super) fn is_locked(&self, inode: Inode) -> bool {

@@ -27,7 +27,7 @@ pub(super) fn check_name(name: &OsStr) -> io::Result<()> {
 
 impl Disk {
     pub(super) fn note(&mut self, change: Change) {
-        self.records.push_back(Record { change, durable: false, doubtful: false });
+        self.records.push_back(Record { change, durable: false, sync_failed: false });
     }
 
     fn names_mut(&mut self, dir: Inode) -> io::Result<&mut Names> {
@@ -42,19 +42,19 @@ impl Disk {
         if let Some(dir) = change.dir() {
             change.apply(self.names_mut(dir)?);
         }
-        let place = |disk: &mut Disk, inode: Inode, place: Option<(Inode, OsString)>| {
-            disk.node_mut(inode).map(|node| node.place = place)
+        let set_entry = |disk: &mut Disk, inode: Inode, entry: Option<(Inode, OsString)>| {
+            disk.node_mut(inode).map(|node| node.entry = entry)
         };
         match &change {
             Change::Link { dir, name, inode } => {
-                place(self, *inode, Some((*dir, name.clone())))?;
+                set_entry(self, *inode, Some((*dir, name.clone())))?;
             }
-            Change::Unlink { inode, .. } => place(self, *inode, None)?,
+            Change::Unlink { inode, .. } => set_entry(self, *inode, None)?,
             Change::Rename { dir, to, inode, replaced, .. } => {
                 if let Some(replaced) = replaced {
-                    place(self, *replaced, None)?;
+                    set_entry(self, *replaced, None)?;
                 }
-                place(self, *inode, Some((*dir, to.clone())))?;
+                set_entry(self, *inode, Some((*dir, to.clone())))?;
             }
             Change::Attributes { .. } | Change::WrittenBack { .. } => {}
         }
@@ -86,7 +86,8 @@ impl Disk {
         }
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.nodes.insert(inode, Node { place: None, attributes, settled: attributes, body });
+        self.nodes
+            .insert(inode, Node { entry: None, attributes, durable_attributes: attributes, body });
         self.change_names(Change::Link { dir, name: name.to_owned(), inode })?;
         Ok(inode)
     }
@@ -133,7 +134,7 @@ impl Disk {
 
     pub(crate) fn make_dir(&mut self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.walk_to_parent(Some(self.process), path)?;
-        let body = Body::Dir { names: Names::new(), settled: Names::new() };
+        let body = Body::Dir { names: Names::new(), durable: Names::new() };
         let inode = self.add_node(dir, &name, 0o777, body)?;
         self.set_modified(inode, self.clock);
         Ok(())

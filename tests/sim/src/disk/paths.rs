@@ -34,7 +34,7 @@ fn steps(path: &Path) -> io::Result<Vec<Step>> {
 }
 
 impl Disk {
-    /// Follows a path. Nobody in particular (`None`) may go anywhere.
+    /// Follows a path. Without a process (`None`) every directory may be searched.
     pub(crate) fn walk(
         &self,
         who: Option<Process>,
@@ -51,7 +51,7 @@ impl Disk {
             match step {
                 Step::Root => at = ROOT,
                 Step::Up => {
-                    at = self.node(at)?.place.as_ref().map_or(ROOT, |(dir, _)| *dir);
+                    at = self.node(at)?.entry.as_ref().map_or(ROOT, |(dir, _)| *dir);
                 }
                 Step::Name(name) => {
                     let child = self.child(who, at, &name)?;
@@ -88,7 +88,7 @@ impl Disk {
         let mut names = Vec::new();
         let mut at = inode;
         while at != ROOT {
-            match self.nodes.get(&at).and_then(|node| node.place.as_ref()) {
+            match self.nodes.get(&at).and_then(|node| node.entry.as_ref()) {
                 Some((dir, name)) => {
                     names.push(name.clone());
                     at = *dir;

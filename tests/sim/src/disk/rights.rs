@@ -1,10 +1,10 @@
-//! Who may do what, and for whom the disk works.
+//! Permissions, and the process whose operations the disk serves.
 
 const SET_USER_ID: u32 = 0o4000;
 pub(super) const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
 
-/// Who may do what with a file.
+/// The owner, the group and the permissions of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Attributes {
     /// The permission bits, set-user-id, set-group-id and sticky included.
@@ -40,7 +40,7 @@ impl Process {
     }
 }
 
-/// The mode after somebody else than root wrote to the file, or anybody gave it away.
+/// The mode after a user other than root wrote to the file, or its owner was changed.
 pub(super) fn without_privileges(mode: u32) -> u32 {
     let cleared = if mode & GROUP_EXECUTE != 0 { SET_USER_ID | SET_GROUP_ID } else { SET_USER_ID };
     mode & !cleared

@@ -30,7 +30,7 @@ impl Disk {
 
     pub(crate) fn sync_file(&mut self, handle: u64) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
-        let has_name = self.nodes.get(&inode).is_some_and(|node| node.place.is_some());
+        let has_name = self.nodes.get(&inode).is_some_and(|node| node.entry.is_some());
         if self.skips_nameless && !has_name {
             return Ok(());
         }
@@ -91,7 +91,7 @@ impl Disk {
         if !helper {
             self.check(Some(self.process), inode, READ)?;
         }
-        self.make_durable(|record| record.change.dir() == Some(inode) && !record.doubtful);
+        self.make_durable(|record| record.change.dir() == Some(inode) && !record.sync_failed);
         self.commit_what_touches(inode);
         self.fold();
         Ok(())
@@ -101,7 +101,7 @@ impl Disk {
         let Ok(inode) = self.inode_of(handle) else { return };
         for record in &mut self.records {
             if record.change.dir() == Some(inode) && !record.durable {
-                record.doubtful = true;
+                record.sync_failed = true;
             }
         }
     }
@@ -110,7 +110,7 @@ impl Disk {
         self.for_each_content(|content| {
             content.sync();
         });
-        self.make_durable(|record| !record.doubtful);
+        self.make_durable(|record| !record.sync_failed);
         self.committed = self.records.len();
         self.fold();
     }
@@ -118,31 +118,31 @@ impl Disk {
     pub(crate) fn sync_filesystem_failed(&mut self) {
         self.for_each_content(Content::sync_failed);
         for record in &mut self.records {
-            record.doubtful |= !record.durable;
+            record.sync_failed |= !record.durable;
         }
     }
 
     /// Everything becomes durable, by decree.
-    pub(crate) fn settle(&mut self) {
-        self.for_each_content(Content::settle);
+    pub(crate) fn make_all_durable(&mut self) {
+        self.for_each_content(Content::make_durable);
         self.make_durable(|_| true);
         self.committed = self.records.len();
         self.fold();
     }
 
-    /// Folds the oldest records into what is settled, as far as no model doubts them.
+    /// Folds the oldest records into what is durable, as far as no model doubts them.
     fn fold(&mut self) {
         while self.committed > 0 && self.records.front().is_some_and(|record| record.durable) {
             let Some(Record { change, .. }) = self.records.pop_front() else { return };
             self.committed -= 1;
             if let Change::Attributes { inode, attributes } = change {
                 if let Some(node) = self.nodes.get_mut(&inode) {
-                    node.settled = attributes;
+                    node.durable_attributes = attributes;
                 }
-            } else if let Some(Node { body: Body::Dir { settled, .. }, .. }) =
+            } else if let Some(Node { body: Body::Dir { durable, .. }, .. }) =
                 change.dir().and_then(|dir| self.nodes.get_mut(&dir))
             {
-                change.apply(settled);
+                change.apply(durable);
             }
             match change {
                 Change::Unlink { inode, .. } | Change::Rename { replaced: Some(inode), .. } => {

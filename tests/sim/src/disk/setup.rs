@@ -1,4 +1,4 @@
-//! Setting a scene: what is so without anybody having done it.
+//! Setting up a disk: files, directories and links that are there without an operation.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::content::Content;
 use holdfast::error::Code;
 
 impl Disk {
-    /// Puts a node at a path by decree, durable, with the directories above it.
+    /// Puts a node at a path, durable, with the directories above it.
     pub(crate) fn put(
         &mut self,
         path: &Path,
@@ -19,7 +19,7 @@ impl Disk {
         body: Body,
     ) -> io::Result<()> {
         if self.walk(None, path, false).is_ok_and(|inode| inode == ROOT) {
-            return self.decree(ROOT, attributes, body);
+            return self.overwrite(ROOT, attributes, body);
         }
         if let Some(parent) = path.parent()
             && let Err(error) = self.walk(None, parent, true)
@@ -27,13 +27,13 @@ impl Disk {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(error);
             }
-            let body = Body::Dir { names: Names::new(), settled: Names::new() };
+            let body = Body::Dir { names: Names::new(), durable: Names::new() };
             self.put(parent, None, body)?;
         }
         let (dir, name) = self.walk_to_parent(None, path)?;
         check_name(&name)?;
         if let Ok(inode) = self.child(None, dir, &name) {
-            return self.decree(inode, attributes, body);
+            return self.overwrite(inode, attributes, body);
         }
         let mode = match body {
             Body::File(_) => 0o644,
@@ -44,17 +44,17 @@ impl Disk {
         let attributes = attributes.unwrap_or(Attributes { mode, uid, gid });
         let inode = self.next_inode;
         self.next_inode += 1;
-        let place = Some((dir, name.clone()));
-        self.nodes.insert(inode, Node { place, attributes, settled: attributes, body });
-        if let Body::Dir { names, settled } = &mut self.node_mut(dir)?.body {
+        let entry = Some((dir, name.clone()));
+        self.nodes.insert(inode, Node { entry, attributes, durable_attributes: attributes, body });
+        if let Body::Dir { names, durable } = &mut self.node_mut(dir)?.body {
             names.insert(name.clone(), inode);
-            settled.insert(name, inode);
+            durable.insert(name, inode);
         }
         Ok(())
     }
 
     /// Gives an existing node another content and other attributes.
-    fn decree(
+    fn overwrite(
         &mut self,
         inode: Inode,
         attributes: Option<Attributes>,
@@ -69,7 +69,7 @@ impl Disk {
         }
         if let Some(attributes) = attributes {
             node.attributes = attributes;
-            node.settled = attributes;
+            node.durable_attributes = attributes;
         }
         Ok(())
     }
@@ -85,6 +85,6 @@ impl Disk {
     }
 
     pub(crate) fn file(bytes: &[u8]) -> Body {
-        Body::File(Content::settled(Arc::new(bytes.to_vec())))
+        Body::File(Content::all_durable(Arc::new(bytes.to_vec())))
     }
 }
