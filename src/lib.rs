@@ -1,27 +1,24 @@
-//! The Rust core of holdfast: files that are replaced whole or not at all, and
-//! that are still there after a power cut.
+//! The Rust core of holdfast: files that are replaced whole or not at all, and that are still there
+//! after a power cut.
 //!
-//! The way of one write, from the top:
+//! `docs/architecture.md` says which file does what, follows a write, an update, a lock, a
+//! transaction and an append from file to file, and states which module may import which. From the
+//! top:
 //!
-//! 1. `binding` turns JavaScript values into a [`write::WriteRequest`] and hands it to
-//!    [`threads`], which runs it on one of holdfast's own threads.
-//! 2. [`write`] resolves the target, stages the bytes in a temp file beside it,
-//!    syncs, renames, syncs the directory, and retries what may pass.
-//! 3. [`fs`] is the only place that names the operating system's files. Behind its
-//!    trait stands either the real system or the simulated disk of `tests/sim`, which tests can
-//!    unplug at any moment.
-//! 4. The outcome goes back through one completion queue ([`threads::Completions`]) that
-//!    wakes JavaScript once for everything that has finished meanwhile.
-//!
-//! Beside it, and knowing nothing of it or of each other, stand [`lock`], locks between
-//! processes, and [`wal`], the write-ahead log.
-//!
-//! Built on these: [`json_update`] (read-modify-write), [`backup`], [`transaction`] (several files, all or
-//! none), [`recovery`] (what a crash has left) and [`locked_wal`] (a log that one process writes).
-//!
-//! [`error`] say what failed in the terms Node's users know, [`resolve`] finds the
-//! file that a path means, [`temp_name`] knows how temp files are named, and [`metrics`] has the
-//! numbers of what has been done.
+//! - `binding` turns JavaScript values into core types and back, and decides nothing.
+//! - [`recovery`] puts in order what a crash has left. [`transaction`] changes several files, all or
+//!   none. [`backup`] copies files aside and back.
+//! - [`engine`] runs many writes: in order, merged, sharing syncs. [`json_update`] is the
+//!   read-modify-write of a JSON file, and [`locked_wal`] a log under its lock.
+//! - [`write`](mod@write) is one attempt to replace a file. [`lock`] has the locks between processes,
+//!   threads and calls. [`wal`] is the write-ahead log. These three do not know each other.
+//! - [`resolve`] finds the file that a path means.
+//! - [`fs`] is the only access to files: a trait, with the operating system or, in tests, the simulated
+//!   disk of `tests/sim` behind it.
+//! - [`threads`] are the worker threads and the way back to JavaScript, [`metrics`] the counters.
+//! - [`error`] says what failed, on which path, in which system call. [`vocabulary`], [`payload`] and
+//!   [`temp_name`] have the terms that every module uses, the bytes of a write and the names of temp
+//!   files.
 
 pub mod backup;
 pub mod engine;

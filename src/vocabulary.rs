@@ -1,23 +1,23 @@
-//! Words that every room uses: how durable a write is, what a lock is for, which file is meant.
+//! Terms that every module uses: how durable a write is, what a lock is for, which file is meant.
 //!
 //! This file imports nothing of the crate, so every other file may import it.
 
 use std::ffi::OsString;
 
-/// Which file this is, whatever it is called at the moment.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId {
-    /// The device, or volume, it lives on.
+    /// The device, or volume, that it is on.
     pub device: u64,
     /// Its number there.
     pub inode: u128,
 }
 
-/// Which file a path means, and so which lock and which queue: the directory that holds it, and its
-/// name there.
+/// The file that a path means, and so its lock and its queue: the directory that holds the file, and
+/// its name there.
 pub type FileKey = (FileId, OsString);
 
-/// The three levels, weakest first.
+/// The three levels of durability, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
     /// Readers see the old file or the new one, whole; nothing is synced.
@@ -47,6 +47,6 @@ impl Durability {
 pub enum LockKind {
     /// Beside other readers, never beside a writer.
     Read,
-    /// Alone.
+    /// Beside no other reader or writer.
     Write,
 }

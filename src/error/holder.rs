@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Who holds a lock.
+/// The process that holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The process.
@@ -15,11 +15,11 @@ pub struct Holder {
     pub command: String,
 }
 
-/// As much of the command line as is kept.
+/// How many characters of the command line are kept.
 const LONGEST_COMMAND: usize = 200;
 
 impl Holder {
-    /// This process, since then.
+    /// This process, holding the lock since then.
     pub fn this_process(since: SystemTime) -> Holder {
         let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
         Holder {

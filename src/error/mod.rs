@@ -15,7 +15,7 @@ pub use errno::Code;
 pub use holder::Holder;
 pub use wal::{Damage, DamageKind, WalError};
 
-/// What the caller had asked for.
+/// The operation that the caller asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// `atomicWrite` and its variants.
@@ -95,12 +95,12 @@ impl Failure {
         Failure { source, syscall, path: None, dest: None }
     }
 
-    /// The same, on a path.
+    /// A failed call on a path.
     pub fn at(syscall: &'static str, path: impl AsRef<Path>, source: io::Error) -> Failure {
         Failure { path: Some(path.as_ref().to_owned()), ..Failure::new(syscall, source) }
     }
 
-    /// The same failure again, for another caller that met it too.
+    /// A copy of the failure, for another caller that it happened to as well.
     pub fn duplicate(&self) -> Failure {
         let source = match self.source.raw_os_error() {
             Some(number) => io::Error::from_raw_os_error(number),
@@ -154,7 +154,7 @@ impl std::error::Error for Failure {
     }
 }
 
-/// A lock that somebody else has.
+/// A lock that another caller or process holds.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the lock {} is held", path.display())]
 pub struct Contention {
@@ -162,7 +162,7 @@ pub struct Contention {
     pub path: PathBuf,
     /// How long it was waited for; `None` when it was only tried.
     pub waited: Option<Duration>,
-    /// Who has it, where that is known.
+    /// The process that holds it, where that is known.
     pub holder: Option<Holder>,
     /// Whether it is held in this process.
     pub in_this_process: bool,
@@ -193,12 +193,12 @@ pub struct Unsettled {
     pub reason: String,
 }
 
-/// A lock that was ours and is no longer.
+/// A lock that this process held and has lost.
 #[derive(Debug)]
 pub struct LostLock {
     /// The lock directory.
     pub path: PathBuf,
-    /// What the system said; `None` when somebody else has the lock.
+    /// The system's error; `None` when another process has taken the lock.
     pub failure: Option<Failure>,
 }
 
@@ -227,9 +227,9 @@ pub struct BadJson {
 impl From<&serde_json::Error> for BadJson {
     fn from(error: &serde_json::Error) -> BadJson {
         let (line, column) = (error.line(), error.column());
-        let place = format!(" at line {line} column {column}");
+        let position = format!(" at line {line} column {column}");
         let message = error.to_string();
-        let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+        let message = message.strip_suffix(&position).unwrap_or(&message).to_owned();
         // A line break that should not be there is counted to the line after it, at 0.
         BadJson { message, line, column: column.max(1) }
     }
@@ -241,7 +241,7 @@ pub enum ErrorKind {
     /// The system refused.
     #[error("{0}")]
     System(#[from] Failure),
-    /// The caller cancelled.
+    /// The caller has cancelled the operation.
     #[error("the operation was aborted")]
     Cancelled,
     /// The lock was not free in time.
@@ -259,7 +259,7 @@ pub enum ErrorKind {
     /// The file is not JSON.
     #[error("{0}")]
     BadJson(#[from] BadJson),
-    /// Something has to be finished first, and cannot be.
+    /// An unfinished transaction has to be completed first, and cannot be.
     #[error("{0}")]
     Unsettled(#[from] Unsettled),
     /// A write-ahead log is not as it should be.
@@ -301,22 +301,22 @@ pub struct Error {
     pub path: PathBuf,
     /// How many attempts were made.
     pub attempts: u32,
-    /// Whether the error is one that may pass, and no attempt was left.
+    /// Whether the error may be temporary, and no attempt was left.
     pub exhausted: bool,
-    /// Whether the new content is in place all the same: it is visible, but may not
-    /// survive a power cut.
+    /// Whether the new content is in place all the same: it is visible, but may not survive a power
+    /// cut.
     pub committed: bool,
 }
 
 impl Error {
-    /// The same error, for another call that it happened to as well.
+    /// A copy of the error, for another call that it happened to as well.
     pub fn duplicate_for(&self, path: &Path) -> Error {
         Error { kind: self.kind.duplicate(), path: path.to_owned(), ..*self }
     }
 }
 
 impl ErrorKind {
-    /// The same again, for another caller that met it too.
+    /// A copy, for another caller that it happened to as well.
     pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),

@@ -1,16 +1,16 @@
-//! What goes wrong with a log as such, beside what the system refuses.
+//! The errors of a log itself, beside those of the system.
 
 use std::fmt;
 
-/// Why a log does not do what it was asked.
+/// Why an operation on a log has failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WalError {
-    /// A write or a sync of the log has failed, so nobody knows what of it is on the disk.
-    /// Nothing is appended until it is opened anew.
+    /// A write or a sync of the log has failed, so it is unknown what of it is on the disk. Nothing
+    /// is appended until the log is opened anew.
     #[error("the log is poisoned until it is opened anew, because of an earlier failure: {0}")]
     Poisoned(String),
     /// What is on the disk is not what was written, and the recovery mode does not allow to
-    /// go on.
+    /// continue.
     #[error("{0}")]
     Damaged(Box<Damage>),
     /// The log has been closed.

@@ -1,13 +1,12 @@
-//! The seam between holdfast and the operating system's files.
+//! The boundary between holdfast and the operating system's files.
 //!
-//! Everything that holdfast does to a disk goes through [`FileSystem`]. It is used
-//! as a type parameter, so the real one ([`os::Os`]) costs nothing, and tests put
-//! `SimFs` (`tests/sim`) in its place: a disk that numbers every operation, fails any of
-//! them, and lists what a power cut may leave behind.
+//! Everything that holdfast does to a disk goes through [`FileSystem`]. It is a type parameter, so
+//! the real one ([`os::Os`]) costs nothing, and tests use `SimFs` (`tests/sim`) instead: a disk
+//! that numbers every operation, can fail any of them, and lists what a power cut may leave.
 //!
-//! Files are named by an open directory and a name in it wherever the system can do
-//! that, so that nothing that happens to the path above the directory meanwhile (a
-//! rename, a planted symbolic link) can lead an operation elsewhere.
+//! Wherever the system can do that, files are named by an open directory and a name in it, so that
+//! nothing that happens to the path above the directory meanwhile (a rename, a planted symbolic
+//! link) can lead an operation elsewhere.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -29,7 +28,7 @@ pub mod unix;
 #[cfg(windows)]
 pub mod windows;
 
-/// The file system of this platform; each has the same names.
+/// The file system of this platform. Each platform's module has the same names.
 #[cfg(unix)]
 pub use unix as os;
 #[cfg(windows)]
@@ -59,9 +58,9 @@ pub struct Metadata {
     pub size: u64,
     /// Its permission bits, set-user-id, set-group-id and sticky included (`0o7777`).
     pub mode: u32,
-    /// Its owner. 0 where the system has no such number.
+    /// Its owner. 0 where the system has no numbers for owners.
     pub uid: u32,
-    /// Its group. 0 where the system has no such number.
+    /// Its group. 0 where the system has no numbers for groups.
     pub gid: u32,
 }
 
@@ -82,35 +81,35 @@ impl Metadata {
 pub enum DirUse {
     /// To name files in it.
     Names,
-    /// To name files in it and to sync it. A directory that the process may not list
-    /// is still opened; [`FileSystem::sync_dir`] then takes the longer way.
+    /// To name files in it and to sync it. A directory that the process may not list is still
+    /// opened; [`FileSystem::sync_dir`] then syncs more than the directory.
     NamesAndSync,
 }
 
-/// What is known of the way in which a file system syncs.
+/// How a file system syncs, as far as that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncRules {
-    /// It keeps the changes of names, sizes and attributes in the order in which they were
-    /// made, so that a power cut takes the last ones first.
+    /// Changes of names, sizes and attributes reach the disk in the order in which they were made,
+    /// so that a power cut loses the last ones first.
     pub keeps_order: bool,
-    /// A sync of the whole of it makes everything durable that was changed before, and
-    /// reports what it could not write.
+    /// A sync of the whole file system makes everything durable that was changed before, and
+    /// reports what could not be written.
     pub syncs_whole: bool,
 }
 
-/// The operations holdfast needs of a file system.
+/// The operations that holdfast needs of a file system.
 ///
 /// Every method is one operation of the underlying system, or the nearest to it, and
-/// fails with that operation's error. `EINTR` is passed up; [`uninterrupted`]
-/// continues it.
+/// fails with that operation's error. `EINTR` is returned to the caller; [`uninterrupted`]
+/// repeats the operation.
 pub trait FileSystem: Clone + Send + Sync + 'static {
     /// An open directory.
     type DirHandle: Send + Sync;
     /// An open regular file.
     type FileHandle: Send + Sync;
 
-    /// The user on whose behalf the process acts; `None` where the system has no such
-    /// number.
+    /// The user on whose behalf the process acts; `None` where the system has no numbers for
+    /// users.
     fn effective_user(&self) -> Option<u32> {
         None
     }
@@ -168,39 +167,38 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// symbolic link is not followed.
     fn open_to_write(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
-    /// Takes the advisory lock that tells a live temp file from an orphan, without
-    /// waiting. `Ok(false)` when somebody else holds it. It is freed when the file is
-    /// closed or the process dies. A file system without such locks answers `Ok(true)`:
-    /// there the age of a temp file alone decides.
+    /// Takes the advisory lock that tells a live temp file from an orphan, without waiting.
+    /// `Ok(false)` when another process holds it. It is released when the file is closed or the
+    /// process dies. A file system without such locks returns `Ok(true)`: there only the age of a
+    /// temp file decides.
     fn try_lock(&self, file: &Self::FileHandle) -> io::Result<bool>;
 
     /// What is known about an open file.
     fn file_metadata(&self, file: &Self::FileHandle) -> io::Result<Metadata>;
 
-    /// Appends bytes at the file's position and says how many were taken.
+    /// Writes bytes at the file's position and returns how many were written.
     fn write(&self, file: &Self::FileHandle, chunk: Chunk<'_>) -> io::Result<usize>;
 
-    /// Writes bytes at `offset`, over what is there, and says how many were taken. The
-    /// file's position stays where it is.
+    /// Writes bytes at `offset`, over what is there, and returns how many were written. The file's
+    /// position does not change.
     fn write_at(&self, file: &Self::FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-    /// Makes the file so long: what is beyond is dropped, what is missing reads as zeros.
+    /// Sets the size of the file: what is beyond is dropped, what is missing reads as zeros.
     fn set_size(&self, file: &Self::FileHandle, size: u64) -> io::Result<()>;
 
-    /// Reads bytes from `offset` and says how many there were; 0 at the end.
+    /// Reads bytes from `offset` and returns how many there were; 0 at the end.
     fn read(&self, file: &Self::FileHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Gives `into`, which is new and empty, the whole content of `source` in one step, by
-    /// sharing the place on the disk (a reflink). `Ok(false)`, with nothing done, where the
-    /// file system cannot do that.
+    /// Gives `into`, which is new and empty, the whole content of `source` in one step, by sharing
+    /// its blocks on the disk (a reflink). `Ok(false)`, with nothing done, where the file system
+    /// cannot do that.
     fn clone_content(&self, source: &Self::FileHandle, into: &Self::FileHandle)
     -> io::Result<bool>;
 
-    /// Appends bytes of `source`, from `offset` on and at most `most` of them, at the
-    /// position of `into`, without their passing through this process, and says how many
-    /// they were. `Ok(None)`, with nothing done, where the system cannot do that. `Some(0)`
-    /// does not mean that the end is reached: some file systems cannot copy what they can
-    /// read.
+    /// Copies at most `most` bytes of `source`, from `offset` on, to the position of `into` in the
+    /// kernel, and returns how many they were. `Ok(None)`, with nothing done, where the system
+    /// cannot do that. `Some(0)` does not mean that the end is reached: some file systems cannot
+    /// copy what they can read.
     fn copy(
         &self,
         source: &Self::FileHandle,
@@ -224,34 +222,34 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// when the file is closed (network file systems, quotas), without syncing.
     fn report_write_errors(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Waits until the file's bytes and size are on the disk. After a failure the file
-    /// must not be synced again: the system may have dropped what it could not write,
-    /// and a second call that succeeds says nothing.
+    /// Waits until the file's bytes and size are on the disk. After a failure the file must not be
+    /// synced again: the system may have dropped what it could not write, and a second call that
+    /// succeeds proves nothing.
     fn sync_file(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Waits until the file's bytes are on the disk, with what is needed to find them there
-    /// (its size), but not its times and attributes: where the bytes went over others that
-    /// were on the disk already, that is a change of no metadata. After a failure as
+    /// Waits until the file's bytes are on the disk, with the metadata that is needed to find them
+    /// (its size), but not its times and attributes: where the bytes replaced others that were on
+    /// the disk already, no metadata has to be written. After a failure as
     /// [`FileSystem::sync_file`].
     fn sync_data(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// What is known of the file system that holds a file on `device`. Where nothing is known
-    /// nothing is assumed.
+    /// How the file system syncs that holds a file on `device`. Where nothing is known nothing is
+    /// assumed.
     fn sync_rules(&self, _file: &Self::FileHandle, _device: u64) -> SyncRules {
         SyncRules::default()
     }
 
-    /// Starts to bring the file's bytes to the device, and does not wait for them. Where the
-    /// system cannot do that nothing is done.
+    /// Starts the write-back of the file's bytes to the device, and does not wait for it. Where the
+    /// system cannot do that, nothing is done.
     fn begin_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Waits until the file's bytes are on the device. They are not found there after a power
-    /// cut unless the file's size is too, which only a sync, or where
-    /// [`SyncRules::keeps_order`] that of a later change, makes sure of.
+    /// Waits until the file's bytes are on the device. They are found there after a power cut only
+    /// if the file's size is durable too, which takes a sync of the file or, where
+    /// [`SyncRules::keeps_order`], one of a later change.
     fn await_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Gives `file`, now called `from`, the name `to` in the same directory, in one step,
-    /// taking the place of what was called `to`.
+    /// Renames `file` from `from` to `to` in the same directory, in one step, and replaces what was
+    /// called `to`.
     fn rename(
         &self,
         dir: &Self::DirHandle,
@@ -260,10 +258,10 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         to: &OsStr,
     ) -> io::Result<()>;
 
-    /// Gives `file`, now called `from`, the name `to` in the same directory, and fails with
-    /// `EEXIST` if that is taken by anything. Where the system cannot do it in one step, the
-    /// file has both names for a moment, and keeps both if the process or the system dies in
-    /// it, or if the old one cannot be taken away.
+    /// Renames `file` from `from` to `to` in the same directory, and fails with `EEXIST` if `to` is
+    /// taken. Where the system cannot do it in one step, the file has both names for a moment, and
+    /// keeps both if the process or the system dies in that moment, or if the old name cannot be
+    /// removed.
     fn rename_new(
         &self,
         dir: &Self::DirHandle,
@@ -272,13 +270,13 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         to: &OsStr,
     ) -> io::Result<()>;
 
-    /// Waits until the names in the directory are on the disk. `file`, any open file of
-    /// that directory, serves where the directory itself cannot be synced because the
-    /// process may not list it.
+    /// Waits until the names in the directory are on the disk. `file`, any open file of that
+    /// directory, is used where the directory itself cannot be synced because the process may not
+    /// list it.
     fn sync_dir(&self, dir: &Self::DirHandle, file: Option<&Self::FileHandle>) -> io::Result<()>;
 
-    /// Waits until all of the file system that holds the directory is on the disk: the way to
-    /// make names durable in a directory that the process may not list, by another one there.
+    /// Waits until all of the file system that holds the directory is on the disk. This makes names
+    /// durable in a directory that the process may not list, through another directory there.
     fn sync_file_system(&self, dir: &Self::DirHandle) -> io::Result<()>;
 
     /// The same for the file system that holds an open file. Where
@@ -291,7 +289,7 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     // ── Directories that serve as locks ───────────────────────────────────────────────────
 
-    /// Whether a directory is gone at once when it is removed, though somebody has it open. On
+    /// Whether a directory is gone at once when it is removed while a process has it open. On
     /// Windows it may stay until it is closed.
     fn removes_open_dirs(&self) -> bool {
         cfg!(unix)
@@ -303,23 +301,22 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// Sets when an open directory was last changed, as exactly as the file system counts time.
     fn set_dir_modified(&self, dir: &Self::DirHandle, time: SystemTime) -> io::Result<()>;
 
-    /// Takes the advisory lock of an open directory, without waiting. `Ok(false)` when somebody
-    /// else holds it. It is freed when the directory is closed or the process dies. Where there
-    /// are no such locks, or none for a directory opened to name files only, it answers
+    /// Takes the advisory lock of an open directory, without waiting. `Ok(false)` when another
+    /// process holds it. It is released when the directory is closed or the process dies. Where
+    /// there are no such locks, or none for a directory opened to name files only, it returns
     /// `Ok(true)`.
     fn try_lock_dir(&self, dir: &Self::DirHandle) -> io::Result<bool>;
 
-    /// Lets two things in a directory change names with each other, in one step. `Ok(false)`,
-    /// with nothing done, where the system cannot do that.
+    /// Exchanges two names in a directory, in one step. `Ok(false)`, with nothing done, where the
+    /// system cannot do that.
     fn exchange(&self, dir: &Self::DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool>;
 }
 
-/// How often an operation that keeps answering `EINTR` is continued before its error
-/// is believed. A signal interrupts once; a system that answers so for ever must not
-/// hang a thread.
+/// How often an operation that fails with `EINTR` is repeated before the error is returned. A
+/// signal interrupts once; a system that fails so for ever must not hang a thread.
 const INTERRUPTIONS: usize = 1000;
 
-/// Runs an operation, continuing it at once when a signal interrupts it.
+/// Runs an operation, and repeats it at once when a signal interrupts it.
 pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..INTERRUPTIONS {
         match operation() {

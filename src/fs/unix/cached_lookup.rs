@@ -1,8 +1,8 @@
-//! What the kernel remembers of names, asked for without ever waiting for a disk: for threads
-//! that must not wait.
+//! Look-ups that are answered from the kernel's cache and never wait for a disk: for threads that
+//! must not wait.
 //!
-//! `openat2` with `RESOLVE_CACHED` (Linux 5.12) goes through the kernel's memory of names or not
-//! at all. Where it is not known, or refused by a sandbox, nothing is remembered.
+//! `openat2` with `RESOLVE_CACHED` (Linux 5.12) uses the kernel's cache of names or fails. Where it
+//! is not supported, or refused by a sandbox, no look-up is answered.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,24 +17,24 @@ use rustix::io::Errno;
 use super::sync_rules::{BTRFS, EXT, XFS};
 use crate::fs::FileId;
 
-/// Whether the system has no such calls, or a sandbox keeps us from them.
+/// Whether the system lacks these calls, or a sandbox refuses them.
 static IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// What the kernel remembers of a file.
+/// What the kernel's cache has on a file.
 pub(crate) struct CachedEntry {
     pub(crate) id: FileId,
     pub(crate) is_link: bool,
     pub(crate) is_empty: bool,
 }
 
-/// The directory that a path leads to. `None` when that takes asking a disk, or fails.
+/// The directory that a path leads to. `None` when the disk would have to be asked, or on failure.
 pub(crate) fn dir(path: &Path) -> Option<OwnedFd> {
     open(CWD, path.as_os_str(), OFlags::DIRECTORY).ok()
 }
 
-/// What a name in a directory stands for, the inner `None` for nothing. `None` when that takes
-/// asking a disk, or fails.
-#[allow(clippy::option_option, reason = "nothing is known, and nothing is there, are two answers")]
+/// What a name in a directory stands for, the inner `None` for nothing. `None` when the disk would
+/// have to be asked, or on failure.
+#[allow(clippy::option_option, reason = "'not known' and 'not there' are two outcomes")]
 pub(crate) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> Option<Option<CachedEntry>> {
     match open(dir, name, OFlags::NOFOLLOW) {
         Ok(found) => of(found.as_fd()).map(Some),
@@ -43,9 +43,9 @@ pub(crate) fn look(dir: BorrowedFd<'_>, name: &OsStr) -> Option<Option<CachedEnt
     }
 }
 
-/// What an open file is.
+/// The identity and kind of an open file.
 pub(crate) fn of(file: BorrowedFd<'_>) -> Option<CachedEntry> {
-    // A network file system below an overlay would otherwise ask its server.
+    // Otherwise a network file system below an overlay would ask its server.
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::SIZE;
     let found = rustix::fs::statx(file, c"", flags, wanted).map_err(refused).ok()?;
@@ -69,8 +69,8 @@ fn refused(error: Errno) -> Errno {
     error
 }
 
-/// Whether the locks of a file in this directory are decided in memory, and names can be looked up
-/// there. A network file system asks its server for locks, and FUSE a program.
+/// Whether locks of files in this directory are decided in memory, and names there can be looked up
+/// in the cache. A network file system asks its server for locks, and FUSE a program.
 pub(crate) fn locks_in_memory(dir: BorrowedFd<'_>) -> bool {
     const TMPFS: u64 = 0x0102_1994;
     const F2FS: u64 = 0xF2F5_2010;

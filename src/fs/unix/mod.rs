@@ -1,8 +1,8 @@
 //! Linux and macOS.
 //!
-//! Names are resolved relative to an open directory (`openat`, `renameat`…), so each
-//! operation looks up one component only, and nothing that happens to the path above
-//! the directory can lead it elsewhere.
+//! Names are resolved relative to an open directory (`openat`, `renameat`…), so each operation
+//! looks up one component only, and nothing that happens to the path above the directory can lead
+//! it elsewhere.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -39,7 +39,7 @@ pub struct DirHandle {
 }
 
 impl DirHandle {
-    /// For the lock files in it, which `src/lock` opens itself.
+    /// For the lock files in it, which `src/lock/kernel` opens itself.
     pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         self.descriptor.as_fd()
     }
@@ -141,7 +141,7 @@ impl FileSystem for Os {
     fn open_to_change(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         let outcome = self.open_to_write(dir, name);
         match outcome.as_ref().err().and_then(Code::of) {
-            // It is read-only, or runs, or may not be written to.
+            // The file is read-only, is being executed, or may not be written to.
             Some(Code::EACCES | Code::EPERM | Code::EROFS | Code::ETXTBSY) => self.open(dir, name),
             _ => outcome,
         }
@@ -158,8 +158,8 @@ impl FileSystem for Os {
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),
-            // Some network and FUSE file systems have no locks. Nobody can take one
-            // there, so there is nothing to be told by it.
+            // Some network and FUSE file systems have no locks. No process can take one there,
+            // so a lock would say nothing.
             Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
             Err(error) => Err(error.into()),
         }
@@ -200,8 +200,8 @@ impl FileSystem for Os {
         match rustix::fs::ioctl_ficlone(&into.descriptor, &source.descriptor) {
             Ok(()) => return Ok(true),
             Err(error @ rustix::io::Errno::INTR) => return Err(error.into()),
-            // It is an offer. Whatever stands in its way, an ordinary copy will meet it, too,
-            // or do without.
+            // A reflink is optional. Whatever the error is, an ordinary copy meets it, too, or is
+            // not concerned.
             Err(_) => {}
         }
         let _ = (source, into);
@@ -222,8 +222,8 @@ impl FileSystem for Os {
             let mut offset = offset;
             match rustix::fs::copy_file_range(from, Some(&mut offset), to, None, most) {
                 Ok(count) => Ok(Some(count)),
-                // An old kernel, a file system or a sandbox that does not know it, or does
-                // not know it for these two files.
+                // An old kernel, a file system or a sandbox that does not support the call, or not
+                // for these two files.
                 Err(
                     Errno::NOSYS
                     | Errno::OPNOTSUPP
@@ -325,7 +325,7 @@ impl FileSystem for Os {
             use rustix::fs::RenameFlags;
             use rustix::io::Errno;
             match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-                // The kernel or the file system does not know it.
+                // The kernel or the file system does not support it.
                 Err(error)
                     if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
                         .contains(&error) => {}
@@ -333,8 +333,8 @@ impl FileSystem for Os {
             }
         }
         rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-        // The file has its name. If the old one stays, it is a temp name like any other that
-        // is left behind, and recovery knows those.
+        // The file has its name. If the old one stays, it is the name of an orphaned temp file,
+        // which recovery removes.
         let _ = rustix::fs::unlinkat(dir, from, AtFlags::empty());
         Ok(())
     }
@@ -414,7 +414,7 @@ impl FileSystem for Os {
         let dir = &dir.descriptor;
         match rustix::fs::renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE) {
             Ok(()) => Ok(true),
-            // The kernel or the file system does not know it.
+            // The kernel or the file system does not support it.
             Err(error)
                 if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
                     .contains(&error) =>
@@ -452,7 +452,7 @@ fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// `fsync` on macOS leaves the bytes in the drive's cache. `F_FULLFSYNC` empties it;
-/// file systems that do not know it get the next best, as in libuv.
+/// file systems that do not support it get the next best, as in libuv.
 #[cfg(any(target_os = "macos", target_os = "ios"))]
 fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
     const F_BARRIERFSYNC: libc::c_int = 85;
@@ -463,8 +463,8 @@ fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
             return Ok(());
         }
         let error = io::Error::last_os_error();
-        // Only 'this file system does not know the command' leads on: after a real
-        // failure a weaker sync that succeeds would say nothing.
+        // Only 'this file system does not support the command' leads to the next one: after a
+        // real failure, a weaker sync that succeeds proves nothing.
         if !matches!(Code::of(&error), Some(Code::ENOTSUP | Code::EINVAL | Code::ENOSYS))
             && error.raw_os_error() != Some(libc::ENOTTY)
         {
@@ -491,13 +491,13 @@ fn sync_whole_file_system(file: &FileHandle) -> io::Result<()> {
     Ok(rustix::fs::syncfs(&file.descriptor)?)
 }
 
-/// Closes a descriptor and says what the system says of it. An interrupted close has
-/// closed it all the same.
+/// Closes a descriptor and returns the system's error. An interrupted close has closed the
+/// descriptor all the same.
 fn close(descriptor: OwnedFd) -> io::Result<()> {
     use std::os::fd::IntoRawFd;
     let raw = descriptor.into_raw_fd();
-    // SAFETY: the descriptor was owned and has been given up just now, so nobody else
-    // closes it or uses it afterwards.
+    // SAFETY: the descriptor was owned and has just been released, so no other code closes it or
+    // uses it afterwards.
     if unsafe { libc::close(raw) } == 0 {
         return Ok(());
     }

@@ -1,11 +1,10 @@
-//! Empty directories that are removed when the process ends: by itself, or by a signal that asks
-//! it to (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or says that it has given up (`SIGABRT`).
-//! After a `SIGKILL` they stay.
+//! Empty directories that are removed when the process ends: by itself, by a signal that asks it to
+//! end (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or by `SIGABRT`. After a `SIGKILL` they stay.
 //!
-//! Handlers of signals are only put where the process would die of the signal anyhow, and it
-//! still does: they remove the directories, put back what was there before, and send the signal
-//! again. A program that has a handler of its own, before or after, keeps it, and its directories
-//! are removed when it ends by itself.
+//! Signal handlers are installed only for signals that would end the process anyway, and still do:
+//! the handler removes the directories, restores the earlier action, and raises the signal again. A
+//! program that has a handler of its own, before or after, keeps it, and its directories are removed
+//! when it ends by itself.
 
 use std::ffi::{CString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -19,13 +18,13 @@ use crate::fs::FileId;
 const SIGNALS: [c_int; 5] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
 
-/// What was there before our handlers; null where there is none of ours.
+/// The actions before our handlers; null where our handler is not installed.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =
     [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS.len()];
 
-/// One directory. Places are used again and never freed, because a handler may be looking at them.
+/// One directory. Entries are used again and never freed, because a handler may be reading them.
 struct Entry {
-    /// Whoever takes the path out, by exchanging it for null, has it for himself.
+    /// The thread that takes the path out, by an atomic exchange, owns it.
     path: AtomicPtr<c_char>,
     device: AtomicU64,
     inode: AtomicU64,
@@ -35,7 +34,7 @@ struct Entry {
 
 static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
 
-/// Marks a place that is being filled or emptied.
+/// Marks an entry that is being filled or emptied.
 static TAKEN: c_char = 0;
 
 fn taken() -> *mut c_char {
@@ -85,7 +84,7 @@ impl Drop for RemoveAtExit {
     }
 }
 
-/// A place that nobody uses: marked as taken.
+/// An unused entry, marked as taken.
 fn free_entry() -> &'static Entry {
     let mut at: *const Entry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
@@ -114,8 +113,8 @@ fn free_entry() -> &'static Entry {
     }
 }
 
-/// Removes what there is. It only does what may be done in the handler of a signal: system
-/// calls and atomics.
+/// Removes all directories. It does only what a signal handler may do: system calls and atomic
+/// operations.
 fn remove_all() {
     // SAFETY: it takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
@@ -127,12 +126,12 @@ fn remove_all() {
         if path.is_null() || path == taken() {
             continue;
         }
-        // A child that has not begun its own program yet may share this memory.
+        // A child between `fork` and `exec` may share this memory.
         if i64::try_from(entry.process.load(Ordering::Relaxed)) != Ok(process.into()) {
             continue;
         }
         let order = (Ordering::AcqRel, Ordering::Relaxed);
-        // The memory of the path is not freed: it is the end.
+        // The memory of the path is not freed: the process ends.
         if entry.path.compare_exchange(path, taken(), order.0, order.1).is_err() {
             continue;
         }
@@ -161,8 +160,8 @@ extern "C" fn at_exit() {
 
 extern "C" fn on_signal(signal: c_int) {
     remove_all();
-    let place = SIGNALS.iter().position(|known| *known == signal);
-    let before = place.and_then(|place| BEFORE.get(place));
+    let index = SIGNALS.iter().position(|known| *known == signal);
+    let before = index.and_then(|index| BEFORE.get(index));
     let before = before.map_or(ptr::null_mut(), |before| before.load(Ordering::Acquire));
     // SAFETY: what was there before came from `sigaction` and is never freed; null changes
     // nothing, but then this handler would not have been called. The signal is held back until
@@ -173,8 +172,8 @@ extern "C" fn on_signal(signal: c_int) {
     }
 }
 
-/// Puts our handlers where the process would die of the signals. To be called again when a
-/// handler of the program's has gone.
+/// Installs our handlers for the signals that would end the process. To be called again when the
+/// program has removed a handler of its own.
 pub fn watch_signals() {
     if !is_needed() {
         return;
@@ -182,7 +181,7 @@ pub fn watch_signals() {
     SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
 }
 
-/// Whether anything is to be removed.
+/// Whether there is a directory to remove.
 fn is_needed() -> bool {
     let mut at: *const Entry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
@@ -195,7 +194,7 @@ fn is_needed() -> bool {
     false
 }
 
-/// Puts our handler where the process would die of the signal.
+/// Installs our handler if the signal would end the process.
 fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
     // SAFETY: all zeros is a valid value of this structure: the default action, no flags, an
     // empty set.
@@ -204,8 +203,8 @@ fn watch(signal: c_int, before: &AtomicPtr<libc::sigaction>) {
     if unsafe { libc::sigaction(signal, ptr::null(), &raw mut known) } != 0 {
         return;
     }
-    // One that is called only once is Node's, which tidies up the terminal and lets the
-    // process die, or that of another copy of this.
+    // A handler that is called only once is Node's, which resets the terminal and lets the process
+    // end, or that of another copy of this code.
     let is_deadly = known.sa_sigaction == libc::SIG_DFL
         || (known.sa_sigaction != libc::SIG_IGN && known.sa_flags & libc::SA_RESETHAND != 0);
     if !is_deadly || known.sa_sigaction == on_signal as *const () as libc::sighandler_t {

@@ -1,18 +1,18 @@
-//! What is known of the way in which file systems sync.
+//! How file systems sync, as far as that is known.
 //!
 //! Two things:
 //!
 //! - ext4 with its journal and xfs keep the changes of names, sizes and attributes in order: a
 //!   rename cannot reach the disk before what was done to the file ahead of it, and the bytes'
 //!   write-back is over only when the file's size is a part of that order. POSIX does not
-//!   promise it; for these it has been tried with power cuts. It allows a shorter way to
-//!   durability; see [`crate::write`].
+//!   promise this; for these two it has been tested with power cuts. It allows durability with
+//!   fewer syncs; see [`crate::write`].
 //!
-//!   btrfs is not one of them, though it has one log: it takes note of a file's new extents, and
-//!   so of its size, some time after their write-back is reported to be over. When another
+//!   btrfs is not one of them, though it has one log: it records a file's new extents, and so
+//!   its size, some time after their write-back is reported to be over. When another
 //!   file's sync commits everything in between, a rename reaches the disk and the bytes do not:
 //!   the power cuts found empty files.
-//! - With these two and btrfs `syncfs` makes everything durable and says what it could not write.
+//! - With these two and btrfs `syncfs` makes everything durable and reports what it could not write.
 //!   Linux reports lost data there since 5.8 and a journal that gave up since 5.17. (On ext4
 //!   without a journal the device is told to flush before the last blocks are sent to it, so
 //!   it is not one of these.)
@@ -55,29 +55,29 @@ pub(super) fn sync_rules(file: BorrowedFd<'_>, device: u64) -> SyncRules {
     let mut known = guard(&KNOWN);
     let rules = known.entry((device, found.f_fsid));
     *rules.or_insert_with(|| {
-        let kind = Kind::of(file, device).unwrap_or(Kind::Other);
+        let class = SyncClass::of(file, device).unwrap_or(SyncClass::Other);
         SyncRules {
-            keeps_order: kind == Kind::InOrder && *MAY_RELY_ON_ORDER,
-            syncs_whole: kind != Kind::Other && *SYNCFS_REPORTS,
+            keeps_order: class == SyncClass::InOrder && *MAY_RELY_ON_ORDER,
+            syncs_whole: class != SyncClass::Other && *SYNCFS_REPORTS,
         }
     })
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum SyncClass {
     /// ext4 with its journal, and xfs.
     InOrder,
     Btrfs,
     Other,
 }
 
-impl Kind {
-    fn of(file: BorrowedFd<'_>, device: u64) -> Option<Kind> {
+impl SyncClass {
+    fn of(file: BorrowedFd<'_>, device: u64) -> Option<SyncClass> {
         // The type is a signed number on some platforms, but never negative.
         match u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()? {
-            XFS => Some(Kind::InOrder),
-            EXT if has_journal(device)? => Some(Kind::InOrder),
-            BTRFS => Some(Kind::Btrfs),
+            XFS => Some(SyncClass::InOrder),
+            EXT if has_journal(device)? => Some(SyncClass::InOrder),
+            BTRFS => Some(SyncClass::Btrfs),
             _ => None,
         }
     }
@@ -87,8 +87,8 @@ impl Kind {
 /// kept in order.
 fn has_journal(device: u64) -> Option<bool> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let place = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let name = place.file_name()?.to_str()?;
+    let device_dir = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    let name = device_dir.file_name()?.to_str()?;
     // The number of the thread that commits the journal; there is none without a journal.
     let thread = std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok()?;
     Some(thread.trim().parse::<u32>().is_ok())

@@ -1,4 +1,4 @@
-//! What holdfast wants to know of a file, from what Windows tells.
+//! The metadata of a file, from what Windows reports.
 
 use std::io;
 use std::os::windows::io::BorrowedHandle;
@@ -64,14 +64,14 @@ pub(super) fn kind_of(
     Ok(match tag {
         IO_REPARSE_TAG_SYMLINK | IO_REPARSE_TAG_MOUNT_POINT => FileKind::Link,
         tag if is_special(tag) => FileKind::Other,
-        // All other tags (cloud files, deduplication, packaged programs…) are the file
-        // system's own affair, and their files are files.
+        // All other tags (cloud files, deduplication, packaged programs…) matter only to the file
+        // system, and their files are files.
         _ if has(FILE_ATTRIBUTE_DIRECTORY) => FileKind::Dir,
         _ => FileKind::File,
     })
 }
 
-/// The time that Windows counts in tenths of microseconds since 1601.
+/// A time that Windows counts in tenths of microseconds since 1601.
 pub(super) fn time_of(ticks: u64) -> Option<SystemTime> {
     const TICKS_A_SECOND: u64 = 10_000_000;
     const FROM_1601_TO_1970: Duration = Duration::from_secs(11_644_473_600);

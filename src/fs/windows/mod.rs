@@ -1,11 +1,11 @@
 //! Windows.
 //!
 //! Names are resolved relative to an open directory, as on the other systems: the kernel's
-//! own calls (`NtCreateFile`, `NtSetInformationFile`) take a directory's handle as the
-//! place a name is in. So nothing that happens to the path above the directory can lead an
-//! operation elsewhere, no path is too long, and no name is taken for a device.
+//! own calls (`NtCreateFile`, `NtSetInformationFile`) take a directory's handle that a name is
+//! relative to. So nothing that happens to the path above the directory can lead an operation
+//! elsewhere, no path is too long, and no name is taken for a device.
 //!
-//! What a directory's handle does to others: it is opened with every sharing right, so they
+//! How a directory's handle affects other processes: it is opened with every sharing right, so they
 //! may list, rename and remove the directory meanwhile (before POSIX removals, in Windows
 //! 10, the name goes when the handle is closed). What is above it cannot be renamed while
 //! something below is open; that is so with every open file on Windows.
@@ -66,12 +66,12 @@ pub struct FileHandle {
     position: AtomicU64,
 }
 
-/// Where the byte lies that a lock on a temp file is taken on: far behind any content,
-/// because a lock on Windows keeps others from reading and writing what it covers.
+/// The offset of the byte that the lock of a temp file covers: far behind any content, because a
+/// lock on Windows keeps other processes from reading and writing what it covers.
 const LOCKED_BYTE: u64 = 1 << 62;
 
-/// Sees what a name stands for. It asks for so little that nobody who has the file open
-/// stands in its way.
+/// Opens a file to see what its name stands for. It asks for so little that no other open handle
+/// is in the way.
 const LOOK: Opening = Opening {
     access: FILE_READ_ATTRIBUTES,
     disposition: FILE_OPEN,
@@ -79,8 +79,8 @@ const LOOK: Opening = Opening {
     attributes: 0,
 };
 
-/// What is opened is the file of that name itself: no link is followed, and no directory
-/// taken for a file.
+/// The file of that name itself is opened: no link is followed, and no directory is taken for a
+/// file.
 const FILE_ITSELF: NTCREATEFILE_CREATE_OPTIONS = FILE_NON_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT;
 
 impl DirHandle {
@@ -132,7 +132,7 @@ impl DirHandle {
     pub(crate) fn leads_to(&self, name: &OsStr, file: BorrowedHandle<'_>) -> io::Result<bool> {
         match native::open_at(self.handle.as_handle(), &Name::new(name)?, &LOOK) {
             Ok(named) => Ok(native::id_of(named.as_handle())? == native::id_of(file)?),
-            // In the second case the name goes when the last one closes the file.
+            // In the second case the name goes when the last handle is closed.
             Err(error) if is(&error, ERROR_FILE_NOT_FOUND) || is(&error, ERROR_DELETE_PENDING) => {
                 Ok(false)
             }
@@ -179,7 +179,7 @@ impl FileSystem for Os {
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
         match std::fs::create_dir(path) {
-            // So say the root of a drive, and network drives of any directory.
+            // The root of a drive fails so, and any directory of a network drive.
             Err(error) if is(&error, ERROR_ACCESS_DENIED) && path.is_dir() => {
                 Err(Code::EEXIST.error())
             }
@@ -245,7 +245,7 @@ impl FileSystem for Os {
 
     fn open_to_change(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         match self.open_to_write(dir, name) {
-            // It is read-only, or may not be written to.
+            // The file is read-only, or may not be written to.
             Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
                 open_existing(dir, name, GENERIC_READ | FILE_WRITE_ATTRIBUTES | DELETE)
             }
@@ -257,8 +257,8 @@ impl FileSystem for Os {
         match native::lock(file.handle.as_handle(), LOCKED_BYTE) {
             Ok(()) => Ok(true),
             Err(error) if is(&error, ERROR_LOCK_VIOLATION) => Ok(false),
-            // Some network and virtual file systems have no locks, or none so far out.
-            // Nobody can take one there, so there is nothing to be told by it.
+            // Some network and virtual file systems have no locks, or none so far out. No process
+            // can take one there, so a lock would say nothing.
             Err(error) if is_unknown(&error) || is(&error, ERROR_INVALID_LOCK_RANGE) => Ok(true),
             Err(error) => Err(error),
         }
@@ -294,13 +294,13 @@ impl FileSystem for Os {
         native::read(file.handle.as_handle(), buffer, offset)
     }
 
-    /// Never: NTFS cannot do it. ReFS can, for ranges that fit its clusters and files of
-    /// like settings; an ordinary copy serves there too.
+    /// Not supported: NTFS cannot do it. ReFS can, for ranges that fit its clusters and files with
+    /// the same settings; an ordinary copy does there, too.
     fn clone_content(&self, _source: &FileHandle, _into: &FileHandle) -> io::Result<bool> {
         Ok(false)
     }
 
-    /// Never: Windows copies whole files by their paths, not parts of open ones.
+    /// Not supported: Windows copies whole files by their paths, not parts of open ones.
     fn copy(
         &self,
         _source: &FileHandle,
@@ -330,9 +330,9 @@ impl FileSystem for Os {
         if wanted == current { Ok(()) } else { set_attributes(handle, wanted) }
     }
 
-    /// Does nothing. Closing a handle reports no errors on Windows: what a write could
-    /// not do, the write itself or a flush says. Only a flush would make a network file
-    /// system tell more, and that is the sync which this is to do without.
+    /// Does nothing. Closing a handle reports no errors on Windows: a write's errors are reported by
+    /// the write itself or by a flush. Only a flush would make a network file system report more,
+    /// and that is the sync which this call avoids.
     fn report_write_errors(&self, _file: &FileHandle) -> io::Result<()> {
         Ok(())
     }
@@ -347,14 +347,14 @@ impl FileSystem for Os {
         METRICS.syncs.file(|| flush_file(file))
     }
 
-    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but nobody has tried
-    // with power cuts whether their order may be relied on.
+    // `sync_rules` stays as it is: NTFS and ReFS log changes of metadata, but it has not been tested
+    // with power cuts whether their order can be relied on.
 
     fn begin_write_back(&self, _file: &FileHandle) -> io::Result<()> {
         Ok(())
     }
 
-    /// Never: a flush is the only way to wait for bytes, and `sync_file` is that.
+    /// Not supported: only a flush waits for bytes, and `sync_file` is that.
     fn await_write_back(&self, _file: &FileHandle) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
@@ -368,8 +368,9 @@ impl FileSystem for Os {
     ) -> io::Result<()> {
         let ways = [Replacing::Any, Replacing::Writable, Replacing::Closed];
         rename_by(&ways, dir, file, from, to).map_err(|error| {
-            // A directory in the way is 'access denied' to Windows, as is a file that
-            // somebody has open, which passes. A directory, or a link to one, does not.
+            // Windows reports a directory in the way as 'access denied', as it does a file that a
+            // process has open. The file is closed at some time; a directory, or a link to one,
+            // stays.
             let in_the_way = [ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, ERROR_FILE_EXISTS]
                 .iter()
                 .any(|number| is(&error, *number));
@@ -409,18 +410,18 @@ impl FileSystem for Os {
             }
             match file {
                 Some(file) => flush_file(file),
-                None => native::flush(passing_file(handle)?.as_handle()),
+                None => native::flush(delete_on_close_file(handle)?.as_handle()),
             }
         })
     }
 
-    /// Never: flushing a whole volume is for administrators. `sync_dir` has ways of its
-    /// own where the directory cannot be flushed.
+    /// Not supported: only administrators may flush a whole volume. `sync_dir` has other ways where
+    /// the directory cannot be flushed.
     fn sync_file_system(&self, _dir: &DirHandle) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
 
-    /// Never, for the same reason.
+    /// Not supported, for the same reason.
     fn sync_file_system_of(&self, _file: &FileHandle) -> io::Result<()> {
         Err(Code::ENOSYS.error())
     }
@@ -432,7 +433,7 @@ impl FileSystem for Os {
                 Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
             native::open_at(dir.handle.as_handle(), &name, &opening)
         };
-        // The name is gone at once, whoever has the file open, read-only or not.
+        // The name is gone at once, even if a process has the file open, read-only or not.
         let as_posix = FILE_DISPOSITION_INFO_EX {
             Flags: FILE_DISPOSITION_FLAG_DELETE
                 | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
@@ -444,7 +445,7 @@ impl FileSystem for Os {
             outcome => return outcome,
         }
         drop(file);
-        // The old way: the name goes when the last one closes the file.
+        // Before Windows 10: the name goes when the last handle is closed.
         let file = open(DELETE | FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES)?;
         let handle = file.as_handle();
         let attributes = native::get::<FILE_BASIC_INFO>(handle)?.FileAttributes;
@@ -481,8 +482,7 @@ impl FileSystem for Os {
     }
 }
 
-/// Only who may write to a file may flush it. One that is open for reading is opened once more for
-/// that.
+/// A flush needs the right to write. A file that is open for reading is opened once more for it.
 fn flush_file(file: &FileHandle) -> io::Result<()> {
     match native::flush(file.handle.as_handle()) {
         Err(error) if is(&error, ERROR_ACCESS_DENIED) => {
@@ -511,8 +511,8 @@ fn open_existing(
         if known.kind != FileKind::File {
             return Err(Code::ELOOP.error());
         }
-        // The content of such a file (in a cloud, deduplicated…) is there only for
-        // those who let its driver follow the reparse point.
+        // The content of such a file (in a cloud, deduplicated…) can be read only if its driver is
+        // let to follow the reparse point.
         handle = open(FILE_NON_DIRECTORY_FILE)?;
         if metadata_of(handle.as_handle())?.id != known.id {
             return Err(Code::ELOOP.error());
@@ -521,8 +521,8 @@ fn open_existing(
     Ok(FileHandle { handle, position: AtomicU64::new(0) })
 }
 
-/// Renames in the first of these ways that the system and the file system know. They agree
-/// on whether a file that has the name already is replaced.
+/// Renames in the first of these ways that the system and the file system support. All of them
+/// agree on whether a file that has the name already is replaced.
 fn rename_by(
     ways: &[Replacing],
     dir: &DirHandle,
@@ -530,15 +530,15 @@ fn rename_by(
     from: &OsStr,
     to: &OsStr,
 ) -> io::Result<()> {
-    let (handle, place) = (file.handle.as_handle(), dir.handle.as_handle());
+    let (handle, dir_handle) = (file.handle.as_handle(), dir.handle.as_handle());
     let name = Name::new(to)?;
     for replacing in ways {
-        match native::rename_at(handle, place, &name, *replacing) {
+        match native::rename_at(handle, dir_handle, &name, *replacing) {
             Err(error) if is_unknown(&error) => {}
             outcome => return outcome,
         }
     }
-    // A network redirector that takes no directory's handle.
+    // A network redirector that does not take a directory's handle.
     let path = dir.path();
     let replaces = !ways.contains(&Replacing::Nothing);
     native::move_file(&path.join(from), &path.join(to), replaces)
@@ -553,9 +553,9 @@ fn is_dir(dir: &DirHandle, name: &OsStr) -> bool {
     attributes().is_ok_and(|attributes| attributes & FILE_ATTRIBUTE_DIRECTORY != 0)
 }
 
-/// A file in the directory that is gone when it is closed. After a power cut it looks like
-/// any other orphan.
-fn passing_file(dir: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
+/// A file in the directory that is removed when it is closed. After a power cut it looks like any
+/// other orphan.
+fn delete_on_close_file(dir: BorrowedHandle<'_>) -> io::Result<OwnedHandle> {
     let opening = Opening {
         access: GENERIC_WRITE | DELETE,
         disposition: FILE_CREATE,

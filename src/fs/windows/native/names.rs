@@ -104,7 +104,7 @@ pub(in super::super) fn open_at(
         )
     };
     check_status(status)?;
-    // SAFETY: the call succeeded, so this is an open handle, and nobody else has it.
+    // SAFETY: the call succeeded, so this is an open handle, and no other code has it.
     Ok(unsafe { OwnedHandle::from_raw_handle(handle) })
 }
 
@@ -192,7 +192,7 @@ pub(in super::super) enum Replacing {
     Any,
     /// As POSIX does, but not if it is read-only (Windows 10 1607 and later, NTFS).
     Writable,
-    /// Only if nobody has it open (every Windows and file system).
+    /// Only if no process has it open (every Windows and file system).
     Closed,
     /// Not at all (every Windows and file system).
     Nothing,
