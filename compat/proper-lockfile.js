@@ -5,12 +5,10 @@
 
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
-const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
+const { LONGEST_DELAY, boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
 const { causeOf, errnoOf, lossOf } = require('../lib/native/errors.js')
 const { acquireLockfile } = require('../lib/api/lock.js')
 const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldSync, locate, locateSync } = require('../lib/api/lockfile.js')
-
-const LONGEST = 2 ** 31 - 1
 
 const checks = {
   stale: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? 0 : number(value, name)),
@@ -70,7 +68,7 @@ function nodeFileSystem(value, name) {
 
 /** @param {Options} options */
 function rulesOf(options) {
-  const stale = Math.min(Math.max(options.stale || 0, LEAST_STALE), LONGEST)
+  const stale = Math.min(Math.max(options.stale || 0, LEAST_STALE), LONGEST_DELAY)
   const update = options.update === undefined ? stale / 2 : options.update || 0
   return { stale, update: Math.max(Math.min(update, stale / 2), LEAST_UPDATE) }
 }

@@ -3,7 +3,7 @@
 // Locks in the protocol of the package `proper-lockfile`: directories whose modification time their holder
 // keeps fresh.
 
-const { milliseconds, outOfRange, wrongValue } = require('../support/arguments.js')
+const { LONGEST_DELAY, milliseconds, outOfRange, wrongValue } = require('../support/arguments.js')
 const { lostLock } = require('../native/errors.js')
 const native = require('../native/binding.js')
 const port = require('../native/port.js')
@@ -12,15 +12,14 @@ const PROTOCOL = 'proper-lockfile'
 const STALE = 10_000
 const LEAST_STALE = 2000
 const LEAST_UPDATE = 1000
-const LONGEST = 2 ** 31 - 1
 
 /** @param {number} least */
 function atLeast(least) {
-  const check = milliseconds(LONGEST)
+  const check = milliseconds(LONGEST_DELAY)
   /** @param {unknown} value @param {string} name */
   return (value, name) => {
     const time = check(value, name)
-    if (time < least) throw outOfRange(name, `>= ${least} && <= ${LONGEST} (milliseconds)`, value)
+    if (time < least) throw outOfRange(name, `>= ${least} && <= ${LONGEST_DELAY} (milliseconds)`, value)
     return time
   }
 }

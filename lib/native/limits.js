@@ -17,7 +17,4 @@ const EXIT_TIMEOUT = 1000
  */
 const LONGEST_BATCH = 20
 
-/** The largest delay that Node's own timers take. */
-const LONGEST_DELAY = 2 ** 31 - 1
-
-module.exports = { DEFAULT_LOCK_TIMEOUT, EXIT_TIMEOUT, LONGEST_BATCH, LONGEST_DELAY }
+module.exports = { DEFAULT_LOCK_TIMEOUT, EXIT_TIMEOUT, LONGEST_BATCH }

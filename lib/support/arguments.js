@@ -7,6 +7,9 @@ const nodePath = require('node:path')
 const { fileURLToPath } = require('node:url')
 const { inspect } = require('node:util')
 
+/** The longest delay that Node's timers take, in milliseconds. */
+const LONGEST_DELAY = 2 ** 31 - 1
+
 /**
  * @param {string} name `The "path" argument`, `The "mode" option`
  * @param {string} expected
@@ -246,6 +249,7 @@ function abortSignal(value, name) {
 }
 
 module.exports = {
+  LONGEST_DELAY,
   abortSignal,
   boolean,
   detachedData,

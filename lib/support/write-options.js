@@ -2,11 +2,9 @@
 
 // The options that all operations which write have in common.
 
-const { abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOptions, wrongType } = require('./arguments.js')
+const { LONGEST_DELAY, abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOptions, wrongType } = require('./arguments.js')
 const logger = require('./logger.js')
 
-// The longest delay that Node's timers take.
-const LONGEST_DELAY = 2 ** 31 - 1
 const LARGEST_ID = 2 ** 32 - 2
 
 const checks = {

@@ -3,13 +3,13 @@
 // The methods of Vectra's class `AtomicOperations` that retry by rules of their own.
 
 const { setTimeout: wait } = require('node:timers/promises')
-const { integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { LONGEST_DELAY, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, failed, missingFile } = require('../native/errors.js')
 const port = require('../native/port.js')
 const update = require('../api/update-json.js')
 
-const readChecks = { retries: integer(1, 1_000_000), retryDelay: milliseconds(2 ** 31 - 1) }
+const readChecks = { retries: integer(1, 1_000_000), retryDelay: milliseconds(LONGEST_DELAY) }
 
 const ATTEMPTS = 3
 const DELAY = 100

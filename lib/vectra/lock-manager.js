@@ -3,10 +3,9 @@
 // The class `LockManager` of Vectra's fork: one lock for each index directory, on a file in it.
 
 const nodePath = require('node:path')
-const { integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const { LONGEST_DELAY, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const { tracedLock } = require('../support/diagnostics.js')
 const { failed, lossOf } = require('../native/errors.js')
-const { LONGEST_DELAY } = require('../native/limits.js')
 const context = require('../support/lock-context.js')
 const locks = require('../api/lock.js')
 const lockfile = require('../api/lockfile.js')

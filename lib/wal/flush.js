@@ -25,8 +25,8 @@ const { deadlock, failed } = require('../native/errors.js')
  */
 
 /** Milliseconds after the first failure; they double, up to the limit. */
-const FIRST_DELAY = 100
-const LONGEST_DELAY = 60_000
+const FIRST_RETRY_DELAY = 100
+const MAX_RETRY_DELAY = 60_000
 
 /** @type {AsyncLocalStorage<FlushCall>} */
 const storage = new AsyncLocalStorage()
@@ -83,7 +83,7 @@ class Flusher {
     this.#start(collection, flushes).then(
       () => (flushes.failures = 0),
       (error) => {
-        flushes.notBefore = performance.now() + Math.min(FIRST_DELAY * 2 ** flushes.failures++, LONGEST_DELAY)
+        flushes.notBefore = performance.now() + Math.min(FIRST_RETRY_DELAY * 2 ** flushes.failures++, MAX_RETRY_DELAY)
         this.#report(collection, error)
       },
     )

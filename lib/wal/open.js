@@ -3,13 +3,12 @@
 // Opens write-ahead logs. Loading a file takes longer than most calls, so each is loaded when it
 // is needed.
 
-const { abortSignal, boolean, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { LONGEST_DELAY, abortSignal, boolean, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { waitFor } = require('../api/lock.js')
 const logger = require('../support/logger.js')
 
-const LONGEST_DELAY = 2 ** 31 - 1
 const FLUSH_THRESHOLD = 64 * 1024 * 1024
 
 const readerChecks = {
