@@ -32,14 +32,9 @@ function fromNative({ figures, contention }) {
     const path = name.split('.')
     const last = /** @type {string} */ (path.pop())
     const section = path.reduce((inner, part) => (inner[part] ??= {}), all)
-    section[last] = durations ? histogram(count, durations) : count
+    section[last] = durations ? { count, ...durations } : count
   }
   return deepFreeze(all)
-}
-
-/** @param {number} count @param {number[]} durations */
-function histogram(count, [min, max, mean, p50, p90, p99, p999]) {
-  return { count, min, max, mean, p50, p90, p99, p999 }
 }
 
 /**

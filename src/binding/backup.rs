@@ -48,7 +48,7 @@ impl From<(String, Option<u64>)> for NativeCandidate {
 
 #[napi]
 impl Port {
-    /// Copies a file aside. The value is the time in the backup's name; it is `time`, or a
+    /// Copies a file to a backup. The value is the time in the backup's name; it is `time`, or a
     /// little later.
     #[napi]
     #[allow(clippy::too_many_arguments)]
@@ -77,7 +77,7 @@ impl Port {
         });
     }
 
-    /// Brings a backup back, under the target's lock, taken or borrowed from the caller, unless
+    /// Restores a backup, under the target's lock, taken or borrowed from the caller, unless
     /// `timeout` (milliseconds) is missing.
     #[napi]
     #[allow(clippy::too_many_arguments)]
@@ -129,7 +129,7 @@ impl Port {
         task::run(pool(), list, move |value| environment.answer(id, operation, &path, value));
     }
 
-    /// The names in a directory that may be asked to be removed.
+    /// The names in a directory that a caller may ask to remove.
     #[napi]
     pub fn list_candidates(&self, id: f64, dir: String, any_name: bool) {
         let environment = Arc::clone(&self.environment);

@@ -1,9 +1,10 @@
-//! The connection between one JavaScript environment (the main thread, or a worker
-//! thread) and holdfast's threads.
+//! The connection between one JavaScript environment (the main thread, or a worker thread) and
+//! holdfast's threads. It is generic over the values that operations deliver, and knows no
+//! capability.
 //!
-//! The one file of the binding with `unsafe` code. It speaks to Node-API directly,
-//! because the life of the threadsafe function has to be tied exactly to that of its
-//! environment: nothing may be called or kept in memory beyond its end.
+//! The only file of the binding with `unsafe` code. It calls Node-API directly, because the life of
+//! the threadsafe function has to be tied exactly to that of its environment: nothing may be called
+//! or kept in memory beyond its end.
 
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
@@ -256,20 +257,20 @@ impl ToNapiValue for Converted {
     }
 }
 
-/// One per environment.
+/// The way from JavaScript into the core and back. There is one for each environment.
 #[napi]
 pub struct Port {
     pub(super) environment: Arc<Environment>,
-    function: Wake,
+    function: WakeFunction,
 }
 
 /// The threadsafe function that wakes the environment.
 #[derive(Clone, Copy)]
-struct Wake(sys::napi_threadsafe_function);
+struct WakeFunction(sys::napi_threadsafe_function);
 
 // SAFETY: a threadsafe function may be called on any thread, and `Outcomes` calls it only
 // until it is closed, which happens before the environment frees it.
-unsafe impl Send for Wake {}
+unsafe impl Send for WakeFunction {}
 
 #[napi]
 impl Port {
@@ -290,7 +291,7 @@ impl Port {
         let mut function = ptr::null_mut();
         // SAFETY: the environment and the callback are alive during this call, which is
         // made on the environment's thread. The context is a counted reference that
-        // `free_environment` gives back after the last wake-up.
+        // `free_environment` drops after the last wake-up.
         unsafe {
             let length = name.len() as isize;
             check(sys::napi_create_string_utf8(
@@ -320,7 +321,7 @@ impl Port {
             check(sys::napi_add_env_cleanup_hook(env.raw(), Some(end_of_environment), context))?;
             check(sys::napi_unref_threadsafe_function(env.raw(), function))?;
         }
-        let function = Wake(function);
+        let function = WakeFunction(function);
         environment.outcomes.set_waker(Box::new(move || function.call()));
         Ok(Port { environment, function })
     }
@@ -340,24 +341,24 @@ impl Port {
         check(unsafe { sys::napi_unref_threadsafe_function(env.raw(), self.function.0) })
     }
 
-    /// For the end of the process: drops what has not started and waits for what has, at
-    /// most so many milliseconds, so that no temp files are left lying about.
+    /// For the end of the process: drops operations that have not started and waits for those that
+    /// have, at most this many milliseconds, so that no temp files are left.
     #[napi]
     pub fn finish(&self, milliseconds: u32) {
         let limit = Duration::from_millis(milliseconds.into());
         self.environment.outcomes.close(WaitFor::AllJobs(limit));
         drop(self.environment.streams.close());
-        // Elsewhere they go later, when no handler of the program's runs any more.
+        // On Unix they are removed later, when no handler of the program runs any more.
         #[cfg(not(unix))]
         drop(self.environment.dirs.take_all());
     }
 }
 
-impl Wake {
+impl WakeFunction {
     /// By method, so that closures capture the `Send` whole and not the pointer in it.
     fn call(self) {
-        // SAFETY: see `Send` above. The answer is of no interest: the queue is unbounded,
-        // and a function that is closing has nobody left to wake.
+        // SAFETY: see `Send` above. The status does not matter: the queue is unbounded, and a
+        // function that is closing has no environment left to wake.
         unsafe {
             sys::napi_call_threadsafe_function(
                 self.0,
@@ -375,7 +376,7 @@ unsafe extern "C" fn deliver(
     context: *mut c_void,
     _data: *mut c_void,
 ) {
-    // Node calls once more without an environment when it is ending.
+    // When the environment ends, Node calls once more without one.
     if env.is_null() || callback.is_null() {
         return;
     }
@@ -385,7 +386,7 @@ unsafe extern "C" fn deliver(
     // SAFETY: both values belong to this environment and this call. If an exception is
     // pending afterwards Node reports it as uncaught, as it does for any callback.
     unsafe {
-        let mut nobody = ptr::null_mut();
+        let mut this = ptr::null_mut();
         let mut converted = Vec::with_capacity(messages.len());
         for message in messages {
             match message {
@@ -404,16 +405,16 @@ unsafe extern "C" fn deliver(
             }
         }
         if let Ok(messages) = Vec::<Converted>::to_napi_value(env, converted)
-            && sys::napi_get_undefined(env, &mut nobody) == sys::Status::napi_ok
+            && sys::napi_get_undefined(env, &mut this) == sys::Status::napi_ok
         {
-            sys::napi_call_function(env, nobody, callback, 1, &messages, ptr::null_mut());
+            sys::napi_call_function(env, this, callback, 1, &messages, ptr::null_mut());
         }
     }
 }
 
 /// Runs when the environment ends, while its memory is still there: a worker thread that
-/// is terminated frees its Buffers right after this. Its locks are given back too, but those
-/// jobs that have begun, and are not waited for here, may be writing under them.
+/// is terminated frees its Buffers right after this. Its locks are released too, but only after the
+/// running jobs, which may be writing under them and are not waited for here.
 unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     // SAFETY: the context is kept alive until `free_environment`, which runs later.
     let environment = unsafe { &*context.cast_const().cast::<Environment>() };
@@ -426,7 +427,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {
-    // SAFETY: the counted reference that `Port::new` gave away; nobody uses it after this.
+    // SAFETY: the counted reference that `Port::new` passed on; it is not used after this.
     drop(unsafe { Arc::from_raw(context.cast_const().cast::<Environment>()) });
 }
 

@@ -1,4 +1,4 @@
-//! Core types as JavaScript objects.
+//! Core types as JavaScript objects: what several capabilities share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 /// An error, an event or the loss of a lock.
 #[napi(object, object_from_js = false)]
 pub struct Report {
-    /// The operation it belongs to.
+    /// The number of its operation.
     pub id: f64,
     /// Set when the operation has failed.
     pub error: Option<NativeError>,
@@ -70,7 +70,7 @@ impl From<Damage> for NativeDamage {
     }
 }
 
-/// Who holds a lock.
+/// The process that holds a lock.
 #[napi(object, object_from_js = false)]
 pub struct NativeHolder {
     pub pid: u32,
@@ -97,7 +97,7 @@ pub struct NativeError {
         ts_type = "'system' | 'cancelled' | 'locked' | 'deadlock' | 'lost' | 'json' | 'unsettled' | 'wal' | 'internal'"
     )]
     pub kind: &'static str,
-    /// The errno name, or one of ours.
+    /// The name of the errno, or a code of holdfast's.
     pub code: &'static str,
     /// The cause's message, in Node's form.
     pub message: String,
@@ -105,12 +105,12 @@ pub struct NativeError {
     pub path: Option<String>,
     pub dest: Option<String>,
     pub attempts: u32,
-    /// The error is one that may pass, and no attempt was left.
+    /// The error may be temporary, and no attempt was left.
     pub exhausted: bool,
     pub committed: bool,
     /// Of a lock that is held: how many milliseconds it was waited for, if at all,
     pub waited: Option<f64>,
-    /// who has it, if that is known,
+    /// which process has it, if that is known,
     pub holder: Option<NativeHolder>,
     /// and whether it is held in this process.
     pub in_this_process: Option<bool>,
@@ -119,7 +119,7 @@ pub struct NativeError {
     pub column: Option<f64>,
     /// The path that it was for, of several.
     pub subject: Option<String>,
-    /// Of a lock that was lost: what the system said, in Node's form.
+    /// Of a lock that was lost: the system's error, in Node's form.
     pub cause: Option<String>,
     /// Of a log that is damaged: how.
     pub damage: Option<NativeDamage>,
@@ -277,7 +277,7 @@ pub struct WriteOptions {
     #[napi(ts_type = "'none' | 'file' | 'full'")]
     pub durability: Option<String>,
     pub mode: Option<u32>,
-    /// `false`: the file belongs to the process, whoever owned the one before.
+    /// `false`: the file belongs to the process, and not to the owner of the file before.
     pub keep_owner: Option<bool>,
     pub uid: Option<u32>,
     pub gid: Option<u32>,

@@ -1,4 +1,4 @@
-//! `metrics` and `resetMetrics`, and what is counted on the other side.
+//! `metrics` and `resetMetrics`, and what JavaScript counts.
 
 use napi_derive::napi;
 
@@ -13,14 +13,25 @@ pub struct NativeMetrics {
     pub contention: Vec<NativeContention>,
 }
 
-/// One figure: a number, or what is known of durations, in milliseconds.
+/// One figure: a number, and the summary of durations.
 #[napi(object, object_from_js = false)]
 pub struct NativeFigure {
-    /// Where it belongs: `writes.latency.full`.
+    /// Its path in the metrics: `writes.latency.full`.
     pub name: String,
     pub count: f64,
-    /// Of durations: min, max, mean, p50, p90, p99, p999.
-    pub durations: Option<Vec<f64>>,
+    pub durations: Option<NativeDurations>,
+}
+
+/// A summary of durations, in milliseconds.
+#[napi(object, object_from_js = false)]
+pub struct NativeDurations {
+    pub min: f64,
+    pub max: f64,
+    pub mean: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub p999: f64,
 }
 
 #[napi(object, object_from_js = false)]
@@ -41,8 +52,10 @@ impl From<(String, u64)> for NativeFigure {
 impl From<(String, Summary)> for NativeFigure {
     fn from((name, summary): (String, Summary)) -> NativeFigure {
         let Summary { count, min, max, mean, p50, p90, p99, p999 } = summary;
-        let milliseconds = [min, max, mean, p50, p90, p99, p999].map(|time| time / 1e6);
-        NativeFigure { name, count: count as f64, durations: Some(milliseconds.into()) }
+        let [min, max, mean, p50, p90, p99, p999] =
+            [min, max, mean, p50, p90, p99, p999].map(|time| time / 1e6);
+        let durations = Some(NativeDurations { min, max, mean, p50, p90, p99, p999 });
+        NativeFigure { name, count: count as f64, durations }
     }
 }
 
@@ -57,10 +70,10 @@ impl From<ContendedPath> for NativeContention {
     }
 }
 
-/// What has been counted so far. With `takes` all of it is counted anew from here on.
+/// What has been counted so far. With `resets` all of it is counted from zero again.
 #[napi]
-pub fn read_metrics(takes: bool) -> NativeMetrics {
-    let figures = METRICS.read(if takes { ReadMode::Reset } else { ReadMode::Keep });
+pub fn read_metrics(resets: bool) -> NativeMetrics {
+    let figures = METRICS.read(if resets { ReadMode::Reset } else { ReadMode::Keep });
     let counts = figures.counts.into_iter().map(NativeFigure::from);
     let durations = figures.durations.into_iter().map(NativeFigure::from);
     NativeMetrics {
@@ -69,7 +82,7 @@ pub fn read_metrics(takes: bool) -> NativeMetrics {
     }
 }
 
-/// A batch of JSON updates is over: for so many calls, of which so many have succeeded.
+/// A batch of JSON updates is over: this many calls have succeeded, and this many have failed.
 #[napi]
 pub fn count_update_batch(succeeded: u32, failed: u32, is_unchanged: bool) {
     METRICS.updates.batch(succeeded.into(), failed.into(), is_unchanged);

@@ -53,7 +53,7 @@ pub struct RecoveryReport {
     pub needs_lock: bool,
 }
 
-/// One decision.
+/// What a recovery has done with one file.
 #[napi(object, object_from_js = false)]
 pub struct NativeAction {
     pub path: String,
@@ -155,7 +155,7 @@ fn control_of(control: Option<&Control>) -> Arc<crate::write::Control> {
     control.map_or_else(Arc::default, |given| Arc::clone(&given.control))
 }
 
-/// Has directories swept when this process first writes to them, or no more.
+/// Whether directories are swept when this process first writes to them.
 #[napi]
 pub fn sweep_on_first_write(is_wanted: bool) {
     sweep_on_first_write::sweep_on_first_write(is_wanted);

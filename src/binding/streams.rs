@@ -15,7 +15,7 @@ use crate::payload::Payload;
 use crate::threads::{pool, task};
 use crate::write::{self, AttemptError, Observer, Options, Stream};
 
-/// What an operation on a stream needs.
+/// One operation on a stream.
 struct StreamCall {
     environment: Arc<Environment>,
     id: f64,
