@@ -1,4 +1,4 @@
-//! Locks that are taken and given back at once, on the thread that asks: when that is done, and
+//! Locks that are taken and released at once, on the thread that asks: when that is done, and
 //! when it is left to a thread.
 
 #![cfg(target_os = "linux")]
@@ -19,14 +19,14 @@ use tempfile::TempDir;
 
 use LockKind::{Read as R, Write as W};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longer than a process may go on, and than a lock is held without a note.
 const A_MOMENT: Duration = Duration::from_millis(5);
 
-fn place() -> (TempDir, PathBuf) {
+fn temp_file() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let file = fs::canonicalize(dir.path()).unwrap().join("folder").join("file");
+    let file = fs::canonicalize(dir.path()).unwrap().join("dir").join("file");
     fs::create_dir(file.parent().unwrap()).unwrap();
     fs::write(&file, "").unwrap();
     (dir, file)
@@ -49,7 +49,7 @@ fn ask(
 }
 
 fn hold(path: &Path, kind: LockKind) -> LockGuard {
-    ask(path, kind, None).recv_timeout(PATIENCE).unwrap().unwrap()
+    ask(path, kind, None).recv_timeout(TIMEOUT).unwrap().unwrap()
 }
 
 /// Takes the lock at once, soon after it has been used. The kernel may forget a name, or see it
@@ -61,7 +61,7 @@ fn take(path: &Path, kind: LockKind) -> LockGuard {
         if let Some(hold) = lock::take_at_once(path, kind, &[]) {
             return hold;
         }
-        assert!(begun.elapsed() < PATIENCE, "it is never taken at once");
+        assert!(begun.elapsed() < TIMEOUT, "it is never taken at once");
     }
 }
 
@@ -80,7 +80,7 @@ fn note(path: &Path, is_there: bool) -> String {
         if note.is_empty() != is_there {
             return note;
         }
-        assert!(begun.elapsed() < PATIENCE, "{note}");
+        assert!(begun.elapsed() < TIMEOUT, "{note}");
         sleep(Duration::from_millis(1));
     }
 }
@@ -93,7 +93,7 @@ fn open_files(path: &Path) -> usize {
 
 #[test]
 fn it_is_taken_and_given_back_without_a_thread() {
-    let (_dir, path) = place();
+    let (_dir, path) = temp_file();
     for kind in [W, R] {
         assert!(
             lock::take_at_once(&path.with_file_name("other"), kind, &[]).is_none(),
@@ -104,7 +104,7 @@ fn it_is_taken_and_given_back_without_a_thread() {
         // To those of another process, and of this one, it is a lock like any other.
         assert!(lock::try_lock(&path).unwrap().is_none());
         assert!(lock::take_at_once(&path, W, &[]).is_none());
-        let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(PATIENCE).unwrap();
+        let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(TIMEOUT).unwrap();
         assert!(matches!(refused, Err(ErrorKind::Locked(_))));
         drop(held);
         let held = take(&path, kind);
@@ -117,7 +117,7 @@ fn it_is_taken_and_given_back_without_a_thread() {
 
 #[test]
 fn readers_share_it() {
-    let (_dir, path) = place();
+    let (_dir, path) = temp_file();
     let one = take(&path, R);
     let second = hold(&path, R);
     let third = lock::take_at_once(&path, R, &[]);
@@ -131,11 +131,11 @@ fn readers_share_it() {
 }
 
 #[test]
-fn readers_share_it_at_once_unless_somebody_waits() {
-    let (_dir, path) = place();
+fn readers_share_it_at_once_unless_a_call_waits() {
+    let (_dir, path) = temp_file();
     let begun = Instant::now();
     let (one, other) = loop {
-        assert!(begun.elapsed() < PATIENCE, "it is never shared");
+        assert!(begun.elapsed() < TIMEOUT, "it is never shared");
         let one = take(&path, R);
         if let Some(other) = lock::take_at_once(&path, R, &[]) {
             break (one, other);
@@ -150,9 +150,9 @@ fn readers_share_it_at_once_unless_somebody_waits() {
     let waiting = ask(&path, W, None);
     assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
     assert!(lock::take_at_once(&path, R, &[]).is_none());
-    let Err(other) = other.release_at_once() else { panic!("somebody waits") };
+    let Err(other) = other.release_at_once() else { panic!("a call waits") };
     drop(other);
-    let writer = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
+    let writer = waiting.recv_timeout(TIMEOUT).unwrap().unwrap();
     assert!(lock::take_at_once(&path, R, &[]).is_none());
     drop(writer);
     assert!(lock::try_lock(&path).unwrap().is_some());
@@ -160,47 +160,47 @@ fn readers_share_it_at_once_unless_somebody_waits() {
 
 #[test]
 fn it_is_not_taken_past_those_who_wait_and_passes_to_them() {
-    let (_dir, path) = place();
+    let (_dir, path) = temp_file();
     let held = take(&path, W);
     let waiting = ask(&path, W, None);
     assert!(waiting.recv_timeout(Duration::from_millis(20)).is_err());
-    let Err(held) = held.release_at_once() else { panic!("somebody comes next") };
+    let Err(held) = held.release_at_once() else { panic!("a call comes next") };
     assert!(lock::take_at_once(&path, W, &[]).is_none());
     drop(held);
-    let held = waiting.recv_timeout(PATIENCE).unwrap().unwrap();
+    let held = waiting.recv_timeout(TIMEOUT).unwrap().unwrap();
     assert!(lock::try_lock(&path).unwrap().is_none());
     drop(held);
     assert!(lock::try_lock(&path).unwrap().is_some());
 }
 
-/// Another process, as far as the first place in the line goes.
+/// Another process, as far as the first ticket goes.
 fn stand_in_line(path: &Path) -> File {
     let file = File::options().write(true).open(lock_file(path)).unwrap();
     // SAFETY: all fields are numbers.
-    let mut place: libc::flock = unsafe { std::mem::zeroed() };
-    place.l_type = libc::F_WRLCK as libc::c_short;
-    place.l_start = (1 << 62) + (1 << 32) + 1;
-    place.l_len = 1;
+    let mut ticket: libc::flock = unsafe { std::mem::zeroed() };
+    ticket.l_type = libc::F_WRLCK as libc::c_short;
+    ticket.l_start = (1 << 62) + (1 << 32) + 1;
+    ticket.l_len = 1;
     // SAFETY: the descriptor is open, and this command takes a `flock`.
-    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &place) }, 0);
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &ticket) }, 0);
     file
 }
 
 #[test]
 fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
-    let (_dir, path) = place();
+    let (_dir, path) = temp_file();
     drop(hold(&path, W));
     let other = stand_in_line(&path);
     for _ in 0..20 {
         sleep(A_MOMENT);
         assert!(lock::take_at_once(&path, W, &[]).is_none());
-        let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(PATIENCE).unwrap();
+        let refused = ask(&path, W, Some(Duration::ZERO)).recv_timeout(TIMEOUT).unwrap();
         assert!(matches!(refused, Err(ErrorKind::Locked(_))), "it is the other's turn");
     }
     drop(other);
-    // Within its turn it does not look at the line.
+    // Within its time slice it does not look for tickets.
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         drop(take(&path, W));
         let _other = stand_in_line(&path);
         if lock::take_at_once(&path, W, &[]).is_some() {
@@ -212,26 +212,26 @@ fn a_process_goes_on_for_a_moment_and_then_lets_others_pass() {
 
 #[test]
 fn a_turn_for_reading_is_none_for_writing() {
-    let (_dir, path) = place();
+    let (_dir, path) = temp_file();
     let mut turns = 0;
     let begun = Instant::now();
     while turns < 20 {
-        assert!(begun.elapsed() < PATIENCE);
+        assert!(begun.elapsed() < TIMEOUT);
         // It was known by writing, which is over then.
         drop(take(&path, R));
         sleep(A_MOMENT);
         let Some(reader) = lock::take_at_once(&path, R, &[]) else { continue };
         let _other = stand_in_line(&path);
         drop(reader);
-        assert!(lock::take_at_once(&path, W, &[]).is_none(), "past one who waits");
+        assert!(lock::take_at_once(&path, W, &[]).is_none(), "past a call that waits");
         turns += 1;
     }
 }
 
 #[test]
 fn it_is_not_taken_where_the_path_leads_elsewhere_by_now() {
-    let (dir, path) = place();
-    let other = dir.path().join("folder").join("other");
+    let (dir, path) = temp_file();
+    let other = dir.path().join("dir").join("other");
     fs::write(&other, "").unwrap();
     assert!(could_take(&path, || ()) || could_take(&path, || ()), "otherwise it is");
 
@@ -243,13 +243,13 @@ fn it_is_not_taken_where_the_path_leads_elsewhere_by_now() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, "").unwrap();
 
-    // The lock file is another one, or none, or tells of one who has died.
+    // The lock file is another one, or none, or has the note of a process that has died.
     assert!(!could_take(&path, || fs::remove_file(lock_file(&path)).unwrap()));
     assert!(!could_take(&path, || {
         fs::remove_file(lock_file(&path)).unwrap();
         fs::write(lock_file(&path), "").unwrap();
     }));
-    assert!(!could_take(&path, || fs::write(lock_file(&path), "somebody\n").unwrap()));
+    assert!(!could_take(&path, || fs::write(lock_file(&path), "a process\n").unwrap()));
     drop(hold(&path, W));
     assert_eq!(note(&path, false), "");
 
@@ -266,28 +266,28 @@ fn it_is_not_taken_where_the_path_leads_elsewhere_by_now() {
 }
 
 #[test]
-fn who_keeps_it_leaves_a_note_and_takes_it_back() {
-    let (_dir, path) = place();
+fn a_holder_that_keeps_it_writes_a_note_and_removes_it() {
+    let (_dir, path) = temp_file();
     let held = take(&path, W);
     let text = note(&path, true);
     assert!(text.contains(&format!("\"pid\":{},", std::process::id())), "{text}");
     let Err(held) = held.release_at_once() else { panic!("the note has to be removed") };
     drop(held);
     assert_eq!(note(&path, false), "");
-    // Who gives it back before leaves none afterwards.
+    // A holder that releases it before writes none afterwards.
     drop(take(&path, W));
     sleep(2 * A_MOMENT);
     assert_eq!(note(&path, false), "");
     // Whoever asks while there is none waits for it.
     let held = take(&path, W);
-    let holder = lock::inspect(&path, W).unwrap().expect("it is held").expect("by somebody");
+    let holder = lock::inspect(&path, W).unwrap().expect("it is held").expect("by a process");
     assert!(holder.is_this_process());
     drop(held);
 }
 
 #[test]
-fn what_nobody_asks_for_any_more_is_let_go_of() {
-    let (dir, path) = place();
+fn a_lock_that_no_call_asks_for_any_more_is_evicted() {
+    let (dir, path) = temp_file();
     let mut files: Vec<PathBuf> = vec![path.clone()];
     files.extend((0..100).map(|number| path.with_file_name(format!("file{number}"))));
     for file in &files {
@@ -298,7 +298,7 @@ fn what_nobody_asks_for_any_more_is_let_go_of() {
     assert!(open_dirs() <= 64, "as many stay");
     let begun = Instant::now();
     while open_files(&lock_file) + open_dirs() > 0 {
-        assert!(begun.elapsed() < PATIENCE);
+        assert!(begun.elapsed() < TIMEOUT);
         sleep(Duration::from_millis(5));
     }
     assert!(lock::take_at_once(&path, W, &[]).is_none());
@@ -308,7 +308,7 @@ fn what_nobody_asks_for_any_more_is_let_go_of() {
 
 #[test]
 fn what_was_in_a_dir_that_is_gone_is_let_go_of() {
-    let (dir, path) = place();
+    let (dir, path) = temp_file();
     for _ in 0..50 {
         drop(hold(&path, W));
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
@@ -325,7 +325,7 @@ fn what_was_in_a_dir_that_is_gone_is_let_go_of() {
         if left == 0 {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "{left} are open");
+        assert!(begun.elapsed() < TIMEOUT, "{left} are open");
         sleep(Duration::from_millis(5));
     }
 }

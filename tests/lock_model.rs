@@ -1,8 +1,8 @@
 //! The locks in every order of events: the protocol between processes, and the queue in each.
 //!
 //! What runs here is the code that runs in the product, [`Attempt`], [`Wait`] and [`Scheduler`], on
-//! a kernel of a few lines: of those who ask for a lock anybody may get it, however long the
-//! others have waited, and anybody may be killed at any moment. Every state that can be reached
+//! a kernel of a few lines: of the processes that ask for a lock any may get it, however long
+//! the others have waited, and any may be killed at any moment. Every state that can be reached
 //! is looked at once. A few mistakes are made on purpose, to see that they are noticed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -28,7 +28,7 @@ trait World: Clone + Eq + Hash + Debug {
 }
 
 /// Looks at every state, and says how many there are. From each of them the end must be in
-/// reach: nobody waits for what will never come.
+/// reach: no call waits for what will never come.
 fn explore<S: World>(begin: S) -> Result<usize, String> {
     let mut known: HashMap<S, u32> = HashMap::from([(begin.clone(), 0)]);
     let mut queue = VecDeque::from([begin]);
@@ -127,7 +127,7 @@ impl Kernel {
                 }
                 found
                     .into_iter()
-                    .map(|place| (self.clone(), StepResult::Found(Some(place))))
+                    .map(|ticket| (self.clone(), StepResult::Found(Some(ticket))))
                     .collect()
             }
             LockStep::Lock(..) | LockStep::Done(_) => panic!("{step:?} is not for here"),
@@ -138,19 +138,19 @@ impl Kernel {
 // -- The protocol, between processes --------------------------------------------------------
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Mistake {
+enum ProtocolMistake {
     None,
     /// The gate is never locked.
     NoGate,
-    /// Who stands aside keeps his place.
+    /// A wait that is withdrawn keeps its ticket.
     KeepsTicket,
-    /// What arrives for nobody is not given back.
+    /// A lock that no call wants is not released.
     KeepsMain,
-    /// Who steps in again without getting the gate waits all the same.
+    /// A wait that rejoins without getting the gate waits all the same.
     WaitsWithoutGate,
-    /// Who does not have to wait does not look whether others do.
+    /// A process that does not have to wait does not look whether others do.
     DoesNotLook,
-    /// Who goes on takes it that he has the lock still.
+    /// A process that goes on takes it that it still has the lock.
     GoesOnUnasked,
 }
 
@@ -159,10 +159,10 @@ struct Processes {
     kernel: Kernel,
     all: Vec<Process>,
     has_tickets: bool,
-    /// One that knows nothing of the line: an older version.
+    /// A process that knows nothing of tickets: an older version.
     without: Option<usize>,
     kills: usize,
-    mistake: Mistake,
+    mistake: ProtocolMistake,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -170,11 +170,11 @@ struct Process {
     /// What it still wants, one after the other.
     wants: VecDeque<LockKind>,
     /// How often it may give up.
-    patience: usize,
+    give_ups: usize,
     doing: Doing,
     /// The threads that wait, one for each open file.
     waits: [Option<Thread>; 2],
-    /// How often each of the others has got the lock since this one has had its place.
+    /// How often each of the others has got the lock since this one has had its ticket.
     overtaken: [u8; 3],
     /// Which writers were waiting for main when this one got it, by each of its files.
     passed: [[bool; 3]; 3],
@@ -188,10 +188,10 @@ struct Process {
 enum Doing {
     Nothing,
     Trying(Attempt, StepResult),
-    /// Taking a place with this wait; holding the lock with that file meanwhile, perhaps.
+    /// Taking a ticket with this wait; holding the lock with that file meanwhile, perhaps.
     Entering(usize, Reentry, StepResult, Option<(usize, LockKind)>),
     Waiting(usize),
-    /// Letting go of what it needs no more.
+    /// Unlocking what it needs no more.
     Leaving(usize, Vec<Byte>),
     Holding(usize, LockKind),
     Killed,
@@ -212,7 +212,7 @@ impl Thread {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Begin,
-    /// Between two steps: nobody else may tell it anything now.
+    /// Between two steps: no other thread may tell it anything now.
     Midway(StepResult),
     Blocked(Byte, LockKind),
     /// It has what it was blocked for, and will notice.
@@ -223,10 +223,10 @@ enum At {
 const TRY: usize = 2;
 
 impl Process {
-    fn new(wants: &[LockKind], patience: usize) -> Process {
+    fn new(wants: &[LockKind], give_ups: usize) -> Process {
         Process {
             wants: wants.iter().copied().collect(),
-            patience,
+            give_ups,
             doing: Doing::Nothing,
             waits: [None, None],
             overtaken: [0; 3],
@@ -249,7 +249,7 @@ impl Processes {
             has_tickets,
             without: None,
             kills,
-            mistake: Mistake::None,
+            mistake: ProtocolMistake::None,
         }
     }
 
@@ -260,16 +260,20 @@ impl Processes {
     /// What a step leads to; with the mistakes that are made.
     fn take(&self, owner: Owner, step: LockStep) -> Vec<(Kernel, StepResult)> {
         let answer = match (self.mistake, step) {
-            (Mistake::NoGate, LockStep::Try(Byte::Gate, _)) => StepResult::Locked(true),
-            (Mistake::NoGate, LockStep::Unlock(Byte::Gate)) => StepResult::Nothing,
-            (Mistake::KeepsMain, LockStep::Unlock(Byte::Main)) => StepResult::Nothing,
-            // Only those who come back try it on the file of a wait.
-            (Mistake::WaitsWithoutGate, LockStep::Try(Byte::Gate, _)) if owner.1 != TRY => {
+            (ProtocolMistake::NoGate, LockStep::Try(Byte::Gate, _)) => StepResult::Locked(true),
+            (ProtocolMistake::NoGate, LockStep::Unlock(Byte::Gate)) => StepResult::Nothing,
+            (ProtocolMistake::KeepsMain, LockStep::Unlock(Byte::Main)) => StepResult::Nothing,
+            // Only waits that rejoin try it on the file of a wait.
+            (ProtocolMistake::WaitsWithoutGate, LockStep::Try(Byte::Gate, _)) if owner.1 != TRY => {
                 let (kernel, _) = self.kernel.take(owner, step).remove(0);
                 return vec![(kernel, StepResult::Locked(true))];
             }
-            (Mistake::DoesNotLook, LockStep::Look(..)) if owner.1 == TRY => StepResult::Found(None),
-            (Mistake::GoesOnUnasked, LockStep::Try(Byte::Main, _)) if self.all[owner.0].goes_on => {
+            (ProtocolMistake::DoesNotLook, LockStep::Look(..)) if owner.1 == TRY => {
+                StepResult::Found(None)
+            }
+            (ProtocolMistake::GoesOnUnasked, LockStep::Try(Byte::Main, _))
+                if self.all[owner.0].goes_on =>
+            {
                 StepResult::Locked(true)
             }
             _ => return self.kernel.take(owner, step),
@@ -320,7 +324,7 @@ impl Processes {
                 Doing::Waiting(slot) => waits[*slot].as_ref().is_some_and(Thread::waits_for_main),
                 _ => false,
             };
-            // In the line it counts how often one is overtaken; without it, that no one is who
+            // With tickets it counts how often a process is overtaken; without, that none is that
             // has the gate.
             self.all[process].passed[file][other] =
                 is_at_main && other != process && !self.has_tickets && !self.all[process].goes_on;
@@ -335,7 +339,7 @@ impl Processes {
         own.overtaken = [0; 3];
         for slot in 0..2 {
             if own.is_midway(slot) {
-                // It has to be waited until somebody can be told.
+                // The thread can be told only later.
                 return false;
             }
             if let Some(Thread { wait, .. }) = &mut own.waits[slot]
@@ -465,16 +469,16 @@ impl Processes {
                 }
             }
             Doing::Waiting(slot) => {
-                if own.patience > 0 && !own.is_midway(*slot) {
+                if own.give_ups > 0 && !own.is_midway(*slot) {
                     let mut world = self.clone();
                     let own = &mut world.all[process];
-                    own.patience -= 1;
+                    own.give_ups -= 1;
                     own.wants.pop_front();
                     own.overtaken = [0; 3];
                     let mut bytes = own.waits[*slot]
                         .as_mut()
                         .map_or_else(Vec::new, |thread| thread.wait.withdraw(true));
-                    if self.mistake == Mistake::KeepsTicket {
+                    if self.mistake == ProtocolMistake::KeepsTicket {
                         bytes.retain(|byte| !matches!(byte, Byte::Ticket(_)));
                     }
                     own.doing = Doing::Leaving(*slot, bytes);
@@ -499,7 +503,7 @@ impl Processes {
                 own_again.may_go_on = *kind == W && !own.goes_on && own.wants.front() == Some(&W);
                 own_again.goes_on = false;
                 worlds.push(world);
-                // Or the next call has its place before.
+                // Or the next call has its ticket before.
                 if let Some(next) = own.wants.front() {
                     let mut world = self.clone();
                     world.all[process].goes_on = false;
@@ -518,7 +522,7 @@ impl Processes {
         let own = &self.all[process];
         let Some(Thread { wait, at }) = &own.waits[slot] else { return Ok(()) };
         let owner = (process, slot);
-        // While somebody tells it something it waits, but what it has asked for may come.
+        // While another thread tells it something it waits, but what it has asked for may come.
         let is_told = match &own.doing {
             Doing::Entering(told, ..) | Doing::Leaving(told, _) => *told == slot,
             _ => false,
@@ -527,7 +531,7 @@ impl Processes {
             At::Blocked(byte, kind) => {
                 let mut world = self.clone();
                 let granted = match self.mistake {
-                    Mistake::NoGate if *byte == Byte::Gate => true,
+                    ProtocolMistake::NoGate if *byte == Byte::Gate => true,
                     _ => world.kernel.lock(owner, *byte, *kind),
                 };
                 if granted {
@@ -555,7 +559,7 @@ impl Processes {
                     }
                     world.all[process].wants.pop_front();
                     world.hold(process, slot, wait.kind())?;
-                } else if self.mistake != Mistake::KeepsMain {
+                } else if self.mistake != ProtocolMistake::KeepsMain {
                     world.kernel.close(owner);
                 }
                 worlds.push(world);
@@ -603,7 +607,7 @@ impl World for Processes {
 
     fn end(&self) -> Result<(), String> {
         if !self.kernel.locks.is_empty() {
-            return Err("a lock is held although nobody wants it".to_owned());
+            return Err("a lock is held although no call wants it".to_owned());
         }
         let is_over = |own: &Process| {
             own.doing == Doing::Killed
@@ -615,7 +619,7 @@ impl World for Processes {
     }
 }
 
-/// The smallest situations in which anything can go wrong, with the line or without.
+/// The smallest situations in which anything can go wrong, with tickets or without.
 fn situations(has_tickets: bool) -> Vec<(&'static str, Processes)> {
     let world = |kills, all| Processes::new(has_tickets, kills, all);
     vec![
@@ -653,30 +657,30 @@ fn processes_exclude_each_other_have_their_turns_and_leave_nothing_behind() {
         for (name, world) in situations(has_tickets) {
             let begun = std::time::Instant::now();
             let states = explore(world).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
-            println!("{name}, line: {has_tickets}: {states} states, {:?}", begun.elapsed());
+            println!("{name}, tickets: {has_tickets}: {states} states, {:?}", begun.elapsed());
         }
     }
 }
 
 #[test]
-fn versions_that_know_nothing_of_the_line_are_excluded_all_the_same() {
+fn versions_that_know_nothing_of_tickets_are_excluded_all_the_same() {
     for (name, world) in situations(true).into_iter().take(6) {
         let states = explore(Processes { without: Some(1), ..world })
             .unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
-        println!("{name}, one without the line: {states} states");
+        println!("{name}, one without tickets: {states} states");
     }
 }
 
 #[test]
 fn mistakes_in_the_protocol_are_noticed() {
     for (mistake, has_tickets, expected) in [
-        (Mistake::NoGate, false, "at main"),
-        (Mistake::WaitsWithoutGate, false, "at main"),
-        (Mistake::DoesNotLook, true, "twice"),
-        (Mistake::KeepsTicket, true, "nobody wants it"),
-        (Mistake::GoesOnUnasked, true, "has no lock"),
-        (Mistake::KeepsMain, true, "nobody wants it"),
-        (Mistake::KeepsMain, false, "nobody wants it"),
+        (ProtocolMistake::NoGate, false, "at main"),
+        (ProtocolMistake::WaitsWithoutGate, false, "at main"),
+        (ProtocolMistake::DoesNotLook, true, "twice"),
+        (ProtocolMistake::KeepsTicket, true, "no call wants it"),
+        (ProtocolMistake::GoesOnUnasked, true, "has no lock"),
+        (ProtocolMistake::KeepsMain, true, "no call wants it"),
+        (ProtocolMistake::KeepsMain, false, "no call wants it"),
     ] {
         let found: Vec<String> = situations(has_tickets)
             .into_iter()
@@ -684,10 +688,10 @@ fn mistakes_in_the_protocol_are_noticed() {
             .filter_map(|(_, world)| explore(Processes { mistake, ..world }).err())
             .collect();
         let summary: Vec<&str> = found.iter().filter_map(|wrong| wrong.lines().next()).collect();
-        println!("{mistake:?}, line: {has_tickets}: {summary:?}");
+        println!("{mistake:?}, tickets: {has_tickets}: {summary:?}");
         assert!(
             summary.iter().any(|wrong| wrong.contains(expected)),
-            "{mistake:?}, line: {has_tickets}: {summary:?}"
+            "{mistake:?}, tickets: {has_tickets}: {summary:?}"
         );
     }
 }
@@ -725,15 +729,15 @@ impl WaitingCall for Caller {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Slip {
+enum QueueMistake {
     None,
-    /// A lock that arrives for nobody is kept.
-    KeepsForNobody,
-    /// Nobody looks what is to be done when somebody has given up.
+    /// A lock that no call wants is kept.
+    KeepsUnwanted,
+    /// No thread looks what is to be done when a call has given up.
     DoesNotLookAfterLeaver,
-    /// A wait that is for nobody does not stand aside.
-    DoesNotStandAside,
-    /// Who takes the lock at once does not look whether somebody waits.
+    /// A wait that no call needs is not withdrawn.
+    DoesNotWithdraw,
+    /// A call that takes the lock at once does not look whether another waits.
     DoesNotLookForWaiters,
 }
 
@@ -745,7 +749,7 @@ struct OneProcess {
     coming: VecDeque<Caller>,
     count: u32,
     answered: u32,
-    /// How often somebody may give up, and how often the others may come.
+    /// How often a call may give up, and how often the others may come.
     leavers: usize,
     visits: usize,
     /// What the others have, and whether they keep it for ever.
@@ -759,7 +763,7 @@ struct OneProcess {
     /// What is under way on some thread.
     tasks: BTreeSet<Task>,
     last_wait: u64,
-    slip: Slip,
+    mistake: QueueMistake,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -797,7 +801,7 @@ impl OneProcess {
             holds: Vec::new(),
             tasks: BTreeSet::new(),
             last_wait: 0,
-            slip: Slip::None,
+            mistake: QueueMistake::None,
         }
     }
 
@@ -837,7 +841,7 @@ impl OneProcess {
     fn arrived(&mut self, kind: LockKind) -> Result<(), String> {
         let kind = match self.scheduler.acquired(kind) {
             Recipient::Unwanted => {
-                if self.slip == Slip::KeepsForNobody {
+                if self.mistake == QueueMistake::KeepsUnwanted {
                     self.locks.push((0, kind, 0));
                 }
                 return Ok(());
@@ -847,7 +851,7 @@ impl OneProcess {
         };
         let served = self.scheduler.grant();
         if served.is_empty() {
-            return Err("granted to nobody".to_owned());
+            return Err("granted to no call".to_owned());
         }
         self.last_lock += 1;
         self.locks.push((self.last_lock, kind, served.len()));
@@ -904,7 +908,7 @@ impl OneProcess {
                     LockAction::Withdraw(number) => {
                         for is_write in [true, false] {
                             if self.tasks.contains(&Task::Wait(number, is_write, true))
-                                && self.slip != Slip::DoesNotStandAside
+                                && self.mistake != QueueMistake::DoesNotWithdraw
                             {
                                 self.tasks.remove(&Task::Wait(number, is_write, true));
                                 self.tasks.insert(Task::Wait(number, is_write, false));
@@ -925,10 +929,10 @@ impl OneProcess {
                 self.tasks.insert(Task::Pump);
             }
             Task::Wait(number, is_write, is_wanted) => {
-                // What is not wanted is given back by the wait itself.
+                // A lock that is not wanted is released by the wait itself.
                 match (self.scheduler.wait_ended(number), is_wanted) {
                     (true, true) => self.arrived(kind_of(is_write))?,
-                    (true, false) => return Err("a wait that is wanted stood aside".to_owned()),
+                    (true, false) => return Err("a wait that is wanted was withdrawn".to_owned()),
                     (false, _) => {}
                 }
                 self.tasks.insert(Task::Pump);
@@ -962,7 +966,7 @@ impl OneProcess {
         self.served(caller)
     }
 
-    /// Gives back what one has while nobody in the process wants the lock, and leaves it at that.
+    /// Releases a lock that no other call of the process wants, and leaves it at that.
     fn release_at_once(&mut self, index: usize) {
         let (caller, lock) = self.holds.remove(index);
         for (number, _, shares) in &mut self.locks {
@@ -972,7 +976,7 @@ impl OneProcess {
         self.scheduler.released(caller.kind);
     }
 
-    /// Gives the lock to whoever comes next in this process, without asking the kernel.
+    /// Gives the lock to the call that comes next in this process, without asking the kernel.
     fn pass_on(&mut self, index: usize) -> Result<(), String> {
         let (caller, lock) = self.holds.remove(index);
         self.locks.retain(|(number, ..)| *number != lock);
@@ -987,14 +991,15 @@ impl OneProcess {
         for (number, _, shares) in &mut self.locks {
             *shares -= usize::from(*number == lock);
         }
-        self.locks.retain(|(_, _, shares)| *shares > 0 || self.slip == Slip::KeepsForNobody);
+        self.locks
+            .retain(|(_, _, shares)| *shares > 0 || self.mistake == QueueMistake::KeepsUnwanted);
         let goes_on = self.scheduler.has_next_after(caller.kind);
         self.scheduler.released(caller.kind);
         if goes_on {
-            // At once, and not when somebody gets round to it.
+            // At once, and not when a thread gets round to it.
             match self.scheduler.next(&mut Vec::new()) {
                 LockAction::Ask(kind) => self.tasks.insert(Task::Ask(kind == W)),
-                next => return Err(format!("{next:?} although somebody comes next")),
+                next => return Err(format!("{next:?} although a call comes next")),
             };
         } else {
             self.tasks.insert(Task::Pump);
@@ -1021,8 +1026,8 @@ impl World for OneProcess {
                 world.tasks.insert(Task::Pump);
                 Ok(())
             })?;
-            let is_idle =
-                self.scheduler.clone().is_idle() || self.slip == Slip::DoesNotLookForWaiters;
+            let is_idle = self.scheduler.clone().is_idle()
+                || self.mistake == QueueMistake::DoesNotLookForWaiters;
             if is_idle && self.is_free(caller.kind) {
                 add(&OneProcess::take_at_once)?;
             }
@@ -1033,7 +1038,7 @@ impl World for OneProcess {
                 add(&|world| {
                     world.leavers -= 1;
                     world.answered |= 1 << number;
-                    if world.slip != Slip::DoesNotLookAfterLeaver {
+                    if world.mistake != QueueMistake::DoesNotLookAfterLeaver {
                         world.tasks.insert(Task::Pump);
                     }
                     Ok(())
@@ -1086,11 +1091,11 @@ impl World for OneProcess {
     fn end(&self) -> Result<(), String> {
         ANSWERED.set(self.answered);
         if !self.locks.is_empty() {
-            return Err("a lock is held although nobody wants it".to_owned());
+            return Err("a lock is held although no call wants it".to_owned());
         }
         let first = (0..self.come()).find(|number| self.answered & (1 << number) == 0);
         if let Some(first) = first {
-            // Only a writer has to wait for others that read, and whoever comes after it.
+            // Only a writer has to wait for others that read, and the calls that come after it.
             return match self.scheduler.clone().head() {
                 Some(Caller { kind: W, .. }) if self.others_stay => Ok(()),
                 _ => Err(format!("caller {first} waits for ever")),
@@ -1141,18 +1146,18 @@ fn calls_of_one_process_are_served_in_their_order_and_none_is_forgotten() {
 
 #[test]
 fn mistakes_in_the_queue_are_noticed() {
-    for slip in [
-        Slip::KeepsForNobody,
-        Slip::DoesNotLookAfterLeaver,
-        Slip::DoesNotStandAside,
-        Slip::DoesNotLookForWaiters,
+    for mistake in [
+        QueueMistake::KeepsUnwanted,
+        QueueMistake::DoesNotLookAfterLeaver,
+        QueueMistake::DoesNotWithdraw,
+        QueueMistake::DoesNotLookForWaiters,
     ] {
         let found: Vec<String> = queues()
             .into_iter()
-            .filter_map(|(_, world)| explore(OneProcess { slip, ..world }).err())
+            .filter_map(|(_, world)| explore(OneProcess { mistake, ..world }).err())
             .filter_map(|wrong| wrong.lines().next().map(str::to_owned))
             .collect();
-        println!("{slip:?}: {found:?}");
-        assert!(!found.is_empty(), "{slip:?}");
+        println!("{mistake:?}: {found:?}");
+        assert!(!found.is_empty(), "{mistake:?}");
     }
 }

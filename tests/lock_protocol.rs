@@ -31,7 +31,7 @@ use tempfile::TempDir;
 use LockKind::{Read as R, Write as W};
 
 mod lock_common;
-use lock_common::{Call, FOR_EVER, NOW, PATIENCE, acquire, ask, hold, request};
+use lock_common::{Call, FOR_EVER, NOW, TIMEOUT, acquire, ask, hold, request};
 
 // -- Calls of this process ------------------------------------------------------------------
 
@@ -44,7 +44,7 @@ fn is_free(path: &Path, kind: LockKind) -> bool {
     }
 }
 
-fn place() -> (TempDir, PathBuf) {
+fn temp_file() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let file = fs::canonicalize(dir.path()).unwrap().join("file");
     (dir, file)
@@ -128,7 +128,7 @@ impl Peer {
             if let Some(at) = self.kept.iter().position(|answer| answer.starts_with(&prefix)) {
                 return self.kept.remove(at)[prefix.len()..].to_owned();
             }
-            self.kept.push(self.answers.recv_timeout(PATIENCE).expect("an answer"));
+            self.kept.push(self.answers.recv_timeout(TIMEOUT).expect("an answer"));
         }
     }
 
@@ -274,7 +274,7 @@ fn pause() {
 
 // -- Order ----------------------------------------------------------------------------------
 
-/// Asks for a lock and, when it comes, notes the number and gives it back.
+/// Asks for a lock and, when it comes, notes the number and releases it.
 fn note(
     path: &Path,
     kind: LockKind,
@@ -293,7 +293,7 @@ fn note(
 
 #[test]
 fn calls_are_served_in_their_order() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     let (tell, served) = mpsc::channel();
     for number in 0..500 {
@@ -309,7 +309,7 @@ fn calls_are_served_in_their_order() {
 #[test]
 fn thousands_that_give_it_back_at_once_do_so_one_after_the_other() {
     // Inside each other they would need more stack than a thread has.
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     let (tell, served) = mpsc::channel();
     for number in 0..20_000 {
@@ -323,7 +323,7 @@ fn thousands_that_give_it_back_at_once_do_so_one_after_the_other() {
 #[test]
 fn those_that_give_up_leave_the_order_of_the_rest() {
     for by_another in [false, true] {
-        let (_dir, file) = place();
+        let (_dir, file) = temp_file();
         let mut peer = by_another.then(Peer::start);
         let held = peer.is_none().then(|| hold(&file, W));
         if let Some(peer) = &mut peer {
@@ -362,8 +362,8 @@ fn those_that_give_up_leave_the_order_of_the_rest() {
 }
 
 #[test]
-fn a_lock_that_arrives_for_nobody_is_given_back() {
-    let (_dir, file) = place();
+fn a_lock_that_no_call_wants_any_more_is_released() {
+    let (_dir, file) = temp_file();
     let mut peer = Peer::start();
     peer.acquire("held", W, &file);
     let calls: Vec<_> = (0..5).map(|_| acquire(&file, W, FOR_EVER)).collect();
@@ -381,7 +381,7 @@ fn a_lock_that_arrives_for_nobody_is_given_back() {
 
 #[test]
 fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let (tell, seen) = mpsc::channel();
     let path = file.clone();
     let reply = move |outcome: Result<LockGuard, ErrorKind>| {
@@ -389,7 +389,7 @@ fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
         tell.send(lock::inspect(&path, W).unwrap().is_some()).unwrap();
     };
     lock::acquire(pool(), request(&file, W, FOR_EVER), Box::new(reply));
-    assert!(!seen.recv_timeout(PATIENCE).unwrap(), "dropped where it is handed out");
+    assert!(!seen.recv_timeout(TIMEOUT).unwrap(), "dropped where it is handed out");
     for _ in 0..300 {
         drop(hold(&file, W));
         assert!(lock::inspect(&file, W).unwrap().is_none(), "dropped by another thread");
@@ -398,7 +398,7 @@ fn a_lock_is_free_as_soon_as_its_hold_is_dropped() {
 
 #[test]
 fn a_call_that_tries_once_never_waits() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     assert_eq!(acquire(&file, W, NOW).code(), "ELOCKED");
     assert_eq!(acquire(&file, R, NOW).code(), "ELOCKED");
@@ -410,8 +410,8 @@ fn a_call_that_tries_once_never_waits() {
 }
 
 #[test]
-fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
-    let (_dir, file) = place();
+fn a_caller_that_asks_for_what_it_holds_is_told_so_and_harms_no_other() {
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     let inside = || std::iter::once(held.held()).collect();
     let waiting = acquire(&file, W, FOR_EVER);
@@ -433,7 +433,7 @@ fn who_asks_for_what_he_holds_is_told_so_and_harms_nobody() {
 
 #[test]
 fn what_has_to_happen_first_happens_first_and_its_failure_is_the_answer() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let inner = file.join("made").join("file");
     let make: Before = {
         let path = inner.clone();
@@ -458,7 +458,7 @@ fn what_has_to_happen_first_happens_first_and_its_failure_is_the_answer() {
 
 #[test]
 fn readers_share_and_a_writer_is_alone() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let mut peer = Peer::start();
     let readers = [hold(&file, R), hold(&file, R)];
     peer.acquire("reader", R, &file);
@@ -488,7 +488,7 @@ fn readers_share_and_a_writer_is_alone() {
 #[test]
 fn readers_that_wait_together_are_let_in_together() {
     for by_another in [false, true] {
-        let (_dir, file) = place();
+        let (_dir, file) = temp_file();
         let mut peer = by_another.then(Peer::start);
         let held = peer.is_none().then(|| hold(&file, W));
         if let Some(peer) = &mut peer {
@@ -521,7 +521,7 @@ fn readers_that_wait_together_are_let_in_together() {
 #[test]
 fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
     // By those of its own process,
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let reader = hold(&file, R);
     let writer = acquire(&file, W, FOR_EVER);
     assert!(!is_free(&file, R));
@@ -534,7 +534,7 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
     drop(later.hold());
 
     // nor of any other.
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let (mut peer, mut third) = (Peer::start(), Peer::start());
     peer.acquire("reader", R, &file);
     let writer = acquire(&file, W, FOR_EVER);
@@ -564,7 +564,7 @@ fn a_writer_that_waits_is_not_overtaken_by_readers_that_come_later() {
 #[test]
 fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
     // By those of its own process,
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let writer = hold(&file, W);
     let reader = acquire(&file, R, FOR_EVER);
     let later = acquire(&file, W, FOR_EVER);
@@ -594,7 +594,7 @@ fn a_reader_that_waits_is_not_overtaken_by_writers_that_come_later() {
 
 #[test]
 fn readers_that_keep_coming_do_not_starve_a_writer() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let mut peers = [Peer::start(), Peer::start()];
     for peer in &mut peers {
         for name in ["one", "two"] {
@@ -624,7 +624,7 @@ fn readers_that_keep_coming_do_not_starve_a_writer() {
 
 #[test]
 fn a_writer_that_has_given_up_does_not_keep_readers_from_readers() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let (mut peer, mut third) = (Peer::start(), Peer::start());
     peer.acquire("reader", R, &file);
     let writer = acquire(&file, W, FOR_EVER);
@@ -640,7 +640,7 @@ fn a_writer_that_has_given_up_does_not_keep_readers_from_readers() {
 
 #[test]
 fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let mut peer = Peer::start();
     peer.acquire("writer", W, &file);
     let leaver = acquire(&file, W, FOR_EVER);
@@ -655,7 +655,7 @@ fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
     assert!(!is_free(&file, W));
     drop(holds);
     peer.release("reader");
-    // What the leaver had asked for may arrive just now, for nobody.
+    // What the leaver had asked for may arrive just now, and no call wants it.
     drop(hold(&file, W));
 
     // And the other way round: a writer behind a reader that has given up is alone.
@@ -675,7 +675,7 @@ fn readers_behind_a_writer_that_has_given_up_share_what_arrives() {
 #[test]
 fn a_process_that_is_killed_frees_what_it_holds_and_waits_for() {
     for kind in [R, W] {
-        let (_dir, file) = place();
+        let (_dir, file) = temp_file();
         let (mut holder, mut waiter) = (Peer::start(), Peer::start());
         holder.acquire("held", kind, &file);
         waiter.ask("waiting", W, FOR_EVER, &file);
@@ -692,7 +692,7 @@ fn a_process_that_is_killed_frees_what_it_holds_and_waits_for() {
 
 #[test]
 fn readers_and_writers_of_many_threads_never_meet() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     // Readers inside, or -1 for a writer.
     let inside = Arc::new(AtomicI32::new(0));
     let most = Arc::new(AtomicI32::new(0));
@@ -741,7 +741,7 @@ fn readers_and_writers_of_many_threads_never_meet() {
 
 #[test]
 fn readers_and_writers_of_several_processes_never_meet() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     fs::write(&file, [0; 8]).unwrap();
     let mut peers = [Peer::start(), Peer::start(), Peer::start()];
     for peer in &mut peers {
@@ -765,7 +765,7 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
     if !cfg!(target_os = "linux") {
         return;
     }
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     let mut peer = Peer::start();
     peer.ask("waiting", W, FOR_EVER, &file);
@@ -789,11 +789,11 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
     let gate = 1_u64 << 62;
     let first_place = (1_u64 << 62) + (1_u64 << 32) + 1;
     let expected = [
-        // The one who waits has the gate, and waits for main, which we have.
+        // The writer that waits has the gate, and waits for main, which is held here.
         format!("OFDLCK ADVISORY WRITE {gate} {gate}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
         format!("OFDLCK ADVISORY WRITE {main} {main}"),
-        // Its place in the line is for those who come later.
+        // Its ticket is for processes that come later.
         format!("OFDLCK ADVISORY WRITE {first_place} {first_place}"),
     ];
     // The list may have gaps while locks of others come and go.
@@ -805,7 +805,7 @@ fn the_locks_are_the_two_bytes_that_all_versions_use() {
 
 #[test]
 fn the_note_of_a_holder_has_this_form() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     let held = hold(&file, W);
     let line = fs::read_to_string(lock_file(&file)).unwrap();
     let holder = lock::note::from_line(line.as_bytes()).unwrap();
@@ -898,7 +898,7 @@ fn any_bytes_are_no_holder_or_one() {
 
 /// The lock file that is made for the file with this name.
 fn name_for(basename: &[u8]) -> Vec<u8> {
-    let (dir, _) = place();
+    let (dir, _) = temp_file();
     drop(hold(&fs::canonicalize(dir.path()).unwrap().join(OsStr::from_bytes(basename)), W));
     let mut names: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
@@ -948,7 +948,7 @@ fn lock_files_have_the_names_that_they_have_always_had() {
 
 #[test]
 fn a_lock_file_is_never_more_than_a_line() {
-    let (_dir, file) = place();
+    let (_dir, file) = temp_file();
     fs::write(lock_file(&file), b"x".repeat(100_000)).unwrap();
     let held = hold(&file, W);
     let mut text = String::new();

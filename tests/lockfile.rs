@@ -1,8 +1,8 @@
 //! Lock directories on a disk on which something goes wrong: every operation fails, once and for
 //! ever, the process is killed before each of them, and others come between any two.
 //!
-//! The promise: whoever is told that the lock is his has it alone, nothing that is somebody
-//! else's is removed or touched, and whatever is left behind, the lock can be had again once
+//! The promise: a process that is told that it has the lock has it alone, nothing of another
+//! process is removed or touched, and whatever is left behind, the lock can be had again once
 //! it is stale.
 
 #![allow(
@@ -28,18 +28,18 @@ use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 const STALE: Duration = Duration::from_secs(10);
 const LOCK: &str = "/dir/note.lock";
 
-fn at(seconds: u64) -> SystemTime {
+fn time_at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
 }
 
 /// When everything happens, unless it is said otherwise.
 fn now() -> SystemTime {
-    at(100)
+    time_at(100)
 }
 
 /// Long after everything that happens.
 fn later() -> SystemTime {
-    at(1000)
+    time_at(1000)
 }
 
 /// How the lock is found.
@@ -85,52 +85,49 @@ impl Scene {
         fs.set_has_unix_dirs(self.system != System::NoLocks);
         match self.found {
             Found::Free => {}
-            Found::Fresh => foreign_dir(&fs, at(95)),
-            Found::Stale => foreign_dir(&fs, at(1)),
+            Found::Fresh => foreign_dir(&fs, time_at(95)),
+            Found::Stale => foreign_dir(&fs, time_at(1)),
         }
         fs
     }
 }
 
-/// A lock directory of somebody who runs the package.
+/// A lock directory of a process that runs the package.
 fn foreign_dir(fs: &SimFs, time: SystemTime) {
     fs.put_dir(LOCK).unwrap();
     fs.set_modified(LOCK, time).unwrap();
 }
 
-fn place(fs: &SimFs) -> LockDirPath<SimFs> {
+fn lock_path(fs: &SimFs) -> LockDirPath<SimFs> {
     let parent = Dir::open(fs, Path::new("/dir"), DirUse::Names).unwrap();
     LockDirPath { parent, name: "note.lock".into() }
 }
 
-fn try_it(place: &LockDirPath<SimFs>, now: SystemTime) -> Result<TryLockOutcome<SimFs>, Failure> {
-    try_lock(place, STALE, now)
+fn try_it(at: &LockDirPath<SimFs>, now: SystemTime) -> Result<TryLockOutcome<SimFs>, Failure> {
+    try_lock(at, STALE, now)
 }
 
 /// The lock, if it is had and still ours after it has settled.
-fn settled(
-    place: &LockDirPath<SimFs>,
-    outcome: TryLockOutcome<SimFs>,
-) -> Option<OwnedLockDir<SimFs>> {
+fn settled(at: &LockDirPath<SimFs>, outcome: TryLockOutcome<SimFs>) -> Option<OwnedLockDir<SimFs>> {
     match outcome {
         TryLockOutcome::Held => None,
         TryLockOutcome::Acquired(own) => Some(own),
         TryLockOutcome::TakenOver(mut own) => {
-            matches!(own.renew(place, STALE, now(), now()), Renewal::Kept).then_some(own)
+            matches!(own.renew(at, STALE, now(), now()), Renewal::Kept).then_some(own)
         }
     }
 }
 
-fn take(place: &LockDirPath<SimFs>, now: SystemTime) -> Option<OwnedLockDir<SimFs>> {
-    settled(place, try_it(place, now).unwrap())
+fn take(at: &LockDirPath<SimFs>, now: SystemTime) -> Option<OwnedLockDir<SimFs>> {
+    settled(at, try_it(at, now).unwrap())
 }
 
 fn id_at(fs: &SimFs, path: &str) -> Option<FileId> {
     fs.inspect_name(path).ok().map(|found| found.id)
 }
 
-fn modified(place: &LockDirPath<SimFs>) -> SystemTime {
-    place.parent.modified(&place.name).unwrap().unwrap()
+fn modified(at: &LockDirPath<SimFs>) -> SystemTime {
+    at.parent.modified(&at.name).unwrap().unwrap()
 }
 
 /// Fails unless there is nothing in the directory but what may be left behind.
@@ -144,9 +141,9 @@ fn check_names(fs: &SimFs, what: &str, may_leave_spare: bool) {
 /// How many operations an attempt has.
 fn count(scene: Scene) -> u64 {
     let fs = scene.disk();
-    let place = place(&fs);
+    let at = lock_path(&fs);
     let before = fs.count();
-    drop(try_it(&place, now()).unwrap());
+    drop(try_it(&at, now()).unwrap());
     fs.count() - before
 }
 
@@ -154,24 +151,24 @@ fn count(scene: Scene) -> u64 {
 fn a_lock_is_had_when_it_is_free_or_stale_and_only_then() {
     for scene in scenes(&SYSTEMS) {
         let fs = scene.disk();
-        let place = place(&fs);
-        assert_eq!(is_held(&place, STALE, now()).unwrap(), scene.found == Found::Fresh);
-        let own = take(&place, now());
+        let at = lock_path(&fs);
+        assert_eq!(is_held(&at, STALE, now()).unwrap(), scene.found == Found::Fresh);
+        let own = take(&at, now());
         assert_eq!(own.is_some(), scene.found != Found::Fresh, "{scene:?}");
         check_names(&fs, "taking it", false);
-        assert!(is_held(&place, STALE, now()).unwrap());
+        assert!(is_held(&at, STALE, now()).unwrap());
         // Nobody else has it beside us, whatever its age.
-        assert!(matches!(try_it(&place, now()), Ok(TryLockOutcome::Held)));
+        assert!(matches!(try_it(&at, now()), Ok(TryLockOutcome::Held)));
         if let Some(own) = own {
             if scene.system != System::NoLocks {
-                assert!(matches!(try_it(&place, later()), Ok(TryLockOutcome::Held)));
+                assert!(matches!(try_it(&at, later()), Ok(TryLockOutcome::Held)));
             }
             assert_eq!(id_at(&fs, LOCK), Some(own.id()));
-            assert!(own.release(&place).unwrap().is_none());
+            assert!(own.release(&at).unwrap().is_none());
             assert_eq!(fs.list("/dir").unwrap().len(), 0);
-            assert!(!is_held(&place, STALE, now()).unwrap());
+            assert!(!is_held(&at, STALE, now()).unwrap());
         }
-        assert_eq!(fs.open_handles(), (0, 1), "{scene:?}: only the place is open");
+        assert_eq!(fs.open_handles(), (0, 1), "{scene:?}: only the parent is open");
     }
 }
 
@@ -180,9 +177,9 @@ fn the_age_counts_to_the_millisecond() {
     for (age, is_stale) in [(9_999, false), (10_000, false), (10_001, true)] {
         let fs = Scene { found: Found::Free, system: System::Able }.disk();
         foreign_dir(&fs, now() - Duration::from_millis(age));
-        let place = place(&fs);
-        assert_eq!(is_held(&place, STALE, now()).unwrap(), !is_stale, "{age}");
-        assert_eq!(take(&place, now()).is_some(), is_stale, "{age}");
+        let at = lock_path(&fs);
+        assert_eq!(is_held(&at, STALE, now()).unwrap(), !is_stale, "{age}");
+        assert_eq!(take(&at, now()).is_some(), is_stale, "{age}");
     }
 }
 
@@ -191,15 +188,15 @@ fn what_is_no_lock_is_left_alone() {
     // A directory with something in it.
     let fs = Scene { found: Found::Stale, system: System::Able }.disk();
     fs.put_file("/dir/note.lock/precious", b"bytes").unwrap();
-    fs.set_modified(LOCK, at(1)).unwrap();
-    let error = try_it(&place(&fs), now()).err().unwrap();
+    fs.set_modified(LOCK, time_at(1)).unwrap();
+    let error = try_it(&lock_path(&fs), now()).err().unwrap();
     assert_eq!(error.code(), Some(Code::ENOTEMPTY));
     assert_eq!(*fs.read_file("/dir/note.lock/precious").unwrap(), b"bytes");
     check_names(&fs, "a refusal", false);
     // A file.
     let fs = Scene { found: Found::Free, system: System::Able }.disk();
     fs.put_file(LOCK, b"bytes").unwrap();
-    let error = try_it(&place(&fs), now()).err().unwrap();
+    let error = try_it(&lock_path(&fs), now()).err().unwrap();
     assert_eq!(error.code(), Some(Code::ENOTDIR));
     assert_eq!(*fs.read_file(LOCK).unwrap(), b"bytes");
 }
@@ -212,19 +209,19 @@ fn it_is_kept_fresh_and_its_loss_is_noticed() {
 fn keeps_fresh_and_notices(system: System) {
     let new = || {
         let fs = Scene { found: Found::Free, system }.disk();
-        let place = place(&fs);
-        let own = take(&place, now()).unwrap();
-        (fs, place, own)
+        let at = lock_path(&fs);
+        let own = take(&at, now()).unwrap();
+        (fs, at, own)
     };
-    let (_, place, mut own) = new();
+    let (_, at, mut own) = new();
     for seconds in [105, 110, 500] {
         // Late or not: what is still there is still ours.
-        assert!(matches!(own.renew(&place, STALE, at(seconds), at(seconds)), Renewal::Kept));
-        assert_eq!(modified(&place), at(seconds));
+        assert!(matches!(own.renew(&at, STALE, time_at(seconds), time_at(seconds)), Renewal::Kept));
+        assert_eq!(modified(&at), time_at(seconds));
     }
     // Extended beyond that.
-    assert!(matches!(own.renew(&place, STALE, at(505), at(560)), Renewal::Kept));
-    assert!(is_held(&place, STALE, at(570)).unwrap());
+    assert!(matches!(own.renew(&at, STALE, time_at(505), time_at(560)), Renewal::Kept));
+    assert!(is_held(&at, STALE, time_at(570)).unwrap());
 
     type Act = fn(&SimFs);
     let lose: [(&str, Act); 3] = [
@@ -233,18 +230,18 @@ fn keeps_fresh_and_notices(system: System) {
             fs.take_away(LOCK).unwrap();
             foreign_dir(fs, now());
         }),
-        ("touched", |fs| fs.set_modified(LOCK, at(101)).unwrap()),
+        ("touched", |fs| fs.set_modified(LOCK, time_at(101)).unwrap()),
     ];
     for (what, lose) in lose {
         for is_release in [false, true] {
-            let (fs, place, mut own) = new();
+            let (fs, at, mut own) = new();
             lose(&fs);
             let left = id_at(&fs, LOCK);
-            let time = left.map(|_| modified(&place));
+            let time = left.map(|_| modified(&at));
             if is_release {
-                assert!(own.release(&place).unwrap().is_some(), "{what}");
+                assert!(own.release(&at).unwrap().is_some(), "{what}");
             } else {
-                let Renewal::Lost(lost) = own.renew(&place, STALE, now(), now()) else {
+                let Renewal::Lost(lost) = own.renew(&at, STALE, now(), now()) else {
                     panic!("{what} was not noticed");
                 };
                 let code = lost.failure.and_then(|failure| failure.code());
@@ -252,7 +249,7 @@ fn keeps_fresh_and_notices(system: System) {
             }
             // And what is there now is not touched.
             assert_eq!(id_at(&fs, LOCK), left, "{what}");
-            assert_eq!(left.map(|_| modified(&place)), time, "{what}");
+            assert_eq!(left.map(|_| modified(&at)), time, "{what}");
         }
     }
 }
@@ -262,15 +259,15 @@ fn a_disk_that_counts_in_large_steps_does_not_make_it_look_older_than_it_is() {
     for step in [Duration::from_millis(10), Duration::from_secs(1), Duration::from_secs(2)] {
         let fs = Scene { found: Found::Free, system: System::Able }.disk();
         fs.set_time_step(step);
-        let place = place(&fs);
-        let mut own = take(&place, now() + Duration::from_millis(1)).unwrap();
+        let at = lock_path(&fs);
+        let mut own = take(&at, now() + Duration::from_millis(1)).unwrap();
         for millisecond in (0..8000).step_by(777) {
             let now = now() + Duration::from_millis(millisecond);
-            assert!(matches!(own.renew(&place, STALE, now, now), Renewal::Kept), "{step:?}");
-            assert!(modified(&place) >= now, "{step:?}");
-            assert!(modified(&place) <= now + 2 * Duration::from_secs(2), "{step:?}");
+            assert!(matches!(own.renew(&at, STALE, now, now), Renewal::Kept), "{step:?}");
+            assert!(modified(&at) >= now, "{step:?}");
+            assert!(modified(&at) <= now + 2 * Duration::from_secs(2), "{step:?}");
         }
-        assert!(own.release(&place).unwrap().is_none());
+        assert!(own.release(&at).unwrap().is_none());
     }
 }
 
@@ -291,32 +288,32 @@ fn every_failure_is_told_or_got_over_and_the_lock_can_be_had_again() {
                     let what = format!("{scene:?}, {} {number} {how}", code.name());
                     let fs = scene.disk();
                     let foreign = id_at(&fs, LOCK);
-                    let place = place(&fs);
+                    let at = lock_path(&fs);
                     fs.inject(fault.at(number));
-                    let outcome = try_it(&place, now());
+                    let outcome = try_it(&at, now());
                     fs.repair();
                     if let Ok(TryLockOutcome::Acquired(own) | TryLockOutcome::TakenOver(own)) =
                         &outcome
                     {
                         assert_ne!(scene.found, Found::Fresh, "{what}");
                         assert_eq!(id_at(&fs, LOCK), Some(own.id()), "{what}\n{fs:?}");
-                        assert!(is_held(&place, STALE, now()).unwrap(), "{what}");
+                        assert!(is_held(&at, STALE, now()).unwrap(), "{what}");
                     }
                     if scene.found == Found::Fresh {
                         assert_eq!(id_at(&fs, LOCK), foreign, "{what}\n{fs:?}");
-                        assert_eq!(modified(&place), at(95), "{what}");
+                        assert_eq!(modified(&at), time_at(95), "{what}");
                     }
                     check_names(&fs, &what, true);
                     let has_failed = outcome.is_err();
                     drop(outcome);
                     if has_failed && how == "once" && scene.found != Found::Fresh {
-                        // What had been made so far is gone, and nobody has to wait for that.
-                        let own = take(&place, now());
+                        // What had been made so far is gone, and no process has to wait for that.
+                        let own = take(&at, now());
                         assert!(own.is_some(), "{what}: it cannot be had at once\n{fs:?}");
                         continue;
                     }
                     // Whatever is left, it is stale in time.
-                    let own = take(&place, later());
+                    let own = take(&at, later());
                     assert!(own.is_some(), "{what}: it can never be had again\n{fs:?}");
                     assert!(fs.open_handles().1 <= 2, "{what}");
                 }
@@ -328,7 +325,7 @@ fn every_failure_is_told_or_got_over_and_the_lock_can_be_had_again() {
 }
 
 #[test]
-fn keeping_it_fresh_and_giving_it_back_survive_failures() {
+fn keeping_it_fresh_and_releasing_it_survive_failures() {
     for (system, code) in SYSTEMS
         .into_iter()
         .flat_map(|system| [Code::EIO, Code::EACCES, Code::EINTR].map(|code| (system, code)))
@@ -336,35 +333,35 @@ fn keeping_it_fresh_and_giving_it_back_survive_failures() {
         for number in 1..=10 {
             for fault in [Fault::fail(code), Fault::fail_after(code)] {
                 let fs = Scene { found: Found::Free, system }.disk();
-                let place = place(&fs);
-                let mut own = take(&place, now()).unwrap();
+                let at = lock_path(&fs);
+                let mut own = take(&at, now()).unwrap();
                 fs.inject(fault.clone().at(number));
-                let first = own.renew(&place, STALE, at(105), at(105));
+                let first = own.renew(&at, STALE, time_at(105), time_at(105));
                 assert!(!matches!(first, Renewal::Lost(_)), "{code:?} {number}");
                 fs.repair();
                 // One that did not work is made good by the next.
-                let beat = own.renew(&place, STALE, at(106), at(106));
+                let beat = own.renew(&at, STALE, time_at(106), time_at(106));
                 assert!(matches!(beat, Renewal::Kept), "{code:?} {number}: {beat:?}");
 
                 fs.inject(fault.at(number));
                 // It may have been removed, and the answer lost: then that is told.
-                if let Ok(None) = own.release(&place) {
+                if let Ok(None) = own.release(&at) {
                     assert_eq!(id_at(&fs, LOCK), None);
                 }
                 drop(own);
                 fs.repair();
-                assert!(take(&place, later()).is_some());
+                assert!(take(&at, later()).is_some());
             }
         }
     }
     // A disk that does not answer for long: others may have the lock by now.
     let fs = Scene { found: Found::Free, system: System::Able }.disk();
-    let place = place(&fs);
-    let mut own = take(&place, now()).unwrap();
+    let at = lock_path(&fs);
+    let mut own = take(&at, now()).unwrap();
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SetDirModified).for_ever());
-    assert!(matches!(own.renew(&place, STALE, at(105), at(105)), Renewal::Failing(_)));
-    assert!(matches!(own.renew(&place, STALE, at(110), at(110)), Renewal::Failing(_)));
-    let Renewal::Lost(lost) = own.renew(&place, STALE, at(111), at(111)) else {
+    assert!(matches!(own.renew(&at, STALE, time_at(105), time_at(105)), Renewal::Failing(_)));
+    assert!(matches!(own.renew(&at, STALE, time_at(110), time_at(110)), Renewal::Failing(_)));
+    let Renewal::Lost(lost) = own.renew(&at, STALE, time_at(111), time_at(111)) else {
         panic!("it is not told that the lock may be lost");
     };
     assert_eq!(lost.failure.and_then(|failure| failure.code()), Some(Code::EIO));
@@ -376,36 +373,36 @@ fn a_process_that_is_killed_anywhere_leaves_nothing_that_lasts() {
         for number in 1..=count(scene) + 1 {
             let fs = scene.disk();
             fs.inject(Fault::power_off().at(number + 1));
-            let place_before = place(&fs);
-            drop(try_it(&place_before, now()));
+            let at_before = lock_path(&fs);
+            drop(try_it(&at_before, now()));
             let states = std::iter::once(fs.after_kill())
                 .chain(fs.crash_states(Model::StrictPosix, 1000).into_iter().map(|state| state.fs));
             for left in states {
                 left.set_clock(later());
                 check_names(&left, &format!("{scene:?}, killed at {number}"), true);
-                let place = place(&left);
-                assert!(take(&place, later()).is_some(), "{scene:?} {number}\n{left:?}");
+                let at = lock_path(&left);
+                assert!(take(&at, later()).is_some(), "{scene:?} {number}\n{left:?}");
             }
         }
     }
 }
 
-/// Runs an attempt with somebody coming before its `number`th operation.
+/// Runs an attempt with another process coming before its `number`th operation.
 fn intrude<T: Send + 'static>(
     scene: Scene,
     number: u64,
     act: impl Fn(&SimFs) -> T + Send + Sync + 'static,
 ) -> (SimFs, LockDirPath<SimFs>, Option<OwnedLockDir<SimFs>>, Option<T>) {
     let fs = scene.disk();
-    let place = place(&fs);
+    let at = lock_path(&fs);
     let seen = Arc::new(Mutex::new(None));
     let noted = Arc::clone(&seen);
     fs.inject(Fault::intrude(move |fs, _| *noted.lock().unwrap() = Some(act(fs))).at(number));
-    let outcome = try_it(&place, now()).unwrap_or(TryLockOutcome::Held);
-    let own = settled(&place, outcome);
+    let outcome = try_it(&at, now()).unwrap_or(TryLockOutcome::Held);
+    let own = settled(&at, outcome);
     fs.repair();
     let seen = seen.lock().unwrap().take();
-    (fs, place, own, seen)
+    (fs, at, own, seen)
 }
 
 #[test]
@@ -414,30 +411,30 @@ fn two_that_run_holdfast_never_both_have_it() {
     for scene in scenes(&LOCKING) {
         for number in 1..=count(scene) {
             // A rival makes a whole attempt between any two of our steps.
-            let (fs, place, own, rival) = intrude(scene, number, |fs| {
+            let (fs, at, own, rival) = intrude(scene, number, |fs| {
                 fs.repair();
-                let place = self::place(fs);
-                let own = take(&place, now());
-                (place, own)
+                let at = self::lock_path(fs);
+                let own = take(&at, now());
+                (at, own)
             });
-            let (rival_place, rival) = rival.unwrap();
-            let has = |own: Option<OwnedLockDir<SimFs>>, place: &LockDirPath<SimFs>| {
+            let (rival_at, rival) = rival.unwrap();
+            let has = |own: Option<OwnedLockDir<SimFs>>, at: &LockDirPath<SimFs>| {
                 own.is_some_and(|mut own| {
-                    matches!(own.renew(place, STALE, now(), now()), Renewal::Kept)
+                    matches!(own.renew(at, STALE, now(), now()), Renewal::Kept)
                 })
             };
             let what = format!("{scene:?}, rival before operation {number}");
             let both = own.is_some() && rival.is_some();
             assert!(!both, "{what}: both were told that they have it\n{}", fs.log_text());
             check_names(&fs, &what, false);
-            let ours = has(own, &place);
-            let theirs = has(rival, &rival_place);
+            let ours = has(own, &at);
+            let theirs = has(rival, &rival_at);
             shared[0] += usize::from(ours);
             shared[1] += usize::from(theirs);
             if scene.found == Found::Fresh {
                 assert!(!ours && !theirs, "{what}");
             } else {
-                assert!(ours || theirs, "{what}: nobody has it\n{}", fs.log_text());
+                assert!(ours || theirs, "{what}: no process has it\n{}", fs.log_text());
             }
         }
     }
@@ -445,22 +442,22 @@ fn two_that_run_holdfast_never_both_have_it() {
     assert!(shared[0] > 0 && shared[1] > 0);
 }
 
-/// What one who runs the package may do at any moment.
+/// What a process that runs the package may do at any moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
-    /// He has seen a stale directory, removes what has its name, and makes his own.
+    /// It has seen a stale directory, removes what has its name, and makes its own.
     TakesOver,
-    /// He is its holder, and keeps it fresh.
+    /// It is the holder, and keeps it fresh.
     Revives,
-    /// He is its holder, and gives it back.
-    GivesBack,
+    /// It is the holder, and releases it.
+    Releases,
 }
 
 /// The points at which it is not safe, by the operation that comes next.
 fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
     let mut points = Vec::new();
     for number in 1..=count(scene) {
-        let (fs, place, own, seen) = intrude(scene, number, move |fs| {
+        let (fs, at, own, seen) = intrude(scene, number, move |fs| {
             let log = fs.log().len();
             match deed {
                 Deed::TakesOver => {
@@ -472,7 +469,7 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
                 Deed::Revives => {
                     let _ = fs.set_modified(LOCK, now() - Duration::from_millis(7));
                 }
-                Deed::GivesBack => {
+                Deed::Releases => {
                     let _ = fs.take_away(LOCK);
                 }
             }
@@ -482,18 +479,18 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
         let what = format!("{scene:?}, {deed:?} before {number}");
         check_names(&fs, &what, false);
         let own = own.and_then(|mut own| {
-            matches!(own.renew(&place, STALE, now(), now()), Renewal::Kept).then_some(own)
+            matches!(own.renew(&at, STALE, now(), now()), Renewal::Kept).then_some(own)
         });
         let is_safe = match deed {
-            // His directory is where he made it, with the time he gave it, and we have nothing.
+            // Its directory is where it made it, with the time it gave it, and we have nothing.
             Deed::TakesOver => {
-                own.is_none() && id_at(&fs, LOCK) == foreign && modified(&place) == now()
+                own.is_none() && id_at(&fs, LOCK) == foreign && modified(&at) == now()
             }
-            // If he has revived ours he will find out; if it was his, he has it still.
+            // If it has revived ours it will find out; if the lock was its own, it has it still.
             Deed::Revives => {
                 own.is_none() || id_at(&fs, LOCK) == own.as_ref().map(OwnedLockDir::id)
             }
-            Deed::GivesBack => own.is_none_or(|own| id_at(&fs, LOCK) == Some(own.id())),
+            Deed::Releases => own.is_none_or(|own| id_at(&fs, LOCK) == Some(own.id())),
         };
         if !is_safe {
             points.push(fs.log()[log].kind);
@@ -503,17 +500,17 @@ fn unsafe_points(scene: Scene, deed: Deed) -> Vec<OperationKind> {
 }
 
 #[test]
-fn one_who_runs_the_package_may_come_between_at_any_moment() {
+fn a_process_that_runs_the_package_may_come_between_at_any_moment() {
     let stale = |system| Scene { found: Found::Stale, system };
-    for deed in [Deed::TakesOver, Deed::Revives, Deed::GivesBack] {
+    for deed in [Deed::TakesOver, Deed::Revives, Deed::Releases] {
         assert_eq!(unsafe_points(stale(System::Able), deed), [], "{deed:?}");
     }
     // Without an exchange in one step, what is removed is what has the name at that moment, and
-    // what is opened after it is made may be somebody else's. This is what remains.
+    // what is opened after it is made may be another process's. This is what remains.
     let remains = unsafe_points(stale(System::NoExchange), Deed::TakesOver);
     println!("without an exchange: {remains:?}");
     let known = [OperationKind::RemoveDir, OperationKind::OpenDir];
     assert_eq!(remains, known);
     assert_eq!(unsafe_points(stale(System::NoExchange), Deed::Revives), []);
-    assert_eq!(unsafe_points(stale(System::NoExchange), Deed::GivesBack), []);
+    assert_eq!(unsafe_points(stale(System::NoExchange), Deed::Releases), []);
 }

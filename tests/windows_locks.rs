@@ -16,14 +16,14 @@ use holdfast::error::{Contention, ErrorKind, Holder};
 use holdfast::lock::{self, LockKind};
 
 mod lock_common;
-use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, PATIENCE, acquire, hold};
+use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, TIMEOUT, acquire, hold};
 
 /// The answer to those who do not get the lock in time.
 fn refused(call: &Call) -> Contention {
     match call.outcome() {
         Err(ErrorKind::Locked(contention)) => *contention,
-        Err(error) => panic!("somebody else has it, but: {error:?}"),
-        Ok(_) => panic!("somebody else has it"),
+        Err(error) => panic!("another call has it, but: {error:?}"),
+        Ok(_) => panic!("another call has it"),
     }
 }
 
@@ -35,16 +35,16 @@ fn note(path: &Path) -> Option<Holder> {
     lock::note::from_line(&fs::read(lock_file(path)).unwrap())
 }
 
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("session.json");
-    (place, path)
+fn temp_file() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("session.json");
+    (dir, path)
 }
 
 fn wait_for(what: &Path) {
     let since = Instant::now();
     while !what.exists() {
-        assert!(since.elapsed() < PATIENCE, "{} never comes", what.display());
+        assert!(since.elapsed() < TIMEOUT, "{} never comes", what.display());
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -159,7 +159,7 @@ fn count(path: &Path) {
 
 #[test]
 fn the_note_says_who_has_the_lock_while_it_is_held() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     assert!(lock::inspect(&path, LockKind::Write).unwrap().is_none());
     let held = hold(&path, LockKind::Write);
     let holder = note(&path).unwrap();
@@ -172,7 +172,7 @@ fn the_note_says_who_has_the_lock_while_it_is_held() {
 
 #[test]
 fn calls_of_one_process_wait_for_each_other() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let first = hold(&path, LockKind::Write);
     let contention = refused(&acquire(&path, LockKind::Write, NOW));
     assert!(contention.in_this_process);
@@ -194,17 +194,17 @@ fn calls_of_one_process_wait_for_each_other() {
 
 #[test]
 fn another_spelling_of_the_name_is_the_same_lock() {
-    let (place, path) = place();
+    let (dir, path) = temp_file();
     let held = hold(&path, LockKind::Write);
-    refused(&acquire(&place.path().join("SESSION.json"), LockKind::Write, NOW));
-    refused(&acquire(&place.path().join(".").join("session.json"), LockKind::Write, NOW));
+    refused(&acquire(&dir.path().join("SESSION.json"), LockKind::Write, NOW));
+    refused(&acquire(&dir.path().join(".").join("session.json"), LockKind::Write, NOW));
     drop(held);
-    drop(hold(&place.path().join("SESSION.json"), LockKind::Write));
+    drop(hold(&dir.path().join("SESSION.json"), LockKind::Write));
 }
 
 #[test]
 fn another_process_that_has_the_lock_is_told_about() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let mut other = Process::holding(&path, "other", "write");
     let pid = other.child.id();
     for kind in [LockKind::Read, LockKind::Write] {
@@ -222,7 +222,7 @@ fn another_process_that_has_the_lock_is_told_about() {
 
 #[test]
 fn the_lock_goes_from_process_to_process() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     for (theirs, ours) in
         [("write", LockKind::Write), ("write", LockKind::Read), ("read", LockKind::Write)]
     {
@@ -243,7 +243,7 @@ fn the_lock_goes_from_process_to_process() {
 
 #[test]
 fn a_process_that_is_killed_loses_its_lock() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let other = Process::holding(&path, "other", "write");
     let pid = other.child.id();
     let call = acquire(&path, LockKind::Write, FOR_EVER);
@@ -255,7 +255,7 @@ fn a_process_that_is_killed_loses_its_lock() {
     other.kill();
     let since = Instant::now();
     while lock::inspect(&path, LockKind::Write).unwrap().is_some() {
-        assert!(since.elapsed() < PATIENCE);
+        assert!(since.elapsed() < TIMEOUT);
     }
     assert_ne!(note(&path).unwrap().pid, pid);
     drop(hold(&path, LockKind::Write));
@@ -264,7 +264,7 @@ fn a_process_that_is_killed_loses_its_lock() {
 
 #[test]
 fn a_process_that_is_killed_while_it_waits_is_not_waited_for() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let held = hold(&path, LockKind::Read);
     let writer = Process::start(&path, "writer", "write");
     writer.assert_waiting();
@@ -280,7 +280,7 @@ fn a_process_that_is_killed_while_it_waits_is_not_waited_for() {
 
 #[test]
 fn those_who_give_up_get_an_answer_and_the_lock_goes_on() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let other = Process::holding(&path, "other", "write");
     let limited = acquire(&path, LockKind::Write, Some(Duration::from_millis(50)));
     let contention = refused(&limited);
@@ -290,7 +290,7 @@ fn those_who_give_up_get_an_answer_and_the_lock_goes_on() {
     cancelled.assert_waiting();
     cancelled.waiter.cancel();
     assert!(matches!(cancelled.outcome(), Err(ErrorKind::Cancelled)));
-    // A thread of this process still waits for it, and gives it back.
+    // A thread of this process still waits for it, and releases it.
     other.finish();
     Process::holding(&path, "next", "write").finish();
     drop(hold(&path, LockKind::Write));
@@ -298,7 +298,7 @@ fn those_who_give_up_get_an_answer_and_the_lock_goes_on() {
 
 #[test]
 fn readers_of_several_processes_share_and_those_who_come_after_a_writer_wait() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let reader = Process::holding(&path, "reader", "read");
     let held = hold(&path, LockKind::Read);
     let trier = Process::start(&path, "trier", "try to write");
@@ -319,7 +319,7 @@ fn readers_of_several_processes_share_and_those_who_come_after_a_writer_wait() {
 
 #[test]
 fn a_lock_that_was_asked_for_to_write_and_is_used_to_read_is_shared() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     let other = Process::holding(&path, "other", "write");
     let writer = acquire(&path, LockKind::Write, FOR_EVER);
     writer.assert_waiting();
@@ -342,7 +342,7 @@ fn a_lock_that_was_asked_for_to_write_and_is_used_to_read_is_shared() {
 fn nothing_is_lost_when_many_processes_and_threads_count() {
     const PROCESSES: usize = 4;
     const THREADS: usize = 3;
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     fs::write(&path, "0").unwrap();
     let others: Vec<_> = (0..PROCESSES)
         .map(|number| Process::start(&path, &format!("process {number}"), "count"))
@@ -359,7 +359,7 @@ fn nothing_is_lost_when_many_processes_and_threads_count() {
 
 #[test]
 fn a_dir_in_the_place_of_the_lock_file_is_refused() {
-    let (_place, path) = place();
+    let (_dir, path) = temp_file();
     fs::create_dir(lock_file(&path)).unwrap();
     match acquire(&path, LockKind::Write, NOW).outcome() {
         Err(ErrorKind::System(failure)) => {

@@ -12,7 +12,7 @@ use holdfast::lock::{self, HeldLocks, LockGuard, LockKind, LockRequest, Waiter};
 use holdfast::threads::pool;
 
 /// After this long something that should happen does not.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// As long as something that should not happen is watched for.
 pub(crate) const A_MOMENT: Duration = Duration::from_millis(150);
@@ -28,7 +28,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn outcome(&self) -> Result<LockGuard, ErrorKind> {
-        self.outcome.recv_timeout(PATIENCE).expect("an answer")
+        self.outcome.recv_timeout(TIMEOUT).expect("an answer")
     }
 
     pub(crate) fn hold(&self) -> LockGuard {
