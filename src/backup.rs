@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::engine;
+use crate::engine::{AttemptCaller, attempts, engine};
 use crate::error::{Code, Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
 use crate::fs::{Dir, DirUse, FileKind, FileSystem};
@@ -24,7 +24,7 @@ use crate::threads::Pool;
 use crate::threads::task::{self, TaskStep};
 use crate::write::{
     AttemptError, ContentSource, Control, CopySource, Destination, Durability, Observer, Options,
-    RetryDecision, WriteAttempt, decide_retry, make_attempt, make_parents,
+    WriteAttempt, make_attempt, make_parents,
 };
 
 /// The end of the name of a backup.
@@ -267,72 +267,36 @@ fn remove_one<F: FileSystem>(
     dir.remove(name).map(|()| true)
 }
 
-/// The caller that waits for a backup, or for its return.
-pub struct BackupCaller<G> {
-    /// Declares that an attempt starts, which lasts until the returned value is dropped. `None`
-    /// when the caller is gone: then the attempt is not made.
-    pub start: Box<dyn Fn() -> Option<G> + Send>,
-    /// Cancels it.
-    pub control: Arc<Control>,
-    /// The observer that is told of the steps, if there is one.
-    pub observer: Option<Box<dyn Observer + Send>>,
-}
-
-/// The attempts at an operation, one call each.
-fn attempts<T, G>(
+fn backup_attempts<T, G>(
     operation: Operation,
     path: PathBuf,
     options: Options,
-    caller: BackupCaller<G>,
+    caller: AttemptCaller<G>,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
 ) -> impl FnMut() -> TaskStep<Result<T, Error>> {
-    let mut number = 1;
-    move || {
-        let observer = caller.observer.as_deref().map(|observer| observer as &dyn Observer);
-        let outcome = match number > 1 && caller.control.is_cancelled() {
-            // It was cancelled in the pause before this attempt, which is not made.
-            true => {
-                number -= 1;
-                Err(ErrorKind::Cancelled.into())
-            }
-            false => match (caller.start)() {
-                Some(_started) => attempt(&caller.control, observer),
-                None => Err(ErrorKind::Cancelled.into()),
-            },
-        };
-        let error = match outcome {
-            Ok(value) => {
-                METRICS.backups.ended(operation, Ok(()));
-                return TaskStep::Done(Ok(value));
-            }
-            Err(error) => error,
-        };
-        match decide_retry(operation, &path, &options, number, error, observer) {
-            RetryDecision::GiveUp(error) => {
-                METRICS.backups.ended(operation, Err(&error.kind));
-                TaskStep::Done(Err(error))
-            }
-            RetryDecision::Retry { attempt, delay } => {
-                number = attempt;
-                TaskStep::After(delay)
-            }
-        }
-    }
+    let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
+        attempt(control, observer).map_err(|error| (None, error))
+    };
+    let ended = move |outcome: Result<(), &ErrorKind>| METRICS.backups.ended(operation, outcome);
+    attempts(operation, path, options, caller, attempt, ended)
 }
 
 /// Makes a backup on `pool`; `answer` gets the time in its name.
 pub fn submit_create<G: 'static>(
     pool: &Pool,
     request: BackupRequest,
-    caller: BackupCaller<G>,
+    caller: AttemptCaller<G>,
     answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
     let listen = caller.control.listener();
-    let step =
-        attempts(Operation::CreateBackup, path, options, caller, move |control, observer| {
-            create(&Os, &request, control, observer)
-        });
+    let step = backup_attempts(
+        Operation::CreateBackup,
+        path,
+        options,
+        caller,
+        move |control, observer| create(&Os, &request, control, observer),
+    );
     task::run_steps(pool, step, listen, answer);
 }
 
@@ -342,7 +306,7 @@ pub fn submit_restore<G: 'static>(
     pool: &Pool,
     request: RestoreRequest,
     lock: Option<lock::LockRequest>,
-    caller: BackupCaller<G>,
+    caller: AttemptCaller<G>,
     answer: impl FnOnce(Result<Result<(), Error>, ErrorKind>) + Send + 'static,
 ) -> Option<Arc<Waiter>> {
     let RestoreRequest { target, options, .. } = request.clone();
@@ -363,7 +327,8 @@ pub fn submit_restore<G: 'static>(
                 restore(&Os, &request, control, observer)
             };
             let listen = caller.control.listener();
-            let mut step = attempts(Operation::RestoreBackup, target, options, caller, attempt);
+            let mut step =
+                backup_attempts(Operation::RestoreBackup, target, options, caller, attempt);
             // Both are released with the step, before the caller is told.
             let guards = (hold, queue_guard);
             let step = move || {

@@ -11,7 +11,8 @@ use super::js_types::{self, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
 use super::write::Control;
-use crate::backup::{self, Backup, BackupCaller, BackupRequest, RestoreRequest};
+use crate::backup::{self, Backup, BackupRequest, RestoreRequest};
+use crate::engine::AttemptCaller;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{LockKind, LockRequest};
@@ -175,9 +176,9 @@ fn client(
     environment: &Environment,
     is_observed: bool,
     control: Option<&Control>,
-) -> BackupCaller<RunningJob<Message>> {
+) -> AttemptCaller<RunningJob<Message>> {
     let outcomes = Arc::clone(&environment.outcomes);
-    BackupCaller {
+    AttemptCaller {
         start: Box::new(move || outcomes.start(false)),
         control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
         observer: is_observed

@@ -12,6 +12,7 @@
 //! let go, `running_write` takes a write through its attempts.
 
 mod admission;
+mod attempts;
 mod batcher;
 mod dispatch;
 #[allow(clippy::module_inception, reason = "it is the engine, beside its parts")]
@@ -22,7 +23,10 @@ mod queued_write;
 mod running_write;
 mod sync_costs;
 
+pub use attempts::AttemptCaller;
 pub use dispatch::FileQueueGuard;
 pub use engine::{Engine, engine};
 pub use group_commit::run_together;
 pub use queued_write::WriteCaller;
+
+pub(crate) use attempts::attempts;

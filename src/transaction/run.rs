@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitError, FileChange, commit};
-use crate::engine::FileQueueGuard;
-use crate::engine::engine;
+use crate::engine::{AttemptCaller, FileQueueGuard, attempts, engine};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::LockGuard;
 use crate::metrics::METRICS;
 use crate::mutex::guard;
 use crate::threads::Pool;
-use crate::threads::task::{self, TaskStep};
-use crate::write::{AttemptError, Control, Options, RetryDecision, decide_retry};
+use crate::threads::task;
+use crate::write::{Control, Observer, Options};
 
 /// A transaction that is to be committed.
 pub struct CommitRequest {
@@ -55,36 +54,18 @@ pub fn run<G: 'static>(
         // Both are released with the step, before the answer.
         let held = (queues, locks);
         let listen = control.listener();
-        let mut number = 1;
+        let caller = AttemptCaller { start: Box::new(start), control, observer: None };
+        let (path, own_options, count) = (first.clone(), options.clone(), changes.len());
+        let attempt = move |control: &Control, _: Option<&dyn Observer>| {
+            let committed = commit(&Os, &first, &changes, &own_options, control);
+            committed.map_err(|CommitError { error, path }| (path, error))
+        };
+        let ended =
+            move |outcome: Result<(), &ErrorKind>| METRICS.transactions.ended(count, outcome);
+        let mut step = attempts(Operation::Transaction, path, options, caller, attempt, ended);
         let step = move || {
             let _ = &held;
-            let cancelled = || CommitError::from(AttemptError::from(ErrorKind::Cancelled));
-            let outcome = match number > 1 && control.is_cancelled() {
-                // In the pause before this attempt, which is not made.
-                true => {
-                    number -= 1;
-                    Err(cancelled())
-                }
-                false => match start() {
-                    Some(_started) => commit(&Os, &first, &changes, &options, &control),
-                    None => Err(cancelled()),
-                },
-            };
-            let Err(CommitError { error, path }) = outcome else {
-                METRICS.transactions.ended(changes.len(), Ok(()));
-                return TaskStep::Done(Ok(()));
-            };
-            let path = path.as_deref().unwrap_or(&first);
-            match decide_retry(Operation::Transaction, path, &options, number, error, None) {
-                RetryDecision::GiveUp(error) => {
-                    METRICS.transactions.ended(changes.len(), Err(&error.kind));
-                    TaskStep::Done(Err(error))
-                }
-                RetryDecision::Retry { attempt, delay } => {
-                    number = attempt;
-                    TaskStep::After(delay)
-                }
-            }
+            step()
         };
         task::run_steps_here(&own_pool, step, listen, answer);
     });
