@@ -147,11 +147,11 @@ impl Port {
         let call = self.stream_call(id, path, control, is_observed);
         // If the system refuses a thread, the callback is called when it is dropped.
         let callback = task::OnceCallback::new(call.callback());
-        crate::engine::engine().run_exclusively(call.path.clone(), options, move |lane| {
+        crate::engine::engine().run_exclusively(call.path.clone(), options, move |queue_guard| {
             let running = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| running.is_some());
             let outcome = task::catch_panic(|| {
-                let stream = match (&lane, stream) {
+                let stream = match (&queue_guard, stream) {
                     (Ok(_), Some(stream)) => stream,
                     (Err(kind), _) => return Err(kind.duplicate().into()),
                     (_, None) => return Err(ErrorKind::Cancelled.into()),
@@ -159,7 +159,7 @@ impl Port {
                 stream.commit(&call.control, call.observer())
             });
             // The caller that gets the outcome finds the lock free.
-            drop((lock, lane, running));
+            drop((lock, queue_guard, running));
             callback.call(Ok(outcome));
         });
     }
