@@ -36,11 +36,6 @@ impl<F: FileSystem> Dir<F> {
         uninterrupted(|| fs.remove_dir(path)).map_err(|error| Failure::at("rmdir", path, error))
     }
 
-    /// The open directory and where it was found.
-    pub fn into_parts(self) -> (F::DirHandle, PathBuf) {
-        (self.handle, self.path)
-    }
-
     /// The same directory, whose messages name the files in it without a path. Its own have none.
     pub fn without_path(self) -> Dir<F> {
         Dir { path: PathBuf::new(), ..self }
@@ -93,7 +88,7 @@ impl<F: FileSystem> Dir<F> {
         Ok(self.look(name)?.is_some_and(|found| found.id == id))
     }
 
-    /// Whether `name` stands for this open file. `false` also where nobody can tell.
+    /// Whether `name` stands for this open file. `false` also where that cannot be told.
     pub fn is_named(&self, name: &OsStr, file: &File<F>) -> bool {
         match (file.metadata(), self.look(name)) {
             (Ok(own), Ok(Some(named))) => own.id == named.id,
