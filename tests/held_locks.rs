@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use LockKind::{Read as R, Write as W};
 
 mod lock_common;
-use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, PATIENCE, acquire, ask, hold, request};
+use lock_common::{A_MOMENT, Call, FOR_EVER, NOW, TIMEOUT, acquire, ask, hold, request};
 
 fn new_file() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ fn the_lock_is_released_after_the_operations_that_borrow_it() {
     assert!(!is_free(&file));
     let waiting = acquire(&file, W, FOR_EVER);
     drop(borrowed);
-    told.recv_timeout(PATIENCE).unwrap();
+    told.recv_timeout(TIMEOUT).unwrap();
     drop(waiting.hold());
     // The same without being told.
     let guard = hold(&file, W);
