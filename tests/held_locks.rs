@@ -1,5 +1,7 @@
 //! Operations borrow the locks that their caller holds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
