@@ -67,12 +67,12 @@ pub struct Metadata {
 impl Metadata {
     /// Whether in this directory the process may rely on something that `owner` has put there. In
     /// a directory that is open to all (`/tmp`) anyone may leave a file or a link under any name;
-    /// there only what is the process's own (`user`) or belongs to the directory's owner counts.
-    pub fn trusts(&self, user: Option<u32>, owner: u32) -> bool {
+    /// there only what is the process's own or belongs to the directory's owner counts.
+    pub fn trusts<F: FileSystem>(&self, fs: &F, owner: u32) -> bool {
         const OPEN_TO_ALL: u32 = 0o1002;
         self.mode & OPEN_TO_ALL != OPEN_TO_ALL
             || owner == self.uid
-            || user.is_none_or(|user| user == owner)
+            || fs.effective_user().is_none_or(|user| user == owner)
     }
 }
 

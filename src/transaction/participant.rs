@@ -79,8 +79,7 @@ impl<F: FileSystem> Participant<F> {
     /// which every user may put one (`/tmp`) that of the process's user or of the directory's
     /// owner. The same care as for symbolic links.
     pub(super) fn trusts(&self, found: &Metadata) -> bool {
-        found.kind == FileKind::File
-            && self.metadata.trusts(self.dir.fs().effective_user(), found.uid)
+        found.kind == FileKind::File && self.metadata.trusts(self.dir.fs(), found.uid)
     }
 }
 
