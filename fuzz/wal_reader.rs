@@ -1,4 +1,4 @@
-//! Directories of a log that nobody has written, and that are opened and read without a crash.
+//! Directories of a log that no program has written, and that are opened and read without a crash.
 //!
 //! The input is a recipe for the files of a collection: blocks whose checksums are right but
 //! whose numbers need not be, unused space that claims any length, ends, pieces of blocks, and
@@ -18,13 +18,13 @@ use holdfast::fs::FileSystem;
 use holdfast_sim::SimFs;
 use holdfast::wal::format::{self, Header, MARKER, Marker, SHORTEST_FILLER};
 use holdfast::wal::{
-    Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, WalError,
+    Batch, WalEntry, EntryRef, Log, Op, LogOptions, ReplayProgress, RecoveryMode, Replay, WalError,
 };
 use input::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
 
 const LOG: &str = "/log";
-const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt];
+const RECOVERIES: [RecoveryMode; 3] = [RecoveryMode::Strict, RecoveryMode::TolerateTail, RecoveryMode::SkipCorrupt];
 
 /// The names in the directory of a collection.
 const NAMES: [&str; 7] = [
@@ -37,7 +37,7 @@ const NAMES: [&str; 7] = [
     "wal_current.avro.torn-20-00000000",
 ];
 
-/// No entry has a higher number: there the arithmetic of whoever writes a block ends.
+/// No entry has a higher number: there the arithmetic of a writer ends.
 const MOST: u64 = i64::MAX as u64 - 1000;
 
 fuzz_target!(|input: &[u8]| -> Corpus {
@@ -62,11 +62,11 @@ fuzz_target!(|input: &[u8]| -> Corpus {
 });
 
 /// Opens the log in every mode, and looks at what each shows.
-fn judge(fs: &SimFs, blocks: &[Vec<Entry>]) {
+fn judge(fs: &SimFs, blocks: &[Vec<WalEntry>]) {
     for recovery in RECOVERIES {
         let fs = fs.after_kill();
         let before = contents(&fs);
-        // Whoever reads beside a writer sees the same directory.
+        // A reader beside a writer sees the same directory.
         let replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, recovery);
         if let Ok(Ok(outside)) = replay.map(entries) {
             are_whole_blocks(&outside, blocks);
@@ -81,13 +81,13 @@ fn judge(fs: &SimFs, blocks: &[Vec<Entry>]) {
         // What was shown once is shown from now on, and so is what was appended. After a torn tail
         // nothing is left to be tolerated.
         let from_now_on = match recovery {
-            Recovery::TolerateTail => Recovery::Strict,
+            RecoveryMode::TolerateTail => RecoveryMode::Strict,
             same => same,
         };
         let outside = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, from_now_on);
-        let outside = outside.and_then(entries).expect("it is mended for good");
+        let outside = outside.and_then(entries).expect("it is repaired for good");
         assert_eq!(outside, opened.left, "beside");
-        let again = open(&fs.after_kill(), from_now_on).expect("it is mended for good");
+        let again = open(&fs.after_kill(), from_now_on).expect("it is repaired for good");
         assert_eq!(again.shown, opened.left, "again");
     }
 }
@@ -99,18 +99,18 @@ fn contents(fs: &SimFs) -> Vec<(String, Option<Vec<u8>>)> {
 
 /// What a log shows, and what it has when something has been appended.
 struct Opened {
-    shown: Vec<Entry>,
-    left: Vec<Entry>,
+    shown: Vec<WalEntry>,
+    left: Vec<WalEntry>,
 }
 
 /// Opens the log and appends to it; `None` if it is refused as damaged.
-fn open(fs: &SimFs, recovery: Recovery) -> Option<Opened> {
-    let options = Options {
+fn open(fs: &SimFs, recovery: RecoveryMode) -> Option<Opened> {
+    let options = LogOptions {
         recovery,
         segment_size: 1 << 14,
         step: 512,
         clock: || 1_700_000_000_000,
-        ..Options::default()
+        ..LogOptions::default()
     };
     let log = match Log::open(fs.clone(), Path::new(LOG), options) {
         Ok(log) => log,
@@ -127,7 +127,7 @@ fn open(fs: &SimFs, recovery: Recovery) -> Option<Opened> {
     match log.append("a", &[&batch], false) {
         Ok(firsts) => {
             assert!(firsts[0] > last, "{firsts:?} after {last}");
-            expected.push(Entry::new(firsts[0], new));
+            expected.push(WalEntry::new(firsts[0], new));
         }
         Err(error) if is_out_of_numbers(&error) => {}
         Err(error) => panic!("{error}"),
@@ -142,9 +142,9 @@ fn is_out_of_numbers(error: &ErrorKind) -> bool {
     matches!(error, ErrorKind::System(failure) if failure.code() == Some(Code::EOVERFLOW))
 }
 
-fn entries(mut replay: Replay<SimFs>) -> Result<Vec<Entry>, ErrorKind> {
+fn entries(mut replay: Replay<SimFs>) -> Result<Vec<WalEntry>, ErrorKind> {
     let mut packed = Vec::new();
-    while replay.chunk(&mut packed, 4096)? != Progress::Over {}
+    while replay.chunk(&mut packed, 4096)? != ReplayProgress::Over {}
     let (mut entries, mut rest) = (Vec::new(), packed.as_slice());
     while let Some((sequence, behind)) = rest.split_first_chunk::<8>() {
         let length = |at: usize| {
@@ -154,14 +154,14 @@ fn entries(mut replay: Replay<SimFs>) -> Result<Vec<Entry>, ErrorKind> {
         let (one, behind) = behind.split_at(18 + length(0) + length(4));
         let one = Batch::from_packed(one.to_vec()).expect("as it was packed");
         let one = one.entries().next().expect("an entry");
-        entries.push(Entry::new(u64::from_le_bytes(*sequence), one));
+        entries.push(WalEntry::new(u64::from_le_bytes(*sequence), one));
         rest = behind;
     }
     Ok(entries)
 }
 
 /// Nothing but blocks that were there, none by halves, none twice, in order.
-fn are_whole_blocks(shown: &[Entry], blocks: &[Vec<Entry>]) {
+fn are_whole_blocks(shown: &[WalEntry], blocks: &[Vec<WalEntry>]) {
     assert!(shown.is_sorted_by(|one, other| one.sequence < other.sequence), "{shown:?}");
     // One block may be the beginning of another, so it is not enough to try one.
     let mut is_border = vec![false; shown.len() + 1];
@@ -179,7 +179,7 @@ struct Recipe<'a> {
     input: Input<'a>,
     /// The number that the next entry has, if nothing else is said.
     next: u64,
-    blocks: Vec<Vec<Entry>>,
+    blocks: Vec<Vec<WalEntry>>,
 }
 
 impl Recipe<'_> {
@@ -251,7 +251,7 @@ impl Recipe<'_> {
             let is_text = std::str::from_utf8(payload).is_ok_and(|text| text.len() % 2 == 1);
             let entry = EntryRef { id: &id, op, timestamp: sequence as i64, is_text, payload };
             batch.push(entry);
-            entries.push(Entry::new(sequence, entry));
+            entries.push(WalEntry::new(sequence, entry));
         }
         format::put_block(out, marker, &batch, first, durable);
         self.next = self.next.max(first + entries.len() as u64);

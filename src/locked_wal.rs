@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind, Waiter};
 use crate::threads::{Pool, task};
-use crate::wal::{AppendQueue, Log, Options};
+use crate::wal::{AppendQueue, Log, LogOptions};
 
 /// How long [`open`] waits for the lock where the caller says nothing.
 pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,7 +19,7 @@ pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn open(
     pool: &Pool,
     path: PathBuf,
-    options: Options,
+    options: LogOptions,
     timeout: Option<Duration>,
     on_opened: impl FnOnce(Result<AppendQueue<Os>, ErrorKind>) + Send + 'static,
 ) -> Arc<Waiter> {

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::wal::{Batch, Entry, EntryRef, Op, Options, Recovery, SyncMode, WalError};
+use holdfast::wal::{Batch, EntryRef, LogOptions, Op, RecoveryMode, SyncMode, WalEntry, WalError};
 use holdfast_sim::{Fault, OperationKind, SimFs};
 
 use wal_common::{LOG, batch, entries, open, options, seen_from_outside, unpack};
 
-const PLAIN: (SyncMode, Recovery) = (SyncMode::PerBatch, Recovery::Strict);
+const PLAIN: (SyncMode, RecoveryMode) = (SyncMode::PerBatch, RecoveryMode::Strict);
 
 #[test]
 fn what_was_appended_is_there_at_once_and_after_a_restart() {
@@ -36,12 +36,12 @@ fn what_was_appended_is_there_at_once_and_after_a_restart() {
         let all = entries(&log, "a").unwrap();
         let sequences: Vec<u64> = all.iter().map(|entry| entry.sequence).collect();
         assert_eq!(sequences, (1..=total as u64).collect::<Vec<_>>());
-        assert_eq!(seen_from_outside(&fs, "a", Recovery::Strict).unwrap(), all);
+        assert_eq!(seen_from_outside(&fs, "a", RecoveryMode::Strict).unwrap(), all);
         assert!(log.stats().collections[0].segments > 1);
         if round % 2 == 0 {
             log.close().unwrap();
         }
-        assert_eq!(seen_from_outside(&fs, "a", Recovery::Strict).unwrap(), all);
+        assert_eq!(seen_from_outside(&fs, "a", RecoveryMode::Strict).unwrap(), all);
     }
 }
 
@@ -114,7 +114,7 @@ fn a_collection_may_be_a_link_to_a_dir() {
     let log = open(&fs, &options).unwrap();
     log.append("a", &[&batch(1, 3)], false).unwrap();
     log.close().unwrap();
-    // As somebody does it who needs the room.
+    // As a user does who needs the room.
     fs.put_dir("/large").unwrap();
     fs.put_file("/large/wal_current.avro", &fs.read_file("/log/a/wal_current.avro").unwrap())
         .unwrap();
@@ -232,7 +232,7 @@ fn the_newest_entry_of_an_id_counts_and_deleted_ones_are_told_only_to_a_flush() 
 }
 
 /// The entries of all segments, read by `apache-avro`.
-fn read_by_apache_avro(fs: &SimFs) -> Vec<Entry> {
+fn read_by_apache_avro(fs: &SimFs) -> Vec<WalEntry> {
     use apache_avro::types::Value;
     let mut read = Vec::new();
     let mut names: Vec<_> = fs.paths();
@@ -258,7 +258,7 @@ fn read_by_apache_avro(fs: &SimFs) -> Vec<Entry> {
                 Value::String(text) => text.clone().into_bytes(),
                 other => panic!("{other:?}"),
             };
-            read.push(Entry {
+            read.push(WalEntry {
                 sequence: *sequence as u64,
                 id: id.clone(),
                 op: Op::Insert,
@@ -299,7 +299,7 @@ fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
             fs.inject(Fault::fail(Code::ENOSYS).of(kind).for_ever());
         }
         let segment_size = (1 << 19) + more;
-        let options = Options { segment_size, ..options(PLAIN.0, PLAIN.1) };
+        let options = LogOptions { segment_size, ..options(PLAIN.0, PLAIN.1) };
         let log = open(&fs, &options).unwrap();
         let mut number = 0;
         let mut append = || {
@@ -333,7 +333,8 @@ fn a_segment_that_was_made_piece_by_piece_is_a_container_like_any_other() {
 #[test]
 fn a_checkpoint_drops_more_entries_than_it_does_in_one_go() {
     let fs = SimFs::new();
-    let log = open(&fs, &Options { segment_size: 1 << 20, ..options(PLAIN.0, PLAIN.1) }).unwrap();
+    let log =
+        open(&fs, &LogOptions { segment_size: 1 << 20, ..options(PLAIN.0, PLAIN.1) }).unwrap();
     for number in 0..3 {
         log.append("a", &[&batch(number, 5000)], false).unwrap();
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::wal::{Entry, Log, Options, Progress, Recovery, Replay, SyncMode};
+use holdfast::wal::{Log, LogOptions, RecoveryMode, Replay, ReplayProgress, SyncMode, WalEntry};
 use holdfast_sim::{Fault, Model, OperationKind, Performed, SimFs};
 
 use wal_common::{LOG, batch, drain, entries, open, options};
@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 fn begin() -> (SimFs, Arc<Log<SimFs>>) {
     let fs = SimFs::new();
-    let log = open(&fs, &options(SyncMode::PerBatch, Recovery::Strict)).unwrap();
+    let log = open(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict)).unwrap();
     (fs, Arc::new(log))
 }
 
@@ -52,7 +52,7 @@ fn assert_all_there(fs: &SimFs, log: &Log<SimFs>, from: u64, what: &str) {
     let sequences: Vec<u64> = before.iter().map(|entry| entry.sequence).collect();
     assert_eq!(sequences, (from..=last).collect::<Vec<u64>>(), "{what}");
     let next = fs.after_kill();
-    let log = open(&next, &options(SyncMode::PerBatch, Recovery::Strict))
+    let log = open(&next, &options(SyncMode::PerBatch, RecoveryMode::Strict))
         .unwrap_or_else(|error| panic!("{what}: {error}\n{}", fs.log_text()));
     let after = entries(&log, "a").unwrap();
     assert_eq!(after, before, "{what}, by the next process\n{}", fs.log_text());
@@ -109,7 +109,7 @@ fn a_segment_that_is_made_beside_a_checkpoint_loses_nothing() {
     let (fs, log) = begin();
     let before = fs.count();
     log.checkpoint("a", 9).unwrap();
-    // It syncs under a lock that appends need: nobody comes in between there.
+    // It syncs under a lock that appends need: no other caller comes in between there.
     let is_free = |it: &Performed| it.number > before && it.kind != OperationKind::SyncData;
     let moments: Vec<u64> = fs.log().iter().filter(|it| is_free(it)).map(|it| it.number).collect();
     assert!(moments.len() > 5, "{}", fs.log_text());
@@ -136,7 +136,7 @@ fn a_segment_that_is_made_beside_a_checkpoint_loses_nothing() {
 
 // ── Readers beside a writer ───────────────────────────────────────────────────────────────
 
-/// What the writer does while somebody reads.
+/// What the writer does beside a reader.
 #[derive(Clone, Copy, Debug)]
 enum Play {
     Append(u64),
@@ -157,8 +157,8 @@ const PLAYS: &[&[Play]] = &[
 ];
 
 thread_local! {
-    /// Who this is, and how many operations it has done.
-    static PLACE: Cell<Option<(&'static str, u64)>> = const { Cell::new(None) };
+    /// Whether this thread is the reader or the writer, and how many operations it has done.
+    static ROLE: Cell<Option<(&'static str, u64)>> = const { Cell::new(None) };
 }
 
 /// A log with so many sealed segments and a current one: entries 1 to 18.
@@ -175,7 +175,7 @@ fn beginning((sealed, is_reopened): (u64, bool)) -> (SimFs, Arc<Log<SimFs>>) {
     }
     // Then there is an end mark where the next batch goes.
     log.close().unwrap();
-    let log = open(&fs, &options(SyncMode::PerBatch, Recovery::Strict)).unwrap();
+    let log = open(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict)).unwrap();
     (fs, Arc::new(log))
 }
 
@@ -202,8 +202,8 @@ fn interleave(
     (fs, log): (SimFs, Arc<Log<SimFs>>),
     play: &'static [Play],
     (reader, writer): (u64, u64),
-    read: impl FnOnce(&SimFs, &Log<SimFs>) -> Result<Vec<Entry>, ErrorKind>,
-) -> (Result<Vec<Entry>, ErrorKind>, (bool, bool)) {
+    read: impl FnOnce(&SimFs, &Log<SimFs>) -> Result<Vec<WalEntry>, ErrorKind>,
+) -> (Result<Vec<WalEntry>, ErrorKind>, (bool, bool)) {
     type Ends = (Sender<()>, Mutex<Receiver<()>>);
     let ends = || -> Ends {
         let (told, tell) = channel();
@@ -216,15 +216,15 @@ fn interleave(
     let also_stopped = Arc::clone(&stopped);
     let also_paused = paused.clone();
     let intrude = Fault::intrude(move |_, _| {
-        let Some((who, count)) = PLACE.get() else { return };
+        let Some((role, count)) = ROLE.get() else { return };
         let count = count + 1;
-        PLACE.set(Some((who, count)));
-        if who == "reader" && count == reader {
+        ROLE.set(Some((role, count)));
+        if role == "reader" && count == reader {
             also_stopped.lock().unwrap().0 = true;
             begin_writing.send(()).unwrap();
             is_paused.lock().unwrap().recv_timeout(LONG).unwrap();
         }
-        if who == "writer" && count == writer {
+        if role == "writer" && count == writer {
             also_stopped.lock().unwrap().1 = true;
             also_paused.send(()).unwrap();
             goes_on.lock().unwrap().recv_timeout(LONG).unwrap();
@@ -237,13 +237,13 @@ fn interleave(
             if begun.lock().unwrap().recv_timeout(LONG).is_err() {
                 return;
             }
-            PLACE.set(Some(("writer", 0)));
+            ROLE.set(Some(("writer", 0)));
             perform(&own, play);
             let _ = paused.send(());
         });
-        PLACE.set(Some(("reader", 0)));
+        ROLE.set(Some(("reader", 0)));
         let outcome = read(&fs, &log);
-        PLACE.set(None);
+        ROLE.set(None);
         let _ = go_on.send(());
         // Drops the sender, so that a writer that was never begun ends.
         fs.repair();
@@ -273,7 +273,7 @@ fn walk(sealed: (u64, bool), play: &'static [Play], is_inside: bool) -> usize {
                     drain(&mut log.replay("a", 0)?)
                 } else {
                     let (fs, path) = (fs.clone(), Path::new(LOG));
-                    drain(&mut Replay::new(fs, path, "a", 0, None, Recovery::Strict)?)
+                    drain(&mut Replay::new(fs, path, "a", 0, None, RecoveryMode::Strict)?)
                 }
             });
             let what = || {
@@ -343,7 +343,7 @@ fn beside_a_replay(fs: &SimFs, act: impl Fn(u64) + Send + Sync + 'static) {
 }
 
 /// The replay of another process, to its end.
-fn read_all(fs: &SimFs, recovery: Recovery) -> Result<Vec<Entry>, ErrorKind> {
+fn read_all(fs: &SimFs, recovery: RecoveryMode) -> Result<Vec<WalEntry>, ErrorKind> {
     let mut replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, recovery).unwrap();
     IS_READING.set(true);
     let outcome = drain(&mut replay);
@@ -353,12 +353,12 @@ fn read_all(fs: &SimFs, recovery: Recovery) -> Result<Vec<Entry>, ErrorKind> {
 
 #[test]
 fn a_replay_beside_a_writer_that_does_not_rest_comes_to_an_end() {
-    for recovery in [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt] {
+    for recovery in [RecoveryMode::Strict, RecoveryMode::TolerateTail, RecoveryMode::SkipCorrupt] {
         let fs = SimFs::new();
-        let large = Options {
+        let large = LogOptions {
             segment_size: 1 << 20,
             step: 1 << 20,
-            ..options(SyncMode::PerBatch, Recovery::Strict)
+            ..options(SyncMode::PerBatch, RecoveryMode::Strict)
         };
         let log = Arc::new(open(&fs, &large).unwrap());
         for number in 1..=10 {
@@ -405,7 +405,7 @@ fn a_segment_that_serves_again_while_its_end_is_looked_at_is_no_damage() {
                     append(30..=36);
                 }
             });
-            if let Err(error) = read_all(&fs, Recovery::Strict) {
+            if let Err(error) = read_all(&fs, RecoveryMode::Strict) {
                 panic!("at {first} and {second}: {error}\n{}", fs.log_text());
             }
         }
@@ -413,7 +413,7 @@ fn a_segment_that_serves_again_while_its_end_is_looked_at_is_no_damage() {
 }
 
 /// A crash in mid-rotation leaves a segment that has its number already, and is the current one
-/// again as soon as the log is opened. Who reads it meanwhile sees no damage.
+/// again as soon as the log is opened. A reader sees no damage meanwhile.
 #[test]
 fn a_sealed_segment_that_becomes_the_current_one_again_is_no_damage() {
     let mut states = 0;
@@ -434,10 +434,10 @@ fn a_sealed_segment_that_becomes_the_current_one_again_is_no_damage() {
                     continue;
                 }
                 states += 1;
-                let strict = Recovery::Strict;
+                let strict = RecoveryMode::Strict;
                 let replay = Replay::new(fs.clone(), Path::new(LOG), "a", 0, None, strict);
                 let mut replay = replay.unwrap();
-                assert_eq!(replay.chunk(&mut Vec::new(), 10).unwrap(), Progress::More);
+                assert_eq!(replay.chunk(&mut Vec::new(), 10).unwrap(), ReplayProgress::More);
                 let log = open(&fs, &options(SyncMode::PerBatch, strict)).unwrap();
                 for number in 5..=7 {
                     log.append("a", &[&batch(number, 3)], false).unwrap();

@@ -1,4 +1,4 @@
-//! Logs that somebody or something has damaged: they are opened without a crash, nothing is
+//! Logs that are damaged by whatever cause: they are opened without a crash, nothing is
 //! lost silently, nothing shows twice or by halves, and the mode decides what is refused.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -9,13 +9,14 @@ mod wal_common;
 
 use holdfast::error::ErrorKind;
 use holdfast::wal::format::{self, Head, Header};
-use holdfast::wal::{Damage, DamageKind, Entry, Options, Recovery, SyncMode, WalError};
+use holdfast::wal::{Damage, DamageKind, LogOptions, RecoveryMode, SyncMode, WalEntry, WalError};
 use holdfast_sim::{Fault, Model, SimFs};
 
 use random::Random;
 use wal_common::{batch, entries, open, options, seen_from_outside};
 
-const RECOVERIES: [Recovery; 3] = [Recovery::Strict, Recovery::TolerateTail, Recovery::SkipCorrupt];
+const RECOVERIES: [RecoveryMode; 3] =
+    [RecoveryMode::Strict, RecoveryMode::TolerateTail, RecoveryMode::SkipCorrupt];
 
 const CURRENT: &str = "/log/a/wal_current.avro";
 const FIRST: &str = "/log/a/wal_000000000001.avro";
@@ -23,15 +24,15 @@ const FIRST: &str = "/log/a/wal_000000000001.avro";
 const END_MARK: usize = 18;
 const SECOND: &str = "/log/a/wal_000000000002.avro";
 
-fn with(recovery: Recovery) -> Options {
+fn with(recovery: RecoveryMode) -> LogOptions {
     options(SyncMode::PerBatch, recovery)
 }
 
 /// A log with two sealed segments and a current one, of two small batches each, closed or as
 /// a kill leaves it; and what is in it.
-fn log(is_closed: bool) -> (SimFs, Vec<Entry>) {
+fn log(is_closed: bool) -> (SimFs, Vec<WalEntry>) {
     let fs = SimFs::new();
-    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    let log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
     for number in 1..=6 {
         log.append("a", &[&batch(number, 2)], false).unwrap();
         if number == 2 || number == 4 {
@@ -47,7 +48,7 @@ fn log(is_closed: bool) -> (SimFs, Vec<Entry>) {
 }
 
 /// What a log shows when it is opened, and what was reported; or the damage that was refused.
-fn opened(fs: &SimFs, recovery: Recovery) -> Result<(Vec<Entry>, Vec<Damage>), Box<Damage>> {
+fn opened(fs: &SimFs, recovery: RecoveryMode) -> Result<(Vec<WalEntry>, Vec<Damage>), Box<Damage>> {
     let log = match open(fs, &with(recovery)) {
         Ok(log) => log,
         Err(ErrorKind::Wal(WalError::Damaged(damage))) => return Err(damage),
@@ -64,7 +65,7 @@ fn opened(fs: &SimFs, recovery: Recovery) -> Result<(Vec<Entry>, Vec<Damage>), B
 /// Opens a damaged log in every mode. What it shows must be whole batches of what was in it,
 /// in order, each once; if any are missing, that is reported; and what each mode refuses is what
 /// it must refuse. The answer is the kinds of damage that skipping reports.
-fn judge(fs: &SimFs, all: &[Entry], what: &str) -> (Vec<DamageKind>, usize) {
+fn judge(fs: &SimFs, all: &[WalEntry], what: &str) -> (Vec<DamageKind>, usize) {
     let mut kinds = Vec::new();
     let mut shown_when_skipping = 0;
     for recovery in RECOVERIES {
@@ -73,8 +74,8 @@ fn judge(fs: &SimFs, all: &[Entry], what: &str) -> (Vec<DamageKind>, usize) {
             fs.paths().into_iter().map(|path| (fs.read_file(&path).ok(), path)).collect();
         match opened(&fs, recovery) {
             Err(damage) => {
-                assert_ne!(recovery, Recovery::SkipCorrupt, "{what}: {damage}");
-                if recovery == Recovery::TolerateTail {
+                assert_ne!(recovery, RecoveryMode::SkipCorrupt, "{what}: {damage}");
+                if recovery == RecoveryMode::TolerateTail {
                     assert_ne!(damage.kind, DamageKind::TornTail, "{what}: {damage}");
                 }
                 let after: Vec<_> =
@@ -92,27 +93,27 @@ fn judge(fs: &SimFs, all: &[Entry], what: &str) -> (Vec<DamageKind>, usize) {
                     assert!(!damage.is_empty(), "{what}, {recovery:?}: a silent loss: {shown:?}");
                 }
                 match recovery {
-                    Recovery::Strict => assert_eq!(damage, [], "{what}"),
-                    Recovery::TolerateTail => {
+                    RecoveryMode::Strict => assert_eq!(damage, [], "{what}"),
+                    RecoveryMode::TolerateTail => {
                         let is_tail = |it: &Damage| it.kind == DamageKind::TornTail;
                         assert!(damage.iter().all(is_tail), "{what}: {damage:?}");
                         assert!(all.starts_with(&shown), "{what}: no prefix: {shown:?}");
                     }
-                    Recovery::SkipCorrupt => {
+                    RecoveryMode::SkipCorrupt => {
                         kinds = damage.iter().map(|damage| damage.kind).collect();
                         shown_when_skipping = shown.len();
                     }
                 }
-                if recovery == Recovery::TolerateTail {
+                if recovery == RecoveryMode::TolerateTail {
                     // It is mended for good.
-                    let again = opened(&fs, Recovery::Strict).unwrap_or_else(|damage| {
+                    let again = opened(&fs, RecoveryMode::Strict).unwrap_or_else(|damage| {
                         panic!("{what}: after a repair: {damage}\n{}", fs.log_text())
                     });
                     assert_eq!(again, (shown, Vec::new()), "{what}");
                 }
             }
         }
-        // Whoever reads beside a writer must not fall over it, either.
+        // A reader beside a writer must not fail because of it, either.
         let _ = seen_from_outside(&fs, "a", recovery);
     }
     (kinds, shown_when_skipping)
@@ -158,7 +159,10 @@ fn a_segment_with_any_byte_flipped() {
                     // What is before an end mark had been on the disk.
                     if path == CURRENT && is_closed && place < content.len() - END_MARK {
                         assert_eq!(kinds, [DamageKind::Unreadable], "{what}");
-                        assert_eq!(opened(&fs, Recovery::TolerateTail).unwrap_err().kind, kinds[0]);
+                        assert_eq!(
+                            opened(&fs, RecoveryMode::TolerateTail).unwrap_err().kind,
+                            kinds[0]
+                        );
                     }
                 }
             }
@@ -182,7 +186,7 @@ fn garbage_behind_a_segment() {
                 let (kinds, shown) = judge(&fs, &all, &what);
                 assert_eq!(shown, all.len(), "{what}");
                 assert_eq!(kinds, [DamageKind::TornTail], "{what}");
-                let (_, damage) = opened(&fs, Recovery::TolerateTail).unwrap();
+                let (_, damage) = opened(&fs, RecoveryMode::TolerateTail).unwrap();
                 let copy = fs.read_file(format!("/log/a/{}", damage[0].copy.as_ref().unwrap()));
                 assert!(bytes.ends_with(&copy.unwrap()), "{what}");
             }
@@ -198,7 +202,7 @@ fn a_segment_that_is_missing() {
             fs.take_away(path).unwrap();
             let (kinds, shown) = judge(&fs, &all, path);
             assert_eq!((kinds, shown), (vec![DamageKind::Missing], left), "{path}");
-            let refused = opened(&fs, Recovery::TolerateTail).unwrap_err();
+            let refused = opened(&fs, RecoveryMode::TolerateTail).unwrap_err();
             assert_eq!(refused.kind, DamageKind::Missing);
         }
     }
@@ -210,7 +214,7 @@ fn a_segment_that_is_missing() {
 fn a_current_segment_that_is_missing_though_the_next_one_has_been_made() {
     for sealed in [0, 1] {
         let fs = SimFs::new();
-        let log = open(&fs, &with(Recovery::Strict)).unwrap();
+        let log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
         let mut all = 0;
         if sealed == 1 {
             log.append("a", &[&batch(1, 2)], false).unwrap();
@@ -225,12 +229,12 @@ fn a_current_segment_that_is_missing_though_the_next_one_has_been_made() {
         assert!(fs.read_file("/log/a/wal_next.avro").is_ok());
         drop(log);
         let fs = fs.after_kill();
-        opened(&fs.after_kill(), Recovery::Strict).unwrap();
+        opened(&fs.after_kill(), RecoveryMode::Strict).unwrap();
         fs.take_away(CURRENT).unwrap();
-        assert_eq!(opened(&fs, Recovery::TolerateTail).unwrap_err().kind, DamageKind::Missing);
-        let (shown, damage) = opened(&fs, Recovery::SkipCorrupt).unwrap();
+        assert_eq!(opened(&fs, RecoveryMode::TolerateTail).unwrap_err().kind, DamageKind::Missing);
+        let (shown, damage) = opened(&fs, RecoveryMode::SkipCorrupt).unwrap();
         assert_eq!((shown.len(), damage[0].kind), (all, DamageKind::Missing), "{damage:?}");
-        opened(&fs, Recovery::Strict).unwrap();
+        opened(&fs, RecoveryMode::Strict).unwrap();
     }
 }
 
@@ -243,7 +247,7 @@ fn segments_that_are_swapped_or_come_twice() {
         fs.put_file(other, &first).unwrap();
         let (kinds, _) = judge(&fs, &all, &format!("{one} and {other} swapped"));
         assert!(kinds.contains(&DamageKind::Misplaced), "{kinds:?}");
-        opened(&fs, Recovery::TolerateTail).unwrap_err();
+        opened(&fs, RecoveryMode::TolerateTail).unwrap_err();
 
         let (fs, all) = log(true);
         fs.put_file(other, &first).unwrap();
@@ -262,7 +266,7 @@ fn segments_that_are_swapped_or_come_twice() {
     }
     // A segment of another collection.
     let (fs, all) = log(true);
-    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    let log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
     log.append("b", &[&batch(9, 2)], false).unwrap();
     log.close().unwrap();
     let foreign = fs.read_file("/log/b/wal_current.avro").unwrap();
@@ -339,18 +343,18 @@ fn a_block_that_has_become_the_end_of_the_segment() {
                 fs.put_file(path, &bytes).unwrap();
                 let what = format!("{path}, block {number} an end of {} bytes", end.len());
                 let beside = |recovery| seen_from_outside(&fs, "a", recovery);
-                for recovery in [Recovery::Strict, Recovery::TolerateTail] {
+                for recovery in [RecoveryMode::Strict, RecoveryMode::TolerateTail] {
                     let refused = opened(&fs.after_kill(), recovery).unwrap_err();
                     assert_eq!(refused.kind, DamageKind::Unreadable, "{what}");
-                    // To look for more behind the end each time would cost who polls too much.
-                    match recovery == Recovery::TolerateTail && path == CURRENT {
+                    // To look for more behind the end each time would cost a reader that polls too much.
+                    match recovery == RecoveryMode::TolerateTail && path == CURRENT {
                         true => assert!(all.starts_with(&beside(recovery).unwrap()), "{what}"),
                         false => assert!(beside(recovery).is_err(), "{what}"),
                     }
                 }
-                let beside = beside(Recovery::SkipCorrupt).unwrap();
+                let beside = beside(RecoveryMode::SkipCorrupt).unwrap();
                 assert_eq!(judge(&fs, &all, &what), (vec![DamageKind::Unreadable], 10), "{what}");
-                let log = open(&fs, &with(Recovery::SkipCorrupt)).unwrap();
+                let log = open(&fs, &with(RecoveryMode::SkipCorrupt)).unwrap();
                 assert_eq!(entries(&log, "a").unwrap(), beside, "{what}");
                 let firsts = log.append("a", &[&batch(7, 2)], false).unwrap();
                 assert!(firsts[0] > 12, "{what}: {firsts:?} again");
@@ -365,11 +369,11 @@ fn a_block_that_has_become_the_end_of_the_segment() {
 fn the_first_block_of_the_last_group_that_has_become_the_end() {
     for is_reopened in [false, true] {
         let fs = SimFs::new();
-        let mut log = open(&fs, &with(Recovery::Strict)).unwrap();
+        let mut log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
         log.append("a", &[&batch(1, 2)], false).unwrap();
         if is_reopened {
             log.close().unwrap();
-            log = open(&fs, &with(Recovery::Strict)).unwrap();
+            log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
         }
         let before = fs.read_file(CURRENT).unwrap();
         // As short as they have to be to fit without more space.
@@ -386,9 +390,9 @@ fn the_first_block_of_the_last_group_that_has_become_the_end() {
         let end = (place + 22).min(before.len());
         bytes[place..end].copy_from_slice(&before[place..end]);
         fs.put_file(CURRENT, &bytes).unwrap();
-        let refused = opened(&fs.after_kill(), Recovery::Strict).unwrap_err();
+        let refused = opened(&fs.after_kill(), RecoveryMode::Strict).unwrap_err();
         assert_eq!(refused.kind, DamageKind::TornTail);
-        let (shown, damage) = opened(&fs, Recovery::TolerateTail).unwrap();
+        let (shown, damage) = opened(&fs, RecoveryMode::TolerateTail).unwrap();
         assert_eq!((shown.len(), damage[0].kind), (2, DamageKind::TornTail));
         let copy = fs.read_file(format!("/log/a/{}", damage[0].copy.as_ref().unwrap())).unwrap();
         let last = &content[blocks(&content)[2]..blocks(&content)[3]];
@@ -396,7 +400,7 @@ fn the_first_block_of_the_last_group_that_has_become_the_end() {
             copy.windows(last.len()).any(|bytes| bytes == last),
             "the last block is in the copy"
         );
-        assert_eq!(opened(&fs, Recovery::Strict).unwrap(), (shown, Vec::new()));
+        assert_eq!(opened(&fs, RecoveryMode::Strict).unwrap(), (shown, Vec::new()));
     }
 }
 
@@ -412,7 +416,7 @@ fn the_numbers_of_a_segment_that_cannot_be_used_are_not_given_again() {
             place => bytes[place] ^= 1,
         }
         fs.put_file(CURRENT, &bytes).unwrap();
-        let log = open(&fs, &with(Recovery::SkipCorrupt)).unwrap();
+        let log = open(&fs, &with(RecoveryMode::SkipCorrupt)).unwrap();
         let firsts = log.append("a", &[&batch(7, 2)], false).unwrap();
         assert!(firsts[0] > 12, "{firsts:?}");
         assert_eq!(entries(&log, "a").unwrap().last().unwrap().sequence, firsts[0] + 1);
@@ -424,7 +428,7 @@ fn the_numbers_of_a_segment_that_cannot_be_used_are_not_given_again() {
 #[test]
 fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
     let whole = SimFs::new();
-    let log = open(&whole, &with(Recovery::Strict)).unwrap();
+    let log = open(&whole, &with(RecoveryMode::Strict)).unwrap();
     log.append("a", &[&batch(1, 2), &batch(2, 2), &batch(3, 2)], false).unwrap();
     let all = entries(&log, "a").unwrap();
     log.close().unwrap();
@@ -435,8 +439,8 @@ fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
     for damaged in 0..3 {
         let mut bytes = content.to_vec();
         bytes[places[damaged] + 10] ^= 1;
-        let is_left = |entry: &&Entry| (entry.sequence - 1) / 2 != damaged as u64;
-        let left: Vec<Entry> = all.iter().filter(is_left).cloned().collect();
+        let is_left = |entry: &&WalEntry| (entry.sequence - 1) / 2 != damaged as u64;
+        let left: Vec<WalEntry> = all.iter().filter(is_left).cloned().collect();
         let (mut states, mut acknowledged) = (0, false);
         for moment in 1.. {
             let fs = whole.after_kill();
@@ -444,7 +448,7 @@ fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
             fs.make_all_durable();
             let before = fs.count();
             fs.inject(Fault::power_off().at(moment));
-            let log = open(&fs, &with(Recovery::SkipCorrupt));
+            let log = open(&fs, &with(RecoveryMode::SkipCorrupt));
             let firsts = log.as_ref().map(|log| log.append("a", &[&batch(4, 2)], false));
             let firsts = firsts.ok().and_then(Result::ok);
             let is_over = fs.count() < before + moment;
@@ -458,13 +462,14 @@ fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
                 for state in fs.crash_states_seeded(*model, 40, moment) {
                     states += 1;
                     let what = format!("block {damaged}, cut at {moment}: {}", state.description);
-                    let refused = opened(&state.fs.after_kill(), Recovery::TolerateTail);
+                    let refused = opened(&state.fs.after_kill(), RecoveryMode::TolerateTail);
                     assert_eq!(refused.unwrap_err().kind, DamageKind::Unreadable, "{what}");
-                    let again = open(&state.fs.after_kill(), &with(Recovery::SkipCorrupt)).unwrap();
+                    let again =
+                        open(&state.fs.after_kill(), &with(RecoveryMode::SkipCorrupt)).unwrap();
                     let firsts_again = again.append("a", &[&batch(5, 2)], false).unwrap();
                     assert!(firsts_again[0] > all.last().unwrap().sequence, "{what}");
                     drop(again);
-                    let (mut shown, _) = opened(&state.fs, Recovery::SkipCorrupt).unwrap();
+                    let (mut shown, _) = opened(&state.fs, RecoveryMode::SkipCorrupt).unwrap();
                     let appended = shown.split_off(left.len().min(shown.len()));
                     assert_eq!(shown, left, "{what}");
                     assert!(
@@ -484,7 +489,7 @@ fn what_comes_behind_damage_stays_through_the_next_append_and_a_power_cut() {
 #[test]
 fn the_note_of_a_checkpoint_that_is_damaged() {
     let (fs, _) = log(true);
-    let log = open(&fs, &with(Recovery::Strict)).unwrap();
+    let log = open(&fs, &with(RecoveryMode::Strict)).unwrap();
     log.checkpoint("a", 6).unwrap();
     let left = entries(&log, "a").unwrap();
     log.close().unwrap();
@@ -496,9 +501,9 @@ fn the_note_of_a_checkpoint_that_is_damaged() {
         bytes[place] ^= 1;
         let fs = fs.after_kill();
         fs.put_file(note, &bytes).unwrap();
-        let refused = opened(&fs, Recovery::TolerateTail).unwrap_err();
+        let refused = opened(&fs, RecoveryMode::TolerateTail).unwrap_err();
         assert_eq!(refused.kind, DamageKind::Checkpoint);
-        let (shown, damage) = opened(&fs, Recovery::SkipCorrupt).unwrap();
+        let (shown, damage) = opened(&fs, RecoveryMode::SkipCorrupt).unwrap();
         assert_eq!(damage[0].kind, DamageKind::Checkpoint, "byte {place}");
         assert!(shown.ends_with(&left), "byte {place}: {shown:?}");
     }

@@ -1,4 +1,4 @@
-//! Many callers, one log, on the real system: who shares a sync, who waits, who is told what.
+//! Many callers, one log, on the real system: which appends share a sync, which wait, and what each caller is told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -15,7 +15,8 @@ use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
 use holdfast::threads::{Pool, blocking};
 use holdfast::wal::{
-    AppendQueue, Appended, Batch, EntryRef, Log, Op, Options, Recovery, Replay, SyncMode, WalError,
+    AppendQueue, Appended, Batch, EntryRef, Log, LogOptions, Op, RecoveryMode, Replay, SyncMode,
+    WalError,
 };
 use holdfast_sim::{Fault, OperationKind, Performed, SimFs};
 
@@ -26,7 +27,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 type Outcome = Result<Appended, ErrorKind>;
 
-fn reply(to: &Sender<Outcome>) -> Box<dyn FnOnce(Outcome) + Send> {
+fn send_to(to: &Sender<Outcome>) -> Box<dyn FnOnce(Outcome) + Send> {
     let to = to.clone();
     Box::new(move |outcome| {
         let _ = to.send(outcome);
@@ -43,7 +44,7 @@ fn all(answers: &Receiver<Outcome>, count: usize) -> Vec<Appended> {
     (0..count).map(|_| answers.recv_timeout(LONG).unwrap().unwrap()).collect()
 }
 
-fn simulated(fs: &SimFs, options: &Options) -> AppendQueue<SimFs> {
+fn simulated(fs: &SimFs, options: &LogOptions) -> AppendQueue<SimFs> {
     AppendQueue::new(open(fs, options).unwrap(), Pool::new(2, 4), Box::new(()))
 }
 
@@ -51,7 +52,7 @@ fn simulated(fs: &SimFs, options: &Options) -> AppendQueue<SimFs> {
 fn producers_beside_each_other_share_syncs_and_lose_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let small = Options { segment_size: 60_000, step: 8192, ..Options::default() };
+    let small = LogOptions { segment_size: 60_000, step: 8192, ..LogOptions::default() };
     let log = Log::open(Os, &path, small).unwrap();
     let queue = AppendQueue::new(log, Pool::new(2, 8), Box::new(()));
     let (told, answers) = channel();
@@ -62,7 +63,7 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
                 for round in 0..50 {
                     let (one, mine) = channel();
                     let batch = batch(producer * 1000 + round, 5);
-                    queue.submit("a", batch, false, reply(&one));
+                    queue.submit("a", batch, false, send_to(&one));
                     let appended = mine.recv_timeout(LONG).unwrap();
                     // Its own entry shows as soon as it is told.
                     let id = format!("{}/4", producer * 1000 + round);
@@ -81,7 +82,7 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
     assert_eq!((stats.batches, stats.entries), (400, 2000));
     assert_eq!(stats.groups, stats.syncs);
     close(&queue).unwrap();
-    let mut replay = Replay::new(Os, &path, "a", 0, None, Recovery::Strict).unwrap();
+    let mut replay = Replay::new(Os, &path, "a", 0, None, RecoveryMode::Strict).unwrap();
     let entries = drain(&mut replay).unwrap();
     assert_eq!(entries.len(), 2000);
     let reopened = Log::open(Os, &path, small).unwrap();
@@ -92,7 +93,7 @@ fn producers_beside_each_other_share_syncs_and_lose_nothing() {
 #[test]
 fn a_caller_that_is_told_of_an_append_finds_its_entries_at_once() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict));
     let (told, tell) = channel();
     for number in 0..20_u64 {
         let (told, reader) = (told.clone(), queue.clone());
@@ -129,21 +130,21 @@ fn held_up(fs: &SimFs) -> Sender<()> {
 fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_always() {
     for (sync, groups) in [(SyncMode::PerBatch, 2), (SyncMode::Always, 11)] {
         let fs = SimFs::new();
-        let queue = simulated(&fs, &options(sync, Recovery::Strict));
+        let queue = simulated(&fs, &options(sync, RecoveryMode::Strict));
         let go = held_up(&fs);
         let (told, answers) = channel();
-        queue.submit("a", batch(0, 1), false, reply(&told));
-        // The lane has begun when its first group is on its way to the disk.
+        queue.submit("a", batch(0, 1), false, send_to(&told));
+        // The job runs when its first group is on its way to the disk.
         let is_begun = |performed: &Performed| {
             performed.kind == OperationKind::WriteAt && performed.path.ends_with("wal_current.avro")
         };
         while !fs.log().iter().any(is_begun) {
             std::thread::yield_now();
         }
-        // Nobody waits for a disk to be told how things are.
+        // The figures are told without waiting for a disk.
         assert_eq!(queue.log().stats().groups, 0);
         for number in 1..=10 {
-            queue.submit("a", batch(number, 1), false, reply(&told));
+            queue.submit("a", batch(number, 1), false, send_to(&told));
         }
         drop(go);
         let firsts: Vec<u64> = all(&answers, 11).iter().map(|appended| appended.first).collect();
@@ -157,14 +158,14 @@ fn what_waits_for_a_sync_is_the_next_group_and_each_append_has_its_own_under_alw
 #[test]
 fn batches_wait_for_room_in_the_order_of_the_calls() {
     let fs = SimFs::new();
-    let plain = options(SyncMode::PerBatch, Recovery::Strict);
-    let queue = simulated(&fs, &Options { queue_bytes: 2000, ..plain });
+    let plain = options(SyncMode::PerBatch, RecoveryMode::Strict);
+    let queue = simulated(&fs, &LogOptions { queue_bytes: 2000, ..plain });
     let go = held_up(&fs);
     let (told, answers) = channel();
     let mut submitted = 0;
     while queue.waiting() == 0 {
         assert!(submitted < 100, "it takes anything");
-        queue.submit("a", batch(submitted, 2), false, reply(&told));
+        queue.submit("a", batch(submitted, 2), false, send_to(&told));
         submitted += 1;
     }
     // A smaller one, of the same collection or another, does not overtake those that wait.
@@ -172,23 +173,23 @@ fn batches_wait_for_room_in_the_order_of_the_calls() {
     let (id, op, timestamp, is_text) = ("small", Op::Insert, 0, false);
     small.push(EntryRef { id, op, timestamp, is_text, payload: &[1] });
     for collection in ["a", "b"] {
-        queue.submit(collection, small.clone(), false, reply(&told));
+        queue.submit(collection, small.clone(), false, send_to(&told));
     }
     // One that is larger than the queue is taken when nothing else is in it.
     let mut large = Batch::default();
     large.push(EntryRef { id: "large", op, timestamp, is_text, payload: &[1; 5000] });
-    queue.submit("a", large, false, reply(&told));
+    queue.submit("a", large, false, send_to(&told));
     assert_eq!(queue.waiting(), 4);
     assert!(queue.bytes() <= 2000);
     // What cannot be appended at all is told at once, and what is nothing too.
-    queue.submit("a/b", small.clone(), false, reply(&told));
+    queue.submit("a/b", small.clone(), false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALNAME");
-    queue.submit("a", Batch::default(), false, reply(&told));
+    queue.submit("a", Batch::default(), false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap().count, 0);
     // A log that is closed meanwhile does what it has been asked for.
     let (done, is_done) = channel();
     queue.close(move |outcome| done.send(outcome).unwrap());
-    queue.submit("a", small, false, reply(&told));
+    queue.submit("a", small, false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALCLOSED");
     drop(go);
     all(&answers, submitted as usize + 3);
@@ -196,7 +197,8 @@ fn batches_wait_for_room_in_the_order_of_the_calls() {
     assert_eq!((queue.bytes(), queue.waiting()), (0, 0));
     let ids = |collection: &str| {
         let mut replay =
-            Replay::new(fs.clone(), Path::new(LOG), collection, 0, None, Recovery::Strict).unwrap();
+            Replay::new(fs.clone(), Path::new(LOG), collection, 0, None, RecoveryMode::Strict)
+                .unwrap();
         drain(&mut replay).unwrap().into_iter().map(|entry| entry.id).collect::<Vec<String>>()
     };
     let mut expected: Vec<String> =
@@ -208,16 +210,16 @@ fn batches_wait_for_room_in_the_order_of_the_calls() {
 #[test]
 fn batches_that_wait_for_room_are_told_of_the_failure_of_those_before() {
     let fs = SimFs::new();
-    let plain = options(SyncMode::PerBatch, Recovery::Strict);
-    let queue = simulated(&fs, &Options { queue_bytes: 2000, ..plain });
+    let plain = options(SyncMode::PerBatch, RecoveryMode::Strict);
+    let queue = simulated(&fs, &LogOptions { queue_bytes: 2000, ..plain });
     let (told, answers) = channel();
-    queue.submit("a", batch(0, 1), false, reply(&told));
+    queue.submit("a", batch(0, 1), false, send_to(&told));
     all(&answers, 1);
     let go = held_up(&fs);
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncData).at(2));
     let mut submitted = 0;
     while queue.waiting() < 20 {
-        queue.submit("a", batch(submitted, 2), false, reply(&told));
+        queue.submit("a", batch(submitted, 2), false, send_to(&told));
         submitted += 1;
     }
     drop(go);
@@ -232,16 +234,16 @@ fn batches_that_wait_for_room_are_told_of_the_failure_of_those_before() {
 #[test]
 fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told));
+    queue.submit("a", batch(1, 1), false, send_to(&told));
     all(&answers, 1);
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncData));
-    queue.submit("a", batch(2, 1), false, reply(&told));
+    queue.submit("a", batch(2, 1), false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EIO");
     assert!(queue.log().get("a", "2/0").unwrap().is_none(), "it shows, and was rejected");
     for collection in ["a", "b"] {
-        queue.submit(collection, batch(3, 1), false, reply(&told));
+        queue.submit(collection, batch(3, 1), false, send_to(&told));
         let refused = answers.recv_timeout(LONG).unwrap().unwrap_err();
         assert_eq!(refused.code(), "EWALPOISONED");
     }
@@ -249,25 +251,25 @@ fn a_failed_sync_rejects_its_group_and_poisons_the_log() {
     assert_eq!(queue.log().sync(None).unwrap_err().code(), "EWALPOISONED");
     assert_eq!(close(&queue).unwrap_err().code(), "EWALPOISONED");
     drop(queue);
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
-    queue.submit("a", batch(4, 1), false, reply(&told));
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict));
+    queue.submit("a", batch(4, 1), false, send_to(&told));
     all(&answers, 1);
     assert!(queue.log().get("a", "1/0").unwrap().is_some());
 }
 
-/// Whoever is stopped in the middle leaves a writer of which nobody knows where it is.
+/// An append that is stopped in the middle leaves a writer whose position is not known.
 #[test]
 fn a_panic_rejects_its_group_and_poisons_the_log() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &options(SyncMode::PerBatch, Recovery::Strict));
+    let queue = simulated(&fs, &options(SyncMode::PerBatch, RecoveryMode::Strict));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told));
+    queue.submit("a", batch(1, 1), false, send_to(&told));
     all(&answers, 1);
     fs.inject(Fault::intrude(|_, _| panic!("not so")).of(OperationKind::WriteAt));
-    queue.submit("a", batch(2, 1), false, reply(&told));
+    queue.submit("a", batch(2, 1), false, send_to(&told));
     let failed = answers.recv_timeout(LONG).unwrap().unwrap_err();
     assert!(matches!(failed, ErrorKind::Internal(_)), "{failed}");
-    queue.submit("a", batch(3, 1), false, reply(&told));
+    queue.submit("a", batch(3, 1), false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALPOISONED");
     close(&queue).unwrap_err();
 }
@@ -282,7 +284,7 @@ fn a_wait_for_a_disk_within_another_is_found_out() {
 #[test]
 fn what_a_full_disk_has_refused_does_not_show_after_a_power_cut() {
     let fs = SimFs::new();
-    let plain = options(SyncMode::Never, Recovery::TolerateTail);
+    let plain = options(SyncMode::Never, RecoveryMode::TolerateTail);
     let log = open(&fs, &plain).unwrap();
     log.append("a", &[&batch(1, 2)], true).unwrap();
     let before = wal_common::entries(&log, "a").unwrap();
@@ -307,7 +309,7 @@ fn what_a_full_disk_has_refused_does_not_show_after_a_power_cut() {
 #[test]
 fn a_full_disk_rejects_what_does_not_fit_and_the_log_goes_on() {
     let fs = SimFs::new();
-    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let plain = options(SyncMode::PerBatch, RecoveryMode::Strict);
     let log = open(&fs, &plain).unwrap();
     let mut taken = 0;
     let mut refused = 0;
@@ -343,27 +345,27 @@ fn a_full_disk_rejects_what_does_not_fit_and_the_log_goes_on() {
 #[test]
 fn a_periodic_sync_comes_by_itself_and_a_durable_append_does_not_wait_for_it() {
     let fs = SimFs::new();
-    let every = |interval| options(SyncMode::Periodic(interval), Recovery::Strict);
+    let every = |interval| options(SyncMode::Periodic(interval), RecoveryMode::Strict);
     let queue = simulated(&fs, &every(Duration::from_millis(5)));
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told));
+    queue.submit("a", batch(1, 1), false, send_to(&told));
     all(&answers, 1);
     let until = std::time::Instant::now() + LONG;
     while queue.log().stats().collections[0].durable < 1 {
-        assert!(std::time::Instant::now() < until, "nobody syncs");
+        assert!(std::time::Instant::now() < until, "no sync comes");
         std::thread::sleep(Duration::from_millis(1));
     }
     close(&queue).unwrap();
 
     let fs = SimFs::new();
     let queue = simulated(&fs, &every(LONG * 60));
-    queue.submit("a", batch(1, 1), false, reply(&told));
+    queue.submit("a", batch(1, 1), false, send_to(&told));
     all(&answers, 1);
     assert_eq!(queue.log().stats().collections[0].durable, 0);
-    queue.submit("a", batch(2, 1), true, reply(&told));
+    queue.submit("a", batch(2, 1), true, send_to(&told));
     all(&answers, 1);
     assert_eq!(queue.log().stats().collections[0].durable, 2);
-    queue.submit("a", batch(3, 1), false, reply(&told));
+    queue.submit("a", batch(3, 1), false, send_to(&told));
     all(&answers, 1);
     let (done, is_done) = channel();
     queue.sync(None, move |outcome| done.send(outcome).unwrap());
@@ -375,18 +377,18 @@ fn a_periodic_sync_comes_by_itself_and_a_durable_append_does_not_wait_for_it() {
 #[test]
 fn closing_waits_for_what_was_taken_and_keeps_the_guard_until_then() {
     let fs = SimFs::new();
-    let plain = options(SyncMode::PerBatch, Recovery::Strict);
+    let plain = options(SyncMode::PerBatch, RecoveryMode::Strict);
     let guard = Arc::new(());
     let log = open(&fs, &plain).unwrap();
     let queue = AppendQueue::new(log, Pool::new(2, 4), Box::new(Arc::clone(&guard)));
     let go = held_up(&fs);
     let (told, answers) = channel();
     for number in 0..5 {
-        queue.submit("a", batch(number, 1), false, reply(&told));
+        queue.submit("a", batch(number, 1), false, send_to(&told));
     }
     let (done, is_done) = channel();
     queue.close(move |outcome| done.send(outcome).unwrap());
-    queue.submit("a", batch(9, 1), false, reply(&told));
+    queue.submit("a", batch(9, 1), false, send_to(&told));
     assert_eq!(answers.recv_timeout(LONG).unwrap().unwrap_err().code(), "EWALCLOSED");
     assert!(is_done.try_recv().is_err());
     assert_eq!(Arc::strong_count(&guard), 2);
@@ -411,7 +413,8 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
             state % below
         };
         let fs = SimFs::new();
-        let large = Options { segment_size: 1 << 20, ..options(SyncMode::Never, Recovery::Strict) };
+        let large =
+            LogOptions { segment_size: 1 << 20, ..options(SyncMode::Never, RecoveryMode::Strict) };
         let queue = simulated(&fs, &large);
         // Few ids, so that most entries replace others, of the same batch too; or many.
         let ids = [3, 20, 400][seed as usize % 3];
@@ -430,7 +433,7 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
                 entries.push((id, op, payload));
             }
             let (told, tell) = channel();
-            queue.submit("a", batch, false, reply(&told));
+            queue.submit("a", batch, false, send_to(&told));
             let Appended { first, .. } = tell.recv_timeout(LONG).unwrap().unwrap();
             for (sequence, (id, op, payload)) in (first..).zip(entries) {
                 model.insert(id, (sequence, op, payload));
@@ -473,12 +476,12 @@ fn the_memtable_shows_the_newest_of_each_id_however_batches_replace_one_another(
 #[test]
 fn a_batch_that_was_announced_is_appended_once_whenever_it_comes() {
     let dir = tempfile::tempdir().unwrap();
-    let never = Options { sync: SyncMode::Never, ..Options::default() };
+    let never = LogOptions { sync: SyncMode::Never, ..LogOptions::default() };
     let log = Log::open(Os, &dir.path().join("log"), never).unwrap();
     let queue = AppendQueue::new(log, Pool::new(2, 4), Box::new(()));
     let (told, answers) = channel();
     let append = |count: u64| {
-        queue.submit("a", batch(count, 1), false, reply(&told));
+        queue.submit("a", batch(count, 1), false, send_to(&told));
         answers.recv_timeout(LONG).unwrap().unwrap().first
     };
     assert_eq!(append(1), 1);
@@ -487,7 +490,7 @@ fn a_batch_that_was_announced_is_appended_once_whenever_it_comes() {
         if count % 3 == 0 {
             queue.expect_batch("a");
         }
-        // From at once to when nobody stands by any more.
+        // From at once to when no job spins any more.
         let pause = Duration::from_micros(count % 90);
         let begun = std::time::Instant::now();
         while begun.elapsed() < pause {
@@ -495,7 +498,7 @@ fn a_batch_that_was_announced_is_appended_once_whenever_it_comes() {
         }
         if count % 7 == 0 {
             // One of another collection comes instead.
-            queue.submit("b", batch(count, 1), false, reply(&told));
+            queue.submit("b", batch(count, 1), false, send_to(&told));
             answers.recv_timeout(LONG).unwrap().unwrap();
         }
         append(count);
@@ -514,18 +517,18 @@ fn a_batch_that_was_announced_is_appended_once_whenever_it_comes() {
 #[test]
 fn a_batch_that_was_announced_and_does_not_come_keeps_no_caller_waiting() {
     let fs = SimFs::new();
-    let queue = simulated(&fs, &Options::default());
+    let queue = simulated(&fs, &LogOptions::default());
     // Of no collection yet: its name may be one that cannot be.
     queue.expect_batch("a/b");
     queue.expect_batch("a");
     assert!(queue.log().stats().collections.is_empty());
     let (told, answers) = channel();
-    queue.submit("a", batch(1, 1), false, reply(&told));
+    queue.submit("a", batch(1, 1), false, send_to(&told));
     answers.recv_timeout(LONG).unwrap().unwrap();
     queue.expect_batch("a");
     close(&queue).unwrap();
     queue.expect_batch("a");
-    queue.submit("a", batch(2, 1), false, reply(&told));
+    queue.submit("a", batch(2, 1), false, send_to(&told));
     let refused = answers.recv_timeout(LONG).unwrap();
     assert!(matches!(refused, Err(ErrorKind::Wal(WalError::Closed))), "{refused:?}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
-use holdfast::wal::{Batch, DamageKind, Log, Options, Recovery, SyncMode, WalError};
+use holdfast::wal::{Batch, DamageKind, Log, LogOptions, RecoveryMode, SyncMode, WalError};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 use wal_common::{LOG, batch, entries, open, options, payload, seen_from_outside};
@@ -130,7 +130,7 @@ struct Played {
 }
 
 /// Plays the steps until one fails.
-fn play(fs: &SimFs, options: &Options, steps: &[Step]) -> Played {
+fn play(fs: &SimFs, options: &LogOptions, steps: &[Step]) -> Played {
     let mut played = Played { known: Vec::new(), is_over: false, log: None, error: None };
     match go(fs, options, steps, &mut played) {
         Ok(()) => played.is_over = true,
@@ -139,7 +139,12 @@ fn play(fs: &SimFs, options: &Options, steps: &[Step]) -> Played {
     played
 }
 
-fn go(fs: &SimFs, options: &Options, steps: &[Step], played: &mut Played) -> Result<(), ErrorKind> {
+fn go(
+    fs: &SimFs,
+    options: &LogOptions,
+    steps: &[Step],
+    played: &mut Played,
+) -> Result<(), ErrorKind> {
     played.log = Some(open(fs, options)?);
     let mut begun = None;
     for step in steps {
@@ -233,7 +238,7 @@ fn settle(known: &mut [Known], collection: Option<&str>) {
 }
 
 /// Which batches a collection shows, or a complaint: they must be whole.
-fn batches_of(all: &[holdfast::wal::Entry]) -> Result<Vec<u64>, String> {
+fn batches_of(all: &[holdfast::wal::WalEntry]) -> Result<Vec<u64>, String> {
     let mut numbers = Vec::new();
     let mut before = 0;
     for (place, entry) in all.iter().enumerate() {
@@ -300,13 +305,13 @@ fn check(
 }
 
 /// Opens what a power cut has left. Nothing but a torn tail is reported, or refused by
-/// [`Recovery::Strict`]; that has changed nothing then, and another mode goes on.
-fn open_left(fs: &SimFs, options: &Options) -> Result<Log<SimFs>, ErrorKind> {
+/// [`RecoveryMode::Strict`]; that has changed nothing then, and another mode goes on.
+fn open_left(fs: &SimFs, options: &LogOptions) -> Result<Log<SimFs>, ErrorKind> {
     let log = match open(fs, options) {
         Err(ErrorKind::Wal(WalError::Damaged(damage)))
-            if options.recovery == Recovery::Strict && damage.kind == DamageKind::TornTail =>
+            if options.recovery == RecoveryMode::Strict && damage.kind == DamageKind::TornTail =>
         {
-            open(fs, &Options { recovery: Recovery::TolerateTail, ..*options })?
+            open(fs, &LogOptions { recovery: RecoveryMode::TolerateTail, ..*options })?
         }
         outcome => outcome?,
     };
@@ -321,7 +326,7 @@ fn open_left(fs: &SimFs, options: &Options) -> Result<Log<SimFs>, ErrorKind> {
 /// without a complaint.
 fn check_left(
     fs: &SimFs,
-    options: &Options,
+    options: &LogOptions,
     known: &[Known],
     after_power_cut: bool,
 ) -> Result<(), String> {
@@ -358,7 +363,7 @@ fn check_left(
 
 /// Every crash state of every moment of a play.
 fn cut_at_every_moment(
-    options: &Options,
+    options: &LogOptions,
     steps: &[Step],
     prepare: &dyn Fn(&SimFs),
     nested: bool,
@@ -445,14 +450,14 @@ const MODES: [SyncMode; 4] = [
 
 #[test]
 fn a_power_cut_at_any_moment_takes_nothing_that_was_acknowledged() {
-    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let options = options(SyncMode::PerBatch, RecoveryMode::TolerateTail);
     assert_kept("perBatch", cut_at_every_moment(&options, PLAY, &|_| {}, true));
 }
 
 #[test]
 fn without_a_sync_of_each_a_power_cut_takes_only_from_the_end() {
     for sync in [MODES[2], MODES[3]] {
-        let options = options(sync, Recovery::TolerateTail);
+        let options = options(sync, RecoveryMode::TolerateTail);
         assert_kept(&format!("{sync:?}"), cut_at_every_moment(&options, PLAY, &|_| {}, false));
     }
 }
@@ -460,12 +465,12 @@ fn without_a_sync_of_each_a_power_cut_takes_only_from_the_end() {
 #[test]
 fn each_recovery_mode_keeps_what_was_acknowledged_and_refuses_nothing_but_a_torn_tail() {
     for (sync, recovery) in [
-        (SyncMode::Always, Recovery::TolerateTail),
-        (SyncMode::Always, Recovery::Strict),
-        (SyncMode::PerBatch, Recovery::Strict),
-        (SyncMode::PerBatch, Recovery::SkipCorrupt),
-        (SyncMode::Never, Recovery::Strict),
-        (SyncMode::Never, Recovery::SkipCorrupt),
+        (SyncMode::Always, RecoveryMode::TolerateTail),
+        (SyncMode::Always, RecoveryMode::Strict),
+        (SyncMode::PerBatch, RecoveryMode::Strict),
+        (SyncMode::PerBatch, RecoveryMode::SkipCorrupt),
+        (SyncMode::Never, RecoveryMode::Strict),
+        (SyncMode::Never, RecoveryMode::SkipCorrupt),
     ] {
         let options = options(sync, recovery);
         let name = format!("{sync:?}, {recovery:?}");
@@ -478,7 +483,7 @@ fn each_recovery_mode_keeps_what_was_acknowledged_and_refuses_nothing_but_a_torn
 #[test]
 fn a_process_that_is_killed_at_any_moment_leaves_a_log_without_damage() {
     for sync in MODES {
-        let options = options(sync, Recovery::Strict);
+        let options = options(sync, RecoveryMode::Strict);
         for moment in 1.. {
             let fs = SimFs::new();
             fs.inject(Fault::power_off().at(moment));
@@ -506,7 +511,11 @@ fn a_process_that_is_killed_at_any_moment_leaves_a_log_without_damage() {
 }
 
 /// Every Nth operation fails, once, for ever, or for ever alike, before or after it took effect.
-fn fail_everywhere(options: &Options, steps: &[Step], stride: u64) -> (usize, usize, Vec<String>) {
+fn fail_everywhere(
+    options: &LogOptions,
+    steps: &[Step],
+    stride: u64,
+) -> (usize, usize, Vec<String>) {
     let (mut runs, mut states) = (0, 0);
     let mut complaints = Vec::new();
     type Make = fn() -> Fault;
@@ -522,7 +531,7 @@ fn fail_everywhere(options: &Options, steps: &[Step], stride: u64) -> (usize, us
     for (name, fault) in faults {
         for at in (1..).step_by(stride as usize) {
             let fs = SimFs::new();
-            // A directory above whose sync fails for ever tells nobody that it never gets there.
+            // A directory above whose sync fails for ever reports to no caller that it never gets there.
             fs.put_dir(LOG).unwrap();
             fs.inject(fault().at(at));
             let mut played = play(&fs, options, steps);
@@ -573,7 +582,7 @@ fn fail_everywhere(options: &Options, steps: &[Step], stride: u64) -> (usize, us
 
 /// What a process sees of a log when it has opened it is there after a power cut, whatever has
 /// failed before.
-fn kept_once_seen(fs: &SimFs, options: &Options, known: &[Known]) -> Result<(), String> {
+fn kept_once_seen(fs: &SimFs, options: &LogOptions, known: &[Known]) -> Result<(), String> {
     let text = |error: ErrorKind| format!("does not open: {error}");
     let log = open(fs, options).map_err(text)?;
     let mut seen = Vec::new();
@@ -603,7 +612,7 @@ fn kept_once_seen(fs: &SimFs, options: &Options, known: &[Known]) -> Result<(), 
                 // The note of a checkpoint that was reported to have failed may be lost, and
                 // what it released is there again.
                 let added = all.len().saturating_sub(before.len());
-                let is_released = |entry: &holdfast::wal::Entry| {
+                let is_released = |entry: &holdfast::wal::WalEntry| {
                     let number: u64 = entry.id.split_once('/').unwrap().0.parse().unwrap();
                     known.iter().any(|it| it.number == number && it.released)
                 };
@@ -623,24 +632,24 @@ fn kept_once_seen(fs: &SimFs, options: &Options, known: &[Known]) -> Result<(), 
 
 #[test]
 fn a_failure_of_any_operation_loses_nothing_that_was_acknowledged() {
-    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let options = options(SyncMode::PerBatch, RecoveryMode::TolerateTail);
     assert_kept("faults", fail_everywhere(&options, PLAY, 1));
 }
 
 /// What the tests above would find if the log did not do what it has to.
 #[test]
 fn a_log_that_leaves_a_sync_out_is_found_out() {
-    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let options = options(SyncMode::PerBatch, RecoveryMode::TolerateTail);
     for kind in [OperationKind::SyncData, OperationKind::SyncFile, OperationKind::SyncDir] {
         let forget = move |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
         let (_, _, complaints) = cut_at_every_moment(&options, &PLAY[..5], &forget, false);
-        assert!(!complaints.is_empty(), "nobody misses {}", kind.name());
+        assert!(!complaints.is_empty(), "{} is not missed", kind.name());
     }
 }
 
 #[test]
 fn a_log_that_acknowledges_before_the_sync_is_found_out() {
-    let options = options(SyncMode::Never, Recovery::TolerateTail);
+    let options = options(SyncMode::Never, RecoveryMode::TolerateTail);
     let (fs, mut found) = (SimFs::new(), false);
     let mut played = play(&fs, &options, &PLAY[..3]);
     played.known.iter_mut().for_each(|it| it.durable = true);
@@ -652,7 +661,7 @@ fn a_log_that_acknowledges_before_the_sync_is_found_out() {
 
 #[test]
 fn a_log_whose_dir_cannot_be_synced_is_not_opened_and_can_be_later() {
-    let options = options(SyncMode::PerBatch, Recovery::Strict);
+    let options = options(SyncMode::PerBatch, RecoveryMode::Strict);
     let fs = SimFs::new();
     fs.inject(Fault::fail(Code::EIO).of(OperationKind::SyncDir));
     assert_eq!(open(&fs, &options).err().unwrap().code(), "EIO");
@@ -672,7 +681,7 @@ fn segments_of(fs: &SimFs, log: &Log<SimFs>) -> (u64, bool) {
 
 #[test]
 fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
-    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let options = options(SyncMode::PerBatch, RecoveryMode::TolerateTail);
     let ends: Vec<usize> = (0..LATE.len()).filter(|at| matches!(LATE[*at], Finish(_))).collect();
     // The first is released as a whole, and its space serves again at once; the second goes on
     // in that space, and there is none for the third.
@@ -685,7 +694,7 @@ fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
         }
     }
     for sync in [SyncMode::PerBatch, SyncMode::Never] {
-        let options = Options { sync, ..options };
+        let options = LogOptions { sync, ..options };
         assert_kept("late", cut_at_every_moment(&options, LATE, &|_| {}, true));
     }
     assert_kept("late, faults", fail_everywhere(&options, LATE, 1));
@@ -694,7 +703,7 @@ fn a_segment_that_waits_for_the_next_one_is_sealed_as_soon_as_that_is_there() {
 /// A sync of a directory fails, and some time later the power.
 #[test]
 fn what_is_acknowledged_after_a_dir_sync_has_failed_outlives_a_power_cut() {
-    let options = options(SyncMode::PerBatch, Recovery::TolerateTail);
+    let options = options(SyncMode::PerBatch, RecoveryMode::TolerateTail);
     let (mut moments, mut states, mut complaints) = (0, 0, Vec::new());
     for number in 1.. {
         let mut fired = false;

@@ -55,7 +55,7 @@ use crate::fs::os::Os;
 use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT};
 use crate::threads::{pool, task};
 use crate::wal::{
-    AppendQueue, Appended, Batch, CollectionStats, DEFAULT_SYNC_INTERVAL, Options, Recovery,
+    AppendQueue, Appended, Batch, CollectionStats, DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode,
     SyncMode, WalError,
 };
 
@@ -86,20 +86,20 @@ fn duration(milliseconds: f64) -> Option<Duration> {
 }
 
 /// The recovery mode of this name.
-pub(super) fn recovery(name: Option<&str>) -> Recovery {
+pub(super) fn recovery(name: Option<&str>) -> RecoveryMode {
     match name {
-        Some("strict") => Recovery::Strict,
-        Some("tolerateTail") => Recovery::TolerateTail,
-        Some("skipCorrupt") => Recovery::SkipCorrupt,
-        _ => Recovery::default(),
+        Some("strict") => RecoveryMode::Strict,
+        Some("tolerateTail") => RecoveryMode::TolerateTail,
+        Some("skipCorrupt") => RecoveryMode::SkipCorrupt,
+        _ => RecoveryMode::default(),
     }
 }
 
-impl From<&WalOptions> for Options {
-    fn from(given: &WalOptions) -> Options {
-        let default = Options::default();
+impl From<&WalOptions> for LogOptions {
+    fn from(given: &WalOptions) -> LogOptions {
+        let default = LogOptions::default();
         let interval = given.sync_interval.and_then(duration).unwrap_or(DEFAULT_SYNC_INTERVAL);
-        Options {
+        LogOptions {
             sync: match given.sync_mode.as_deref() {
                 Some("always") => SyncMode::Always,
                 Some("perBatch") => SyncMode::PerBatch,
@@ -220,7 +220,7 @@ impl Port {
             environment.answer(id, Operation::WalOpen, &path, opened);
         };
         let timeout = options.timeout.map_or(Some(DEFAULT_LOCK_TIMEOUT), duration);
-        let options = Options::from(&options);
+        let options = LogOptions::from(&options);
         LockWaiter { waiter: locked_wal::open(pool(), opened_path, options, timeout, on_opened) }
     }
 

@@ -14,7 +14,7 @@ use super::wal::{closed, find_wal, recovery, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::threads::{pool, task};
-use crate::wal::{Progress, Replay, collections, pack_with_sequence};
+use crate::wal::{Replay, ReplayProgress, collections, pack_with_sequence};
 
 /// What a read of the memtable gives.
 #[napi(object, object_from_js = false)]
@@ -138,7 +138,7 @@ impl Port {
         let (replays, log) = (Arc::clone(&environment), path.clone());
         let work = move || {
             let mut packed = Vec::new();
-            let over = walk.chunk(&mut packed, most as usize)? == Progress::Over;
+            let over = walk.chunk(&mut packed, most as usize)? == ReplayProgress::Over;
             let damage = walk.damage().iter().cloned().map(NativeDamage::from);
             let damage = over.then(|| damage.collect());
             if !over {

@@ -36,7 +36,7 @@ pub struct EntryRef<'a> {
 
 /// An entry as it comes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct WalEntry {
     /// Its number in the log.
     pub sequence: u64,
     /// What it is about.
@@ -51,17 +51,17 @@ pub struct Entry {
     pub payload: Vec<u8>,
 }
 
-impl Entry {
+impl WalEntry {
     /// Makes one that owns its memory.
-    pub fn new(sequence: u64, entry: EntryRef<'_>) -> Entry {
+    pub fn new(sequence: u64, entry: EntryRef<'_>) -> WalEntry {
         let EntryRef { id, op, timestamp, is_text, payload } = entry;
         let (id, payload) = (id.to_owned(), payload.to_vec());
-        Entry { sequence, id, op, timestamp, is_text, payload }
+        WalEntry { sequence, id, op, timestamp, is_text, payload }
     }
 
     /// The same, to be looked at.
     pub fn as_ref(&self) -> EntryRef<'_> {
-        let Entry { id, op, timestamp, is_text, payload, .. } = self;
+        let WalEntry { id, op, timestamp, is_text, payload, .. } = self;
         EntryRef { id, op: *op, timestamp: *timestamp, is_text: *is_text, payload }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
-use super::batch::{Batch, Entry, EntryRef, Op, id_of, op_of, pack, unpack};
+use super::batch::{Batch, EntryRef, Op, WalEntry, id_of, op_of, pack, unpack};
 
 /// What an entry takes beside its packed bytes, about.
 const OVERHEAD: usize = 96;
@@ -247,7 +247,7 @@ impl Memtable {
     }
 
     /// The newest entry of an id, unless that is its deletion.
-    pub(super) fn get(&mut self, id: &str) -> Option<Entry> {
+    pub(super) fn get(&mut self, id: &str) -> Option<WalEntry> {
         self.apply_pending();
         let hash = self.hasher.hash_one(id.as_bytes());
         let is_same = |entry: &MemtableEntry| {
@@ -255,7 +255,7 @@ impl Memtable {
         };
         let entry = self.shards.get(shard_of(hash))?.find(hash, is_same)?;
         let unpacked = unpack(&mut packed_of(&self.batches, entry)?)?;
-        (unpacked.op != Op::Delete).then(|| Entry::new(entry.sequence, unpacked))
+        (unpacked.op != Op::Delete).then(|| WalEntry::new(entry.sequence, unpacked))
     }
 
     /// Packs the entries after `after`, in the order of their numbers, until `most` bytes are

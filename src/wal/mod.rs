@@ -38,10 +38,10 @@ mod segments;
 mod writer;
 
 pub use crate::error::{Damage, DamageKind, WalError};
-pub use batch::{Batch, Entry, EntryRef, Op, pack_with_sequence};
+pub use batch::{Batch, EntryRef, Op, WalEntry, pack_with_sequence};
 pub use dirs::collections;
 pub use log::{CollectionStats, Log, LogStats, SegmentPreparation};
-pub use options::{DEFAULT_SYNC_INTERVAL, Options, Recovery, SyncMode};
+pub use options::{DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode, SyncMode};
 pub use queue::{AppendQueue, Appended, OnAppended};
-pub use replay::{Progress, Replay};
+pub use replay::{Replay, ReplayProgress};
 pub use segments::check_name;

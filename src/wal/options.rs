@@ -24,7 +24,7 @@ impl SyncMode {
 
 /// What is done about damage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Recovery {
+pub enum RecoveryMode {
     /// Any damage is refused.
     Strict,
     /// A torn tail is copied aside and cut off; other damage is refused.
@@ -36,11 +36,11 @@ pub enum Recovery {
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct LogOptions {
     /// When entries are synced.
     pub sync: SyncMode,
     /// What is done about damage.
-    pub recovery: Recovery,
+    pub recovery: RecoveryMode,
     /// A segment of this many bytes is sealed, and the next one begun.
     pub segment_size: u64,
     /// So is one of this age, when something is appended.
@@ -64,11 +64,11 @@ pub(super) const LARGEST_STEP: u64 = 8 << 20;
 /// The interval of [`SyncMode::Periodic`] where the caller gives none.
 pub const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
+impl Default for LogOptions {
+    fn default() -> LogOptions {
+        LogOptions {
             sync: SyncMode::PerBatch,
-            recovery: Recovery::default(),
+            recovery: RecoveryMode::default(),
             segment_size: 16 << 20,
             segment_age: None,
             step: 1 << 20,

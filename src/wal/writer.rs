@@ -12,7 +12,7 @@ use super::append_error::AppendError;
 use super::batch::Batch;
 use super::format::{self, END, Header, LONGEST_HEAD, MARKER, SHORTEST_FILLER, filler_head};
 use super::new_segment::NewSegment;
-use super::options::{LARGEST_STEP, Options};
+use super::options::{LARGEST_STEP, LogOptions};
 use super::segments::{CURRENT, sealed};
 use crate::error::{Code, Failure};
 use crate::fs::{Dir, File, FileSystem};
@@ -112,7 +112,7 @@ impl<F: FileSystem> SegmentWriter<F> {
     pub(super) fn append(
         &mut self,
         batches: &[&Batch],
-        options: &Options,
+        options: &LogOptions,
         first_free: u64,
         number: impl FnMut(&Batch) -> u64,
         sync: bool,
@@ -148,7 +148,7 @@ impl<F: FileSystem> SegmentWriter<F> {
     fn make_room(
         &mut self,
         batches: &[&Batch],
-        options: &Options,
+        options: &LogOptions,
         first_free: u64,
     ) -> Result<(), AppendError> {
         let most: usize =
@@ -240,7 +240,11 @@ impl<F: FileSystem> SegmentWriter<F> {
     }
 
     /// Seals the segment and goes on in a new one.
-    pub(super) fn rotate(&mut self, first_free: u64, options: &Options) -> Result<(), AppendError> {
+    pub(super) fn rotate(
+        &mut self,
+        first_free: u64,
+        options: &LogOptions,
+    ) -> Result<(), AppendError> {
         let header = Header {
             collection: self.header.collection.clone(),
             number: self.header.number + 1,
@@ -282,7 +286,7 @@ impl<F: FileSystem> SegmentWriter<F> {
     }
 
     /// Allocates space up to `needed` and beyond.
-    fn extend(&mut self, needed: u64, options: &Options) -> Result<(), AppendError> {
+    fn extend(&mut self, needed: u64, options: &LogOptions) -> Result<(), AppendError> {
         let room = options.segment_size.saturating_sub(self.allocated);
         let least = needed.saturating_sub(self.allocated) + SHORTEST_FILLER;
         let allocated = self.allocated + self.step.min(room).max(least);

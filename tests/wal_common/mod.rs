@@ -7,22 +7,22 @@ use std::path::Path;
 use holdfast::error::ErrorKind;
 use holdfast::fs::FileSystem;
 use holdfast::wal::{
-    Batch, Entry, EntryRef, Log, Op, Options, Progress, Recovery, Replay, SyncMode,
+    Batch, EntryRef, Log, LogOptions, Op, RecoveryMode, Replay, ReplayProgress, SyncMode, WalEntry,
 };
 use holdfast_sim::SimFs;
 
 pub(crate) const LOG: &str = "/log";
 
 /// A log on a disk where little is much.
-pub(crate) fn options(sync: SyncMode, recovery: Recovery) -> Options {
-    Options {
+pub(crate) fn options(sync: SyncMode, recovery: RecoveryMode) -> LogOptions {
+    LogOptions {
         sync,
         recovery,
         segment_size: 3000,
         step: 512,
         large_group: 1200,
         clock: || 1_700_000_000_000,
-        ..Options::default()
+        ..LogOptions::default()
     }
 }
 
@@ -48,12 +48,12 @@ pub(crate) fn payload(number: u64, index: u64) -> String {
     format!("{number}.{index}:").repeat(1 + length as usize / 8)
 }
 
-pub(crate) fn open(fs: &SimFs, options: &Options) -> Result<Log<SimFs>, ErrorKind> {
+pub(crate) fn open(fs: &SimFs, options: &LogOptions) -> Result<Log<SimFs>, ErrorKind> {
     Log::open(fs.clone(), Path::new(LOG), *options)
 }
 
 /// Unpacks what a replay or the memtable gives.
-pub(crate) fn unpack(mut bytes: &[u8]) -> Vec<Entry> {
+pub(crate) fn unpack(mut bytes: &[u8]) -> Vec<WalEntry> {
     let mut entries = Vec::new();
     while !bytes.is_empty() {
         let (sequence, rest) = bytes.split_at(8);
@@ -62,27 +62,27 @@ pub(crate) fn unpack(mut bytes: &[u8]) -> Vec<Entry> {
         let payload = u32::from_le_bytes(rest[4..8].try_into().unwrap()) as usize;
         let length = 18 + id + payload;
         let one = Batch::from_packed(rest[..length].to_vec()).unwrap();
-        entries.push(Entry::new(sequence, one.entries().next().unwrap()));
+        entries.push(WalEntry::new(sequence, one.entries().next().unwrap()));
         bytes = &rest[length..];
     }
     entries
 }
 
 /// Everything that a replay shows.
-pub(crate) fn drain<F: FileSystem>(replay: &mut Replay<F>) -> Result<Vec<Entry>, ErrorKind> {
+pub(crate) fn drain<F: FileSystem>(replay: &mut Replay<F>) -> Result<Vec<WalEntry>, ErrorKind> {
     let mut entries = Vec::new();
     loop {
         let mut packed = Vec::new();
         let progress = replay.chunk(&mut packed, 300)?;
         entries.extend(unpack(&packed));
-        if progress == Progress::Over {
+        if progress == ReplayProgress::Over {
             return Ok(entries);
         }
     }
 }
 
 /// The entries of a collection, by replay, which the memtable has to agree with.
-pub(crate) fn entries(log: &Log<SimFs>, collection: &str) -> Result<Vec<Entry>, ErrorKind> {
+pub(crate) fn entries(log: &Log<SimFs>, collection: &str) -> Result<Vec<WalEntry>, ErrorKind> {
     let replayed = drain(&mut log.replay(collection, 0)?)?;
     let mut held = Vec::new();
     let mut after = 0;
@@ -104,7 +104,7 @@ pub(crate) fn entries(log: &Log<SimFs>, collection: &str) -> Result<Vec<Entry>, 
 pub(crate) fn seen_from_outside(
     fs: &SimFs,
     collection: &str,
-    recovery: Recovery,
-) -> Result<Vec<Entry>, ErrorKind> {
+    recovery: RecoveryMode,
+) -> Result<Vec<WalEntry>, ErrorKind> {
     drain(&mut Replay::new(fs.clone(), Path::new(LOG), collection, 0, None, recovery)?)
 }

@@ -33,29 +33,53 @@ impl<F: FileSystem> Log<F> {
         batches: &[&Batch],
         sync: bool,
     ) -> Result<Vec<u64>, ErrorKind> {
-        self.append_and_show(collection, batches, sync, |memtable, firsts| {
-            for (batch, first) in batches.iter().zip(firsts) {
-                for (sequence, entry) in (*first..).zip(batch.entries()) {
-                    memtable.insert(sequence, entry);
-                }
-            }
-        })
+        let shared: Vec<_> = batches.iter().map(|batch| Arc::new((*batch).clone())).collect();
+        let firsts = self.append_pending(collection, &shared.iter().collect::<Vec<_>>(), sync)?;
+        self.apply_pending(collection);
+        Ok(firsts)
     }
 
     /// The same, but the batches are only pending in the memtable: reads find their entries, and
     /// [`Log::apply_pending`] is to follow.
     pub(in crate::wal) fn append_pending(
         &self,
-        collection: &str,
+        name: &str,
         batches: &[&Arc<Batch>],
         sync: bool,
     ) -> Result<Vec<u64>, ErrorKind> {
-        let all: Vec<&Batch> = batches.iter().map(|batch| &***batch).collect();
-        self.append_and_show(collection, &all, sync, |memtable, firsts| {
-            for (batch, first) in batches.iter().zip(firsts) {
+        for batch in batches {
+            self.check(name, batch)?;
+        }
+        let group: Vec<&Batch> = batches.iter().map(|batch| &***batch).collect();
+        let sync = sync || self.options.sync.is_durable();
+        let collection = self.collection(name);
+        // Another thread may just be sealing a segment.
+        let mut state = match collection.state.try_lock() {
+            Ok(state) => state,
+            Err(_) => blocking(|| guard(&collection.state)),
+        };
+        // Not before the lock is held: an append before this one may just have failed.
+        self.check_usable()?;
+        self.check_numbers_left(name)?;
+        let firsts = self.append_to(&mut state, name, &group, sync).map_err(|error| {
+            let failure = self.failure_of(error);
+            if failure.path.is_none() { failure.on(self.path.join(name)) } else { failure }
+        })?;
+        if let Some(memtable) = guard(&collection.memtable).as_mut() {
+            for (batch, first) in batches.iter().zip(&firsts) {
                 memtable.add_pending(*first, Arc::clone(batch));
             }
-        })
+        }
+        if let Some(writer) = &state.writer {
+            collection.visible.store(writer.last, Ordering::Release);
+            if writer.is_preparing && writer.end > self.options.segment_size / 4 * 3 {
+                collection.is_urgent.store(true, Ordering::Relaxed);
+            }
+        }
+        collection.update_figures(&state);
+        drop(state);
+        self.counters.appended(&group, sync);
+        Ok(firsts)
     }
 
     /// Applies to the memtable what [`Log::append_pending`] has appended.
@@ -80,45 +104,6 @@ impl<F: FileSystem> Log<F> {
             Ok(Some(collection)) => guard(&collection.memtable).as_ref().map_or(0, bytes),
             _ => 0,
         }
-    }
-
-    fn append_and_show(
-        &self,
-        name: &str,
-        batches: &[&Batch],
-        sync: bool,
-        show: impl FnOnce(&mut Memtable, &[u64]),
-    ) -> Result<Vec<u64>, ErrorKind> {
-        for batch in batches {
-            self.check(name, batch)?;
-        }
-        let sync = sync || self.options.sync.is_durable();
-        let collection = self.collection(name);
-        // Another thread may just be sealing a segment.
-        let mut state = match collection.state.try_lock() {
-            Ok(state) => state,
-            Err(_) => blocking(|| guard(&collection.state)),
-        };
-        // Not before the lock is held: an append before this one may just have failed.
-        self.check_usable()?;
-        self.check_numbers_left(name)?;
-        let firsts = self.append_to(&mut state, name, batches, sync).map_err(|error| {
-            let failure = self.failure_of(error);
-            if failure.path.is_none() { failure.on(self.path.join(name)) } else { failure }
-        })?;
-        if let Some(memtable) = guard(&collection.memtable).as_mut() {
-            show(memtable, &firsts);
-        }
-        if let Some(writer) = &state.writer {
-            collection.visible.store(writer.last, Ordering::Release);
-            if writer.is_preparing && writer.end > self.options.segment_size / 4 * 3 {
-                collection.is_urgent.store(true, Ordering::Relaxed);
-            }
-        }
-        collection.update_figures(&state);
-        drop(state);
-        self.counters.appended(batches, sync);
-        Ok(firsts)
     }
 
     /// An entry whose number is too high would not be read again. All groups that are written at

@@ -14,7 +14,7 @@ use crate::wal::append_error::AppendError;
 use crate::wal::batch::Batch;
 use crate::wal::dirs::{collections_in, make_dir, sync_names};
 use crate::wal::format::{LARGEST_BLOCK, most_bytes};
-use crate::wal::options::Options;
+use crate::wal::options::LogOptions;
 use crate::wal::repair::repair;
 use crate::wal::segments::check_name;
 
@@ -27,7 +27,7 @@ use crate::wal::segments::check_name;
 pub struct Log<F: FileSystem> {
     pub(super) fs: F,
     pub(super) path: PathBuf,
-    pub(super) options: Options,
+    pub(super) options: LogOptions,
     /// The next free sequence number.
     pub(super) next: AtomicU64,
     pub(super) collections: Mutex<BTreeMap<String, Arc<Collection<F>>>>,
@@ -56,7 +56,7 @@ impl<F: FileSystem> Log<F> {
     ///
     /// [`WalError::Damaged`] when there is damage that the recovery mode refuses: then nothing
     /// has been changed in the collection that has it. Otherwise what the system says.
-    pub fn open(fs: F, path: &Path, options: Options) -> Result<Log<F>, ErrorKind> {
+    pub fn open(fs: F, path: &Path, options: LogOptions) -> Result<Log<F>, ErrorKind> {
         make_dir(&fs, path)?;
         let dir = Dir::open(&fs, path, DirUse::NamesAndSync)?;
         let mut collections = BTreeMap::new();
@@ -89,7 +89,7 @@ impl<F: FileSystem> Log<F> {
     }
 
     /// How it is kept.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &LogOptions {
         &self.options
     }
 

@@ -6,7 +6,7 @@ use super::open::Log;
 use crate::error::{ErrorKind, WalError};
 use crate::fs::FileSystem;
 use crate::mutex::guard;
-use crate::wal::batch::Entry;
+use crate::wal::batch::WalEntry;
 use crate::wal::replay::Replay;
 
 impl<F: FileSystem> Log<F> {
@@ -15,7 +15,7 @@ impl<F: FileSystem> Log<F> {
     /// # Errors
     ///
     /// There is no memtable, or the collection's name cannot be one.
-    pub fn get(&self, collection: &str, id: &str) -> Result<Option<Entry>, WalError> {
+    pub fn get(&self, collection: &str, id: &str) -> Result<Option<WalEntry>, WalError> {
         let Some(collection) = self.existing(collection)? else { return Ok(None) };
         let mut memtable = guard(&collection.memtable);
         let memtable = memtable.as_mut().ok_or(WalError::NoMemtable)?;

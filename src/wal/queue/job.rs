@@ -20,7 +20,7 @@ const LONGEST_SPIN: Duration = Duration::from_micros(60);
 /// How many bytes the memtable may be behind. A read has to wait for them.
 const MOST_PENDING_BYTES: usize = 2 << 20;
 
-/// If it is dropped unrun, those who wait are told.
+/// If it is dropped unrun, the callers whose batches are queued are told.
 pub(super) struct CollectionJob<F: FileSystem> {
     shared: Arc<AppendQueueShared<F>>,
     collection: String,

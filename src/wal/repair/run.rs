@@ -14,7 +14,7 @@ use crate::wal::checkpoint::Checkpoint;
 use crate::wal::dirs::{is_file, sync_names};
 use crate::wal::format::Header;
 use crate::wal::memtable::Memtable;
-use crate::wal::options::Options;
+use crate::wal::options::LogOptions;
 use crate::wal::segments::{self, CHECKPOINT, CURRENT, NEXT, SPARE};
 use crate::wal::writer::{SealedSegment, SegmentWriter};
 
@@ -38,7 +38,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
     fs: &F,
     path: &Path,
     collection: &str,
-    options: &Options,
+    options: &LogOptions,
 ) -> Result<RepairedCollection<F>, ErrorKind> {
     let dir = Dir::open(fs, path, DirUse::NamesAndSync)?;
     let listed = dir.names()?;
@@ -162,7 +162,7 @@ fn begin_anew<F: FileSystem>(
     number: u64,
     sealed: Vec<SealedSegment>,
     has_spare: bool,
-    options: &Options,
+    options: &LogOptions,
 ) -> Result<SegmentWriter<F>, ErrorKind> {
     let header = Header {
         collection: scan.collection.to_owned(),

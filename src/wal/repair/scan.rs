@@ -8,7 +8,7 @@ use crate::fs::{Dir, FileSystem};
 use crate::wal::dirs::{is_file, stat_listed};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
-use crate::wal::options::{Options, Recovery};
+use crate::wal::options::{LogOptions, RecoveryMode};
 use crate::wal::reader::{SegmentItem, SegmentReader};
 use crate::wal::remainder::{BECOME_END, BECOME_SPACE, Remainder};
 use crate::wal::segments;
@@ -19,7 +19,7 @@ const BEHIND_THE_END: &str = "there is something behind the end of the segment";
 /// What has been read so far.
 pub(super) struct Scan<'a> {
     pub(super) collection: &'a str,
-    pub(super) recovery: Recovery,
+    pub(super) recovery: RecoveryMode,
     /// What a checkpoint has released is not shown.
     pub(super) released: u64,
     pub(super) memtable: Option<Memtable>,
@@ -83,7 +83,7 @@ struct EndOfSegment {
 }
 
 impl Scan<'_> {
-    pub(super) fn new<'a>(collection: &'a str, options: &Options) -> Scan<'a> {
+    pub(super) fn new<'a>(collection: &'a str, options: &LogOptions) -> Scan<'a> {
         Scan {
             collection,
             recovery: options.recovery,
@@ -104,9 +104,9 @@ impl Scan<'_> {
     ) -> Result<(), ErrorKind> {
         let damage = Damage::new(self.collection, file, kind, range, reason, self.last);
         let is_refused = match self.recovery {
-            Recovery::Strict => true,
-            Recovery::TolerateTail => kind != DamageKind::TornTail,
-            Recovery::SkipCorrupt => false,
+            RecoveryMode::Strict => true,
+            RecoveryMode::TolerateTail => kind != DamageKind::TornTail,
+            RecoveryMode::SkipCorrupt => false,
         };
         if is_refused {
             return Err(WalError::Damaged(Box::new(damage)).into());

@@ -4,4 +4,4 @@
 mod locate;
 mod walk;
 
-pub use walk::{Progress, Replay};
+pub use walk::{Replay, ReplayProgress};

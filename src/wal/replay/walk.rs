@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::error::{Damage, DamageKind, ErrorKind, WalError};
 use crate::fs::{Dir, DirUse, FileSystem};
 use crate::wal::batch::pack_with_sequence;
-use crate::wal::options::Recovery;
+use crate::wal::format::Block;
+use crate::wal::options::RecoveryMode;
 use crate::wal::reader::{SegmentItem, SegmentReader};
 use crate::wal::remainder::{BECOME_END, BECOME_SPACE, Remainder};
 use crate::wal::segments::{self, CURRENT, check_name};
@@ -23,7 +24,7 @@ pub struct Replay<F: FileSystem> {
     until: Option<u64>,
     /// The last number that was read.
     pub(super) read: u64,
-    recovery: Recovery,
+    recovery: RecoveryMode,
     position: ReplayPosition<F>,
     damage: Vec<Damage>,
     /// What is behind the end has been looked at, and has become part of the log meanwhile.
@@ -62,7 +63,7 @@ impl<F: FileSystem> ReplaySegment<F> {
 
 /// What a chunk of a replay ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ReplayProgress {
     /// There may be more.
     More,
     /// That was all.
@@ -82,7 +83,7 @@ impl<F: FileSystem> Replay<F> {
         collection: &str,
         from: u64,
         until: Option<u64>,
-        recovery: Recovery,
+        recovery: RecoveryMode,
     ) -> Result<Replay<F>, ErrorKind> {
         check_name(collection)?;
         let path = log.join(collection);
@@ -116,7 +117,7 @@ impl<F: FileSystem> Replay<F> {
     /// # Errors
     ///
     /// The system refuses, or something is damaged and the mode does not allow to skip it.
-    pub fn chunk(&mut self, out: &mut Vec<u8>, most: usize) -> Result<Progress, ErrorKind> {
+    pub fn chunk(&mut self, out: &mut Vec<u8>, most: usize) -> Result<ReplayProgress, ErrorKind> {
         while out.len() < most {
             match std::mem::replace(&mut self.position, ReplayPosition::Over) {
                 ReplayPosition::Start => self.position = self.find_start()?,
@@ -131,11 +132,11 @@ impl<F: FileSystem> Replay<F> {
                 }
                 ReplayPosition::Over => {
                     self.check_the_end()?;
-                    return Ok(Progress::Over);
+                    return Ok(ReplayProgress::Over);
                 }
             }
         }
-        Ok(Progress::More)
+        Ok(ReplayProgress::More)
     }
 
     /// Reads what comes next in a segment. The answer is where to go on, if not there.
@@ -159,16 +160,7 @@ impl<F: FileSystem> Replay<F> {
                     self.damaged(DamageKind::Misplaced, &name, (offset, length), reason)?;
                     return Ok(None);
                 }
-                self.read = block.last();
-                if block.last() >= self.next {
-                    let shown = |sequence: u64| {
-                        sequence >= self.next && self.until.is_none_or(|until| sequence <= until)
-                    };
-                    for (sequence, entry) in block.entries().filter(|(number, _)| shown(*number)) {
-                        pack_with_sequence(out, sequence, entry);
-                    }
-                    self.next = block.last() + 1;
-                }
+                self.show(&block, out);
                 return Ok(None);
             }
             SegmentItem::End(end) if segment.is_current => {
@@ -196,7 +188,22 @@ impl<F: FileSystem> Replay<F> {
         self.end_of_segment(segment, reason, regular)
     }
 
-    /// Looks for what there is behind the end of a segment, which should be nothing, or behind a
+    /// Packs those entries of a block that are asked for.
+    fn show(&mut self, block: &Block<'_>, out: &mut Vec<u8>) {
+        self.read = block.last();
+        if block.last() < self.next {
+            return;
+        }
+        let is_shown = |sequence: u64| {
+            sequence >= self.next && self.until.is_none_or(|until| sequence <= until)
+        };
+        for (sequence, entry) in block.entries().filter(|(sequence, _)| is_shown(*sequence)) {
+            pack_with_sequence(out, sequence, entry);
+        }
+        self.next = block.last() + 1;
+    }
+
+    /// Looks for what there is behind the end of a segment, which should be nothing, or behind
     /// damage. The answer is as that of [`Replay::step`].
     fn end_of_segment(
         &mut self,
@@ -206,43 +213,17 @@ impl<F: FileSystem> Replay<F> {
     ) -> Result<Option<ReplayPosition<F>>, ErrorKind> {
         let (number, offset) = (segment.reader.header.number, segment.reader.offset);
         let length = segment.reader.file_size()?;
-        let after = if segment.is_current {
-            ReplayPosition::Over
-        } else {
-            ReplayPosition::BeforeSegment(number + 1)
+        let after = match segment.is_current {
+            true => ReplayPosition::Over,
+            false => ReplayPosition::BeforeSegment(number + 1),
         };
-        let ends_current = regular.is_some() && segment.is_current;
-        if let Some(end) = regular
-            && match (segment.is_current, self.until) {
-                (false, _) => length <= end,
-                // As far as it is known it ends here.
-                (true, Some(until)) => self.read >= until,
-                (true, None) => self.recovery == Recovery::TolerateTail || self.has_looked,
-            }
-        {
+        if regular.is_some_and(|end| self.is_known_end(segment.is_current, length <= end)) {
             return Ok(Some(after));
         }
         let read = segment.is_current.then_some(self.read);
         let remainder = segment.reader.remainder(read, regular.is_some())?;
-        // What is behind was written when this was whole, and this may have been read before.
-        segment.reader.forget();
-        segment.reader.offset = offset;
-        let is_whole = matches!(segment.reader.next()?, SegmentItem::Block(..));
-        segment.reader.offset = offset;
-        if !segment.reader.is_same()? {
-            // A checkpoint has released the segment, and its space serves again.
-            return Ok(Some(ReplayPosition::Start));
-        }
-        if is_whole {
-            // There may be more each time, beside a writer that does not rest.
-            self.has_looked |= ends_current;
-            return Ok(None);
-        }
-        if !segment.is_current && !segment.is_current_again && self.is_current(&segment.reader)? {
-            // It was sealed in a rotation that a crash has ended, and is appended to again.
-            (segment.is_current, segment.is_current_again) = (true, true);
-            segment.reader.forget();
-            return Ok(None);
+        if let Some(position) = self.look_again(segment, offset, regular.is_some())? {
+            return Ok(position);
         }
         let name = name_of(number, segment.is_current);
         match remainder {
@@ -264,6 +245,46 @@ impl<F: FileSystem> Replay<F> {
         }
     }
 
+    /// Whether the end of a segment, or its unused space, is known to be where its entries end.
+    fn is_known_end(&self, is_current: bool, is_end_of_file: bool) -> bool {
+        match (is_current, self.until) {
+            (false, _) => is_end_of_file,
+            (true, Some(until)) => self.read >= until,
+            (true, None) => self.recovery == RecoveryMode::TolerateTail || self.has_looked,
+        }
+    }
+
+    /// Reads again what seemed to be damage, or an end: a writer may have changed it meanwhile.
+    /// `None` if it is what it was; otherwise the answer of [`Replay::step`].
+    fn look_again(
+        &mut self,
+        segment: &mut ReplaySegment<F>,
+        offset: u64,
+        is_regular_end: bool,
+    ) -> Result<Option<Option<ReplayPosition<F>>>, ErrorKind> {
+        // What is behind was written when this was whole, and this may have been read before.
+        segment.reader.forget();
+        segment.reader.offset = offset;
+        let is_whole = matches!(segment.reader.next()?, SegmentItem::Block(..));
+        segment.reader.offset = offset;
+        if !segment.reader.is_same()? {
+            // A checkpoint has released the segment, and its space serves again.
+            return Ok(Some(Some(ReplayPosition::Start)));
+        }
+        if is_whole {
+            // There may be more each time, beside a writer that does not rest.
+            self.has_looked |= is_regular_end && segment.is_current;
+            return Ok(Some(None));
+        }
+        if !segment.is_current && !segment.is_current_again && self.is_current(&segment.reader)? {
+            // It was sealed in a rotation that a crash has ended, and is appended to again.
+            (segment.is_current, segment.is_current_again) = (true, true);
+            segment.reader.forget();
+            return Ok(Some(None));
+        }
+        Ok(None)
+    }
+
     /// A walk that knows how far it goes has to get there.
     fn check_the_end(&mut self) -> Result<(), ErrorKind> {
         if self.until.is_some_and(|until| until >= self.next && self.read < until) {
@@ -282,7 +303,7 @@ impl<F: FileSystem> Replay<F> {
         reason: &'static str,
     ) -> Result<(), ErrorKind> {
         let damage = Damage::new(&self.collection, file, kind, range, reason, self.read);
-        if self.recovery != Recovery::SkipCorrupt {
+        if self.recovery != RecoveryMode::SkipCorrupt {
             return Err(WalError::Damaged(Box::new(damage)).into());
         }
         if !self.damage.contains(&damage) {
