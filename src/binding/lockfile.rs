@@ -118,7 +118,7 @@ fn now<T>(path: &Path, outcome: Result<T, ErrorKind>) -> Either<T, FailedNow> {
     }
 }
 
-/// Keeps a lock that has come, and has its loss reported. `None` when nobody is there any more.
+/// Keeps a lock that was acquired, and reports its loss. `None` when the environment has ended.
 fn keep(
     environment: &Arc<Environment>,
     id: f64,
@@ -239,7 +239,7 @@ impl Port {
         });
     }
 
-    /// Whether somebody has a lock.
+    /// Whether a lock is held.
     #[napi]
     pub fn inspect_lockfile(&self, id: f64, naming: LockNaming, stale: f64) {
         let environment = Arc::clone(&self.environment);

@@ -19,7 +19,7 @@ use crate::mutex::guard;
 pub const MOST: usize = 64;
 
 /// Its mutex is taken only by calls that had to wait for their lock, so it costs the others nothing.
-pub struct Contention {
+pub struct ContentionTable {
     waits: Mutex<BTreeMap<PathBuf, Waits>>,
 }
 
@@ -43,9 +43,9 @@ pub struct ContendedPath {
     pub waited: Duration,
 }
 
-impl Contention {
-    pub(super) const fn new() -> Contention {
-        Contention { waits: Mutex::new(BTreeMap::new()) }
+impl ContentionTable {
+    pub(super) const fn new() -> ContentionTable {
+        ContentionTable { waits: Mutex::new(BTreeMap::new()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Waits>> {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn counts_are_exact_while_there_is_room() {
-        let contention = Contention::new();
+        let contention = ContentionTable::new();
         for number in 0..MOST {
             for _ in 0..=number {
                 contention.record(&path(number), Duration::from_millis(2));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn with_more_files_than_room_no_number_is_too_small_and_the_busy_ones_stay() {
-        let contention = Contention::new();
+        let contention = ContentionTable::new();
         let mut counts = std::collections::HashMap::new();
         let mut all = 0;
         // Three busy files among thousands that come once.

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use super::contention::Contention;
+use super::contention::ContentionTable;
 use super::counter::{Counter, Failures, ReadMode};
 use super::histogram::Histogram;
 use super::snapshot::Snapshot;
@@ -342,7 +342,7 @@ section! {
         pub(super) refused: Counter,
         /// Calls that did not get it for other reasons.
         pub(super) failures: Failures,
-        pub(super) contention: Contention,
+        pub(super) contention: ContentionTable,
     }
 }
 

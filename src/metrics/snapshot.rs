@@ -1,6 +1,6 @@
 //! The numbers of all sections, as they were at one read.
 
-use super::contention::{ContendedPath, Contention};
+use super::contention::{ContendedPath, ContentionTable};
 use super::counter::{Counter, Failures, ReadMode};
 use super::histogram::{Histogram, Summary};
 
@@ -37,7 +37,7 @@ impl Snapshot {
         self.counts.extend(codes.map(|(code, count)| (format!("{name}.{code}"), count)));
     }
 
-    pub(super) fn contended_paths(&mut self, contention: &Contention) {
+    pub(super) fn contended_paths(&mut self, contention: &ContentionTable) {
         self.contention = contention.read(self.mode);
     }
 }

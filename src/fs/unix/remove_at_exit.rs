@@ -23,16 +23,16 @@ static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =
     [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS.len()];
 
 /// One directory. Entries are used again and never freed, because a handler may be reading them.
-struct Entry {
+struct ExitEntry {
     /// The thread that takes the path out, by an atomic exchange, owns it.
     path: AtomicPtr<c_char>,
     device: AtomicU64,
     inode: AtomicU64,
     process: AtomicU64,
-    next: *const Entry,
+    next: *const ExitEntry,
 }
 
-static FIRST: AtomicPtr<Entry> = AtomicPtr::new(ptr::null_mut());
+static FIRST: AtomicPtr<ExitEntry> = AtomicPtr::new(ptr::null_mut());
 
 /// Marks an entry that is being filled or emptied.
 static TAKEN: c_char = 0;
@@ -43,7 +43,7 @@ fn taken() -> *mut c_char {
 
 /// Has a directory removed at the end of the process, for as long as this lives.
 #[derive(Debug)]
-pub struct RemoveAtExit(*const Entry);
+pub struct RemoveAtExit(*const ExitEntry);
 
 // SAFETY: the entry is never freed, and all of it that changes is atomic.
 unsafe impl Send for RemoveAtExit {}
@@ -85,8 +85,8 @@ impl Drop for RemoveAtExit {
 }
 
 /// An unused entry, marked as taken.
-fn free_entry() -> &'static Entry {
-    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+fn free_entry() -> &'static ExitEntry {
+    let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
     while let Some(entry) = unsafe { at.as_ref() } {
         let order = (Ordering::Acquire, Ordering::Relaxed);
@@ -95,7 +95,7 @@ fn free_entry() -> &'static Entry {
         }
         at = entry.next;
     }
-    let entry = Box::leak(Box::new(Entry {
+    let entry = Box::leak(Box::new(ExitEntry {
         path: AtomicPtr::new(taken()),
         device: AtomicU64::new(0),
         inode: AtomicU64::new(0),
@@ -118,7 +118,7 @@ fn free_entry() -> &'static Entry {
 fn remove_all() {
     // SAFETY: it takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
-    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
     while let Some(entry) = unsafe { at.as_ref() } {
         at = entry.next;
@@ -183,7 +183,7 @@ pub fn watch_signals() {
 
 /// Whether there is a directory to remove.
 fn is_needed() -> bool {
-    let mut at: *const Entry = FIRST.load(Ordering::Acquire);
+    let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
     while let Some(entry) = unsafe { at.as_ref() } {
         if !entry.path.load(Ordering::Acquire).is_null() {
