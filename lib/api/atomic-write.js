@@ -4,10 +4,9 @@
 
 const { onAbort } = require('../support/abort.js')
 const native = require('../native/binding.js')
-const { boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
-const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')

@@ -2,11 +2,10 @@
 
 // Backups of files: made, restored, listed, removed.
 
-const { boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
-const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const { heldFor, waitFor } = require('./lock.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')

@@ -3,11 +3,10 @@
 // Locks of files, in one of two protocols, and how operations get the lock that they need.
 
 const { onAbort } = require('../support/abort.js')
-const { abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
 const { CANCELLED, failed, inUpdate, toHolder } = require('../native/errors.js')
 const { mayAnswerAtOnce } = require('../support/event-loop.js')
-const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const context = require('../support/lock-context.js')
 const lockfiles = require('./lockfile.js')
 const port = require('../native/port.js')

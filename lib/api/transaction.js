@@ -4,12 +4,11 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { indent } = require('./atomic-write.js')
 const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, failed, inUpdate, missingFile } = require('../native/errors.js')
-const { DEFAULT_LOCK_TIMEOUT } = require('../native/limits.js')
 const { heldFor, waitFor } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')

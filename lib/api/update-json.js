@@ -6,11 +6,10 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
-const { boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, emptyJson, failed, missingFile } = require('../native/errors.js')
-const { DEFAULT_LOCK_TIMEOUT, LONGEST_BATCH } = require('../native/limits.js')
 const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const native = require('../native/binding.js')
@@ -19,6 +18,12 @@ const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
 
 const OPERATION = 'update JSON'
+
+/**
+ * How long a batch goes on starting further updates, in milliseconds: then other processes and the
+ * event loop have their turn.
+ */
+const LONGEST_BATCH = 20
 
 const { encoding: _encoding, ...checks } = {
   ...writeOptions.checks,

@@ -4,7 +4,12 @@
 // alive, and settles their promises.
 
 const native = require('./binding.js')
-const { EXIT_TIMEOUT } = require('./limits.js')
+
+/**
+ * How long the end of the process waits for writes that have begun, in milliseconds. They take a
+ * few; a disk that hangs must not hang the exit.
+ */
+const EXIT_TIMEOUT = 1000
 
 /**
  * @typedef {object} Operation

@@ -10,6 +10,9 @@ const { inspect } = require('node:util')
 /** The longest delay that Node's timers take, in milliseconds. */
 const LONGEST_DELAY = 2 ** 31 - 1
 
+/** How long a call waits for a lock where its options do not say so, in milliseconds. */
+const DEFAULT_LOCK_TIMEOUT = 10_000
+
 /**
  * @param {string} name `The "path" argument`, `The "mode" option`
  * @param {string} expected
@@ -249,6 +252,7 @@ function abortSignal(value, name) {
 }
 
 module.exports = {
+  DEFAULT_LOCK_TIMEOUT,
   LONGEST_DELAY,
   abortSignal,
   boolean,

@@ -85,6 +85,8 @@ codes! {
 
 impl Code {
     /// The code of an error that the system reported, if it has a name here.
+    #[cold]
+    #[inline(never)]
     pub fn of(error: &io::Error) -> Option<Code> {
         error.raw_os_error().and_then(Code::from_raw)
     }

@@ -97,10 +97,18 @@ impl Failure {
 
     /// A failed call on a path.
     pub fn at(syscall: &'static str, path: impl AsRef<Path>, source: io::Error) -> Failure {
-        Failure { path: Some(path.as_ref().to_owned()), ..Failure::new(syscall, source) }
+        // Once, not in every caller: there are hundreds, and failures are rare.
+        #[cold]
+        #[inline(never)]
+        fn at_path(syscall: &'static str, path: &Path, source: io::Error) -> Failure {
+            Failure { path: Some(path.to_owned()), ..Failure::new(syscall, source) }
+        }
+        at_path(syscall, path.as_ref(), source)
     }
 
     /// A copy of the failure, for another caller that it happened to as well.
+    #[cold]
+    #[inline(never)]
     pub fn duplicate(&self) -> Failure {
         let source = match self.source.raw_os_error() {
             Some(number) => io::Error::from_raw_os_error(number),
@@ -111,7 +119,12 @@ impl Failure {
 
     /// The same failure, on a path.
     pub fn on(self, path: impl AsRef<Path>) -> Failure {
-        Failure { path: Some(path.as_ref().to_owned()), ..self }
+        #[cold]
+        #[inline(never)]
+        fn on_path(failure: Failure, path: &Path) -> Failure {
+            Failure { path: Some(path.to_owned()), ..failure }
+        }
+        on_path(self, path.as_ref())
     }
 
     /// The code of the system's error, if it has a name.
@@ -317,6 +330,8 @@ impl Error {
 
 impl ErrorKind {
     /// A copy, for another caller that it happened to as well.
+    #[cold]
+    #[inline(never)]
     pub fn duplicate(&self) -> ErrorKind {
         match self {
             ErrorKind::System(failure) => ErrorKind::System(failure.duplicate()),

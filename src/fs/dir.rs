@@ -257,10 +257,14 @@ impl<F: FileSystem> Dir<F> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn failed(&self, syscall: &'static str, name: &OsStr, error: io::Error) -> Failure {
         Failure::at(syscall, self.shown(name), error)
     }
 
+    #[cold]
+    #[inline(never)]
     fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
         Failure { dest: Some(self.shown(to)), ..self.failed("rename", from, error) }
     }

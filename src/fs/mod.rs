@@ -320,9 +320,16 @@ const INTERRUPTIONS: usize = 1000;
 pub fn uninterrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..INTERRUPTIONS {
         match operation() {
-            Err(error) if Code::of(&error) == Some(Code::EINTR) => continue,
+            Err(error) if is_interruption(&error) => continue,
             outcome => return outcome,
         }
     }
     operation()
+}
+
+/// In one place, not in each of the callers: errors are rare.
+#[cold]
+#[inline(never)]
+fn is_interruption(error: &io::Error) -> bool {
+    Code::of(error) == Some(Code::EINTR)
 }
