@@ -156,13 +156,19 @@ function coded(message, code) {
  */
 function translated(failure, file) {
   if (failure instanceof Error) return failure
-  if (failure.kind === 'locked') return Object.assign(coded('Lock file is already being held', 'ELOCKED'), { file })
+  if (isLocked(failure)) return Object.assign(coded('Lock file is already being held', 'ELOCKED'), { file })
   if (failure.kind === 'lost') return compromised(failure)
   return causeOf(failure)
 }
 
 const alreadyReleased = () => coded('Lock is already released', 'ERELEASED')
 const notAcquired = () => coded('Lock is not acquired/owned by you', 'ENOTACQUIRED')
+
+/** Whether another caller holds the lock. @param {any} failure */
+const isLocked = (failure) => failure.kind === 'locked'
+
+/** Whether the file could not be found, which the package does not try again. @param {any} failure */
+const isFileMissing = (failure) => failure.syscall === 'realpath'
 
 /** Whether even the directory that would hold the lock is missing. @param {any} failure */
 const isDirMissing = (failure) => failure.code === 'ENOENT' && failure.syscall === 'open'
@@ -204,7 +210,7 @@ async function acquireWithRetries(options, attempt) {
       // A native wait keeps the process alive, and `unref` forbids that.
       return await attempt(unref ? 0 : timeout)
     } catch (error) {
-      const isLast = timeout === 0 || (!unref && /** @type {any} */ (error).kind === 'locked')
+      const isLast = timeout === 0 || isFileMissing(error) || (!unref && isLocked(error))
       if (isLast) throw error
       const pause = all[forever ? i % all.length : i] ?? 0
       await new Promise((resolve) => {
@@ -223,16 +229,16 @@ async function lock(file, options) {
   const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lock')
   const rules = rulesOf({ stale: STALE, ...read })
   const named = lockNamed(file, read)
-  const real = named.file ?? (await realPathOf(named, locateInCallOrder))
   try {
     const lockfile = await acquireWithRetries(read.retries ?? { retries: 0 }, (timeout) => acquireLockfile(file, named.naming, rules, timeout))
+    const real = lockfile.file ?? named.naming.path
     const own = register(lockfile, real, onCompromised)
     return async () => {
       if (own.isReleased) throw alreadyReleased()
       await release(own, real)
     }
   } catch (error) {
-    throw translated(error, real)
+    throw translated(error, named.file ?? (isLocked(error) ? await realPathOf(named) : named.naming.path))
   }
 }
 
@@ -242,31 +248,13 @@ async function lock(file, options) {
  * The real path of the file, by which its lock is registered.
  *
  * @param {{ own: LockNaming, naming: LockNaming }} named
- * @param {typeof locate} look
  */
-async function realPathOf({ own, naming }, look) {
+async function realPathOf({ own, naming }) {
   try {
-    return (await look(own)).text ?? naming.path
+    return (await locate(own)).text ?? naming.path
   } catch (error) {
     throw translated(error, naming.path)
   }
-}
-
-/**
- * The last look-up of each path, as the path was spelt.
- *
- * @type {Map<string, Promise<unknown>>}
- */
-const lastLookUps = new Map()
-
-/** Look-ups run on several threads; this one resolves after those that were called before it. @type {typeof locate} */
-async function locateInCallOrder(own) {
-  const located = locate(own)
-  const after = Promise.allSettled([lastLookUps.get(own.path), located])
-  lastLookUps.set(own.path, after)
-  await after
-  if (lastLookUps.get(own.path) === after) lastLookUps.delete(own.path)
-  return located
 }
 
 /** @param {AcquiredLock} own @param {string} file */
@@ -286,7 +274,7 @@ async function release(own, file) {
 async function unlock(file, options) {
   const read = readOptions(options ?? undefined, checks, 'unlock')
   const named = lockNamed(file, read)
-  const real = named.file ?? (await realPathOf(named, locate))
+  const real = named.file ?? (await realPathOf(named))
   const own = locks.get(real)
   if (!own) throw notAcquired()
   await release(own, real)
@@ -320,15 +308,16 @@ function lockSync(file, options) {
   const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lockSync')
   refuseRetries(read)
   const named = lockNamed(file, read)
-  const real = named.file ?? realPathSync(named)
   try {
-    const own = register(HeldLockfile.acquireSync(file, named.naming, rulesOf({ stale: STALE, ...read })), real, onCompromised)
+    const lockfile = HeldLockfile.acquireSync(file, named.naming, rulesOf({ stale: STALE, ...read }))
+    const real = lockfile.file ?? named.naming.path
+    const own = register(lockfile, real, onCompromised)
     return () => {
       if (own.isReleased) throw alreadyReleased()
       releaseSync(own, real)
     }
   } catch (error) {
-    throw translated(error, real)
+    throw translated(error, named.file ?? (isLocked(error) ? realPathSync(named) : named.naming.path))
   }
 }
 

@@ -313,13 +313,13 @@ pub fn submit_restore<G: 'static>(
     let dirs = options.make_dirs.then(|| (target.clone(), options.durability));
     let answer = task::OnceCallback::new(answer);
     let own_pool = pool.clone();
-    let begin = move |hold: Option<LockGuard>, answer: task::OnceCallback<_, _>| {
+    let begin = move |lock: Option<LockGuard>, answer: task::OnceCallback<_, _>| {
         engine().run_exclusively(target.clone(), options.clone(), move |granted| {
             let queue_guard = match granted {
                 Ok(queue_guard) => queue_guard,
                 Err(kind) => {
                     // A caller that has its answer finds the lock free.
-                    drop(hold);
+                    drop(lock);
                     return answer.call(Err(kind));
                 }
             };
@@ -330,7 +330,7 @@ pub fn submit_restore<G: 'static>(
             let mut step =
                 backup_attempts(Operation::RestoreBackup, target, options, caller, attempt);
             // Both are released with the step, before the caller is told.
-            let guards = (hold, queue_guard);
+            let guards = (lock, queue_guard);
             let step = move || {
                 let _ = &guards;
                 step()
@@ -346,7 +346,7 @@ pub fn submit_restore<G: 'static>(
         Box::new(move || make_parents(&Os, &target, durability))
     });
     let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
-        Ok(hold) => begin(Some(hold), answer),
+        Ok(lock) => begin(Some(lock), answer),
         Err(kind) => answer.call(Err(kind)),
     };
     Some(lock::acquire(pool, lock::LockRequest { before, ..wanted }, Box::new(reply)))

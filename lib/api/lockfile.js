@@ -76,8 +76,8 @@ class HeldLockfile {
   }
 
   /** @param {import('../native/binding.js').TakenLockfile} lock */
-  acquired({ hold, text, key }) {
-    this.number = hold
+  acquired({ lock, text, key }) {
+    this.number = lock
     this.file = text
     this.key = key
     watchSignalHandlers()

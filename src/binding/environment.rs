@@ -62,7 +62,7 @@ pub(super) type Outcomes = Completions<Message>;
 pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) locks: LockHandles,
-    pub(super) dirs: LockfileHandles,
+    pub(super) lockfiles: LockfileHandles,
     pub(super) streams: HandleTable<Stream<Os>>,
     pub(super) wals: HandleTable<OpenWal>,
     pub(super) replays: HandleTable<OpenReplay>,
@@ -350,7 +350,7 @@ impl Port {
         drop(self.environment.streams.close());
         // On Unix they are removed later, when no handler of the program runs any more.
         #[cfg(not(unix))]
-        drop(self.environment.dirs.take_all());
+        drop(self.environment.lockfiles.take_all());
     }
 }
 
@@ -421,7 +421,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.outcomes.close(WaitFor::BorrowingJobs);
     drop(environment.streams.close());
     environment.outcomes.drop_after_jobs(environment.locks.close());
-    environment.outcomes.drop_after_jobs(environment.dirs.take_all());
+    environment.outcomes.drop_after_jobs(environment.lockfiles.take_all());
     drop(environment.wals.close());
     drop(environment.replays.close());
 }

@@ -112,26 +112,26 @@ pub(super) struct OpenReplay {
 pub(super) type LockfileHandles = HandleTable<Arc<Mutex<Option<LockfileGuard>>>>;
 
 impl LockfileHandles {
-    pub(super) fn keep_hold(&self, hold: LockfileGuard) -> Option<u32> {
-        self.keep(Arc::new(Mutex::new(Some(hold))))
+    pub(super) fn keep_lock(&self, lock: LockfileGuard) -> Option<u32> {
+        self.keep(Arc::new(Mutex::new(Some(lock))))
     }
 
-    pub(super) fn take_hold(&self, number: u32) -> Option<LockfileGuard> {
-        let hold = self.take(number)?;
-        guard(&hold).take()
+    pub(super) fn take_lock(&self, number: u32) -> Option<LockfileGuard> {
+        let lock = self.take(number)?;
+        guard(&lock).take()
     }
 
     pub(super) fn keys(&self, numbers: &[u32]) -> Vec<FileKey> {
         // Not under the mutex of the table: a call may be using one of them.
-        let holds = self.look(numbers, |_, hold| Arc::clone(hold));
-        let key = |hold: &Arc<Mutex<Option<LockfileGuard>>>| {
-            guard(hold).as_ref().map(|hold| hold.key().clone())
+        let locks = self.look(numbers, |_, lock| Arc::clone(lock));
+        let key = |lock: &Arc<Mutex<Option<LockfileGuard>>>| {
+            guard(lock).as_ref().map(|lock| lock.key().clone())
         };
-        holds.iter().filter_map(key).collect()
+        locks.iter().filter_map(key).collect()
     }
 
     /// Takes everything out. What is kept from now on is released at once.
     pub(super) fn take_all(&self) -> Vec<LockfileGuard> {
-        self.close().iter().filter_map(|hold| guard(hold).take()).collect()
+        self.close().iter().filter_map(|lock| guard(lock).take()).collect()
     }
 }

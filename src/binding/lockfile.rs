@@ -66,7 +66,7 @@ fn duration(milliseconds: f64) -> Duration {
 /// A call that waits for a lock.
 #[napi]
 pub struct LockfileWaiter {
-    waiter: Arc<lockfile::LockfileWaiter>,
+    waiter: Arc<lockfile::LockfileCall>,
 }
 
 #[napi]
@@ -82,7 +82,7 @@ impl LockfileWaiter {
 #[napi(object, object_from_js = false)]
 pub struct TakenLockfile {
     /// Its number.
-    pub hold: u32,
+    pub lock: u32,
     /// The real path of the file, if that must exist.
     pub text: Option<String>,
     /// Which lock it is, in this process.
@@ -123,17 +123,17 @@ fn keep(
     environment: &Arc<Environment>,
     id: f64,
     path: &Path,
-    hold: LockfileGuard,
+    lock: LockfileGuard,
 ) -> Option<TakenLockfile> {
     let (own, place) = (Arc::clone(environment), path.to_owned());
-    hold.on_loss(Box::new(move |lost: LostLock| {
+    lock.on_loss(Box::new(move |lost: LostLock| {
         let error = failed(Operation::Lock, &place, lost.into());
         own.outcomes.push(Message::report(Report::lost(id, error)));
     }));
-    let text = hold.file().map(|file| file.to_string_lossy().into_owned());
-    let key = key_text(hold.key());
-    let hold = environment.dirs.keep_hold(hold)?;
-    Some(TakenLockfile { hold, text, key })
+    let text = lock.file().map(|file| file.to_string_lossy().into_owned());
+    let key = key_text(lock.key());
+    let lock = environment.lockfiles.keep_lock(lock)?;
+    Some(TakenLockfile { lock, text, key })
 }
 
 fn locate(naming: &LockfileName) -> Result<LocatedLockfile, ErrorKind> {
@@ -165,12 +165,12 @@ impl Port {
             name: LockfileName::from(&naming),
             rules: rules.into(),
             timeout: Duration::try_from_secs_f64(timeout / 1000.0).ok(),
-            inside: environment.dirs.keys(&inside),
+            inside: environment.lockfiles.keys(&inside),
             before: before(&naming),
         };
         let reply = move |outcome: Result<LockfileGuard, ErrorKind>| {
             let value = match outcome {
-                Ok(hold) => match keep(&environment, id, &path, hold) {
+                Ok(lock) => match keep(&environment, id, &path, lock) {
                     Some(value) => Ok(value),
                     None => return,
                 },
@@ -197,9 +197,9 @@ impl Port {
             before: before(&naming),
         };
         let path = Path::new(&naming.path);
-        let outcome = lockfile::acquire_here(pool(), request).and_then(|hold| {
+        let outcome = lockfile::acquire_here(pool(), request).and_then(|lock| {
             // At the very end of the process nothing is kept any more.
-            keep(&self.environment, id, path, hold).ok_or_else(task::no_thread)
+            keep(&self.environment, id, path, lock).ok_or_else(task::no_thread)
         });
         now(path, outcome)
     }
@@ -208,8 +208,8 @@ impl Port {
     #[napi]
     pub fn release_lockfile(&self, id: f64, number: u32) {
         let environment = Arc::clone(&self.environment);
-        let hold = environment.dirs.take_hold(number);
-        let release = move || hold.map_or(Ok(()), LockfileGuard::release);
+        let lock = environment.lockfiles.take_lock(number);
+        let release = move || lock.map_or(Ok(()), LockfileGuard::release);
         task::run(pool(), release, move |outcome| {
             environment.done(id, Operation::Lock, Path::new(""), outcome);
         });
@@ -219,7 +219,7 @@ impl Port {
     #[napi]
     pub fn release_lockfile_now(&self, number: u32) -> Option<NativeError> {
         let outcome =
-            self.environment.dirs.take_hold(number).map_or(Ok(()), LockfileGuard::release);
+            self.environment.lockfiles.take_lock(number).map_or(Ok(()), LockfileGuard::release);
         outcome.err().map(|kind| failed(Operation::Lock, Path::new(""), kind).into())
     }
 
@@ -227,12 +227,12 @@ impl Port {
     #[napi]
     pub fn extend_lockfile(&self, id: f64, number: u32, milliseconds: f64) {
         let environment = Arc::clone(&self.environment);
-        let hold = environment.dirs.get(number);
+        let lock = environment.lockfiles.get(number);
         let extend = move || {
-            let hold = hold.as_deref().map(guard);
-            hold.as_deref()
+            let lock = lock.as_deref().map(guard);
+            lock.as_deref()
                 .and_then(Option::as_ref)
-                .map_or(Ok(()), |hold| hold.extend(duration(milliseconds)))
+                .map_or(Ok(()), |lock| lock.extend(duration(milliseconds)))
         };
         task::run(pool(), extend, move |outcome| {
             environment.done(id, Operation::Lock, Path::new(""), outcome);

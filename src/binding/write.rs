@@ -129,7 +129,7 @@ fn write_now(
     is_observed: bool,
     take_lock: impl FnOnce(&WriteRequest) -> Result<Option<LockGuard>, ErrorKind>,
 ) -> Vec<Report> {
-    let log = Log::default();
+    let log = ReportLog::default();
     let observer: Option<&dyn Observer> = if is_observed { Some(&log) } else { None };
     // On this thread the memory is JavaScript's to lend. What does not pass must not stand
     // for those that wait, so it is looked at before the write takes their place.
@@ -140,7 +140,7 @@ fn write_now(
     let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     // A panic must not come to JavaScript, whose thread this is.
     let outcome = match checked.and_then(|()| task::catch_panic(|| take_lock(&request))) {
-        Ok(_hold) => crate::engine::engine().write_now(request, observer),
+        Ok(_guard) => crate::engine::engine().write_now(request, observer),
         Err(kind) => Err(Error {
             kind,
             operation: Operation::AtomicWrite,
@@ -211,9 +211,9 @@ impl Observer for Caller {
 
 /// Collects the events of a synchronous write.
 #[derive(Default)]
-struct Log(RefCell<Vec<Report>>);
+struct ReportLog(RefCell<Vec<Report>>);
 
-impl Observer for Log {
+impl Observer for ReportLog {
     fn event(&self, event: WriteEvent) {
         self.0.borrow_mut().push(Report::happened(0.0, event));
     }

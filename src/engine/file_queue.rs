@@ -5,7 +5,7 @@
 //! found by system calls on whatever thread is free, so a call goes through two states:
 //!
 //! - *unresolved*: its file is not known yet. Calls that spell the path alike are resolved
-//!   together.
+//!   together ([`UnresolvedCalls`]).
 //! - *queued*: it waits in the queue of its file, sorted by number. A queue has one write under
 //!   way at a time; those behind it can be merged.
 //!
@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::fs::FileId;
+use crate::resolve::unresolved::UnresolvedCalls;
 use crate::vocabulary::FileKey;
 
 /// How long an unresolved call blocks those behind it once a thread looks for its file.
@@ -72,7 +73,7 @@ pub(super) trait Mergeable {
 pub(super) struct FileQueues<T> {
     /// How many calls there have been.
     calls: u64,
-    unresolved: HashMap<PathBuf, Vec<QueuedCall<T>>>,
+    unresolved: UnresolvedCalls<PathBuf, QueuedCall<T>>,
     /// The number of the first call of each unresolved group, and until when it blocks others.
     deadlines: BTreeMap<u64, Instant>,
     /// Which queue a path leads to, for the queues that exist.
@@ -93,7 +94,7 @@ impl<T> Default for FileQueues<T> {
     fn default() -> FileQueues<T> {
         FileQueues {
             calls: 0,
-            unresolved: HashMap::new(),
+            unresolved: UnresolvedCalls::default(),
             deadlines: BTreeMap::new(),
             keys: HashMap::new(),
             queues: HashMap::new(),
@@ -123,18 +124,16 @@ impl<T: Mergeable> FileQueues<T> {
             queue.waiting.push_back(call);
             return false;
         }
-        if let Some(group) = self.unresolved.get_mut(path) {
-            group.push(call);
-            return false;
+        let is_first = self.unresolved.join(path.to_owned(), call);
+        if is_first {
+            self.deadlines.insert(number, Instant::now() + THREAD_TIMEOUT);
         }
-        self.unresolved.insert(path.to_owned(), vec![call]);
-        self.deadlines.insert(number, Instant::now() + THREAD_TIMEOUT);
-        true
+        is_first
     }
 
     /// From now on a thread looks for the file that the calls for `path` are for.
     pub(super) fn begin_resolving(&mut self, path: &Path) {
-        let first = self.unresolved.get(path).and_then(|group| group.first());
+        let first = self.unresolved.get(path).and_then(<[_]>::first);
         if let Some(until) = first.and_then(|first| self.deadlines.get_mut(&first.number)) {
             *until = Instant::now() + RESOLVE_TIMEOUT;
         }
@@ -166,7 +165,9 @@ impl<T: Mergeable> FileQueues<T> {
         superseded.extend(writes.into_iter().map(|call| call.item));
         if let (Some(first), Some(until)) = (others.first(), until) {
             self.deadlines.insert(first.number, until);
-            self.unresolved.insert(path.to_owned(), others);
+            for call in others {
+                self.unresolved.join(path.to_owned(), call);
+            }
         }
         superseded
     }
@@ -178,7 +179,7 @@ impl<T: Mergeable> FileQueues<T> {
 
     /// Takes the unresolved calls for `path` out, with the deadline that they had.
     fn take_group(&mut self, path: &Path) -> (Vec<QueuedCall<T>>, Option<Instant>) {
-        let group = self.unresolved.remove(path).unwrap_or_default();
+        let group = self.unresolved.take(path);
         let until = group.first().and_then(|first| self.deadlines.remove(&first.number));
         (group, until)
     }
@@ -188,8 +189,8 @@ impl<T: Mergeable> FileQueues<T> {
     pub(super) fn take_idle(&mut self) -> Vec<T> {
         self.deadlines.clear();
         self.blocked.clear();
-        let groups = std::mem::take(&mut self.unresolved).into_values().flatten();
-        let mut idle: Vec<T> = groups.map(|call| call.item).collect();
+        let unresolved = self.unresolved.take_all().into_iter();
+        let mut idle: Vec<T> = unresolved.map(|call| call.item).collect();
         let free = self.queues.iter_mut().filter(|(_, queue)| !queue.is_busy);
         let free = free.map(|(key, queue)| {
             idle.extend(queue.take_if(|_| true));

@@ -1,10 +1,8 @@
 //! From a call to its queue.
 //!
-//! Calls that name a lock alike stay together until the lock that they mean is found, so that they
-//! keep their order. What they want done before is done first.
+//! Calls that name a lock alike stay together until the lock that they mean is found
+//! ([`UnresolvedCalls`]). What they want done before is done first.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -22,6 +20,7 @@ use crate::error::{Deadlock, ErrorKind, Failure};
 #[cfg(target_os = "linux")]
 use crate::metrics;
 use crate::mutex::guard;
+use crate::resolve::unresolved::UnresolvedCalls;
 use crate::threads::{Pool, task};
 use crate::vocabulary::{FileKey, LockKind};
 
@@ -60,7 +59,7 @@ pub fn take_at_once(path: &Path, kind: LockKind, inside: &[FileKey]) -> Option<L
     let begun = Instant::now();
     let queue = cache::find(path)?;
     // A caller that holds it already is told so; calls that have come before are served first.
-    if inside.contains(queue.key()) || guard(KernelBackend::arrivals()).contains_key(path) {
+    if inside.contains(queue.key()) || guard(KernelBackend::arrivals()).get(path).is_some() {
         return None;
     }
     let held = queue.take_at_once(kind, || cache::leads_to(path, &queue))?;
@@ -75,12 +74,11 @@ pub fn take_at_once(_: &Path, _: LockKind, _: &[FileKey]) -> Option<LockGuard> {
     None
 }
 
-/// Calls whose lock has not been found yet, by what they name. Finding it takes system calls, on
-/// whichever thread is free. Calls that name it alike go together, so that they cannot overtake
-/// each other on the way: a thread sees to them as long as the name is here.
+/// Calls whose lock has not been found yet, by what they name. A thread sees to them as long as the
+/// name is here.
 ///
 /// JavaScript's threads wait for this mutex, so nothing is done under it that may take long.
-pub(super) type Arrivals<B> = Mutex<HashMap<<B as Locate>::Name, Vec<Arc<CallOf<B>>>>>;
+pub(super) type Arrivals<B> = Mutex<UnresolvedCalls<<B as Locate>::Name, Arc<CallOf<B>>>>;
 
 /// How a lock of a backend is found.
 pub(super) trait Locate: Backend {
@@ -122,14 +120,11 @@ pub(super) fn arrive<B: Locate>(
 ) -> Arc<CallOf<B>> {
     let mut arriving = guard(B::arrivals());
     let waiter = Waiter::new(pool, request, options, reply);
-    match arriving.entry(name.clone()) {
-        Entry::Occupied(mut group) => {
-            group.get_mut().push(Arc::clone(&waiter));
-            return waiter;
-        }
-        Entry::Vacant(group) => group.insert(vec![Arc::clone(&waiter)]),
-    };
+    let is_first = arriving.join(name.clone(), Arc::clone(&waiter));
     drop(arriving);
+    if !is_first {
+        return waiter;
+    }
     let submitted = pool.submit(Box::new({
         let name = name.clone();
         move || {
@@ -138,42 +133,36 @@ pub(super) fn arrive<B: Locate>(
                 Ok(())
             });
             if let Err(kind) = entered {
-                refuse(take_group::<B>(&name), || kind.duplicate());
+                refuse(guard(B::arrivals()).take(&name), || kind.duplicate());
             }
         }
     }));
     if let Err(error) = submitted {
         let refused = Failure::new("pthread_create", error);
-        refuse(take_group::<B>(&name), || refused.duplicate().into());
+        refuse(guard(B::arrivals()).take(&name), || refused.duplicate().into());
     }
     waiter
-}
-
-fn take_group<B: Locate>(name: &B::Name) -> Vec<Arc<CallOf<B>>> {
-    guard(B::arrivals()).remove(name).unwrap_or_default()
 }
 
 /// Brings the calls that arrive for a name to their queue, until no more come.
 fn enter<B: Locate>(name: &B::Name) {
     loop {
-        let group = guard(B::arrivals()).get(name).cloned().unwrap_or_default();
+        let group = guard(B::arrivals()).get(name).unwrap_or_default().to_vec();
         group.iter().for_each(|waiter| waiter.prepare());
         let found = B::find(name);
         let mut arriving = guard(B::arrivals());
-        let Some(group) = arriving.get_mut(name) else { return };
+        let Some(group) = arriving.get(name) else { return };
         // A call may have come meanwhile that wants something done first.
         if group.iter().any(|waiter| waiter.has_to_prepare()) {
             continue;
         }
-        let group = std::mem::take(group);
+        let group = arriving.take_some(name);
         drop(arriving);
         match found {
             Ok(found) => join(name, found, group).into_iter().for_each(Waiter::start_timer),
             Err(failure) => refuse(group, || failure.duplicate().into()),
         }
-        let mut arriving = guard(B::arrivals());
-        if arriving.get(name).is_none_or(Vec::is_empty) {
-            arriving.remove(name);
+        if guard(B::arrivals()).end_if_empty(name) {
             return;
         }
     }

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::pool::Job;
 use crate::mutex::guard;
 
 /// How long a thread stays without anything to wait for.
@@ -19,8 +20,6 @@ const MAX_IDLE: usize = 4;
 
 /// Waiting needs little stack. What is not touched costs no memory.
 const STACK: usize = 256 * 1024;
-
-type Job = Box<dyn FnOnce() + Send>;
 
 struct WaitThreads {
     state: Mutex<WaitThreadsState>,

@@ -57,14 +57,14 @@ impl LockfileRequest {
 }
 
 /// A call that waits for a lock.
-pub type LockfileWaiter = Waiter<LockfileGuard, LockfileOptions>;
+pub type LockfileCall = Waiter<LockfileGuard, LockfileOptions>;
 
 /// Asks for a lock. The outcome goes to `reply`, on some thread; the waiter can be cancelled.
 pub fn acquire(
     pool: &Pool,
     request: LockfileRequest,
     reply: LockReply<LockfileGuard>,
-) -> Arc<LockfileWaiter> {
+) -> Arc<LockfileCall> {
     let (name, request, options) = request.into_parts(false);
     arrive::<LockDirBackend>(pool, name, request, options, reply)
 }
@@ -75,7 +75,7 @@ pub fn acquire_here(pool: &Pool, request: LockfileRequest) -> Result<LockfileGua
     let request = LockfileRequest { timeout: Some(Duration::ZERO), ..request };
     let (name, request, options) = request.into_parts(true);
     let reply = Box::new(move |outcome| drop(tell.send(outcome)));
-    let waiter: Arc<LockfileWaiter> = Waiter::new(pool, request, options, reply);
+    let waiter: Arc<LockfileCall> = Waiter::new(pool, request, options, reply);
     waiter.prepare();
     match LockDirBackend::find(&name) {
         Ok(found) => {

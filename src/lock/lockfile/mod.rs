@@ -29,7 +29,7 @@ mod heartbeat;
 mod held_dir;
 
 pub use acquire::{
-    LockfileName, LockfileRequest, LockfileWaiter, acquire, acquire_here, inspect, key_text, locate,
+    LockfileCall, LockfileName, LockfileRequest, acquire, acquire_here, inspect, key_text, locate,
 };
 pub use backend::{LockfileGuard, StaleRules};
 pub use heartbeat::OnLoss;

@@ -1,5 +1,8 @@
 //! Which file a path means: the directory that holds it, its name there, and what is there
-//! now. Writes and locks find their files here, so that they always mean the same one.
+//! now. Writes and locks find their files here, so that they always mean the same one, and their
+//! calls wait here, in the order in which they were made, until it is found.
+
+pub(crate) mod unresolved;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
