@@ -298,7 +298,9 @@ export interface Backup {
 }
 
 /**
- * Copies a file to `<path>.<milliseconds since 1970>.backup`.
+ * Copies a file to `<path>.<milliseconds since 1970>.backup`. A name that would be too long for the
+ * file system has a shortened form of the file's name in it, and a hash of all of it;
+ * {@link listBackups} finds it all the same.
  *
  * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
  * permission bits and (as far as the process is allowed to set it) the owner of the file. It never

@@ -458,10 +458,25 @@ describe('listBackups', () => {
       const backup = await createBackup(file)
       assert.deepEqual((await listBackups(file)).map(({ path }) => path), [backup])
     }
-    const long = path.join(dir, 'y'.repeat(250))
-    fs.writeFileSync(long, '')
-    assert.equal((await failure(() => createBackup(long))).code, 'ENAMETOOLONG')
     assert.deepEqual(temps(dir), [])
+  })
+})
+
+describe('a name that leaves no room for the time', () => {
+  test('is shortened in the name of the backup, which is found, kept apart from others and restored', async (t) => {
+    const dir = newDir(t)
+    const [file, other] = ['y', 'z'].map((last) => path.join(dir, 'y'.repeat(249) + last))
+    for (const name of [file, other]) fs.writeFileSync(name, name.slice(-1))
+    const first = await createBackup(file)
+    assert.match(path.basename(first), /^y{217}\.[0-9a-f]{16}\.\d{13}\.backup$/)
+    assert.deepEqual((await listBackups(file)).map(({ path }) => path), [first])
+    assert.deepEqual(await listBackups(other), [])
+    const second = await createBackup(file, { keep: 1 })
+    assert.deepEqual((await listBackups(file)).map(({ path }) => path), [second])
+    fs.writeFileSync(file, 'changed')
+    await restoreBackup(second, file)
+    assert.equal(fs.readFileSync(file, 'utf8'), 'y')
+    assert.deepEqual(await cleanupBackups(dir, /^y/, 0), [path.basename(second)])
   })
 })
 

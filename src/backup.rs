@@ -2,9 +2,10 @@
 //!
 //! Both directions are atomic writes whose bytes come from another file. A backup is called
 //! `<name>.<milliseconds since 1970>.backup` and never takes the place of anything: a name
-//! that is taken moves on by a millisecond. What is copied is the file that was opened, so a
-//! file that is replaced meanwhile is backed up as one version, in full; a file that is changed
-//! in place may be copied in the middle of a change.
+//! that is taken moves on by a millisecond. A name that would be too long for the file system has a
+//! shortened form of the file's name in it ([`crate::short_name`]). What is copied is the file that
+//! was opened, so a file that is replaced meanwhile is backed up as one version, in full; a file
+//! that is changed in place may be copied in the middle of a change.
 
 use std::cmp::Reverse;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +20,7 @@ use crate::fs::{Dir, DirUse, FileKind, FileSystem};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::metrics::METRICS;
 use crate::resolve;
+use crate::short_name::{ALWAYS_FITS, LONGEST_NAME, fit, os_str, stands_for};
 use crate::temp_name;
 use crate::threads::Pool;
 use crate::threads::task::{self, TaskStep};
@@ -36,8 +38,14 @@ const LATEST: u64 = 8_640_000_000_000_000;
 /// The name of a backup of the file called `basename`, made at a time in milliseconds since
 /// 1970.
 pub fn name_at(basename: &OsStr, time: u64) -> OsString {
-    let mut name = basename.to_owned();
-    name.push(format!(".{time}{SUFFIX}"));
+    name_within(basename, time, LONGEST_NAME)
+}
+
+/// The same, on a file system whose names have at most `limit` bytes.
+fn name_within(basename: &OsStr, time: u64, limit: usize) -> OsString {
+    let tail = format!(".{time}{SUFFIX}");
+    let mut name = fit(basename, limit.saturating_sub(tail.len()));
+    name.push(tail);
     name
 }
 
@@ -51,8 +59,11 @@ pub fn time_of(name: &OsStr) -> Option<u64> {
 
 /// The same, for a backup of the file called `basename` only.
 fn time_of_backup(name: &OsStr, basename: &OsStr) -> Option<u64> {
-    let front = name.as_encoded_bytes().strip_suffix(SUFFIX.as_bytes())?;
-    digits(front.strip_prefix(basename.as_encoded_bytes())?.strip_prefix(b".")?)
+    let time = time_of(name)?;
+    let length = name.len() - SUFFIX.len();
+    let front = name.as_encoded_bytes().get(..length)?;
+    let dot = front.iter().rposition(|byte| *byte == b'.')?;
+    stands_for(os_str(front.get(..dot)?)?, basename).then_some(time)
 }
 
 fn digits(text: &[u8]) -> Option<u64> {
@@ -89,13 +100,15 @@ pub struct RestoreRequest {
 /// A backup that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
+    /// What it is called.
+    pub name: OsString,
     /// When it was made, by its name: milliseconds since 1970.
     pub time: u64,
     /// Its size in bytes.
     pub size: u64,
 }
 
-/// Makes one attempt at a backup, and returns the time in its name.
+/// Makes one attempt at a backup, and returns its name.
 ///
 /// # Durability
 ///
@@ -105,7 +118,7 @@ pub fn create<F: FileSystem>(
     create: &BackupRequest,
     control: &Control,
     observer: Option<&dyn Observer>,
-) -> Result<u64, AttemptError> {
+) -> Result<OsString, AttemptError> {
     let BackupRequest { path, time, options, keep } = create;
     let source = open(fs, path)?;
     let durability = match keep {
@@ -115,7 +128,8 @@ pub fn create<F: FileSystem>(
     // Beside the path as it was given; where a link leads does not matter.
     let options = Options { durability, follow_symlinks: false, ..options.clone() };
     let basename = path.file_name().unwrap_or_default();
-    let names = |number: u64| name_at(basename, time + number);
+    let limit = name_limit(fs, path, *time)?;
+    let names = |number: u64| name_within(basename, time + number, limit);
     let attempt = WriteAttempt {
         path: &path.with_file_name(names(0)),
         options: &options,
@@ -124,13 +138,25 @@ pub fn create<F: FileSystem>(
         control,
         observer,
     };
-    let time = time + make_attempt(fs, &attempt)?;
+    let number = make_attempt(fs, &attempt)?;
     if let Some(keep) = keep {
         // The backup is there, and that is what was asked for. Older ones that cannot be
         // removed do no harm.
-        let _ = prune(fs, path, *keep, time);
+        let _ = prune(fs, path, *keep, time + number);
     }
-    Ok(time)
+    Ok(names(number))
+}
+
+/// How long the name of a backup of the file may be.
+fn name_limit<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<usize, Failure> {
+    let basename = path.file_name().unwrap_or_default();
+    let within = |limit| name_within(basename, time, limit);
+    match path.parent() {
+        Some(dir) if within(LONGEST_NAME).len() > ALWAYS_FITS => {
+            Ok(Dir::open(fs, dir, DirUse::Names)?.name_limit(within))
+        }
+        _ => Ok(LONGEST_NAME),
+    }
 }
 
 /// Removes the oldest backups of a file until `keep` are left, but none as new as `newest`.
@@ -189,7 +215,7 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
         let Some(time) = time_of_backup(&name, &target.name) else { continue };
         match target.dir.look(&name)? {
             Some(found) if found.kind == FileKind::File => {
-                backups.push(Backup { time, size: found.size });
+                backups.push(Backup { name, time, size: found.size });
             }
             // Not a backup, or removed since it was listed.
             _ => {}
@@ -281,12 +307,12 @@ fn backup_attempts<T, G>(
     attempts(operation, path, options, caller, attempt, ended)
 }
 
-/// Makes a backup on `pool`; `answer` gets the time in its name.
+/// Makes a backup on `pool`; `answer` gets its name.
 pub fn submit_create<G: 'static>(
     pool: &Pool,
     request: BackupRequest,
     caller: AttemptCaller<G>,
-    answer: impl FnOnce(Result<Result<u64, Error>, ErrorKind>) + Send + 'static,
+    answer: impl FnOnce(Result<Result<OsString, Error>, ErrorKind>) + Send + 'static,
 ) {
     let (path, options) = (request.path.clone(), request.options.clone());
     let listen = caller.control.listener();

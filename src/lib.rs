@@ -16,9 +16,9 @@
 //! - [`fs`] is the only access to files: a trait, with the operating system or, in tests, the simulated
 //!   disk of `tests/sim` behind it.
 //! - [`threads`] are the worker threads and the way back to JavaScript, [`metrics`] the counters.
-//! - [`error`] says what failed, on which path, in which system call. [`vocabulary`], [`payload`] and
-//!   [`temp_name`] have the terms that every module uses, the bytes of a write and the names of temp
-//!   files.
+//! - [`error`] says what failed, on which path, in which system call. [`vocabulary`], [`payload`],
+//!   [`temp_name`] and [`short_name`] have the terms that every module uses, the bytes of a write, the
+//!   names of temp files and how long names are shortened.
 
 pub mod backup;
 pub mod engine;
@@ -32,6 +32,7 @@ mod mutex;
 pub mod payload;
 pub mod recovery;
 pub mod resolve;
+pub mod short_name;
 pub mod temp_name;
 pub mod threads;
 pub mod transaction;

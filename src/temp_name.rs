@@ -3,24 +3,33 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// The longest name that file systems take, in bytes (on Windows: UTF-16 units, which
-/// are never more than the bytes).
-const LONGEST_NAME: usize = 255;
+use crate::short_name::{self, ALWAYS_FITS, LONGEST_NAME, fit, os_str};
 
 /// The end of the name.
 const SUFFIX: &str = ".tmp";
 
-/// A new name for a temp file of the file called `basename`, from 64 random bits. A
-/// name that would be too long is shortened in its basename part.
+/// A new name for a temp file of the file called `basename`, from 64 random bits. Where the name
+/// would be too long its basename part is shortened as [`crate::short_name`] says.
 pub fn new_name(basename: &OsStr) -> OsString {
-    name_with(basename, rand::random())
+    new_name_within(basename, LONGEST_NAME)
+}
+
+/// The same, on a file system whose names have at most `limit` bytes.
+pub fn new_name_within(basename: &OsStr, limit: usize) -> OsString {
+    name_within(basename, rand::random(), limit)
 }
 
 /// The temp name with these random bits in it.
 pub fn name_with(basename: &OsStr, random: u64) -> OsString {
+    name_within(basename, random, LONGEST_NAME)
+}
+
+/// The temp name with these random bits in it, on a file system whose names have at most `limit`
+/// bytes.
+pub fn name_within(basename: &OsStr, random: u64, limit: usize) -> OsString {
     let tail = format!(".{random:016x}{SUFFIX}");
     let mut name = OsString::from(".");
-    name.push(shorten(basename, LONGEST_NAME - 1 - tail.len()));
+    name.push(fit(basename, limit.saturating_sub(1 + tail.len())));
     name.push(tail);
     name
 }
@@ -33,10 +42,45 @@ pub fn is_temp_name(name: &OsStr) -> bool {
 /// What the name of a temp file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TempName<'a> {
-    /// The name of the file that it was to become, or the beginning of it.
+    /// The name of the file that it was to become, or a shortened form of it.
     pub basename: &'a OsStr,
     /// Whether that name may have been longer, and be cut short here.
     pub may_be_cut: bool,
+}
+
+/// Whether a temp file is one of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BelongsTo {
+    /// It is.
+    Certainly,
+    /// It may be that of another file whose name begins alike.
+    Perhaps,
+    /// It is not.
+    Not,
+}
+
+impl TempName<'_> {
+    /// Whether it is a temp file of the file called `name`.
+    pub fn belongs_to(&self, name: &OsStr) -> BelongsTo {
+        if short_name::stands_for(self.basename, name)
+            && (self.basename != name || !self.may_be_cut)
+        {
+            return BelongsTo::Certainly;
+        }
+        // Earlier versions cut a long name, and say nothing about the rest of it.
+        let is_beginning = name.as_encoded_bytes().starts_with(self.basename.as_encoded_bytes());
+        match self.may_be_cut && is_beginning {
+            true => BelongsTo::Perhaps,
+            false => BelongsTo::Not,
+        }
+    }
+
+    /// Whether its basename is all of the name of its file, as far as can be told without that file.
+    pub fn is_whole(&self) -> bool {
+        let length = 1 + self.basename.len() + 1 + DIGITS + SUFFIX.len();
+        let may_be_short = length > ALWAYS_FITS && short_name::may_be_short(self.basename);
+        !self.may_be_cut && !may_be_short
+    }
 }
 
 /// Reads the name of a temp file. `None` for any other name.
@@ -71,53 +115,4 @@ fn is_uuid(text: &[u8]) -> bool {
         8 | 13 | 18 | 23 => *byte == b'-',
         _ => is_digit(byte),
     })
-}
-
-/// A part of a name as a name.
-#[cfg(unix)]
-pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
-    use std::os::unix::ffi::OsStrExt;
-    Some(OsStr::from_bytes(bytes))
-}
-
-/// A part of a name as a name; `None` if it is not UTF-8.
-#[cfg(not(unix))]
-pub(crate) fn os_str(bytes: &[u8]) -> Option<&OsStr> {
-    std::str::from_utf8(bytes).ok().map(OsStr::new)
-}
-
-/// The longest beginning of `name` that has at most `limit` bytes and ends between
-/// characters.
-#[cfg(unix)]
-pub(crate) fn shorten(name: &OsStr, limit: usize) -> &OsStr {
-    use std::os::unix::ffi::OsStrExt;
-    let bytes = name.as_bytes();
-    if bytes.len() <= limit {
-        return name;
-    }
-    let is_inside_character = |byte: &u8| *byte & 0xC0 == 0x80;
-    let mut end = limit;
-    // A character has at most four bytes; a name in no encoding is cut at the limit.
-    while limit - end < 4 && bytes.get(end).is_some_and(is_inside_character) {
-        end -= 1;
-    }
-    if bytes.get(end).is_some_and(is_inside_character) {
-        end = limit;
-    }
-    OsStr::from_bytes(bytes.get(..end).unwrap_or_default())
-}
-
-/// The longest beginning of `name` that has at most `limit` bytes and ends between
-/// characters.
-#[cfg(not(unix))]
-pub(crate) fn shorten(name: &OsStr, limit: usize) -> std::borrow::Cow<'_, OsStr> {
-    if name.len() <= limit {
-        return name.into();
-    }
-    let text = name.to_string_lossy();
-    let mut end = limit.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    OsString::from(text.get(..end).unwrap_or_default()).into()
 }

@@ -268,8 +268,8 @@ fn create_play(
                 keep,
             };
             let outcome = backup::create(fs, &request, &Control::default(), None);
-            if let Ok(time) = outcome {
-                assert_eq!(time, expected);
+            if let Ok(name) = &outcome {
+                assert_eq!(Path::new(FILE).with_file_name(name), name_of(expected));
             }
             Outcome::of(&outcome)
         }),
@@ -342,8 +342,8 @@ fn a_name_that_is_taken_at_the_last_moment_is_not_overwritten() {
         options: options(Durability::Full),
         keep: None,
     };
-    let time = backup::create(&fs, &request, &Control::default(), None).unwrap();
-    assert_eq!(time, NOW + 1);
+    let name = backup::create(&fs, &request, &Control::default(), None).unwrap();
+    assert_eq!(Path::new(FILE).with_file_name(name), name_of(NOW + 1));
     assert_eq!(*fs.read_file(name_of(NOW)).unwrap(), b"somebody else's");
     assert_eq!(*fs.read_file(name_of(NOW + 1)).unwrap(), TEXT);
 }

@@ -528,11 +528,9 @@ fn one_bad_entry_does_not_hide_the_others() {
 
 #[test]
 fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
+    // As the first versions have cut it.
     let long = "n".repeat(240) + ".json";
-    let cut = |basename: &str| {
-        holdfast::temp_name::name_with(basename.as_ref(), 7).into_string().unwrap()
-    };
-    let temp = format!("/dir/{}", cut(&long));
+    let temp = format!("/dir/.{}.{:016x}.tmp", &long[..233], 7);
     let file = format!("/dir/{long}");
     let fs = disk(&[(&temp, NEW)]);
     assert_eq!(
@@ -545,6 +543,41 @@ fn a_name_that_was_cut_short_is_not_mistaken_for_another_file() {
         kinds(&recover(&fs, "/dir", Options::default())),
         [(temp.as_str(), ActionKind::Removed)]
     );
+}
+
+#[test]
+fn a_temp_file_whose_name_was_shortened_is_known_by_the_hash_in_it() {
+    let long = "n".repeat(240) + ".json";
+    for limit in [255, 143] {
+        let name = |number| {
+            let within = |number| holdfast::temp_name::name_within(long.as_ref(), number, limit);
+            Path::new("/dir").join(within(number)).into_os_string().into_string().unwrap()
+        };
+        let (temp, other) = (name(7), name(8));
+        let file = format!("/dir/{long}");
+        let actions = kinds_of_recovery(&[(&temp, NEW)], &file, Options::default());
+        assert_eq!(actions, [(temp.clone(), ActionKind::Promoted)]);
+        let options = Options { promote: Some(true), ..Options::default() };
+        // Nothing says what the file is called.
+        let actions = kinds_of_recovery(&[(&temp, NEW)], "/dir", options.clone());
+        assert_eq!(actions, [(temp.clone(), ActionKind::Left)]);
+        // The file is there, and so is another one that begins alike.
+        let alike = file.replace("n.json", "m.json");
+        let disk = [(temp.as_str(), NEW), (&other, TORN), (&file, TORN), (&alike, NEW)];
+        let actions = kinds_of_recovery(&disk, "/dir", options);
+        assert!(actions.contains(&(temp.clone(), ActionKind::Restored)), "{actions:?}");
+        assert!(actions.contains(&(other, ActionKind::Removed)), "{actions:?}");
+    }
+}
+
+fn kinds_of_recovery(
+    files: &[(&str, &[u8])],
+    path: &str,
+    options: Options,
+) -> Vec<(String, ActionKind)> {
+    let fs = disk(files);
+    let actions = recover(&fs, path, options);
+    kinds(&actions).into_iter().map(|(path, kind)| (path.to_owned(), kind)).collect()
 }
 
 #[test]

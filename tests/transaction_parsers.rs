@@ -75,7 +75,12 @@ fn a_name_is_read_as_it_was_made_and_is_no_name_of_anything_else() {
             (random.name(), TransactionId(random.roll()), random.below(100_000));
         let name = names::temp(&basename, id, number);
         assert!(name.len() <= 255);
-        assert_eq!(names::parse(&name), Some(TransactionName::Temp(id)), "{}", name.display());
+        assert_eq!(
+            names::parse(&name),
+            Some(TransactionName::Temp(id, u32::try_from(number).unwrap())),
+            "{}",
+            name.display()
+        );
         assert!(!temp_name::is_temp_name(&name));
         assert!(!names::is_transaction_name(&temp_name::new_name(&basename)));
         let conflict = names::conflict(&basename, id);
@@ -108,11 +113,11 @@ fn a_name_with_a_little_damage_is_that_of_another_transaction_or_of_none() {
         let text: String = text.into_iter().collect();
         let Some(parsed) = names::parse(OsStr::new(&text)) else { continue };
         // What is read can be written: the id is there in full, between dots.
-        let (TransactionName::Temp(id) | TransactionName::Record(id, _)) = parsed;
+        let (TransactionName::Temp(id, _) | TransactionName::Record(id, _)) = parsed;
         assert!(text.contains(&format!(".{id}.")), "{text}");
         let is_ours = match parsed {
             TransactionName::Record(id, kind) => names::record(id, kind) == *text,
-            TransactionName::Temp(_) => text.starts_with('.') && text.ends_with(".txn"),
+            TransactionName::Temp(..) => text.starts_with('.') && text.ends_with(".txn"),
         };
         assert!(is_ours, "{text}");
     }

@@ -237,7 +237,7 @@ fn fingerprint(fs: &SimFs) -> u64 {
             Some(TransactionName::Record(..)) => {
                 Record::decode(&bytes).ok().map(|_| bytes).hash(&mut hasher)
             }
-            Some(TransactionName::Temp(_)) if !is_decided => {}
+            Some(TransactionName::Temp(..)) if !is_decided => {}
             _ => bytes.hash(&mut hasher),
         }
     }

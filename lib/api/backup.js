@@ -2,6 +2,7 @@
 
 // Backups of files: made, restored, listed, removed.
 
+const { basename } = require('node:path')
 const { DEFAULT_LOCK_TIMEOUT, boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
@@ -35,17 +36,16 @@ async function create(source, { keep, ...read }) {
     const from = toAbsolute(source)
     const settings = writeOptions.toNative(read)
     const now = Date.now()
-    const observe = observer(read.logger, nameOf(source, now))
+    const observe = observer(read.logger, `${source}.${now}.backup`)
     const control = new native.Control()
     /** @param {import('../native/binding.js').Port} opened @param {number} id */
     const start = (opened, id) => {
       opened.createBackup(id, from, now, settings, keep, observe !== undefined, control)
       return null
     }
-    // If the name was taken, the time is a later one.
-    /** @type {number} */
-    const time = await waitFor(read.signal, start, control, observe)
-    return nameOf(source, time)
+    /** @type {string} */
+    const name = await waitFor(read.signal, start, control, observe)
+    return beside(source, name)
   } catch (error) {
     throw failed(source, 'create backup', error, read.signal)
   }
@@ -53,9 +53,14 @@ async function create(source, { keep, ...read }) {
 
 const tracedCreate = traced(traces.backup, create, (path, { durability = 'full' }) => ({ operation: 'create backup', path, durability }))
 
-/** @param {string} path @param {number} time */
-function nameOf(path, time) {
-  return `${path}.${time}.backup`
+/**
+ * The path of a file in the same directory, spelt as the caller has spelt that.
+ *
+ * @param {string} path
+ * @param {string} name
+ */
+function beside(path, name) {
+  return path.slice(0, path.length - basename(path).length) + name
 }
 
 /** @type {typeof import('../../index.js').restoreBackup} */
@@ -94,7 +99,7 @@ async function listBackups(path) {
     const absolute = toAbsolute(source)
     /** @type {import('../native/binding.js').NativeBackup[]} */
     const backups = await port.run((opened, id) => opened.listBackups(id, absolute))
-    return backups.map(({ time, size }) => ({ path: nameOf(source, time), createdAt: new Date(time), size }))
+    return backups.map(({ name, time, size }) => ({ path: beside(source, name), createdAt: new Date(time), size }))
   } catch (error) {
     throw failed(source, 'list backups', error)
   }

@@ -22,14 +22,16 @@ use crate::write::{Observer, Options};
 /// A backup that is there.
 #[napi(object, object_from_js = false)]
 pub struct NativeBackup {
+    pub name: String,
     /// Milliseconds since 1970.
     pub time: f64,
     pub size: f64,
 }
 
 impl From<Backup> for NativeBackup {
-    fn from(Backup { time, size }: Backup) -> NativeBackup {
-        NativeBackup { time: time as f64, size: size as f64 }
+    fn from(Backup { name, time, size }: Backup) -> NativeBackup {
+        let name = name.to_string_lossy().into_owned();
+        NativeBackup { name, time: time as f64, size: size as f64 }
     }
 }
 
@@ -49,7 +51,7 @@ impl From<(String, Option<u64>)> for NativeCandidate {
 
 #[napi]
 impl Port {
-    /// Copies a file to a backup. The value is the time in the backup's name; it is `time`, or a
+    /// Copies a file to a backup. The value is the backup's name, with `time` in it, or a time a
     /// little later.
     #[napi]
     #[allow(clippy::too_many_arguments)]
@@ -73,7 +75,10 @@ impl Port {
         let client = client(id, &environment, is_observed, control);
         let path = request.path.clone();
         backup::submit_create(pool(), request, client, move |outcome| match outcome {
-            Ok(outcome) => environment.complete(id, outcome.map(|time| time as f64)),
+            Ok(outcome) => {
+                let name = outcome.map(|name| name.to_string_lossy().into_owned());
+                environment.complete(id, name);
+            }
             Err(kind) => environment.fail(id, Operation::CreateBackup, &path, kind),
         });
     }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, uninterrupted};
 use crate::error::{Code, Failure};
+use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
 use crate::threads::blocking;
 
 /// An open directory, and the path that led to it. What happens to that path meanwhile leads no
@@ -93,6 +94,32 @@ impl<F: FileSystem> Dir<F> {
         match (file.metadata(), self.look(name)) {
             (Ok(own), Ok(Some(named))) => own.id == named.id,
             _ => false,
+        }
+    }
+
+    /// How many bytes a name may have that `name_within` makes within a limit, so that it is not too
+    /// long for the file system. It is the same for every process. Short names cost no look.
+    pub fn name_limit(&self, name_within: impl Fn(usize) -> OsString) -> usize {
+        let mut limit = LONGEST_NAME;
+        loop {
+            let name = name_within(limit);
+            if name.len().min(limit) <= ALWAYS_FITS
+                || !matches!(self.look(&name), Err(failure) if is_too_long(&failure))
+            {
+                return limit;
+            }
+            limit = self.next_limit(limit);
+        }
+    }
+
+    /// The limit to be tried after names within `limit` were found to be too long: what the file
+    /// system says, and where that is not true (encfs) the next lower step.
+    pub fn next_limit(&self, limit: usize) -> usize {
+        const STEPS: [usize; 6] = [175, 143, 128, 96, 64, ALWAYS_FITS];
+        let says = self.fs.longest_name(&self.handle);
+        match (ALWAYS_FITS..limit).contains(&says) {
+            true => says,
+            false => STEPS.into_iter().find(|step| *step < limit).unwrap_or(ALWAYS_FITS),
         }
     }
 
@@ -268,6 +295,11 @@ impl<F: FileSystem> Dir<F> {
     fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
         Failure { dest: Some(self.shown(to)), ..self.failed("rename", from, error) }
     }
+}
+
+/// Whether a name was too long for the file system.
+pub fn is_too_long(failure: &Failure) -> bool {
+    failure.code() == Some(Code::ENAMETOOLONG)
 }
 
 /// The outcome of a call on a name, `None` where nothing has that name.

@@ -15,12 +15,13 @@ use std::time::SystemTime;
 
 use crate::error::Code;
 use crate::payload::Chunk;
+use crate::short_name::LONGEST_NAME;
 pub use crate::vocabulary::FileId;
 
 mod dir;
 mod file;
 
-pub use dir::{Dir, if_there};
+pub use dir::{Dir, if_there, is_too_long};
 pub use file::File;
 
 #[cfg(unix)]
@@ -117,6 +118,11 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// How many files the process may have open at once.
     fn most_open_files(&self) -> u64 {
         u64::MAX
+    }
+
+    /// How long a name in a directory may be, in bytes, as far as its file system says so.
+    fn longest_name(&self, _dir: &Self::DirHandle) -> usize {
+        LONGEST_NAME
     }
 
     /// Opens the directory at `path`, symbolic links followed.

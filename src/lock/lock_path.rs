@@ -8,11 +8,9 @@ use crate::error::{Failure, Holder};
 use crate::fs::os::Os;
 use crate::fs::{Dir, DirUse};
 use crate::resolve::{self, Target};
-use crate::temp_name::shorten;
+use crate::short_name::fit;
 use crate::vocabulary::{FileKey, LockKind};
 
-/// The longest name that file systems take, in bytes.
-const LONGEST_NAME: usize = 255;
 const SUFFIX: &str = ".lock";
 
 /// Who holds the lock of a file so that a call of this kind would have to wait; the outer `None`
@@ -41,7 +39,7 @@ impl LockPath {
     pub(super) fn find(path: &Path) -> Result<LockPath, Failure> {
         let target = target_of(path)?;
         let id = target.dir.metadata()?.id;
-        let name = lock_file_name(&target.name);
+        let name = lock_file_name(&target);
         let is_direct =
             path.parent() == Some(target.dir.path()) && path.file_name() == Some(&target.name);
         Ok(LockPath { is_direct, key: (id, name.clone()), dir: target.dir, name })
@@ -76,26 +74,19 @@ fn without_end(path: &Path) -> &Path {
     }
 }
 
-/// The name of the lock file of the file called `basename`. Versions of holdfast exclude each other
-/// by this name, so it can never change. Where the name would be too long its basename part is
-/// shortened and followed by a hash of all of it: `.<beginning>.<16 hex digits>.lock`.
-pub(super) fn lock_file_name(basename: &OsStr) -> OsString {
-    let mut name = OsString::from(".");
-    let room = LONGEST_NAME - name.len() - SUFFIX.len();
-    if basename.len() <= room {
-        name.push(basename);
-    } else {
-        let hash = format!(".{:016x}", fnv1a(basename.as_encoded_bytes()));
-        name.push(shorten(basename, room - hash.len()));
-        name.push(hash);
-    }
-    name.push(SUFFIX);
-    name
+/// The name of the lock file of a file. Versions of holdfast exclude each other by this name, so
+/// where 255 bytes fit it never changes. Where they do not, it is made within the limit that every
+/// process finds in the same way.
+pub(super) fn lock_file_name(target: &Target<Os>) -> OsString {
+    let limit = target.dir.name_limit(|limit| name_within(&target.name, limit));
+    name_within(&target.name, limit)
 }
 
-/// FNV-1a, 64 bits: small, and the same in every version and on every platform.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// `.<basename>.lock`. Where the name would be longer than `limit` its basename part is shortened
+/// and followed by a hash of all of it: `.<beginning>.<16 hex digits>.lock`.
+fn name_within(basename: &OsStr, limit: usize) -> OsString {
+    let mut name = OsString::from(".");
+    name.push(fit(basename, limit.saturating_sub(1 + SUFFIX.len())));
+    name.push(SUFFIX);
+    name
 }

@@ -19,7 +19,7 @@ pub struct TriedLock(#[allow(dead_code, reason = "dropping it releases the lock"
 /// Takes the write lock of a file if it is free. `None` when it is not.
 pub fn try_lock(path: &Path) -> Result<Option<TriedLock>, Failure> {
     let target = resolve::target(&Os, path, true, DirUse::Names)?;
-    let name = lock_file_name(&target.name);
+    let name = lock_file_name(&target);
     let dir = target.dir.handle();
     let taken = KernelLock::try_acquire(dir, &name, LockKind::Write, None, &mut None);
     Ok(taken.map_err(|failure| failure.on(target.dir.shown(&name)))?.map(TriedLock))

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, SystemTime};
 
-use crate::temp_name;
+use crate::short_name::{LONGEST_NAME, fit, os_str, stands_for};
+use crate::temp_name::{self, BelongsTo};
 
 /// The suffix that the JavaScript that holdfast replaces gives to its temp files.
 const TEMP: &str = ".tmp";
@@ -46,7 +47,13 @@ pub fn legacy(file: &OsStr) -> [OsString; 2] {
 
 /// The name under which a corrupt file is kept.
 pub fn aside(file: &OsStr, time: u64) -> OsString {
-    with(file, &format!("{ASIDE}{time}"))
+    aside_within(file, time, LONGEST_NAME)
+}
+
+/// The same, on a file system whose names have at most `limit` bytes.
+pub fn aside_within(file: &OsStr, time: u64, limit: usize) -> OsString {
+    let tail = format!("{ASIDE}{time}");
+    with(&fit(file, limit.saturating_sub(tail.len())), &tail)
 }
 
 fn with(name: &OsStr, suffix: &str) -> OsString {
@@ -57,10 +64,11 @@ fn with(name: &OsStr, suffix: &str) -> OsString {
 
 /// When a corrupt version of `file` was set aside, if this is the name of one.
 pub fn time_of_aside(name: &OsStr, file: &OsStr) -> Option<u64> {
-    let rest = name.as_encoded_bytes().strip_prefix(file.as_encoded_bytes())?;
-    let digits = std::str::from_utf8(rest.strip_prefix(ASIDE.as_bytes())?).ok()?;
-    // `parse` would take a sign.
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    let bytes = name.as_encoded_bytes();
+    let at = bytes.len() - bytes.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (front, digits) = bytes.split_at_checked(at)?;
+    let front = os_str(front.strip_suffix(ASIDE.as_bytes())?)?;
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|_| stands_for(front, file))
 }
 
 /// A time in milliseconds since 1970.
@@ -93,14 +101,10 @@ impl Remains {
             } else if *name == backup {
                 Some((Origin::Backup, true))
             } else {
-                temp_name::parse(name).and_then(|parsed| {
-                    let is_it = match parsed.may_be_cut {
-                        false => parsed.basename == file,
-                        true => {
-                            file.as_encoded_bytes().starts_with(parsed.basename.as_encoded_bytes())
-                        }
-                    };
-                    is_it.then_some((Origin::Temp, !parsed.may_be_cut))
+                temp_name::parse(name).and_then(|parsed| match parsed.belongs_to(file) {
+                    BelongsTo::Certainly => Some((Origin::Temp, true)),
+                    BelongsTo::Perhaps => Some((Origin::Temp, false)),
+                    BelongsTo::Not => None,
                 })
             };
             if let Some((origin, is_certain)) = origin {
@@ -121,11 +125,23 @@ impl Remains {
         };
         for name in names {
             if let Some(parsed) = temp_name::parse(name) {
-                add(parsed.basename, name, Origin::Temp, !parsed.may_be_cut);
+                // The file with a shortened name is known only if it is there.
+                let is_short = |file: &&OsString| {
+                    file.as_os_str() != parsed.basename
+                        && parsed.belongs_to(file) == BelongsTo::Certainly
+                };
+                let file = match parsed.is_whole() {
+                    true => None,
+                    false => names.iter().find(is_short),
+                };
+                match file {
+                    Some(file) => add(file, name, Origin::Temp, true),
+                    None => add(parsed.basename, name, Origin::Temp, parsed.is_whole()),
+                }
             } else if legacy {
                 let bytes = name.as_encoded_bytes();
                 for (suffix, origin) in [(TEMP, Origin::LegacyTemp), (BACKUP, Origin::Backup)] {
-                    let file = bytes.strip_suffix(suffix.as_bytes()).and_then(temp_name::os_str);
+                    let file = bytes.strip_suffix(suffix.as_bytes()).and_then(os_str);
                     if let Some(file) = file.filter(|file| !matches!(file.len(), 0)) {
                         add(file, name, origin, true);
                     }

@@ -40,7 +40,8 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         corrupt: Option<&Metadata>,
     ) -> Result<Promotion, AttemptError> {
         if self.options.dry_run {
-            let aside = corrupt.map(|_| names::aside(to, names::milliseconds(self.now)));
+            let time = names::milliseconds(self.now);
+            let aside = corrupt.map(|_| names::aside_within(to, time, aside_limit(dir, to, time)));
             return Ok(Promotion { aside, is_in_place: true });
         }
         if !dir.leads_to(&orphan.name, orphan.metadata.id)? {
@@ -139,8 +140,9 @@ fn set_aside<F: FileSystem>(
     if !dir.leads_to(name, corrupt)? {
         return Ok(None);
     }
+    let limit = aside_limit(dir, name, time);
     for number in 0..NAMES {
-        let to = names::aside(name, time.saturating_add(number));
+        let to = names::aside_within(name, time.saturating_add(number), limit);
         if !rename_new(dir, &file, name, &to, corrupt)? {
             continue;
         }
@@ -154,6 +156,11 @@ fn set_aside<F: FileSystem>(
         return Ok(None);
     }
     Err(Failure::at("rename", dir.shown(name), Code::EEXIST.error()))
+}
+
+/// How long the name of a corrupt file may be.
+fn aside_limit<F: FileSystem>(dir: &Dir<F>, name: &OsStr, time: u64) -> usize {
+    dir.name_limit(|limit| names::aside_within(name, time, limit))
 }
 
 fn move_back<F: FileSystem>(dir: &Dir<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {

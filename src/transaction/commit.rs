@@ -227,7 +227,9 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             // The locks have told files apart that have several paths.
             return Err(Failure::at("open", target.path(), Code::EBUSY.error()));
         }
-        let temp_name = names::temp(&target.name, self.id, self.members.len());
+        let number = self.members.len();
+        let within = |limit| names::temp_within(&target.name, self.id, number, limit);
+        let temp_name = within(target.dir.name_limit(within));
         let member =
             PendingChange { requested, participant, target, before, temp_name, staged: None };
         self.members.push(member);

@@ -3,8 +3,8 @@
 //! All carry its id, 64 random bits as 16 lower-case hexadecimal digits:
 //!
 //! - `.<basename>.<id>.<number>.txn`: the new content of a file, or the old one of a file that
-//!   is removed. `<number>` is that of the member, from 0. A name that would be too long is
-//!   shortened in its basename part.
+//!   is removed. `<number>` is that of the member, from 0. A name that would be too long for the
+//!   file system is shortened in its basename part; the id and the number tell which one it is.
 //! - `.holdfast.<id>.prepared`: the record, in each directory that the transaction touches.
 //! - `.holdfast.<id>.intent`: the record in the first path's directory, once the transaction is
 //!   decided.
@@ -14,10 +14,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::temp_name::shorten;
-
-/// The longest name that file systems accept, in bytes.
-const LONGEST_NAME: usize = 255;
+use crate::short_name::{LONGEST_NAME, fit};
 
 const TEMP_SUFFIX: &str = ".txn";
 const RECORD_PREFIX: &str = ".holdfast.";
@@ -59,17 +56,22 @@ pub enum RecordKind {
 /// What a name of a transaction stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransactionName {
-    /// A staged file, or one that is put aside.
-    Temp(TransactionId),
+    /// A staged file, or one that is put aside, and the number of its member.
+    Temp(TransactionId, u32),
     /// A record.
     Record(TransactionId, RecordKind),
 }
 
 /// The name beside the file called `basename` under which the content of a member is kept.
 pub fn temp(basename: &OsStr, id: TransactionId, number: usize) -> OsString {
+    temp_within(basename, id, number, LONGEST_NAME)
+}
+
+/// The same, on a file system whose names have at most `limit` bytes.
+pub fn temp_within(basename: &OsStr, id: TransactionId, number: usize, limit: usize) -> OsString {
     let tail = format!(".{id}.{number}{TEMP_SUFFIX}");
     let mut name = OsString::from(".");
-    name.push(shorten(basename, LONGEST_NAME - 1 - tail.len()));
+    name.push(fit(basename, limit.saturating_sub(1 + tail.len())));
     name.push(tail);
     name
 }
@@ -85,9 +87,13 @@ pub fn record(id: TransactionId, kind: RecordKind) -> OsString {
 
 /// The name under which the new content of the file called `basename` is kept in a conflict.
 pub fn conflict(basename: &OsStr, id: TransactionId) -> OsString {
+    conflict_within(basename, id, LONGEST_NAME)
+}
+
+/// The same, on a file system whose names have at most `limit` bytes.
+pub fn conflict_within(basename: &OsStr, id: TransactionId, limit: usize) -> OsString {
     let tail = format!(".conflict-{id}");
-    let mut name = OsString::new();
-    name.push(shorten(basename, LONGEST_NAME - tail.len()));
+    let mut name = fit(basename, limit.saturating_sub(tail.len()));
     name.push(tail);
     name
 }
@@ -105,7 +111,8 @@ pub fn parse(name: &OsStr) -> Option<TransactionName> {
         let (basename, digits) = front.split_at_checked(front.len().checked_sub(16)?)?;
         // A basename has one byte at least, and then there is a dot.
         let is_named = basename.len() >= 2 && basename.ends_with(b".");
-        return (is_number && is_named).then(|| id(digits)).flatten().map(TransactionName::Temp);
+        let number = std::str::from_utf8(number).ok().filter(|_| is_number && is_named)?;
+        return Some(TransactionName::Temp(id(digits)?, number.parse().ok()?));
     }
     let rest = bytes.strip_prefix(RECORD_PREFIX.as_bytes())?;
     for (suffix, kind) in

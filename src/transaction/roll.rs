@@ -21,6 +21,7 @@ use super::record::{Record, RecordDamage, RecordMember};
 use super::record_lock::RecordLock;
 use crate::error::Failure;
 use crate::fs::{Dir, FileSystem};
+use crate::short_name::ALWAYS_FITS;
 
 /// The write locks of files, held while the files are changed, so that no reader sees half of a
 /// transaction.
@@ -103,7 +104,7 @@ pub fn roll_dir<F: FileSystem>(
     report: &mut Vec<RolledFile>,
 ) -> Result<(), Failure> {
     let id_of = |name: &OsString| match names::parse(name)? {
-        TransactionName::Temp(id) | TransactionName::Record(id, _) => Some(id),
+        TransactionName::Temp(id, _) | TransactionName::Record(id, _) => Some(id),
     };
     let names = Participant::open(fs, dir)?.dir.names()?;
     let ids: BTreeSet<TransactionId> = names.iter().filter_map(id_of).collect();
@@ -238,8 +239,30 @@ impl<F: FileSystem> Roll<'_, '_, F> {
 
     /// The temp files of it in a directory.
     fn temp_names(&self, dir: &Dir<F>) -> Result<Vec<OsString>, Failure> {
-        let is_temp = |name: &OsString| names::parse(name) == Some(TransactionName::Temp(self.id));
+        let is_temp = |name: &OsString| matches!(names::parse(name), Some(TransactionName::Temp(id, _)) if id == self.id);
         Ok(dir.names()?.into_iter().filter(is_temp).collect())
+    }
+
+    /// The temp file of a member. A long name has been shortened for the file system that it was
+    /// made on, and the directory may be a copy of that one: the id and the number count.
+    fn temp_name(
+        &self,
+        dir: &Dir<F>,
+        basename: &OsStr,
+        number: usize,
+    ) -> Result<OsString, Failure> {
+        let full = names::temp(basename, self.id, number);
+        if full.len() <= ALWAYS_FITS {
+            return Ok(full);
+        }
+        let is_it = |name: &OsString| match names::parse(name) {
+            Some(TransactionName::Temp(_, own)) => usize::try_from(own) == Ok(number),
+            _ => false,
+        };
+        Ok(self.temp_names(dir)?.into_iter().find(is_it).unwrap_or_else(|| {
+            let within = |limit| names::temp_within(basename, self.id, number, limit);
+            within(dir.name_limit(within))
+        }))
     }
 
     /// Removes what there is of it in a directory without a decision, the record last.
@@ -358,7 +381,7 @@ impl<F: FileSystem> Roll<'_, '_, F> {
         member: &RecordMember,
     ) -> Result<bool, Failure> {
         let (name, path) = (&member.name, dir.shown(&member.name));
-        let temp_name = names::temp(name, self.id, number);
+        let temp_name = self.temp_name(dir, name, number)?;
         let look = |name: &OsStr| {
             // To the caller, reading a file is a part of opening it.
             Occupant::of(dir, name)
@@ -389,7 +412,8 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             self.say(path, RollResult::RolledForward, "the transaction was decided");
             self.rename_staged(dir, &temp_name, name, false)?;
         } else {
-            let conflict = names::conflict(name, self.id);
+            let within = |limit| names::conflict_within(name, self.id, limit);
+            let conflict = within(dir.name_limit(within));
             let (result, reason) = (RollResult::Conflict, CHANGED.to_owned());
             self.report.push(RolledFile { path, result, reason, to: Some(dir.shown(&conflict)) });
             self.rename_staged(dir, &temp_name, &conflict, true)?;

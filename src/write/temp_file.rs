@@ -9,9 +9,10 @@ use super::control::Control;
 use super::options::Options;
 use super::{fill, validate};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileSystem, Metadata};
+use crate::fs::{Dir, File, FileSystem, Metadata, is_too_long};
 use crate::payload::Payload;
 use crate::resolve::Target;
+use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
 use crate::temp_name;
 
 /// How many names are tried: a name may be taken, and a sweeper may remove the file before it is
@@ -38,7 +39,7 @@ impl<F: FileSystem> TempFile<F> {
     ) -> Result<TempFile<F>, Failure> {
         let wanted = WantedAttributes::of(options, target.existing.as_ref(), model);
         let (dir, mode) = (&target.dir, wanted.initial_mode());
-        let mut name = announced;
+        let (mut name, mut limit) = (announced, LONGEST_NAME);
         let mut reason = Code::EEXIST.error();
         for _ in 0..MOST_NAMES {
             match dir.create_new(&name, mode) {
@@ -54,6 +55,10 @@ impl<F: FileSystem> TempFile<F> {
                         return Err(failure);
                     }
                 },
+                Err(failure) if is_too_long(&failure) && name.len() > ALWAYS_FITS => {
+                    limit = dir.next_limit(limit);
+                    reason = failure.source;
+                }
                 Err(failure) => {
                     let code = failure.code();
                     if code != Some(Code::EEXIST) {
@@ -67,7 +72,7 @@ impl<F: FileSystem> TempFile<F> {
                     reason = failure.source;
                 }
             }
-            name = temp_name::new_name(&target.name);
+            name = temp_name::new_name_within(&target.name, limit);
         }
         Err(Failure::at("open", dir.shown(&name), reason))
     }

@@ -25,6 +25,7 @@ use crate::error::Code;
 use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, SyncRules};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
+use crate::short_name::LONGEST_NAME;
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +69,11 @@ impl FileSystem for Os {
     fn most_open_files(&self) -> u64 {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         limit.current.unwrap_or(u64::MAX)
+    }
+
+    fn longest_name(&self, dir: &DirHandle) -> usize {
+        let limit = rustix::fs::fstatvfs(&dir.descriptor).ok().map(|found| found.f_namemax);
+        limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LONGEST_NAME)
     }
 
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {

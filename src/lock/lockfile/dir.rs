@@ -203,7 +203,8 @@ fn take_over<F: FileSystem>(
     is_stale_now: impl Fn() -> Result<bool, Failure>,
     now: SystemTime,
 ) -> Result<TryLockOutcome<F>, Failure> {
-    let spare = temp_name::new_name(&at.name);
+    let limit = at.parent.name_limit(|limit| temp_name::new_name_within(&at.name, limit));
+    let spare = temp_name::new_name_within(&at.name, limit);
     let spare_path = at.parent.shown(&spare);
     Dir::make(at.fs(), &spare_path)?;
     let Some(own) = claim(at, &spare_path, &spare, now)? else { return Ok(TryLockOutcome::Held) };

@@ -203,6 +203,11 @@ impl SimFs {
         self.lock().disk.set_free_space(bytes);
     }
 
+    /// How many bytes a name may have; at first 255.
+    pub fn set_longest_name(&self, bytes: usize) {
+        self.lock().disk.longest_name = bytes;
+    }
+
     /// Whether two names can be exchanged. At first they can.
     pub fn set_can_exchange(&self, can_exchange: bool) {
         self.lock().disk.can_exchange = can_exchange;

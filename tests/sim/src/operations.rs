@@ -193,6 +193,10 @@ impl FileSystem for SimFs {
         Some(self.lock().disk.process.uid)
     }
 
+    fn longest_name(&self, _dir: &SimDir) -> usize {
+        self.lock().disk.longest_name
+    }
+
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<SimDir> {
         let sync = purpose == DirUse::NamesAndSync;
         self.by_path(OperationKind::OpenDir, path, None, |disk| {

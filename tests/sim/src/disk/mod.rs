@@ -116,6 +116,8 @@ pub(super) struct Disk {
     pub(super) skips_nameless: bool,
     /// What it says of itself.
     pub(super) sync_rules: SyncRules,
+    /// How many bytes a name may have.
+    pub(super) longest_name: usize,
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
     /// Whether directories can be locked, and are gone at once when they are removed.
@@ -153,6 +155,7 @@ impl Disk {
             copying: Copying::No,
             skips_nameless: false,
             sync_rules: SyncRules::default(),
+            longest_name: 255,
             can_exchange: true,
             has_unix_dirs: true,
             clock: SystemTime::UNIX_EPOCH,
@@ -178,6 +181,7 @@ impl Disk {
             copying: self.copying,
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
+            longest_name: self.longest_name,
             can_exchange: self.can_exchange,
             has_unix_dirs: self.has_unix_dirs,
             clock: self.clock,
@@ -238,6 +242,9 @@ impl Disk {
     fn child(&self, who: Option<Process>, dir: Inode, name: &OsStr) -> io::Result<Inode> {
         let names = self.names(dir)?;
         self.check(who, dir, SEARCH)?;
+        if name.len() > self.longest_name {
+            return Err(Code::ENAMETOOLONG.error());
+        }
         names.get(name).copied().ok_or_else(|| Code::ENOENT.error())
     }
 

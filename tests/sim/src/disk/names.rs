@@ -10,22 +10,19 @@ use super::{Attributes, Body, Change, Disk, HandleUse, Inode, Names, Node, Recor
 use crate::content::Content;
 use holdfast::error::Code;
 
-/// The longest name, in bytes.
-const LONGEST_NAME: usize = 255;
-
-pub(super) fn check_name(name: &OsStr) -> io::Result<()> {
-    let mut components = Path::new(name).components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(only)), None) if only == name => {}
-        _ => return Err(Code::EINVAL.error()),
-    }
-    if name.as_encoded_bytes().len() > LONGEST_NAME {
-        return Err(Code::ENAMETOOLONG.error());
-    }
-    Ok(())
-}
-
 impl Disk {
+    pub(super) fn check_name(&self, name: &OsStr) -> io::Result<()> {
+        let mut components = Path::new(name).components();
+        match (components.next(), components.next()) {
+            (Some(Component::Normal(only)), None) if only == name => {}
+            _ => return Err(Code::EINVAL.error()),
+        }
+        if name.as_encoded_bytes().len() > self.longest_name {
+            return Err(Code::ENAMETOOLONG.error());
+        }
+        Ok(())
+    }
+
     pub(super) fn note(&mut self, change: Change) {
         self.records.push_back(Record { change, durable: false, sync_failed: false });
     }
@@ -63,7 +60,7 @@ impl Disk {
     }
 
     fn add_node(&mut self, dir: Inode, name: &OsStr, mode: u32, body: Body) -> io::Result<Inode> {
-        check_name(name)?;
+        self.check_name(name)?;
         let who = Some(self.process);
         match self.child(who, dir, name) {
             Ok(_) => return Err(Code::EEXIST.error()),
@@ -187,7 +184,7 @@ impl Disk {
     }
 
     pub(crate) fn rename(&mut self, dir: Inode, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        check_name(to)?;
+        self.check_name(to)?;
         let who = Some(self.process);
         let inode = self.child(who, dir, from)?;
         self.check(who, dir, WRITE | SEARCH)?;
@@ -219,7 +216,7 @@ impl Disk {
 
     /// As `rename`, where nothing has the name `to`.
     pub(crate) fn rename_new(&mut self, dir: Inode, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        check_name(to)?;
+        self.check_name(to)?;
         self.child(Some(self.process), dir, from)?;
         if self.names(dir)?.contains_key(to) {
             return Err(Code::EEXIST.error());

@@ -4,7 +4,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::names::check_name;
 use super::rights::Process;
 use super::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
 use crate::content::Content;
@@ -31,7 +30,7 @@ impl Disk {
             self.put(parent, None, body)?;
         }
         let (dir, name) = self.walk_to_parent(None, path)?;
-        check_name(&name)?;
+        self.check_name(&name)?;
         if let Ok(inode) = self.child(None, dir, &name) {
             return self.overwrite(inode, attributes, body);
         }
