@@ -879,7 +879,7 @@ export interface LockHolder {
   pid: number
   hostname: string
   since: Date
-  /** The beginning of the command line. */
+  /** The name of its script, or of its executable where it has none; never arguments. */
   command: string
 }
 

@@ -132,6 +132,14 @@ function readableByAll() {
   return copy
 }
 
+/** @typedef {{ uid: number, groups?: number[], umask?: string }} Person a user, whose own group has the same number */
+
+/** What to put before a command that a person runs. @param {Person} person */
+function asPerson({ uid, groups = [], umask = '022' }) {
+  const supplementary = groups.length > 0 ? `--groups=${groups.join()}` : '--clear-groups'
+  return ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, supplementary, 'sh', '-c', `umask ${umask}; exec "$@"`, 'sh']
+}
+
 /**
  * Runs an async function in a child process and resolves with its result. Only its source is
  * passed: it has `tools`, and nothing else of the spec.
@@ -141,16 +149,17 @@ function readableByAll() {
  * @param {object} [args] plain values for it
  * @param {object} [options]
  * @param {{ uid: number, gid: number }} [options.user]
+ * @param {Person} [options.person] with groups and a umask
  * @param {string} [options.cwd]
  * @param {string[]} [options.command] what to put before `node`: `['strace', '-f']`
  * @returns {Promise<any>}
  */
-function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
+function inChild(program, args = {}, { user, person, cwd, command = [] } = {}) {
   const source = `
     'use strict'
     const fs = require('node:fs')
     const path = require('node:path')
-    const holdfast = require(${JSON.stringify(user ? readableByAll() : root)})
+    const holdfast = require(${JSON.stringify(user || person ? readableByAll() : root)})
     const plain = (error) => error && {
       class: error.constructor.name, name: error.name, message: error.message, code: error.code, errno: error.errno,
       syscall: error.syscall, path: error.path, attempts: error.attempts, committed: error.committed, hint: error.hint,
@@ -164,7 +173,7 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
     program(${JSON.stringify(args)}, { holdfast, fs, path, outcome }).then((value) => {
       fs.writeFileSync(3, JSON.stringify({ value }))
     })`
-  const [file = process.execPath, ...rest] = [...command, process.execPath, '-e', source]
+  const [file = process.execPath, ...rest] = [...(person ? asPerson(person) : []), ...command, process.execPath, '-e', source]
   return new Promise((resolve, reject) => {
     const child = spawn(file, rest, { ...user, cwd: cwd ?? '/', stdio: ['ignore', 'pipe', 'pipe', 'pipe'], timeout: HANGS, killSignal: 'SIGKILL' })
     const said = ['', '', '', '']
@@ -181,5 +190,5 @@ function inChild(program, args = {}, { user, cwd, command = [] } = {}) {
 }
 
 module.exports = {
-  NOBODY, assertFree, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newDir, newFile, nextTurn, root, temps, tinyDisk, whyNot,
+  NOBODY, asPerson, assertFree, collector, failure, fullDisk, holdfast, inChild, modeOf, mount, names, newDir, newFile, nextTurn, readableByAll, root, temps, tinyDisk, whyNot,
 }

@@ -81,6 +81,7 @@ const whyNot = {
     // The way the tests use it: on a process that it has not started.
     return !works('sh', ['-c', 'sleep 0.2 & exec strace -o /dev/null -p $!']) && 'may not trace processes here'
   }),
+  people: remember(() => whyNot.linux() || whyNot.root() || (!works('setpriv', ['--reuid=1', '--regid=1', '--clear-groups', 'true']) && 'needs setpriv (util-linux), to act as other users')),
   prlimit: remember(() => whyNot.linux() || (!works('prlimit', ['--version']) && 'needs prlimit (util-linux)')),
   flock: remember(() => whyNot.linux() || (!works('flock', ['--version']) && 'needs flock (util-linux)')),
 }

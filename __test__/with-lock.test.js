@@ -886,7 +886,7 @@ describe('the lock file', LIMITS, () => {
         assert.equal(pid, process.pid)
         assert.equal(hostname, os.hostname())
         assert.ok(Number.isInteger(since) && since >= before && since <= Date.now())
-        assert.ok(command.includes(path.basename(process.argv[0] ?? '')), command)
+        assert.equal(command, path.basename(__filename))
       })
       const { size, ino } = fs.statSync(lockFile)
       assert.equal(size, 0)
@@ -895,9 +895,10 @@ describe('the lock file', LIMITS, () => {
     assert.deepEqual(names(path.dirname(file)), ['.file.lock'])
   })
 
-  test('is made with 0666 less the umask', { skip: whyNot.unix() }, async (t) => {
+  test('is made for those who may use the file, or the folder where there is none, whatever the umask', { skip: whyNot.unix() }, async (t) => {
     const file = newFile(t)
-    for (const [name, umask, mode] of /** @type {const} */ ([['open', 0, 0o666], ['usual', 0o022, 0o644], ['group', 0o007, 0o660], ['own', 0o077, 0o600]])) {
+    for (const [name, umask, mode] of /** @type {const} */ ([['open', 0, 0o666], ['usual', 0o022, 0o666], ['group', 0o007, 0o660], ['own', 0o077, 0o600]])) {
+      if (mode !== 0o666) fs.writeFileSync(file + name, '', { mode })
       await inChild(async ({ file, umask }, { holdfast }) => {
         process.umask(umask)
         await holdfast.withLock(file, () => {})
@@ -915,7 +916,8 @@ describe('the lock file', LIMITS, () => {
     await peer.kill()
     assert.equal(JSON.parse(fs.readFileSync(lockFile, 'utf8')).pid, peer.pid)
     assert.deepEqual(await isLocked(file), { locked: false })
-    for (const remains of [`${'x'.repeat(10_000)}\n`, '{"pid":1}\n', '\n\n\n', '{"pid":1,"hostname":"elsewhere","since":0,"command":"unknown"}\n'.repeat(20), Buffer.alloc(5000, 0xff)]) {
+    const line = '{"command":"unknown","hostname":"elsewhere","pid":1,"since":0}\n'
+    for (const remains of [line.repeat(200), `${line}${'x'.repeat(10_000)}\n`, `{"command":"${'x'.repeat(10_000)}`, line.slice(0, 40), Buffer.alloc(5000)]) {
       fs.writeFileSync(lockFile, remains)
       assert.deepEqual(await isLocked(file), { locked: false })
       await withLock(file, async () => {
@@ -1013,7 +1015,7 @@ describe('the lock file', LIMITS, () => {
     await holder.acquire(file)
     const waiting = acquireLock(file, LONG_WAIT)
     await untilWaiting(lockFile)
-    fs.writeFileSync(`${file}-other`, 'another file')
+    fs.writeFileSync(`${file}-other`, '')
     const { ino } = fs.statSync(`${file}-other`)
     fs.renameSync(`${file}-other`, lockFile)
     await newcomer.acquire(file)
@@ -1073,11 +1075,9 @@ describe('the lock file', LIMITS, () => {
     const file = newFile(t)
     const { status } = require('node:child_process').spawnSync('mkfifo', [lockFileOf(file)])
     assert.equal(status, 0)
-    // It can be locked like a file; only the note has no place in it.
-    await withLock(file, async () => {
-      assert.equal(await tryAcquireLock(file), null)
-    })
-    await withLock(file, () => {}, { timeout: 0 })
+    for (const call of [() => acquireLock(file), () => withLock(file, () => {}, { timeout: 0 }), () => tryAcquireLock(file)]) {
+      assert.equal((await failure(call)).code, 'EEXIST')
+    }
   })
 
   test('unreadable or unwritable to this user: EACCES', { skip: whyNot.root() }, async (t) => {

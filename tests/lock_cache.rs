@@ -249,7 +249,8 @@ fn it_is_not_taken_where_the_path_leads_elsewhere_by_now() {
         fs::remove_file(lock_file(&path)).unwrap();
         fs::write(lock_file(&path), "").unwrap();
     }));
-    assert!(!could_take(&path, || fs::write(lock_file(&path), "a process\n").unwrap()));
+    let left = "{\"command\":\"a\",\"hostname\":\"h\",\"pid\":1,\"since\":1}\n";
+    assert!(!could_take(&path, || fs::write(lock_file(&path), left).unwrap()));
     drop(hold(&path, W));
     assert_eq!(note(&path, false), "");
 

@@ -949,7 +949,8 @@ fn lock_files_have_the_names_that_they_have_always_had() {
 #[test]
 fn a_lock_file_is_never_more_than_a_line() {
     let (_dir, file) = temp_file();
-    fs::write(lock_file(&file), b"x".repeat(100_000)).unwrap();
+    let line = "{\"command\":\"a\",\"hostname\":\"h\",\"pid\":1,\"since\":1}\n";
+    fs::write(lock_file(&file), line.repeat(2000)).unwrap();
     let held = hold(&file, W);
     let mut text = String::new();
     fs::File::open(lock_file(&file)).unwrap().read_to_string(&mut text).unwrap();

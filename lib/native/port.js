@@ -3,6 +3,8 @@
 // The connection to holdfast's threads: it numbers operations, keeps the memory that they need
 // alive, and settles their promises.
 
+const path = require('node:path')
+
 const native = require('./binding.js')
 
 /**
@@ -38,13 +40,24 @@ function open() {
 }
 
 function connect() {
-  const opened = new native.Port(onMessages)
+  const opened = new native.Port(onMessages, program())
   // A write that is cut off by the end of the process does no harm, but leaves its temp
   // file behind. Worker threads end without the process and need no such care.
   // Loaded at the first use: it takes as long as half the package.
   const { isMainThread } = require('node:worker_threads')
   if (isMainThread) process.on('exit', () => opened.finish(EXIT_TIMEOUT))
   return opened
+}
+
+/**
+ * What people know the process by: the name of its script. Never an argument, which may be a secret:
+ * without a script (`--eval`, standard input) the first one is in its place.
+ */
+function program() {
+  const [, script] = process.argv
+  // Not in the types, but in every Node: the code to evaluate.
+  const { _eval: code } = /** @type {{ _eval?: string }} */ (/** @type {unknown} */ (process))
+  return path.basename(script === undefined || script === '-' || code !== undefined ? process.execPath : script)
 }
 
 /**

@@ -46,6 +46,16 @@ const LOG_HINTS = {
 /** The codes with which a file system without locks refuses them. */
 const NO_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
 
+/** A lock file, by its name. */
+const LOCK_FILE = /(^|[/\\])\.[^/\\]+\.lock$/
+
+/** For a lock file that cannot be opened. @type {Record<string, string>} */
+const LOCK_FILE_HINTS = {
+  EACCES: 'If the lock file is there, its owner lets others not use it: he, or the superuser, opens it to all who may use the locked file by taking the lock once, or may remove it while no program runs that uses it. If it is not there, the process needs write permission on the folder to make it.',
+  EEXIST: 'Something that is no lock file of this package has its name. It has been left as it is: move it elsewhere.',
+  ELOOP: 'A symbolic link has the name of the lock file. It has been left as it is: move it elsewhere.',
+}
+
 const LOG_OPERATION = /\bwal\b/
 
 /**
@@ -67,6 +77,8 @@ function hintFor(error, operation) {
   if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
     return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
   }
+  const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
+  if (lockHint !== undefined) return lockHint
   if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
     return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
   }

@@ -19,7 +19,7 @@ use napi_derive::napi;
 use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenWal};
 use super::js_types::Report;
 use super::lock_handles::LockHandles;
-use crate::error::{Code, Error, ErrorKind, Failure, Operation};
+use crate::error::{Code, Error, ErrorKind, Failure, Operation, set_program};
 use crate::fs::os::Os;
 use crate::threads::{Completions, WaitFor};
 use crate::wal::Appended;
@@ -277,13 +277,16 @@ impl Port {
     /// `onMessages` is called with everything that has happened since it was last called:
     /// for an operation that succeeded without a value its number; for an append to a log that
     /// succeeded its number with a minus, and then the sequence number of its first entry, how many
-    /// there are, and `memtableBytes`; and an object for anything else.
+    /// there are, and `memtableBytes`; and an object for anything else. `program` is what the
+    /// process is called where it holds a lock.
     #[napi(constructor)]
     pub fn new(
         env: Env,
         #[napi(ts_arg_type = "(messages: Array<number | bigint | Delivery | Report>) => void")]
         on_messages: Function<'_>,
+        program: String,
     ) -> napi::Result<Port> {
+        set_program(&program);
         let environment = Arc::new(Environment::default());
         let context = Arc::into_raw(Arc::clone(&environment)).cast_mut().cast::<c_void>();
         let name = "holdfast";

@@ -1,5 +1,7 @@
 //! The process that holds a lock, as an error and the note in a lock file name it.
 
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The process that holds a lock.
@@ -11,11 +13,11 @@ pub struct Holder {
     pub hostname: String,
     /// Since when: milliseconds since 1970.
     pub since: u64,
-    /// Its command line, shortened.
+    /// The name of its program, without any arguments: they may be secrets.
     pub command: String,
 }
 
-/// How many characters of the command line are kept.
+/// How many characters of the name are kept.
 const LONGEST_COMMAND: usize = 200;
 
 impl Holder {
@@ -36,18 +38,23 @@ impl Holder {
     }
 }
 
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// Names the program that this process runs, unless it has a name already: a script, where the
+/// executable says nothing.
+pub fn set_program(name: &str) {
+    PROGRAM.get_or_init(|| name.chars().take(LONGEST_COMMAND).collect());
+}
+
 fn command() -> &'static str {
-    use std::sync::OnceLock;
-    static COMMAND: OnceLock<String> = OnceLock::new();
-    COMMAND.get_or_init(|| {
-        let words: Vec<_> =
-            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-        words.join(" ").chars().take(LONGEST_COMMAND).collect()
+    PROGRAM.get_or_init(|| {
+        let executable = std::env::args_os().next().unwrap_or_default();
+        let name = Path::new(&executable).file_name().unwrap_or_default().to_string_lossy();
+        name.chars().take(LONGEST_COMMAND).collect()
     })
 }
 
 fn hostname() -> &'static str {
-    use std::sync::OnceLock;
     static HOSTNAME: OnceLock<String> = OnceLock::new();
     HOSTNAME.get_or_init(|| {
         #[cfg(unix)]

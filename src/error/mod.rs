@@ -12,7 +12,7 @@ mod wal;
 mod windows_codes;
 
 pub use errno::Code;
-pub use holder::Holder;
+pub use holder::{Holder, set_program};
 pub use wal::{Damage, DamageKind, WalError};
 
 /// The operation that the caller asked for.

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, uninterrupted};
+use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith, uninterrupted};
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
 use crate::threads::blocking;
@@ -135,6 +135,12 @@ impl<F: FileSystem> Dir<F> {
     /// same, and a second try would find the name taken. The caller takes another name.
     pub fn create_new(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
         self.opened(name, self.fs.create_new(&self.handle, name, mode))
+    }
+
+    /// Makes a new file of holdfast's own that others have to open, too: `open`. An interrupted
+    /// call as above.
+    pub fn create_shared(&self, name: &OsStr, with: SharedWith<'_>) -> Result<File<F>, Failure> {
+        self.opened(name, self.fs.create_shared(&self.handle, name, with))
     }
 
     /// Makes a new file for which any name will do: `open`. `name` is asked for another one

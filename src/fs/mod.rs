@@ -87,6 +87,51 @@ pub enum DirUse {
     NamesAndSync,
 }
 
+/// For whom a file of holdfast's own is made, besides the process that makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedWith<'a> {
+    /// Everybody who may read or write the file of this name, or the directory if there is no such
+    /// file, may read and write it, whatever the umask.
+    UsersOf(&'a OsStr),
+    /// Everybody who may write to the directory may read and write it, whatever the umask; others
+    /// have what this mode, the umask and the directory's default ACL give them.
+    WritersOfDir {
+        /// The permission bits that the file is made with.
+        mode: u32,
+    },
+}
+
+impl SharedWith<'_> {
+    const READ: u32 = 4;
+    const WRITE: u32 = 2;
+
+    /// What a class of users gets who may do this (three bits) with the file or directory that has
+    /// this mode.
+    pub fn grants(&self, may: u32, mode: u32) -> u32 {
+        const STICKY: u32 = 0o1000;
+        let both = Self::READ | Self::WRITE;
+        match self {
+            SharedWith::UsersOf(_) => {
+                if may & both == 0 {
+                    0
+                } else {
+                    both
+                }
+            }
+            SharedWith::WritersOfDir { .. } if may & Self::WRITE == 0 => 0,
+            // They may not replace each other's files there, so they must not change them.
+            SharedWith::WritersOfDir { .. } if mode & STICKY != 0 => Self::READ,
+            SharedWith::WritersOfDir { .. } => both,
+        }
+    }
+
+    /// Whether a file with these permission bits allows everything already.
+    pub fn is_satisfied_by(&self, mode: u32) -> bool {
+        const EVERYTHING: u32 = 0o666;
+        mode & EVERYTHING == EVERYTHING
+    }
+}
+
 /// How a file system syncs, as far as that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncRules {
@@ -159,6 +204,15 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         dir: &Self::DirHandle,
         name: &OsStr,
         mode: u32,
+    ) -> io::Result<Self::FileHandle>;
+
+    /// The same for a file of holdfast's own that others have to open, too. It has its owner, its
+    /// group and its permissions before it has its name.
+    fn create_shared(
+        &self,
+        dir: &Self::DirHandle,
+        name: &OsStr,
+        with: SharedWith<'_>,
     ) -> io::Result<Self::FileHandle>;
 
     /// Opens an existing regular file for reading. A symbolic link is not followed.

@@ -1,17 +1,18 @@
 //! Which lock a path means, and where its lock file is: `.<basename>.lock`, beside the file.
 
-use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use super::kernel::{Patience, inspect as inspect_file};
+use super::lock_name::LockName;
 use crate::error::{Failure, Holder};
 use crate::fs::os::Os;
 use crate::fs::{Dir, DirUse};
 use crate::resolve::{self, Target};
-use crate::short_name::fit;
 use crate::vocabulary::{FileKey, LockKind};
 
-const SUFFIX: &str = ".lock";
+/// What the directory of a lock file is opened for. Readers who may make no lock file lock the
+/// directory, and writers look for them there.
+pub(super) const DIR_USE: DirUse = DirUse::NamesAndSync;
 
 /// Who holds the lock of a file so that a call of this kind would have to wait; the outer `None`
 /// when no process does. Only writers are known by name.
@@ -30,7 +31,7 @@ pub fn key_of(path: &Path) -> Result<FileKey, Failure> {
 pub(super) struct LockPath {
     pub(super) dir: Dir<Os>,
     pub(super) key: FileKey,
-    pub(super) name: OsString,
+    pub(super) name: LockName,
     /// Whether the path that was asked for is this name in this directory, and no link to it.
     pub(super) is_direct: bool,
 }
@@ -39,10 +40,10 @@ impl LockPath {
     pub(super) fn find(path: &Path) -> Result<LockPath, Failure> {
         let target = target_of(path)?;
         let id = target.dir.metadata()?.id;
-        let name = lock_file_name(&target);
+        let name = LockName::of(&target);
         let is_direct =
-            path.parent() == Some(target.dir.path()) && path.file_name() == Some(&target.name);
-        Ok(LockPath { is_direct, key: (id, name.clone()), dir: target.dir, name })
+            path.parent() == Some(target.dir.path()) && path.file_name() == Some(&name.guarded);
+        Ok(LockPath { is_direct, key: (id, name.file.clone()), dir: target.dir, name })
     }
 
     /// The path of the lock file, for messages.
@@ -62,7 +63,7 @@ pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
         }
         _ => without_end(path),
     };
-    resolve::target(&Os, path, true, DirUse::Names)
+    resolve::target(&Os, path, true, DIR_USE)
 }
 
 /// The path without separators at its end.
@@ -72,21 +73,4 @@ fn without_end(path: &Path) -> &Path {
         (Some(_), Some(_)) => path.components().as_path(),
         _ => path,
     }
-}
-
-/// The name of the lock file of a file. Versions of holdfast exclude each other by this name, so
-/// where 255 bytes fit it never changes. Where they do not, it is made within the limit that every
-/// process finds in the same way.
-pub(super) fn lock_file_name(target: &Target<Os>) -> OsString {
-    let limit = target.dir.name_limit(|limit| name_within(&target.name, limit));
-    name_within(&target.name, limit)
-}
-
-/// `.<basename>.lock`. Where the name would be longer than `limit` its basename part is shortened
-/// and followed by a hash of all of it: `.<beginning>.<16 hex digits>.lock`.
-fn name_within(basename: &OsStr, limit: usize) -> OsString {
-    let mut name = OsString::from(".");
-    name.push(fit(basename, limit.saturating_sub(1 + SUFFIX.len())));
-    name.push(SUFFIX);
-    name
 }

@@ -22,6 +22,7 @@ mod cache;
 mod guard;
 mod held;
 mod kernel;
+mod lock_name;
 mod lock_path;
 pub mod lockfile;
 pub mod note;

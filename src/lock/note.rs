@@ -33,3 +33,19 @@ pub fn from_line(line: &[u8]) -> Option<Holder> {
         command: value.get("command")?.as_str()?.to_owned(),
     })
 }
+
+/// Whether this may be what is left of a note, so that it may be overwritten: the content of a
+/// lock file, or as much of it as is read. A process that dies may leave the beginning of a line,
+/// and a power cut zeros.
+pub fn may_be_note(content: &[u8]) -> bool {
+    /// How every line begins.
+    const BEGINNING: &[u8] = b"{\"command\":\"";
+    let end = content.iter().position(|byte| *byte == 0).unwrap_or(content.len());
+    let (text, rest) = content.split_at(end);
+    let has_zeros_only = rest.iter().all(|byte| *byte == 0);
+    let is_torn = || {
+        let length = text.len().min(BEGINNING.len());
+        !text.contains(&b'\n') && text.get(..length) == BEGINNING.get(..length)
+    };
+    from_line(content).is_some() || (has_zeros_only && is_torn())
+}

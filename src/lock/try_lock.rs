@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use super::kernel::KernelLock;
-use super::lock_path::lock_file_name;
+use super::lock_name::LockName;
+use super::lock_path::DIR_USE;
 use crate::error::Failure;
-use crate::fs::DirUse;
 use crate::fs::os::Os;
 use crate::resolve;
 use crate::vocabulary::LockKind;
@@ -18,8 +18,8 @@ pub struct TriedLock(#[allow(dead_code, reason = "dropping it releases the lock"
 
 /// Takes the write lock of a file if it is free. `None` when it is not.
 pub fn try_lock(path: &Path) -> Result<Option<TriedLock>, Failure> {
-    let target = resolve::target(&Os, path, true, DirUse::Names)?;
-    let name = lock_file_name(&target);
+    let target = resolve::target(&Os, path, true, DIR_USE)?;
+    let name = LockName::of(&target);
     let dir = target.dir.handle();
     let taken = KernelLock::try_acquire(dir, &name, LockKind::Write, None, &mut None);
     Ok(taken.map_err(|failure| failure.on(target.dir.shown(&name)))?.map(TriedLock))

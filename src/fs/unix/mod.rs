@@ -13,16 +13,18 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 
+mod access_list;
 #[cfg(target_os = "linux")]
 pub(crate) mod cached_lookup;
 mod remove_at_exit;
+pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
 mod sync_rules;
 
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
 
 use crate::error::Code;
-use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, SyncRules};
+use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, SharedWith, SyncRules};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::short_name::LONGEST_NAME;
@@ -135,6 +137,15 @@ impl FileSystem for Os {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, raw_mode(mode))?;
         Ok(FileHandle { descriptor })
+    }
+
+    fn create_shared(
+        &self,
+        dir: &DirHandle,
+        name: &OsStr,
+        with: SharedWith<'_>,
+    ) -> io::Result<FileHandle> {
+        Ok(FileHandle { descriptor: shared_file::create(dir.descriptor(), name, with)? })
     }
 
     fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {

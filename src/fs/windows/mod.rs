@@ -234,6 +234,17 @@ impl FileSystem for Os {
         Ok(FileHandle { handle, position: AtomicU64::new(0) })
     }
 
+    /// A file gets the access control list that its directory has for new files.
+    fn create_shared(
+        &self,
+        dir: &DirHandle,
+        name: &OsStr,
+        _with: SharedWith<'_>,
+    ) -> io::Result<FileHandle> {
+        const WRITABLE: u32 = 0o666;
+        self.create_new(dir, name, WRITABLE)
+    }
+
     fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         open_existing(dir, name, GENERIC_READ)
     }

@@ -4,7 +4,6 @@
 //! processes have their turn; after that it is asked for anew, so that a process with many calls
 //! does not keep others out.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
@@ -21,6 +20,7 @@ use crate::fs::os::DirHandle;
 use crate::fs::os::cached_lookup::locks_in_memory;
 use crate::lock::guard::{KernelGuard, LockOwner};
 use crate::lock::held::LockGuard;
+use crate::lock::lock_name::LockName;
 use crate::lock::lock_path::LockPath;
 use crate::lock::queue::{
     Backend, CallOf, DeferredWakeUps, LockEvent, PendingWait, Queue, QueueState, Queues,
@@ -64,7 +64,7 @@ impl KernelBackend {
     }
 
     /// The directory and the name of the lock file.
-    pub(in crate::lock) fn dir_and_name(&self) -> (&DirHandle, &OsStr) {
+    pub(in crate::lock) fn dir_and_name(&self) -> (&DirHandle, &LockName) {
         (self.lock_file.dir.handle(), &self.lock_file.name)
     }
 }

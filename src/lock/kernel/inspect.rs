@@ -1,6 +1,5 @@
 //! Finds out who holds a lock, without taking it.
 
-use std::ffi::OsStr;
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use super::LockFile;
 use super::steps::LOCK;
 use crate::error::{Failure, Holder};
 use crate::fs::os::DirHandle;
+use crate::lock::lock_name::LockName;
 use crate::lock::note::{self, LONGEST_LINE};
 use crate::lock::protocol::Byte;
 use crate::threads::blocking;
@@ -31,7 +31,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// process does, the inner one when the holder is not known.
 pub(in crate::lock) fn inspect(
     dir: &DirHandle,
-    name: &OsStr,
+    name: &LockName,
     kind: LockKind,
     patience: Patience,
 ) -> Result<Option<Option<Holder>>, Failure> {

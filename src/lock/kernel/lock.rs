@@ -1,6 +1,5 @@
 //! A lock that this process has from the kernel.
 
-use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use super::note_writer::NoteWriter;
 use super::steps::{LOCK, acquire_from, attempt};
 use crate::error::Failure;
 use crate::fs::os::DirHandle;
+use crate::lock::lock_name::LockName;
 use crate::lock::protocol::Byte;
 use crate::lock::time_slice::TimeSlice;
 use crate::vocabulary::LockKind;
@@ -29,13 +29,13 @@ impl KernelLock {
     /// last time slice; `opened` may have the lock file, and is taken from it if that is of use.
     pub(in crate::lock) fn try_acquire(
         dir: &DirHandle,
-        name: &OsStr,
+        name: &LockName,
         kind: LockKind,
         last: Option<TimeSlice>,
         opened: &mut Option<Arc<LockFile>>,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut time_slice = None;
-        let taken = acquire_from(opened, dir, name, |file| {
+        let taken = acquire_from(opened, dir, name, kind, |file| {
             time_slice = attempt(file, kind, last)?;
             Ok(time_slice.is_some())
         })?;
@@ -59,7 +59,7 @@ impl KernelLock {
     pub(in crate::lock) fn try_at_once(
         file: &Arc<LockFile>,
         dir: &DirHandle,
-        name: &OsStr,
+        name: &LockName,
         kind: LockKind,
         last: Option<TimeSlice>,
         is_right: impl FnOnce() -> bool,
@@ -76,7 +76,7 @@ impl KernelLock {
     /// Whether another reader of this process may share it, without ever waiting for a disk: if no
     /// other process comes first, and the name still leads to the file.
     #[cfg(target_os = "linux")]
-    pub(in crate::lock) fn may_be_shared(&self, dir: &DirHandle, name: &OsStr) -> bool {
+    pub(in crate::lock) fn may_be_shared(&self, dir: &DirHandle, name: &LockName) -> bool {
         // That it has main already changes nothing about the rest of an attempt.
         let is_its_turn = attempt(&self.file, LockKind::Read, None);
         if is_its_turn.is_err() {
@@ -133,7 +133,7 @@ impl KernelLock {
     }
 
     /// Whether the name still leads to the file that is locked: otherwise others lock another.
-    pub(in crate::lock) fn is_called(&self, dir: &DirHandle, name: &OsStr) -> bool {
+    pub(in crate::lock) fn is_called(&self, dir: &DirHandle, name: &LockName) -> bool {
         matches!(self.file.size_if_called(dir, name), Ok(Some(_)))
     }
 

@@ -1,12 +1,13 @@
 //! Carries out the steps of the protocol on an open lock file.
 
-use std::ffi::OsStr;
 use std::io;
 use std::sync::Arc;
 
 use super::LockFile;
 use crate::error::{Code, Failure};
 use crate::fs::os::DirHandle;
+use crate::lock::lock_name::LockName;
+use crate::lock::note::{self, LONGEST_LINE};
 use crate::lock::protocol::{Attempt, LockStep, StepResult};
 use crate::lock::time_slice::TimeSlice;
 use crate::vocabulary::LockKind;
@@ -71,13 +72,14 @@ pub(super) fn attempt(
 pub(super) fn acquire_from(
     opened: &mut Option<Arc<LockFile>>,
     dir: &DirHandle,
-    name: &OsStr,
+    name: &LockName,
+    kind: LockKind,
     mut lock: impl FnMut(&Arc<LockFile>) -> io::Result<bool>,
 ) -> Result<Option<(Arc<LockFile>, bool)>, Failure> {
     for _ in 0..FRESH_STARTS {
-        let file = match opened.take() {
+        let file = match opened.take().filter(|file| file.serves(kind)) {
             Some(file) => file,
-            None => open(dir, name)?,
+            None => open(dir, name, kind)?,
         };
         if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
             *opened = Some(file);
@@ -91,15 +93,31 @@ pub(super) fn acquire_from(
 }
 
 /// Opens the lock file, making it if there is none.
-pub(super) fn open(dir: &DirHandle, name: &OsStr) -> Result<Arc<LockFile>, Failure> {
-    LockFile::open(dir, name).map(Arc::new).map_err(|error| Failure::new("open", error))
+pub(super) fn open(
+    dir: &DirHandle,
+    name: &LockName,
+    kind: LockKind,
+) -> Result<Arc<LockFile>, Failure> {
+    LockFile::open(dir, name, kind).map(Arc::new).map_err(|error| Failure::new("open", error))
 }
 
 /// How long the note in the file is, if `name` still leads to it.
+///
+/// # Errors
+///
+/// `EEXIST` when it has content that is no note: it is somebody else's file, and stays as it is.
 pub(super) fn size_if_called(
     file: &LockFile,
     dir: &DirHandle,
-    name: &OsStr,
+    name: &LockName,
 ) -> Result<Option<u64>, Failure> {
-    file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))
+    let size = file.size_if_called(dir, name).map_err(|error| Failure::new("lstat", error))?;
+    if size.is_some_and(|size| size > 0) {
+        let mut content = vec![0; LONGEST_LINE];
+        let length = file.read_note(&mut content).map_err(|error| Failure::new("read", error))?;
+        if !note::may_be_note(content.get(..length).unwrap_or_default()) {
+            return Err(Failure::new("open", Code::EEXIST.error()));
+        }
+    }
+    Ok(size)
 }

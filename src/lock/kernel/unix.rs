@@ -2,18 +2,20 @@
 
 use std::ffi::OsStr;
 use std::io;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsFd;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
+use rustix::io::Errno;
 
 #[cfg(target_os = "linux")]
 use super::offset::{self, TICKETS};
-use crate::fs::os::DirHandle;
+use crate::error::Code;
+use crate::fs::SharedWith;
 #[cfg(target_os = "linux")]
 use crate::fs::os::cached_lookup;
+use crate::fs::os::{DirHandle, shared_file};
 use crate::lock::LockKind;
+use crate::lock::lock_name::LockName;
 use crate::lock::protocol::Byte;
 
 /// An open lock file.
@@ -21,39 +23,49 @@ pub(in crate::lock) struct LockFile {
     main: OwnedFd,
     #[cfg(not(target_os = "linux"))]
     gate: OwnedFd,
+    /// Open for reading only: nothing of it can be locked for writing.
+    is_read_only: bool,
 }
+
+/// How often a lock file is looked for that others make and remove meanwhile.
+const LOOKS: usize = 100;
 
 impl LockFile {
     /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
-    /// in its place could lead anywhere.
-    pub(super) fn open(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
-        LockFile::open_with(dir, name, OFlags::RDWR | OFlags::CREATE)
+    /// in its place could lead anywhere. A reader needs no more than the right to read it.
+    pub(super) fn open(dir: &DirHandle, name: &LockName, kind: LockKind) -> io::Result<LockFile> {
+        #[cfg(not(target_os = "linux"))]
+        let (gate, _) = {
+            let mut gate = name.to_os_string();
+            gate.push(".gate");
+            open_or_make(dir, &gate, name, kind)?
+        };
+        let (main, is_read_only) = open_or_make(dir, name, name, kind)?;
+        Ok(LockFile {
+            main,
+            #[cfg(not(target_os = "linux"))]
+            gate,
+            is_read_only,
+        })
     }
 
     /// Opens the lock file for looking at it.
     pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
-        LockFile::open_with(dir, name, OFlags::RDONLY)
+        Ok(LockFile {
+            #[cfg(not(target_os = "linux"))]
+            gate: {
+                let mut gate = name.to_owned();
+                gate.push(".gate");
+                open_itself(dir, &gate, OFlags::RDONLY)?
+            },
+            main: open_itself(dir, name, OFlags::RDONLY)?,
+            is_read_only: true,
+        })
     }
 
-    fn open_with(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<LockFile> {
-        let open = |name: &OsStr| {
-            // Without NONBLOCK a pipe in its place would make this wait for ever.
-            let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            rustix::io::retry_on_intr(|| {
-                rustix::fs::openat(dir.descriptor(), name, flags, Mode::from_raw_mode(0o666))
-            })
-        };
-        #[cfg(not(target_os = "linux"))]
-        let gate = {
-            let mut gate = name.to_owned();
-            gate.push(".gate");
-            open(&gate)?
-        };
-        Ok(LockFile {
-            main: open(name)?,
-            #[cfg(not(target_os = "linux"))]
-            gate,
-        })
+    /// Whether it can be locked for this.
+    pub(super) fn serves(&self, kind: LockKind) -> bool {
+        kind == LockKind::Read || !self.is_read_only
     }
 
     /// How long the note in the file is, if `name` still leads to it.
@@ -88,6 +100,72 @@ impl LockFile {
     pub(super) fn read_note(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::pread(&self.main, buffer, 0)?)
     }
+}
+
+/// Opens a lock file, or makes it. Whether it can only be read.
+fn open_or_make(
+    dir: &DirHandle,
+    file: &OsStr,
+    name: &LockName,
+    kind: LockKind,
+) -> io::Result<(OwnedFd, bool)> {
+    let with = SharedWith::UsersOf(&name.guarded);
+    for _ in 0..LOOKS {
+        // Not with O_CREAT: in a directory that is open to all, the system may refuse to open the
+        // file of another user by that (fs.protected_regular).
+        match open_existing(dir, file, OFlags::RDWR) {
+            Ok((opened, known)) => {
+                shared_file::widen(opened.as_fd(), &known, dir.descriptor(), with);
+                return Ok((opened, false));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if is_refused(&error) && kind == LockKind::Read => {
+                match open_existing(dir, file, OFlags::RDONLY) {
+                    Ok((opened, _)) => return Ok((opened, true)),
+                    Err(gone) if gone.kind() == io::ErrorKind::NotFound => continue,
+                    Err(_) => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        match shared_file::create(dir.descriptor(), file, with) {
+            // Another process has been faster. The file's own is opened by its name, so that the
+            // system shows it under that (to lsof, say): it may have been made without one.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Err(Code::EBUSY.error())
+}
+
+/// Opens a lock file that is there, and says what it is like.
+fn open_existing(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<(OwnedFd, Stat)> {
+    let opened = open_itself(dir, name, access)?;
+    let known = rustix::fs::fstat(&opened)?;
+    match FileType::from_raw_mode(known.st_mode as RawMode) {
+        FileType::RegularFile => Ok((opened, known)),
+        FileType::Directory => Err(Code::EISDIR.error()),
+        _ => Err(Code::EEXIST.error()),
+    }
+}
+
+/// Opens whatever has the name of a lock file.
+fn open_itself(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<OwnedFd> {
+    // Without NONBLOCK a pipe in its place would make this wait for ever.
+    let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let opened = rustix::io::retry_on_intr(|| {
+        rustix::fs::openat(dir.descriptor(), name, flags, Mode::empty())
+    });
+    match opened {
+        // A socket.
+        Err(Errno::NXIO) => Err(Code::EEXIST.error()),
+        opened => Ok(opened?),
+    }
+}
+
+/// Whether the process may not do this, as it is.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(Code::of(error), Some(Code::EACCES | Code::EPERM | Code::EROFS))
 }
 
 #[cfg(target_os = "linux")]

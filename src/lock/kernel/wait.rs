@@ -1,7 +1,6 @@
 //! A wait for a lock in the kernel. It cannot be ended from outside, but it can be withdrawn, so
 //! that it is in the way of no other process.
 
-use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,6 +9,7 @@ use super::lock::KernelLock;
 use super::steps::{HAS_TICKETS, LOCK, acquire_from, carry_out, open, size_if_called, take};
 use crate::error::Failure;
 use crate::fs::os::DirHandle;
+use crate::lock::lock_name::LockName;
 use crate::lock::protocol::{Byte, LockStep, StepResult, Wait};
 use crate::lock::queue::PendingWait;
 use crate::mutex::guard;
@@ -37,10 +37,10 @@ impl KernelWait {
     /// A wait that has its ticket already. The rest of it is done by [`KernelWait::wait`].
     pub(super) fn begin(
         dir: &DirHandle,
-        name: &OsStr,
+        name: &LockName,
         kind: LockKind,
     ) -> Result<KernelWait, Failure> {
-        let file = Some(open(dir, name)?);
+        let file = Some(open(dir, name, kind)?);
         let state = KernelWaitState { wait: Wait::new(kind, HAS_TICKETS), file, wants: None };
         let wait = KernelWait { kind, state: Mutex::new(state) };
         wait.rejoin()?;
@@ -52,10 +52,10 @@ impl KernelWait {
     pub(super) fn wait(
         &self,
         dir: &DirHandle,
-        name: &OsStr,
+        name: &LockName,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut begun = self.state().file.clone();
-        let outcome = acquire_from(&mut begun, dir, name, |file| {
+        let outcome = acquire_from(&mut begun, dir, name, self.kind, |file| {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
                 state.wait.restart();
@@ -79,7 +79,7 @@ impl KernelWait {
     pub(super) fn pass(
         &self,
         dir: &DirHandle,
-        name: &OsStr,
+        name: &LockName,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut state = self.state();
         let Some(file) = state.file.clone() else { return Ok(None) };

@@ -18,8 +18,10 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 
 use super::offset;
+use crate::error::Code;
 use crate::fs::os::{DirHandle, check, overlapped};
 use crate::lock::LockKind;
+use crate::lock::lock_name::LockName;
 use crate::lock::protocol::Byte;
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
@@ -30,14 +32,26 @@ pub(in crate::lock) struct LockFile {
 
 impl LockFile {
     /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
-    /// in its place could lead anywhere.
-    pub(super) fn open(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
-        Ok(LockFile { file: dir.open_lock_file(name)? })
+    /// in its place could lead anywhere. A reader needs no more than the right to read it; to lock
+    /// a file takes no right to write it here.
+    pub(super) fn open(dir: &DirHandle, name: &LockName, kind: LockKind) -> io::Result<LockFile> {
+        let opened = dir.open_lock_file(name).or_else(|error| match Code::of(&error) {
+            Some(Code::EACCES | Code::EPERM | Code::EROFS) if kind == LockKind::Read => {
+                dir.open_existing_lock_file(name).map_err(|_| error)
+            }
+            _ => Err(error),
+        });
+        Ok(LockFile { file: opened? })
     }
 
     /// Opens the lock file for looking at it.
     pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
         Ok(LockFile { file: dir.open_existing_lock_file(name)? })
+    }
+
+    /// Whether it can be locked for this.
+    pub(super) fn serves(&self, _: LockKind) -> bool {
+        true
     }
 
     /// How long the note in the file is, if `name` still leads to it.
@@ -139,7 +153,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::error::Code;
     use crate::fs::os::Os;
     use crate::fs::{DirUse, FileSystem};
 
@@ -151,8 +164,12 @@ mod tests {
         (temp, dir)
     }
 
+    fn lock_name(file: &str) -> LockName {
+        LockName { file: file.into(), guarded: "file".into() }
+    }
+
     fn open(dir: &DirHandle) -> LockFile {
-        LockFile::open(dir, OsStr::new(".file.lock")).unwrap()
+        LockFile::open(dir, &lock_name(".file.lock"), LockKind::Write).unwrap()
     }
 
     fn code(error: &io::Error) -> Option<Code> {
@@ -331,7 +348,8 @@ mod tests {
     #[test]
     fn only_a_file_is_a_lock_file() {
         let (temp, dir) = temp_dir();
-        let open = |name: &str| LockFile::open(&dir, OsStr::new(name)).err().unwrap();
+        let open =
+            |name: &str| LockFile::open(&dir, &lock_name(name), LockKind::Write).err().unwrap();
         let look = |name: &str| LockFile::open_existing(&dir, OsStr::new(name)).err().unwrap();
         std::fs::create_dir(temp.path().join("dir")).unwrap();
         assert_eq!(code(&open("dir")), Some(Code::EISDIR));

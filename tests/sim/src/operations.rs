@@ -9,7 +9,7 @@ use super::disk::{Disk, Inode};
 use super::faults::{self, Effect};
 use super::{Handle, OperationKind, Performed, SimDir, SimFile, SimFs};
 use holdfast::error::Code;
-use holdfast::fs::{DirUse, FileSystem, Metadata, SyncRules};
+use holdfast::fs::{DirUse, FileSystem, Metadata, SharedWith, SyncRules};
 use holdfast::payload::Chunk;
 
 /// Operations that [`FileSystem`] does not have.
@@ -247,6 +247,18 @@ impl FileSystem for SimFs {
         let detail = format!("mode {mode:o}");
         self.by_name(OperationKind::CreateNew, dir, name, detail, None, |disk, dir| {
             disk.create_new(dir, name, mode).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
+    fn create_shared(
+        &self,
+        dir: &SimDir,
+        name: &OsStr,
+        with: SharedWith<'_>,
+    ) -> io::Result<SimFile> {
+        let detail = String::from("shared");
+        self.by_name(OperationKind::CreateNew, dir, name, detail, None, |disk, dir| {
+            disk.create_shared(dir, name, with).map(|number| SimFile(self.handle(number)))
         })
     }
 

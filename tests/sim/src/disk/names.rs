@@ -9,6 +9,7 @@ use super::rights::{READ, SEARCH, SET_GROUP_ID, WRITE};
 use super::{Attributes, Body, Change, Disk, HandleUse, Inode, Names, Node, Record};
 use crate::content::Content;
 use holdfast::error::Code;
+use holdfast::fs::SharedWith;
 
 impl Disk {
     pub(super) fn check_name(&self, name: &OsStr) -> io::Result<()> {
@@ -91,6 +92,26 @@ impl Disk {
 
     pub(crate) fn create_new(&mut self, dir: Inode, name: &OsStr, mode: u32) -> io::Result<u64> {
         let inode = self.add_node(dir, name, mode, Body::File(Content::default()))?;
+        Ok(self.open(inode, HandleUse::File))
+    }
+
+    /// The file is never there with other attributes, also after a power cut.
+    pub(crate) fn create_shared(
+        &mut self,
+        dir: Inode,
+        name: &OsStr,
+        with: SharedWith<'_>,
+    ) -> io::Result<u64> {
+        let (mode, model) = match with {
+            SharedWith::UsersOf(guarded) => (0o600, self.child(None, dir, guarded).ok()),
+            SharedWith::WritersOfDir { mode } => (mode, None),
+        };
+        let model = self.node(model.unwrap_or(dir))?.attributes;
+        let inode = self.add_node(dir, name, mode, Body::File(Content::default()))?;
+        let process = self.process;
+        let Some(node) = self.nodes.get_mut(&inode) else { return Err(Code::EIO.error()) };
+        node.attributes = process.sharing(node.attributes, model, with);
+        node.durable_attributes = node.attributes;
         Ok(self.open(inode, HandleUse::File))
     }
 

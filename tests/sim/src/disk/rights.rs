@@ -1,5 +1,7 @@
 //! Permissions, and the process whose operations the disk serves.
 
+use holdfast::fs::SharedWith;
+
 const SET_USER_ID: u32 = 0o4000;
 pub(super) const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
@@ -37,6 +39,30 @@ impl Process {
             attributes.mode
         };
         self.uid == 0 || granted & wanted == wanted
+    }
+}
+
+impl Process {
+    /// What a file is like that the process makes for the users of another one, or of a directory,
+    /// which is like `model`.
+    pub(super) fn sharing(
+        self,
+        made: Attributes,
+        model: Attributes,
+        with: SharedWith<'_>,
+    ) -> Attributes {
+        let mut shared = made;
+        if self.uid == 0 {
+            (shared.uid, shared.gid) = (model.uid, model.gid);
+        } else if self.gid == model.gid {
+            shared.gid = model.gid;
+        }
+        let granted = |shift: u32| with.grants(model.mode >> shift & 7, model.mode) << shift;
+        shared.mode |= 0o600 | granted(0);
+        if shared.gid == model.gid {
+            shared.mode |= granted(3);
+        }
+        shared
     }
 }
 

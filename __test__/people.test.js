@@ -1,0 +1,293 @@
+'use strict'
+
+// Files that several users share: whoever comes first must not lock the others out.
+
+const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
+const fs = require('node:fs')
+const path = require('node:path')
+const { describe, test } = require('node:test')
+const { asPerson, failure, holdfast, inChild, names, newDir, newFile, readableByAll, whyNot } = require('./helpers.js')
+const { lockFileOf } = require('./programs/lock-peer.js')
+
+const ROOT = 0
+const TEAM = 5500
+/** @type {import('./helpers.js').Person} */
+const ANNA = { uid: 5501, groups: [TEAM] }
+/** @type {import('./helpers.js').Person} */
+const BEN = { uid: 5502, groups: [TEAM] }
+/** @type {import('./helpers.js').Person} Not in the team. */
+const CARL = { uid: 5503 }
+
+const SKIP = { skip: whyNot.people() }
+
+/** The ids of the owner and the group of a file, and its permissions. @param {string} file */
+function rightsOf(file) {
+  const { uid, gid, mode } = fs.lstatSync(file)
+  return `${uid}:${gid} ${(mode & 0o7777).toString(8)}`
+}
+
+/**
+ * Makes a file.
+ *
+ * @param {string} file @param {number} uid @param {number} gid @param {number} mode @param {string} [content]
+ */
+function make(file, uid, gid, mode, content = '{}') {
+  fs.writeFileSync(file, content)
+  fs.chownSync(file, uid, gid)
+  fs.chmodSync(file, mode)
+  return file
+}
+
+/** @param {import('node:test').TestContext} t @param {number} uid @param {number} gid @param {number} mode */
+function makeDir(t, uid, gid, mode) {
+  const dir = path.join(newDir(t), 'dir')
+  fs.mkdirSync(dir)
+  fs.chownSync(dir, uid, gid)
+  fs.chmodSync(dir, mode)
+  return dir
+}
+
+/**
+ * Takes a lock as another user, and releases it: `'success'`, or the code of the error.
+ *
+ * @param {import('./helpers.js').Person} person @param {string} file @param {object} [options]
+ */
+async function lockAs(person, file, options = {}) {
+  const outcome = await inChild(({ file, options }, { holdfast, outcome }) => {
+    return outcome(async () => (await holdfast.acquireLock(file, options)).release())
+  }, { file, options }, { person })
+  return outcome.code ?? outcome
+}
+
+/** Counts once in a JSON file. @param {import('./helpers.js').Person} person @param {string} file */
+function count(person, file) {
+  return inChild(({ file }, { holdfast, outcome }) => outcome(() => holdfast.updateJsonFile(file, (/** @type {any} */ data) => {
+    data.n = (data.n ?? 0) + 1
+  }, { defaultValue: {} })), { file }, { person })
+}
+
+/** What a process leaves that is killed while it has a lock. @param {import('./helpers.js').Person | undefined} person @param {string} file @param {object} [options] */
+async function killedWith(person, file, options = {}) {
+  const program = `require(${JSON.stringify(readableByAll())}).acquireLock(${JSON.stringify(file)}, ${JSON.stringify(options)}).then(() => setTimeout(() => process.kill(process.pid, 'SIGKILL'), 20))`
+  const [command = process.execPath, ...args] = [...(person ? asPerson(person) : []), process.execPath, '-e', program]
+  const { status, signal, stderr } = spawnSync(command, args, { encoding: 'utf8' })
+  assert.ok(signal === 'SIGKILL' || status === 137, `${status} ${stderr}`)
+}
+
+describe('lock files', SKIP, () => {
+  test('of a person who came first are open to all who may use the file, whatever the umask', async (t) => {
+    for (const [mode, expected] of /** @type {const} */ ([[0o664, '666'], [0o660, '660'], [0o640, '660'], [0o600, '600'], [0o444, '666']])) {
+      for (const umask of ['022', '0777']) {
+        const dir = makeDir(t, ROOT, TEAM, 0o2775)
+        const file = make(path.join(dir, 's.json'), ANNA.uid, TEAM, mode)
+        await killedWith({ ...ANNA, umask }, file)
+        assert.equal(rightsOf(lockFileOf(file)), `${ANNA.uid}:${TEAM} ${expected}`, `${mode.toString(8)} ${umask}`)
+      }
+    }
+  })
+
+  test('are made for the users of the folder where there is no file yet', async (t) => {
+    for (const [mode, expected] of /** @type {const} */ ([[0o2775, '666'], [0o2770, '660'], [0o1777, '666']])) {
+      const dir = makeDir(t, ROOT, TEAM, mode)
+      const file = path.join(dir, 'new')
+      await killedWith({ ...ANNA, umask: '077' }, file)
+      assert.equal(rightsOf(lockFileOf(file)), `${ANNA.uid}:${TEAM} ${expected}`)
+    }
+  })
+
+  test('of the superuser belong to the owner of the file, or of the folder', async (t) => {
+    const dir = makeDir(t, ANNA.uid, ANNA.uid, 0o755)
+    const file = make(path.join(dir, 's.json'), ANNA.uid, ANNA.uid, 0o600)
+    for (const each of [file, path.join(dir, 'new.json')]) await killedWith(undefined, each)
+    assert.equal(rightsOf(lockFileOf(file)), `${ANNA.uid}:${ANNA.uid} 600`)
+    assert.equal(rightsOf(lockFileOf(path.join(dir, 'new.json'))), `${ANNA.uid}:${ANNA.uid} 666`)
+    for (const each of [file, path.join(dir, 'new.json')]) assert.equal(await count(ANNA, each), 'success')
+  })
+
+  test('let two people update a file of a setgid folder in turns', async (t) => {
+    for (const [umask, mode] of /** @type {const} */ ([['022', 0o664], ['077', 0o660]])) {
+      const dir = makeDir(t, ROOT, TEAM, 0o2775)
+      const file = make(path.join(dir, 's.json'), ROOT, TEAM, mode)
+      for (const person of [ANNA, BEN, ANNA]) assert.equal(await count({ ...person, umask }, file), 'success')
+      assert.equal(fs.readFileSync(file, 'utf8'), '{"n":3}')
+    }
+  })
+
+  test('name the owner of the file where a member of its group has made them, and nobody else', async (t) => {
+    // Carl is not in the group of his file, so in a lock file of Ben's he has no class of his own.
+    const dir = makeDir(t, ROOT, TEAM, 0o2771)
+    const file = make(path.join(dir, 's.json'), CARL.uid, TEAM, 0o660)
+    await killedWith(BEN, file)
+    const lock = lockFileOf(file)
+    assert.equal(rightsOf(lock), `${BEN.uid}:${TEAM} 660`)
+    for (const [person, expected] of /** @type {const} */ ([[CARL, 'success'], [ANNA, 'success'], [{ uid: 5504 }, 'EACCES']])) {
+      assert.equal(await lockAs(person, file), expected)
+    }
+  })
+
+  test('keep out whom the access control list of the file keeps out, and let in whom it lets in', async (t) => {
+    const dir = makeDir(t, ROOT, ROOT, 0o777)
+    const file = make(path.join(dir, 's.json'), ROOT, TEAM, 0o600)
+    if (spawnSync('setfacl', ['-m', `u:${CARL.uid}:rw,g::---,m::rw`, file]).status !== 0) return t.skip('needs setfacl (acl)')
+    await killedWith(undefined, file)
+    assert.equal(rightsOf(lockFileOf(file)), `${ROOT}:${TEAM} 660`)
+    for (const [person, expected] of /** @type {const} */ ([[CARL, 'success'], [ANNA, 'EACCES']])) {
+      assert.equal(await lockAs(person, file), expected)
+    }
+  })
+
+  test('do not take their permissions from the default list of the folder', async (t) => {
+    const dir = makeDir(t, ROOT, TEAM, 0o2770)
+    const file = make(path.join(dir, 's.json'), ANNA.uid, TEAM, 0o660)
+    if (spawnSync('setfacl', ['-d', '-m', `u:${CARL.uid}:rwx,g::---`, dir]).status !== 0) return t.skip('needs setfacl (acl)')
+    fs.chmodSync(dir, 0o2775)
+    await killedWith(ANNA, file)
+    for (const [person, expected] of /** @type {const} */ ([[BEN, 'success'], [CARL, 'EACCES']])) {
+      assert.equal(await lockAs(person, file), expected)
+    }
+  })
+
+  test('that are too narrow are opened to the others by their owner, and by the superuser', async (t) => {
+    const dir = makeDir(t, ROOT, TEAM, 0o2775)
+    const file = path.join(dir, 's.json')
+    const lock = lockFileOf(file)
+    for (const [owner, who, expected] of /** @type {const} */ ([[ANNA.uid, ANNA, `${ANNA.uid}:${TEAM} 666`], [ANNA.uid, undefined, `${ROOT}:${TEAM} 666`]])) {
+      make(file, ROOT, TEAM, 0o664)
+      make(lock, owner, ANNA.uid, 0o644, '')
+      const refused = await count(BEN, file)
+      assert.equal(refused.code, 'EACCES')
+      assert.match(refused.hint, /taking the lock once/)
+      assert.equal(refused.cause.path, lock)
+      await killedWith(who, file)
+      assert.equal(rightsOf(lock), expected)
+      assert.equal(await count(BEN, file), 'success')
+    }
+    make(lock, ANNA.uid, TEAM, 0o777, '')
+    await killedWith(ANNA, file)
+    assert.equal(rightsOf(lock), `${ANNA.uid}:${TEAM} 777`)
+  })
+
+  test('have their permissions before they have their name', async (t) => {
+    if (whyNot.strace()) return t.skip(String(whyNot.strace()))
+    const dir = makeDir(t, ROOT, TEAM, 0o2775)
+    const file = make(path.join(dir, 's.json'), ROOT, TEAM, 0o664)
+    // Killed before each of the calls that may give it its name or change it: what is there is right.
+    for (const call of ['linkat', 'renameat2', 'fchmod', 'fchown', 'fsetxattr', 'fcntl']) {
+      for (let nth = 1; nth < 8; nth++) {
+        fs.rmSync(lockFileOf(file), { force: true })
+        const source = `require(${JSON.stringify(readableByAll())}).acquireLock(${JSON.stringify(file)}).then((lock) => lock.release())`
+        const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=KILL:when=${nth}`]
+        const [command = '', ...args] = [...asPerson({ ...ANNA, umask: '077' }), ...strace, process.execPath, '-e', source]
+        const { status, signal } = spawnSync(command, args)
+        const wasKilled = signal === 'SIGKILL' || status === 137
+        if (fs.existsSync(lockFileOf(file))) assert.equal(rightsOf(lockFileOf(file)), `${ANNA.uid}:${TEAM} 666`, `${call} ${nth}`)
+        assert.deepEqual(names(dir).filter((name) => !['s.json', path.basename(lockFileOf(file))].includes(name)), [], `${call} ${nth}`)
+        if (!wasKilled) break
+      }
+    }
+  })
+
+  test('get them also where a file cannot be made without a name, nor renamed without replacing', async (t) => {
+    if (whyNot.strace()) return t.skip(String(whyNot.strace()))
+    const dir = makeDir(t, ROOT, TEAM, 0o2775)
+    const file = make(path.join(dir, 's.json'), ROOT, TEAM, 0o664)
+    const ways = [['inject=linkat:error=ENOENT:when=1'], ['inject=linkat:error=ENOENT:when=1', 'inject=renameat2:error=EINVAL'], ['inject=linkat:error=EPERM', 'inject=renameat2:error=EINVAL']]
+    for (const faults of ways) {
+      const strace = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=linkat,renameat2', ...faults.flatMap((fault) => ['-e', fault])]
+      const source = `require(${JSON.stringify(readableByAll())}).acquireLock(${JSON.stringify(file)}).then(() => setTimeout(() => process.kill(process.pid, 'SIGKILL'), 20))`
+      const [command = '', ...args] = [...asPerson({ ...ANNA, umask: '077' }), ...strace, process.execPath, '-e', source]
+      spawnSync(command, args)
+      assert.equal(rightsOf(lockFileOf(file)), `${ANNA.uid}:${TEAM} 666`, faults.join())
+      assert.deepEqual(names(dir), [path.basename(lockFileOf(file)), 's.json'])
+      fs.rmSync(lockFileOf(file))
+    }
+  })
+
+  test('are made in a sticky folder where the system protects the files of others from O_CREAT', async (t) => {
+    const setting = '/proc/sys/fs/protected_regular'
+    if (!fs.existsSync(setting)) return t.skip('needs fs.protected_regular')
+    const dir = makeDir(t, ROOT, ROOT, 0o1777)
+    const file = make(path.join(dir, 's'), CARL.uid, CARL.uid, 0o644)
+    await killedWith(ANNA, file)
+    for (const person of [BEN, CARL]) {
+      assert.equal(await lockAs(person, file), 'success', `fs.protected_regular is ${fs.readFileSync(setting, 'utf8')}`)
+    }
+  })
+})
+
+describe('the note in a lock file', () => {
+  test('names the program and never its arguments', (t) => {
+    const dir = newDir(t)
+    const program = path.join(dir, 'program.js')
+    fs.writeFileSync(program, `require(${JSON.stringify(readableByAll())}).acquireLock(${JSON.stringify(path.join(dir, 'k'))}).then(() => setTimeout(() => process.kill(process.pid, 'SIGKILL'), 50))`)
+    const source = fs.readFileSync(program, 'utf8')
+    const secret = '--password=hunter2'
+    for (const [args, name, input] of /** @type {[string[], string, string?][]} */ ([
+      [[program, secret], 'program.js'],
+      [['--stack-size=900', program, secret], 'program.js'],
+      [['-e', source, '--', secret], path.basename(process.execPath)],
+      [['-e', source, `/etc/${secret}`], path.basename(process.execPath)],
+      [['-', secret], path.basename(process.execPath), source],
+    ])) {
+      const { signal, stderr } = spawnSync(process.execPath, args, { input, encoding: 'utf8' })
+      assert.equal(signal, 'SIGKILL', stderr)
+      const note = fs.readFileSync(lockFileOf(path.join(dir, 'k')), 'utf8')
+      assert.doesNotMatch(note, /hunter2/, args.join(' '))
+      assert.equal(JSON.parse(note).command, name)
+      assert.deepEqual(Object.keys(JSON.parse(note)).sort(), ['command', 'hostname', 'pid', 'since'])
+    }
+  })
+
+  test('is written over what a crash has left of one, and over nothing else', async (t) => {
+    const file = newFile(t)
+    const lock = lockFileOf(file)
+    const note = `${JSON.stringify({ command: 'a.js', hostname: 'h', pid: 1, since: 1 })}\n`
+    for (const left of ['', note, `${note}tail of a longer one"}\n`, note.slice(0, 5), note.slice(0, 30), '\0'.repeat(100), `${note.slice(0, 20)}${'\0'.repeat(9)}`]) {
+      fs.writeFileSync(lock, left)
+      await holdfast.withLock(file, async () => assert.equal((await holdfast.isLocked(file)).holder?.pid, process.pid))
+    }
+    for (const foreign of ['a diary\n', '{"pid":1}\n', '1234\n', '{}', '\n', `\0${note}`]) {
+      fs.writeFileSync(lock, foreign)
+      for (const options of [{}, { timeout: 0 }, { kind: /** @type {const} */ ('read') }]) {
+        const error = await failure(holdfast.acquireLock(file, options))
+        assert.equal(error.code, 'EEXIST', JSON.stringify(foreign))
+        assert.equal(error.cause.path, lock)
+        assert.match(error.hint, /left as it is/)
+      }
+      assert.equal((await failure(holdfast.updateJsonFile(file, () => {}, { defaultValue: {} }))).code, 'EEXIST')
+      assert.equal(fs.readFileSync(lock, 'utf8'), foreign)
+      fs.rmSync(lock)
+    }
+    assert.ok(!fs.existsSync(file))
+  })
+
+  test('is written into no directory, pipe or link that has the name of the lock file', { skip: whyNot.unix() }, async (t) => {
+    const file = newFile(t)
+    const lock = lockFileOf(file)
+    const other = path.join(path.dirname(file), 'other')
+    fs.writeFileSync(other, 'a diary\n')
+    for (const [place, code] of /** @type {[() => void, string][]} */ ([
+      [() => fs.mkdirSync(lock), 'EISDIR'],
+      [() => void spawnSync('mkfifo', [lock]), 'EEXIST'],
+      [() => fs.symlinkSync(other, lock), 'ELOOP'],
+      [() => fs.symlinkSync('nowhere', lock), 'ELOOP'],
+    ])) {
+      place()
+      const before = fs.lstatSync(lock).ino
+      for (const kind of /** @type {const} */ (['write', 'read'])) {
+        const error = await failure(holdfast.acquireLock(file, { kind }))
+        assert.equal(error.code, code)
+        assert.equal(error.cause.path, lock)
+        assert.ok(error.hint)
+      }
+      // Nobody can have it. A link might lead to anything.
+      if (code === 'ELOOP') assert.equal((await failure(holdfast.isLocked(file))).code, code)
+      else assert.deepEqual(await holdfast.isLocked(file), { locked: false })
+      assert.equal(fs.lstatSync(lock).ino, before)
+      fs.rmSync(lock, { recursive: true })
+    }
+    assert.equal(fs.readFileSync(other, 'utf8'), 'a diary\n')
+    assert.deepEqual(names(path.dirname(file)), ['other'])
+  })
+})

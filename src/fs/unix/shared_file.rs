@@ -1,0 +1,297 @@
+//! Files of holdfast's own that other users have to open, too: lock files, the records of
+//! transactions, the segments of logs. Whoever makes one must not lock the others out, whatever
+//! his umask.
+//!
+//! Such a file has its owner, group and permissions before it has its name, so nobody finds it
+//! without, and no crash leaves it so. Where the system can, it has no name at all until then.
+
+use std::ffi::OsStr;
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::path::{Path, PathBuf};
+
+#[cfg(target_os = "linux")]
+use rustix::fs::XattrFlags;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, Stat, Uid};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::access_list::{AccessList, Belongs};
+#[cfg(target_os = "linux")]
+use super::access_list::{READ, WRITE};
+use crate::fs::SharedWith;
+use crate::temp_name;
+
+/// In the name of a file that has not got its own yet. It is short enough for every file system.
+const PROVISIONAL: &str = "holdfast";
+
+/// How many names are tried where a file needs one before it has its own.
+const MOST_NAMES: usize = 16;
+
+/// Makes a new file that is shared, and opens it for reading and writing. Fails with `EEXIST` if
+/// the name is taken by anything.
+pub(crate) fn create(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    with: SharedWith<'_>,
+) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    if let Some(file) = nameless(dir, with)? {
+        share_new(file.as_fd(), dir, with)?;
+        match give_name(file.as_fd(), dir, name) {
+            Ok(()) => return Ok(file),
+            Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
+            // Without /proc, or links.
+            Err(_) => {}
+        }
+    }
+    for _ in 0..MOST_NAMES {
+        let provisional = temp_name::new_name(OsStr::new(PROVISIONAL));
+        let file = match create_new(dir, &provisional, with) {
+            Err(Errno::EXIST) => continue,
+            file => file?,
+        };
+        let named = share_new(file.as_fd(), dir, with)
+            .and_then(|()| Ok(rename_new(dir, &provisional, name)?));
+        let Err(error) = named else { return Ok(file) };
+        // Recovery takes it for an orphan if it stays.
+        let removed = rustix::fs::unlinkat(dir, &provisional, AtFlags::empty());
+        match Errno::from_io_error(&error) {
+            Some(Errno::EXIST) => return Err(error),
+            // A recovery has taken it for an orphan.
+            Some(Errno::NOENT) if removed == Err(Errno::NOENT) => {}
+            // There is no way to give it the name but to make it by that. Where that is so files
+            // seldom have owners.
+            _ => {
+                let file = create_new(dir, name, with)?;
+                share_new(file.as_fd(), dir, with)?;
+                return Ok(file);
+            }
+        }
+    }
+    Err(Errno::BUSY.into())
+}
+
+/// Gives a file another name that is not taken.
+fn rename_new(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
+        // The kernel or the file system does not support it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        renamed => return renamed,
+    }
+    rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+    rustix::fs::unlinkat(dir, from, AtFlags::empty())
+}
+
+/// Lets everybody use an existing file who should, as far as the process may: its owner may, and
+/// the superuser.
+pub(crate) fn widen(file: BorrowedFd<'_>, known: &Stat, dir: BorrowedFd<'_>, with: SharedWith<'_>) {
+    // By far most are as they should be.
+    if with.is_satisfied_by(mode_of(known)) {
+        return;
+    }
+    let user = rustix::process::geteuid();
+    if user.is_root() || user.as_raw() == known.st_uid {
+        // The process has the file open, which is what it needs. Whoever cannot open it is told so.
+        let _ = share(file, known, dir, with, true);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn nameless(dir: BorrowedFd<'_>, with: SharedWith<'_>) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let opened = || rustix::fs::openat(dir, c".", flags, raw_mode(initial_mode(with)));
+    match retry_on_intr(opened) {
+        Ok(file) => Ok(Some(file)),
+        // The kernel or the file system does not support it. Old kernels take it for something
+        // else.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ISDIR | Errno::NOENT) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn give_name(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let (cwd, flags) = (rustix::fs::CWD, AtFlags::SYMLINK_FOLLOW);
+    retry_on_intr(|| rustix::fs::linkat(cwd, path_of(file), dir, name, flags))
+}
+
+/// A path to an open file or directory, also where it is open for nothing but being named.
+#[cfg(target_os = "linux")]
+fn path_of(file: BorrowedFd<'_>) -> PathBuf {
+    Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
+}
+
+fn create_new(dir: BorrowedFd<'_>, name: &OsStr, with: SharedWith<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(dir, name, flags, raw_mode(initial_mode(with))))
+}
+
+/// What the file is made with, less the umask.
+fn initial_mode(with: SharedWith<'_>) -> u32 {
+    match with {
+        SharedWith::UsersOf(_) => 0o600,
+        SharedWith::WritersOfDir { mode } => mode,
+    }
+}
+
+/// Gives a new file its owner, its group and its permissions.
+fn share_new(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, with: SharedWith<'_>) -> io::Result<()> {
+    // What the umask and the directory let others do with the segments of a log stays; of a lock
+    // file they say nothing.
+    let keeps = matches!(with, SharedWith::WritersOfDir { .. });
+    share(file, &rustix::fs::fstat(file)?, dir, with, keeps)
+}
+
+/// Gives a file its owner, its group and its permissions; `keeps` those that it has.
+fn share(
+    file: BorrowedFd<'_>,
+    known: &Stat,
+    dir: BorrowedFd<'_>,
+    with: SharedWith<'_>,
+    keeps: bool,
+) -> io::Result<()> {
+    let (model, allowed) = match with {
+        SharedWith::UsersOf(guarded) => model(dir, Some(guarded))?,
+        SharedWith::WritersOfDir { .. } => model(dir, None)?,
+    };
+    let own = give_away(file, belongs(known), belongs(&model));
+    let grant = |may: u32| with.grants(may, mode_of(&model));
+    let wanted = allowed.carried(belongs(&model), own, grant);
+    let plain = AccessList::of_mode(mode_of(known));
+    // With nothing in the middle a list would give nobody anything.
+    if wanted == plain && plain.group == 0 {
+        return Ok(());
+    }
+    let existing = list_of(file, known);
+    let list = if keeps { wanted.with(&existing) } else { wanted };
+    if list == existing {
+        return Ok(());
+    }
+    let has_names = !existing.named.is_empty();
+    set_list(file, &list, has_names, matches!(with, SharedWith::UsersOf(_)))
+}
+
+/// What a file is to be like that is shared with the users of this one, or of the directory if
+/// there is none.
+fn model(dir: BorrowedFd<'_>, guarded: Option<&OsStr>) -> io::Result<(Stat, AccessList)> {
+    let is_model = |stat: &Stat| {
+        let kind = FileType::from_raw_mode(stat.st_mode as RawMode);
+        matches!(kind, FileType::RegularFile | FileType::Directory)
+    };
+    if let Some(name) = guarded
+        && let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        && is_model(&stat)
+    {
+        let list = named_list(dir, name, &stat);
+        return Ok((stat, list));
+    }
+    let stat = rustix::fs::fstat(dir)?;
+    let list = named_list(dir, OsStr::new("."), &stat);
+    Ok((stat, list))
+}
+
+/// Gives the file to whom the other belongs, as far as the process may. To whom it belongs then.
+fn give_away(file: BorrowedFd<'_>, own: Belongs, wanted: Belongs) -> Belongs {
+    let gid = Some(Gid::from_raw(wanted.gid));
+    // Only the superuser may give a file away, and not on every file system; an owner may give it
+    // to another of his groups.
+    if own.uid != wanted.uid
+        && rustix::process::geteuid().is_root()
+        && rustix::fs::fchown(file, Some(Uid::from_raw(wanted.uid)), gid).is_ok()
+    {
+        return wanted;
+    }
+    if own.gid != wanted.gid && rustix::fs::fchown(file, None, gid).is_ok() {
+        return Belongs { gid: wanted.gid, ..own };
+    }
+    own
+}
+
+#[cfg(target_os = "linux")]
+const LIST: &std::ffi::CStr = c"system.posix_acl_access";
+
+/// The largest list that is read. One with more names is taken for permission bits.
+#[cfg(target_os = "linux")]
+const LARGEST_LIST: usize = 4096;
+
+/// What an open file allows.
+#[cfg(target_os = "linux")]
+fn list_of(file: BorrowedFd<'_>, known: &Stat) -> AccessList {
+    let mut bytes = [0; LARGEST_LIST];
+    let length = rustix::fs::fgetxattr(file, LIST, &mut bytes[..]).ok();
+    let list = length.and_then(|length| AccessList::decode(bytes.get(..length)?));
+    list.unwrap_or_else(|| AccessList::of_mode(mode_of(known)))
+}
+
+/// What the file of this name allows, which the process may not be allowed to open.
+#[cfg(target_os = "linux")]
+fn named_list(dir: BorrowedFd<'_>, name: &OsStr, known: &Stat) -> AccessList {
+    let plain = AccessList::of_mode(mode_of(known));
+    // The middle bits of a file with a list are its mask: nobody is named who may do anything.
+    if plain.group & (READ | WRITE) == 0 {
+        return plain;
+    }
+    let path = path_of(dir).join(name);
+    let mut bytes = [0; LARGEST_LIST];
+    let length = rustix::fs::lgetxattr(path, LIST, &mut bytes[..]).ok();
+    length.and_then(|length| AccessList::decode(bytes.get(..length)?)).unwrap_or(plain)
+}
+
+/// Sets what a file allows. Where it cannot be said by name `locks_nobody_out` lets all others do
+/// what those who are named may do.
+#[cfg(target_os = "linux")]
+fn set_list(
+    file: BorrowedFd<'_>,
+    list: &AccessList,
+    has_names: bool,
+    locks_nobody_out: bool,
+) -> io::Result<()> {
+    let names = !list.named.is_empty() || has_names;
+    if names && rustix::fs::fsetxattr(file, LIST, &list.encode(), XattrFlags::empty()).is_ok() {
+        return Ok(());
+    }
+    // The file system has no lists.
+    Ok(rustix::fs::fchmod(file, raw_mode(list.without_names(locks_nobody_out).mode()))?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn list_of(_: BorrowedFd<'_>, known: &Stat) -> AccessList {
+    AccessList::of_mode(mode_of(known))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn named_list(_: BorrowedFd<'_>, _: &OsStr, known: &Stat) -> AccessList {
+    AccessList::of_mode(mode_of(known))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_list(
+    file: BorrowedFd<'_>,
+    list: &AccessList,
+    _: bool,
+    locks_nobody_out: bool,
+) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, raw_mode(list.without_names(locks_nobody_out).mode()))?)
+}
+
+// The type has 16 bits on macOS, in which permission bits fit.
+#[allow(clippy::unnecessary_cast)]
+fn raw_mode(mode: u32) -> Mode {
+    Mode::from_raw_mode((mode & 0o7777) as RawMode)
+}
+
+// The fields' types differ between the Unixes; the casts keep every bit.
+#[allow(clippy::unnecessary_cast)]
+fn mode_of(stat: &Stat) -> u32 {
+    stat.st_mode as u32 & 0o7777
+}
+
+fn belongs(stat: &Stat) -> Belongs {
+    Belongs { uid: stat.st_uid, gid: stat.st_gid }
+}
