@@ -49,7 +49,9 @@ export interface WriteOptionsBase {
    * Attempts in total, the first included: an integer from 1 to 1000000. Only errors that may pass
    * are retried: ENOSPC, EDQUOT, EAGAIN, EBUSY, EIO, EMFILE, ENFILE, ENOMEM, ETIMEDOUT, ENETDOWN,
    * ENETUNREACH, ESTALE, and on Windows sharing violations, lock violations, and a rename that is
-   * denied access. Each attempt starts over with a new temp file.
+   * denied access. Each attempt starts over with a new temp file. In the pause between two attempts
+   * other processes may have the file's lock, unless it is the lock of a {@link withLock} around the
+   * call.
    * @default 3
    */
   retries?: number | undefined
@@ -590,7 +592,8 @@ export interface TransactionOptions {
   chown?: { uid: number; gid: number } | false | undefined
   /**
    * Attempts in total to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
-   * function is not called again.
+   * function is not called again: when another process has changed one of the files in a pause between
+   * two attempts, no further one is made, and the call fails with the error of the last one.
    * @default 3
    */
   retries?: number | undefined
@@ -686,7 +689,7 @@ export interface Transaction {
  * passed on unchanged. After a crash at any point, a power cut included, the next transaction that
  * names one of the files, or `recoverFromCrash` on one of the directories, completes what was
  * decided and removes everything else. The write locks of all files are held from before `fn` to the
- * end. They are acquired in one order that is the same everywhere: transactions on the same files
+ * end (other processes may have them in the pauses between attempts; see {@link TransactionOptions.retries}). They are acquired in one order that is the same everywhere: transactions on the same files
  * never deadlock. A reader that takes read locks, or reads in a transaction, never sees half of a
  * transaction that is under way, and no reader does after a recovery. A file that a program without a
  * lock has changed between the crash and the recovery is left as it is; the content that it would
@@ -811,7 +814,7 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
   lock?: boolean | undefined
   /**
    * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue behind
-   * other calls of this process does not count.
+   * other calls of this process does not count. Each further attempt waits as long.
    * @default 10000
    */
   timeout?: number | undefined
@@ -831,7 +834,9 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
  * read and one write, and each still sees the file as the one before it left it. When `update` throws
  * or rejects, so does the call, with the same error, and nothing of its change is kept. A file that
  * cannot be parsed is left as it is, byte for byte. Inside {@link withLock} for the same file the
- * update works under the held lock.
+ * update works under the held lock. When the write fails with an error that may pass, other processes
+ * may have the lock until the next attempt, which waits for it and reads the file again. If its text
+ * is another one by then, `update` is called again, with the new content.
  *
  * **Does not promise.** Programs that do not take the lock are not kept out. If the text does not
  * change, the file is not written again (but it is synced as asked; it is written only where this

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::engine::{AttemptCaller, attempts, engine};
+use crate::engine::{AttemptCaller, FileQueueGuard, HeldBetweenAttempts, attempts, engine};
 use crate::error::{Code, Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
 use crate::fs::{Dir, DirUse, FileKind, FileSystem};
@@ -23,7 +23,7 @@ use crate::resolve;
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME, fit, os_str, stands_for};
 use crate::temp_name;
 use crate::threads::Pool;
-use crate::threads::task::{self, TaskStep};
+use crate::threads::task::{self, TakeAgain, TaskStep, nothing_to_take};
 use crate::write::{
     AttemptError, ContentSource, Control, CopySource, Destination, Durability, Observer, Options,
     WriteAttempt, make_attempt, make_parents,
@@ -293,18 +293,37 @@ fn remove_one<F: FileSystem>(
     dir.remove(name).map(|()| true)
 }
 
+/// What a restore holds until it has ended: the lock of its target, and its position among the
+/// writes of this process.
+struct HeldByRestore {
+    lock: Option<LockGuard>,
+    _queue: FileQueueGuard<Os>,
+}
+
+impl HeldBetweenAttempts for HeldByRestore {
+    fn give_back(&self) -> bool {
+        self.lock.iter().for_each(LockGuard::give_back);
+        true
+    }
+
+    fn take_again(&self) -> TakeAgain {
+        self.lock.as_ref().map_or_else(nothing_to_take, LockGuard::take_again)
+    }
+}
+
 fn backup_attempts<T, G>(
     operation: Operation,
     path: PathBuf,
     options: Options,
     caller: AttemptCaller<G>,
+    held: impl HeldBetweenAttempts,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, AttemptError>,
 ) -> impl FnMut() -> TaskStep<Result<T, Error>> {
     let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
         attempt(control, observer).map_err(|error| (None, error))
     };
     let ended = move |outcome: Result<(), &ErrorKind>| METRICS.backups.ended(operation, outcome);
-    attempts(operation, path, options, caller, attempt, ended)
+    attempts(operation, path, options, caller, held, attempt, ended)
 }
 
 /// Makes a backup on `pool`; `answer` gets its name.
@@ -321,6 +340,7 @@ pub fn submit_create<G: 'static>(
         path,
         options,
         caller,
+        (),
         move |control, observer| create(&Os, &request, control, observer),
     );
     task::run_steps(pool, step, listen, answer);
@@ -353,14 +373,10 @@ pub fn submit_restore<G: 'static>(
                 restore(&Os, &request, control, observer)
             };
             let listen = caller.control.listener();
-            let mut step =
-                backup_attempts(Operation::RestoreBackup, target, options, caller, attempt);
             // Both are released with the step, before the caller is told.
-            let guards = (lock, queue_guard);
-            let step = move || {
-                let _ = &guards;
-                step()
-            };
+            let held = HeldByRestore { lock, _queue: queue_guard };
+            let operation = Operation::RestoreBackup;
+            let step = backup_attempts(operation, target, options, caller, held, attempt);
             task::run_steps_here(&own_pool, step, listen, answer);
         });
     };

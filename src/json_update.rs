@@ -6,6 +6,7 @@
 //! anyway. Where that fails, [`locate`] says where.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
 
@@ -143,6 +144,29 @@ pub fn begin(
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
     Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
+}
+
+/// Goes on with an update whose write has failed, after a pause in which other processes may have
+/// had the lock: takes it again, and reads the file as it is now.
+pub fn resume(
+    pool: &Pool,
+    lock: LockGuard,
+    delay: Duration,
+    path: PathBuf,
+    follow_symlinks: bool,
+    answer: impl FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
+) {
+    let (own_pool, answer) = (pool.clone(), task::OnceCallback::new(answer));
+    let resume = move || {
+        lock.into_taken_again(move |taken| {
+            let read = move || {
+                answer.call(taken.and_then(|lock| read_under(Some(lock), &path, follow_symlinks)));
+            };
+            // This thread may be one that only waits for locks.
+            let _ = own_pool.submit(Box::new(read));
+        });
+    };
+    let _ = pool.submit_after(delay, Box::new(resume));
 }
 
 fn read_under(

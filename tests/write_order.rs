@@ -17,7 +17,7 @@ use holdfast::error::Code;
 use holdfast::error::{Error, ErrorKind};
 use holdfast::payload::Payload;
 use holdfast::threads::Pool;
-use holdfast::write::{Control, Durability, Observer, Options, WriteRequest};
+use holdfast::write::{Control, Durability, Kept, Observer, Options, WriteRequest};
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
 
 /// A small generator of pseudo-random numbers: the same run for the same seed.
@@ -212,7 +212,11 @@ fn run(world: &Arc<EngineUnderTest>, calls: u64, seed: u64, with_faults: bool) {
         match random.below(200) {
             0 => {
                 // A synchronous write, as in an exit handler.
-                let written = world.engine.write_now(request(path, number, options), None);
+                let written = world.engine.write_now(
+                    request(path, number, options),
+                    &Control::default(),
+                    None,
+                );
                 if written.is_ok() {
                     world.look(file, number, "written synchronously");
                 }
@@ -329,7 +333,7 @@ fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
         drop(guard);
     });
     let weak = Options { durability: Durability::None, ..Options::default() };
-    world.engine.write_now(request("/dir/one", 51, weak), None).unwrap();
+    world.engine.write_now(request("/dir/one", 51, weak), &Control::default(), None).unwrap();
     release.join().unwrap();
     world.wait();
     assert_eq!(world.complaints(), Vec::<String>::new());
@@ -344,6 +348,8 @@ fn a_synchronous_write_is_as_durable_as_those_it_stands_for() {
 
 /// Records when it is dropped.
 struct Guard(Arc<AtomicUsize>);
+
+impl Kept for Guard {}
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -442,7 +448,10 @@ fn a_write_that_has_long_waited_for_a_thread_does_not_come_over_a_newer_one() {
     let writer = {
         let world = Arc::clone(&world);
         std::thread::spawn(move || {
-            world.engine.write_now(request("/dir/one", 3, Options::default()), None).unwrap();
+            world
+                .engine
+                .write_now(request("/dir/one", 3, Options::default()), &Control::default(), None)
+                .unwrap();
             world.look("/dir/one", 3, "written synchronously");
         })
     };
@@ -474,7 +483,11 @@ fn a_dir_that_does_not_respond_does_not_delay_a_synchronous_write_elsewhere() {
     let (told, done) = std::sync::mpsc::channel();
     let writer = Arc::clone(&world);
     std::thread::spawn(move || {
-        let written = writer.engine.write_now(request("/dir/one", 2, Options::default()), None);
+        let written = writer.engine.write_now(
+            request("/dir/one", 2, Options::default()),
+            &Control::default(),
+            None,
+        );
         told.send(written).unwrap();
     });
     let written = done.recv_timeout(Duration::from_secs(60));
@@ -579,10 +592,17 @@ fn a_panic_in_a_synchronous_write_is_its_error() {
     let world = world(2);
     for kind in [OperationKind::OpenDir, OperationKind::SyncFile] {
         world.fs.inject(Fault::intrude(|_, _| panic!("not so")).of(kind));
-        let written = world.engine.write_now(request("/dir/one", 1, Options::default()), None);
+        let written = world.engine.write_now(
+            request("/dir/one", 1, Options::default()),
+            &Control::default(),
+            None,
+        );
         let error = written.unwrap_err();
         assert!(matches!(&error.kind, ErrorKind::Internal(text) if text == "not so"), "{error}");
     }
-    world.engine.write_now(request("/dir/one", 2, Options::default()), None).unwrap();
+    world
+        .engine
+        .write_now(request("/dir/one", 2, Options::default()), &Control::default(), None)
+        .unwrap();
     assert_eq!(world.content("/dir/one"), 2);
 }

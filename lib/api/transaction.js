@@ -102,13 +102,12 @@ async function perform(paths, targets, fn, options) {
     for (const lock of locks) lock.isLive = false
   }
   // This releases the locks, whatever comes of it; without parts it does nothing else.
-  const first = /** @type {string} */ (paths[0])
   const changes = failure ? new native.TransactionParts() : parts
   const stop = onAbort(signal, () => control.cancel())
   if (signal?.aborted) control.cancel()
   try {
     await port.run((opened, id) =>
-      opened.commitTransaction(id, first, changes, settings, numbers, failure ? undefined : control),
+      opened.commitTransaction(id, paths, changes, settings, numbers, failure ? undefined : control),
     )
   } finally {
     stop()

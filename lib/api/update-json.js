@@ -203,18 +203,18 @@ async function runBatch(path, queue, all) {
   // If a sync would not make the file durable, it is written even if its text stays the same.
   const before = begun.syncFailed ? undefined : begun.text
   /** @type {Batch} */
-  const batch = { path, text: begun.text, done: [], failed: [] }
+  const batch = { path, read: begun.text, text: begun.text, before, done: [], failed: [], settings, lock: own, isBorrowed: begun.isBorrowed === true }
   try {
-    await runUpdates(batch, queue, options, own)
+    await runUpdates(batch, queue, options)
     queue.hasLock = false
-    if (batch.done.length > 0) await commit(batch, before, settings, own)
+    await commit(batch)
   } catch (error) {
     for (const { call } of batch.done) batch.failed.push({ call, error })
     batch.done.length = 0
   } finally {
     if (own?.isLive) await release(own)
   }
-  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === before)
+  native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === batch.before)
   // A caller that is told of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
   for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
@@ -263,9 +263,14 @@ function canShare(a, b) {
 /**
  * @typedef {object} Batch
  * @property {string} path
+ * @property {string | undefined} read the file's text as it was read
  * @property {string | undefined} text the file's text as it would be now; none if there is no file
+ * @property {string | undefined} before the text that need not be written again
  * @property {{ call: Call, text: string }[]} done calls whose change is in the text
  * @property {{ call: Call, error: unknown }[]} failed calls that have left no trace
+ * @property {import('../native/binding.js').WriteOptions | undefined} settings
+ * @property {import('../support/lock-context.js').HeldLock | undefined} lock
+ * @property {boolean} isBorrowed whether the lock is that of the caller, who goes on holding it
  */
 
 /**
@@ -275,14 +280,13 @@ function canShare(a, b) {
  * @param {Batch} batch
  * @param {Queue} queue
  * @param {Options} options
- * @param {import('../support/lock-context.js').HeldLock | undefined} lock
  */
-async function runUpdates(batch, queue, options, lock) {
+async function runUpdates(batch, queue, options) {
   const begun = performance.now()
   while (queue.calls[0] && canShare(queue.calls[0].options, options)) {
     const call = /** @type {Call} */ (queue.calls.shift())
     try {
-      const text = await runUpdate(call, batch, lock)
+      const text = await runUpdate(call, batch)
       batch.text = text
       batch.done.push({ call, text })
     } catch (error) {
@@ -305,12 +309,11 @@ async function runUpdates(batch, queue, options, lock) {
  *
  * @param {Call} call
  * @param {Batch} batch
- * @param {import('../support/lock-context.js').HeldLock | undefined} lock
  * @returns {Promise<string>}
  */
-async function runUpdate(call, batch, lock) {
+async function runUpdate(call, batch) {
   const data = parse(batch, call.options.defaultValue)
-  const inside = context.create(lock?.number, 'write', batch.path)
+  const inside = context.create(batch.lock?.number, 'write', batch.path)
   try {
     const made = call.context.runInAsyncScope(() => context.run([inside], () => call.update(data)))
     const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
@@ -370,37 +373,80 @@ async function orCancelled(promise, signal) {
 }
 
 /**
- * Writes what has changed and releases the lock, in one trip.
+ * Writes what has changed and releases the lock, in one trip for each attempt. Between attempts other
+ * processes may have the lock: then the file is read again, and if they have changed it the functions
+ * of the calls run again.
  *
  * @param {Batch} batch
- * @param {string | undefined} before
- * @param {import('../native/binding.js').WriteOptions | undefined} settings
- * @param {import('../support/lock-context.js').HeldLock | undefined} own
  */
-async function commit({ path, text, done }, before, settings, own) {
-  const lock = own?.number
+async function commit(batch) {
+  let attempt = 1
+  while (batch.done.length > 0) {
+    const next = await commitOnce(batch, attempt)
+    if (!next) return
+    attempt = next.attempt
+    await resume(batch, next.delay)
+  }
+}
+
+/**
+ * @param {Batch} batch
+ * @param {number} attempt
+ * @returns {Promise<import('../native/binding.js').NextAttempt | undefined>} the attempt that is to follow, if one is
+ */
+async function commitOnce({ path, text, before, done, settings, lock, isBorrowed }, attempt) {
+  const number = lock?.number
   // From the call on the native side releases the lock, whatever comes of it.
   const passOn = () => {
-    if (own) own.isLive = false
+    if (lock) lock.isLive = false
   }
   if (text === before) {
-    await port.run((opened, id) => {
-      opened.syncUnchanged(id, path, settings, lock)
+    return port.run((opened, id) => {
+      opened.syncUnchanged(id, path, settings, number)
       passOn()
     })
-    return
   }
   const last = /** @type {{ call: Call }} */ (done.at(-1)).call
   const observe = observer(last.options.logger, last.target)
   const bytes = Buffer.from(/** @type {string} */ (text))
-  await port.run(
+  return port.run(
     (opened, id) => {
-      opened.write(id, path, bytes, settings, observe !== undefined, undefined, lock)
+      opened.write(id, path, bytes, settings, observe !== undefined, undefined, number, isBorrowed ? undefined : attempt)
       passOn()
     },
     bytes,
     observe,
   )
+}
+
+/**
+ * Takes the lock again after a pause, and makes the changes of the calls anew if the file has another
+ * text by then.
+ *
+ * @param {Batch} batch
+ * @param {number} delay in milliseconds
+ */
+async function resume(batch, delay) {
+  const lock = /** @type {import('../support/lock-context.js').HeldLock} */ (batch.lock)
+  /** @type {import('../native/binding.js').JsonUpdateStart} */
+  const { lock: number, text, syncFailed } = await port.run((opened, id) => {
+    opened.resumeJsonUpdate(id, batch.path, batch.settings, /** @type {number} */ (lock.number), delay)
+  })
+  lock.number = number
+  lock.isLive = true
+  if (text === batch.read) return
+  const calls = batch.done
+  batch.done = []
+  batch.text = batch.read = text
+  batch.before = syncFailed ? undefined : text
+  for (const { call } of calls) {
+    try {
+      batch.text = await runUpdate(call, batch)
+      batch.done.push({ call, text: batch.text })
+    } catch (error) {
+      batch.failed.push({ call, error })
+    }
+  }
 }
 
 module.exports = {

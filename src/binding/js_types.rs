@@ -336,6 +336,6 @@ pub(super) fn timeout(milliseconds: f64) -> Option<Duration> {
 }
 
 /// A time as JavaScript counts it. Whole milliseconds stay whole.
-fn milliseconds(duration: Duration) -> f64 {
+pub(super) fn milliseconds(duration: Duration) -> f64 {
     duration.as_nanos() as f64 / 1e6
 }

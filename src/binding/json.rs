@@ -1,11 +1,12 @@
 //! `updateJsonFile`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::environment::Port;
+use super::environment::{Environment, Port};
 use super::js_types::{self, NativeBadJson, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
@@ -63,23 +64,33 @@ impl Port {
                 before: None,
             }),
         };
-        let answer = move |started: Result<UpdateStart, ErrorKind>| {
-            let value = match started {
-                Ok(UpdateStart { lock, text, sync_failed }) => {
-                    let kept = match lock.map(|guard| environment.keep_lock(guard)) {
-                        Some(None) => return,
-                        kept => kept.flatten(),
-                    };
-                    let lock = kept.as_ref().map(|kept| kept.lock);
-                    let is_borrowed = kept.and_then(|kept| kept.is_borrowed);
-                    let sync_failed = sync_failed.then_some(true);
-                    Ok((JsonUpdateStart { lock, is_borrowed, text, sync_failed }, lock))
-                }
-                Err(kind) => Err(kind),
-            };
-            environment.answer_with_lock(id, Operation::UpdateJson, &path, value);
-        };
+        let answer = move |started| answer_started(&environment, id, &path, started);
         json_update::begin(pool(), begin, answer).map(|waiter| LockWaiter { waiter })
+    }
+
+    /// Takes the lock of an update again, whose write has failed, after so many milliseconds, and
+    /// reads anew.
+    #[napi]
+    pub fn resume_json_update(
+        &self,
+        id: f64,
+        path: String,
+        options: Option<WriteOptions>,
+        lock: u32,
+        delay: f64,
+    ) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let Some(guard) = environment.locks.take(lock) else {
+            // The environment has ended.
+            return environment.fail(id, Operation::UpdateJson, &path, ErrorKind::Cancelled);
+        };
+        let options = options.map_or_else(Options::default, Options::from);
+        let target = path.clone();
+        let answer = move |started| answer_started(&environment, id, &path, started);
+        let (delay, follow) =
+            (js_types::timeout(delay).unwrap_or(Duration::MAX), options.follow_symlinks);
+        json_update::resume(pool(), guard, delay, target, follow, answer);
     }
 
     /// Makes a file that stays as it is as durable as asked, and releases the lock.
@@ -110,6 +121,29 @@ impl Port {
             environment.done(id, Operation::UpdateJson, &path, outcome);
         });
     }
+}
+
+/// Sends what the first trip of an update has brought.
+fn answer_started(
+    environment: &Environment,
+    id: f64,
+    path: &Path,
+    started: Result<UpdateStart, ErrorKind>,
+) {
+    let value = match started {
+        Ok(UpdateStart { lock, text, sync_failed }) => {
+            let kept = match lock.map(|guard| environment.keep_lock(guard)) {
+                Some(None) => return,
+                kept => kept.flatten(),
+            };
+            let lock = kept.as_ref().map(|kept| kept.lock);
+            let is_borrowed = kept.and_then(|kept| kept.is_borrowed);
+            let sync_failed = sync_failed.then_some(true);
+            Ok((JsonUpdateStart { lock, is_borrowed, text, sync_failed }, lock))
+        }
+        Err(kind) => Err(kind),
+    };
+    environment.answer_with_lock(id, Operation::UpdateJson, path, value);
 }
 
 #[napi]

@@ -150,23 +150,24 @@ impl Port {
         TransactionWaiter { waiter: begin(pool(), request, answer) }
     }
 
-    /// Changes the files, in the directory of `first` what is decided is decided, and gives the
-    /// locks back.
+    /// Changes the files, in the directory of the first of all `paths` what is decided is decided, and
+    /// gives the locks back.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn commit_transaction(
         &self,
         id: f64,
-        first: String,
+        paths: Vec<String>,
         parts: &mut TransactionParts,
         options: Option<WriteOptions>,
         locks: Vec<u32>,
         control: Option<&Control>,
     ) {
         let environment = Arc::clone(&self.environment);
-        let first = PathBuf::from(first);
+        let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
+        let first = paths.first().cloned().unwrap_or_default();
         let request = CommitRequest {
-            first: first.clone(),
+            paths,
             changes: std::mem::take(&mut parts.parts),
             options: options.map_or_else(Options::default, Options::from),
             locks: locks.iter().filter_map(|number| environment.locks.take(*number)).collect(),

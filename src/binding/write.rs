@@ -1,13 +1,14 @@
 //! `atomicWrite` and `atomicWriteSync`.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
-use super::environment::{Message, Outcomes, Port};
+use super::environment::{Environment, Message, Outcomes, Port};
 use super::js_types::{self, Report, WriteOptions};
 use super::lock::make_dirs_first;
 use super::lock_handles::HeldNumbers;
@@ -15,9 +16,10 @@ use crate::engine::WriteCaller;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
+use crate::mutex::guard;
 use crate::payload::Payload;
 use crate::threads::{RunningJob, pool, task};
-use crate::write::{self, Observer, Options, WriteEvent, WriteRequest};
+use crate::write::{self, Kept, Observer, Options, WriteEvent, WriteRequest};
 
 /// Data up to this size is copied when the call is made, larger data is referenced: from
 /// here on the copy costs more than the bookkeeping, and memory begins to matter.
@@ -49,6 +51,10 @@ impl Port {
     /// Starts a write. JavaScript keeps `data` alive until the outcome arrives. The lock with
     /// the number `lock`, if there is one, is released when the new content is in place, or if it is
     /// borrowed when the write is over.
+    ///
+    /// With an `attempt` this is one attempt under a lock that is not borrowed. If another is to
+    /// follow, the lock is given back to other processes and still has its number, and the outcome is
+    /// a [`NextAttempt`].
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn write(
@@ -60,23 +66,30 @@ impl Port {
         is_observed: bool,
         control: Option<&Control>,
         lock: Option<u32>,
+        attempt: Option<u32>,
     ) {
         let outcomes = Arc::clone(&self.environment.outcomes);
+        let number = lock;
         let lock = lock.and_then(|number| self.environment.locks.take(number));
         let request = request(path, payload(&data), options);
         // A write under a lock stands for what was read there, and not for another write, and
         // what is to be checked has to be checked for each call.
         let can_merge = lock.is_none() && request.options.validate.is_none();
-        // A borrowed lock is its holder's, who is promised more than that the content is in place.
-        let (borrowed, own) = match lock {
-            Some(guard) if guard.is_borrowed() => (Some(guard), None),
-            own => (None, own),
-        };
-        let caller = Caller { id, outcomes, is_observed, started: None, _borrowed: borrowed };
+        let (borrowed, own) = by_owner(lock);
         let mut control = control.map(|given| Arc::clone(&given.control));
-        if let Some(guard) = own {
-            control.get_or_insert_default().keep(Box::new(guard));
+        let mut single = None;
+        match (own, attempt.zip(number)) {
+            (Some(guard), Some((attempt, number))) => {
+                let guard = Arc::new(Mutex::new(Some(guard)));
+                control.get_or_insert_default().keep(Box::new(SharedLock(Arc::clone(&guard))));
+                let environment = Arc::clone(&self.environment);
+                single = Some(SingleAttempt { attempt, number, guard, environment });
+            }
+            (Some(guard), None) => control.get_or_insert_default().keep(Box::new(guard)),
+            (None, _) => {}
         }
+        let caller =
+            Caller { id, outcomes, is_observed, started: None, single, _borrowed: borrowed };
         crate::engine::engine().submit(request, control, can_merge, Box::new(caller));
     }
 }
@@ -140,7 +153,13 @@ fn write_now(
     let checked = checked.inspect_err(|kind| METRICS.writes.failed(kind));
     // A panic must not come to JavaScript, whose thread this is.
     let outcome = match checked.and_then(|()| task::catch_panic(|| take_lock(&request))) {
-        Ok(_guard) => crate::engine::engine().write_now(request, observer),
+        Ok(hold) => {
+            let (control, (_borrowed, own)) = (write::Control::default(), by_owner(hold));
+            if let Some(guard) = own {
+                control.keep(Box::new(guard));
+            }
+            crate::engine::engine().write_now(request, &control, observer)
+        }
         Err(kind) => Err(Error {
             kind,
             operation: Operation::AtomicWrite,
@@ -153,6 +172,15 @@ fn write_now(
     let mut reports = log.0.into_inner();
     reports.extend(outcome.err().map(|error| Report::failed(0.0, error)));
     reports
+}
+
+/// A lock that is borrowed from the caller, or one of the write's own. What is borrowed is its
+/// holder's, who is promised more than that the content is in place.
+fn by_owner(lock: Option<LockGuard>) -> (Option<LockGuard>, Option<LockGuard>) {
+    match lock {
+        Some(guard) if guard.is_borrowed() => (Some(guard), None),
+        own => (None, own),
+    }
 }
 
 fn request(path: String, payload: Payload, options: Option<WriteOptions>) -> WriteRequest {
@@ -178,7 +206,43 @@ struct Caller {
     outcomes: Arc<Outcomes>,
     is_observed: bool,
     started: Option<RunningJob<Message>>,
+    single: Option<SingleAttempt>,
     _borrowed: Option<LockGuard>,
+}
+
+/// One attempt of an update. JavaScript has the next one made, because the file may have another
+/// content by then.
+struct SingleAttempt {
+    attempt: u32,
+    /// The number of the lock.
+    number: u32,
+    guard: SharedGuard,
+    environment: Arc<Environment>,
+}
+
+/// The lock, until the new content is in place.
+type SharedGuard = Arc<Mutex<Option<LockGuard>>>;
+
+/// Releases the lock when it is dropped, unless it has been taken out.
+struct SharedLock(SharedGuard);
+
+impl Kept for SharedLock {}
+
+impl Drop for SharedLock {
+    fn drop(&mut self) {
+        let released = guard(&self.0).take();
+        // Not under the mutex: the lock leads to its next holder.
+        drop(released);
+    }
+}
+
+/// The attempt that is to follow on one that has failed.
+#[napi(object, object_from_js = false)]
+pub struct NextAttempt {
+    /// Its number.
+    pub attempt: u32,
+    /// After how many milliseconds.
+    pub delay: f64,
 }
 
 impl WriteCaller for Caller {
@@ -200,6 +264,29 @@ impl WriteCaller for Caller {
             Ok(()) => Message::Done(self.id),
             Err(error) => Message::report(Report::failed(self.id, error)),
         });
+    }
+
+    fn attempt(&self) -> Option<u32> {
+        self.single.as_ref().map(|single| single.attempt)
+    }
+
+    fn retry(&mut self, attempt: u32, delay: Duration) {
+        let Some(SingleAttempt { number, guard: shared, environment, .. }) = &self.single else {
+            return;
+        };
+        let Some(lock) = guard(shared).take() else { return };
+        lock.give_back();
+        // When the environment has ended, no caller waits.
+        if environment.locks.put(*number, lock) {
+            let next = NextAttempt { attempt, delay: js_types::milliseconds(delay) };
+            let path = Path::new("");
+            environment.answer_with_lock(
+                self.id,
+                Operation::UpdateJson,
+                path,
+                Ok((next, Some(*number))),
+            );
+        }
     }
 }
 

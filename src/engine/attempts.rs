@@ -2,10 +2,11 @@
 //! transaction.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, ErrorKind, Operation};
-use crate::threads::task::TaskStep;
+use crate::mutex::guard;
+use crate::threads::task::{TakeAgain, TaskStep, nothing_to_take};
 use crate::write::{AttemptError, Control, Observer, Options, RetryDecision, decide_retry};
 
 /// The caller that waits for such an operation.
@@ -19,31 +20,83 @@ pub struct AttemptCaller<G> {
     pub observer: Option<Box<dyn Observer + Send>>,
 }
 
-/// Makes one attempt with each call. A failed one may name the path of its error, which is
-/// otherwise `path`; `ended` is called once, with the outcome.
+/// What an operation holds from its first attempt to its last, and what of it other processes may
+/// have in the pauses.
+pub(crate) trait HeldBetweenAttempts: Send {
+    /// Gives it back to other processes. `false` when no further attempt can be made then.
+    fn give_back(&self) -> bool {
+        true
+    }
+
+    /// What takes it again.
+    fn take_again(&self) -> TakeAgain {
+        nothing_to_take()
+    }
+
+    /// Whether what the operation has found under its locks still holds.
+    fn is_unchanged(&self) -> bool {
+        true
+    }
+}
+
+/// For an operation that holds nothing.
+impl HeldBetweenAttempts for () {}
+
+/// Makes one attempt after another, with each call one or what comes between two. A failed one may
+/// name the path of its error, which is otherwise `path`; `ended` is called once, with the outcome.
+/// What is `held` is dropped with what this returns.
 pub(crate) fn attempts<T, G>(
     operation: Operation,
     path: PathBuf,
     options: Options,
     caller: AttemptCaller<G>,
+    held: impl HeldBetweenAttempts,
     attempt: impl Fn(&Control, Option<&dyn Observer>) -> Result<T, (Option<PathBuf>, AttemptError)>,
     ended: impl Fn(Result<(), &ErrorKind>),
 ) -> impl FnMut() -> TaskStep<Result<T, Error>> {
     let AttemptCaller { start, control, observer } = caller;
     let mut number = 1;
+    let mut next = NextStep::Attempt;
     move || {
+        let give_up = |error: Error| {
+            ended(Err(&error.kind));
+            TaskStep::Done(Err(error))
+        };
         let observer = observer.as_deref().map(|observer| observer as &dyn Observer);
-        let cancelled = || (None, ErrorKind::Cancelled.into());
-        let outcome = match number > 1 && control.is_cancelled() {
-            // It was cancelled in the pause before this attempt, which is not made.
-            true => {
-                number -= 1;
-                Err(cancelled())
+        // An attempt that is not made, after the last one.
+        let refused = |kind: ErrorKind, attempts: u32| Error {
+            kind,
+            operation,
+            path: path.clone(),
+            attempts,
+            exhausted: false,
+            committed: false,
+        };
+        match std::mem::replace(&mut next, NextStep::Attempt) {
+            NextStep::TakeAgain(_) if control.is_cancelled() => {
+                return give_up(refused(ErrorKind::Cancelled, number - 1));
             }
-            false => match start() {
-                Some(_started) => attempt(&control, observer),
-                None => Err(cancelled()),
+            NextStep::TakeAgain(last) => {
+                let (take_again, taken) = (held.take_again(), Arc::default());
+                next = NextStep::Taken(Arc::clone(&taken), last);
+                return TaskStep::When(Box::new(move |go_on| {
+                    take_again(Box::new(move |outcome| {
+                        *guard(&taken) = Some(outcome);
+                        go_on();
+                    }))
+                }));
+            }
+            NextStep::Taken(taken, last) => match guard(&taken).take() {
+                Some(Ok(())) if !held.is_unchanged() => return give_up(last),
+                Some(Ok(())) => {}
+                Some(Err(kind)) => return give_up(refused(kind, number - 1)),
+                None => return give_up(refused(ErrorKind::Cancelled, number - 1)),
             },
+            NextStep::Attempt => {}
+        }
+        let outcome = match start() {
+            Some(_started) => attempt(&control, observer),
+            None => Err((None, ErrorKind::Cancelled.into())),
         };
         let (failed_path, error) = match outcome {
             Ok(value) => {
@@ -53,15 +106,31 @@ pub(crate) fn attempts<T, G>(
             Err(failed) => failed,
         };
         let path: &Path = failed_path.as_deref().unwrap_or(&path);
+        let last = Error {
+            kind: error.kind.duplicate(),
+            operation,
+            path: path.to_owned(),
+            attempts: number,
+            exhausted: true,
+            committed: false,
+        };
         match decide_retry(operation, path, &options, number, error, observer) {
-            RetryDecision::GiveUp(error) => {
-                ended(Err(&error.kind));
-                TaskStep::Done(Err(error))
-            }
+            RetryDecision::GiveUp(error) => give_up(error),
+            RetryDecision::Retry { .. } if !held.give_back() => give_up(last),
             RetryDecision::Retry { attempt, delay } => {
                 number = attempt;
+                next = NextStep::TakeAgain(last);
                 TaskStep::After(delay)
             }
         }
     }
+}
+
+/// What the next call is for.
+enum NextStep {
+    Attempt,
+    /// The pause is over. The error of the last attempt is reported if no further one can be made.
+    TakeAgain(Error),
+    /// What was given back has been taken again, or this says why not.
+    Taken(Arc<Mutex<Option<Result<(), ErrorKind>>>>, Error),
 }

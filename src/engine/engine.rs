@@ -75,7 +75,8 @@ impl<F: FileSystem> Engine<F> {
     }
 
     /// Runs a write on the calling thread. It takes the place of those that wait for the same
-    /// file, and comes after the one that is running there: no older content lands after it.
+    /// file, and comes after the one that is running there: no older content lands after it. What
+    /// `control` keeps is given back to other processes between attempts.
     ///
     /// # Errors
     ///
@@ -83,6 +84,7 @@ impl<F: FileSystem> Engine<F> {
     pub fn write_now(
         &self,
         mut request: WriteRequest,
+        control: &Control,
         observer: Option<&dyn Observer>,
     ) -> Result<(), Error> {
         let (begun, durability) = (Instant::now(), request.options.durability);
@@ -103,13 +105,14 @@ impl<F: FileSystem> Engine<F> {
         let levels = superseded.iter().map(|write| write.request.options.durability);
         request.options.durability = levels.fold(request.options.durability, Ord::max);
         // A panic must not come to JavaScript, whose thread this is.
-        let write = || Ok(run(self.dispatcher.fs(), &request, &Control::default(), observer));
+        let write = || Ok(run(self.dispatcher.fs(), &request, control, observer));
         let outcome = task::catch_panic(write).unwrap_or_else(|kind| Err(failed(kind)));
         for write in superseded {
             write.merged();
             write.answer_like(&outcome);
         }
         drop(guard);
+        control.release_kept();
         let answered = outcome.as_ref().map(drop).map_err(|error| &error.kind);
         METRICS.writes.answered(begun, durability, answered);
         outcome

@@ -19,6 +19,7 @@ mod dispatch;
 mod engine;
 mod file_queue;
 mod group_commit;
+mod kept_lock;
 mod queued_write;
 mod running_write;
 mod sync_costs;
@@ -29,4 +30,4 @@ pub use engine::{Engine, engine};
 pub use group_commit::run_together;
 pub use queued_write::WriteCaller;
 
-pub(crate) use attempts::attempts;
+pub(crate) use attempts::{HeldBetweenAttempts, attempts};

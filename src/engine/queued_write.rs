@@ -1,7 +1,7 @@
 //! A write that waits for its file, and the caller that waits for the write.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Operation};
 use crate::metrics::METRICS;
@@ -23,6 +23,16 @@ pub trait WriteCaller: Send {
 
     /// Takes the outcome.
     fn finish(&mut self, outcome: Result<(), Error>);
+
+    /// The number of the attempt, where the caller has each made by a write of its own, because
+    /// what it writes depends on what is there before.
+    fn attempt(&self) -> Option<u32> {
+        None
+    }
+
+    /// Takes, instead of an outcome, that the caller is to have attempt `attempt` made after this
+    /// delay.
+    fn retry(&mut self, _attempt: u32, _delay: Duration) {}
 }
 
 /// One write, and its caller, who is answered exactly once: a write that is dropped unrun, because
@@ -79,6 +89,13 @@ impl QueuedWrite {
         // A caller that has its answer finds a lock free that was kept for the write.
         self.control.release_kept();
         self.caller.finish(outcome);
+    }
+
+    /// Leaves the next attempt to the caller.
+    pub(super) fn hand_back(mut self, attempt: u32, delay: Duration) {
+        self.is_answered = true;
+        self.caller.retry(attempt, delay);
+        self.control.release_kept();
     }
 
     /// Answers with the outcome of the write that stood for this one.

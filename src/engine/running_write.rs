@@ -107,7 +107,7 @@ impl<F: FileSystem> RunningWrites<F> {
         let running = RunningWrite {
             guard,
             writes: self,
-            number: 1,
+            number: lead.caller.attempt().unwrap_or(1),
             lead,
             absorbed,
             found,
@@ -127,6 +127,14 @@ impl<F: FileSystem> RunningWrites<F> {
             absorbed.push(lead);
             absorbed
         })
+    }
+
+    /// Takes a paused write out for the attempt with this number. `None` if it has been taken out
+    /// before; another write of the file may be paused by now.
+    fn resume(&self, key: &QueueKey, number: u32) -> Option<RunningWrite<F>> {
+        let mut paused = guard(&self.paused);
+        let is_same = paused.get(key).is_some_and(|running| running.number == number);
+        is_same.then(|| paused.remove(key)).flatten()
     }
 
     /// Ends the writes that have been cancelled while they wait.
@@ -273,6 +281,9 @@ impl<F: FileSystem> RunningWrite<F> {
             Ok(()) => self.finish(Ok(())),
             Err(RetryDecision::GiveUp(error)) => self.finish(Err(error)),
             Err(RetryDecision::Retry { attempt, delay }) => {
+                if self.lead.caller.attempt().is_some() {
+                    return self.lead.hand_back(attempt, delay);
+                }
                 self.number = attempt;
                 self.is_alone = false;
                 self.pause(delay);
@@ -287,22 +298,28 @@ impl<F: FileSystem> RunningWrite<F> {
         self.lead.answer(outcome);
     }
 
-    /// Waits for the next attempt without holding a thread.
+    /// Waits for the next attempt without holding a thread, and without what other processes may
+    /// be waiting for.
     fn pause(self, delay: Duration) {
         let (dispatcher, writes) = (self.guard.dispatcher().clone(), Arc::clone(&self.writes));
         let (key, number) = (self.guard.key().clone(), self.number);
         let can_be_cancelled = !self.is_in_place;
         let control = Arc::clone(&self.lead.control);
+        control.give_back();
         guard(&writes.paused).insert(key.clone(), self);
+        let kept_by = Arc::clone(&control);
         let resume = move || {
-            let mut paused = guard(&writes.paused);
-            // It may have been taken out before, and another write be paused by now.
-            let is_same = paused.get(&key).is_some_and(|running| running.number == number);
-            let running = is_same.then(|| paused.remove(&key)).flatten();
-            drop(paused);
-            if let Some(running) = running {
-                running.run();
-            }
+            let Some(take_again) = kept_by.take_again() else {
+                return writes.resume(&key, number).map_or((), RunningWrite::run);
+            };
+            let _ = take_again(Box::new(move |taken| {
+                let Some(mut running) = writes.resume(&key, number) else { return };
+                let dispatcher = running.guard.dispatcher().clone();
+                dispatcher.run_on_thread(move |_| match taken {
+                    Ok(()) => running.run(),
+                    Err(reason) => running.lead.refuse(reason, number - 1),
+                });
+            }));
         };
         // A caller that cancels from now on finds it among the paused ones.
         let delay = if can_be_cancelled && control.is_cancelled() { Duration::ZERO } else { delay };

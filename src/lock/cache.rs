@@ -145,7 +145,7 @@ impl KernelQueue {
         state.scheduler.taken_at_once(kind);
         drop(state);
         lock.write_note_soon();
-        Some(KernelGuard::new(Arc::clone(self) as Arc<dyn LockOwner>, lock, kind).into())
+        Some(KernelGuard::new(Arc::clone(self) as Arc<dyn LockOwner>, lock, kind, None).into())
     }
 
     fn ask_at_once(

@@ -1,8 +1,10 @@
 //! A lock that the kernel has given to a call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::kernel::KernelLock;
+use crate::error::ErrorKind;
 use crate::metrics::LockHeld;
 use crate::vocabulary::{FileKey, LockKind};
 
@@ -22,7 +24,17 @@ pub(super) trait LockOwner: Send + Sync {
         last: Option<KernelLock>,
         kind: LockKind,
     ) -> Result<(), Option<KernelLock>>;
+
+    /// Takes the lock of the kernel again for a call that has given it back, and that holds the lock
+    /// as far as this process is concerned.
+    fn take_again(self: Arc<Self>, timeout: Option<Duration>, reply: KernelReply) -> EndWait;
 }
+
+/// Takes the lock of the kernel, or the reason why there is none.
+pub(super) type KernelReply = Box<dyn FnOnce(Result<KernelLock, ErrorKind>) + Send>;
+
+/// Ends the wait for a lock of the kernel, unless it is over already.
+pub(super) type EndWait = Arc<dyn Fn() + Send + Sync>;
 
 /// A lock that the kernel has given to a call. Dropping it releases the lock.
 pub struct KernelGuard {
@@ -31,6 +43,12 @@ pub struct KernelGuard {
     lock: Option<Arc<KernelLock>>,
     kind: LockKind,
     is_held: bool,
+    /// How long the call has waited for it at most.
+    timeout: Option<Duration>,
+    /// Other processes may have the lock meanwhile.
+    is_given_back: bool,
+    /// Ends the wait in which it is taken again.
+    end_wait: Option<EndWait>,
     _counted: LockHeld,
 }
 
@@ -39,8 +57,42 @@ impl KernelGuard {
         owner: Arc<dyn LockOwner>,
         lock: Arc<KernelLock>,
         kind: LockKind,
+        timeout: Option<Duration>,
     ) -> KernelGuard {
-        KernelGuard { owner, lock: Some(lock), kind, is_held: true, _counted: LockHeld::new(kind) }
+        KernelGuard {
+            owner,
+            lock: Some(lock),
+            kind,
+            is_held: true,
+            timeout,
+            is_given_back: false,
+            end_wait: None,
+            _counted: LockHeld::new(kind),
+        }
+    }
+
+    /// Lets other processes have the lock. For the calls of this process it stays held.
+    pub(super) fn give_back(&mut self) -> Option<KernelLock> {
+        self.is_given_back = true;
+        self.lock.take().and_then(Arc::into_inner)
+    }
+
+    /// How long to wait for the lock when it is taken again; `None` if it was not given back.
+    pub(super) fn begin_again(&mut self) -> Option<Option<Duration>> {
+        std::mem::take(&mut self.is_given_back).then_some(self.timeout)
+    }
+
+    /// Is waiting for the lock, unless it has it by now.
+    pub(super) fn waits_for_it(&mut self, end_wait: &EndWait) {
+        if self.lock.is_none() {
+            self.end_wait = Some(Arc::clone(end_wait));
+        }
+    }
+
+    /// Has it again.
+    pub(super) fn taken_again(&mut self, lock: KernelLock) {
+        self.lock = Some(Arc::new(lock));
+        self.end_wait = None;
     }
 
     /// What it is released to.
@@ -76,6 +128,9 @@ impl KernelGuard {
 
 impl Drop for KernelGuard {
     fn drop(&mut self) {
+        if let Some(end_wait) = self.end_wait.take() {
+            end_wait();
+        }
         if self.is_held {
             let last = self.lock.take().and_then(Arc::into_inner);
             Arc::clone(&self.owner).release(last, self.kind);

@@ -14,9 +14,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::guard::{KernelGuard, LockOwner};
+use super::kernel::KernelLock;
 use crate::error::{Deadlock, ErrorKind};
 use crate::mutex::guard;
-use crate::threads::task::OnceCallback;
+use crate::threads::task::{OnceCallback, Resume, TakeAgain, TakenAgain, nothing_to_take};
 use crate::threads::{Job, pool};
 use crate::vocabulary::{FileKey, LockKind};
 
@@ -49,6 +50,36 @@ impl LockGuard {
     /// Whether it is borrowed from the caller.
     pub fn is_borrowed(&self) -> bool {
         matches!(self.0, Source::Borrowed(_))
+    }
+
+    /// Lets other processes have the lock for a while. To the calls of this process it stays held. A
+    /// lock that is borrowed stays with its holder.
+    pub fn give_back(&self) {
+        let Source::Taken(OwnLock(lock)) = &self.0 else { return };
+        let given_back = guard(&lock.state).guard.as_mut().and_then(KernelGuard::give_back);
+        // Not under the mutex: it takes system calls.
+        drop(given_back);
+    }
+
+    /// What takes it again after that, and waits for it as long as when it was taken first. The wait
+    /// ends with this guard, too.
+    pub fn take_again(&self) -> TakeAgain {
+        match &self.0 {
+            Source::Taken(OwnLock(lock)) => {
+                let lock = Arc::clone(lock);
+                Box::new(move |then| lock.take_again(then))
+            }
+            Source::Borrowed(_) => nothing_to_take(),
+        }
+    }
+
+    /// The same for a caller that gets the guard again only with the lock.
+    pub fn into_taken_again(
+        self,
+        then: impl FnOnce(Result<LockGuard, ErrorKind>) + Send + 'static,
+    ) {
+        let take_again = self.take_again();
+        let _ = take_again(Box::new(move |taken| then(taken.map(|()| self))));
     }
 
     /// Releases it, if that can be done without waiting for anything: on a thread that must not
@@ -135,6 +166,46 @@ struct LendableLock {
     owner: Arc<dyn LockOwner>,
     kind: LockKind,
     state: Mutex<LendableLockState>,
+}
+
+impl LendableLock {
+    fn take_again(self: &Arc<LendableLock>, then: TakenAgain) -> Resume {
+        let begun = guard(&self.state).guard.as_mut().and_then(KernelGuard::begin_again);
+        let Some(timeout) = begun else {
+            then(Ok(()));
+            return Box::new(|| {});
+        };
+        let own = Arc::downgrade(self);
+        let reply = move |taken: Result<KernelLock, ErrorKind>| {
+            then(taken.and_then(|taken| match own.upgrade() {
+                Some(lock) => lock.taken_again(taken),
+                None => Err(ErrorKind::Cancelled),
+            }));
+        };
+        let end_wait = Arc::clone(&self.owner).take_again(timeout, Box::new(reply));
+        let mut state = guard(&self.state);
+        if let Some(guard) = state.guard.as_mut() {
+            guard.waits_for_it(&end_wait);
+            drop(state);
+        } else {
+            // It was released meanwhile.
+            drop(state);
+            end_wait();
+        }
+        Box::new(move || end_wait())
+    }
+
+    fn taken_again(&self, taken: KernelLock) -> Result<(), ErrorKind> {
+        let mut state = guard(&self.state);
+        if let Some(guard) = state.guard.as_mut() {
+            guard.taken_again(taken);
+            return Ok(());
+        }
+        drop(state);
+        // It was released meanwhile. Releasing it takes system calls.
+        drop(taken);
+        Err(ErrorKind::Cancelled)
+    }
 }
 
 struct LendableLockState {

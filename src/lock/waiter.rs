@@ -105,6 +105,11 @@ impl<G: 'static, O: Send + Sync + 'static> Waiter<G, O> {
         })
     }
 
+    /// How long it waits at most; `None` for ever.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     /// Whether something is to happen before its lock is looked for.
     pub(super) fn has_to_prepare(&self) -> bool {
         guard(&self.before).is_some()

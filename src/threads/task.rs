@@ -23,16 +23,35 @@ pub fn run<T: 'static>(
 }
 
 /// The outcome of one step of a task that may take several.
-#[derive(Debug)]
 pub enum TaskStep<T> {
     /// The task is done.
     Done(T),
     /// The next step follows after a pause of this length.
     After(Duration),
+    /// The next step follows when the job that this is given is run.
+    When(StartWait),
 }
+
+/// Starts a wait that ends with this job. What it returns ends the wait.
+pub type StartWait = Box<dyn FnOnce(Job) -> Resume + Send>;
 
 /// Ends the pause before a step: the step begins at once.
 pub type Resume = Box<dyn Fn() + Send>;
+
+/// Takes something again, such as a lock, that was given back to other processes for a pause. It calls
+/// what it is given. What it returns ends the wait for it.
+pub type TakeAgain = Box<dyn FnOnce(TakenAgain) -> Resume + Send>;
+
+/// Is told that it has been taken again, or why not.
+pub type TakenAgain = Box<dyn FnOnce(Result<(), ErrorKind>) + Send>;
+
+/// For what was not given back.
+pub fn nothing_to_take() -> TakeAgain {
+    Box::new(|then| {
+        then(Ok(()));
+        Box::new(|| {})
+    })
+}
 
 /// Runs steps on the pool until one says that the task is done, and holds no thread in the pauses.
 /// The step is dropped before `callback` is called. In each pause `on_pause` is given what ends it.
@@ -60,6 +79,14 @@ pub fn run_steps_here<T: 'static, C: FnOnce(Result<T, ErrorKind>) + Send + 'stat
             let (own_pool, next_pause) = (pool.clone(), on_pause.clone());
             let next = move || run_steps_here(&own_pool, step, next_pause, callback);
             return on_pause(pause(pool, delay, Box::new(next)));
+        }
+        Ok(TaskStep::When(start)) => {
+            let (own_pool, next_pause) = (pool.clone(), on_pause.clone());
+            let next_pool = pool.clone();
+            let next = move || run_steps_here(&next_pool, step, next_pause, callback);
+            // It may be run on any thread.
+            let go_on = move || drop(own_pool.submit(Box::new(next)));
+            return on_pause(start(Box::new(go_on)));
         }
     };
     drop(step);

@@ -17,6 +17,7 @@
 pub mod begin;
 pub mod commit;
 pub mod fingerprint;
+mod held_files;
 mod lock_in_order;
 pub mod names;
 mod participant;

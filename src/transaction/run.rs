@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::commit::{CommitError, FileChange, commit};
+use super::held_files::HeldFiles;
 use crate::engine::{AttemptCaller, FileQueueGuard, attempts, engine};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -18,13 +19,13 @@ use crate::write::{Control, Observer, Options};
 
 /// A transaction that is to be committed.
 pub struct CommitRequest {
-    /// The first path that it names.
-    pub first: PathBuf,
+    /// The paths that it names; the directory of the first one has the decision.
+    pub paths: Vec<PathBuf>,
     /// What changes; nothing, if it only releases its locks.
     pub changes: Vec<FileChange>,
     /// How the files are made.
     pub options: Options,
-    /// The locks that it releases when it is done.
+    /// The locks that it releases when it is done, in the order in which they are taken.
     pub locks: Vec<LockGuard>,
     /// Cancels it.
     pub control: Arc<Control>,
@@ -43,7 +44,7 @@ pub fn run<G: 'static>(
     let options = request.options.clone();
     let answer = task::OnceCallback::new(answer);
     with_file_queues(pool, paths, &options, move |queues| {
-        let CommitRequest { first, changes, options, locks, control } = request;
+        let CommitRequest { paths, changes, options, locks, control } = request;
         let queues = match queues {
             Ok(queues) => queues,
             Err(kind) => {
@@ -51,8 +52,9 @@ pub fn run<G: 'static>(
                 return answer.call(Err(kind));
             }
         };
+        let first = paths.first().cloned().unwrap_or_default();
         // Both are released with the step, before the answer.
-        let held = (queues, locks);
+        let held = HeldFiles { paths, _queues: queues, locks, seen: Mutex::default() };
         let listen = control.listener();
         let caller = AttemptCaller { start: Box::new(start), control, observer: None };
         let (path, own_options, count) = (first.clone(), options.clone(), changes.len());
@@ -62,11 +64,8 @@ pub fn run<G: 'static>(
         };
         let ended =
             move |outcome: Result<(), &ErrorKind>| METRICS.transactions.ended(count, outcome);
-        let mut step = attempts(Operation::Transaction, path, options, caller, attempt, ended);
-        let step = move || {
-            let _ = &held;
-            step()
-        };
+        let operation = Operation::Transaction;
+        let step = attempts(operation, path, options, caller, held, attempt, ended);
         task::run_steps_here(&own_pool, step, listen, answer);
     });
 }

@@ -37,7 +37,7 @@ mod validate;
 
 pub use crate::vocabulary::Durability;
 pub use attempt::AttemptError;
-pub use control::Control;
+pub use control::{Control, Kept};
 pub use dir_hook::{DirHook, set_dir_hook};
 pub use events::{Observer, WriteEvent};
 pub use failed_syncs::sync_failed;

@@ -27,12 +27,23 @@ pub(crate) fn run_on<F: FileSystem>(
     mut outcome: Result<(), AttemptError>,
 ) -> Result<(), Error> {
     let (operation, mut number) = (Operation::AtomicWrite, 1);
-    let WriteAttempt { path, options, observer, .. } = attempt;
+    let WriteAttempt { path, options, control, observer, .. } = attempt;
     loop {
         let Err(error) = outcome else { return Ok(()) };
         match decide_retry(operation, path, options, number, error, *observer) {
             RetryDecision::Retry { attempt: next, delay } => {
+                control.give_back();
                 std::thread::sleep(delay);
+                if let Err(kind) = control.take_again_here() {
+                    return Err(Error {
+                        kind,
+                        operation,
+                        path: path.to_path_buf(),
+                        attempts: number,
+                        exhausted: false,
+                        committed: false,
+                    });
+                }
                 number = next;
                 outcome = make_attempt(fs, attempt).map(drop);
             }

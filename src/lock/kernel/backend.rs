@@ -8,17 +8,18 @@ use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 use std::sync::OnceLock;
 use std::sync::{Arc, LazyLock, MutexGuard, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::LockFile;
 use super::inspect::{Patience, inspect};
 use super::lock::KernelLock;
+use super::take_again::{LockSite, take_again};
 use super::wait::KernelWait;
-use crate::error::{ErrorKind, Failure, Holder};
+use crate::error::{Contention, ErrorKind, Failure, Holder};
 use crate::fs::os::DirHandle;
 #[cfg(target_os = "linux")]
 use crate::fs::os::cached_lookup::locks_in_memory;
-use crate::lock::guard::{KernelGuard, LockOwner};
+use crate::lock::guard::{EndWait, KernelGuard, KernelReply, LockOwner};
 use crate::lock::held::LockGuard;
 use crate::lock::lock_name::LockName;
 use crate::lock::lock_path::LockPath;
@@ -136,7 +137,8 @@ impl Backend for KernelBackend {
         drop(state);
         let guard = |waiter: &Arc<CallOf<Self>>| {
             let owner = Arc::clone(queue) as Arc<dyn LockOwner>;
-            Ok(KernelGuard::new(owner, Arc::clone(&lock), waiter.kind()).into())
+            let lock = Arc::clone(&lock);
+            Ok(KernelGuard::new(owner, lock, waiter.kind(), waiter.timeout()).into())
         };
         served.iter().map(guard).collect()
     }
@@ -219,6 +221,25 @@ impl LockOwner for Queue<KernelBackend> {
             let _ = pool().submit(Box::new(move || drop(unneeded)));
         }
         Ok(())
+    }
+
+    fn take_again(self: Arc<Self>, timeout: Option<Duration>, reply: KernelReply) -> EndWait {
+        take_again(self, timeout, reply)
+    }
+}
+
+impl LockSite for Queue<KernelBackend> {
+    fn dir_and_name(&self) -> (&DirHandle, &OsStr) {
+        self.backend.dir_and_name()
+    }
+
+    fn error(&self, failure: Failure) -> ErrorKind {
+        self.backend.error(failure)
+    }
+
+    fn contention(&self, waited: Option<Duration>) -> Contention {
+        let holder = self.backend.holder(None, waited.is_some());
+        Contention { path: self.backend.path(), waited, holder, in_this_process: false }
     }
 }
 

@@ -8,6 +8,7 @@ mod note_writer;
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
 mod offset;
 mod steps;
+mod take_again;
 #[cfg(unix)]
 mod unix;
 mod wait;

@@ -1,0 +1,119 @@
+//! A lock of the kernel that a call has given back to other processes for a while, and takes again.
+//!
+//! To the calls of its own process the call holds the lock all the time: its queue serves no other.
+//! So it asks the kernel by itself, and waits with a ticket among the processes like any other.
+
+use std::ffi::OsStr;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use super::lock::KernelLock;
+use super::wait::KernelWait;
+use crate::error::{Contention, ErrorKind, Failure};
+use crate::fs::os::DirHandle;
+use crate::lock::guard::{EndWait, KernelReply};
+use crate::lock::queue::PendingWait;
+use crate::mutex::guard;
+use crate::threads::{pool, wait_threads};
+use crate::vocabulary::LockKind;
+
+/// Where the lock is, and how it is spoken of in errors.
+pub(super) trait LockSite: Send + Sync + 'static {
+    /// The directory and the name of the lock file.
+    fn dir_and_name(&self) -> (&DirHandle, &OsStr);
+
+    /// What the call is told that the system has refused.
+    fn error(&self, failure: Failure) -> ErrorKind;
+
+    /// Why the call has not got the lock after waiting for so long; `None` if it has only tried.
+    fn contention(&self, waited: Option<Duration>) -> Contention;
+}
+
+/// Takes a write lock again, and waits for it if another process has it. The outcome goes to `reply`,
+/// on this thread or another.
+pub(super) fn take_again<S: LockSite>(
+    site: Arc<S>,
+    timeout: Option<Duration>,
+    reply: KernelReply,
+) -> EndWait {
+    let taking = Arc::new(TakingAgain {
+        reply: Mutex::new(Some(reply)),
+        wait: OnceLock::new(),
+        site: Arc::clone(&site),
+    });
+    let (dir, name) = site.dir_and_name();
+    match KernelLock::try_acquire(dir, name, LockKind::Write, None, &mut None) {
+        Ok(Some(lock)) => taking.settle(Ok(lock)),
+        Ok(None) if timeout.is_some_and(|timeout| timeout.is_zero()) => taking.time_out(None),
+        Ok(None) => {
+            if let Err(failure) = taking.wait(timeout) {
+                taking.settle(Err(site.error(failure)));
+            }
+        }
+        Err(failure) => taking.settle(Err(site.error(failure))),
+    }
+    Arc::new(move || taking.end())
+}
+
+/// A call that takes the lock again.
+struct TakingAgain<S: LockSite> {
+    /// Taken by the thread that ends it, so that this happens once.
+    reply: Mutex<Option<KernelReply>>,
+    wait: OnceLock<Arc<KernelWait>>,
+    site: Arc<S>,
+}
+
+impl<S: LockSite> TakingAgain<S> {
+    fn wait(self: &Arc<TakingAgain<S>>, timeout: Option<Duration>) -> Result<(), Failure> {
+        let (dir, name) = self.site.dir_and_name();
+        let wait = Arc::new(KernelWait::begin(dir, name, LockKind::Write)?);
+        let _ = self.wait.set(Arc::clone(&wait));
+        let taking = Arc::clone(self);
+        let job = move || {
+            let (dir, name) = taking.site.dir_and_name();
+            match wait.wait(dir, name) {
+                Ok(Some(lock)) => taking.settle(Ok(lock)),
+                // It was withdrawn, and the call has its answer.
+                Ok(None) => {}
+                Err(failure) => taking.settle(Err(taking.site.error(failure))),
+            }
+        };
+        wait_threads::run(Box::new(job)).map_err(|error| {
+            self.withdraw();
+            Failure::new("pthread_create", error)
+        })?;
+        if let Some(timeout) = timeout {
+            let taking = Arc::clone(self);
+            let _ = pool().submit_after(timeout, Box::new(move || taking.time_out(Some(timeout))));
+        }
+        Ok(())
+    }
+
+    fn time_out(&self, waited: Option<Duration>) {
+        if guard(&self.reply).is_none() {
+            return;
+        }
+        self.settle(Err(ErrorKind::Locked(Box::new(self.site.contention(waited)))));
+        self.withdraw();
+    }
+
+    fn end(&self) {
+        self.settle(Err(ErrorKind::Cancelled));
+        self.withdraw();
+    }
+
+    /// Gives the outcome, unless there was one: then a lock that came too late is released.
+    fn settle(&self, outcome: Result<KernelLock, ErrorKind>) {
+        let reply = guard(&self.reply).take();
+        if let Some(reply) = reply {
+            reply(outcome);
+        }
+    }
+
+    /// Is in the way of no other process any more.
+    fn withdraw(&self) {
+        if let Some(wait) = self.wait.get() {
+            wait.withdraw();
+        }
+    }
+}
