@@ -229,7 +229,7 @@ impl LockOwner for Queue<KernelBackend> {
 }
 
 impl LockSite for Queue<KernelBackend> {
-    fn dir_and_name(&self) -> (&DirHandle, &OsStr) {
+    fn dir_and_name(&self) -> (&DirHandle, &LockName) {
         self.backend.dir_and_name()
     }
 

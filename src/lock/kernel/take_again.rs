@@ -3,7 +3,6 @@
 //! To the calls of its own process the call holds the lock all the time: its queue serves no other.
 //! So it asks the kernel by itself, and waits with a ticket among the processes like any other.
 
-use std::ffi::OsStr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::wait::KernelWait;
 use crate::error::{Contention, ErrorKind, Failure};
 use crate::fs::os::DirHandle;
 use crate::lock::guard::{EndWait, KernelReply};
+use crate::lock::lock_name::LockName;
 use crate::lock::queue::PendingWait;
 use crate::mutex::guard;
 use crate::threads::{pool, wait_threads};
@@ -20,7 +20,7 @@ use crate::vocabulary::LockKind;
 /// Where the lock is, and how it is spoken of in errors.
 pub(super) trait LockSite: Send + Sync + 'static {
     /// The directory and the name of the lock file.
-    fn dir_and_name(&self) -> (&DirHandle, &OsStr);
+    fn dir_and_name(&self) -> (&DirHandle, &LockName);
 
     /// What the call is told that the system has refused.
     fn error(&self, failure: Failure) -> ErrorKind;
