@@ -1942,6 +1942,11 @@ export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
  * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without
  * a logger logging costs nothing.
  *
+ * What a file system cannot do and holdfast does without is logged once for each file system, as a
+ * warning with the fields `limitation` and `path` (the directory where it showed): with
+ * `limitation: 'syncDirectory'` it cannot sync directories, so a power cut may undo the last renames
+ * there. Where there is no global logger, one that a call was given hears of it.
+ *
  * @example
  * ```js
  * import { setLogger } from 'holdfast'

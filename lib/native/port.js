@@ -6,6 +6,7 @@
 const path = require('node:path')
 
 const native = require('./binding.js')
+const { logLimitation } = require('../support/logger.js')
 
 /**
  * How long the end of the process waits for writes that have begun, in milliseconds. They take a
@@ -117,6 +118,10 @@ function onMessages(messages) {
       }
       pending.get(message)?.resolve(undefined)
       pending.delete(message)
+      continue
+    }
+    if ('limitation' in message && message.limitation) {
+      logLimitation(message.limitation)
       continue
     }
     const operation = pending.get(message.id)

@@ -8,6 +8,7 @@ const { stepPublisher } = require('./diagnostics.js')
 
 /** @typedef {import('../../index.js').Logger} Logger */
 /** @typedef {import('../native/binding.js').NativeEvent} NativeEvent */
+/** @typedef {import('../native/binding.js').NativeLimitation} NativeLimitation */
 
 /** @type {Logger | null} */
 let globalLogger = null
@@ -15,6 +16,7 @@ let globalLogger = null
 /** @type {typeof import('../../index.js').setLogger} */
 function setLogger(logger) {
   globalLogger = check(logger, 'The "logger" argument')
+  if (globalLogger) logUnsaid(globalLogger)
 }
 
 /**
@@ -40,6 +42,14 @@ function check(value, name) {
 function safeLogger(own) {
   const logger = own === undefined ? globalLogger : own
   if (logger === null) return undefined
+  if (own) lastOwn = own
+  const safe = protect(logger)
+  if (unsaid.length > 0) logUnsaid(logger)
+  return safe
+}
+
+/** @param {Logger} logger @returns {Logger} */
+function protect(logger) {
   /** @param {'debug' | 'warn' | 'error'} level */
   const method = (level) => (/** @type {object} */ fields, /** @type {string} */ message) => {
     try {
@@ -107,6 +117,36 @@ function logEvent(logger, targetPath, event) {
   }
 }
 
+/** The logger that a call was given last: it hears of limitations where there is no global one. @type {Logger | undefined} */
+let lastOwn
+/** Limitations that no logger has heard of yet. @type {NativeLimitation[]} */
+const unsaid = []
+/** Their numbers, so that each is logged once. @type {Set<number>} */
+const told = new Set()
+
+/** @type {Record<NativeLimitation['name'], string>} */
+const LIMITATIONS = {
+  syncDirectory: 'The file system cannot sync directories: a power cut may undo the last renames',
+}
+
+/**
+ * Logs what a file system cannot do and holdfast does without: once for each file system, as soon as there is a logger.
+ *
+ * @param {NativeLimitation} limitation
+ */
+function logLimitation(limitation) {
+  if (told.has(limitation.number)) return
+  told.add(limitation.number)
+  unsaid.push(limitation)
+  const logger = globalLogger ?? lastOwn
+  if (logger) logUnsaid(logger)
+}
+
+/** @param {Logger} logger */
+function logUnsaid(logger) {
+  for (const { name, dir } of unsaid.splice(0)) protect(logger).warn({ limitation: name, path: dir }, LIMITATIONS[name])
+}
+
 /**
  * Logs what a recovery has done.
  *
@@ -138,4 +178,4 @@ function logDecisions(own, decisions) {
   }
 }
 
-module.exports = { check, logDecisions, logRecovery, observer, safeLogger, setLogger }
+module.exports = { check, logDecisions, logLimitation, logRecovery, observer, safeLogger, setLogger }

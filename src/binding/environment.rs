@@ -18,6 +18,7 @@ use napi_derive::napi;
 
 use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenWal};
 use super::js_types::Report;
+use super::limitations::tell_limitations_to;
 use super::lock_handles::LockHandles;
 use crate::error::{Code, Error, ErrorKind, Failure, Operation, set_program};
 use crate::fs::os::Os;
@@ -326,6 +327,11 @@ impl Port {
         }
         let function = WakeFunction(function);
         environment.outcomes.set_waker(Box::new(move || function.call()));
+        let outcomes = Arc::downgrade(&environment.outcomes);
+        tell_limitations_to(move |found| {
+            let outcomes = outcomes.upgrade();
+            outcomes.inspect(|it| it.push(Message::report(Report::lacking(found)))).is_some()
+        });
         Ok(Port { environment, function })
     }
 

@@ -7,6 +7,7 @@ use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 
 use crate::error::{BadJson, Damage, Deadlock, Error, ErrorKind, Holder, WalError};
+use crate::fs::FoundLimitation;
 use crate::write::{Durability, Format, Options, Owner, WriteEvent};
 
 /// An error, an event or the loss of a lock.
@@ -20,19 +21,43 @@ pub struct Report {
     pub event: Option<NativeEvent>,
     /// Set when the lock that the operation brought has been lost.
     pub lost: Option<NativeError>,
+    /// Set when a file system was found to lack something. It is about no operation.
+    pub limitation: Option<NativeLimitation>,
+}
+
+/// What a file system cannot do.
+#[napi(object, object_from_js = false)]
+pub struct NativeLimitation {
+    #[napi(ts_type = "'syncDirectory'")]
+    pub name: &'static str,
+    /// Which one it is in this process.
+    pub number: u32,
+    /// The directory where it showed.
+    pub dir: String,
 }
 
 impl Report {
     pub(super) fn failed(id: f64, error: Error) -> Report {
-        Report { id, error: Some(error.into()), event: None, lost: None }
+        Report { error: Some(error.into()), ..Report::about(id) }
     }
 
     pub(super) fn happened(id: f64, event: WriteEvent) -> Report {
-        Report { id, error: None, event: Some(event.into()), lost: None }
+        Report { event: Some(event.into()), ..Report::about(id) }
     }
 
     pub(super) fn lost(id: f64, error: Error) -> Report {
-        Report { id, error: None, event: None, lost: Some(error.into()) }
+        Report { lost: Some(error.into()), ..Report::about(id) }
+    }
+
+    pub(super) fn lacking(found: &FoundLimitation) -> Report {
+        let dir = found.dir.to_string_lossy().into_owned();
+        let number = u32::try_from(found.number).unwrap_or(u32::MAX);
+        let limitation = NativeLimitation { name: found.limitation.name(), number, dir };
+        Report { limitation: Some(limitation), ..Report::about(0.0) }
+    }
+
+    fn about(id: f64) -> Report {
+        Report { id, error: None, event: None, lost: None, limitation: None }
     }
 }
 

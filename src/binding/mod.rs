@@ -11,6 +11,7 @@ mod environment;
 mod handles;
 mod js_types;
 mod json;
+mod limitations;
 mod lock;
 mod lock_handles;
 mod lockfile;

@@ -127,6 +127,12 @@ impl Failure {
         on_path(self, path.as_ref())
     }
 
+    /// Whether the system does not have the call, or a sandbox forbids it, so that nothing was tried:
+    /// of calls for which these codes mean nothing else.
+    pub(crate) fn is_refused_call(&self) -> bool {
+        matches!(self.code(), Some(Code::ENOSYS | Code::EPERM))
+    }
+
     /// The code of the system's error, if it has a name.
     pub fn code(&self) -> Option<Code> {
         Code::of(&self.source)

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::limitation::{self, Limitation};
 use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith, uninterrupted};
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -232,9 +233,25 @@ impl<F: FileSystem> Dir<F> {
 
     /// Waits until the names in it are on the disk: `fsync`. `file`, any open file of it, serves
     /// where the process may not list the directory.
+    ///
+    /// Where the file system cannot sync directories there is nothing to wait for. Each call asks
+    /// anew: a real failure must not be taken for that.
     pub fn sync(&self, file: Option<&File<F>>) -> Result<(), Failure> {
-        uninterrupted(|| blocking(|| self.fs.sync_dir(&self.handle, file.map(File::handle))))
-            .map_err(|error| self.failed_itself("fsync", error))
+        let synced =
+            uninterrupted(|| blocking(|| self.fs.sync_dir(&self.handle, file.map(File::handle))));
+        if !synced.map_err(|error| self.failed_itself("fsync", error))? {
+            self.lacks(Limitation::SyncDir);
+        }
+        Ok(())
+    }
+
+    /// Reports what the file system cannot do.
+    #[cold]
+    pub fn lacks(&self, limitation: Limitation) {
+        if let Ok(metadata) = self.metadata() {
+            let mounted = (metadata.id.device, self.fs.mount_number(&self.handle));
+            limitation::found(limitation, mounted, &self.path);
+        }
     }
 
     /// Waits until the whole file system that holds it is on the disk: `syncfs`.

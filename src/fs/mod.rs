@@ -20,9 +20,13 @@ pub use crate::vocabulary::FileId;
 
 mod dir;
 mod file;
+mod limitation;
 
 pub use dir::{Dir, if_there, is_too_long};
 pub use file::File;
+pub use limitation::{
+    FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,
+};
 
 #[cfg(unix)]
 pub mod unix;
@@ -165,6 +169,12 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         u64::MAX
     }
 
+    /// A number of the mount that holds a directory, which no later mount has; 0 where the system
+    /// does not say.
+    fn mount_number(&self, _dir: &Self::DirHandle) -> u64 {
+        0
+    }
+
     /// How long a name in a directory may be, in bytes, as far as its file system says so.
     fn longest_name(&self, _dir: &Self::DirHandle) -> usize {
         LONGEST_NAME
@@ -303,7 +313,8 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// system cannot do that, nothing is done.
     fn begin_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
 
-    /// Waits until the file's bytes are on the device. They are found there after a power cut only
+    /// Waits until the file's bytes are on the device; where the system can only sync the file, it
+    /// does that. They are found there after a power cut only
     /// if the file's size is durable too, which takes a sync of the file or, where
     /// [`SyncRules::keeps_order`], one of a later change.
     fn await_write_back(&self, file: &Self::FileHandle) -> io::Result<()>;
@@ -332,8 +343,8 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     /// Waits until the names in the directory are on the disk. `file`, any open file of that
     /// directory, is used where the directory itself cannot be synced because the process may not
-    /// list it.
-    fn sync_dir(&self, dir: &Self::DirHandle, file: Option<&Self::FileHandle>) -> io::Result<()>;
+    /// list it. `Ok(false)`, with nothing done, where the file system cannot sync directories.
+    fn sync_dir(&self, dir: &Self::DirHandle, file: Option<&Self::FileHandle>) -> io::Result<bool>;
 
     /// Waits until all of the file system that holds the directory is on the disk. This makes names
     /// durable in a directory that the process may not list, through another directory there.

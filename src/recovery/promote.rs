@@ -146,7 +146,7 @@ fn set_aside<F: FileSystem>(
         if !rename_new(dir, &file, name, &to, corrupt)? {
             continue;
         }
-        if dir.leads_to(&to, corrupt)? {
+        if dir.leads_to(&to, corrupt)? || has_content_of(dir, &to, &file)? {
             return Ok(Some(to));
         }
         // Between the look and the rename another program has written the file: what was moved
@@ -161,6 +161,28 @@ fn set_aside<F: FileSystem>(
 /// How long the name of a corrupt file may be.
 fn aside_limit<F: FileSystem>(dir: &Dir<F>, name: &OsStr, time: u64) -> usize {
     dir.name_limit(|limit| names::aside_within(name, time, limit))
+}
+
+/// Whether a name stands for a file with the bytes of an open one. Where a file that is renamed by
+/// two names for a moment gets another number (FUSE), this tells that it is the same.
+fn has_content_of<F: FileSystem>(
+    dir: &Dir<F>,
+    name: &OsStr,
+    file: &File<F>,
+) -> Result<bool, Failure> {
+    let Some(other) = if_there(dir.open_file(name))? else { return Ok(false) };
+    let [mut one, mut same] = [vec![0; READ_AT_ONCE], vec![0; READ_AT_ONCE]];
+    let mut offset = 0;
+    loop {
+        let count = file.read_up_to(&mut one, offset)?;
+        if other.read_up_to(&mut same, offset)? != count || one.get(..count) != same.get(..count) {
+            return Ok(false);
+        }
+        if count == 0 {
+            return Ok(true);
+        }
+        offset += count as u64;
+    }
 }
 
 fn move_back<F: FileSystem>(dir: &Dir<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {

@@ -73,6 +73,16 @@ impl FileSystem for Os {
         limit.current.unwrap_or(u64::MAX)
     }
 
+    #[cfg(target_os = "linux")]
+    fn mount_number(&self, dir: &DirHandle) -> u64 {
+        use rustix::fs::StatxFlags;
+        /// `STATX_MNT_ID_UNIQUE`, Linux 6.8. An earlier system ignores it, and says what it knows.
+        const UNIQUE: u32 = 0x4000;
+        let wanted = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(UNIQUE);
+        let found = rustix::fs::statx(&dir.descriptor, c"", AtFlags::EMPTY_PATH, wanted);
+        found.map_or(0, |found| found.stx_mnt_id)
+    }
+
     fn longest_name(&self, dir: &DirHandle) -> usize {
         let limit = rustix::fs::fstatvfs(&dir.descriptor).ok().map(|found| found.f_namemax);
         limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LONGEST_NAME)
@@ -298,7 +308,10 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn begin_write_back(&self, file: &FileHandle) -> io::Result<()> {
-        sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE)
+        match sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE) {
+            Err(error) if is_refused(&error) => Ok(()),
+            begun => begun,
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -311,12 +324,16 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        METRICS.syncs.write_back(|| sync_file_range(file, all))
+        match METRICS.syncs.write_back(|| sync_file_range(file, all)) {
+            // It does more, and nothing less.
+            Err(error) if is_refused(&error) => self.sync_data(file),
+            awaited => awaited,
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn await_write_back(&self, _file: &FileHandle) -> io::Result<()> {
-        Err(Code::ENOSYS.error())
+    fn await_write_back(&self, file: &FileHandle) -> io::Result<()> {
+        self.sync_data(file)
     }
 
     fn rename(
@@ -356,13 +373,16 @@ impl FileSystem for Os {
         Ok(())
     }
 
-    fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<()> {
+    fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<bool> {
         if dir.readable {
-            return METRICS.syncs.dir(|| sync(dir.descriptor.as_fd()));
+            return match METRICS.syncs.dir(|| sync(dir.descriptor.as_fd())) {
+                Err(error) if is_unsupported(&error) => Ok(false),
+                synced => synced.map(|()| true),
+            };
         }
         match file {
             #[cfg(target_os = "linux")]
-            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)),
+            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)).map(|()| true),
             _ => Err(Code::EACCES.error()),
         }
     }
@@ -448,6 +468,16 @@ impl FileSystem for Os {
     }
 }
 
+/// Whether a sync of a directory has failed because directories cannot be synced there (vboxsf, CIFS
+/// before Linux 5.10, some FUSE file systems). The descriptor is open and that of a directory, so
+/// `EBADF` and `EISDIR` cannot mean anything else.
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const UNSUPPORTED: [Errno; 6] =
+        [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR];
+    Errno::from_io_error(error).is_some_and(|error| UNSUPPORTED.contains(&error))
+}
+
 /// When something was last changed.
 // The fields' types differ between the Unixes.
 #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
@@ -489,6 +519,12 @@ fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(rustix::fs::fsync(descriptor)?)
+}
+
+/// Whether the system does not have a call (WSL 1), or a sandbox forbids it. Nothing has been tried.
+#[cfg(target_os = "linux")]
+fn is_refused(error: &io::Error) -> bool {
+    matches!(Code::of(error), Some(Code::ENOSYS | Code::EPERM))
 }
 
 #[cfg(target_os = "linux")]

@@ -365,9 +365,9 @@ impl FileSystem for Os {
         Ok(())
     }
 
-    /// Not supported: only a flush waits for bytes, and `sync_file` is that.
-    fn await_write_back(&self, _file: &FileHandle) -> io::Result<()> {
-        Err(Code::ENOSYS.error())
+    /// Only a flush waits for bytes.
+    fn await_write_back(&self, file: &FileHandle) -> io::Result<()> {
+        self.sync_data(file)
     }
 
     fn rename(
@@ -408,8 +408,8 @@ impl FileSystem for Os {
     /// NTFS and ReFS log a rename and replay it in order; either flush writes the log.
     /// But FAT, as Microsoft publishes it (fastfat, flush.c), does nothing when a directory
     /// is flushed and answers success; there flushing a file writes its directories too.
-    fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<()> {
-        METRICS.syncs.dir(|| {
+    fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<bool> {
+        let synced = METRICS.syncs.dir(|| {
             let handle = dir.handle.as_handle();
             if dir.flushable {
                 match native::flush(handle) {
@@ -423,7 +423,8 @@ impl FileSystem for Os {
                 Some(file) => flush_file(file),
                 None => native::flush(delete_on_close_file(handle)?.as_handle()),
             }
-        })
+        });
+        synced.map(|()| true)
     }
 
     /// Not supported: only administrators may flush a whole volume. `sync_dir` has other ways where

@@ -203,6 +203,11 @@ impl SimFs {
         self.lock().disk.set_free_space(bytes);
     }
 
+    /// Whether directories can be synced. At first they can.
+    pub fn set_syncs_dirs(&self, syncs_dirs: bool) {
+        self.lock().disk.syncs_dirs = syncs_dirs;
+    }
+
     /// How many bytes a name may have; at first 255.
     pub fn set_longest_name(&self, bytes: usize) {
         self.lock().disk.longest_name = bytes;

@@ -413,13 +413,17 @@ impl FileSystem for SimFs {
         })
     }
 
-    fn sync_dir(&self, dir: &SimDir, file: Option<&SimFile>) -> io::Result<()> {
+    fn sync_dir(&self, dir: &SimDir, file: Option<&SimFile>) -> io::Result<bool> {
         self.sync(
             OperationKind::SyncDir,
             &dir.0,
-            |disk, dir| disk.sync_dir(dir, file.is_some()),
+            |disk, dir| match disk.syncs_dirs {
+                true => disk.sync_dir(dir, file.is_some()),
+                false => Ok(()),
+            },
             Disk::sync_dir_failed,
-        )
+        )?;
+        Ok(self.lock().disk.syncs_dirs)
     }
 
     fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {

@@ -116,6 +116,8 @@ pub(super) struct Disk {
     pub(super) skips_nameless: bool,
     /// What it says of itself.
     pub(super) sync_rules: SyncRules,
+    /// Whether it can sync directories.
+    pub(super) syncs_dirs: bool,
     /// How many bytes a name may have.
     pub(super) longest_name: usize,
     /// Whether it can let two names change places.
@@ -155,6 +157,7 @@ impl Disk {
             copying: Copying::No,
             skips_nameless: false,
             sync_rules: SyncRules::default(),
+            syncs_dirs: true,
             longest_name: 255,
             can_exchange: true,
             has_unix_dirs: true,
@@ -181,6 +184,7 @@ impl Disk {
             copying: self.copying,
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
+            syncs_dirs: self.syncs_dirs,
             longest_name: self.longest_name,
             can_exchange: self.can_exchange,
             has_unix_dirs: self.has_unix_dirs,

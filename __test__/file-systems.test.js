@@ -1,0 +1,125 @@
+'use strict'
+
+// File systems where people keep files, and that cannot do what others can: real ones where they can be mounted, and a
+// pass-through file system that is told what to refuse.
+
+const { test, describe } = require('node:test')
+const assert = require('node:assert/strict')
+const { spawn, spawnSync } = require('node:child_process')
+const fs = require('node:fs')
+const path = require('node:path')
+const { cleanUp, ext4, names, newDir, whyNot } = require('./system.js')
+const { collector, failure, holdfast } = require('./helpers.js')
+const { everyFunction } = require('./programs/every-function.js')
+
+/** The Python that Debian's packages are for. */
+const PYTHON = '/usr/bin/python3'
+
+/** @param {string} command @param {string[]} args @param {object} [options] */
+const works = (command, args, options) => spawnSync(command, args, { stdio: 'ignore', ...options }).status === 0
+
+const noFuse = (() => {
+  if (whyNot.mount()) return whyNot.mount()
+  return !fs.existsSync('/dev/fuse') && 'needs /dev/fuse'
+})()
+const noOdd = noFuse || (!works(PYTHON, ['-c', 'import fusepy']) && 'needs python3-fusepy')
+
+/** @param {string} program @param {string} name */
+const needs = (program, name) => noFuse || (!works('sh', ['-c', `command -v ${program}`]) && `needs ${name}`)
+
+/** @param {string} point */
+function unmount(point) {
+  if (!works('fusermount', ['-u', point]) && !works('umount', [point])) spawnSync('umount', ['-l', point])
+}
+
+/**
+ * A file system of a program that runs until the test is over.
+ *
+ * @param {import('node:test').TestContext} t
+ * @param {(back: string, point: string) => [string, string[], import('node:child_process').SpawnOptions?]} command
+ * @returns {Promise<{ dir: string, back: string }>}
+ */
+async function mounted(t, command) {
+  const [back, dir] = [newDir(t), newDir(t)]
+  const before = fs.statSync(dir).dev
+  const [program, args, options] = command(back, dir)
+  const child = spawn(program, args, { stdio: ['pipe', 'ignore', 'pipe'], ...options })
+  let errors = ''
+  child.stderr?.on('data', (chunk) => (errors += chunk))
+  const ended = new Promise((resolve) => child.once('close', resolve))
+  cleanUp(t, () => {
+    unmount(dir)
+    child.kill()
+  })
+  child.stdin?.end('secret\n')
+  for (let look = 0; fs.statSync(dir).dev === before; look++) {
+    if (look === 400) assert.fail(`${program} does not mount: ${errors}`)
+    await new Promise((resolve) => setTimeout(resolve, 25))
+  }
+  t.after(() => ended)
+  return { dir, back }
+}
+
+/** @param {import('node:test').TestContext} t @param {...string} oddities see programs/odd-file-system.py */
+function odd(t, ...oddities) {
+  return mounted(t, (back, point) => [PYTHON, [path.join(__dirname, 'programs', 'odd-file-system.py'), back, point, ...oddities]])
+}
+
+describe('a file system that cannot sync directories', { skip: noOdd }, () => {
+  for (const code of ['EINVAL', 'ENOTSUP', 'EBADF']) {
+    test(`(${code}) has every function, and the logger hears of it once`, async (t) => {
+      const { dir } = await odd(t, `dirsync=${code}`)
+      const { logger, entries } = collector()
+      holdfast.setLogger(logger)
+      t.after(() => holdfast.setLogger(null))
+      await everyFunction(dir)
+      const said = entries.filter(({ fields }) => 'limitation' in fields)
+      assert.deepEqual(said.map(({ level, fields }) => [level, fields.limitation]), [['warn', 'syncDirectory']])
+      assert.equal(said[0]?.fields.path, dir)
+    })
+  }
+
+  test('is reported to the logger of a call where there is no other', async (t) => {
+    const { dir } = await odd(t, 'dirsync=EINVAL')
+    const { logger, entries } = collector()
+    await holdfast.atomicWrite(path.join(dir, 'file'), 'x')
+    await holdfast.atomicWrite(path.join(dir, 'file'), 'x', { logger })
+    await holdfast.atomicWrite(path.join(dir, 'file'), 'x', { logger })
+    assert.equal(entries.filter(({ fields }) => fields.limitation === 'syncDirectory').length, 1)
+  })
+
+  test('a sync that fails is an error all the same', async (t) => {
+    const { dir } = await odd(t, 'dirsync=EIO')
+    const error = await failure(() => holdfast.atomicWrite(path.join(dir, 'file'), 'x'))
+    assert.deepEqual([error.code, error.syscall, error.committed], ['EIO', 'fsync', true])
+  })
+})
+
+describe('a file system with short names', { skip: noOdd }, () => {
+  for (const limit of [143, 60]) {
+    test(`of ${limit} bytes has every function for each name that it takes`, async (t) => {
+      const { dir } = await odd(t, `names=${limit}`)
+      for (const length of [limit, limit - 1, limit - 10, limit - 20]) {
+        await everyFunction(dir, { name: `${'n'.repeat(length - 5)}.json` })
+        for (const name of names(dir)) fs.rmSync(path.join(dir, name), { recursive: true })
+      }
+      const error = await failure(() => holdfast.atomicWrite(path.join(dir, 'n'.repeat(limit + 1)), 'x'))
+      assert.equal(error.code, 'ENAMETOOLONG')
+    })
+  }
+})
+
+describe('a sandbox that refuses the calls that start and await write-back', { skip: whyNot.strace() || whyNot.ext4() }, () => {
+  for (const code of ['ENOSYS', 'EPERM']) {
+    test(`(${code}) has every function, on a file system where writes and transactions use them`, (t) => {
+      const dir = ext4(t, 16 << 20, { journal: true })
+      const log = path.join(newDir(t), 'strace')
+      const calls = ['sync_file_range', 'syncfs']
+      const command = ['-f', '-qq', '-o', log, '-e', `trace=${calls}`, ...calls.flatMap((call) => ['-e', `inject=${call}:error=${code}`])]
+      const program = path.join(__dirname, 'programs', 'every-function.js')
+      const { status, stderr } = spawnSync('strace', [...command, process.execPath, program, dir], { encoding: 'utf8' })
+      assert.equal(status, 0, stderr)
+      for (const call of calls) assert.match(fs.readFileSync(log, 'utf8'), new RegExp(`${call}\\(.*INJECTED`))
+    })
+  }
+})
