@@ -35,7 +35,10 @@ export interface WriteOptionsBase {
   durability?: Durability | undefined
   /**
    * Permission bits of the file, an integer from 0 to 0o7777. They are set exactly, whatever the
-   * umask. (On Windows only the write bits have a meaning.)
+   * umask. In a file with an access control list the bits of the group are the list's mask, as with
+   * `chmod`. Where the file system keeps no bits of its own (FAT, exFAT, some network mounts), and the
+   * file would allow more than was asked for, the call fails with `ENOTSUP` and nothing is written.
+   * (On Windows only the write bits have a meaning.)
    * @default those of the existing file, else 0o644 less the umask
    */
   mode?: number | undefined
@@ -143,16 +146,19 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
  * resolves the new content is in place, as durable as `durability` says. When it rejects with
  * `committed: false` the file is as it was, byte for byte, and no temp file is left (if it cannot be
  * removed a warning is logged). When it rejects with `committed: true` the new content is in place
- * but may not survive a power cut. Permission bits and owner stay. A process that is killed leaves
- * at most one temp file, `.<name>.<16 hex digits>.tmp`, for each write that was running.
+ * but may not survive a power cut. Permission bits, owner and, on Linux, the access control list,
+ * the SELinux label and attributes of the class `user` stay: those that the file has when it is
+ * replaced, so what is forbidden during a long write stays forbidden. What cannot be kept never gives
+ * anybody access. A process that is killed leaves at most one temp file, `.<name>.<16 hex digits>.tmp`, for each write that was running.
  *
  * Writes to one file take effect in the order of the calls, including those of other worker threads.
  * Of the writes that wait behind another one only the newest is written, if their options are equal
  * and none has a `signal` or `validate`. All of them are answered when the file is as durable as
  * they asked, and if that write fails all of them fail.
  *
- * **Does not promise.** Other hard links of the file keep the old content. Extended attributes, ACLs
- * and the creation time are those of a new file. Nothing is locked: for read-modify-write this is
+ * **Does not promise.** Other hard links of the file keep the old content. The creation time is that
+ * of a new file, and so are attributes of other classes (capabilities, which any write takes away, and
+ * signatures), and on macOS and Windows access control lists and all extended attributes. Nothing is locked: for read-modify-write this is
  * not enough. A disk or network file system that reports a sync as done before it is done defeats
  * every promise about power cuts.
  *
@@ -305,15 +311,15 @@ export interface Backup {
  * {@link listBackups} finds it all the same.
  *
  * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
- * permission bits and (as far as the process is allowed to set it) the owner of the file. It never
+ * permission bits and (as far as the process is allowed to set them) the owner, the access control list
+ * and the extended attributes of the file, as {@link atomicWrite} keeps them. It never
  * replaces anything: if the name is taken, the time in it moves on by a millisecond. A file that is
  * replaced meanwhile by a rename, as every function here does it, is backed up as one whole version.
  * With `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
  * of two files, they are shared.
  *
  * **Does not promise.** A file that another program changes in place meanwhile may be caught half
- * changed. No lock is taken. Extended attributes and ACLs are not copied, and holes in the file may
- * be filled.
+ * changed. No lock is taken. Holes in the file may be filled.
  *
  * @param path The file. A symbolic link is followed to what is copied, and the backup is made beside
  *   the link.
@@ -335,8 +341,8 @@ export function createBackup(path: string | URL, options?: CreateBackupOptions):
  *
  * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock: a
  * reader of the target finds, at any moment and after any crash, the content from before or the
- * backup, whole. The target keeps its permission bits and owner; a target that does not exist gets
- * those of the backup. The backup stays.
+ * backup, whole. The target keeps its permission bits, owner, access control list and extended
+ * attributes; a target that does not exist gets those of the backup. The backup stays.
  *
  * **Does not promise.** What {@link createBackup} does not.
  *

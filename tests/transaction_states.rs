@@ -667,8 +667,9 @@ fn what_a_recovery_completes_of_a_transaction_without_syncs_is_on_the_disk() {
 fn a_first_file_that_may_have_changed_is_not_said_to_have_stayed() {
     let like = scene("one is new, one is removed");
     let swapped = like.parts.iter().rev().copied().collect();
-    // Before that the path of the first one is looked at twice, to find the directory and the file.
-    let looks = [(PathBuf::from("/a/new"), 3), (beside("/a/old", 0), 1)];
+    // Before that the path of the first one is looked at three times: to find the directory, to find
+    // the file, and right before the rename.
+    let looks = [(PathBuf::from("/a/new"), 4), (beside("/a/old", 0), 1)];
     for (scene, (to, look)) in [like.clone(), Scene { parts: swapped, ..like }].iter().zip(looks) {
         let (_, new) = scene.versions();
         let fs = scene.disk();

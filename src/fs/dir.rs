@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::limitation::{self, Limitation};
-use super::{DirUse, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith, uninterrupted};
+use super::{
+    DirUse, ExtendedAttributes, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith,
+    uninterrupted,
+};
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
 use crate::threads::blocking;
@@ -83,6 +86,12 @@ impl<F: FileSystem> Dir<F> {
     /// When the content of what `name` stands for was last changed: `lstat`.
     pub fn modified(&self, name: &OsStr) -> Result<Option<SystemTime>, Failure> {
         self.found("lstat", name, uninterrupted(|| self.fs.modified(&self.handle, name)))
+    }
+
+    /// What else the file has that `name` stands for: [`FileSystem::extended`].
+    pub fn extended(&self, name: &OsStr) -> Result<Option<ExtendedAttributes>, Failure> {
+        uninterrupted(|| self.fs.extended(&self.handle, name))
+            .map_err(|error| self.failed("getxattr", name, error))
     }
 
     /// Whether `name` stands for the file with this id.

@@ -1,7 +1,9 @@
 //! An open file whose calls are continued when a signal interrupts them, count as waits where
 //! they may wait for a disk, and name themselves when they fail.
 
-use super::{FileSystem, Metadata, uninterrupted};
+use std::ffi::OsStr;
+
+use super::{ExtendedAttributes, FileSystem, Metadata, uninterrupted};
 use crate::error::Code;
 use crate::error::Failure;
 use crate::payload::Chunk;
@@ -103,6 +105,19 @@ impl<F: FileSystem> File<F> {
     pub fn set_mode(&self, mode: u32) -> Result<(), Failure> {
         uninterrupted(|| self.fs.set_mode(&self.handle, mode))
             .map_err(|error| Failure::new("fchmod", error))
+    }
+
+    /// What else the file has: [`FileSystem::file_extended`].
+    pub fn extended(&self) -> Result<Option<ExtendedAttributes>, Failure> {
+        uninterrupted(|| self.fs.file_extended(&self.handle))
+            .map_err(|error| Failure::new("fgetxattr", error))
+    }
+
+    /// Sets an extended attribute, or removes it: [`FileSystem::set_extended`].
+    pub fn set_extended(&self, name: &OsStr, value: Option<&[u8]>) -> Result<(), Failure> {
+        let syscall = if value.is_some() { "fsetxattr" } else { "fremovexattr" };
+        uninterrupted(|| self.fs.set_extended(&self.handle, name, value))
+            .map_err(|error| Failure::new(syscall, error))
     }
 
     /// Shares the content of `source`: [`FileSystem::clone_content`].

@@ -19,10 +19,12 @@ use crate::short_name::LONGEST_NAME;
 pub use crate::vocabulary::FileId;
 
 mod dir;
+mod extended;
 mod file;
 mod limitation;
 
 pub use dir::{Dir, if_there, is_too_long};
+pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
 pub use file::File;
 pub use limitation::{
     FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,
@@ -67,6 +69,9 @@ pub struct Metadata {
     pub uid: u32,
     /// Its group. 0 where the system has no numbers for groups.
     pub gid: u32,
+    /// When anything of it was last changed, be it its content, its attributes or its name: a
+    /// number that grows, and never becomes what it was. 0 where the system does not say.
+    pub changed: i128,
 }
 
 impl Metadata {
@@ -287,6 +292,27 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     /// Sets the permission bits exactly.
     fn set_mode(&self, file: &Self::FileHandle, mode: u32) -> io::Result<()>;
+
+    /// The extended attributes of what `name` stands for, as far as a file keeps them when it gets
+    /// another content: its access control list, its label, and what users have set. A symbolic
+    /// link is not followed. `None` where that cannot be told.
+    fn extended(
+        &self,
+        dir: &Self::DirHandle,
+        name: &OsStr,
+    ) -> io::Result<Option<ExtendedAttributes>>;
+
+    /// The same for an open file.
+    fn file_extended(&self, file: &Self::FileHandle) -> io::Result<Option<ExtendedAttributes>>;
+
+    /// Sets an extended attribute, or removes it. An access control list sets the permission bits,
+    /// too.
+    fn set_extended(
+        &self,
+        file: &Self::FileHandle,
+        name: &OsStr,
+        value: Option<&[u8]>,
+    ) -> io::Result<()>;
 
     /// Makes the system report the write errors that it would otherwise report only
     /// when the file is closed (network file systems, quotas), without syncing.

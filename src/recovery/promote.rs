@@ -8,7 +8,7 @@ use super::names;
 use super::orphan::Orphan;
 use crate::error::{Code, Failure};
 use crate::fs::{Dir, File, FileId, FileSystem, Metadata, if_there};
-use crate::write::AttemptError;
+use crate::write::{AttemptError, WantedAttributes};
 
 /// How much of a file is held in memory at a time.
 const READ_AT_ONCE: usize = 1 << 20;
@@ -49,7 +49,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         }
         let shown = |failure: Failure| failure.on(dir.shown(&orphan.name));
         rewrite(&orphan.file).map_err(shown)?;
-        self.adopt(orphan, corrupt).map_err(shown)?;
+        self.adopt(dir, orphan, to, corrupt).map_err(shown)?;
         orphan.file.sync().map_err(shown)?;
         let Some(corrupt) = corrupt else { return take_name(dir, orphan, to, None) };
         // After whatever was last done to the orphan: see `was_interrupted`.
@@ -71,22 +71,23 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         outcome
     }
 
-    /// Gives an orphan the owner and the mode of the file that it replaces, as far as the
-    /// process may; otherwise those that it had before it was written to.
-    fn adopt(&self, orphan: &Orphan<F>, corrupt: Option<&Metadata>) -> Result<(), Failure> {
-        const PRIVILEGES: u32 = 0o6000;
-        let own = &orphan.metadata;
-        let model = corrupt.unwrap_or(own);
-        let is_same = (model.uid, model.gid) == (own.uid, own.gid);
-        let is_given = is_same || orphan.file.set_owner(Some(model.uid), Some(model.gid)).is_ok();
-        // A program that ran as its owner must not start to run as another user.
-        let mode = if is_given { model.mode } else { model.mode & !PRIVILEGES };
-        if mode == own.mode && is_same && mode & PRIVILEGES == 0 {
-            return Ok(());
-        }
-        match orphan.file.set_mode(mode) {
-            Err(failure) if failure.code() != Some(Code::EPERM) => Err(failure),
-            _ => Ok(()),
+    /// Gives an orphan the attributes of the file that it replaces, as far as the process may;
+    /// otherwise those that it had before it was written to.
+    fn adopt(
+        &self,
+        dir: &Dir<F>,
+        orphan: &Orphan<F>,
+        to: &OsStr,
+        corrupt: Option<&Metadata>,
+    ) -> Result<(), Failure> {
+        let wanted = match corrupt {
+            Some(corrupt) => WantedAttributes::like(corrupt, dir.extended(to)?),
+            None => WantedAttributes::like(&orphan.metadata, orphan.file.extended()?),
+        };
+        match wanted.apply(dir.fs(), &orphan.file, &orphan.file.metadata()?) {
+            // It is another user's.
+            Err(failure) if failure.code() == Some(Code::EPERM) => Ok(()),
+            outcome => outcome,
         }
     }
 }

@@ -110,9 +110,10 @@ pub fn commit_as<F: FileSystem>(
         id,
         participants: Vec::new(),
         members: Vec::new(),
+        options,
         syncs: options.durability != Durability::None,
     };
-    if let Err(error) = coordinator.prepare(first, changes, options, control) {
+    if let Err(error) = coordinator.prepare(first, changes, control) {
         coordinator.roll_back();
         return Err(error);
     }
@@ -132,6 +133,7 @@ struct Coordinator<'a, F: FileSystem> {
     /// The directories, the one with the decision first.
     participants: Vec<Participant<F>>,
     members: Vec<PendingChange<'a, F>>,
+    options: &'a Options,
     syncs: bool,
 }
 
@@ -153,7 +155,6 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         &mut self,
         first: &Path,
         changes: &'a [FileChange],
-        options: &Options,
         control: &Control,
     ) -> Result<(), CommitError> {
         let home = resolve::target(self.fs, first, true, DirUse::NamesAndSync)?;
@@ -172,7 +173,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             let bytes = bytes.ok_or_else(|| Failure::at("open", first, Code::EILSEQ.error()))?;
             participant.write_record(self.id, &bytes)?;
         }
-        self.stage(options, control)?;
+        self.stage(control)?;
         if self.syncs {
             self.sync_all()?;
         }
@@ -262,7 +263,8 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
 
     /// Makes the temp files that will replace other files. The system writes each back while the
     /// next ones are made.
-    fn stage(&mut self, options: &Options, control: &Control) -> Result<(), CommitError> {
+    fn stage(&mut self, control: &Control) -> Result<(), CommitError> {
+        let options = self.options;
         for member in &mut self.members {
             let Change::Write(payload) = &member.requested.change else { continue };
             let name = member.temp_name.clone();
@@ -379,7 +381,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         let mut failed: Option<CommitError> = None;
         for number in 0..self.members.len() {
             let Some(member) = self.members.get(number) else { continue };
-            let Err(failure) = member.apply() else { continue };
+            let Err(failure) = member.apply(self.options, self.syncs) else { continue };
             let error = CommitError::at(member.requested, failure);
             // What is not known to be undone cannot be taken back.
             if number == 0 && !member.may_be_applied() {
@@ -437,12 +439,17 @@ impl<F: FileSystem> PendingChange<'_, F> {
         }
     }
 
-    /// Renames the new file to the target, or gives a file that is to be removed its temp name.
-    fn apply(&self) -> Result<(), Failure> {
+    /// Renames the new file to the target, with the attributes that the target has now, or gives a
+    /// file that is to be removed its temp name.
+    fn apply(&self, options: &Options, syncs: bool) -> Result<(), Failure> {
         let Target { dir, name, .. } = &self.target;
-        let Some(TempFile { file, .. }) = &self.staged else {
+        let Some(staged) = &self.staged else {
             return rename_removed(dir, name, &self.temp_name);
         };
+        let file = &staged.file;
+        if staged.update_from_target(&self.target, options, None)? && syncs {
+            file.sync().map_err(|failure| failure.on(self.target.path()))?;
+        }
         dir.confirmed(dir.rename(file, &self.temp_name, name), file, name)
     }
 

@@ -20,7 +20,7 @@ use super::participant::{Participant, read_record, rename_removed};
 use super::record::{Record, RecordDamage, RecordMember};
 use super::record_lock::RecordLock;
 use crate::error::Failure;
-use crate::fs::{Dir, FileSystem};
+use crate::fs::{Dir, File, FileSystem};
 use crate::short_name::ALWAYS_FITS;
 
 /// The write locks of files, held while the files are changed, so that no reader sees half of a
@@ -454,6 +454,9 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             return Ok(());
         }
         let file = dir.open_to_change(from)?;
+        if !is_new {
+            narrow(dir, &file, to).map_err(|failure| failure.on(dir.shown(from)))?;
+        }
         // A transaction without syncs has left this to the process that completes it, and the
         // record may go only after it.
         file.sync().map_err(|failure| failure.on(dir.shown(from)))?;
@@ -480,6 +483,19 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             temps.iter().try_for_each(|name| dir.remove_if_there(name))?;
         }
         others.iter().try_for_each(|other| other.dir.remove_if_there(&prepared))
+    }
+}
+
+/// Takes from a staged file the permissions that the file which it replaces has lost since. What
+/// the file has got since is not told from what the transaction did not want to give.
+fn narrow<F: FileSystem>(dir: &Dir<F>, staged: &File<F>, name: &OsStr) -> Result<(), Failure> {
+    let own = staged.metadata()?;
+    let Some(replaced) = dir.look(name)?.filter(|found| found.changed > own.changed) else {
+        return Ok(());
+    };
+    match own.mode & (replaced.mode | !0o777) {
+        mode if mode == own.mode => Ok(()),
+        mode => staged.set_mode(mode),
     }
 }
 

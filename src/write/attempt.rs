@@ -72,11 +72,11 @@ impl<'a, F: FileSystem> WriteAttempt<'a, F> {
         }
     }
 
-    /// The file whose mode and owner the new file gets if it does not replace one.
-    pub(crate) fn model(&self) -> Option<&Metadata> {
+    /// The file whose attributes the new file gets if it does not replace one.
+    pub(crate) fn model(&self) -> Option<&CopySource<F>> {
         match self.content {
             ContentSource::Payload(_) | ContentSource::Stream => None,
-            ContentSource::File(source) => Some(&source.metadata),
+            ContentSource::File(source) => Some(source),
         }
     }
 

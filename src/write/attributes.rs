@@ -1,12 +1,16 @@
-//! The owner and the mode of the new file.
+//! The owner, the mode, the access control list and the other attributes of the new file.
 
+use super::access_list;
+use super::attempt::CopySource;
 use super::options::{Options, Owner};
 use crate::error::{Code, Failure};
-use crate::fs::{File, FileKind, FileSystem, Metadata};
+use crate::fs::{ACCESS_LIST, ExtendedAttributes, File, FileKind, FileSystem, Metadata};
+use crate::resolve::Target;
 
 /// What the finished file is to look like.
-pub(super) struct WantedAttributes {
-    /// The exact permission bits; `None` leaves what the kernel made of 0644.
+#[derive(PartialEq, Eq)]
+pub(crate) struct WantedAttributes {
+    /// The exact permission bits; `None` leaves what the kernel made of those of a new file.
     mode: Option<u32>,
     /// The owner and group of the file that the mode is taken from, where the caller asked for
     /// none.
@@ -14,43 +18,101 @@ pub(super) struct WantedAttributes {
     owner: Option<(u32, u32)>,
     /// Whether an owner that cannot be set is an error.
     needs_owner: bool,
+    extended: WantedExtended,
+}
+
+/// What the file is to have beside its mode and owner.
+#[derive(PartialEq, Eq)]
+enum WantedExtended {
+    /// What its directory gives to a new file.
+    Inherited,
+    /// What this is.
+    These(ExtendedAttributes),
+    /// What another file has, of which that cannot be told.
+    Unknown,
+}
+
+impl From<Option<ExtendedAttributes>> for WantedExtended {
+    fn from(found: Option<ExtendedAttributes>) -> WantedExtended {
+        found.map_or(WantedExtended::Unknown, WantedExtended::These)
+    }
+}
+
+/// The mode to make a temp file with: never more than the final one may allow.
+pub(super) fn initial_mode<F: FileSystem>(
+    options: &Options,
+    existing: Option<&Metadata>,
+    model: Option<&CopySource<F>>,
+) -> u32 {
+    let is_new = options.mode.is_none() && replaced(existing).is_none() && model.is_none();
+    if is_new { 0o644 } else { 0o600 }
+}
+
+/// The file that is replaced. A directory, or a link that is to be replaced, has nothing that a
+/// file could keep.
+fn replaced(existing: Option<&Metadata>) -> Option<&Metadata> {
+    existing.filter(|existing| existing.kind == FileKind::File)
+}
+
+/// The file that the new one is like: the one that it replaces, or else the one that it is a copy
+/// of; as it is now.
+pub(super) fn source<F: FileSystem>(
+    existing: Option<&Metadata>,
+    model: Option<&CopySource<F>>,
+) -> Result<Option<Metadata>, Failure> {
+    match (replaced(existing), model) {
+        (Some(existing), _) => Ok(Some(*existing)),
+        (None, Some(model)) => model.file.metadata().map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 impl WantedAttributes {
-    pub(super) fn of(
+    /// Those of a file that is like the `source`, found a moment ago.
+    pub(super) fn of<F: FileSystem>(
         options: &Options,
-        existing: Option<&Metadata>,
-        model: Option<&Metadata>,
-    ) -> WantedAttributes {
-        // A directory, or a link that is to be replaced, has nothing that a file could keep.
-        let existing = existing.filter(|existing| existing.kind == FileKind::File).or(model);
+        target: &Target<F>,
+        source: Option<&Metadata>,
+        model: Option<&CopySource<F>>,
+    ) -> Result<WantedAttributes, Failure> {
         let owner_of = |file: &Metadata| (file.uid, file.gid);
-        WantedAttributes {
-            mode: options.mode.or(existing.map(|file| file.mode)),
-            mode_of: existing.filter(|_| options.mode.is_none()).map(owner_of),
+        let extended = match (source, model) {
+            (None, _) => WantedExtended::Inherited,
+            (Some(source), Some(model)) if source.id == model.metadata.id => {
+                model.file.extended()?.into()
+            }
+            (Some(_), _) => target.dir.extended(&target.name)?.into(),
+        };
+        Ok(WantedAttributes {
+            mode: options.mode.or(source.map(|file| file.mode)),
+            mode_of: source.filter(|_| options.mode.is_none()).map(owner_of),
             owner: match options.owner {
-                Owner::Keep => existing.map(owner_of),
+                Owner::Keep => source.map(owner_of),
                 Owner::Process => None,
                 Owner::Set { uid, gid } => Some((uid, gid)),
             },
             needs_owner: matches!(options.owner, Owner::Set { .. }),
-        }
+            extended,
+        })
     }
 
-    /// The mode to make a temp file with: never more than the final one may allow.
-    pub(super) fn initial_mode(&self) -> u32 {
-        if self.mode.is_some() { 0o600 } else { 0o644 }
+    /// Those of another file.
+    pub(crate) fn like(metadata: &Metadata, extended: Option<ExtendedAttributes>) -> Self {
+        let owner = Some((metadata.uid, metadata.gid));
+        let mode = Some(metadata.mode);
+        let extended = extended.into();
+        WantedAttributes { mode, mode_of: owner, owner, needs_owner: false, extended }
     }
 
-    /// Sets owner and mode of a file that was made with these `attributes`. The owner comes
-    /// first: the kernel takes set-user-id and set-group-id away when it changes.
-    pub(super) fn apply<F: FileSystem>(
+    /// Gives them to a file that has these `attributes`. The owner comes first: the kernel takes
+    /// set-user-id and set-group-id away when it changes.
+    pub(crate) fn apply<F: FileSystem>(
         &self,
         fs: &F,
         file: &File<F>,
         attributes: &Metadata,
     ) -> Result<(), Failure> {
-        let Metadata { mut uid, mut gid, mode: current, .. } = *attributes;
+        let Metadata { mut uid, mut gid, mode: mut current, .. } = *attributes;
         let mut owner_changed = false;
         if let Some((wanted_uid, wanted_gid)) = self.owner
             && (wanted_uid, wanted_gid) != (uid, gid)
@@ -77,10 +139,99 @@ impl WantedAttributes {
                 mode &= !SET_GROUP_ID;
             }
         }
+        match &self.extended {
+            WantedExtended::Inherited => {}
+            WantedExtended::These(wanted) => {
+                if set_extended(file, wanted, &mut mode)? {
+                    // The list has the permission bits.
+                    current = (current & !0o777) | (mode & 0o777);
+                }
+            }
+            WantedExtended::Unknown => mode = access_list::without_unknown_list(mode),
+        }
         match owner_changed || mode != current {
-            true => file.set_mode(mode),
+            true => set_mode(file, mode),
             false => Ok(()),
         }
+    }
+}
+
+/// Gives a file these extended attributes, and no others, as far as the process may. `mode` gets
+/// less where it would otherwise allow more than a list that cannot be kept did. Says whether the
+/// list was set, and with it the permission bits.
+fn set_extended<F: FileSystem>(
+    file: &File<F>,
+    wanted: &ExtendedAttributes,
+    mode: &mut u32,
+) -> Result<bool, Failure> {
+    let own = file.extended()?.unwrap_or_default();
+    for attribute in &own.0 {
+        // Such as the list that the directory gives to new files. A label can only be replaced.
+        let is_other = wanted.get(&attribute.name).is_none();
+        if is_other && !attribute.name.as_encoded_bytes().starts_with(b"security.") {
+            file.set_extended(&attribute.name, None)?;
+        }
+    }
+    let mut is_list_set = false;
+    // Those of users come before the list: with it the process may lose the right to set them.
+    for attribute in wanted.0.iter().rev() {
+        let is_list = attribute.name == ACCESS_LIST;
+        let with_mode =
+            if is_list { access_list::with_mode(&attribute.value, *mode) } else { None };
+        let value = with_mode.as_ref().unwrap_or(&attribute.value);
+        if own.get(&attribute.name) == Some(value) {
+            continue;
+        }
+        match file.set_extended(&attribute.name, Some(value)) {
+            Ok(()) => is_list_set |= is_list,
+            Err(failure) if !is_refused(&failure) => return Err(failure),
+            Err(_) if is_list => {
+                file.set_extended(&attribute.name, None).or_else(unless_refused)?;
+                *mode = access_list::without_list(&attribute.value, *mode);
+            }
+            Err(_) if attribute.name.as_encoded_bytes().starts_with(b"system.") => {
+                *mode = access_list::without_unknown_list(*mode);
+            }
+            // A label that the process may not give is that of the directory's new files.
+            Err(_) => {}
+        }
+    }
+    Ok(is_list_set)
+}
+
+/// Whether the system, or the file system, does not let the process do that here.
+fn is_refused(failure: &Failure) -> bool {
+    use Code::{EACCES, EINVAL, ENOSYS, ENOTSUP, EPERM};
+    matches!(failure.code(), Some(EPERM | EACCES | ENOTSUP | EINVAL | ENOSYS))
+}
+
+fn unless_refused(failure: Failure) -> Result<(), Failure> {
+    if is_refused(&failure) { Ok(()) } else { Err(failure) }
+}
+
+/// Sets the permission bits. Where the file system refuses that, nothing is lost if the file has
+/// them already.
+fn set_mode<F: FileSystem>(file: &File<F>, mode: u32) -> Result<(), Failure> {
+    match file.set_mode(mode) {
+        Err(failure) if is_refused(&failure) && file.metadata()?.mode == mode => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Makes sure that a file which was given the mode that the caller asked for does not allow more:
+/// some file systems have no modes of their own, and give every file the same without a word.
+pub(super) fn check_mode<F: FileSystem>(
+    fs: &F,
+    file: &File<F>,
+    options: &Options,
+) -> Result<(), Failure> {
+    // Where the system has no numbers for users, it has no such modes either.
+    let Some(wanted) = options.mode.filter(|_| fs.effective_user().is_some()) else {
+        return Ok(());
+    };
+    match file.metadata()?.mode & 0o777 & !wanted {
+        0 => Ok(()),
+        _ => Err(Failure::new("fchmod", Code::ENOTSUP.error())),
     }
 }
 

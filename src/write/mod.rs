@@ -17,6 +17,7 @@
 //! bytes of another file; [`crate::engine`] makes many at once on holdfast's threads. This room
 //! starts no threads and knows nothing of other writes.
 
+mod access_list;
 mod attempt;
 mod attributes;
 mod control;
@@ -49,6 +50,7 @@ pub use stream::Stream;
 pub use validate::{Format, validate, validate_bytes};
 
 pub(crate) use attempt::{ContentSource, CopySource, Destination, WriteAttempt};
+pub(crate) use attributes::WantedAttributes;
 pub(crate) use retry::decide_retry;
 pub(crate) use run::{make_attempt, run_on};
 pub(crate) use staged_write::StagedWrite;

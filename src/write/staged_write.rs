@@ -11,10 +11,10 @@ use super::attempt::{AttemptError, Destination, WriteAttempt};
 use super::durability::SyncSequence;
 use super::events::WriteEvent;
 use super::publish::{self, PublishedAs};
-use super::temp_file::TempFile;
+use super::temp_file::{TempFile, check_replaceable};
 use super::{dir_hook, failed_syncs, parent_dirs};
-use crate::error::{Code, Failure};
-use crate::fs::{FileKind, FileSystem, SyncRules};
+use crate::error::Failure;
+use crate::fs::{FileSystem, SyncRules};
 use crate::metrics::METRICS;
 use crate::resolve::{self, Target};
 use crate::temp_name;
@@ -90,7 +90,7 @@ impl<F: FileSystem> StagedWrite<F> {
     }
 
     /// Gives a temp file that has all its bytes whatever else the target is to have.
-    pub(crate) fn complete(&self, attempt: &WriteAttempt<'_, F>) -> Result<(), AttemptError> {
+    pub(crate) fn complete(&mut self, attempt: &WriteAttempt<'_, F>) -> Result<(), AttemptError> {
         let WriteAttempt { options, control, .. } = attempt;
         self.temp.complete(&self.target, options, attempt.model(), self.size, control)
     }
@@ -135,6 +135,7 @@ impl<F: FileSystem> StagedWrite<F> {
         });
         attempt.control.check()?;
         let begun = Instant::now();
+        self.update_attributes(attempt)?;
         let number = match attempt.destination {
             Destination::Target => publish::rename(&self.target, &self.temp).map(|()| 0)?,
             Destination::FreeName(names) => publish::rename_new(&self.target, &self.temp, names)?,
@@ -144,6 +145,22 @@ impl<F: FileSystem> StagedWrite<F> {
             duration: begun.elapsed(),
         });
         Ok(number)
+    }
+
+    /// Gives the temp file the attributes that the file which it is like has at this moment.
+    fn update_attributes(&self, attempt: &WriteAttempt<'_, F>) -> Result<(), AttemptError> {
+        let StagedWrite { target, temp, .. } = self;
+        let (options, model) = (attempt.options, attempt.model());
+        let has_changed = match attempt.destination {
+            Destination::Target => temp.update_from_target(target, options, model)?,
+            Destination::FreeName(_) => temp.update_attributes(target, None, options, model)?,
+        };
+        let are_synced = matches!(self.syncs, SyncSequence::FileBefore | SyncSequence::FileThenDir);
+        if has_changed && are_synced {
+            // As they were before.
+            temp.file.sync()?;
+        }
+        Ok(())
     }
 
     /// Makes the rename as durable as was asked for. A failure comes after the fact: the new
@@ -239,18 +256,9 @@ fn find_target<F: FileSystem>(
     };
     dir_hook::report(&target.dir);
     match attempt.destination {
-        Destination::Target => check_replaceable(&target)?,
+        Destination::Target => check_replaceable(&target, target.existing.as_ref())?,
         // The new file replaces nothing, whatever has that name.
         Destination::FreeName(_) => target.existing = None,
     }
     Ok(target)
-}
-
-/// Renaming a file over a device or a pipe would take it out of the system, which no caller
-/// means. (A directory is left to the rename, which refuses it.)
-pub(crate) fn check_replaceable<F: FileSystem>(target: &Target<F>) -> Result<(), Failure> {
-    match target.existing.map(|existing| existing.kind) {
-        Some(FileKind::Other) => Err(Failure::at("rename", target.path(), Code::EINVAL.error())),
-        _ => Ok(()),
-    }
 }

@@ -8,7 +8,8 @@ use super::control::Control;
 use super::events::Observer;
 use super::fill;
 use super::options::Options;
-use super::staged_write::{StagedWrite, check_replaceable};
+use super::staged_write::StagedWrite;
+use super::temp_file::check_replaceable;
 use crate::fs::FileSystem;
 use crate::metrics::METRICS;
 use crate::payload::Payload;
@@ -116,7 +117,7 @@ impl<F: FileSystem> Stream<F> {
 fn look_again<F: FileSystem>(staged: &mut StagedWrite<F>) -> Result<(), AttemptError> {
     let target = &mut staged.target;
     target.existing = target.dir.look(&target.name)?;
-    Ok(check_replaceable(target)?)
+    Ok(check_replaceable(target, target.existing.as_ref())?)
 }
 
 impl<F: FileSystem> Drop for Stream<F> {

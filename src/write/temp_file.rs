@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::time::Instant;
 
-use super::attempt::{AttemptError, ContentSource};
-use super::attributes::WantedAttributes;
+use super::attempt::{AttemptError, ContentSource, CopySource};
+use super::attributes::{self, WantedAttributes};
 use super::control::Control;
 use super::options::Options;
 use super::{fill, validate};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileSystem, Metadata, is_too_long};
+use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, is_too_long};
 use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -27,6 +27,15 @@ pub(crate) struct TempFile<F: FileSystem> {
     pub(crate) metadata: Metadata,
     /// A moment after it was opened and before anything was written to it.
     pub(crate) opened: Instant,
+    /// What it was given when it was complete.
+    given: Option<GivenAttributes>,
+}
+
+/// What a temp file was given.
+struct GivenAttributes {
+    /// The file that it is like, as it was then.
+    source: Option<Metadata>,
+    wanted: WantedAttributes,
 }
 
 impl<F: FileSystem> TempFile<F> {
@@ -34,18 +43,19 @@ impl<F: FileSystem> TempFile<F> {
     pub(crate) fn create(
         target: &Target<F>,
         options: &Options,
-        model: Option<&Metadata>,
+        model: Option<&CopySource<F>>,
         announced: OsString,
     ) -> Result<TempFile<F>, Failure> {
-        let wanted = WantedAttributes::of(options, target.existing.as_ref(), model);
-        let (dir, mode) = (&target.dir, wanted.initial_mode());
+        let dir = &target.dir;
+        let mode = attributes::initial_mode(options, target.existing.as_ref(), model);
         let (mut name, mut limit) = (announced, LONGEST_NAME);
         let mut reason = Code::EEXIST.error();
         for _ in 0..MOST_NAMES {
             match dir.create_new(&name, mode) {
                 Ok(file) => match lock(dir, &file, &name) {
                     Ok(Some(metadata)) => {
-                        return Ok(TempFile { file, name, metadata, opened: Instant::now() });
+                        let opened = Instant::now();
+                        return Ok(TempFile { file, name, metadata, opened, given: None });
                     }
                     Ok(None) => reason = Code::EBUSY.error(),
                     Err(failure) => {
@@ -86,8 +96,8 @@ impl<F: FileSystem> TempFile<F> {
         options: &Options,
         control: &Control,
     ) -> Result<TempFile<F>, AttemptError> {
-        let temp = TempFile::create(target, options, None, name.clone())?;
-        let stage = || {
+        let mut temp = TempFile::create(target, options, None, name.clone())?;
+        let mut stage = || {
             if temp.name != name {
                 // A signal came between, or something had the name, so the file got that of an
                 // ordinary temp file. The next attempt asks for another name.
@@ -123,10 +133,10 @@ impl<F: FileSystem> TempFile<F> {
 
     /// Makes the filled file what the target is to be.
     pub(crate) fn complete(
-        &self,
+        &mut self,
         target: &Target<F>,
         options: &Options,
-        model: Option<&Metadata>,
+        model: Option<&CopySource<F>>,
         size: u64,
         control: &Control,
     ) -> Result<(), AttemptError> {
@@ -138,8 +148,58 @@ impl<F: FileSystem> TempFile<F> {
         if let Some(format) = options.validate {
             validate::validate(&self.file, format, control)?;
         }
-        let wanted = WantedAttributes::of(options, target.existing.as_ref(), model);
-        Ok(wanted.apply(target.dir.fs(), &self.file, &self.metadata)?)
+        let source = attributes::source(target.existing.as_ref(), model)?;
+        let wanted = WantedAttributes::of(options, target, source.as_ref(), model)?;
+        wanted.apply(target.dir.fs(), &self.file, &self.metadata)?;
+        self.given = Some(GivenAttributes { source, wanted });
+        let checked = attributes::check_mode(target.dir.fs(), &self.file, options);
+        Ok(checked.map_err(|failure| failure.on(target.path()))?)
+    }
+
+    /// Gives the complete file what the file that it is like has got since: to be called right
+    /// before the rename, so that what was forbidden meanwhile stays forbidden. `existing` is what
+    /// is about to be replaced. Says whether anything was changed.
+    pub(crate) fn update_attributes(
+        &self,
+        target: &Target<F>,
+        existing: Option<&Metadata>,
+        options: &Options,
+        model: Option<&CopySource<F>>,
+    ) -> Result<bool, Failure> {
+        let source = attributes::source(existing, model)?;
+        let Some(given) = self.given.as_ref().filter(|given| given.source != source) else {
+            return Ok(false);
+        };
+        let wanted = WantedAttributes::of(options, target, source.as_ref(), model)?;
+        if wanted == given.wanted {
+            return Ok(false);
+        }
+        wanted.apply(target.dir.fs(), &self.file, &self.file.metadata()?)?;
+        Ok(true)
+    }
+
+    /// The same for a file that is about to replace its target, which is looked at.
+    pub(crate) fn update_from_target(
+        &self,
+        target: &Target<F>,
+        options: &Options,
+        model: Option<&CopySource<F>>,
+    ) -> Result<bool, Failure> {
+        let existing = target.dir.look(&target.name)?;
+        check_replaceable(target, existing.as_ref())?;
+        self.update_attributes(target, existing.as_ref(), options, model)
+    }
+}
+
+/// Renaming a file over a device or a pipe would take it out of the system, which no caller
+/// means. (A directory is left to the rename, which refuses it.)
+pub(crate) fn check_replaceable<F: FileSystem>(
+    target: &Target<F>,
+    existing: Option<&Metadata>,
+) -> Result<(), Failure> {
+    match existing.map(|existing| existing.kind) {
+        Some(FileKind::Other) => Err(Failure::at("rename", target.path(), Code::EINVAL.error())),
+        _ => Ok(()),
     }
 }
 

@@ -16,6 +16,8 @@ use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat
 mod access_list;
 #[cfg(target_os = "linux")]
 pub(crate) mod cached_lookup;
+#[cfg(target_os = "linux")]
+mod extended;
 mod remove_at_exit;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
@@ -24,7 +26,9 @@ mod sync_rules;
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
 
 use crate::error::Code;
-use crate::fs::{DirUse, FileId, FileKind, FileSystem, Metadata, SharedWith, SyncRules};
+use crate::fs::{
+    DirUse, ExtendedAttributes, FileId, FileKind, FileSystem, Metadata, SharedWith, SyncRules,
+};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::short_name::LONGEST_NAME;
@@ -276,6 +280,48 @@ impl FileSystem for Os {
 
     fn set_mode(&self, file: &FileHandle, mode: u32) -> io::Result<()> {
         Ok(rustix::fs::fchmod(&file.descriptor, raw_mode(mode))?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn extended(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
+        extended::of_name(dir.descriptor.as_fd(), name)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn file_extended(&self, file: &FileHandle) -> io::Result<Option<ExtendedAttributes>> {
+        extended::of_file(file.descriptor.as_fd())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn set_extended(
+        &self,
+        file: &FileHandle,
+        name: &OsStr,
+        value: Option<&[u8]>,
+    ) -> io::Result<()> {
+        extended::set(file.descriptor.as_fd(), name, value)
+    }
+
+    // macOS has other access control lists and its own ways to copy them. They are not kept there.
+
+    #[cfg(not(target_os = "linux"))]
+    fn extended(&self, _dir: &DirHandle, _name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn file_extended(&self, _file: &FileHandle) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn set_extended(
+        &self,
+        _file: &FileHandle,
+        _name: &OsStr,
+        _value: Option<&[u8]>,
+    ) -> io::Result<()> {
+        Err(Code::ENOTSUP.error())
     }
 
     fn report_write_errors(&self, file: &FileHandle) -> io::Result<()> {
@@ -587,5 +633,6 @@ fn metadata_of(stat: &Stat) -> Metadata {
         mode: stat.st_mode as u32 & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
+        changed: i128::from(stat.st_ctime as i64) * 1_000_000_000 + stat.st_ctime_nsec as i128,
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn metadata_of(file: BorrowedHandle<'_>) -> io::Result<Metadata> {
         mode: if is_read_only { 0o444 } else { 0o666 },
         uid: 0,
         gid: 0,
+        changed: 0,
     })
 }
 

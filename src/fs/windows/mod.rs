@@ -31,7 +31,7 @@ use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
 
 use crate::error::Code;
-use crate::fs::{DirUse, FileKind, FileSystem, Metadata};
+use crate::fs::{DirUse, ExtendedAttributes, FileKind, FileSystem, Metadata};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp_name;
@@ -339,6 +339,25 @@ impl FileSystem for Os {
         let current = native::get::<FILE_BASIC_INFO>(handle)?.FileAttributes;
         let wanted = with_mode(current, mode);
         if wanted == current { Ok(()) } else { set_attributes(handle, wanted) }
+    }
+
+    /// None: a new file has the access control list that its directory gives it, and streams besides
+    /// the content are not kept.
+    fn extended(&self, _dir: &DirHandle, _name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
+
+    fn file_extended(&self, _file: &FileHandle) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
+
+    fn set_extended(
+        &self,
+        _file: &FileHandle,
+        _name: &OsStr,
+        _value: Option<&[u8]>,
+    ) -> io::Result<()> {
+        Err(Code::ENOTSUP.error())
     }
 
     /// Does nothing. Closing a handle reports no errors on Windows: a write's errors are reported by

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use super::SimFs;
 use super::content::{Content, Variant};
-use super::disk::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT, Record};
+use super::disk::{
+    AllAttributes, Attributes, Body, Change, Disk, Inode, Names, Node, ROOT, Record,
+};
 
 /// What is assumed about the order in which a disk is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +63,10 @@ impl fmt::Display for Description {
                 if let Some(variant) = content {
                     write!(f, " {}", variant.description)?;
                 }
-                if let Some(Attributes { mode, uid, gid }) = attributes {
+                if let Some(AllAttributes { basic, extended }) = attributes {
+                    let Attributes { mode, uid, gid } = basic;
                     write!(f, ", mode {mode:o}, owner {uid}:{gid}")?;
+                    extended.0.iter().try_for_each(|it| write!(f, ", {}", it.name.display()))?;
                 }
             }
         }
@@ -104,7 +108,7 @@ struct Undecided {
     inode: Inode,
     /// What it was called at the moment of the power cut.
     path: PathBuf,
-    attributes: Vec<Attributes>,
+    attributes: Vec<AllAttributes>,
     /// Empty for what is not a file.
     contents: Arc<Vec<Variant>>,
 }
@@ -248,10 +252,12 @@ fn ordered_outlines(
         let Some(dirs) = names_after(disk, &applied, Order::AsMade) else { continue };
         let attributes = |node: &Node, inode: Inode, _: &Disk| {
             let last = applied.iter().rev().find_map(|record| match &record.change {
-                Change::Attributes { inode: of, attributes } if *of == inode => Some(*attributes),
+                Change::Attributes { inode: of, attributes } if *of == inode => {
+                    Some(attributes.clone())
+                }
                 _ => None,
             });
-            vec![last.unwrap_or(node.durable_attributes)]
+            vec![last.unwrap_or_else(|| node.durable_attributes.clone())]
         };
         let written_back = |inode: Inode| {
             disk.records.iter().take(length).rev().find_map(|record| match &record.change {
@@ -324,17 +330,17 @@ fn names_after(disk: &Disk, applied: &[&Record], order: Order) -> Option<BTreeMa
 }
 
 /// Every value since the last one that a sync has confirmed.
-fn strict_attributes(node: &Node, inode: Inode, disk: &Disk) -> Vec<Attributes> {
-    let mut candidates = vec![node.durable_attributes];
+fn strict_attributes(node: &Node, inode: Inode, disk: &Disk) -> Vec<AllAttributes> {
+    let mut candidates = vec![node.durable_attributes.clone()];
     for record in &disk.records {
-        if let Change::Attributes { inode: of, attributes } = record.change
-            && of == inode
+        if let Change::Attributes { inode: of, attributes } = &record.change
+            && *of == inode
         {
             if record.durable {
                 candidates.clear();
             }
-            if !candidates.contains(&attributes) {
-                candidates.push(attributes);
+            if !candidates.contains(attributes) {
+                candidates.push(attributes.clone());
             }
         }
     }
@@ -346,7 +352,7 @@ fn undecided(
     disk: &Disk,
     dirs: &BTreeMap<Inode, Names>,
     contents: &mut Contents,
-    attributes: impl Fn(&Node, Inode, &Disk) -> Vec<Attributes>,
+    attributes: impl Fn(&Node, Inode, &Disk) -> Vec<AllAttributes>,
     written_back: impl Fn(Inode) -> Option<super::content::Bytes>,
 ) -> Vec<Undecided> {
     let mut inodes: Vec<Inode> =
@@ -378,9 +384,9 @@ impl Undecided {
         self.attributes.len().max(1) * self.contents.len().max(1)
     }
 
-    fn choose(&self, choice: usize) -> (Option<Attributes>, Option<&Variant>) {
+    fn choose(&self, choice: usize) -> (Option<&AllAttributes>, Option<&Variant>) {
         let contents = self.contents.len().max(1);
-        (self.attributes.get(choice / contents).copied(), self.contents.get(choice % contents))
+        (self.attributes.get(choice / contents), self.contents.get(choice % contents))
     }
 }
 
@@ -391,7 +397,7 @@ impl Outline {
         for (open, choice) in self.open.iter().zip(choice) {
             let Some(node) = disk.nodes.get(&open.inode) else { continue };
             let (attributes, content) = open.choose(*choice);
-            let attributes = attributes.unwrap_or(node.durable_attributes);
+            let attributes = attributes.unwrap_or(&node.durable_attributes).clone();
             let body = match (&node.body, content) {
                 (Body::Dir { .. }, _) => {
                     let names = self.dirs.get(&open.inode).cloned().unwrap_or_default();
@@ -402,7 +408,9 @@ impl Outline {
                 }
                 (body, _) => body.clone(),
             };
-            let node = Node { entry: None, attributes, durable_attributes: attributes, body };
+            let durable_attributes = attributes.clone();
+            let changed = node.changed;
+            let node = Node { entry: None, attributes, durable_attributes, changed, body };
             nodes.insert(open.inode, node);
         }
         for (dir, names) in &self.dirs {
@@ -496,7 +504,7 @@ impl Fingerprint for BTreeMap<Inode, Names> {
 impl Fingerprint for BTreeMap<Inode, Node> {
     fn add_to(&self, hasher: &mut DefaultHasher) {
         for (inode, node) in self {
-            (inode, node.attributes).hash(hasher);
+            (inode, &node.attributes).hash(hasher);
             match &node.body {
                 // Large contents are shared between the states, so their address will do.
                 Body::File(content) if content.len() > 4096 => {

@@ -49,6 +49,9 @@ kinds! {
     Copy = "copy";
     SetOwner = "set owner";
     SetMode = "set mode";
+    Extended = "extended attributes";
+    FileExtended = "file extended attributes";
+    SetExtended = "set extended attribute";
     ReportWriteErrors = "report write errors";
     BeginWriteBack = "begin write-back";
     AwaitWriteBack = "await write-back";

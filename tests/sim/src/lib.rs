@@ -66,7 +66,8 @@
 //!
 //! # What is not modelled
 //!
-//! Several devices, hard links, access control lists beyond mode bits, sticky directories,
+//! Several devices, hard links, what access control lists allow and deny (they are kept as bytes, and
+//! follow the mode bits), lists that directories give to new files, sticky directories,
 //! time stamps (everything was changed in 1970, or when a test or a caller said, and a power
 //! cut does not undo that), write-back errors that show up without a sync, a
 //! [`rename_new`](holdfast::fs::FileSystem::rename_new) that takes two steps, and renames from one
@@ -79,7 +80,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ use std::time::{Duration, SystemTime};
 
 use self::disk::{Body, Disk, HandleUse, Names};
 use holdfast::error::Code;
-use holdfast::fs::Metadata;
+use holdfast::fs::{ExtendedAttributes, Metadata};
 
 mod content;
 mod crash;
@@ -293,6 +294,32 @@ impl SimFs {
         self.lock().disk.put(path.as_ref(), Some(attributes), Disk::file(content))
     }
 
+    /// Gives what is at a path an extended attribute, or takes it away, durably, as another process
+    /// would.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may be in the way.
+    pub fn put_extended(
+        &self,
+        path: impl AsRef<Path>,
+        name: &str,
+        value: Option<&[u8]>,
+    ) -> io::Result<()> {
+        self.lock().disk.put_extended(path.as_ref(), OsStr::new(name), value)
+    }
+
+    /// The extended attributes of a file. Symbolic links are followed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT`, and what may be in the way.
+    pub fn extended(&self, path: impl AsRef<Path>) -> io::Result<ExtendedAttributes> {
+        let disk = &self.lock().disk;
+        let found = disk.extended(disk.walk(None, path.as_ref(), true)?)?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// Puts a directory there, durable, with the directories above it, mode 0755 if it is new.
     ///
     /// # Errors
@@ -422,7 +449,7 @@ impl SimFs {
         let mut text = String::new();
         for (path, inode) in disk.tree() {
             let Some(node) = disk.nodes.get(&inode) else { continue };
-            let Attributes { mode, uid, gid } = node.attributes;
+            let Attributes { mode, uid, gid } = node.attributes.basic;
             text += &format!("{inode:>4} {mode:04o} {uid}:{gid} {}", path.display());
             match &node.body {
                 Body::File(content) => {

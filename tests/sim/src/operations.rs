@@ -9,7 +9,7 @@ use super::disk::{Disk, Inode};
 use super::faults::{self, Effect};
 use super::{Handle, OperationKind, Performed, SimDir, SimFile, SimFs};
 use holdfast::error::Code;
-use holdfast::fs::{DirUse, FileSystem, Metadata, SharedWith, SyncRules};
+use holdfast::fs::{DirUse, ExtendedAttributes, FileSystem, Metadata, SharedWith, SyncRules};
 use holdfast::payload::Chunk;
 
 /// Operations that [`FileSystem`] does not have.
@@ -372,6 +372,25 @@ impl FileSystem for SimFs {
         let detail = format!("{mode:o}");
         self.by_handle(OperationKind::SetMode, &file.0, detail, Some(()), |disk, handle| {
             disk.set_mode(handle, mode)
+        })
+    }
+
+    fn extended(&self, dir: &SimDir, name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
+        self.by_name(OperationKind::Extended, dir, name, String::new(), None, |disk, dir| {
+            disk.extended_of_name(dir, name)
+        })
+    }
+
+    fn file_extended(&self, file: &SimFile) -> io::Result<Option<ExtendedAttributes>> {
+        self.by_handle(OperationKind::FileExtended, &file.0, String::new(), None, |disk, handle| {
+            disk.extended(disk.inode_of(handle)?)
+        })
+    }
+
+    fn set_extended(&self, file: &SimFile, name: &OsStr, value: Option<&[u8]>) -> io::Result<()> {
+        let detail = format!("{} {}", if value.is_some() { "+" } else { "-" }, name.display());
+        self.by_handle(OperationKind::SetExtended, &file.0, detail, Some(()), |disk, handle| {
+            disk.set_extended(disk.inode_of(handle)?, name, value)
         })
     }
 

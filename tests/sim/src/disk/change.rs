@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{Attributes, Inode, Names};
+use super::{AllAttributes, Inode, Names};
 use crate::content::Bytes;
 
 /// One change of names or attributes.
@@ -15,7 +15,7 @@ pub(crate) enum Change {
     /// A file got another name in the same directory.
     Rename { dir: Inode, from: OsString, to: OsString, inode: Inode, replaced: Option<Inode> },
     /// A file got other attributes.
-    Attributes { inode: Inode, attributes: Attributes },
+    Attributes { inode: Inode, attributes: AllAttributes },
     /// The content of a file is on the disk, and the size that says so is about to be.
     WrittenBack { inode: Inode, bytes: Bytes },
 }

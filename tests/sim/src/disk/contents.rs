@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::rights::{SET_GROUP_ID, without_privileges};
-use super::{Attributes, Change, Copying, Disk, Handle, HandleUse, Inode};
+use super::{AllAttributes, Attributes, Change, Copying, Disk, Handle, HandleUse, Inode, extended};
 use holdfast::error::Code;
 
 impl Disk {
@@ -41,7 +41,9 @@ impl Disk {
             return if bytes.is_empty() { Ok(0) } else { Err(Code::ENOSPC.error()) };
         }
         self.content_mut(inode)?.write(position, taken);
-        let Attributes { mode, .. } = self.node(inode)?.attributes;
+        let changed = self.next_change();
+        self.node_mut(inode)?.changed = changed;
+        let Attributes { mode, .. } = self.node(inode)?.attributes.basic;
         if self.process.uid != 0 {
             self.change_attributes(inode, |attributes| {
                 attributes.mode = without_privileges(mode);
@@ -99,13 +101,24 @@ impl Disk {
         inode: Inode,
         change: impl FnOnce(&mut Attributes),
     ) -> io::Result<()> {
-        let node = self.node_mut(inode)?;
-        let before = node.attributes;
-        change(&mut node.attributes);
-        let attributes = node.attributes;
-        if attributes != before {
-            self.note(Change::Attributes { inode, attributes });
+        let mut attributes = self.node(inode)?.attributes.clone();
+        change(&mut attributes.basic);
+        self.change_all_attributes(inode, attributes)
+    }
+
+    pub(super) fn change_all_attributes(
+        &mut self,
+        inode: Inode,
+        attributes: AllAttributes,
+    ) -> io::Result<()> {
+        if attributes == self.node(inode)?.attributes {
+            return Ok(());
         }
+        let changed = self.next_change();
+        let node = self.node_mut(inode)?;
+        node.changed = changed;
+        node.attributes = attributes.clone();
+        self.note(Change::Attributes { inode, attributes });
         Ok(())
     }
 
@@ -116,7 +129,7 @@ impl Disk {
         gid: Option<u32>,
     ) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
-        let now = self.node(inode)?.attributes;
+        let now = self.node(inode)?.attributes.basic;
         let process = self.process;
         let may_give = uid.is_none_or(|uid| uid == now.uid);
         let may_group = gid.is_none_or(|gid| gid == now.gid || gid == process.gid);
@@ -133,14 +146,15 @@ impl Disk {
     pub(crate) fn set_mode(&mut self, handle: u64, mode: u32) -> io::Result<()> {
         let inode = self.inode_of(handle)?;
         let process = self.process;
-        if process.uid != 0 && self.node(inode)?.attributes.uid != process.uid {
+        if process.uid != 0 && self.node(inode)?.attributes.basic.uid != process.uid {
             return Err(Code::EPERM.error());
         }
-        self.change_attributes(inode, |attributes| {
-            attributes.mode = mode & 0o7777;
-            if process.uid != 0 && attributes.gid != process.gid {
-                attributes.mode &= !SET_GROUP_ID;
-            }
-        })
+        let mut attributes = self.node(inode)?.attributes.clone();
+        attributes.basic.mode = mode & 0o7777;
+        if process.uid != 0 && attributes.basic.gid != process.gid {
+            attributes.basic.mode &= !SET_GROUP_ID;
+        }
+        extended::follow_mode(&mut attributes);
+        self.change_all_attributes(inode, attributes)
     }
 }

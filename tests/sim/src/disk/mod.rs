@@ -18,6 +18,7 @@ use holdfast::fs::{FileId, FileKind, Metadata, SyncRules};
 
 mod change;
 mod contents;
+mod extended;
 mod names;
 mod paths;
 mod rights;
@@ -25,6 +26,7 @@ mod setup;
 mod sync;
 
 pub(super) use self::change::{Change, Record};
+pub(super) use self::rights::AllAttributes;
 pub use self::rights::Attributes;
 
 /// The number of a file, directory or link.
@@ -61,9 +63,11 @@ pub(super) struct Node {
     /// The directory it is in and its name there; nothing once the node has been removed, and for
     /// the root.
     pub(super) entry: Option<(Inode, OsString)>,
-    pub(super) attributes: Attributes,
+    pub(super) attributes: AllAttributes,
     /// The attributes that it has whatever happens to the records.
-    pub(super) durable_attributes: Attributes,
+    pub(super) durable_attributes: AllAttributes,
+    /// The number of its last change, among all changes.
+    pub(super) changed: i128,
     pub(super) body: Body,
 }
 
@@ -106,6 +110,8 @@ pub(super) struct Disk {
     pub(super) nodes: BTreeMap<Inode, Node>,
     next_inode: Inode,
     pub(super) records: VecDeque<Record>,
+    /// How many changes there have been.
+    changes: i128,
     /// How many of the records a file system that keeps them in order has committed.
     pub(super) committed: usize,
     pub(super) process: Process,
@@ -142,8 +148,9 @@ impl Disk {
         let attributes = Attributes { mode: 0o755, uid: process.uid, gid: process.gid };
         let root = Node {
             entry: None,
-            attributes,
-            durable_attributes: attributes,
+            attributes: attributes.into(),
+            durable_attributes: attributes.into(),
+            changed: 0,
             body: Body::Dir { names: Names::new(), durable: Names::new() },
         };
         Disk {
@@ -151,6 +158,7 @@ impl Disk {
             nodes: BTreeMap::from([(ROOT, root)]),
             next_inode: ROOT + 1,
             records: VecDeque::new(),
+            changes: 0,
             committed: 0,
             process,
             limit: None,
@@ -178,6 +186,7 @@ impl Disk {
             nodes,
             next_inode: self.next_inode,
             records: VecDeque::new(),
+            changes: self.changes,
             committed: 0,
             process: self.process,
             limit: self.limit,
@@ -236,7 +245,7 @@ impl Disk {
     }
 
     fn check(&self, who: Option<Process>, dir: Inode, wanted: u32) -> io::Result<()> {
-        let attributes = self.node(dir)?.attributes;
+        let attributes = self.node(dir)?.attributes.basic;
         match who {
             Some(process) if !process.may(wanted, attributes) => Err(Code::EACCES.error()),
             _ => Ok(()),
@@ -271,8 +280,9 @@ impl Disk {
                 format!("rename {} = {inode} -> {to}", from.display())
             }
             Change::Attributes { inode, attributes } => {
-                let Attributes { mode, uid, gid } = attributes;
-                format!("{inode} gets mode {mode:o}, owner {uid}:{gid}")
+                let Attributes { mode, uid, gid } = attributes.basic;
+                let more = attributes.extended.0.len();
+                format!("{inode} gets mode {mode:o}, owner {uid}:{gid}, {more} extended")
             }
             Change::WrittenBack { inode, bytes } => {
                 format!("{inode} written back, {} bytes", bytes.len())
@@ -293,9 +303,10 @@ impl Disk {
             id: FileId { device: self.device, inode: u128::from(inode) },
             kind,
             size,
-            mode: node.attributes.mode,
-            uid: node.attributes.uid,
-            gid: node.attributes.gid,
+            mode: node.attributes.basic.mode,
+            uid: node.attributes.basic.uid,
+            gid: node.attributes.basic.gid,
+            changed: node.changed,
         })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
 use super::rights::{READ, SEARCH, SET_GROUP_ID, WRITE};
-use super::{Attributes, Body, Change, Disk, HandleUse, Inode, Names, Node, Record};
+use super::{AllAttributes, Attributes, Body, Change, Disk, HandleUse, Inode, Names, Node, Record};
 use crate::content::Content;
 use holdfast::error::Code;
 use holdfast::fs::SharedWith;
@@ -26,6 +26,12 @@ impl Disk {
 
     pub(super) fn note(&mut self, change: Change) {
         self.records.push_back(Record { change, durable: false, sync_failed: false });
+    }
+
+    /// The number of a change that is being made.
+    pub(super) fn next_change(&mut self) -> i128 {
+        self.changes += 1;
+        self.changes
     }
 
     fn names_mut(&mut self, dir: Inode) -> io::Result<&mut Names> {
@@ -49,6 +55,8 @@ impl Disk {
             }
             Change::Unlink { inode, .. } => set_entry(self, *inode, None)?,
             Change::Rename { dir, to, inode, replaced, .. } => {
+                let changed = self.next_change();
+                self.node_mut(*inode)?.changed = changed;
                 if let Some(replaced) = replaced {
                     set_entry(self, *replaced, None)?;
                 }
@@ -72,7 +80,7 @@ impl Disk {
             return Err(Code::ENOENT.error());
         }
         self.check(who, dir, WRITE | SEARCH)?;
-        let above = self.node(dir)?.attributes;
+        let above = self.node(dir)?.attributes.basic;
         let inherits = above.mode & SET_GROUP_ID != 0;
         let mut attributes = Attributes {
             mode: mode & 0o7777 & !self.process.umask,
@@ -84,8 +92,11 @@ impl Disk {
         }
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.nodes
-            .insert(inode, Node { entry: None, attributes, durable_attributes: attributes, body });
+        let changed = self.next_change();
+        let attributes = AllAttributes::from(attributes);
+        let durable_attributes = attributes.clone();
+        let node = Node { entry: None, attributes, durable_attributes, changed, body };
+        self.nodes.insert(inode, node);
         self.change_names(Change::Link { dir, name: name.to_owned(), inode })?;
         Ok(inode)
     }
@@ -106,12 +117,12 @@ impl Disk {
             SharedWith::UsersOf(guarded) => (0o600, self.child(None, dir, guarded).ok()),
             SharedWith::WritersOfDir { mode } => (mode, None),
         };
-        let model = self.node(model.unwrap_or(dir))?.attributes;
+        let model = self.node(model.unwrap_or(dir))?.attributes.basic;
         let inode = self.add_node(dir, name, mode, Body::File(Content::default()))?;
         let process = self.process;
         let Some(node) = self.nodes.get_mut(&inode) else { return Err(Code::EIO.error()) };
-        node.attributes = process.sharing(node.attributes, model, with);
-        node.durable_attributes = node.attributes;
+        node.attributes.basic = process.sharing(node.attributes.basic, model, with);
+        node.durable_attributes = node.attributes.clone();
         Ok(self.open(inode, HandleUse::File))
     }
 

@@ -1,6 +1,8 @@
 //! Permissions, and the process whose operations the disk serves.
 
-use holdfast::fs::SharedWith;
+use std::sync::Arc;
+
+use holdfast::fs::{ExtendedAttributes, SharedWith};
 
 const SET_USER_ID: u32 = 0o4000;
 pub(super) const SET_GROUP_ID: u32 = 0o2000;
@@ -15,6 +17,20 @@ pub struct Attributes {
     pub uid: u32,
     /// The group.
     pub gid: u32,
+}
+
+/// All that a file has beside its content and its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct AllAttributes {
+    pub(crate) basic: Attributes,
+    /// States of the disk share them.
+    pub(crate) extended: Arc<ExtendedAttributes>,
+}
+
+impl From<Attributes> for AllAttributes {
+    fn from(basic: Attributes) -> AllAttributes {
+        AllAttributes { basic, extended: Arc::default() }
+    }
 }
 
 /// The process whose operations the disk serves.

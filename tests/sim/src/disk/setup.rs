@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::rights::Process;
-use super::{Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
+use super::{AllAttributes, Attributes, Body, Change, Disk, Inode, Names, Node, ROOT};
 use crate::content::Content;
 use holdfast::error::Code;
 
@@ -44,7 +44,10 @@ impl Disk {
         let inode = self.next_inode;
         self.next_inode += 1;
         let entry = Some((dir, name.clone()));
-        self.nodes.insert(inode, Node { entry, attributes, durable_attributes: attributes, body });
+        let changed = self.next_change();
+        let attributes = AllAttributes::from(attributes);
+        let durable_attributes = attributes.clone();
+        self.nodes.insert(inode, Node { entry, attributes, durable_attributes, changed, body });
         if let Body::Dir { names, durable } = &mut self.node_mut(dir)?.body {
             names.insert(name.clone(), inode);
             durable.insert(name, inode);
@@ -59,7 +62,9 @@ impl Disk {
         attributes: Option<Attributes>,
         body: Body,
     ) -> io::Result<()> {
+        let changed = self.next_change();
         let node = self.node_mut(inode)?;
+        node.changed = changed;
         match (&mut node.body, body) {
             (Body::File(content), Body::File(new)) => *content = new,
             (Body::Link(target), Body::Link(new)) => *target = new,
@@ -67,8 +72,8 @@ impl Disk {
             _ => return Err(Code::EEXIST.error()),
         }
         if let Some(attributes) = attributes {
-            node.attributes = attributes;
-            node.durable_attributes = attributes;
+            node.attributes.basic = attributes;
+            node.durable_attributes = node.attributes.clone();
         }
         Ok(())
     }

@@ -135,9 +135,9 @@ impl Disk {
         while self.committed > 0 && self.records.front().is_some_and(|record| record.durable) {
             let Some(Record { change, .. }) = self.records.pop_front() else { return };
             self.committed -= 1;
-            if let Change::Attributes { inode, attributes } = change {
-                if let Some(node) = self.nodes.get_mut(&inode) {
-                    node.durable_attributes = attributes;
+            if let Change::Attributes { inode, attributes } = &change {
+                if let Some(node) = self.nodes.get_mut(inode) {
+                    node.durable_attributes = attributes.clone();
                 }
             } else if let Some(Node { body: Body::Dir { durable, .. }, .. }) =
                 change.dir().and_then(|dir| self.nodes.get_mut(&dir))
