@@ -6,7 +6,7 @@
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
 const { LONGEST_DELAY, boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
-const { causeOf, errnoOf, lossOf } = require('../lib/native/errors.js')
+const { causeOf, errnoOf, isError, lossOf } = require('../lib/native/errors.js')
 const { acquireLockfile } = require('../lib/api/lock.js')
 const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldSync, locate, locateSync } = require('../lib/api/lockfile.js')
 
@@ -155,7 +155,7 @@ function coded(message, code) {
  * @param {string} file
  */
 function translated(failure, file) {
-  if (failure instanceof Error) return failure
+  if (isError(failure)) return failure
   if (isLocked(failure)) return Object.assign(coded('Lock file is already being held', 'ELOCKED'), { file })
   if (failure.kind === 'lost') return compromised(failure)
   return causeOf(failure)

@@ -3,13 +3,14 @@
 // Writes of whole files: the old content or the new one, never half of either.
 
 const { onAbort } = require('../support/abort.js')
-const native = require('../native/binding.js')
 const { DEFAULT_LOCK_TIMEOUT, boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
+
+const { native } = port
 
 const OPERATION = 'atomic write'
 

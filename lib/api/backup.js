@@ -2,15 +2,17 @@
 
 // Backups of files: made, restored, listed, removed.
 
+const { types } = require('node:util')
 const { basename } = require('node:path')
 const { DEFAULT_LOCK_TIMEOUT, boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
-const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
+
+const { native } = port
 
 const WEEK = 7 * 24 * 60 * 60 * 1000
 
@@ -108,7 +110,7 @@ async function listBackups(path) {
 /** @type {typeof import('../../index.js').cleanupBackups} */
 async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
   const target = toPath(dir, 'dir')
-  if (!(pattern instanceof RegExp)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
+  if (!types.isRegExp(pattern)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
   const age = milliseconds(Infinity)(maxAge, 'The "maxAge" argument')
   const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')
   try {

@@ -5,7 +5,6 @@
 
 const { LONGEST_DELAY, milliseconds, outOfRange, wrongValue } = require('../support/arguments.js')
 const { lostLock } = require('../native/errors.js')
-const native = require('../native/binding.js')
 const port = require('../native/port.js')
 
 const PROTOCOL = 'proper-lockfile'
@@ -80,7 +79,6 @@ class HeldLockfile {
     this.number = lock
     this.file = text
     this.key = key
-    watchSignalHandlers()
   }
 
   unwatch() {
@@ -122,20 +120,6 @@ class HeldLockfile {
   async extend(time) {
     await port.run((opened, id) => opened.extendLockfile(id, this.number, time))
   }
-}
-
-let isWatchingHandlers = false
-
-/**
- * When the program removes a signal handler, the native side checks again whether the signal has one. Some
- * programs remove theirs in the handler itself, and then send themselves the signal again to die of it.
- */
-function watchSignalHandlers() {
-  if (isWatchingHandlers || process.platform === 'win32' || !require('node:worker_threads').isMainThread) return
-  isWatchingHandlers = true
-  process.on('removeListener', (event) => {
-    if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()
-  })
 }
 
 /** @param {import('../native/binding.js').LockNaming} naming @param {number} stale */

@@ -3,7 +3,7 @@
 // The metrics in the form of the public contract.
 
 const { readOptions } = require('../support/arguments.js')
-const native = require('../native/binding.js')
+const { native } = require('../native/port.js')
 
 /** @type {typeof import('../../index.js').metrics} */
 function metrics() {

@@ -3,10 +3,10 @@
 // Recovery after a crash.
 
 const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
-const native = require('../native/binding.js')
 const { failed } = require('../native/errors.js')
 const { lockFor, waitFor } = require('./lock.js')
 const logger = require('../support/logger.js')
+const { native } = require('../native/port.js')
 
 const OPERATION = 'recover'
 

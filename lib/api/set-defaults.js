@@ -3,7 +3,7 @@
 // Settings for all calls of the process.
 
 const { oneOf, readOptions, wrongType } = require('../support/arguments.js')
-const native = require('../native/binding.js')
+const { native } = require('../native/port.js')
 
 const checks = { cleanup: oneOf('off', 'onFirstWrite') }
 

@@ -6,7 +6,6 @@ const { AsyncResource } = require('node:async_hooks')
 const { Writable } = require('node:stream')
 const { onAbort } = require('../support/abort.js')
 const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
-const native = require('../native/binding.js')
 const { tracedLifetime, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { lockFor, releaseNumber } = require('./lock.js')
@@ -14,7 +13,12 @@ const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
 
+const { native } = port
+
 const OPERATION = 'atomic write'
+
+/** One that fires also where a test has replaced those of its own `process`. */
+const { nextTick } = port.realProcess()
 
 const { retries: _retries, retryDelay: _retryDelay, ...writeChecks } = writeOptions.checks
 const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30) }
@@ -71,7 +75,7 @@ class AtomicWriteStream extends Writable {
     this.#settings = writeOptions.toNative(options)
     this.#observe = observer(options.logger, target)
     const { signal } = options
-    if (signal?.aborted) process.nextTick(this.#onAbort)
+    if (signal?.aborted) nextTick(this.#onAbort)
     else this.#stop = onAbort(signal, this.#onAbort)
   }
 
@@ -108,7 +112,7 @@ class AtomicWriteStream extends Writable {
     this.#stop()
     const done = () => {
       this.#lifetime?.end(error ?? this.#error(CANCELLED))
-      process.nextTick(callback, error)
+      nextTick(callback, error)
     }
     this.#running.then(() => this.#discard()).then(done, done)
   }
@@ -133,9 +137,9 @@ class AtomicWriteStream extends Writable {
   #attempt(work, callback) {
     // Outside the promise: it must not catch what the user's callbacks throw.
     this.#running = work.then(
-      () => process.nextTick(callback),
+      () => nextTick(callback),
       // A destroyed stream already has its error.
-      (error) => process.nextTick(callback, this.destroyed ? undefined : this.#error(error)),
+      (error) => nextTick(callback, this.destroyed ? undefined : this.#error(error)),
     )
   }
 

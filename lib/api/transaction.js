@@ -6,7 +6,6 @@
 const { onAbort } = require('../support/abort.js')
 const { DEFAULT_LOCK_TIMEOUT, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { indent } = require('./atomic-write.js')
-const native = require('../native/binding.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -15,6 +14,8 @@ const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
 const { jsonValue, orCancelled, parse } = require('./update-json.js')
 const writeOptions = require('../support/write-options.js')
+
+const { native } = port
 
 const OPERATION = 'transaction'
 

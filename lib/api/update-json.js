@@ -12,10 +12,11 @@ const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, emptyJson, failed, missingFile } = require('../native/errors.js')
 const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
-const native = require('../native/binding.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
+
+const { native } = port
 
 const OPERATION = 'update JSON'
 

@@ -76,6 +76,11 @@ const IN_WORDS = new Map([
 /** @param {string} path @param {string} operation */
 const beginning = (path, operation) => `Failed to ${IN_WORDS.get(operation) ?? operation} at ${path}`
 
+/** Whether it is an error, be it of another realm (those of the system are, where a test runner gives modules one of their own). @param {unknown} value @returns {value is Error} */
+function isError(value) {
+  return value instanceof Error || util.types.isNativeError(value)
+}
+
 class SessionFileError extends Error {
   /**
    * @param {string} path
@@ -88,7 +93,7 @@ class SessionFileError extends Error {
     this.operation = operation
     this.attempts = 1
     this.committed = false
-    const { code, errno, syscall } = /** @type {NodeJS.ErrnoException} */ (cause instanceof Error ? cause : {})
+    const { code, errno, syscall } = /** @type {NodeJS.ErrnoException} */ (isError(cause) ? cause : {})
     assign(this, { code, errno, syscall })
     // As the language does it: present only when there is one, and not enumerable.
     if (cause !== undefined) hide(this, 'cause', cause)
@@ -108,7 +113,7 @@ hide(AbortError.prototype, 'name', 'AbortError')
 /** @param {unknown} cause */
 function textOf(cause) {
   if (cause === undefined) return 'unknown error'
-  if (cause instanceof Error) return cause.message
+  if (isError(cause)) return cause.message
   try {
     return String(cause)
   } catch {
@@ -145,7 +150,7 @@ function hide(object, key, value) {
  * @returns {Error}
  */
 function failed(path, operation, failure, signal) {
-  if (failure instanceof Error) return new SessionFileError(path, operation, failure)
+  if (isError(failure)) return new SessionFileError(path, operation, failure)
   const native = /** @type {NativeError & { value?: unknown }} */ (failure)
   if (native.kind === 'cancelled') return new AbortError(signal?.reason)
   // What a caller's function threw may be anything.
@@ -153,7 +158,7 @@ function failed(path, operation, failure, signal) {
   const error = new SessionFileError(path, operation, cause)
   if (native.exhausted && native.attempts > 1) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)
-    error.message = `${beginning(path, operation)}: ${title} failed after ${native.attempts} attempts: ${cause instanceof Error ? cause.message : String(cause)}`
+    error.message = `${beginning(path, operation)}: ${title} failed after ${native.attempts} attempts: ${isError(cause) ? cause.message : String(cause)}`
   }
   error.attempts = native.attempts
   error.committed = native.committed
@@ -260,5 +265,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, causeOf, deadlock, emptyJson, errnoOf, failed, inUpdate, lossOf, lostLock, missingFile, toDamage, toHolder,
+  badJson, causeOf, deadlock, emptyJson, errnoOf, failed, inUpdate, isError, lossOf, lostLock, missingFile, toDamage, toHolder,
 }

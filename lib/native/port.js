@@ -5,8 +5,17 @@
 
 const path = require('node:path')
 
-const native = require('./binding.js')
 const { logLimitation } = require('../support/logger.js')
+
+const native = load()
+
+function load() {
+  try {
+    return require('./binding.js')
+  } catch (error) {
+    throw require('./load-error.js').explained(error)
+  }
+}
 
 /**
  * How long the end of the process waits for writes that have begun, in milliseconds. They take a
@@ -29,25 +38,73 @@ const EXIT_TIMEOUT = 1000
  * @property {number} memtableBytes how much memory the memtable takes now, about
  */
 
-/** @type {Map<number, Operation>} */
-const pending = new Map()
-/** @type {import('./binding.js').Port | undefined} */
-let port
-let last = 0
+/**
+ * @typedef {object} Connection what there is once in a thread, however often its modules are loaded
+ * @property {import('./binding.js').Port} port
+ * @property {Map<number, Operation>} pending
+ * @property {Map<number, (lost: import('./binding.js').NativeError) => void>} losses who hears of the loss of a lock, by the number of the operation that brought it
+ * @property {number} last the number of the last operation
+ */
+
+/** Where a thread keeps its connections, by the addon that they are to: there may be several versions of it. */
+const CONNECTIONS = Symbol.for('holdfast.connections')
+
+/**
+ * The process as Node's own code knows it. A test runner may give modules another `process`, made for one
+ * test file, whose timers are fake and never fire. That of the main context is real; should its timers be
+ * replaced as well, Node's own streams stand still too.
+ *
+ * @returns {NodeJS.Process}
+ */
+function realProcess() {
+  return require('node:vm').runInThisContext('globalThis.process') ?? process
+}
+
+/** @type {Connection | undefined} */
+let connection
+
+function connected() {
+  return (connection ??= connect())
+}
 
 /** The port of this thread. */
 function open() {
-  return (port ??= connect())
+  return connected().port
 }
 
+/** Connects to the native side, unless a copy of this module has done so: test runners load modules anew for each file. */
 function connect() {
-  const opened = new native.Port(onMessages, program())
+  const process = realProcess()
+  const shared = /** @type {{ [CONNECTIONS]?: Map<number, Connection> }} */ (process)
+  if (!shared[CONNECTIONS]) Object.defineProperty(process, CONNECTIONS, { value: new Map() })
+  const all = /** @type {Map<number, Connection>} */ (shared[CONNECTIONS])
+  const addon = native.addonId()
+  const known = all.get(addon)
+  if (known) return known
+  /** @type {Connection} */
+  const own = { port: new native.Port((messages) => onMessages(own, messages), program()), pending: new Map(), losses: new Map(), last: 0 }
+  all.set(addon, own)
   // A write that is cut off by the end of the process does no harm, but leaves its temp
   // file behind. Worker threads end without the process and need no such care.
   // Loaded at the first use: it takes as long as half the package.
-  const { isMainThread } = require('node:worker_threads')
-  if (isMainThread) process.on('exit', () => opened.finish(EXIT_TIMEOUT))
-  return opened
+  if (require('node:worker_threads').isMainThread) {
+    process.on('exit', () => own.port.finish(EXIT_TIMEOUT))
+    watchSignalHandlers(process)
+  }
+  return own
+}
+
+/**
+ * When the program removes a signal handler, the native side checks again whether the signal has one. Some
+ * programs remove theirs in the handler itself, and then send themselves the signal again to die of it.
+ *
+ * @param {NodeJS.Process} process
+ */
+function watchSignalHandlers(process) {
+  if (process.platform === 'win32') return
+  process.on('removeListener', (event) => {
+    if (typeof event === 'string' && event.startsWith('SIG')) native.watchSignals()
+  })
 }
 
 /**
@@ -73,12 +130,12 @@ function program() {
  */
 function run(start, memory, observe) {
   return new Promise((resolve, reject) => {
-    const opened = open()
-    const id = ++last
-    start(opened, id)
+    const own = connected()
+    const id = ++own.last
+    start(own.port, id)
     // Nothing can have been delivered yet: that happens on this thread.
-    if (pending.size === 0) opened.ref()
-    pending.set(id, { resolve, reject, observe, memory })
+    if (own.pending.size === 0) own.port.ref()
+    own.pending.set(id, { resolve, reject, observe, memory })
   })
 }
 
@@ -91,21 +148,21 @@ function run(start, memory, observe) {
  * @returns {Promise<T> | undefined}
  */
 function offer(start) {
-  const opened = open()
-  const id = ++last
-  if (!start(opened, id)) return undefined
+  const own = connected()
+  const id = ++own.last
+  if (!start(own.port, id)) return undefined
   return new Promise((resolve, reject) => {
     // As above.
-    if (pending.size === 0) opened.ref()
-    pending.set(id, { resolve, reject, observe: undefined, memory: undefined })
+    if (own.pending.size === 0) own.port.ref()
+    own.pending.set(id, { resolve, reject, observe: undefined, memory: undefined })
   })
 }
 
 /** @typedef {import('./binding.js').Delivery} Delivery */
 /** @typedef {import('./binding.js').Report} Report */
 
-/** @param {Array<number | bigint | Delivery | Report>} messages */
-function onMessages(messages) {
+/** @param {Connection} connection @param {Array<number | bigint | Delivery | Report>} messages */
+function onMessages({ port, pending, losses }, messages) {
   for (let i = 0; i < messages.length; i++) {
     const message = /** @type {number | Delivery | Report} */ (messages[i])
     if (typeof message === 'number') {
@@ -135,21 +192,19 @@ function onMessages(messages) {
     if (message.lost) losses.get(message.id)?.(message.lost)
     if (message.error) pending.delete(message.id)
   }
-  if (pending.size === 0) port?.unref()
+  if (pending.size === 0) port.unref()
 }
-
-/** Who hears of the loss of a lock, by the number of the operation that brought it. @type {Map<number, (lost: import('./binding.js').NativeError) => void>} */
-const losses = new Map()
 
 /** @param {number} id @param {((lost: import('./binding.js').NativeError) => void) | undefined} callback */
 function onLoss(id, callback) {
+  const { losses } = connected()
   if (callback) losses.set(id, callback)
   else losses.delete(id)
 }
 
 /** A number for an operation that is over when the call returns. */
 function nextId() {
-  return ++last
+  return ++connected().last
 }
 
-module.exports = { nextId, offer, onLoss, open, run }
+module.exports = { native, nextId, offer, onLoss, open, realProcess, run }

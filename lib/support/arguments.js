@@ -1,11 +1,12 @@
 'use strict'
 
 // Checks of arguments. All arguments are checked before anything happens, and each error names the
-// wrong one, in Node's words and with Node's codes.
+// wrong one, in Node's words and with Node's codes. Values of another realm count, such as those that a
+// test runner or `vm` makes: `instanceof` does not know them.
 
 const nodePath = require('node:path')
 const { fileURLToPath } = require('node:url')
-const { inspect } = require('node:util')
+const { inspect, types } = require('node:util')
 
 /** The longest delay that Node's timers take, in milliseconds. */
 const LONGEST_DELAY = 2 ** 31 - 1
@@ -61,11 +62,11 @@ function describe(value) {
  * @returns {string}
  */
 function toPath(value, name = 'path') {
-  if (value instanceof URL) {
+  if (isUrl(value)) {
     if (value.protocol !== 'file:') {
       throw wrongValue(`The "${name}" argument must be a file: URL. Received ${inspect(value.href)}`)
     }
-    value = fileURLToPath(value)
+    value = fileURLToPath(new URL(value.href))
   }
   if (typeof value !== 'string') throw wrongType(`The "${name}" argument`, 'of type string or an instance of URL', value)
   if (value === '') throw wrongValue(`The "${name}" argument must not be empty`)
@@ -79,6 +80,14 @@ function toPath(value, name = 'path') {
     )
   }
   return value
+}
+
+/** As Node knows a URL. Those that `url.parse` makes are none. @param {unknown} value @returns {value is URL} */
+function isUrl(value) {
+  if (value instanceof URL) return true
+  if (typeof value !== 'object' || value === null) return false
+  const { href, protocol, auth, path } = /** @type {Record<string, unknown>} */ (value)
+  return typeof href === 'string' && typeof protocol === 'string' && auth === undefined && path === undefined
 }
 
 /**
@@ -109,7 +118,7 @@ function toBytes(data, encoding) {
     throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
   }
   if (isDetached(data)) throw detachedData()
-  return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  return types.isUint8Array(data) ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 }
 
 /** The error for data whose memory is not there any more. */
@@ -125,7 +134,7 @@ function detachedData() {
  */
 function isDetached(view) {
   try {
-    if (view.byteLength === 0 && !(view instanceof DataView)) Uint8Array.prototype.keys.call(view)
+    if (view.byteLength === 0 && !types.isDataView(view)) Uint8Array.prototype.keys.call(view)
     return false
   } catch {
     // `keys()`, and the length of a DataView, throw for no other reason.
@@ -245,7 +254,8 @@ function encoding(value, name) {
 
 /** @param {unknown} value @param {string} name @returns {AbortSignal} */
 function abortSignal(value, name) {
-  if (typeof value !== 'object' || value === null || !('aborted' in value) || !(value instanceof EventTarget)) {
+  const { aborted, addEventListener, removeEventListener } = /** @type {Record<string, unknown>} */ (Object(value))
+  if (typeof aborted !== 'boolean' || typeof addEventListener !== 'function' || typeof removeEventListener !== 'function') {
     throw wrongType(name, 'an instance of AbortSignal', value)
   }
   return /** @type {AbortSignal} */ (value)

@@ -5,7 +5,7 @@
 const { setTimeout: wait } = require('node:timers/promises')
 const { LONGEST_DELAY, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { CANCELLED, Thrown, failed, missingFile } = require('../native/errors.js')
+const { CANCELLED, failed, isError, missingFile, Thrown } = require('../native/errors.js')
 const port = require('../native/port.js')
 const update = require('../api/update-json.js')
 
@@ -76,7 +76,7 @@ async function retry({ retries = ATTEMPTS, retryDelay = DELAY, signal }, attempt
     } catch (error) {
       failure = error instanceof Thrown ? thrown(error.value) : error
     }
-    if (failure instanceof Error) throw failure
+    if (isError(failure)) throw failure
     if (!failure.exhausted || number >= retries) throw { ...failure, attempts: number }
     // An abort ends the wait and is reported by the next iteration.
     await wait(retryDelay * 2 ** (number - 1), undefined, signal && { signal }).catch(() => {})

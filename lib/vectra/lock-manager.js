@@ -5,7 +5,7 @@
 const nodePath = require('node:path')
 const { LONGEST_DELAY, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const { tracedLock } = require('../support/diagnostics.js')
-const { failed, lossOf } = require('../native/errors.js')
+const { failed, isError, lossOf } = require('../native/errors.js')
 const context = require('../support/lock-context.js')
 const locks = require('../api/lock.js')
 const lockfile = require('../api/lockfile.js')
@@ -148,7 +148,7 @@ class LockManager {
       if (own) return this.#handOut(share(own), 'read')
       return await this.#read(target, location, key, read)
     } catch (error) {
-      throw error instanceof Error ? error : failed(target, OPERATION, error)
+      throw isError(error) ? error : failed(target, OPERATION, error)
     }
   }
 
@@ -197,7 +197,7 @@ class LockManager {
         throw error
       }
     } catch (error) {
-      throw error instanceof Error ? error : failed(target, OPERATION, error)
+      throw isError(error) ? error : failed(target, OPERATION, error)
     }
   }
 

@@ -3,7 +3,7 @@
 // Entries of a write-ahead log on their way to and from holdfast's threads: packed into one
 // piece of memory each way, as `src/binding/wal.rs` describes it.
 
-const { toUSVString } = require('node:util')
+const { toUSVString, types } = require('node:util')
 const { isDetached, outOfRange, wrongType, wrongValue } = require('../support/arguments.js')
 
 /** @typedef {import('../../index.js').WalEntryInput} WalEntryInput */
@@ -155,7 +155,7 @@ function badTimestamp(timestamp, index) {
 
 /** @param {unknown} payload @param {WalEntryInput} entry @param {number} index */
 function lengthOf(payload, entry, index) {
-  const length = payload instanceof Uint8Array ? payload.byteLength : 0
+  const length = types.isUint8Array(payload) ? payload.byteLength : 0
   if (length === 0) checkEmpty(payload, entry, index)
   return length
 }
@@ -163,7 +163,7 @@ function lengthOf(payload, entry, index) {
 /** @param {unknown} payload @param {WalEntryInput} entry @param {number} index */
 function checkEmpty(payload, entry, index) {
   const name = `The "entries[${index}].payload" property`
-  if (!(payload instanceof Uint8Array)) throw wrongType(name, 'of type string or an instance of Uint8Array', payload)
+  if (!types.isUint8Array(payload)) throw wrongType(name, 'of type string or an instance of Uint8Array', payload)
   if (isDetached(payload)) throw wrongValue(`${name} must not be a view of memory that is gone`)
   // Only a deletion can do without a payload.
   if (payload === EMPTY && entry.op !== 'delete') throw wrongType(name, 'of type string or an instance of Uint8Array', undefined)

@@ -4,7 +4,7 @@
 // forget it.
 
 const { AsyncLocalStorage, AsyncResource } = require('node:async_hooks')
-const { deadlock, failed } = require('../native/errors.js')
+const { deadlock, failed, isError } = require('../native/errors.js')
 
 /** @typedef {import('../../index.js').WalEntry} WalEntry */
 
@@ -181,7 +181,7 @@ class Flusher {
 
   /** @param {string} collection @param {unknown} error */
   #report(collection, error) {
-    const { code: errorCode, message: errorMessage } = /** @type {NodeJS.ErrnoException} */ (error instanceof Error ? error : { message: String(error) })
+    const { code: errorCode, message: errorMessage } = /** @type {NodeJS.ErrnoException} */ (isError(error) ? error : { message: String(error) })
     if (this.#log) {
       this.#log.error({ path: this.#dir, collection, errorCode, errorMessage, operation: 'flush' }, 'Background flush failed')
       return

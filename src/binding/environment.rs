@@ -258,6 +258,14 @@ impl ToNapiValue for Converted {
     }
 }
 
+/// A number that each addon in the process has for itself: the same for each load of one, and another
+/// one for another version.
+#[napi]
+pub fn addon_id() -> f64 {
+    static ANY: u8 = 0;
+    (&raw const ANY).addr() as f64
+}
+
 /// The way from JavaScript into the core and back. There is one for each environment.
 #[napi]
 pub struct Port {
