@@ -39,9 +39,17 @@ export interface WriteOptionsBase {
    * `chmod`. Where the file system keeps no bits of its own (FAT, exFAT, some network mounts), and the
    * file would allow more than was asked for, the call fails with `ENOTSUP` and nothing is written.
    * (On Windows only the write bits have a meaning.)
-   * @default those of the existing file, else 0o644 less the umask
+   * @default those of the existing file; for a new file those of `newFileMode`
    */
   mode?: number | undefined
+  /**
+   * Permission bits of a file that does not exist yet, an integer from 0 to 0o777, less the umask or
+   * what the default access control list of its directory takes away, as with `fs.open`. An existing
+   * file keeps its own. Pass 0o664 in a tree that a group shares. `mode`, which is exact and for all
+   * files, comes before it.
+   * @default 0o644
+   */
+  newFileMode?: number | undefined
   /**
    * Owner and group of the file: integers from 0 to 4294967294, or `false` to leave the file to the
    * process. It is not an error if the process is not allowed to change the owner.
@@ -92,6 +100,19 @@ export interface WriteOptionsBase {
   logger?: Logger | null | undefined
 }
 
+/** The option of functions that may be asked to make a file and never to replace one. */
+export interface CreateOnlyOption {
+  /**
+   * Make the file only if there is none, in one step: the finished file gets its name by a call that
+   * cannot replace another. Otherwise the call fails with `EEXIST`, and nothing has changed and nothing
+   * is left. Of several calls, in whatever processes, one succeeds. No lock is taken. Such calls are
+   * not merged with others. A symbolic link is followed to the file that is to be made; with
+   * `followSymlinks: false` a link at the path is `EEXIST`.
+   * @default false
+   */
+  createOnly?: boolean | undefined
+}
+
 /** The option of functions that replace a file without having read it. */
 export interface LockedWriteOption {
   /**
@@ -105,7 +126,7 @@ export interface LockedWriteOption {
 }
 
 /** The options of {@link atomicWrite}. */
-export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption {
+export interface AtomicWriteOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
   /**
    * How a string is encoded. It has no effect on other data.
    * @default 'utf8'
@@ -120,7 +141,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase, LockedWriteOption 
 }
 
 /** The options of {@link atomicWriteSync}. */
-export interface AtomicWriteSyncOptions extends WriteOptionsBase, LockedWriteOption {
+export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
   /**
    * How a string is encoded. It has no effect on other data.
    * @default 'utf8'
@@ -129,7 +150,7 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase, LockedWriteOpt
 }
 
 /** The options of {@link atomicWriteJson}. */
-export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOption {
+export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
   /**
    * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
    * @default none: everything on one line
@@ -153,7 +174,7 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
  *
  * Writes to one file take effect in the order of the calls, including those of other worker threads.
  * Of the writes that wait behind another one only the newest is written, if their options are equal
- * and none has a `signal` or `validate`. All of them are answered when the file is as durable as
+ * and none has a `signal`, `validate` or `createOnly`. All of them are answered when the file is as durable as
  * they asked, and if that write fails all of them fail.
  *
  * **Does not promise.** Other hard links of the file keep the old content. The creation time is that
@@ -168,7 +189,7 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
  *   transferred or resized until the promise settles: the wrong bytes may be written, or the write
  *   may fail.
  * @throws {SessionFileError} When the system refuses. `code` is the errno name (`ENOSPC`, `EACCES`,
- *   `EISDIR`, `ENOENT`…).
+ *   `EISDIR`, `ENOENT`…); `EEXIST` with `createOnly`.
  * @throws {TypeError} When an argument has the wrong type or an option is not known.
  * @throws {RangeError} When a number is out of range.
  * @example
@@ -176,6 +197,9 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, LockedWriteOpt
  * import { atomicWrite } from 'holdfast'
  *
  * await atomicWrite('session.json', JSON.stringify({ turn: 1 }))
+ * await atomicWrite('install-id', '7f1c', { createOnly: true }).catch((error) => {
+ *   if (error.code !== 'EEXIST') throw error
+ * })
  * await atomicWrite('cache.bin', new Uint8Array(64), { durability: 'none', mode: 0o600 })
  * ```
  */
@@ -218,7 +242,8 @@ export function atomicWriteSync(
 export function atomicWriteJson(path: string | URL, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
 
 /** The options of {@link createAtomicWriteStream}. */
-export interface AtomicWriteStreamOptions extends Omit<WriteOptionsBase, 'retries' | 'retryDelay'>, LockedWriteOption {
+export interface AtomicWriteStreamOptions
+  extends Omit<WriteOptionsBase, 'retries' | 'retryDelay'>, CreateOnlyOption, LockedWriteOption {
   /**
    * How strings are encoded that are written without an encoding of their own.
    * @default 'utf8'
@@ -279,7 +304,7 @@ export interface CreateBackupOptions
 }
 
 /** The options of {@link restoreBackup}. */
-export interface RestoreBackupOptions extends WriteOptionsBase {
+export interface RestoreBackupOptions extends Omit<WriteOptionsBase, 'newFileMode'>, CreateOnlyOption {
   /**
    * Hold the target's write lock during the restore. Inside {@link withLock} for the target the
    * restore works under the held lock, in order with updates there.
@@ -594,6 +619,11 @@ export interface TransactionOptions {
   durability?: 'none' | 'full' | undefined
   /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
   mode?: number | undefined
+  /**
+   * Permission bits of the files that are made, as in {@link WriteOptionsBase.newFileMode}.
+   * @default 0o644
+   */
+  newFileMode?: number | undefined
   /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
   chown?: { uid: number; gid: number } | false | undefined
   /**
@@ -660,6 +690,13 @@ export interface Transaction {
        * @default 'utf8'
        */
       encoding?: BufferEncoding | undefined
+      /**
+       * The file is to be made: `EEXIST` at once if the transaction has made it, or it is on the disk
+       * and the transaction has not removed it. If a program without a lock makes it meanwhile, its
+       * file is never replaced.
+       * @default false
+       */
+      createOnly?: boolean | undefined
     },
   ): Promise<void>
   /**

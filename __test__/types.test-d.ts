@@ -72,7 +72,7 @@ atomicWriteJson('file', null)
 
 // Every option, and undefined for each of them (also under exactOptionalPropertyTypes).
 const base = {
-  durability: 'full', mode: 0o600, chown: { uid: 0, gid: 0 }, retries: 3, retryDelay: 100, makeDirs: true, followSymlinks: false, logger: null,
+  durability: 'full', mode: 0o600, newFileMode: 0o664, chown: { uid: 0, gid: 0 }, retries: 3, retryDelay: 100, makeDirs: true, followSymlinks: false, logger: null,
   validate: 'json',
 } satisfies Required<WriteOptionsBase>
 atomicWrite('file', 'text', { ...base, encoding: 'latin1', signal: new AbortController().signal })
@@ -81,9 +81,9 @@ atomicWriteJson('file', 'text', { ...base, indent: '\t', signal: AbortSignal.tim
 atomicWriteJson('file', 'text', { indent: 2 })
 atomicWrite('file', 'text', {
   durability: undefined, mode: undefined, chown: undefined, retries: undefined, retryDelay: undefined, makeDirs: undefined, followSymlinks: undefined,
-  logger: undefined, encoding: undefined, signal: undefined, validate: undefined, lock: undefined,
+  logger: undefined, encoding: undefined, signal: undefined, validate: undefined, lock: undefined, newFileMode: undefined, createOnly: undefined,
 })
-atomicWriteSync('file', 'text', { encoding: undefined })
+atomicWriteSync('file', 'text', { encoding: undefined, createOnly: true })
 atomicWriteJson('file', 'text', { indent: undefined, signal: undefined })
 atomicWrite('file', 'text', undefined)
 atomicWrite('file', 'text', { chown: false })
@@ -93,9 +93,9 @@ atomicWrite('file', 'text', Object.freeze({ mode: 0o600 }))
 
 expect<Equal<Durability, 'none' | 'file' | 'full'>>()
 expect<Equal<keyof typeof base, keyof WriteOptionsBase>>()
-expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'encoding' | 'lock' | 'signal'>>()
-expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'encoding' | 'lock'>>()
-expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'indent' | 'lock' | 'signal'>>()
+expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock' | 'signal'>>()
+expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock'>>()
+expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'createOnly' | 'indent' | 'lock' | 'signal'>>()
 
 // @ts-expect-error misspelt
 atomicWrite('file', 'text', { durabilty: 'none' })

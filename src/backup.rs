@@ -135,6 +135,7 @@ pub fn create<F: FileSystem>(
         options: &options,
         content: ContentSource::File(&source),
         destination: Destination::FreeName(&names),
+        is_in_place: false,
         control,
         observer,
     };
@@ -190,7 +191,9 @@ pub fn restore<F: FileSystem>(
     let RestoreRequest { backup, target: path, options } = restore;
     let source = open(fs, backup)?;
     let (content, destination) = (ContentSource::File(&source), Destination::Target);
-    let attempt = WriteAttempt { path, options, content, destination, control, observer };
+    let is_in_place = false;
+    let attempt =
+        WriteAttempt { path, options, content, destination, is_in_place, control, observer };
     make_attempt(fs, &attempt).map(drop)
 }
 

@@ -16,7 +16,7 @@ const { native } = port
 
 const WEEK = 7 * 24 * 60 * 60 * 1000
 
-const { encoding: _encoding, ...restoreChecks } = { ...writeOptions.checks, lock: boolean, timeout: milliseconds(Infinity) }
+const { encoding: _encoding, newFileMode: _newFileMode, ...restoreChecks } = { ...writeOptions.checks, lock: boolean, timeout: milliseconds(Infinity) }
 
 const { durability, retries, retryDelay, signal, validate, logger } = writeOptions.checks
 const createChecks = { durability, retries, retryDelay, signal, validate, logger, keep: integer(1, 1_000_000) }

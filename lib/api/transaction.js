@@ -7,7 +7,7 @@ const { onAbort } = require('../support/abort.js')
 const { DEFAULT_LOCK_TIMEOUT, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { CANCELLED, Thrown, badJson, failed, inUpdate, missingFile } = require('../native/errors.js')
+const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')
@@ -19,12 +19,12 @@ const { native } = port
 
 const OPERATION = 'transaction'
 
-const { mode, chown, retries, retryDelay, signal, makeDirs, validate, logger, encoding } = writeOptions.checks
+const { mode, newFileMode, createOnly, chown, retries, retryDelay, signal, makeDirs, validate, logger, encoding } = writeOptions.checks
 const checks = {
-  durability: oneOf('none', 'full'), mode, chown, retries, retryDelay, signal, makeDirs, validate, logger,
+  durability: oneOf('none', 'full'), mode, newFileMode, chown, retries, retryDelay, signal, makeDirs, validate, logger,
   timeout: milliseconds(Infinity),
 }
-const writeChecks = { encoding }
+const writeChecks = { encoding, createOnly }
 const updateChecks = { indent, defaultValue: jsonValue }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
@@ -92,8 +92,8 @@ async function perform(paths, targets, fn, options) {
   let failure
   try {
     await run(staged, fn, locks, signal)
-    for (const [path, bytes] of staged.changes()) {
-      if (bytes) parts.write(path, bytes)
+    for (const [path, bytes, isCreated] of staged.changes()) {
+      if (bytes) parts.write(path, bytes, isCreated)
       else parts.remove(path)
     }
   } catch (error) {
@@ -146,6 +146,8 @@ class Staged {
   #sameAs
   /** By the number of the file: its new content, or `null` if it is removed. @type {Map<number, Buffer | null>} */
   #contents = new Map()
+  /** The numbers of the files that must not be there yet. @type {Set<number>} */
+  #created = new Set()
   /** Settles when the last operation on a file is over. They run one after another. @type {Map<number, Promise<void>>} */
   #last = new Map()
   /** @type {Set<Promise<unknown>>} */
@@ -254,6 +256,19 @@ class Staged {
   /** @param {number} file @param {Buffer | null} content */
   set(file, content) {
     this.#contents.set(file, content)
+    if (content === null) this.#created.delete(file)
+  }
+
+  /** Makes a file, of which there must be none. @param {number} file @param {Buffer} content */
+  async create(file, content) {
+    const staged = this.#contents.get(file)
+    if (staged) throw existingFile(this.path(file))
+    const isThere = (await this.#read(file)) !== undefined
+    if (isThere && staged === undefined) throw existingFile(this.path(file))
+    if (this.isOver) throw over()
+    this.#contents.set(file, content)
+    // If it is removed in this transaction, the new one replaces it.
+    if (!isThere) this.#created.add(file)
   }
 
   /** The content as it would be; `undefined` if there is none. @param {number} file @returns {Promise<Buffer | undefined>} */
@@ -261,6 +276,11 @@ class Staged {
     const content = this.#contents.get(file)
     // A copy: what the caller does to it changes nothing here.
     if (content !== undefined) return content === null ? undefined : Buffer.from(content)
+    return this.#read(file)
+  }
+
+  /** The content as it is on the disk. @param {number} file @returns {Promise<Buffer | undefined>} */
+  async #read(file) {
     /** @type {import('../native/binding.js').FileBytes} */
     const { bytes } = await port.run((opened, id) => opened.readBytes(id, this.path(file)))
     return bytes
@@ -277,7 +297,7 @@ class Staged {
   }
 
   *changes() {
-    for (const [file, content] of this.#contents) yield /** @type {const} */ ([this.path(file), content])
+    for (const [file, content] of this.#contents) yield /** @type {const} */ ([this.path(file), content, this.#created.has(file)])
   }
 }
 
@@ -346,15 +366,18 @@ class Transaction {
   /**
    * @param {string | URL} path
    * @param {string | ArrayBufferView} data
-   * @param {{ encoding?: BufferEncoding | undefined }} [options]
+   * @param {{ encoding?: BufferEncoding | undefined, createOnly?: boolean | undefined }} [options]
    */
   write(path, data, options) {
     return begin(() => {
       const file = this.#staged.find(path)
-      const { encoding = 'utf8' } = readOptions(options, writeChecks, 'write')
+      const { encoding = 'utf8', createOnly } = readOptions(options, writeChecks, 'write')
       // A copy: a caller that reuses its buffer does not change what is written.
       const bytes = Buffer.from(toBytes(data, encoding))
-      return this.#staged.runInOrder(file, async () => this.#staged.set(file, bytes))
+      return this.#staged.runInOrder(file, async () => {
+        if (createOnly) await this.#attempt(file, () => this.#staged.create(file, bytes))
+        else this.#staged.set(file, bytes)
+      })
     })
   }
 

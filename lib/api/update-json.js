@@ -26,7 +26,7 @@ const OPERATION = 'update JSON'
  */
 const LONGEST_BATCH = 20
 
-const { encoding: _encoding, ...checks } = {
+const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
   ...writeOptions.checks,
   indent,
   lock: boolean,
@@ -247,7 +247,7 @@ function takeBatch(queue, options) {
 }
 
 const SHARED = /** @type {const} */ ([
-  'durability', 'mode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'validate', 'logger', 'indent',
+  'durability', 'mode', 'newFileMode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'validate', 'logger', 'indent',
   'lock', 'timeout',
 ])
 

@@ -51,6 +51,11 @@ function missingFile(path) {
   return plain('system', 'ENOENT', `ENOENT: no such file or directory, open '${path}'`, { syscall: 'open', path })
 }
 
+/** @param {string} path */
+function existingFile(path) {
+  return plain('system', 'EEXIST', `EEXIST: file already exists, open '${path}'`, { syscall: 'open', path })
+}
+
 /** A file that has no content at all. */
 function emptyJson() {
   return plain('json', 'EEMPTYJSON', 'the file is empty, which is not JSON')
@@ -265,5 +270,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, causeOf, deadlock, emptyJson, errnoOf, failed, inUpdate, isError, lossOf, lostLock, missingFile, toDamage, toHolder,
+  badJson, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, lossOf, lostLock, missingFile, toDamage, toHolder,
 }

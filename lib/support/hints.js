@@ -6,6 +6,7 @@
 const HINTS = {
   EACCES: 'The process needs write and search permission on the folder that holds the file.',
   EDQUOT: 'The disk quota is used up. The file has its old content; free some space and write again.',
+  EEXIST: 'There is such a file already. `createOnly` replaces none.',
   EFBIG: 'The file is larger than the process or the file system allows (see `ulimit -f`), or than a string can be.',
   EINVAL: 'The path may name a device, a pipe or a socket. Only a regular file can be replaced.',
   EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again.',

@@ -10,6 +10,8 @@ const LARGEST_ID = 2 ** 32 - 2
 const checks = {
   durability: oneOf('none', 'file', 'full'),
   mode: integer(0, 0o7777),
+  newFileMode: integer(0, 0o777),
+  createOnly: boolean,
   chown: owner,
   encoding,
   retries: integer(1, 1_000_000),
@@ -41,15 +43,17 @@ function owner(value, name) {
  * @returns {import('../native/binding.js').WriteOptions | undefined}
  */
 function toNative(options) {
-  const { durability, mode, chown, retries, retryDelay, makeDirs, followSymlinks, validate } = options
+  const { durability, mode, newFileMode, createOnly, chown, retries, retryDelay, makeDirs, followSymlinks, validate } = options
   const isDefault =
-    durability === undefined && mode === undefined && chown === undefined && retries === undefined &&
-    retryDelay === undefined && makeDirs === undefined && followSymlinks === undefined &&
+    durability === undefined && mode === undefined && newFileMode === undefined && createOnly === undefined &&
+    chown === undefined && retries === undefined && retryDelay === undefined && makeDirs === undefined && followSymlinks === undefined &&
     validate === undefined
   if (isDefault) return undefined
   return {
     ...(durability !== undefined && { durability }),
     ...(mode !== undefined && { mode }),
+    ...(newFileMode !== undefined && { newFileMode }),
+    ...(createOnly !== undefined && { createOnly }),
     ...(chown === false && { keepOwner: false }),
     ...(chown && { uid: chown.uid, gid: chown.gid }),
     ...(retries !== undefined && { retries }),

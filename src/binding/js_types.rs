@@ -302,6 +302,8 @@ pub struct WriteOptions {
     #[napi(ts_type = "'none' | 'file' | 'full'")]
     pub durability: Option<String>,
     pub mode: Option<u32>,
+    pub new_file_mode: Option<u32>,
+    pub create_only: Option<bool>,
     /// `false`: the file belongs to the process, and not to the owner of the file before.
     pub keep_owner: Option<bool>,
     pub uid: Option<u32>,
@@ -325,6 +327,8 @@ impl From<WriteOptions> for Options {
                 .and_then(|name| Durability::named(&name))
                 .unwrap_or(default.durability),
             mode: given.mode,
+            new_file_mode: given.new_file_mode.unwrap_or(default.new_file_mode),
+            create_only: given.create_only.unwrap_or(default.create_only),
             owner: match (given.uid, given.gid, given.keep_owner) {
                 (Some(uid), Some(gid), _) => Owner::Set { uid, gid },
                 (_, _, Some(false)) => Owner::Process,

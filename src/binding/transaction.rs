@@ -48,14 +48,16 @@ impl TransactionParts {
         TransactionParts { parts: Vec::new() }
     }
 
-    /// The file gets these bytes. They are copied.
+    /// The file gets these bytes, which are copied: only if there is none, if it is to be made.
     #[napi]
     pub fn write(
         &mut self,
         path: String,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
+        create_only: bool,
     ) {
-        let change = Change::Write(Payload::Owned(data.to_vec()));
+        let payload = Payload::Owned(data.to_vec());
+        let change = if create_only { Change::Create(payload) } else { Change::Write(payload) };
         self.parts.push(FileChange { path: PathBuf::from(path), change });
     }
 

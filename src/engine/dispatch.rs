@@ -38,6 +38,13 @@ impl<F: FileSystem> Mergeable for QueuedJob<F> {
     fn is_write(&self) -> bool {
         matches!(self, QueuedJob::Write(_))
     }
+
+    fn is_replaceable(&self) -> bool {
+        match self {
+            QueuedJob::Write(write) => write.is_replaceable(),
+            QueuedJob::Exclusive(_) => true,
+        }
+    }
 }
 
 impl<F: FileSystem> QueuedJob<F> {
@@ -163,9 +170,19 @@ impl<F: FileSystem> Dispatcher<F> {
             // The receiver waits a few lines below.
             let _ = send.send(granted);
         }));
-        let queued = self.queues().supersede(path, &key, job);
-        let mut superseded = take_paused(&key);
-        superseded.extend(queued.into_iter().filter_map(QueuedJob::into_write));
+        let queued = match options.create_only {
+            // The writes before it decide whether there is a file.
+            true => {
+                self.queues().enqueue_last(&key, job);
+                None
+            }
+            false => self.queues().supersede(path, &key, job),
+        };
+        let superseded = queued.map_or_else(Vec::new, |queued| {
+            let mut all = take_paused(&key);
+            all.extend(queued.into_iter().filter_map(QueuedJob::into_write));
+            all
+        });
         self.start_next(&key, None);
         loop {
             match receive.recv_timeout(RESOLVE_TIMEOUT) {

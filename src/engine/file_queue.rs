@@ -67,6 +67,9 @@ pub(super) trait Mergeable {
 
     /// Whether it is a write at all, and not an exclusive job.
     fn is_write(&self) -> bool;
+
+    /// Whether any other write can stand for this one, if it is one.
+    fn is_replaceable(&self) -> bool;
 }
 
 /// The queues of all files, and the calls that are in none yet.
@@ -153,10 +156,16 @@ impl<T: Mergeable> FileQueues<T> {
     }
 
     /// Puts a call whose file is known at the end of its queue, and takes the writes out that
-    /// wait there, or are unresolved for the same path: it will stand for them.
-    pub(super) fn supersede(&mut self, path: &Path, key: &QueueKey, item: T) -> Vec<T> {
+    /// wait there, or are unresolved for the same path: it will stand for them. `None` where it
+    /// cannot, because the outcome of one of them depends on those before it.
+    pub(super) fn supersede(&mut self, path: &Path, key: &QueueKey, item: T) -> Option<Vec<T>> {
         let number = self.number();
         let queue = self.queues.entry(key.clone()).or_default();
+        let unresolved = self.unresolved.get(path).into_iter().flatten();
+        if !queue.waiting.iter().chain(unresolved).all(|call| call.item.is_replaceable()) {
+            queue.waiting.push_back(QueuedCall { number, item });
+            return None;
+        }
         let mut superseded = queue.take_if(|call| call.item.is_write());
         queue.waiting.push_back(QueuedCall { number, item });
         let (group, until) = self.take_group(path);
@@ -169,7 +178,14 @@ impl<T: Mergeable> FileQueues<T> {
                 self.unresolved.join(path.to_owned(), call);
             }
         }
-        superseded
+        Some(superseded)
+    }
+
+    /// Puts a call whose file is known at the end of its queue.
+    pub(super) fn enqueue_last(&mut self, key: &QueueKey, item: T) {
+        let number = self.number();
+        let queue = self.queues.entry(key.clone()).or_default();
+        queue.waiting.push_back(QueuedCall { number, item });
     }
 
     /// Takes the unresolved calls for `path` out, because its file cannot be found.

@@ -189,12 +189,15 @@ pub fn run_together<F: FileSystem>(fs: &F, requests: &[WriteRequest]) -> Vec<Res
         }
     }
     let finish = |(outcome, request)| {
-        let attempt = attempt_of(request);
+        let mut attempt = attempt_of(request);
         let first = match outcome {
             MemberOutcome::Done(outcome) => outcome,
-            MemberOutcome::Alone { is_in_place } => make_attempt(fs, &attempt)
-                .map(drop)
-                .map_err(|error| error.or_committed(is_in_place)),
+            MemberOutcome::Alone { is_in_place } => {
+                attempt.is_in_place = is_in_place;
+                make_attempt(fs, &attempt)
+                    .map(drop)
+                    .map_err(|error| error.or_committed(is_in_place))
+            }
         };
         run_on(fs, &attempt, first)
     };

@@ -61,9 +61,16 @@ impl QueuedWrite {
     pub(super) fn merges_into(&self, newer: &QueuedWrite) -> bool {
         self.can_merge
             && newer.can_merge
+            && self.is_replaceable()
             && self.request.options == newer.request.options
             // Where the key ignores case the names may still differ.
             && self.request.path.file_name() == newer.request.path.file_name()
+    }
+
+    /// Whether another write may stand for it. What it makes must be new, so another file there
+    /// would not do.
+    pub(super) fn is_replaceable(&self) -> bool {
+        !self.request.options.create_only
     }
 
     /// Reports to its observer that a newer write stands for it.

@@ -120,9 +120,13 @@ impl<F: FileSystem> RunningWrites<F> {
         running.run();
     }
 
-    /// Takes out the writes that a paused write of a file stands for, itself included.
+    /// Takes out the writes that a paused write of a file stands for, itself included, if another
+    /// one may stand for it.
     pub(super) fn take_paused(&self, key: &QueueKey) -> Vec<QueuedWrite> {
-        let paused = guard(&self.paused).remove(key);
+        let mut all = guard(&self.paused);
+        let is_replaceable = all.get(key).is_some_and(|running| running.lead.is_replaceable());
+        let paused = if is_replaceable { all.remove(key) } else { None };
+        drop(all);
         paused.map_or_else(Vec::new, |RunningWrite { lead, mut absorbed, .. }| {
             absorbed.push(lead);
             absorbed
@@ -152,7 +156,8 @@ impl<F: FileSystem> RunningWrite<F> {
     fn attempt(&self) -> WriteAttempt<'_, F> {
         let QueuedWrite { request, control, caller, .. } = &self.lead;
         let control = if self.is_in_place { &self.uncancellable } else { control };
-        WriteAttempt::new(request, control, caller.observer())
+        let is_in_place = self.is_in_place;
+        WriteAttempt { is_in_place, ..WriteAttempt::new(request, control, caller.observer()) }
     }
 
     fn is_cancelled(&self) -> bool {

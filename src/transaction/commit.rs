@@ -35,6 +35,8 @@ const SYNCED_AT_ONCE: usize = 4;
 pub enum Change {
     /// It gets these bytes, which are memory of holdfast's own.
     Write(Payload),
+    /// It is made with these bytes. It is an error if it exists, and none is ever replaced.
+    Create(Payload),
     /// It is removed. It is no error if it does not exist.
     Remove,
 }
@@ -202,12 +204,15 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     fn find(&mut self, requested: &'a FileChange) -> Result<(), Failure> {
         let target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
         let syscall = match requested.change {
-            Change::Write(_) => "rename",
+            Change::Write(_) | Change::Create(_) => "rename",
             Change::Remove => "unlink",
         };
         let refused = |code: Code| Err(Failure::at(syscall, target.path(), code.error()));
         match target.existing.map(|existing| existing.kind) {
             None if matches!(requested.change, Change::Remove) => return Ok(()),
+            Some(_) if matches!(requested.change, Change::Create(_)) => {
+                return Err(Failure::at("open", target.path(), Code::EEXIST.error()));
+            }
             None | Some(FileKind::File) => {}
             Some(FileKind::Dir) => return refused(Code::EISDIR),
             Some(_) => return refused(Code::EINVAL),
@@ -243,9 +248,12 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             name: member.target.name.clone(),
             before: member.before.as_ref().map(|(_, fingerprint)| *fingerprint),
             after: match &member.requested.change {
-                Change::Write(Payload::Owned(bytes)) => Some(Fingerprint::of_bytes(bytes)),
+                Change::Write(Payload::Owned(bytes)) | Change::Create(Payload::Owned(bytes)) => {
+                    Some(Fingerprint::of_bytes(bytes))
+                }
                 // Borrowed memory is only read by the kernel, so its hash is not known.
-                Change::Write(Payload::Borrowed { length, .. }) => {
+                Change::Write(Payload::Borrowed { length, .. })
+                | Change::Create(Payload::Borrowed { length, .. }) => {
                     Some(Fingerprint { size: *length as u64, hash: 0 })
                 }
                 Change::Remove => None,
@@ -266,7 +274,10 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     fn stage(&mut self, control: &Control) -> Result<(), CommitError> {
         let options = self.options;
         for member in &mut self.members {
-            let Change::Write(payload) = &member.requested.change else { continue };
+            let (Change::Write(payload) | Change::Create(payload)) = &member.requested.change
+            else {
+                continue;
+            };
             let name = member.temp_name.clone();
             let staged = TempFile::stage_as(name, &member.target, payload, options, control)
                 .map_err(|error| CommitError::at(member.requested, error))?;
@@ -447,10 +458,15 @@ impl<F: FileSystem> PendingChange<'_, F> {
             return rename_removed(dir, name, &self.temp_name);
         };
         let file = &staged.file;
-        if staged.update_from_target(&self.target, options, None)? && syncs {
+        let is_new = matches!(self.requested.change, Change::Create(_));
+        if !is_new && staged.update_from_target(&self.target, options, None)? && syncs {
             file.sync().map_err(|failure| failure.on(self.target.path()))?;
         }
-        dir.confirmed(dir.rename(file, &self.temp_name, name), file, name)
+        let renamed = match is_new {
+            true => dir.rename_new(file, &self.temp_name, name),
+            false => dir.rename(file, &self.temp_name, name),
+        };
+        dir.confirmed(renamed, file, name)
     }
 
     /// Whether that may have been done although it has failed: the new name cannot be looked at,

@@ -16,6 +16,8 @@ pub(crate) struct WriteAttempt<'a, F: FileSystem> {
     pub(crate) options: &'a Options,
     pub(crate) content: ContentSource<'a, F>,
     pub(crate) destination: Destination<'a>,
+    /// Whether an earlier attempt has put the content in place, which this one replaces.
+    pub(crate) is_in_place: bool,
     pub(crate) control: &'a Control,
     pub(crate) observer: Option<&'a dyn Observer>,
 }
@@ -58,9 +60,15 @@ impl<'a, F: FileSystem> WriteAttempt<'a, F> {
             options: &request.options,
             content: ContentSource::Payload(&request.payload),
             destination: Destination::Target,
+            is_in_place: false,
             control,
             observer,
         }
+    }
+
+    /// Whether the file has to be made and may replace none.
+    pub(crate) fn creates_only(&self) -> bool {
+        self.options.create_only && !self.is_in_place
     }
 
     /// How many bytes there should be; a file may change until they have been copied.

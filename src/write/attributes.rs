@@ -45,7 +45,7 @@ pub(super) fn initial_mode<F: FileSystem>(
     model: Option<&CopySource<F>>,
 ) -> u32 {
     let is_new = options.mode.is_none() && replaced(existing).is_none() && model.is_none();
-    if is_new { 0o644 } else { 0o600 }
+    if is_new { options.new_file_mode } else { 0o600 }
 }
 
 /// The file that is replaced. A directory, or a link that is to be replaced, has nothing that a

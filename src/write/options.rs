@@ -26,6 +26,10 @@ pub struct Options {
     pub durability: Durability,
     /// The exact permission bits; `None` keeps those of the existing file.
     pub mode: Option<u32>,
+    /// The permission bits of a new file, of which the umask and the directory take theirs.
+    pub new_file_mode: u32,
+    /// Whether the file is only made, and an existing one never replaced.
+    pub create_only: bool,
     /// Who is to own the file.
     pub owner: Owner,
     /// Whether a symbolic link at the path leads to the file that is written, or is
@@ -46,6 +50,8 @@ impl Default for Options {
         Options {
             durability: Durability::Full,
             mode: None,
+            new_file_mode: 0o644,
+            create_only: false,
             owner: Owner::Keep,
             follow_symlinks: true,
             make_dirs: false,

@@ -22,6 +22,28 @@ pub(super) fn rename<F: FileSystem>(
     }
 }
 
+/// Renames the temp file to the target, if nothing has that name: `EEXIST` otherwise, as when a file
+/// is opened to be made.
+pub(super) fn create<F: FileSystem>(
+    target: &Target<F>,
+    temp: &TempFile<F>,
+) -> Result<(), AttemptError> {
+    let Err(failure) = target.dir.rename_new(&temp.file, &temp.name, &target.name) else {
+        return Ok(());
+    };
+    let is_taken = failure.code() == Some(Code::EEXIST);
+    match look(target, temp, &target.name) {
+        PublishedAs::Ours => Ok(()),
+        PublishedAs::Nothing | PublishedAs::Other if is_taken => Err(exists(target).into()),
+        found => Err(not_renamed(target, temp, &found, failure)),
+    }
+}
+
+/// There is such a file already.
+pub(crate) fn exists<F: FileSystem>(target: &Target<F>) -> Failure {
+    Failure::at("open", target.path(), Code::EEXIST.error())
+}
+
 /// How many names are tried for a file that may not replace anything.
 const MOST_NAMES: u64 = 10_000;
 

@@ -137,6 +137,9 @@ impl<F: FileSystem> StagedWrite<F> {
         let begun = Instant::now();
         self.update_attributes(attempt)?;
         let number = match attempt.destination {
+            Destination::Target if attempt.creates_only() => {
+                publish::create(&self.target, &self.temp).map(|()| 0)?
+            }
             Destination::Target => publish::rename(&self.target, &self.temp).map(|()| 0)?,
             Destination::FreeName(names) => publish::rename_new(&self.target, &self.temp, names)?,
         };
@@ -152,8 +155,12 @@ impl<F: FileSystem> StagedWrite<F> {
         let StagedWrite { target, temp, .. } = self;
         let (options, model) = (attempt.options, attempt.model());
         let has_changed = match attempt.destination {
-            Destination::Target => temp.update_from_target(target, options, model)?,
-            Destination::FreeName(_) => temp.update_attributes(target, None, options, model)?,
+            Destination::Target if !attempt.creates_only() => {
+                temp.update_from_target(target, options, model)?
+            }
+            Destination::Target | Destination::FreeName(_) => {
+                temp.update_attributes(target, None, options, model)?
+            }
         };
         let are_synced = matches!(self.syncs, SyncSequence::FileBefore | SyncSequence::FileThenDir);
         if has_changed && are_synced {
@@ -256,6 +263,9 @@ fn find_target<F: FileSystem>(
     };
     dir_hook::report(&target.dir);
     match attempt.destination {
+        Destination::Target if attempt.creates_only() && target.existing.is_some() => {
+            return Err(publish::exists(&target).into());
+        }
         Destination::Target => check_replaceable(&target, target.existing.as_ref())?,
         // The new file replaces nothing, whatever has that name.
         Destination::FreeName(_) => target.existing = None,

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::events::Observer;
 use super::fill;
 use super::options::Options;
+use super::publish;
 use super::staged_write::StagedWrite;
 use super::temp_file::check_replaceable;
 use crate::fs::FileSystem;
@@ -80,7 +81,8 @@ impl<F: FileSystem> Stream<F> {
         let (begun, durability) = (Instant::now(), self.options.durability);
         let Some(mut staged) = self.staged.take() else { return Ok(()) };
         let attempt = self.attempt(control, observer);
-        let completed = look_again(&mut staged).and_then(|()| staged.complete(&attempt));
+        let completed = look_again(&mut staged, self.options.create_only);
+        let completed = completed.and_then(|()| staged.complete(&attempt));
         let outcome = match completed {
             Ok(()) => staged.commit(&attempt).map(drop),
             Err(error) => Err(staged.abandoned(&attempt, error)),
@@ -108,15 +110,22 @@ impl<F: FileSystem> Stream<F> {
     ) -> WriteAttempt<'a, F> {
         let (content, destination) = (ContentSource::Stream, Destination::Target);
         let Stream { path, options, .. } = self;
-        WriteAttempt { path, options, content, destination, control, observer }
+        let is_in_place = false;
+        WriteAttempt { path, options, content, destination, is_in_place, control, observer }
     }
 }
 
 /// Looks at the target again, because much time may have passed: what is there now is what is
 /// replaced.
-fn look_again<F: FileSystem>(staged: &mut StagedWrite<F>) -> Result<(), AttemptError> {
+fn look_again<F: FileSystem>(
+    staged: &mut StagedWrite<F>,
+    creates_only: bool,
+) -> Result<(), AttemptError> {
     let target = &mut staged.target;
     target.existing = target.dir.look(&target.name)?;
+    if creates_only && target.existing.is_some() {
+        return Err(publish::exists(target).into());
+    }
     Ok(check_replaceable(target, target.existing.as_ref())?)
 }
 
