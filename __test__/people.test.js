@@ -216,6 +216,123 @@ describe('lock files', SKIP, () => {
   })
 })
 
+describe('transactions', SKIP, () => {
+  /** Runs a transaction as another user, perhaps killed at its nth rename. @param {import('./helpers.js').Person} person @param {string[]} files @param {string} [fault] */
+  const transact = (person, files, fault) => {
+    const strace = fault ? ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=renameat,renameat2', '-e', `inject=renameat,renameat2:${fault}`] : []
+    return inChild(({ files, who }, { holdfast, outcome }) => outcome(() => holdfast.transaction(files, async (/** @type {any} */ tx) => {
+      for (const file of files) await tx.write(file, who)
+    })), { files, who: `of ${person.uid}` }, { person, command: strace })
+  }
+
+  /** @param {string} dir */
+  const records = (dir) => names(dir).filter((name) => /\.(prepared|intent)$/.test(name))
+
+  test('of somebody with another umask, who has died or is at work, stop nobody else', async (t) => {
+    if (whyNot.strace()) return t.skip(String(whyNot.strace()))
+    for (const [gid, mode] of /** @type {const} */ ([[TEAM, 0o2770], [ROOT, 0o777], [ROOT, 0o1777]])) {
+      const dir = makeDir(t, ROOT, gid, mode)
+      const [mine, yours] = [['a1', 'a2'], ['b1']].map((all) => all.map((name) => path.join(dir, name)))
+      const secretive = { ...ANNA, umask: '077' }
+      // Before it was decided.
+      await assert.rejects(transact(secretive, mine, 'signal=KILL:when=1'))
+      assert.equal(records(dir).length, 1)
+      assert.equal(await transact(BEN, yours), 'success')
+      // While it is under way.
+      const slow = transact(secretive, [path.join(dir, 'a3')], 'delay_enter=1500000:when=1')
+      while (records(dir).length < 2) await new Promise((resolve) => setTimeout(resolve, 20))
+      assert.equal(await transact(BEN, yours), 'success')
+      assert.equal(await slow, 'success')
+      // In a sticky folder nobody may tidy up for others.
+      const cleaner = mode === 0o1777 ? ANNA : BEN
+      const { value } = await inChild(async ({ dir }, { holdfast }) => ({ value: await holdfast.recoverFromCrash(dir) }), { dir }, { person: cleaner })
+      assert.ok(value.actions.every((/** @type {any} */ { action }) => action === 'removed'), JSON.stringify(value))
+      assert.deepEqual(records(dir), [])
+      assert.equal(fs.readFileSync(path.join(dir, 'b1'), 'utf8'), `of ${BEN.uid}`)
+    }
+  })
+
+  test('that have been decided are completed by the next person who may change the files', async (t) => {
+    if (whyNot.strace()) return t.skip(String(whyNot.strace()))
+    const dir = makeDir(t, ROOT, TEAM, 0o2770)
+    const files = ['a1', 'a2'].map((name) => make(path.join(dir, name), ROOT, TEAM, 0o660, 'old'))
+    // The first rename decides.
+    await assert.rejects(transact({ ...ANNA, umask: '077' }, files, 'signal=KILL:when=2'))
+    assert.deepEqual(files.map((file) => fs.readFileSync(file, 'utf8')), ['old', 'old'])
+    const read = ({ files }, { holdfast, fs, outcome }) => outcome(() => holdfast.transaction(files, async () => {
+      if (!files.every((file) => fs.readFileSync(file, 'utf8') === `of ${5501}`)) throw new Error('not completed')
+    }))
+    assert.equal(await inChild(read, { files }, { person: BEN }), 'success')
+    assert.deepEqual(names(dir).filter((name) => !name.endsWith('.lock')), ['a1', 'a2'])
+  })
+
+  test('leave records that only those may change who may replace them', async (t) => {
+    if (whyNot.strace()) return t.skip(String(whyNot.strace()))
+    for (const [gid, mode, expected] of /** @type {const} */ ([[TEAM, 0o2775, '664'], [ANNA.uid, 0o755, '644'], [ANNA.uid, 0o700, '644'], [TEAM, 0o3770, '640']])) {
+      for (const umask of ['022', '077']) {
+        const dir = makeDir(t, ANNA.uid, gid, mode)
+        await assert.rejects(transact({ ...ANNA, umask }, [path.join(dir, 'a')], 'signal=KILL:when=1'))
+        const wanted = umask === '022' ? expected : { 664: '660', 644: '600', 640: '640' }[expected]
+        const allowed = umask === '022' && mode === 0o3770 ? '644' : wanted
+        assert.equal(rightsOf(path.join(dir, records(dir)[0] ?? '')), `${ANNA.uid}:${gid} ${allowed}`, `${mode.toString(8)} ${umask}`)
+      }
+    }
+  })
+})
+
+describe('a log', SKIP, () => {
+  /** Its lock file is beside it. @type {typeof makeDir} */
+  const logDir = (t, uid, gid, mode) => {
+    const dir = path.join(makeDir(t, ROOT, ROOT, 0o777), 'log')
+    fs.mkdirSync(dir)
+    fs.chownSync(dir, uid, gid)
+    fs.chmodSync(dir, mode)
+    return dir
+  }
+
+  /** Appends as another user, with so small segments that it makes new ones. @param {import('./helpers.js').Person | undefined} person @param {string} dir @param {number} from @param {number} [count] */
+  const append = (person, dir, from, count = 40) => inChild(async ({ dir, from, count }, { holdfast, outcome }) => outcome(async () => {
+    const log = await holdfast.openWal(dir, { segmentSize: 4096 })
+    for (let n = from; n < from + count; n++) await log.append('c', [{ id: `${n}`, op: 'insert', payload: 'x'.repeat(500) }])
+    await log.checkpoint('c', BigInt(5))
+    await log.close()
+  }), { dir, from, count }, { person })
+
+  test('of a folder that several people may write to is written by one after the other, whatever their umask', async (t) => {
+    for (const umask of ['022', '077']) {
+      const dir = logDir(t, ROOT, TEAM, 0o2770)
+      const people = [ANNA, BEN, ANNA, undefined, BEN]
+      for (const [index, person] of people.entries()) {
+        assert.equal(await append(person && { ...person, umask }, dir, index * 40), 'success', `${index} ${umask}`)
+      }
+      const log = await holdfast.openWal(dir)
+      t.after(() => log.close())
+      assert.equal([...log.entries('c')].length, 195)
+      assert.deepEqual(log.damage, [])
+      assert.equal(names(path.join(dir, 'c')).length > 10, true)
+    }
+  })
+
+  test('that the superuser has written to stays its owner\'s', async (t) => {
+    const dir = logDir(t, ANNA.uid, ANNA.uid, 0o755)
+    assert.equal(await append(undefined, dir, 0), 'success')
+    assert.equal(await append(ANNA, dir, 40), 'success')
+    for (const name of names(path.join(dir, 'c'))) assert.equal(fs.statSync(path.join(dir, 'c', name)).uid, ANNA.uid)
+  })
+
+  test('is no more open to others than its folder and the umask let it be', async (t) => {
+    for (const [mode, umask, expected] of /** @type {const} */ ([[0o755, '022', '644'], [0o755, '077', '600'], [0o700, '077', '600'], [0o2775, '077', '660'], [0o2775, '022', '664']])) {
+      const dir = logDir(t, ANNA.uid, TEAM, mode)
+      assert.equal(await append({ ...ANNA, umask }, dir, 0, 20), 'success')
+      for (const name of names(path.join(dir, 'c'))) {
+        assert.match(rightsOf(path.join(dir, 'c', name)), new RegExp(` ${expected}$`), `${mode.toString(8)} ${umask} ${name}`)
+      }
+      const execute = { 644: '755', 600: '700', 660: '2770', 664: '2775' }[expected]
+      assert.match(rightsOf(path.join(dir, 'c')), new RegExp(` ${execute}$`), `${mode.toString(8)} ${umask}`)
+    }
+  })
+})
+
 describe('the note in a lock file', () => {
   test('names the program and never its arguments', (t) => {
     const dir = newDir(t)

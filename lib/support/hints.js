@@ -36,6 +36,7 @@ const MISSING_HINTS = {
 
 /** What differs for write-ahead logs. @type {Record<string, string>} */
 const LOG_HINTS = {
+  EACCES: 'The process needs read, write and search permission on the folder of the log and those of its collections, and on their files: a log belongs to all who may write to its folder.',
   EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again, and then open the log again.',
   ENOENT: 'The folder of the log, or the one above it, does not exist.',
   ENOSPC: 'The disk is full. The batch is not in the log; free some space and append it again.',
@@ -46,6 +47,9 @@ const LOG_HINTS = {
 
 /** The codes with which a file system without locks refuses them. */
 const NO_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
+
+/** The record of a transaction, by its name. */
+const RECORD = /(^|[/\\])\.holdfast\.[0-9a-f]{16}\.(prepared|intent)$/
 
 /** A lock file, by its name. */
 const LOCK_FILE = /(^|[/\\])\.[^/\\]+\.lock$/
@@ -65,6 +69,8 @@ const LOG_OPERATION = /\bwal\b/
  * @returns {string | undefined}
  */
 function hintFor(error, operation) {
+  const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
+  if (lockHint !== undefined) return lockHint
   if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
@@ -81,8 +87,9 @@ function hintFor(error, operation) {
   if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
     return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."
   }
-  const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
-  if (lockHint !== undefined) return lockHint
+  if (error.code === 'EACCES' && error.syscall === 'open' && RECORD.test(error.path ?? '')) {
+    return "A transaction of another user has left this record, which others may not read. He, or the superuser, settles it by recoverFromCrash on its folder."
+  }
   if (error.code === 'ENOTDIR' && error.path?.endsWith('.lock')) {
     return "There is a lock file of protocol: 'kernel'. Use that protocol, or remove the file if no program uses it any more."
   }

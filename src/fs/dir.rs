@@ -36,6 +36,12 @@ impl<F: FileSystem> Dir<F> {
         uninterrupted(|| fs.make_dir(path)).map_err(|error| Failure::at("mkdir", path, error))
     }
 
+    /// The same for a directory of holdfast's own in which other users make files, too.
+    pub fn make_shared(fs: &F, path: &Path) -> Result<(), Failure> {
+        uninterrupted(|| fs.make_shared_dir(path))
+            .map_err(|error| Failure::at("mkdir", path, error))
+    }
+
     /// Removes an empty directory: `rmdir`.
     pub fn remove_empty(fs: &F, path: &Path) -> Result<(), Failure> {
         uninterrupted(|| fs.remove_dir(path)).map_err(|error| Failure::at("rmdir", path, error))
@@ -153,16 +159,16 @@ impl<F: FileSystem> Dir<F> {
         self.opened(name, self.fs.create_shared(&self.handle, name, with))
     }
 
-    /// Makes a new file for which any name will do: `open`. `name` is asked for another one
+    /// The same for a file for which any name will do: `open`. `name` is asked for another one
     /// while the name is taken, or an interrupted call may have taken it.
     pub fn create_unique(
         &self,
         mut name: impl FnMut() -> OsString,
-        mode: u32,
+        with: SharedWith<'_>,
     ) -> Result<(OsString, File<F>), Failure> {
         let mut attempt = || {
             let name = name();
-            self.create_new(&name, mode).map(|file| (name, file))
+            self.create_shared(&name, with).map(|file| (name, file))
         };
         for _ in 0..INTERRUPTIONS {
             match attempt() {
@@ -175,8 +181,8 @@ impl<F: FileSystem> Dir<F> {
 
     /// Opens a regular file for reading and for writing at any offset, and makes it where there
     /// is none. Whatever an interrupted call may have made is the file that is wanted.
-    pub fn open_or_create(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
-        match uninterrupted(|| self.fs.create_new(&self.handle, name, mode)) {
+    pub fn open_or_create(&self, name: &OsStr, with: SharedWith<'_>) -> Result<File<F>, Failure> {
+        match uninterrupted(|| self.fs.create_shared(&self.handle, name, with)) {
             Err(error) if Code::of(&error) == Some(Code::EEXIST) => self.open_to_write(name),
             created => self.opened(name, created),
         }

@@ -102,8 +102,9 @@ pub enum SharedWith<'a> {
     /// Everybody who may read or write the file of this name, or the directory if there is no such
     /// file, may read and write it, whatever the umask.
     UsersOf(&'a OsStr),
-    /// Everybody who may write to the directory may read and write it, whatever the umask; others
-    /// have what this mode, the umask and the directory's default ACL give them.
+    /// Everybody who may write to the directory may read and write it, and search it if it is a
+    /// directory, whatever the umask; others have what this mode, the umask and the directory's
+    /// default ACL give them.
     WritersOfDir {
         /// The permission bits that the file is made with.
         mode: u32,
@@ -113,6 +114,15 @@ pub enum SharedWith<'a> {
 impl SharedWith<'_> {
     const READ: u32 = 4;
     const WRITE: u32 = 2;
+    const SEARCH: u32 = 1;
+
+    /// What the owner has.
+    pub fn owners(&self) -> u32 {
+        match self {
+            SharedWith::UsersOf(_) => Self::READ | Self::WRITE,
+            SharedWith::WritersOfDir { mode } => Self::READ | Self::WRITE | mode & Self::SEARCH,
+        }
+    }
 
     /// What a class of users gets who may do this (three bits) with the file or directory that has
     /// this mode.
@@ -129,8 +139,8 @@ impl SharedWith<'_> {
             }
             SharedWith::WritersOfDir { .. } if may & Self::WRITE == 0 => 0,
             // They may not replace each other's files there, so they must not change them.
-            SharedWith::WritersOfDir { .. } if mode & STICKY != 0 => Self::READ,
-            SharedWith::WritersOfDir { .. } => both,
+            SharedWith::WritersOfDir { .. } if mode & STICKY != 0 => self.owners() & !Self::WRITE,
+            SharedWith::WritersOfDir { .. } => self.owners(),
         }
     }
 
@@ -193,6 +203,11 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     /// Makes the directory at `path`. Its parent must exist, and it must not.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// The same for a directory of holdfast's own in which everybody makes files who may write to
+    /// the one above it, as [`SharedWith::WritersOfDir`]. It has its permissions before it has its
+    /// name.
+    fn make_shared_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Removes the directory at `path`, which must be empty.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::names::{self, RecordKind, TransactionId};
 use super::record::{LARGEST, Record, RecordDamage};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, Metadata, if_there};
+use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, Metadata, SharedWith, if_there};
 
 /// A directory that takes part in a transaction.
 pub(super) struct Participant<F: FileSystem> {
@@ -36,7 +36,9 @@ impl<F: FileSystem> Participant<F> {
     /// Makes the record, locked, and does not sync it.
     pub(super) fn write_record(&mut self, id: TransactionId, bytes: &[u8]) -> Result<(), Failure> {
         let name = names::record(id, RecordKind::Prepared);
-        let file = self.dir.create_new(&name, 0o644).inspect_err(|failure| {
+        // Everybody who may change files here has to know what others have begun.
+        let with = SharedWith::WritersOfDir { mode: 0o644 };
+        let file = self.dir.create_shared(&name, with).inspect_err(|failure| {
             if failure.code() != Some(Code::EEXIST) {
                 // A network file system may have made it all the same.
                 let _ = self.dir.remove(&name);

@@ -4,6 +4,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::append_error::AppendError;
+use super::dirs::SHARED;
 use super::format::LAST_SEQUENCE;
 use super::segments::CHECKPOINT;
 use crate::error::Failure;
@@ -70,7 +71,7 @@ impl Checkpoint {
         let of_note = |failure: Failure| Failure { dest: None, ..failure.on(CHECKPOINT) };
         let name = || temp_name::new_name(CHECKPOINT.as_ref());
         let (name, file) = dir
-            .create_unique(name, 0o666)
+            .create_unique(name, SHARED)
             .map_err(|failure| AppendError::NotWritten(of_note(failure)))?;
         let written = file
             .write_all(self.text().as_bytes())

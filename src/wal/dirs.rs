@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::segments::check_name;
 use crate::error::{Code, ErrorKind, Failure};
-use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata, SharedWith};
 
 /// The names of the collections of the log in this directory, which another process may have open.
 ///
@@ -63,9 +63,26 @@ pub(super) fn is_file<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, F
     Ok(stat_listed(dir, name)?.kind == FileKind::File)
 }
 
-/// Makes a directory, and makes its name durable.
+/// How the files of a log are made: whoever may write to its directory may write the log.
+pub(super) const SHARED: SharedWith<'static> = SharedWith::WritersOfDir { mode: 0o666 };
+
+/// Makes the directory of a log, and makes its name durable.
 pub(super) fn make_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
-    let is_new = match Dir::make(fs, path) {
+    make_durable(fs, path, Dir::make(fs, path))
+}
+
+/// Makes the directory of a collection, which whoever may write to that of the log may write to,
+/// and makes its name durable.
+pub(super) fn make_collection_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
+    make_durable(fs, path, Dir::make_shared(fs, path))
+}
+
+fn make_durable<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    made: Result<(), Failure>,
+) -> Result<(), Failure> {
+    let is_new = match made {
         // It may be there in memory only, if the process that made it died before its sync.
         Err(failure) if failure.code() == Some(Code::EEXIST) => false,
         made => made.map(|()| true)?,

@@ -1,6 +1,7 @@
 //! Makes segments. A new segment has a provisional name until it is published.
 
 use super::allocate::{AllocationMode, allocate};
+use super::dirs::SHARED;
 use super::format::{self, Header, LONGEST_HEADER, MARKER, SHORTEST_FILLER, filler_head};
 use super::segments::{CURRENT, NEXT, SPARE};
 use crate::error::Failure;
@@ -32,7 +33,7 @@ impl<F: FileSystem> NewSegment<F> {
         } else {
             // If it is there, an attempt has failed, or a power cut has ended it. The name stays
             // all the time: between two segments it tells that nothing is missing.
-            dir.open_or_create(NEXT.as_ref(), 0o666)?
+            dir.open_or_create(NEXT.as_ref(), SHARED)?
         };
         let (end, allocated) = write_frame(&file, &header, step, mode).inspect_err(|_| {
             // So that an attempt on a full disk leaves the room to others.

@@ -53,17 +53,17 @@ impl AccessList {
     }
 
     /// What a file that belongs to `own` has to allow so that everybody whom this list of a file of
-    /// `from` lets do something may do what `grant` makes of that. The file's owner is the one who
-    /// makes it, and may read and write it.
+    /// `from` lets do something may do what `grant` makes of that. Its owner, who may be the one
+    /// who makes it, may do what `owner` says.
     pub(super) fn carried(
         &self,
         from: Belongs,
         own: Belongs,
+        owner: u32,
         grant: impl Fn(u32) -> u32,
     ) -> AccessList {
         let others = grant(self.others);
-        let mut carried =
-            AccessList { owner: READ | WRITE, group: others, others, named: Vec::new() };
+        let mut carried = AccessList { owner, group: others, others, named: Vec::new() };
         let is_root = |uid: u32| uid == 0;
         if from.uid != own.uid && !is_root(from.uid) {
             carried.name(false, from.uid, grant(self.owner));
@@ -221,7 +221,7 @@ mod tests {
         for (mode, expected) in
             [(0o600, 0o600), (0o640, 0o660), (0o664, 0o666), (0o444, 0o666), (0o711, 0o600)]
         {
-            let carried = AccessList::of_mode(mode).carried(own, own, both);
+            let carried = AccessList::of_mode(mode).carried(own, own, 6, both);
             assert_eq!((carried.mode(), carried.named.len()), (expected, 0), "{mode:o}");
         }
     }
@@ -229,24 +229,24 @@ mod tests {
     #[test]
     fn an_owner_whose_the_file_cannot_be_made_is_named() {
         let (from, own) = (belongs(ANNA, TEAM), belongs(BEN, TEAM));
-        let carried = AccessList::of_mode(0o640).carried(from, own, both);
+        let carried = AccessList::of_mode(0o640).carried(from, own, 6, both);
         assert_eq!((carried.group, carried.others), (6, 0));
         assert_eq!(carried.named, [user(ANNA, 6)]);
         // Everybody may: nobody need be named.
-        assert!(AccessList::of_mode(0o644).carried(from, own, both).named.is_empty());
+        assert!(AccessList::of_mode(0o644).carried(from, own, 6, both).named.is_empty());
         // The superuser may anyway.
-        let of_root = AccessList::of_mode(0o660).carried(belongs(0, TEAM), own, both);
+        let of_root = AccessList::of_mode(0o660).carried(belongs(0, TEAM), own, 6, both);
         assert!(of_root.named.is_empty());
     }
 
     #[test]
     fn a_group_that_the_file_cannot_get_is_named_and_its_own_gets_nothing() {
         let carried =
-            AccessList::of_mode(0o660).carried(belongs(ANNA, TEAM), belongs(ANNA, ANNA), both);
+            AccessList::of_mode(0o660).carried(belongs(ANNA, TEAM), belongs(ANNA, ANNA), 6, both);
         assert_eq!(carried.group, 0);
         assert_eq!(carried.named, [Named { is_group: true, id: TEAM, may: 6 }]);
         let private =
-            AccessList::of_mode(0o600).carried(belongs(ANNA, TEAM), belongs(ANNA, ANNA), both);
+            AccessList::of_mode(0o600).carried(belongs(ANNA, TEAM), belongs(ANNA, ANNA), 6, both);
         assert_eq!((private.mode(), private.named.len()), (0o600, 0));
     }
 

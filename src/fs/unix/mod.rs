@@ -114,6 +114,14 @@ impl FileSystem for Os {
         Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o777))?)
     }
 
+    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
+        let Some((above, name)) = path.parent().zip(path.file_name()) else {
+            return Err(Code::EEXIST.error());
+        };
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        shared_file::make_dir(self.open_dir(above, DirUse::Names)?.descriptor(), name)
+    }
+
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::rmdir(path)?)
     }

@@ -74,6 +74,38 @@ pub(crate) fn create(
     Err(Errno::BUSY.into())
 }
 
+/// Makes a directory that is shared with the writers of the one above it.
+pub(crate) fn make_dir(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let with = SharedWith::WritersOfDir { mode: 0o777 };
+    let provisional = temp_name::new_name(OsStr::new(PROVISIONAL));
+    rustix::fs::mkdirat(above, &provisional, raw_mode(0o777))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let named = rustix::fs::openat(above, &provisional, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|dir| share_new(dir.as_fd(), above, with))
+        .and_then(|()| Ok(rename_new_dir(above, &provisional, name)?));
+    if named.is_err() {
+        // It is empty, and means nothing if it stays.
+        let _ = rustix::fs::unlinkat(above, &provisional, AtFlags::REMOVEDIR);
+    }
+    named
+}
+
+/// Gives a directory another name that is not taken.
+fn rename_new_dir(above: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    match rustix::fs::renameat_with(above, from, above, to, rustix::fs::RenameFlags::NOREPLACE) {
+        // The kernel or the file system does not support it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        renamed => return renamed,
+    }
+    if rustix::fs::statat(above, to, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+        return Err(Errno::EXIST);
+    }
+    // One that has come since then is replaced only if it is empty, too.
+    rustix::fs::renameat(above, from, above, to)
+}
+
 /// Gives a file another name that is not taken.
 fn rename_new(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
@@ -162,7 +194,7 @@ fn share(
     };
     let own = give_away(file, belongs(known), belongs(&model));
     let grant = |may: u32| with.grants(may, mode_of(&model));
-    let wanted = allowed.carried(belongs(&model), own, grant);
+    let wanted = allowed.carried(belongs(&model), own, with.owners(), grant);
     let plain = AccessList::of_mode(mode_of(known));
     // With nothing in the middle a list would give nobody anything.
     if wanted == plain && plain.group == 0 {
@@ -173,8 +205,14 @@ fn share(
     if list == existing {
         return Ok(());
     }
-    let has_names = !existing.named.is_empty();
-    set_list(file, &list, has_names, matches!(with, SharedWith::UsersOf(_)))
+    let names = !list.named.is_empty() || !existing.named.is_empty();
+    if names && set_list(file, &list) {
+        return Ok(());
+    }
+    // There are no names, or the file system has no lists.
+    let special = mode_of(known) & !0o777;
+    let list = list.without_names(matches!(with, SharedWith::UsersOf(_)));
+    Ok(rustix::fs::fchmod(file, raw_mode(special | list.mode()))?)
 }
 
 /// What a file is to be like that is shared with the users of this one, or of the directory if
@@ -243,21 +281,10 @@ fn named_list(dir: BorrowedFd<'_>, name: &OsStr, known: &Stat) -> AccessList {
     length.and_then(|length| AccessList::decode(bytes.get(..length)?)).unwrap_or(plain)
 }
 
-/// Sets what a file allows. Where it cannot be said by name `locks_nobody_out` lets all others do
-/// what those who are named may do.
+/// Sets what a file allows, if its file system has lists.
 #[cfg(target_os = "linux")]
-fn set_list(
-    file: BorrowedFd<'_>,
-    list: &AccessList,
-    has_names: bool,
-    locks_nobody_out: bool,
-) -> io::Result<()> {
-    let names = !list.named.is_empty() || has_names;
-    if names && rustix::fs::fsetxattr(file, LIST, &list.encode(), XattrFlags::empty()).is_ok() {
-        return Ok(());
-    }
-    // The file system has no lists.
-    Ok(rustix::fs::fchmod(file, raw_mode(list.without_names(locks_nobody_out).mode()))?)
+fn set_list(file: BorrowedFd<'_>, list: &AccessList) -> bool {
+    rustix::fs::fsetxattr(file, LIST, &list.encode(), XattrFlags::empty()).is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -271,13 +298,8 @@ fn named_list(_: BorrowedFd<'_>, _: &OsStr, known: &Stat) -> AccessList {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_list(
-    file: BorrowedFd<'_>,
-    list: &AccessList,
-    _: bool,
-    locks_nobody_out: bool,
-) -> io::Result<()> {
-    Ok(rustix::fs::fchmod(file, raw_mode(list.without_names(locks_nobody_out).mode()))?)
+fn set_list(_: BorrowedFd<'_>, _: &AccessList) -> bool {
+    false
 }
 
 // The type has 16 bits on macOS, in which permission bits fit.

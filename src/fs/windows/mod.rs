@@ -187,6 +187,11 @@ impl FileSystem for Os {
         }
     }
 
+    /// A directory gets the access control list that the one above it has for new ones.
+    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
+        self.make_dir(path)
+    }
+
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir(path)
     }

@@ -11,7 +11,7 @@ use crate::mutex::guard;
 use crate::threads::blocking;
 use crate::wal::append_error::AppendError;
 use crate::wal::batch::Batch;
-use crate::wal::dirs::make_dir;
+use crate::wal::dirs::make_collection_dir;
 use crate::wal::format::{Header, LARGEST_BLOCK, LAST_SEQUENCE};
 use crate::wal::memtable::Memtable;
 use crate::wal::segments::has_entries;
@@ -158,7 +158,7 @@ impl<F: FileSystem> Log<F> {
         // If it is there and empty, its name may be one that a failed sync has left in memory
         // only. If it is not empty, it stays.
         let _ = Dir::remove_empty(&self.fs, &path);
-        make_dir(&self.fs, &path)?;
+        make_collection_dir(&self.fs, &path)?;
         let dir = Dir::open(&self.fs, &path, DirUse::NamesAndSync)?;
         // Segments that have come since the log was opened have entries that must not be lost.
         if dir.names()?.iter().any(|name| name.to_str().is_some_and(has_entries)) {

@@ -3,6 +3,7 @@
 use super::scan::{Scan, SegmentEnd, SegmentFindings, TrailingBytes};
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{Dir, File, FileSystem};
+use crate::wal::dirs::SHARED;
 use crate::wal::format::{self, END};
 use crate::wal::new_segment::NewSegment;
 use crate::wal::reader::SegmentReader;
@@ -89,7 +90,7 @@ fn copy_aside<F: FileSystem>(
         return Ok(None);
     }
     let new_name = || segments::torn(name, offset, rand::random()).into();
-    let (name, copy) = dir.create_unique(new_name, 0o666)?;
+    let (name, copy) = dir.create_unique(new_name, SHARED)?;
     let copied = in_chunks(file, offset, offset + content, &mut buffer, |at, bytes| {
         copy.write_all_at(bytes, at - offset)
     })

@@ -214,6 +214,10 @@ impl FileSystem for SimFs {
         self.by_path(OperationKind::MakeDir, path, Some(()), |disk| disk.make_dir(path))
     }
 
+    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
+        self.by_path(OperationKind::MakeDir, path, Some(()), |disk| disk.make_shared_dir(path))
+    }
+
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.by_path(OperationKind::RemoveDir, path, Some(()), |disk| disk.remove_dir(path))
     }

@@ -117,12 +117,8 @@ impl Disk {
             SharedWith::UsersOf(guarded) => (0o600, self.child(None, dir, guarded).ok()),
             SharedWith::WritersOfDir { mode } => (mode, None),
         };
-        let model = self.node(model.unwrap_or(dir))?.attributes.basic;
         let inode = self.add_node(dir, name, mode, Body::File(Content::default()))?;
-        let process = self.process;
-        let Some(node) = self.nodes.get_mut(&inode) else { return Err(Code::EIO.error()) };
-        node.attributes.basic = process.sharing(node.attributes.basic, model, with);
-        node.durable_attributes = node.attributes.clone();
+        self.share(inode, model.unwrap_or(dir), with)?;
         Ok(self.open(inode, HandleUse::File))
     }
 
@@ -166,6 +162,23 @@ impl Disk {
         let body = Body::Dir { names: Names::new(), durable: Names::new() };
         let inode = self.add_node(dir, &name, 0o777, body)?;
         self.set_modified(inode, self.clock);
+        Ok(())
+    }
+
+    pub(crate) fn make_shared_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.make_dir(path)?;
+        let (above, name) = self.walk_to_parent(Some(self.process), path)?;
+        let inode = self.child(None, above, &name)?;
+        self.share(inode, above, SharedWith::WritersOfDir { mode: 0o777 })
+    }
+
+    /// Makes a new file or directory what it would be from its beginning if it were shared.
+    fn share(&mut self, inode: Inode, model: Inode, with: SharedWith<'_>) -> io::Result<()> {
+        let model = self.node(model)?.attributes.basic;
+        let process = self.process;
+        let Some(node) = self.nodes.get_mut(&inode) else { return Err(Code::EIO.error()) };
+        node.attributes.basic = process.sharing(node.attributes.basic, model, with);
+        node.durable_attributes = node.attributes.clone();
         Ok(())
     }
 

@@ -74,7 +74,7 @@ impl Process {
             shared.gid = model.gid;
         }
         let granted = |shift: u32| with.grants(model.mode >> shift & 7, model.mode) << shift;
-        shared.mode |= 0o600 | granted(0);
+        shared.mode |= with.owners() << 6 | granted(0);
         if shared.gid == model.gid {
             shared.mode |= granted(3);
         }
