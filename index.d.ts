@@ -546,7 +546,9 @@ export interface RecoveryReport {
  * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
  *
  * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
- * `<file>.bak` count only beside a file that is named, or with `legacy`. Nothing else is touched.
+ * `<file>.bak` count only beside a file that is named, or with `legacy`. Lock files that killed
+ * processes have left, and that no process uses, are removed; they are not in the report. Nothing else
+ * is touched.
  * Backups of {@link createBackup} do not count: going back to one is your decision.
  *
  * **Promises.** A temp file is touched only if no process holds its lock and it is older than
@@ -761,7 +763,8 @@ export interface Transaction {
  * @param fn Gets the transaction. Its result is ignored.
  * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
  *   transaction or an update of one of the files or a read lock on it (or on another file of an
- *   unfinished transaction on one of them), `EUNSETTLED` when an unfinished transaction on one of the
+ *   unfinished transaction on one of them), or if two of the paths are one file whose name is spelt
+ *   with other capital letters (a directory may take such names for one), `EUNSETTLED` when an unfinished transaction on one of the
  *   files cannot be settled (its other directory is not mounted; `error.cause.path` is its record),
  *   or errno names as for {@link atomicWrite}.
  * @example
@@ -1040,11 +1043,17 @@ export interface LockOptions extends TryLockOptions {
  * After 3 milliseconds of such calls the event loop has a turn in between.
  *
  * **Does not promise.** The lock is advisory: a program that does not ask for it is not kept out. It
- * is a lock on the file `.<name>.lock` beside the file, which stays there and must not be deleted
- * while processes are using it. The file itself need not exist; its directory must. On Linux the lock
- * file stays open for up to a tenth of a second after the lock was released, and its file system
- * cannot be unmounted meanwhile. Some network file systems have no locks (an error says so) or none
- * between machines.
+ * is a lock on the file `.<name>.lock` beside the file. The file itself need not exist; its directory
+ * must. On Linux the lock file stays open for up to a tenth of a second after the lock was released,
+ * and its file system cannot be unmounted meanwhile. Some network file systems have no locks (an error
+ * says so) or none between machines.
+ *
+ * The lock file is removed by the last process that uses the lock: a quarter of a second after the last
+ * use, or when the process ends, also by a signal. It stays after a `SIGKILL`, and if the process dies
+ * while it holds the lock; then the next process that uses the lock removes it, or `recoverFromCrash`.
+ * It always stays on network file systems, FUSE and others that are not known to be safe for that.
+ * You may delete one only while no process uses holdfast there: a process that has the lock would not
+ * notice, and another could have it as well.
  *
  * @param path The file or directory. Symbolic links lead to the lock of the file behind them.
  * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and `holder`

@@ -267,3 +267,57 @@ describe('operations under a lock that is held', () => {
     assert.deepEqual(read(file).list, [])
   })
 })
+
+describe('two spellings of one file, where names are alike that differ in case', () => {
+  /** As in a directory that takes such names for one, both names of the lock file lead to one file. @param {import('node:test').TestContext} t */
+  function twoSpellings(t) {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, '.State.json.lock'), '')
+    fs.linkSync(path.join(dir, '.State.json.lock'), path.join(dir, '.state.json.lock'))
+    fs.writeFileSync(path.join(dir, 'State.json'), '{"n":0}')
+    fs.linkSync(path.join(dir, 'State.json'), path.join(dir, 'state.json'))
+    return [path.join(dir, 'State.json'), path.join(dir, 'state.json')]
+  }
+
+  test('a lock within the lock would wait for itself, and is told so', async (t) => {
+    const [one = '', other = ''] = twoSpellings(t)
+    for (const [outer, inner] of [[one, other], [other, one]]) {
+      const error = await withLock(outer, () => failure(() => withLock(inner, () => {}, { timeout: 60_000 })))
+      assert.equal(error.code, 'EDEADLK')
+    }
+  })
+
+  test('an update under the lock uses it', async (t) => {
+    const [one = '', other = ''] = twoSpellings(t)
+    await withLock(one, () => updateJsonFile(other, (data) => ({ n: data.n + 1 }), FAST))
+    assert.deepEqual(JSON.parse(fs.readFileSync(other, 'utf8')), { n: 1 })
+    await withLock(one, async () => assert.equal((await failure(() => updateJsonFile(other, () => ({}), { ...FAST, timeout: 60_000 }))).code, 'EDEADLK'), { kind: 'read' })
+  })
+
+  test('a transaction that names both would wait for itself, and is told so', async (t) => {
+    const [one = '', other = ''] = twoSpellings(t)
+    for (const paths of [[one, other], [other, one]]) {
+      const error = await failure(() => transaction(paths, () => assert.fail('it has begun'), { timeout: 60_000 }))
+      assert.equal(error.code, 'EDEADLK')
+    }
+    const error = await withLock(one, () => failure(() => transaction([other], () => assert.fail('it has begun'), { timeout: 60_000 })))
+    assert.equal(error.code, 'EDEADLK')
+  })
+
+  test('calls that do not hold it exclude each other', async (t) => {
+    const spellings = twoSpellings(t)
+    let inside = 0
+    await Promise.all(Array.from({ length: 20 }, (_, i) => withLock(spellings[i % 2] ?? '', async () => {
+      assert.equal(inside++, 0)
+      await wait(1)
+      inside--
+    })))
+  })
+
+  test('names that are not one file have locks of their own', async (t) => {
+    const dir = newDir(t)
+    const [one, other] = [path.join(dir, 'State.json'), path.join(dir, 'state.json')]
+    assert.equal(await withLock(one, () => withLock(other, () => 'both held', { timeout: 0 })), 'both held')
+    await transaction([one, other], (tx) => tx.write(other, '{}'))
+  })
+})

@@ -899,12 +899,12 @@ describe('the lock file', LIMITS, () => {
     const file = newFile(t)
     for (const [name, umask, mode] of /** @type {const} */ ([['open', 0, 0o666], ['usual', 0o022, 0o666], ['group', 0o007, 0o660], ['own', 0o077, 0o600]])) {
       if (mode !== 0o666) fs.writeFileSync(file + name, '', { mode })
-      await inChild(async ({ file, umask }, { holdfast }) => {
+      const made = await inChild(async ({ file, lockFile, umask }, { fs, holdfast }) => {
         process.umask(umask)
-        await holdfast.withLock(file, () => {})
-        return process.umask() === umask
-      }, { file: file + name, umask })
-      assert.equal(modeOf(lockFileOf(file + name)), mode, name)
+        const made = await holdfast.withLock(file, () => fs.statSync(lockFile).mode & 0o7777)
+        return process.umask() === umask ? made : 'the umask has changed'
+      }, { file: file + name, lockFile: lockFileOf(file + name), umask })
+      assert.equal(made, mode, name)
     }
   })
 

@@ -107,11 +107,13 @@ pub struct UpdateRequest {
     pub make_dirs: Option<Durability>,
     /// The lock to take first, if any.
     pub lock: Option<lock::LockRequest>,
+    /// Whether there is nothing to do if the file is missing.
+    pub only_if_there: bool,
 }
 
 /// The result of the first trip.
 pub struct UpdateStart {
-    /// The lock, if it was asked for.
+    /// The lock, if it was asked for and there is something to do.
     pub lock: Option<LockGuard>,
     /// The file's text, if there is such a file.
     pub text: Option<String>,
@@ -126,7 +128,7 @@ pub fn begin(
     begin: UpdateRequest,
     answer: impl FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
 ) -> Option<std::sync::Arc<Waiter>> {
-    let UpdateRequest { path, follow_symlinks, make_dirs, lock } = begin;
+    let UpdateRequest { path, follow_symlinks, make_dirs, lock, only_if_there } = begin;
     let dirs = make_dirs.map(|durability| {
         let path = path.clone();
         move || make_parents(&Os, &path, durability)
@@ -139,11 +141,19 @@ pub fn begin(
         task::run(pool, work, answer);
         return None;
     };
-    let reply = move |granted: Result<LockGuard, ErrorKind>| {
-        answer(granted.and_then(|lock| read_under(Some(lock), &path, follow_symlinks)));
+    let reply = move |granted: Result<Option<LockGuard>, ErrorKind>| {
+        answer(granted.and_then(|lock| match lock {
+            Some(lock) => read_under(Some(lock), &path, follow_symlinks),
+            None => Ok(UpdateStart { lock: None, text: None, sync_failed: false }),
+        }));
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
-    Some(lock::acquire(pool, lock::LockRequest { before, ..request }, Box::new(reply)))
+    let request = lock::LockRequest { before, ..request };
+    if only_if_there {
+        return Some(lock::acquire_if_there(pool, request, Box::new(reply)));
+    }
+    let reply = move |granted: Result<LockGuard, ErrorKind>| reply(granted.map(Some));
+    Some(lock::acquire(pool, request, Box::new(reply)))
 }
 
 /// Goes on with an update whose write has failed, after a pause in which other processes may have

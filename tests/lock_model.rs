@@ -16,6 +16,9 @@ use holdfast::lock::LockKind::{self, Read as R, Write as W};
 use holdfast::lock::protocol::{Attempt, Byte, LockStep, Reentry, StepResult, Wait};
 use holdfast::lock::scheduler::{LockAction, Recipient, Scheduler, WaitingCall};
 
+#[path = "lock_model/removal.rs"]
+mod removal;
+
 // -- All states of a world ------------------------------------------------------------------
 
 trait World: Clone + Eq + Hash + Debug {
@@ -539,6 +542,14 @@ impl Processes {
                         world.got_main(process, slot);
                     }
                     world.all[process].waits[slot].as_mut().unwrap().at = At::Granted;
+                    worlds.push(world);
+                }
+                if !wait.is_wanted() && !is_told {
+                    // One that asks again and again stops that; one in the kernel cannot.
+                    let mut world = self.clone();
+                    let thread = world.all[process].waits[slot].as_mut().unwrap();
+                    thread.wait.give_up();
+                    thread.at = At::Midway(StepResult::Nothing);
                     worlds.push(world);
                 }
                 return Ok(());

@@ -181,12 +181,15 @@ async function drain(key, path, queue, all) {
 async function runBatch(path, queue, all) {
   const { options, held } = /** @type {Call} */ (queue.calls[0])
   const settings = writeOptions.toNative(options)
+  // Those that can do nothing if there is no file; calls that come later may have a file.
+  const alike = queue.calls.findIndex((call) => !canShare(call.options, options) || call.options.defaultValue !== undefined)
+  const needing = queue.calls.slice(0, alike < 0 ? queue.calls.length : alike)
   /** @type {import('../native/binding.js').JsonUpdateStart} */
   let begun
+  const timeout = options.lock === false ? undefined : (options.timeout ?? DEFAULT_LOCK_TIMEOUT)
   try {
-    const timeout = options.lock === false ? undefined : (options.timeout ?? DEFAULT_LOCK_TIMEOUT)
     begun = await port.run((opened, id) => {
-      queue.waiter = opened.beginJsonUpdate(id, path, settings, timeout, held)
+      queue.waiter = opened.beginJsonUpdate(id, path, settings, timeout, held, needing.length > 0)
     })
   } catch (error) {
     // The calls for which the lock was asked are gone or have joined another queue. Others came later.
@@ -197,6 +200,14 @@ async function runBatch(path, queue, all) {
     return
   } finally {
     queue.waiter = undefined
+  }
+  if (begun.lock === undefined && timeout !== undefined) {
+    // There is no file, and no process that could be making it.
+    const calls = needing.filter((call) => queue.calls.includes(call))
+    queue.calls = queue.calls.filter((call) => !calls.includes(call))
+    native.countUpdateBatch(0, calls.length, false)
+    for (const call of calls) call.reject(missingFile(path))
+    return
   }
   const own = begun.lock === undefined ? undefined : context.create(begun.lock, 'write')
   queue.hasLock = own !== undefined && !begun.isBorrowed

@@ -367,7 +367,10 @@ impl Port {
         drop(self.environment.streams.close());
         // On Unix they are removed later, when no handler of the program runs any more.
         #[cfg(not(unix))]
-        drop(self.environment.lockfiles.take_all());
+        {
+            drop(self.environment.lockfiles.take_all());
+            crate::lock::remove_unused_files();
+        }
     }
 }
 

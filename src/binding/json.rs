@@ -39,7 +39,8 @@ pub struct FileText {
 #[napi]
 impl Port {
     /// Takes the lock, or borrows it from the caller, unless `timeout` is missing, and reads. Of the
-    /// options those count that say which file is meant.
+    /// options those count that say which file is meant. `only_if_there`: if there is no such file,
+    /// and no process has the lock, there is no text and no lock.
     #[napi]
     pub fn begin_json_update(
         &self,
@@ -48,6 +49,7 @@ impl Port {
         options: Option<WriteOptions>,
         timeout: Option<f64>,
         held: Option<HeldNumbers>,
+        only_if_there: Option<bool>,
     ) -> Option<LockWaiter> {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
@@ -55,6 +57,7 @@ impl Port {
         let begin = UpdateRequest {
             path: path.clone(),
             follow_symlinks: options.follow_symlinks,
+            only_if_there: only_if_there.unwrap_or(false),
             make_dirs: options.make_dirs.then_some(options.durability),
             lock: timeout.map(|timeout| LockRequest {
                 path: path.clone(),

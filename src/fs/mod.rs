@@ -162,6 +162,22 @@ pub struct SyncRules {
     pub syncs_whole: bool,
 }
 
+/// What is known about locks on a file system, and about the files that are locked. The default is
+/// for one that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockRules {
+    /// Locks are decided in memory, and names can be looked up there without waiting for a disk.
+    pub takes_no_disk: bool,
+    /// A lock file may be removed when it is not used any more. All its users are programs of this
+    /// system, and an open file whose name is gone, or leads to another, can be told by its identity.
+    /// Not so on a network, where names are remembered for seconds, and where what another program
+    /// has open gets another name instead of being removed; nor where a program is the file system
+    /// (FUSE), which may give two files of one name one identity.
+    pub may_remove_files: bool,
+    /// A process that waits for a lock may not be woken up when it is free.
+    pub has_to_poll: bool,
+}
+
 /// The operations that holdfast needs of a file system.
 ///
 /// Every method is one operation of the underlying system, or the nearest to it, and

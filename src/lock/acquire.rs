@@ -5,6 +5,7 @@
 
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 #[cfg(target_os = "linux")]
 use std::time::Instant;
@@ -15,7 +16,7 @@ use super::held::{LockGuard, Reservation};
 use super::kernel::KernelBackend;
 use super::lock_path::LockPath;
 use super::queue::{Backend, CallOf, LockEvent, Queue};
-use super::waiter::{LockReply, LockRequest, Waiter};
+use super::waiter::{IfMissing, LockReply, LockRequest, Waiter};
 use crate::error::{Deadlock, ErrorKind, Failure};
 #[cfg(target_os = "linux")]
 use crate::metrics;
@@ -29,8 +30,25 @@ pub fn acquire(
     pool: &Pool,
     request: LockRequest,
     reply: LockReply<LockGuard>,
-) -> Arc<Waiter<LockGuard>> {
-    arrive::<KernelBackend>(pool, request.path.clone(), request, (), reply)
+) -> Arc<Waiter<LockGuard, IfMissing>> {
+    arrive::<KernelBackend>(pool, request.path.clone(), request, IfMissing::Lock, reply)
+}
+
+/// The same for a call that has nothing to do if there is no such file. Then it has `None`, and no
+/// lock file is made: if there is none yet, no process holds the lock and is about to make the file.
+pub fn acquire_if_there(
+    pool: &Pool,
+    request: LockRequest,
+    reply: LockReply<Option<LockGuard>>,
+) -> Arc<Waiter<LockGuard, IfMissing>> {
+    let is_missing = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_missing);
+    let reply = move |outcome: Result<LockGuard, ErrorKind>| match told.load(Ordering::Relaxed) {
+        true => reply(Ok(None)),
+        false => reply(outcome.map(Some)),
+    };
+    let options = IfMissing::Tell(is_missing);
+    arrive::<KernelBackend>(pool, request.path.clone(), request, options, Box::new(reply))
 }
 
 /// Takes a lock on the calling thread, which may wait. One that the caller holds is borrowed at
@@ -42,7 +60,8 @@ pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, 
     if !request.held.is_empty() {
         let found = LockPath::find(&request.path)?;
         if let Some(reservation) =
-            std::mem::take(&mut request.held).claim(&found.key, &found.path())?
+            std::mem::take(&mut request.held)
+                .claim(&found.key, &found.path(), |other| found.is_lock(other))?
         {
             return Ok(reservation.into());
         }
@@ -94,7 +113,12 @@ pub(super) trait Locate: Backend {
     fn find(name: &Self::Name) -> Result<Located<Self>, Failure>;
 
     /// Notes for a call what has been found besides.
-    fn note(_: &Self::Details, _: &CallOf<Self>) {}
+    fn note(&self, _: &Self::Details, _: &CallOf<Self>) {}
+
+    /// Whether a lock with this key, which is held, is the same lock.
+    fn is_lock(&self, _: &FileKey) -> bool {
+        false
+    }
 
     /// Lets a call borrow the lock from its caller, who holds it.
     fn lend(_: Reservation, _: Arc<CallOf<Self>>) {}
@@ -178,7 +202,7 @@ pub(super) fn join<B: Locate>(
     let takes_it = |waiter: &Arc<CallOf<B>>| takes_it::<B>(waiter, &key, &backend);
     let group: Vec<_> = group.into_iter().filter(takes_it).collect();
     if !group.is_empty() {
-        group.iter().for_each(|waiter| B::note(&details, waiter));
+        group.iter().for_each(|waiter| backend.note(&details, waiter));
         let queue = Queue::join(key, backend, &group);
         B::joined(name, &details, &queue);
         queue.handle(LockEvent::Changed);
@@ -189,7 +213,7 @@ pub(super) fn join<B: Locate>(
 /// Whether a call has to take the lock, as its caller does not hold it. Otherwise it borrows the
 /// lock in its turn, or is told that it would wait for its caller.
 fn takes_it<B: Locate>(waiter: &Arc<CallOf<B>>, key: &FileKey, backend: &B) -> bool {
-    match waiter.take_held().claim(key, &backend.path()) {
+    match waiter.take_held().claim(key, &backend.path(), |other| backend.is_lock(other)) {
         Ok(None) => return true,
         Ok(Some(reservation)) => B::lend(reservation, Arc::clone(waiter)),
         // The call was for the lock itself.
@@ -208,10 +232,17 @@ fn refuse<G: 'static, O: Send + Sync + 'static>(
     }
 }
 
+/// What a path to be locked leads to.
+pub(super) struct FoundFile {
+    /// The path is a name in a directory, and no link.
+    is_direct: bool,
+    /// There is no such file.
+    is_missing: bool,
+}
+
 impl Locate for KernelBackend {
     type Name = PathBuf;
-    /// Whether the path is a name in a directory, and no link.
-    type Details = bool;
+    type Details = FoundFile;
 
     fn arrivals() -> &'static Arrivals<KernelBackend> {
         static ARRIVALS: LazyLock<Arrivals<KernelBackend>> =
@@ -221,18 +252,33 @@ impl Locate for KernelBackend {
 
     fn find(path: &PathBuf) -> Result<Located<KernelBackend>, Failure> {
         let lock_file = LockPath::find(path)?;
-        let (key, details) = (lock_file.key.clone(), lock_file.is_direct);
+        let LockPath { is_direct, is_missing, .. } = lock_file;
+        let (key, details) = (lock_file.key.clone(), FoundFile { is_direct, is_missing });
         Ok(Located { key, backend: KernelBackend::new(lock_file), details })
+    }
+
+    fn is_lock(&self, other: &FileKey) -> bool {
+        self.is_lock_file(other)
     }
 
     fn lend(reservation: Reservation, waiter: Arc<CallOf<KernelBackend>>) {
         reservation.when_first(move |outcome| waiter.settle_uncounted(outcome));
     }
 
+    fn note(&self, found: &FoundFile, waiter: &CallOf<KernelBackend>) {
+        if let IfMissing::Tell(is_missing) = &waiter.options
+            && found.is_missing
+            && self.is_unused()
+        {
+            is_missing.store(true, Ordering::Relaxed);
+            waiter.settle_uncounted(Err(ErrorKind::Cancelled));
+        }
+    }
+
     /// Keeps the queue for a while, for callers that come back.
     #[cfg(target_os = "linux")]
-    fn joined(path: &PathBuf, is_direct: &bool, queue: &Arc<Queue<KernelBackend>>) {
-        if *is_direct {
+    fn joined(path: &PathBuf, found: &FoundFile, queue: &Arc<Queue<KernelBackend>>) {
+        if found.is_direct {
             cache::retain(path, queue);
         }
     }

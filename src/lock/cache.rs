@@ -42,7 +42,7 @@ static CACHE: LazyLock<Mutex<LockCache>> = LazyLock::new(Mutex::default);
 /// Keeps the queue to which this path leads, for a while. The path is a name in a directory, and
 /// no link.
 pub(super) fn retain(path: &Path, queue: &Arc<KernelQueue>) {
-    if !queue.backend.is_decided_in_memory() {
+    if !queue.backend.rules().takes_no_disk {
         return;
     }
     let has_room =

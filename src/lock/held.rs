@@ -373,13 +373,20 @@ impl HeldLocks {
     }
 
     /// What an operation has to do that needs the lock with this key, whose lock file is at
-    /// `path`: to take it (`None`), or to borrow it from the caller.
+    /// `path`: to take it (`None`), or to borrow it from the caller. Another key may be that of the
+    /// same lock (`is_same`): where names are alike that differ in case.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Deadlock`] when the operation would wait for its own caller.
-    pub fn claim(&mut self, key: &FileKey, path: &Path) -> Result<Option<Reservation>, ErrorKind> {
-        let Some(held) = self.0.iter_mut().rfind(|held| held.key == *key) else { return Ok(None) };
+    pub fn claim(
+        &mut self,
+        key: &FileKey,
+        path: &Path,
+        is_same: impl Fn(&FileKey) -> bool,
+    ) -> Result<Option<Reservation>, ErrorKind> {
+        let is_it = |held: &&mut HeldLock| held.key == *key || is_same(&held.key);
+        let Some(held) = self.0.iter_mut().rfind(is_it) else { return Ok(None) };
         let deadlock = match &mut held.use_of {
             HeldLockUse::None => Deadlock::Held(path.to_owned()),
             HeldLockUse::Updating => Deadlock::InUpdate,

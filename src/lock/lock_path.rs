@@ -1,5 +1,6 @@
 //! Which lock a path means, and where its lock file is: `.<basename>.lock`, beside the file.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use super::kernel::{Patience, inspect as inspect_file};
@@ -27,6 +28,12 @@ pub fn key_of(path: &Path) -> Result<FileKey, Failure> {
     LockPath::find(path).map(|found| found.key)
 }
 
+/// Whether the directory of the lock of a file takes names for one that differ in case, as far as that
+/// is known.
+pub fn ignores_case(path: &Path) -> bool {
+    LockPath::find(path).is_ok_and(|found| found.dir.handle().ignores_case())
+}
+
 /// Where a lock file is.
 pub(super) struct LockPath {
     pub(super) dir: Dir<Os>,
@@ -34,6 +41,8 @@ pub(super) struct LockPath {
     pub(super) name: LockName,
     /// Whether the path that was asked for is this name in this directory, and no link to it.
     pub(super) is_direct: bool,
+    /// Whether there is no such file.
+    pub(super) is_missing: bool,
 }
 
 impl LockPath {
@@ -43,13 +52,31 @@ impl LockPath {
         let name = LockName::of(&target);
         let is_direct =
             path.parent() == Some(target.dir.path()) && path.file_name() == Some(&name.guarded);
-        Ok(LockPath { is_direct, key: (id, name.file.clone()), dir: target.dir, name })
+        let is_missing = target.existing.is_none();
+        Ok(LockPath { is_direct, is_missing, key: (id, name.file.clone()), dir: target.dir, name })
+    }
+
+    /// Whether a lock with this key, which is held and so has a lock file, is the same: a directory may
+    /// take names that differ in case for one. Only the file tells, as each file system has rules of
+    /// its own for that.
+    pub(super) fn is_lock(&self, other: &FileKey) -> bool {
+        let id = |name: &OsStr| self.dir.look(name).ok().flatten().map(|found| found.id);
+        may_be_same(&self.key, other)
+            && id(&other.1).is_some_and(|held| id(&self.key.1) == Some(held))
     }
 
     /// The path of the lock file, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.dir.shown(&self.name)
     }
+}
+
+/// Whether two locks with different keys may be the same, as far as the names tell.
+pub fn may_be_same(one: &FileKey, other: &FileKey) -> bool {
+    let (own, name) = (one.1.as_encoded_bytes(), other.1.as_encoded_bytes());
+    // What else is alike differs from one file system to the next.
+    let are_alike = own.eq_ignore_ascii_case(name) || !(own.is_ascii() && name.is_ascii());
+    one.0 == other.0 && own != name && are_alike
 }
 
 /// What a path to be locked means.

@@ -7,7 +7,7 @@
 //! lock; [`acquire`] brings each call to the queue of the lock that its path means ([`lock_path`]),
 //! unless no other call wants it and it was used a moment ago ([`cache`]): then it takes neither a
 //! thread nor a disk. [`note`] is the note in the lock file that tells people who holds it; nothing
-//! depends on it.
+//! depends on it. A lock file that no process uses is removed ([`unused`]).
 //!
 //! JavaScript's threads wait for the mutexes of [`acquire`] and [`cache`]: nothing is done under
 //! them that may wait for a disk. The mutex of a queue they only try, and no thread waits for one
@@ -31,14 +31,18 @@ mod queue;
 pub mod scheduler;
 mod time_slice;
 mod try_lock;
+mod unused;
 mod waiter;
 
 pub use crate::vocabulary::{FileKey, LockKind};
-pub use acquire::{acquire, acquire_here, take_at_once};
+pub use acquire::{acquire, acquire_here, acquire_if_there, take_at_once};
 pub use held::{HeldLock, HeldLocks, LockGuard, Reservation};
-pub use lock_path::{inspect, key_of};
+pub use lock_path::{ignores_case, inspect, key_of, may_be_same};
 pub use try_lock::{TriedLock, try_lock};
-pub use waiter::{Before, LockReply, LockRequest};
+#[cfg(not(unix))]
+pub use unused::remove_unused_files;
+pub use unused::{remove_unused_lock, remove_unused_locks};
+pub use waiter::{Before, IfMissing, LockReply, LockRequest};
 
 /// A call that waits for a lock.
-pub type Waiter = waiter::Waiter<LockGuard>;
+pub type Waiter = waiter::Waiter<LockGuard, IfMissing>;

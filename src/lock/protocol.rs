@@ -17,6 +17,14 @@
 //! A process that has had its turn may go on for a short time, and take main again for writing
 //! whenever it is free: waking up the next process takes longer than most critical sections.
 //!
+//! A lock file is removed by a process that has gate and main for writing, while no process has a
+//! ticket, and after one more look whether the name still leads to the file. So no process holds
+//! the lock meanwhile. A process that has opened the file before, and locks it afterwards, finds
+//! that its name leads nowhere, or to another file, and starts over there: it looks for that after
+//! it has locked main, whichever version of holdfast it is. For a process that does not wait a
+//! removal looks like a holder, though the lock is free; so the process that removes the file holds
+//! a byte of its own first, the *removal*, by which others can tell.
+//!
 //! No code here makes a system call: these are state machines that say what to do next, so that
 //! a test can run them, as they are, through every order of events.
 
@@ -31,6 +39,8 @@ pub enum Byte {
     Main,
     /// A ticket of a process that waits.
     Ticket(u64),
+    /// Held by a process that removes the lock file, if no process uses it.
+    Removal,
 }
 
 /// The first ticket.
@@ -123,6 +133,67 @@ impl Attempt {
                 LockStep::Unlock(Byte::Gate),
             ),
             AttemptStage::Finishing(has_main) => return LockStep::Done(has_main),
+        };
+        self.stage = stage;
+        step
+    }
+}
+
+/// Makes sure that no process uses the lock file, so that it may be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Removal {
+    has_tickets: bool,
+    stage: RemovalStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum RemovalStage {
+    /// Has not told the others yet that it is no holder.
+    Begin,
+    Told,
+    Tickets,
+    Gate,
+    Main,
+}
+
+impl Removal {
+    /// On a system with tickets, or without; `is_told` where others can be told by
+    /// [`Byte::Removal`] that the file is being removed.
+    pub fn new(has_tickets: bool, is_told: bool) -> Removal {
+        let stage = if is_told { RemovalStage::Begin } else { RemovalStage::Told };
+        Removal { has_tickets, stage }
+    }
+
+    /// Whether another process was about to remove the file. It may have found a process that has used
+    /// the file until a moment ago, and leave it: this one has to try again.
+    pub fn has_met_another(&self) -> bool {
+        self.stage == RemovalStage::Begin
+    }
+
+    /// What to do next, after this result of the step before. [`LockStep::Done`] says whether the
+    /// file may be removed, if its name still leads to it. Whatever has been locked by then stays
+    /// so until the file is closed.
+    pub fn next(&mut self, result: StepResult) -> LockStep {
+        let lock = |byte| LockStep::Try(byte, LockKind::Write);
+        let (stage, step) = match (self.stage, result) {
+            (RemovalStage::Begin, StepResult::Nothing) => {
+                (RemovalStage::Begin, lock(Byte::Removal))
+            }
+            (RemovalStage::Begin, StepResult::Locked(true)) | (RemovalStage::Told, _)
+                if self.has_tickets =>
+            {
+                (RemovalStage::Tickets, LockStep::Look(FIRST_TICKET, LAST_TICKET))
+            }
+            (RemovalStage::Begin, StepResult::Locked(true))
+            | (RemovalStage::Told, _)
+            | (RemovalStage::Tickets, StepResult::Found(None)) => {
+                (RemovalStage::Gate, lock(Byte::Gate))
+            }
+            (RemovalStage::Gate, StepResult::Locked(true)) => {
+                (RemovalStage::Main, lock(Byte::Main))
+            }
+            (RemovalStage::Main, StepResult::Locked(true)) => return LockStep::Done(true),
+            _ => return LockStep::Done(false),
         };
         self.stage = stage;
         step
@@ -313,6 +384,12 @@ impl Wait {
         self.has_gate &= !gate;
         let ticket = self.ticket.take().map(Byte::Ticket);
         ticket.into_iter().chain(gate.then_some(Byte::Gate)).collect()
+    }
+
+    /// The thread stops asking for what it is to lock ([`LockStep::Lock`]), as the lock is not wanted
+    /// any more. It unlocks what is left, and then is done.
+    pub fn give_up(&mut self) {
+        self.stage = WaitStage::Finishing(false);
     }
 
     /// The lock is wanted after all, or the ticket is to be taken before the thread begins. `None`

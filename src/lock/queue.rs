@@ -39,6 +39,12 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
     /// The path of the lock, for messages.
     fn path(&self) -> PathBuf;
 
+    /// Calls of this process are about to hold or want this lock.
+    fn used(&self, _: &FileKey) {}
+
+    /// No call of this process holds or wants this lock any more.
+    fn unused(&self, _: &FileKey) {}
+
     /// What a call is told that the system has refused.
     fn error(&self, failure: Failure) -> ErrorKind;
 
@@ -138,9 +144,17 @@ pub(super) struct QueueState<B: Backend> {
 impl<B: Backend> Queue<B> {
     /// Lets calls into the queue of their lock.
     pub(super) fn join(key: FileKey, backend: B, waiters: &[Arc<CallOf<B>>]) -> Arc<Queue<B>> {
+        let mut is_told = false;
         loop {
             let mut queues = guard(B::queues());
             let Some(known) = queues.get(&key) else {
+                if !is_told {
+                    // This takes system calls.
+                    drop(queues);
+                    backend.used(&key);
+                    is_told = true;
+                    continue;
+                }
                 let queue = Queue::new(key, backend);
                 // No other thread knows it yet.
                 queue.admit(waiters);
@@ -397,6 +411,7 @@ impl<B: Backend> Queue<B> {
             state.is_retired = true;
             drop(state);
             self.forget();
+            self.backend.unused(&self.key);
         }
     }
 

@@ -5,22 +5,43 @@
 
 use std::path::Path;
 
-use super::kernel::KernelLock;
+use super::kernel::{KernelBackend, KernelLock};
 use super::lock_name::LockName;
 use super::lock_path::DIR_USE;
+use super::unused;
 use crate::error::Failure;
 use crate::fs::os::Os;
 use crate::resolve;
-use crate::vocabulary::LockKind;
+use crate::vocabulary::{FileKey, LockKind};
 
 /// A write lock that is held. Dropping it releases the lock.
-pub struct TriedLock(#[allow(dead_code, reason = "dropping it releases the lock")] KernelLock);
+pub struct TriedLock {
+    lock: Option<KernelLock>,
+    /// Its lock file, if that may be removed.
+    key: Option<FileKey>,
+}
+
+impl Drop for TriedLock {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        if let Some(key) = &self.key {
+            unused::unused(key);
+        }
+    }
+}
 
 /// Takes the write lock of a file if it is free. `None` when it is not.
 pub fn try_lock(path: &Path) -> Result<Option<TriedLock>, Failure> {
     let target = resolve::target(&Os, path, true, DIR_USE)?;
     let name = LockName::of(&target);
-    let dir = target.dir.handle();
-    let taken = KernelLock::try_acquire(dir, &name, LockKind::Write, None, &mut None);
-    Ok(taken.map_err(|failure| failure.on(target.dir.shown(&name)))?.map(TriedLock))
+    let (dir, path) = (target.dir.handle(), target.dir.shown(&name));
+    let taken = KernelLock::try_acquire(dir, &name, LockKind::Write, None, true, &mut None);
+    let Some(lock) = taken.map_err(|failure| failure.on(path.clone()))? else { return Ok(None) };
+    let mut tried = TriedLock { lock: Some(lock), key: None };
+    if dir.lock_rules().may_remove_files {
+        let key = (target.dir.metadata()?.id, name.to_os_string());
+        unused::used(&key, || path, KernelBackend::has_queue);
+        tried.key = Some(key);
+    }
+    Ok(Some(tried))
 }

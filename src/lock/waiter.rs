@@ -2,7 +2,7 @@
 //! time-out, its cancellation, and what is counted of it.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,14 @@ pub struct LockRequest {
     pub held: HeldLocks,
     /// What is to happen first, if anything.
     pub before: Option<Before>,
+}
+
+/// What a call wants if there is no file of which to take the lock.
+pub enum IfMissing {
+    /// The lock all the same.
+    Lock,
+    /// To be told so, here, and no lock.
+    Tell(Arc<AtomicBool>),
 }
 
 /// Takes the outcome: the lock, or why there is none.

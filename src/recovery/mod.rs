@@ -28,6 +28,7 @@
 mod action;
 mod context;
 mod json_check;
+mod lock_files;
 pub mod names;
 mod orphan;
 mod promote;

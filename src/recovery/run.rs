@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::action::{ActionKind, RecoveryAction};
+use super::lock_files;
 use super::recover::{is_dir, recover};
 use super::request::{RecoveryLock, RecoveryRequest};
 use crate::engine::engine;
@@ -44,11 +45,14 @@ pub fn run<G>(
     let work = move || {
         let _started = start().ok_or(ErrorKind::Cancelled)?;
         if without_lock {
-            return recover(&Os, &request, &|_| Ok(Some(Box::new(()))), &control)
-                .map(RecoveryOutcome::Done);
+            let actions = recover(&Os, &request, &|_| Ok(Some(Box::new(()))), &control)?;
+            lock_files::remove_unused(&request, &control);
+            return Ok(RecoveryOutcome::Done(actions));
         }
         if is_dir(&Os, &request.path) {
-            return recover(&Os, &request, &try_lock, &control).map(RecoveryOutcome::Done);
+            let actions = recover(&Os, &request, &try_lock, &control)?;
+            lock_files::remove_unused(&request, &control);
+            return Ok(RecoveryOutcome::Done(actions));
         }
         let needs_lock = Cell::new(false);
         let not_yet = |_: &Path| {
@@ -57,6 +61,7 @@ pub fn run<G>(
         };
         let mut actions = recover(&Os, &request, &not_yet, &control)?;
         if !needs_lock.get() {
+            lock_files::remove_unused(&request, &control);
             return Ok(RecoveryOutcome::Done(actions));
         }
         // The call that has the lock says the rest again.

@@ -2,7 +2,7 @@
 //! processes have left unfinished there.
 //!
 //! The locks are taken one after the other in an order that is the same in every process, that
-//! of the directories' numbers and then of the names. So of two transactions that want the same
+//! of the directories' numbers and then of the names ([`in_order`]). So of two transactions that want the same
 //! files, in whatever order they name them, one has the first lock that both want, and the other
 //! waits without holding any that comes later.
 //!
@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lock_in_order::{BeginWaiter, LockSequence, LockedFiles, borrow_all, left};
+use super::lock_order::in_order;
 use super::roll::{Completion, RollLocks, RollOptions, RollResult, RolledFile, roll};
 use super::unfinished::{Unfinished, unfinished};
 use crate::error::{Deadlock, ErrorKind, Failure, Unsettled};
@@ -181,7 +182,7 @@ impl Begin {
         };
         let sequence = LockSequence {
             pool: self.pool.clone(),
-            missing,
+            missing: in_order(missing),
             timeout: self.timeout,
             deadline: self.deadline,
             inside: self.inside.clone(),
@@ -233,7 +234,7 @@ impl Begin {
         let mut held = self.held.take().unwrap_or_default();
         let mut reservations = VecDeque::new();
         for (key, path) in &files.own {
-            reservations.extend(held.claim(key, path)?);
+            reservations.extend(held.claim(key, path, |_| false)?);
         }
         Ok(reservations)
     }

@@ -1,7 +1,7 @@
 //! Takes the locks of several files, one after the other; first those that the caller holds and
 //! lends.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,11 +15,11 @@ use crate::threads::Pool;
 /// path if it was one.
 pub(super) type LockedFiles = Result<Vec<(FileKey, LockGuard)>, (ErrorKind, Option<PathBuf>)>;
 
-/// Locks that are taken one after the other, in the order of their keys.
+/// Locks that are taken one after the other.
 pub(super) struct LockSequence {
     pub(super) pool: Pool,
-    /// The locks that are still to be taken.
-    pub(super) missing: BTreeMap<FileKey, PathBuf>,
+    /// The locks that are still to be taken, in their order.
+    pub(super) missing: VecDeque<(FileKey, PathBuf)>,
     /// How long to wait for all of them together, for the error.
     pub(super) timeout: Option<Duration>,
     pub(super) deadline: Option<Instant>,
@@ -37,12 +37,15 @@ impl LockSequence {
         let Some(position) = self.waiter.next_position() else {
             return self.end(Err((ErrorKind::Cancelled, None)));
         };
-        let Some((key, path)) = self.missing.pop_first() else { return self.end(Ok(())) };
+        let Some((key, path)) = self.missing.pop_front() else { return self.end(Ok(())) };
+        // In a directory where names are alike that differ in case, two paths may have one lock.
+        let own = self.taken.iter().filter(|(taken, _)| lock::may_be_same(&key, taken));
+        let own = own.map(|(taken, _)| (taken.clone(), LockKind::Write));
         let request = LockRequest {
             path: path.clone(),
             kind: LockKind::Write,
             timeout: left(self.deadline),
-            held: self.inside.clone().into_iter().collect(),
+            held: self.inside.clone().into_iter().chain(own).collect(),
             before: None,
         };
         let (pool, waiter) = (self.pool.clone(), Arc::clone(&self.waiter));

@@ -19,6 +19,7 @@ pub mod commit;
 pub mod fingerprint;
 mod held_files;
 mod lock_in_order;
+mod lock_order;
 pub mod names;
 mod participant;
 pub mod record;

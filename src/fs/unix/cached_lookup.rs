@@ -14,7 +14,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::sync_rules::{BTRFS, EXT, XFS};
 use crate::fs::FileId;
 
 /// Whether the system lacks these calls, or a sandbox refuses them.
@@ -69,17 +68,7 @@ fn refused(error: Errno) -> Errno {
     error
 }
 
-/// Whether locks of files in this directory are decided in memory, and names there can be looked up
-/// in the cache. A network file system asks its server for locks, and FUSE a program.
-pub(crate) fn locks_in_memory(dir: BorrowedFd<'_>) -> bool {
-    const TMPFS: u64 = 0x0102_1994;
-    const F2FS: u64 = 0xF2F5_2010;
-    const OVERLAY: u64 = 0x794C_7630;
-    if IS_REFUSED.load(Ordering::Relaxed) {
-        return false;
-    }
-    let Ok(found) = rustix::fs::fstatfs(dir) else { return false };
-    // The type is a signed number on some platforms, but never negative.
-    let kind = u64::try_from(found.f_type);
-    matches!(kind, Ok(EXT | XFS | BTRFS | TMPFS | F2FS | OVERLAY))
+/// Whether look-ups can be answered, as far as that is known.
+pub(crate) fn is_supported() -> bool {
+    !IS_REFUSED.load(Ordering::Relaxed)
 }

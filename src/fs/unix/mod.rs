@@ -18,6 +18,8 @@ mod access_list;
 pub(crate) mod cached_lookup;
 #[cfg(target_os = "linux")]
 mod extended;
+mod lock_rules;
+mod name_case;
 mod remove_at_exit;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
@@ -27,7 +29,8 @@ pub use remove_at_exit::{RemoveAtExit, watch_signals};
 
 use crate::error::Code;
 use crate::fs::{
-    DirUse, ExtendedAttributes, FileId, FileKind, FileSystem, Metadata, SharedWith, SyncRules,
+    DirUse, ExtendedAttributes, FileId, FileKind, FileSystem, LockRules, Metadata, SharedWith,
+    SyncRules,
 };
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
@@ -49,6 +52,16 @@ impl DirHandle {
     /// For the lock files in it, which `src/lock/kernel` opens itself.
     pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+
+    /// Whether it takes names for one that differ in case, as far as that is known.
+    pub(crate) fn ignores_case(&self) -> bool {
+        name_case::ignores_case(self.descriptor())
+    }
+
+    /// What is known about locks of the files in it.
+    pub(crate) fn lock_rules(&self) -> LockRules {
+        lock_rules::lock_rules(self.descriptor())
     }
 }
 

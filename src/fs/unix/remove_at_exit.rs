@@ -1,19 +1,25 @@
-//! Empty directories that are removed when the process ends: by itself, by a signal that asks it to
-//! end (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or by `SIGABRT`. After a `SIGKILL` they stay.
+//! Empty directories, and files of a caller, that are removed when the process ends: by itself, by a
+//! signal that asks it to end (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or by `SIGABRT`. After a
+//! `SIGKILL` they stay.
 //!
 //! Signal handlers are installed only for signals that would end the process anyway, and still do:
-//! the handler removes the directories, restores the earlier action, and raises the signal again. A
-//! program that has a handler of its own, before or after, keeps it, and its directories are removed
-//! when it ends by itself.
+//! the handler removes what is to be removed, restores the earlier action, and raises the signal
+//! again. A program that has a handler of its own, before or after, keeps it, and its directories and
+//! files are removed when it ends by itself.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
-use std::sync::Once;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Mutex, Once};
 
 use crate::fs::FileId;
+use crate::mutex::guard;
+
+/// Removes what is at a path, if it is still to be removed. A signal handler calls it, so it makes
+/// system calls that are allowed there, and does nothing else.
+pub(crate) type RemoveFile = fn(&CStr);
 
 const SIGNALS: [c_int; 5] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGABRT, libc::SIGTERM];
@@ -22,15 +28,22 @@ const SIGNALS: [c_int; 5] =
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS.len()] =
     [const { AtomicPtr::new(ptr::null_mut()) }; SIGNALS.len()];
 
-/// One directory. Entries are used again and never freed, because a handler may be reading them.
+/// One directory or file. Entries are used again and never freed, because a handler may be reading
+/// them.
+#[derive(Debug)]
 struct ExitEntry {
     /// The thread that takes the path out, by an atomic exchange, owns it.
     path: AtomicPtr<c_char>,
+    /// The [`RemoveFile`] of a file; null for a directory, which has an identity.
+    remove: AtomicPtr<()>,
     device: AtomicU64,
     inode: AtomicU64,
     process: AtomicU64,
     next: *const ExitEntry,
 }
+
+// SAFETY: all that changes is atomic, and `next` is set once, before others see the entry.
+unsafe impl Sync for ExitEntry {}
 
 static FIRST: AtomicPtr<ExitEntry> = AtomicPtr::new(ptr::null_mut());
 
@@ -41,24 +54,40 @@ fn taken() -> *mut c_char {
     ptr::addr_of!(TAKEN).cast_mut()
 }
 
-/// Has a directory removed at the end of the process, for as long as this lives.
+/// Has a directory or a file removed at the end of the process, for as long as this lives.
 #[derive(Debug)]
-pub struct RemoveAtExit(*const ExitEntry);
-
-// SAFETY: the entry is never freed, and all of it that changes is atomic.
-unsafe impl Send for RemoveAtExit {}
-// SAFETY: as above.
-unsafe impl Sync for RemoveAtExit {}
+pub struct RemoveAtExit(&'static ExitEntry);
 
 impl RemoveAtExit {
-    /// `None` when the path cannot be told to the system.
+    /// For the empty directory with this id. `None` when the path cannot be told to the system.
     pub fn of(path: &Path, id: FileId) -> Option<RemoveAtExit> {
+        let inode = u64::try_from(id.inode).ok()?;
+        let entry = RemoveAtExit::entry(path, |entry| {
+            entry.device.store(id.device, Ordering::Relaxed);
+            entry.inode.store(inode, Ordering::Relaxed);
+            entry.remove.store(ptr::null_mut(), Ordering::Relaxed);
+        })?;
+        watch_signals();
+        Some(entry)
+    }
+
+    /// For a file that `remove` removes. Signals are watched if `is_watched`: a caller with many
+    /// files need not ask for it with each of them.
+    pub(crate) fn file(path: &Path, remove: RemoveFile, is_watched: bool) -> Option<RemoveAtExit> {
+        let entry = RemoveAtExit::entry(path, |entry| {
+            entry.remove.store(remove as *mut (), Ordering::Relaxed);
+        })?;
+        if is_watched {
+            watch_signals();
+        }
+        Some(entry)
+    }
+
+    fn entry(path: &Path, fill: impl FnOnce(&ExitEntry)) -> Option<RemoveAtExit> {
         static AT_EXIT: Once = Once::new();
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-        let inode = u64::try_from(id.inode).ok()?;
         let entry = free_entry();
-        entry.device.store(id.device, Ordering::Relaxed);
-        entry.inode.store(inode, Ordering::Relaxed);
+        fill(entry);
         entry.process.store(std::process::id().into(), Ordering::Relaxed);
         entry.path.store(path.into_raw(), Ordering::Release);
         // SAFETY: `at_exit` takes nothing and does not unwind. That it cannot be registered
@@ -66,37 +95,35 @@ impl RemoveAtExit {
         AT_EXIT.call_once(|| unsafe {
             libc::atexit(at_exit);
         });
-        watch_signals();
         Some(RemoveAtExit(entry))
     }
 }
 
 impl Drop for RemoveAtExit {
     fn drop(&mut self) {
-        // SAFETY: entries are never freed.
-        let entry = unsafe { &*self.0 };
+        let entry = self.0;
         let path = entry.path.swap(taken(), Ordering::AcqRel);
         if !path.is_null() && path != taken() {
             // SAFETY: it comes from `CString::into_raw`, and the exchange has made it ours.
             drop(unsafe { CString::from_raw(path) });
         }
         entry.path.store(ptr::null_mut(), Ordering::Release);
+        guard(&FREE).push(entry);
     }
 }
 
+/// Entries that are not used. Signal handlers do not look here.
+static FREE: Mutex<Vec<&ExitEntry>> = Mutex::new(Vec::new());
+
 /// An unused entry, marked as taken.
 fn free_entry() -> &'static ExitEntry {
-    let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
-    // SAFETY: entries are never freed.
-    while let Some(entry) = unsafe { at.as_ref() } {
-        let order = (Ordering::Acquire, Ordering::Relaxed);
-        if entry.path.compare_exchange(ptr::null_mut(), taken(), order.0, order.1).is_ok() {
-            return entry;
-        }
-        at = entry.next;
+    if let Some(entry) = guard(&FREE).pop() {
+        entry.path.store(taken(), Ordering::Relaxed);
+        return entry;
     }
     let entry = Box::leak(Box::new(ExitEntry {
         path: AtomicPtr::new(taken()),
+        remove: AtomicPtr::new(ptr::null_mut()),
         device: AtomicU64::new(0),
         inode: AtomicU64::new(0),
         process: AtomicU64::new(0),
@@ -113,7 +140,7 @@ fn free_entry() -> &'static ExitEntry {
     }
 }
 
-/// Removes all directories. It does only what a signal handler may do: system calls and atomic
+/// Removes all of them. It does only what a signal handler may do: system calls and atomic
 /// operations.
 fn remove_all() {
     // SAFETY: it takes nothing and cannot fail.
@@ -133,6 +160,12 @@ fn remove_all() {
         let order = (Ordering::AcqRel, Ordering::Relaxed);
         // The memory of the path is not freed: the process ends.
         if entry.path.compare_exchange(path, taken(), order.0, order.1).is_err() {
+            continue;
+        }
+        let remove = entry.remove.load(Ordering::Relaxed);
+        if !remove.is_null() {
+            // SAFETY: what is not null there is a `RemoveFile`, and the path is as below.
+            unsafe { std::mem::transmute::<*mut (), RemoveFile>(remove)(CStr::from_ptr(path)) };
             continue;
         }
         // SAFETY: all zeros is a valid value of this structure of numbers.
@@ -181,7 +214,7 @@ pub fn watch_signals() {
     SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
 }
 
-/// Whether there is a directory to remove.
+/// Whether there is anything to remove.
 fn is_needed() -> bool {
     let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.

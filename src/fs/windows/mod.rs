@@ -36,6 +36,7 @@ use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp_name;
 
+mod lock_rules;
 mod metadata;
 mod native;
 
@@ -96,11 +97,6 @@ impl DirHandle {
         self.open_itself(name, FILE_OPEN_IF, GENERIC_READ | GENERIC_WRITE)
     }
 
-    /// Opens a lock file that is there, for looking at it.
-    pub(crate) fn open_existing_lock_file(&self, name: &OsStr) -> io::Result<std::fs::File> {
-        self.open_itself(name, FILE_OPEN, GENERIC_READ)
-    }
-
     fn open_itself(
         &self,
         name: &OsStr,
@@ -140,6 +136,13 @@ impl DirHandle {
         }
     }
 }
+
+/// Removes a name at once, even if a process has the file open, read-only or not.
+const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
+    Flags: FILE_DISPOSITION_FLAG_DELETE
+        | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
+        | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+};
 
 impl FileSystem for Os {
     type DirHandle = DirHandle;
@@ -469,14 +472,8 @@ impl FileSystem for Os {
                 Opening { access, disposition: FILE_OPEN, options: FILE_ITSELF, attributes: 0 };
             native::open_at(dir.handle.as_handle(), &name, &opening)
         };
-        // The name is gone at once, even if a process has the file open, read-only or not.
-        let as_posix = FILE_DISPOSITION_INFO_EX {
-            Flags: FILE_DISPOSITION_FLAG_DELETE
-                | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
-                | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
-        };
         let file = open(DELETE)?;
-        match native::set(file.as_handle(), &as_posix) {
+        match native::set(file.as_handle(), &GONE_AT_ONCE) {
             Err(error) if is_unknown(&error) => {}
             outcome => return outcome,
         }

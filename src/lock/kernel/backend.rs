@@ -5,20 +5,18 @@
 //! does not keep others out.
 
 use std::path::PathBuf;
-#[cfg(target_os = "linux")]
-use std::sync::OnceLock;
-use std::sync::{Arc, LazyLock, MutexGuard, Weak};
+use std::sync::{Arc, LazyLock, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::LockFile;
 use super::inspect::{Patience, inspect};
 use super::lock::KernelLock;
-use super::take_again::{LockSite, take_again};
+use super::run_wait::{LockSite, run_wait};
+use super::take_again::take_again;
 use super::wait::KernelWait;
 use crate::error::{Contention, ErrorKind, Failure, Holder};
+use crate::fs::LockRules;
 use crate::fs::os::DirHandle;
-#[cfg(target_os = "linux")]
-use crate::fs::os::cached_lookup::locks_in_memory;
 use crate::lock::guard::{EndWait, KernelGuard, KernelReply, LockOwner};
 use crate::lock::held::LockGuard;
 use crate::lock::lock_name::LockName;
@@ -28,14 +26,16 @@ use crate::lock::queue::{
 };
 use crate::lock::scheduler::WaitingCall;
 use crate::lock::time_slice::TimeSlice;
-use crate::threads::{pool, wait_threads};
+use crate::lock::unused;
+use crate::lock::waiter::IfMissing;
+use crate::mutex::guard;
+use crate::threads::pool;
 use crate::vocabulary::{FileKey, LockKind};
 
 /// Locks of the kernel on a lock file.
 pub(in crate::lock) struct KernelBackend {
     lock_file: LockPath,
-    #[cfg(target_os = "linux")]
-    is_in_memory: OnceLock<bool>,
+    rules: OnceLock<LockRules>,
 }
 
 /// What is remembered of a lock file.
@@ -51,17 +51,31 @@ pub(in crate::lock) struct KernelMemory {
 
 impl KernelBackend {
     pub(in crate::lock) fn new(lock_file: LockPath) -> KernelBackend {
-        KernelBackend {
-            lock_file,
-            #[cfg(target_os = "linux")]
-            is_in_memory: OnceLock::new(),
-        }
+        KernelBackend { lock_file, rules: OnceLock::new() }
     }
 
-    /// Whether the file system of the lock file decides about locks in memory.
-    #[cfg(target_os = "linux")]
-    pub(in crate::lock) fn is_decided_in_memory(&self) -> bool {
-        *self.is_in_memory.get_or_init(|| locks_in_memory(self.lock_file.dir.handle().descriptor()))
+    /// Whether calls of this process may hold or want the lock with this key.
+    pub(in crate::lock) fn has_queue(key: &FileKey) -> bool {
+        guard(KernelBackend::queues()).contains_key(key)
+    }
+
+    /// What is known about locks on the file system of the lock file.
+    pub(in crate::lock) fn rules(&self) -> LockRules {
+        *self.rules.get_or_init(|| self.lock_file.dir.handle().lock_rules())
+    }
+
+    /// Whether no process uses the lock: there is no lock file, nor a call of this process that holds
+    /// or wants the lock.
+    pub(in crate::lock) fn is_unused(&self) -> bool {
+        let LockPath { dir, name, key, .. } = &self.lock_file;
+        let queue = guard(KernelBackend::queues()).get(key).cloned();
+        queue.is_none_or(|queue| queue.lock().scheduler.is_idle())
+            && dir.look(name).is_ok_and(|found| found.is_none())
+    }
+
+    /// Whether a lock with this key, which is held, is the same.
+    pub(in crate::lock) fn is_lock_file(&self, other: &FileKey) -> bool {
+        self.lock_file.is_lock(other)
     }
 
     /// The directory and the name of the lock file.
@@ -74,7 +88,7 @@ impl Backend for KernelBackend {
     type Lock = KernelLock;
     type Wait = KernelWait;
     type Guard = LockGuard;
-    type Options = ();
+    type Options = IfMissing;
     type Memory = KernelMemory;
 
     fn queues() -> &'static Queues<KernelBackend> {
@@ -84,6 +98,18 @@ impl Backend for KernelBackend {
 
     fn path(&self) -> PathBuf {
         self.lock_file.path()
+    }
+
+    fn used(&self, key: &FileKey) {
+        if self.rules().may_remove_files {
+            unused::used(key, || self.path(), KernelBackend::has_queue);
+        }
+    }
+
+    fn unused(&self, key: &FileKey) {
+        if self.rules().may_remove_files {
+            unused::unused(key);
+        }
     }
 
     fn error(&self, failure: Failure) -> ErrorKind {
@@ -106,6 +132,7 @@ impl Backend for KernelBackend {
         handed_over: Option<KernelLock>,
     ) -> Option<LockEvent<KernelBackend>> {
         let (last, mut opened) = (state.memory.time_slice, state.memory.opened.take());
+        let only_tries = state.scheduler.head().is_some_and(WaitingCall::only_tries);
         drop(state);
         let (dir, name) = queue.backend.dir_and_name();
         if let Some(lock) = handed_over {
@@ -119,7 +146,8 @@ impl Backend for KernelBackend {
                 Err(failure) => LockEvent::Failed(failure),
             });
         }
-        Some(LockEvent::of(KernelLock::try_acquire(dir, name, kind, last, &mut opened), kind))
+        let taken = KernelLock::try_acquire(dir, name, kind, last, only_tries, &mut opened);
+        Some(LockEvent::of(taken, kind))
     }
 
     fn downgrade(lock: &mut KernelLock) -> Result<(), Failure> {
@@ -135,12 +163,12 @@ impl Backend for KernelBackend {
         let lock = Arc::new(lock);
         state.memory.current = Arc::downgrade(&lock);
         drop(state);
-        let guard = |waiter: &Arc<CallOf<Self>>| {
+        let guard_for = |waiter: &Arc<CallOf<Self>>| {
             let owner = Arc::clone(queue) as Arc<dyn LockOwner>;
             let lock = Arc::clone(&lock);
             Ok(KernelGuard::new(owner, lock, waiter.kind(), waiter.timeout()).into())
         };
-        served.iter().map(guard).collect()
+        served.iter().map(guard_for).collect()
     }
 
     fn begin_wait(&self, _: &mut KernelMemory, kind: LockKind) -> Result<KernelWait, Failure> {
@@ -154,12 +182,12 @@ impl Backend for KernelBackend {
         wait: Arc<KernelWait>,
         number: u64,
     ) -> Result<(), Failure> {
-        let queue = Arc::clone(queue);
-        let job = move || {
-            let (dir, name) = queue.backend.dir_and_name();
-            queue.wait_ended(number, LockEvent::of(wait.wait(dir, name), wait.kind()));
-        };
-        wait_threads::run(Box::new(job)).map_err(|error| Failure::new("pthread_create", error))
+        let (queue, kind) = (Arc::clone(queue), wait.kind());
+        let ended = Arc::clone(&queue);
+        run_wait(queue, wait, move |outcome| {
+            ended.wait_ended(number, LockEvent::of(outcome, kind));
+        });
+        Ok(())
     }
 }
 
@@ -231,6 +259,10 @@ impl LockOwner for Queue<KernelBackend> {
 impl LockSite for Queue<KernelBackend> {
     fn dir_and_name(&self) -> (&DirHandle, &LockName) {
         self.backend.dir_and_name()
+    }
+
+    fn has_to_poll(&self) -> bool {
+        self.backend.rules().has_to_poll
     }
 
     fn error(&self, failure: Failure) -> ErrorKind {

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::LockFile;
+use super::removal;
 use super::steps::LOCK;
 use crate::error::{Failure, Holder};
 use crate::fs::os::DirHandle;
@@ -44,20 +45,25 @@ pub(in crate::lock) fn inspect(
         |kind| file.is_locked(Byte::Main, kind).map_err(|error| Failure::new(LOCK, error));
     let looks = if patience == Patience::None { 0 } else { LOOKS };
     let mut line = vec![0; LONGEST_LINE];
-    for look in 0.. {
+    let mut look = 0;
+    loop {
         if !is_locked(kind)? {
+            return Ok(None);
+        }
+        if removal::is_being_removed(&file)? {
             return Ok(None);
         }
         // Readers leave no note. A note that is there is that of a writer that has died.
         let by_writer = kind == LockKind::Read || is_locked(LockKind::Read)?;
         if !by_writer {
-            break;
+            // A process that was about to remove the file looked like a writer, perhaps.
+            return Ok(is_locked(kind)?.then_some(None));
         }
         let length = file.read_note(&mut line).map_err(|error| Failure::new("read", error))?;
         if length > 0 || look == looks {
             return Ok(Some(line.get(..length).and_then(note::from_line)));
         }
         blocking(|| thread::sleep(BETWEEN_LOOKS));
+        look += 1;
     }
-    Ok(Some(None))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::LockFile;
 use super::note_writer::NoteWriter;
+use super::removal::Removals;
 use super::steps::{LOCK, acquire_from, attempt};
 use crate::error::Failure;
 use crate::fs::os::DirHandle;
@@ -26,22 +27,36 @@ pub(in crate::lock) struct KernelLock {
 
 impl KernelLock {
     /// Takes the lock if it is free, and no other process has a ticket. `last` is this process's
-    /// last time slice; `opened` may have the lock file, and is taken from it if that is of use.
+    /// last time slice; `opened` may have the lock file, and is taken from it if that is of use. A
+    /// call that `only_tries` is not told that the lock is held while its file is being removed; one
+    /// that goes on to wait will see.
     pub(in crate::lock) fn try_acquire(
         dir: &DirHandle,
         name: &LockName,
         kind: LockKind,
         last: Option<TimeSlice>,
+        only_tries: bool,
         opened: &mut Option<Arc<LockFile>>,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut time_slice = None;
-        let taken = acquire_from(opened, dir, name, kind, |file| {
-            time_slice = attempt(file, kind, last)?;
-            Ok(time_slice.is_some())
-        })?;
-        let Some(((file, has_content), time_slice)) = taken.zip(time_slice) else {
-            return Ok(None);
+        let mut removals = None;
+        let (file, has_content) = loop {
+            let taken = acquire_from(opened, dir, name, kind, |file| {
+                time_slice = attempt(file, kind, last)?;
+                Ok(time_slice.is_some())
+            })?;
+            match taken {
+                Some(taken) => break taken,
+                None if !only_tries => return Ok(None),
+                None => {
+                    let removals = removals.get_or_insert_with(Removals::new);
+                    if !removals.are_in_the_way(opened, dir, name)? {
+                        return Ok(None);
+                    }
+                }
+            }
         };
+        let Some(time_slice) = time_slice else { return Ok(None) };
         let lock = KernelLock::new(file, kind, None, time_slice);
         // A process that goes on has had time for its note.
         lock.write_note(has_content || last.is_none());

@@ -11,6 +11,7 @@ pub(super) fn of(byte: Byte) -> i64 {
     match byte {
         Byte::Gate => 1 << 62,
         Byte::Main => (1 << 62) + 1,
+        Byte::Removal => (1 << 62) + 2,
         Byte::Ticket(ticket) => TICKETS.saturating_add_unsigned(ticket),
     }
 }

@@ -19,8 +19,12 @@ pub(super) const LOCK: &str = if cfg!(windows) { "LockFileEx" } else { "fcntl" }
 /// macOS a file has one lock and no more.
 pub(super) const HAS_TICKETS: bool = cfg!(target_os = "linux");
 
+/// Whether a process that removes a lock file can be told from one that holds the lock. On macOS a
+/// file has one lock and no more.
+pub(super) const IS_REMOVAL_TOLD: bool = cfg!(any(target_os = "linux", windows));
+
 /// How often a lock file that another process replaces meanwhile is opened again.
-const FRESH_STARTS: usize = 100;
+pub(super) const FRESH_STARTS: usize = 100;
 
 /// Does what the protocol says until it is done. No step waits.
 pub(super) fn carry_out(
@@ -81,15 +85,29 @@ pub(super) fn acquire_from(
             Some(file) => file,
             None => open(dir, name, kind)?,
         };
-        if !lock(&file).map_err(|error| Failure::new(LOCK, error))? {
-            *opened = Some(file);
-            return Ok(None);
+        match lock(&file) {
+            Ok(true) => {}
+            Ok(false) => {
+                *opened = Some(file);
+                return Ok(None);
+            }
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(Failure::new(LOCK, error)),
         }
-        if let Some(size) = size_if_called(&file, dir, name)? {
-            return Ok(Some((file, size > 0)));
+        match size_if_called(&file, dir, name) {
+            Ok(Some(size)) => return Ok(Some((file, size > 0))),
+            Ok(None) => {}
+            Err(failure) if is_gone(&failure.source) => {}
+            Err(failure) => return Err(failure),
         }
     }
     Err(Failure::new(LOCK, Code::EBUSY.error()))
+}
+
+/// Whether the server of a network file system does not know an open file any more: another machine
+/// has removed it.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    cfg!(unix) && Code::of(error) == Some(Code::ESTALE)
 }
 
 /// Opens the lock file, making it if there is none.

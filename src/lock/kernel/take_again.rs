@@ -7,27 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::lock::KernelLock;
+use super::run_wait::{LockSite, run_wait};
 use super::wait::KernelWait;
-use crate::error::{Contention, ErrorKind, Failure};
-use crate::fs::os::DirHandle;
+use crate::error::{ErrorKind, Failure};
 use crate::lock::guard::{EndWait, KernelReply};
-use crate::lock::lock_name::LockName;
 use crate::lock::queue::PendingWait;
 use crate::mutex::guard;
-use crate::threads::{pool, wait_threads};
+use crate::threads::pool;
 use crate::vocabulary::LockKind;
-
-/// Where the lock is, and how it is spoken of in errors.
-pub(super) trait LockSite: Send + Sync + 'static {
-    /// The directory and the name of the lock file.
-    fn dir_and_name(&self) -> (&DirHandle, &LockName);
-
-    /// What the call is told that the system has refused.
-    fn error(&self, failure: Failure) -> ErrorKind;
-
-    /// Why the call has not got the lock after waiting for so long; `None` if it has only tried.
-    fn contention(&self, waited: Option<Duration>) -> Contention;
-}
 
 /// Takes a write lock again, and waits for it if another process has it. The outcome goes to `reply`,
 /// on this thread or another.
@@ -42,9 +29,10 @@ pub(super) fn take_again<S: LockSite>(
         site: Arc::clone(&site),
     });
     let (dir, name) = site.dir_and_name();
-    match KernelLock::try_acquire(dir, name, LockKind::Write, None, &mut None) {
+    let only_tries = timeout.is_some_and(|timeout| timeout.is_zero());
+    match KernelLock::try_acquire(dir, name, LockKind::Write, None, only_tries, &mut None) {
         Ok(Some(lock)) => taking.settle(Ok(lock)),
-        Ok(None) if timeout.is_some_and(|timeout| timeout.is_zero()) => taking.time_out(None),
+        Ok(None) if only_tries => taking.time_out(None),
         Ok(None) => {
             if let Err(failure) = taking.wait(timeout) {
                 taking.settle(Err(site.error(failure)));
@@ -69,19 +57,15 @@ impl<S: LockSite> TakingAgain<S> {
         let wait = Arc::new(KernelWait::begin(dir, name, LockKind::Write)?);
         let _ = self.wait.set(Arc::clone(&wait));
         let taking = Arc::clone(self);
-        let job = move || {
-            let (dir, name) = taking.site.dir_and_name();
-            match wait.wait(dir, name) {
-                Ok(Some(lock)) => taking.settle(Ok(lock)),
-                // It was withdrawn, and the call has its answer.
-                Ok(None) => {}
-                Err(failure) => taking.settle(Err(taking.site.error(failure))),
+        run_wait(Arc::clone(&self.site), wait, move |outcome| match outcome {
+            Ok(Some(lock)) => taking.settle(Ok(lock)),
+            // It was withdrawn, and the call has its answer.
+            Ok(None) => {}
+            Err(failure) => {
+                taking.withdraw();
+                taking.settle(Err(taking.site.error(failure)));
             }
-        };
-        wait_threads::run(Box::new(job)).map_err(|error| {
-            self.withdraw();
-            Failure::new("pthread_create", error)
-        })?;
+        });
         if let Some(timeout) = timeout {
             let taking = Arc::clone(self);
             let _ = pool().submit_after(timeout, Box::new(move || taking.time_out(Some(timeout))));

@@ -34,17 +34,13 @@ impl LockFile {
     /// Opens the lock file, making it if there is none. It must be a file: a symbolic link
     /// in its place could lead anywhere. A reader needs no more than the right to read it.
     pub(super) fn open(dir: &DirHandle, name: &LockName, kind: LockKind) -> io::Result<LockFile> {
-        #[cfg(not(target_os = "linux"))]
-        let (gate, _) = {
-            let mut gate = name.to_os_string();
-            gate.push(".gate");
-            open_or_make(dir, &gate, name, kind)?
-        };
+        // In this order, so that a file that keeps its name has its gate, too: a process that removes
+        // both begins with the gate.
         let (main, is_read_only) = open_or_make(dir, name, name, kind)?;
         Ok(LockFile {
             main,
             #[cfg(not(target_os = "linux"))]
-            gate,
+            gate: open_or_make(dir, &gate_of(name), name, kind)?.0,
             is_read_only,
         })
     }
@@ -53,11 +49,7 @@ impl LockFile {
     pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
         Ok(LockFile {
             #[cfg(not(target_os = "linux"))]
-            gate: {
-                let mut gate = name.to_owned();
-                gate.push(".gate");
-                open_itself(dir, &gate, OFlags::RDONLY)?
-            },
+            gate: open_itself(dir, &gate_of(name), OFlags::RDONLY)?,
             main: open_itself(dir, name, OFlags::RDONLY)?,
             is_read_only: true,
         })
@@ -68,9 +60,33 @@ impl LockFile {
         kind == LockKind::Read || !self.is_read_only
     }
 
+    /// Opens a lock file that is there, for locking it.
+    pub(super) fn open_there(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        let (main, _) = open_existing(dir, name, OFlags::RDWR)?;
+        Ok(LockFile {
+            main,
+            #[cfg(not(target_os = "linux"))]
+            gate: open_existing(dir, &gate_of(name), OFlags::RDWR)?.0,
+            is_read_only: false,
+        })
+    }
+
+    /// Removes the lock file, which is locked and called so. Whether it is gone.
+    pub(super) fn remove(&self, dir: &DirHandle, name: &OsStr) -> io::Result<bool> {
+        #[cfg(not(target_os = "linux"))]
+        rustix::fs::unlinkat(dir.descriptor(), gate_of(name), AtFlags::empty())?;
+        rustix::fs::unlinkat(dir.descriptor(), name, AtFlags::empty())?;
+        Ok(true)
+    }
+
     /// How long the note in the file is, if `name` still leads to it.
     pub(super) fn size_if_called(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<u64>> {
         let own = rustix::fs::fstat(&self.main)?;
+        if own.st_nlink == 0 {
+            // A network file system remembers names for a while, but asks its server about a file that
+            // has just been locked.
+            return Ok(None);
+        }
         match rustix::fs::statat(dir.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => Ok(((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino))
                 .then(|| u64::try_from(own.st_size).unwrap_or(0))),
@@ -168,6 +184,14 @@ fn is_refused(error: &io::Error) -> bool {
     matches!(Code::of(error), Some(Code::EACCES | Code::EPERM | Code::EROFS))
 }
 
+/// The name of the file that is the gate.
+#[cfg(not(target_os = "linux"))]
+fn gate_of(name: &OsStr) -> std::ffi::OsString {
+    let mut gate = name.to_owned();
+    gate.push(".gate");
+    gate
+}
+
 #[cfg(target_os = "linux")]
 impl LockFile {
     /// Takes a lock if it is free.
@@ -243,7 +267,7 @@ fn lock_type(kind: LockKind) -> libc::c_int {
 }
 
 #[cfg(target_os = "linux")]
-fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
+pub(super) fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
     // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
     // for these commands.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
@@ -264,8 +288,8 @@ impl LockFile {
     fn file(&self, byte: Byte) -> &OwnedFd {
         match byte {
             Byte::Main => &self.main,
-            // There are no tickets here.
-            Byte::Gate | Byte::Ticket(_) => &self.gate,
+            // There are no tickets here, and none of the other bytes.
+            Byte::Gate | Byte::Ticket(_) | Byte::Removal => &self.gate,
         }
     }
 

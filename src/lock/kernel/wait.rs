@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::LockFile;
 use super::lock::KernelLock;
-use super::steps::{HAS_TICKETS, LOCK, acquire_from, carry_out, open, size_if_called, take};
-use crate::error::Failure;
+use super::steps::{
+    FRESH_STARTS, HAS_TICKETS, LOCK, acquire_from, carry_out, is_gone, open, size_if_called, take,
+};
+use crate::error::{Code, Failure};
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
 use crate::lock::protocol::{Byte, LockStep, StepResult, Wait};
@@ -18,6 +20,14 @@ use crate::vocabulary::LockKind;
 /// Whether one thread can unlock a byte of a file while another waits for one. On Windows the
 /// calls on one handle follow each other.
 const CAN_UNLOCK_WHILE_WAITING: bool = cfg!(unix);
+
+/// What has come of going on with a wait.
+pub(super) enum Polled {
+    /// It has to wait. Whether it has come nearer to the lock.
+    Waits { has_moved: bool },
+    /// It has the lock, or was not wanted any more.
+    Ended(Option<KernelLock>),
+}
 
 /// A wait for a lock in the kernel.
 pub(in crate::lock) struct KernelWait {
@@ -40,11 +50,17 @@ impl KernelWait {
         name: &LockName,
         kind: LockKind,
     ) -> Result<KernelWait, Failure> {
-        let file = Some(open(dir, name, kind)?);
-        let state = KernelWaitState { wait: Wait::new(kind, HAS_TICKETS), file, wants: None };
-        let wait = KernelWait { kind, state: Mutex::new(state) };
-        wait.rejoin()?;
-        Ok(wait)
+        for _ in 0..FRESH_STARTS {
+            let file = Some(open(dir, name, kind)?);
+            let state = KernelWaitState { wait: Wait::new(kind, HAS_TICKETS), file, wants: None };
+            let wait = KernelWait { kind, state: Mutex::new(state) };
+            match wait.rejoin() {
+                Ok(_) => return Ok(wait),
+                Err(failure) if is_gone(&failure.source) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new(LOCK, Code::EBUSY.error()))
     }
 
     /// Waits on this thread for as long as it takes. `None` when the lock was not wanted any
@@ -83,27 +99,56 @@ impl KernelWait {
     ) -> Result<Option<KernelLock>, Failure> {
         let mut state = self.state();
         let Some(file) = state.file.clone() else { return Ok(None) };
-        let mut result = StepResult::Nothing;
-        let has_main = loop {
-            result = match state.wait.next(result) {
-                LockStep::Done(has_main) => break has_main,
-                LockStep::Lock(byte, kind) => match take(&file, LockStep::Try(byte, kind)) {
-                    Ok(StepResult::Locked(false)) => {
-                        state.wants = Some((byte, kind));
-                        return Ok(None);
-                    }
-                    outcome => outcome.map(|_| StepResult::Nothing),
-                },
-                step => take(&file, step),
-            }
-            .map_err(|error| Failure::new(LOCK, error))?;
-        };
+        let Some(has_main) = state.advance(&file)? else { return Ok(None) };
         // A file that has lost its name is no lock. The thread sees to another.
         state.file = None;
         let size = size_if_called(&file, dir, name)?;
         let ticket = state.wait.ticket();
         let taken = size.filter(|_| has_main);
         Ok(taken.map(|size| KernelLock::after_wait(file, size > 0, self.kind, ticket)))
+    }
+
+    /// Goes on as far as it can without waiting, for a caller that calls again after a pause.
+    pub(super) fn poll(&self, dir: &DirHandle, name: &LockName) -> Result<Polled, Failure> {
+        for _ in 0..FRESH_STARTS {
+            let mut state = self.state();
+            let file = match state.file.clone() {
+                Some(file) => file,
+                None => {
+                    let file = open(dir, name, self.kind)?;
+                    state.wait.restart();
+                    state.wants = None;
+                    state.file = Some(Arc::clone(&file));
+                    file
+                }
+            };
+            let wanted = state.wants;
+            let has_main = match state.advance(&file) {
+                Ok(Some(has_main)) => has_main,
+                Ok(None) => return Ok(Polled::Waits { has_moved: state.wants != wanted }),
+                Err(failure) if is_gone(&failure.source) => {
+                    state.file = None;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            state.file = None;
+            let ticket = state.wait.ticket();
+            drop(state);
+            if !has_main {
+                return Ok(Polled::Ended(None));
+            }
+            match size_if_called(&file, dir, name) {
+                Ok(Some(size)) => {
+                    let lock = KernelLock::after_wait(file, size > 0, self.kind, ticket);
+                    return Ok(Polled::Ended(Some(lock)));
+                }
+                Ok(None) => {}
+                Err(failure) if is_gone(&failure.source) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new(LOCK, Code::EBUSY.error()))
     }
 
     fn go_through(&self, file: &LockFile) -> io::Result<bool> {
@@ -132,6 +177,36 @@ impl KernelWait {
 
     fn state(&self) -> MutexGuard<'_, KernelWaitState> {
         guard(&self.state)
+    }
+}
+
+impl KernelWaitState {
+    /// Goes on until the wait is over, and has main or not, or until it would have to wait (`None`).
+    /// A wait that is not wanted any more does not wait.
+    fn advance(&mut self, file: &LockFile) -> Result<Option<bool>, Failure> {
+        let mut result = StepResult::Nothing;
+        loop {
+            let step = match self.wants.take() {
+                Some((byte, kind)) => LockStep::Lock(byte, kind),
+                None => self.wait.next(result),
+            };
+            result = match step {
+                LockStep::Done(has_main) => return Ok(Some(has_main)),
+                LockStep::Lock(byte, kind) => match take(file, LockStep::Try(byte, kind)) {
+                    Ok(StepResult::Locked(false)) if self.wait.is_wanted() => {
+                        self.wants = Some((byte, kind));
+                        return Ok(None);
+                    }
+                    Ok(StepResult::Locked(false)) => {
+                        self.wait.give_up();
+                        Ok(StepResult::Nothing)
+                    }
+                    outcome => outcome.map(|_| StepResult::Nothing),
+                },
+                step => take(file, step),
+            }
+            .map_err(|error| Failure::new(LOCK, error))?;
+        }
     }
 }
 

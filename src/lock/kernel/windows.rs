@@ -37,7 +37,7 @@ impl LockFile {
     pub(super) fn open(dir: &DirHandle, name: &LockName, kind: LockKind) -> io::Result<LockFile> {
         let opened = dir.open_lock_file(name).or_else(|error| match Code::of(&error) {
             Some(Code::EACCES | Code::EPERM | Code::EROFS) if kind == LockKind::Read => {
-                dir.open_existing_lock_file(name).map_err(|_| error)
+                dir.open_existing_lock_file(name, false).map_err(|_| error)
             }
             _ => Err(error),
         });
@@ -46,12 +46,23 @@ impl LockFile {
 
     /// Opens the lock file for looking at it.
     pub(super) fn open_existing(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
-        Ok(LockFile { file: dir.open_existing_lock_file(name)? })
+        Ok(LockFile { file: dir.open_existing_lock_file(name, false)? })
     }
 
     /// Whether it can be locked for this.
     pub(super) fn serves(&self, _: LockKind) -> bool {
         true
+    }
+
+    /// Opens a lock file that is there, for locking it.
+    pub(super) fn open_there(dir: &DirHandle, name: &OsStr) -> io::Result<LockFile> {
+        Ok(LockFile { file: dir.open_existing_lock_file(name, true)? })
+    }
+
+    /// Removes the lock file, which is locked and called so. Whether it is gone: where a file that
+    /// is open keeps its name until it is closed, others could not open it, so it stays.
+    pub(super) fn remove(&self, dir: &DirHandle, name: &OsStr) -> io::Result<bool> {
+        dir.remove_at_once(name)
     }
 
     /// How long the note in the file is, if `name` still leads to it.

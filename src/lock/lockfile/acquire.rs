@@ -158,7 +158,7 @@ impl Locate for LockDirBackend {
         Ok(Located { key, backend: LockDirBackend::new(at), details })
     }
 
-    fn note(file: &Option<PathBuf>, waiter: &CallOf<LockDirBackend>) {
+    fn note(&self, file: &Option<PathBuf>, waiter: &CallOf<LockDirBackend>) {
         if let Some(file) = file {
             let _ = waiter.options.file.set(file.clone());
         }

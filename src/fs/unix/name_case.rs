@@ -1,0 +1,43 @@
+//! Whether a directory takes names for one that differ in case.
+
+use std::os::fd::BorrowedFd;
+
+/// As far as that is known: not of network file systems other than SMB, nor of FUSE.
+#[cfg(target_os = "linux")]
+pub(super) fn ignores_case(dir: BorrowedFd<'_>) -> bool {
+    use rustix::fs::{Mode, OFlags};
+
+    const VFAT: u64 = 0x4D44;
+    const EXFAT: u64 = 0x2011_BAB0;
+    const NTFS3: u64 = 0x7366_746E;
+    const HFSPLUS: u64 = 0x482B;
+    const SMB: u64 = 0x517B;
+    const CIFS: u64 = 0xFF53_4D42;
+    const SMB2: u64 = 0xFE53_4D42;
+    /// `FS_CASEFOLD_FL`: a directory of ext4, f2fs or tmpfs that was made so.
+    const CASEFOLD: u32 = 0x4000_0000;
+
+    let Ok(found) = rustix::fs::fstatfs(dir) else { return false };
+    let kind = found.f_type as u64 & 0xFFFF_FFFF;
+    if matches!(kind, VFAT | EXFAT | NTFS3 | HFSPLUS | SMB | CIFS | SMB2) {
+        return true;
+    }
+    // The descriptor may be one that only names files.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(readable) = rustix::fs::openat(dir, ".", flags, Mode::empty()) else { return false };
+    rustix::fs::ioctl_getflags(&readable).is_ok_and(|flags| flags.bits() & CASEFOLD != 0)
+}
+
+/// As far as that is known.
+#[cfg(any(target_os = "macos", target_os = "ios"))]
+pub(super) fn ignores_case(dir: BorrowedFd<'_>) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open while `dir` lives.
+    unsafe { libc::fpathconf(dir.as_raw_fd(), libc::_PC_CASE_SENSITIVE) == 0 }
+}
+
+/// As far as that is known.
+#[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "ios")))]
+pub(super) fn ignores_case(_: BorrowedFd<'_>) -> bool {
+    false
+}
