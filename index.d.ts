@@ -170,7 +170,9 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
  * but may not survive a power cut. Permission bits, owner and, on Linux, the access control list,
  * the SELinux label and attributes of the class `user` stay: those that the file has when it is
  * replaced, so what is forbidden during a long write stays forbidden. What cannot be kept never gives
- * anybody access. A process that is killed leaves at most one temp file, `.<name>.<16 hex digits>.tmp`, for each write that was running.
+ * anybody access. A process that is killed by `SIGKILL` leaves at most one temp file,
+ * `.<name>.<16 hex digits>.tmp`, for each write that was running; other signals that end it leave none
+ * (Unix).
  *
  * Writes to one file take effect in the order of the calls, including those of other worker threads.
  * Of the writes that wait behind another one only the newest is written, if their options are equal
@@ -271,7 +273,7 @@ export interface AtomicWriteStreamOptions
  * ends normally or its worker thread ends. With `lock: true` the lock is held from the beginning to
  * the end.
  *
- * **Does not promise.** Nothing is retried. A process that is killed leaves the temp file. A Buffer
+ * **Does not promise.** Nothing is retried. A process that is killed by `SIGKILL` leaves the temp file. A Buffer
  * must not be changed until the stream has taken the chunk. The errors with which the stream is
  * destroyed are those of {@link atomicWrite}.
  *

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::limitation::{self, Limitation};
 use super::{
     DirUse, ExtendedAttributes, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith,
-    uninterrupted,
+    TempAtExit, uninterrupted,
 };
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -143,6 +143,12 @@ impl<F: FileSystem> Dir<F> {
     pub fn read_link(&self, name: &OsStr) -> Result<PathBuf, Failure> {
         uninterrupted(|| self.fs.read_link(&self.handle, name))
             .map_err(|error| self.failed("readlink", name, error))
+    }
+
+    /// Has the file removed that is about to be made under this name, if a signal ends the process:
+    /// [`FileSystem::remove_at_exit`].
+    pub fn remove_at_exit(&self, name: &OsStr) -> Option<TempAtExit> {
+        self.fs.remove_at_exit(&self.handle, name)
     }
 
     /// Makes a new file: `open`.

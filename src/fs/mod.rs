@@ -26,9 +26,12 @@ mod limitation;
 pub use dir::{Dir, if_there, is_too_long};
 pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
 pub use file::File;
+
 pub use limitation::{
     FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,
 };
+/// Has a temp file removed if a signal ends the process, for as long as it lives.
+pub use os::TempAtExit;
 
 #[cfg(unix)]
 pub mod unix;
@@ -260,6 +263,12 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         name: &OsStr,
         with: SharedWith<'_>,
     ) -> io::Result<Self::FileHandle>;
+
+    /// Has the file removed that is about to be made under this name, if a signal ends the process;
+    /// until what this returns is dropped. `None` where the system has no signals.
+    fn remove_at_exit(&self, _dir: &Self::DirHandle, _name: &OsStr) -> Option<TempAtExit> {
+        None
+    }
 
     /// Opens an existing regular file for reading. A symbolic link is not followed.
     fn open(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;

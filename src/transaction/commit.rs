@@ -21,7 +21,7 @@ use super::names::{self, RecordKind, TransactionId};
 use super::participant::{LockedRecord, Participant, rename_removed};
 use super::record::{Record, RecordMember};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, DirUse, File, FileKind, FileSystem};
+use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, TempAtExit};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
 use crate::write::{AttemptError, Control, Durability, Options, TempFile};
@@ -332,6 +332,21 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         Ok(participants().try_for_each(Participant::sync)?)
     }
 
+    /// From now on everything that the decision needs stays if a signal ends the process. Fails if
+    /// something of it is gone already, because the process is about to end.
+    fn keep_at_exit(&self) -> Result<(), Failure> {
+        let staged = self.members.iter().filter_map(|member| member.staged.as_ref());
+        let records =
+            self.participants.iter().filter_map(|it| it.record.as_ref()?.at_exit.as_ref());
+        // Each one, so that none is removed after this.
+        let kept: Vec<bool> =
+            staged.map(TempFile::keep_at_exit).chain(records.map(TempAtExit::keep)).collect();
+        match kept.into_iter().all(|is_kept| is_kept) {
+            true => Ok(()),
+            false => Err(Failure::new("rename", Code::EINTR.error())),
+        }
+    }
+
     /// Renames the record: from then on the transaction is done, whatever happens.
     fn decide(&mut self, control: &Control) -> Result<(), CommitError> {
         let Some(Participant { dir, record: Some(record), .. }) = self.participants.first() else {
@@ -341,6 +356,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         let intent = names::record(self.id, RecordKind::Intent);
         let mut is_decided = false;
         let mut decide = || -> Result<(), Failure> {
+            self.keep_at_exit()?;
             let renamed = dir.rename(&record.file, &prepared, &intent);
             dir.confirmed(renamed, &record.file, &intent).inspect_err(|_| {
                 // If only the old name is known to be gone, the rename is what took it.

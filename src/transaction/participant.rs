@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use super::names::{self, RecordKind, TransactionId};
 use super::record::{LARGEST, Record, RecordDamage};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, Metadata, SharedWith, if_there};
+use crate::fs::{
+    Dir, DirUse, File, FileKind, FileSystem, Metadata, SharedWith, TempAtExit, if_there,
+};
 
 /// A directory that takes part in a transaction.
 pub(super) struct Participant<F: FileSystem> {
@@ -22,6 +24,8 @@ pub(super) struct Participant<F: FileSystem> {
 pub(super) struct LockedRecord<F: FileSystem> {
     pub(super) file: File<F>,
     pub(super) kind: RecordKind,
+    /// Has it removed if a signal ends the process before the transaction is decided.
+    pub(super) at_exit: Option<TempAtExit>,
 }
 
 impl<F: FileSystem> Participant<F> {
@@ -36,9 +40,14 @@ impl<F: FileSystem> Participant<F> {
     /// Makes the record, locked, and does not sync it.
     pub(super) fn write_record(&mut self, id: TransactionId, bytes: &[u8]) -> Result<(), Failure> {
         let name = names::record(id, RecordKind::Prepared);
+        let at_exit = self.dir.remove_at_exit(&name);
         // Everybody who may change files here has to know what others have begun.
         let with = SharedWith::WritersOfDir { mode: 0o644 };
-        let file = self.dir.create_shared(&name, with).inspect_err(|failure| {
+        let created = self.dir.create_shared(&name, with);
+        if let Some(at_exit) = &at_exit {
+            at_exit.made();
+        }
+        let file = created.inspect_err(|failure| {
             if failure.code() != Some(Code::EEXIST) {
                 // A network file system may have made it all the same.
                 let _ = self.dir.remove(&name);
@@ -59,7 +68,7 @@ impl<F: FileSystem> Participant<F> {
             let _ = self.dir.remove(&name);
             return Err(failure.on(self.dir.shown(&name)));
         }
-        self.record = Some(LockedRecord { file, kind: RecordKind::Prepared });
+        self.record = Some(LockedRecord { file, kind: RecordKind::Prepared, at_exit });
         Ok(())
     }
 

@@ -45,7 +45,7 @@ impl<F: FileSystem> Participant<F> {
                     return Ok(RecordLock::InUse(path));
                 }
                 if self.dir.is_named(&name, &file) {
-                    return Ok(RecordLock::Locked(LockedRecord { file, kind }));
+                    return Ok(RecordLock::Locked(LockedRecord { file, kind, at_exit: None }));
                 }
                 has_moved = true;
             }

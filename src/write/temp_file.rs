@@ -9,7 +9,7 @@ use super::control::Control;
 use super::options::Options;
 use super::{fill, validate};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, is_too_long};
+use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, TempAtExit, is_too_long};
 use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -29,6 +29,8 @@ pub(crate) struct TempFile<F: FileSystem> {
     pub(crate) opened: Instant,
     /// What it was given when it was complete.
     given: Option<GivenAttributes>,
+    /// Has it removed if a signal ends the process.
+    at_exit: Option<TempAtExit>,
 }
 
 /// What a temp file was given.
@@ -51,11 +53,16 @@ impl<F: FileSystem> TempFile<F> {
         let (mut name, mut limit) = (announced, LONGEST_NAME);
         let mut reason = Code::EEXIST.error();
         for _ in 0..MOST_NAMES {
-            match dir.create_new(&name, mode) {
+            let at_exit = dir.remove_at_exit(&name);
+            let created = dir.create_new(&name, mode);
+            if let Some(at_exit) = &at_exit {
+                at_exit.made();
+            }
+            match created {
                 Ok(file) => match lock(dir, &file, &name) {
                     Ok(Some(metadata)) => {
                         let opened = Instant::now();
-                        return Ok(TempFile { file, name, metadata, opened, given: None });
+                        return Ok(TempFile { file, name, metadata, opened, given: None, at_exit });
                     }
                     Ok(None) => reason = Code::EBUSY.error(),
                     Err(failure) => {
@@ -85,6 +92,12 @@ impl<F: FileSystem> TempFile<F> {
             name = temp_name::new_name_within(&target.name, limit);
         }
         Err(Failure::at("open", dir.shown(&name), reason))
+    }
+
+    /// From now on it stays if a signal ends the process. `false` if it is gone already, because the
+    /// process is about to end.
+    pub(crate) fn keep_at_exit(&self) -> bool {
+        self.at_exit.as_ref().is_none_or(TempAtExit::keep)
     }
 
     /// Makes it complete, under a name of the caller's, for a caller who renames it. What fails

@@ -24,8 +24,10 @@ mod remove_at_exit;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
 mod sync_rules;
+mod temp_at_exit;
 
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
+pub use temp_at_exit::TempAtExit;
 
 use crate::error::Code;
 use crate::fs::{
@@ -181,6 +183,10 @@ impl FileSystem for Os {
         with: SharedWith<'_>,
     ) -> io::Result<FileHandle> {
         Ok(FileHandle { descriptor: shared_file::create(dir.descriptor(), name, with)? })
+    }
+
+    fn remove_at_exit(&self, dir: &DirHandle, name: &OsStr) -> Option<TempAtExit> {
+        TempAtExit::note(dir.descriptor.as_fd(), name)
     }
 
     fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {

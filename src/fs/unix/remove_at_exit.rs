@@ -1,4 +1,4 @@
-//! Empty directories, and files of a caller, that are removed when the process ends: by itself, by a
+//! Empty directories, files of a caller, and temp files ([`also_remove`]) that are removed when the process ends: by itself, by a
 //! signal that asks it to end (`SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGTERM`) or by `SIGABRT`. After a
 //! `SIGKILL` they stay.
 //!
@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, Once, OnceLock};
 
 use crate::fs::FileId;
 use crate::mutex::guard;
@@ -84,19 +84,34 @@ impl RemoveAtExit {
     }
 
     fn entry(path: &Path, fill: impl FnOnce(&ExitEntry)) -> Option<RemoveAtExit> {
-        static AT_EXIT: Once = Once::new();
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
         let entry = free_entry();
         fill(entry);
         entry.process.store(std::process::id().into(), Ordering::Relaxed);
         entry.path.store(path.into_raw(), Ordering::Release);
-        // SAFETY: `at_exit` takes nothing and does not unwind. That it cannot be registered
-        // only means that the directory stays, to become stale.
-        AT_EXIT.call_once(|| unsafe {
-            libc::atexit(at_exit);
-        });
+        remove_at_exit();
         Some(RemoveAtExit(entry))
     }
+}
+
+/// What removes other things.
+static OTHERS: OnceLock<fn()> = OnceLock::new();
+
+/// Has something else removed, too, by a function that does only what a signal handler may do. There
+/// is one such function.
+pub(super) fn also_remove(remove: fn()) {
+    let _ = OTHERS.set(remove);
+    remove_at_exit();
+    watch_signals();
+}
+
+fn remove_at_exit() {
+    static AT_EXIT: Once = Once::new();
+    // SAFETY: `at_exit` takes nothing and does not unwind. That it cannot be registered only means
+    // that what is there stays, to become stale.
+    AT_EXIT.call_once(|| unsafe {
+        libc::atexit(at_exit);
+    });
 }
 
 impl Drop for RemoveAtExit {
@@ -143,6 +158,9 @@ fn free_entry() -> &'static ExitEntry {
 /// Removes all of them. It does only what a signal handler may do: system calls and atomic
 /// operations.
 fn remove_all() {
+    if let Some(remove) = OTHERS.get() {
+        remove();
+    }
     // SAFETY: it takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
     let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
@@ -214,8 +232,11 @@ pub fn watch_signals() {
     SIGNALS.iter().zip(&BEFORE).for_each(|(signal, before)| watch(*signal, before));
 }
 
-/// Whether there is anything to remove.
+/// Whether there is anything to remove, or may be.
 fn is_needed() -> bool {
+    if OTHERS.get().is_some() {
+        return true;
+    }
     let mut at: *const ExitEntry = FIRST.load(Ordering::Acquire);
     // SAFETY: entries are never freed.
     while let Some(entry) = unsafe { at.as_ref() } {

@@ -144,6 +144,22 @@ const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
         | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
 };
 
+/// There is none: Windows has no signals, and a process that is ended has no say in it.
+#[derive(Debug)]
+pub enum TempAtExit {}
+
+impl TempAtExit {
+    /// The file has been made, or is not.
+    pub fn made(&self) {
+        match *self {}
+    }
+
+    /// From now on the file stays.
+    pub fn keep(&self) -> bool {
+        match *self {}
+    }
+}
+
 impl FileSystem for Os {
     type DirHandle = DirHandle;
     type FileHandle = FileHandle;
