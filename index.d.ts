@@ -185,8 +185,9 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
  * not enough. A disk or network file system that reports a sync as done before it is done defeats
  * every promise about power cuts.
  *
- * @param path The file. Relative paths are resolved when the call is made. `file:` URLs must be URL
- *   objects.
+ * @param path The file. Relative paths are resolved when the call is made, also where no path leads to
+ *   the working directory (Linux). `file:` URLs must be URL objects. Devices, pipes and what a process
+ *   has open (`/dev/stdout`, `/proc/self/fd/1`) are `EINVAL`.
  * @param data The new content. The memory of a Buffer, TypedArray or DataView must not be changed,
  *   transferred or resized until the promise settles: the wrong bytes may be written, or the write
  *   may fail.

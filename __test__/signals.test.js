@@ -104,6 +104,7 @@ describe('a signal without a handler leaves no temp file', { skip: whyNot.unix()
     const dir = newDir(t)
     const files = ['a', 'b', 'c', 'd'].map((name) => path.join(dir, name))
     const { recoverFromCrash } = require('..')
+    for (const file of files) fs.writeFileSync(file, '0 ')
     let undone = 0
     for (let round = 0; round < 8; round++) {
       const program = `

@@ -5,6 +5,7 @@
 
 const path = require('node:path')
 
+const { useWorkingDir } = require('../support/arguments.js')
 const { logLimitation } = require('../support/logger.js')
 
 const native = load()
@@ -16,6 +17,8 @@ function load() {
     throw require('./load-error.js').explained(error)
   }
 }
+
+useWorkingDir(native.workingDir)
 
 /**
  * How long the end of the process waits for writes that have begun, in milliseconds. They take a

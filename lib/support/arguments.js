@@ -102,7 +102,21 @@ function toAbsolute(path) {
     const resolved = nodePath.resolve(path)
     return resolved.endsWith('\\') ? resolved : resolved + ending
   }
-  return nodePath.isAbsolute(path) ? path : `${process.cwd()}/${path}`
+  if (nodePath.isAbsolute(path)) return path
+  const cwd = process.cwd()
+  const reachable = findWorkingDir(cwd)
+  if (reachable === '') {
+    throw coded(new Error('ENOENT: no such file or directory, the working directory of the process has been removed, uv_cwd'), 'ENOENT')
+  }
+  return `${reachable ?? cwd}/${path}`
+}
+
+/** By which path the working directory is reached that the system calls so; empty if it has been removed. @type {(cwd: string) => string | null | undefined} */
+let findWorkingDir = () => undefined
+
+/** Sets how that is found out: only the native side can. @param {typeof findWorkingDir} find */
+function useWorkingDir(find) {
+  findWorkingDir = find
 }
 
 /**
@@ -277,6 +291,7 @@ module.exports = {
   toAbsolute,
   toBytes,
   toPath,
+  useWorkingDir,
   wrongType,
   wrongValue,
 }

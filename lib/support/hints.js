@@ -81,6 +81,11 @@ function hintFor(error, operation) {
   if (error.code === 'ENOTSUP' && error.syscall === 'fchmod') {
     return 'The file system keeps no permission bits (as FAT, exFAT and some network mounts), so users could use the file to whom `mode` forbids it. Leave `mode` out, or set the bits of all files when it is mounted (`fmask`, `umask`, `file_mode`).'
   }
+  if (error.code === 'EINVAL' && (error.syscall === 'open' || error.syscall === 'rename')) {
+    return /\/fd\/\d+$/.test(error.path ?? '')
+      ? 'The path leads to what a process has open (/dev/stdout, /dev/fd, /proc/self/fd). Nothing can take the place of that: write to the stream or the descriptor, or give the path of the file.'
+      : 'The path names a device, a pipe or a socket. Only a regular file can be replaced.'
+  }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
   }

@@ -13,7 +13,7 @@ use super::js_types::{self, Report, WriteOptions};
 use super::lock::make_dirs_first;
 use super::lock_handles::HeldNumbers;
 use crate::engine::WriteCaller;
-use crate::error::{Error, ErrorKind, Operation};
+use crate::error::{Code, Error, ErrorKind, Operation};
 use crate::lock::{self, LockGuard, LockKind};
 use crate::metrics::METRICS;
 use crate::mutex::guard;
@@ -91,6 +91,17 @@ impl Port {
         let caller =
             Caller { id, outcomes, is_observed, started: None, single, _borrowed: borrowed };
         crate::engine::engine().submit(request, control, can_merge, Box::new(caller));
+    }
+}
+
+/// By which path files in the working directory are reached that the system calls `path`: nothing if
+/// by that, and an empty text if the directory has been removed.
+#[napi]
+pub fn working_dir(path: String) -> Option<String> {
+    match crate::fs::os::working_dir(path.as_ref()) {
+        Ok(found) => found.map(|path| path.to_string_lossy().into_owned()),
+        // Whatever else is wrong the call will find out.
+        Err(error) => (Code::of(&error) == Some(Code::ENOENT)).then(String::new),
     }
 }
 

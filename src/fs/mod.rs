@@ -242,6 +242,12 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// followed.
     fn modified(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<SystemTime>;
 
+    /// Whether a directory in which there is this link belongs to a process, and its links lead to
+    /// what the process has open (`/proc/self/fd`, which `/dev/stdout` leads to).
+    fn is_process_dir(&self, _dir: &Self::DirHandle, _link: &Metadata) -> bool {
+        false
+    }
+
     /// Where the symbolic link `name` points, as it is written there.
     fn read_link(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<PathBuf>;
 

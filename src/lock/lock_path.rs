@@ -5,9 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::kernel::{Patience, inspect as inspect_file};
 use super::lock_name::LockName;
-use crate::error::{Failure, Holder};
+use crate::error::{Code, Failure, Holder};
 use crate::fs::os::Os;
-use crate::fs::{Dir, DirUse};
+use crate::fs::{Dir, DirUse, FileKind};
 use crate::resolve::{self, Target};
 use crate::vocabulary::{FileKey, LockKind};
 
@@ -90,7 +90,12 @@ pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
         }
         _ => without_end(path),
     };
-    resolve::target(&Os, path, true, DIR_USE)
+    let target = resolve::target(&Os, path, true, DIR_USE)?;
+    match target.existing.map(|existing| existing.kind) {
+        // Nothing can take its place, and a lock file beside it would be rubbish in `/dev`.
+        Some(FileKind::Other) => Err(Failure::at("open", target.path(), Code::EINVAL.error())),
+        _ => Ok(target),
+    }
 }
 
 /// The path without separators at its end.

@@ -91,6 +91,11 @@ fn follow<F: FileSystem>(dir: &Dir<F>, name: &OsStr, link: &Metadata) -> Result<
             return Err(Failure::at("readlink", dir.shown(name), Code::EACCES.error()));
         }
     }
+    // Such a link leads to what a process has open. Its text is no path, or that of a file which the
+    // process goes on using when another one has its name.
+    if dir.fs().is_process_dir(dir.handle(), link) {
+        return Err(Failure::at("open", dir.shown(name), Code::EINVAL.error()));
+    }
     Ok(dir.path().join(dir.read_link(name)?))
 }
 

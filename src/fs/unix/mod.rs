@@ -25,9 +25,11 @@ pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
 mod sync_rules;
 mod temp_at_exit;
+mod working_dir;
 
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
 pub use temp_at_exit::TempAtExit;
+pub use working_dir::working_dir;
 
 use crate::error::Code;
 use crate::fs::{
@@ -162,6 +164,16 @@ impl FileSystem for Os {
 
     fn modified(&self, dir: &DirHandle, name: &OsStr) -> io::Result<SystemTime> {
         modified(&rustix::fs::statat(&dir.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_process_dir(&self, dir: &DirHandle, link: &Metadata) -> bool {
+        const PROC: u64 = 0x9FA0;
+        // Links on a disk have all bits.
+        link.mode & 0o777 != 0o777
+            && rustix::fs::fstatfs(&dir.descriptor)
+                // The type is a signed number on some platforms, but never negative.
+                .is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROC))
     }
 
     fn read_link(&self, dir: &DirHandle, name: &OsStr) -> io::Result<PathBuf> {

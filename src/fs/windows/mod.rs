@@ -144,6 +144,12 @@ const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
         | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
 };
 
+/// By which path files in the working directory are reached: by its own, whose handle Windows keeps
+/// open, so that nothing else can have it.
+pub fn working_dir(_path: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(None)
+}
+
 /// There is none: Windows has no signals, and a process that is ended has no say in it.
 #[derive(Debug)]
 pub enum TempAtExit {}
