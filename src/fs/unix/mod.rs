@@ -9,16 +9,18 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, Uid};
 
 mod access_list;
 #[cfg(target_os = "linux")]
 pub(crate) mod cached_lookup;
 #[cfg(target_os = "linux")]
 mod extended;
+mod flush;
 mod lock_rules;
+mod metadata;
 mod name_case;
 mod remove_at_exit;
 pub(crate) mod shared_file;
@@ -31,10 +33,14 @@ pub use remove_at_exit::{RemoveAtExit, watch_signals};
 pub use temp_at_exit::TempAtExit;
 pub use working_dir::working_dir;
 
+use flush::{close, sync};
+#[cfg(target_os = "linux")]
+use flush::{is_refused, sync_file_range, sync_whole_file_system};
+use metadata::{metadata_of, modified, raw_mode};
+
 use crate::error::Code;
 use crate::fs::{
-    DirUse, ExtendedAttributes, FileId, FileKind, FileSystem, LockRules, Metadata, SharedWith,
-    SyncRules,
+    DirUse, ExtendedAttributes, FileSystem, LockRules, Metadata, SharedWith, SyncRules,
 };
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
@@ -393,7 +399,7 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn begin_write_back(&self, file: &FileHandle) -> io::Result<()> {
-        match sync_file_range(file, libc::SYNC_FILE_RANGE_WRITE) {
+        match sync_file_range(file.descriptor.as_fd(), libc::SYNC_FILE_RANGE_WRITE) {
             Err(error) if is_refused(&error) => Ok(()),
             begun => begun,
         }
@@ -409,7 +415,7 @@ impl FileSystem for Os {
         let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
             | libc::SYNC_FILE_RANGE_WRITE
             | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-        match METRICS.syncs.write_back(|| sync_file_range(file, all)) {
+        match METRICS.syncs.write_back(|| sync_file_range(file.descriptor.as_fd(), all)) {
             // It does more, and nothing less.
             Err(error) if is_refused(&error) => self.sync_data(file),
             awaited => awaited,
@@ -467,7 +473,10 @@ impl FileSystem for Os {
         }
         match file {
             #[cfg(target_os = "linux")]
-            Some(file) => METRICS.syncs.file_system(|| sync_whole_file_system(file)).map(|()| true),
+            Some(file) => METRICS
+                .syncs
+                .file_system(|| sync_whole_file_system(file.descriptor.as_fd()))
+                .map(|()| true),
             _ => Err(Code::EACCES.error()),
         }
     }
@@ -487,7 +496,7 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn sync_file_system_of(&self, file: &FileHandle) -> io::Result<()> {
-        METRICS.syncs.file_system(|| sync_whole_file_system(file))
+        METRICS.syncs.file_system(|| sync_whole_file_system(file.descriptor.as_fd()))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -561,117 +570,4 @@ fn is_unsupported(error: &io::Error) -> bool {
     const UNSUPPORTED: [Errno; 6] =
         [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR];
     Errno::from_io_error(error).is_some_and(|error| UNSUPPORTED.contains(&error))
-}
-
-/// When something was last changed.
-// The fields' types differ between the Unixes.
-#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
-fn modified(stat: &Stat) -> io::Result<SystemTime> {
-    let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
-    let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
-    // Before 1970 the seconds count backwards, and the fraction still forwards.
-    let time = match stat.st_mtime as i64 {
-        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
-        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
-    };
-    let time = time.and_then(|time| time.checked_add(fraction));
-    time.ok_or_else(|| Code::EOVERFLOW.error())
-}
-
-#[cfg(not(any(target_os = "macos", target_os = "ios")))]
-fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    Ok(rustix::fs::fsync(descriptor)?)
-}
-
-/// `fsync` on macOS leaves the bytes in the drive's cache. `F_FULLFSYNC` empties it;
-/// file systems that do not support it get the next best, as in libuv.
-#[cfg(any(target_os = "macos", target_os = "ios"))]
-fn sync(descriptor: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
-    const F_BARRIERFSYNC: libc::c_int = 85;
-    for command in [libc::F_FULLFSYNC, F_BARRIERFSYNC] {
-        // SAFETY: the descriptor is open while it is borrowed, and these commands take
-        // no argument.
-        if unsafe { libc::fcntl(descriptor.as_raw_fd(), command) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        // Only 'this file system does not support the command' leads to the next one: after a
-        // real failure, a weaker sync that succeeds proves nothing.
-        if !matches!(Code::of(&error), Some(Code::ENOTSUP | Code::EINVAL | Code::ENOSYS))
-            && error.raw_os_error() != Some(libc::ENOTTY)
-        {
-            return Err(error);
-        }
-    }
-    Ok(rustix::fs::fsync(descriptor)?)
-}
-
-/// Whether the system does not have a call (WSL 1), or a sandbox forbids it. Nothing has been tried.
-#[cfg(target_os = "linux")]
-fn is_refused(error: &io::Error) -> bool {
-    matches!(Code::of(error), Some(Code::ENOSYS | Code::EPERM))
-}
-
-#[cfg(target_os = "linux")]
-fn sync_file_range(file: &FileHandle, how: std::ffi::c_uint) -> io::Result<()> {
-    // SAFETY: the descriptor is open while `file` is borrowed; the call takes numbers only. A
-    // length of 0 means up to the end.
-    match unsafe { libc::sync_file_range(file.descriptor.as_raw_fd(), 0, 0, how) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// A directory that the process may write to but not list cannot be opened for syncing.
-/// Syncing the file system that holds it makes its names durable too.
-#[cfg(target_os = "linux")]
-fn sync_whole_file_system(file: &FileHandle) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(&file.descriptor)?)
-}
-
-/// Closes a descriptor and returns the system's error. An interrupted close has closed the
-/// descriptor all the same.
-fn close(descriptor: OwnedFd) -> io::Result<()> {
-    use std::os::fd::IntoRawFd;
-    let raw = descriptor.into_raw_fd();
-    // SAFETY: the descriptor was owned and has just been released, so no other code closes it or
-    // uses it afterwards.
-    if unsafe { libc::close(raw) } == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        error => Err(error),
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn raw_mode(mode: u32) -> Mode {
-    Mode::from_raw_mode(mode)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn raw_mode(mode: u32) -> Mode {
-    // The permission bits always fit; the type has 16 bits on macOS.
-    Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
-}
-
-// The fields' types differ between the Unixes; the casts keep every bit.
-#[allow(clippy::unnecessary_cast)]
-fn metadata_of(stat: &Stat) -> Metadata {
-    let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
-        FileType::RegularFile => FileKind::File,
-        FileType::Directory => FileKind::Dir,
-        FileType::Symlink => FileKind::Link,
-        _ => FileKind::Other,
-    };
-    Metadata {
-        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u128 },
-        kind,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        mode: stat.st_mode as u32 & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        changed: i128::from(stat.st_ctime as i64) * 1_000_000_000 + stat.st_ctime_nsec as i128,
-    }
 }

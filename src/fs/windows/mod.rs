@@ -39,10 +39,12 @@ use crate::temp_name;
 mod lock_rules;
 mod metadata;
 mod native;
+mod process;
 
 use metadata::{OWNER_MAY_WRITE, kind_of, metadata_of, set_attributes, time_of, with_mode};
 use native::{Disposition, Name, Opening, Replacing, is, is_unknown};
 pub(crate) use native::{check, overlapped};
+pub use process::{TempAtExit, working_dir};
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,28 +145,6 @@ const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
         | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
         | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
 };
-
-/// By which path files in the working directory are reached: by its own, whose handle Windows keeps
-/// open, so that nothing else can have it.
-pub fn working_dir(_path: &Path) -> io::Result<Option<PathBuf>> {
-    Ok(None)
-}
-
-/// There is none: Windows has no signals, and a process that is ended has no say in it.
-#[derive(Debug)]
-pub enum TempAtExit {}
-
-impl TempAtExit {
-    /// The file has been made, or is not.
-    pub fn made(&self) {
-        match *self {}
-    }
-
-    /// From now on the file stays.
-    pub fn keep(&self) -> bool {
-        match *self {}
-    }
-}
 
 impl FileSystem for Os {
     type DirHandle = DirHandle;
@@ -371,8 +351,7 @@ impl FileSystem for Os {
         if wanted == current { Ok(()) } else { set_attributes(handle, wanted) }
     }
 
-    /// None: a new file has the access control list that its directory gives it, and streams besides
-    /// the content are not kept.
+    /// None: a new file has the access control list that its directory gives it.
     fn extended(&self, _dir: &DirHandle, _name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
         Ok(Some(ExtendedAttributes::default()))
     }

@@ -1,0 +1,55 @@
+//! The metadata of a file, from what the system reports.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FileType, Mode, Stat};
+
+use crate::error::Code;
+use crate::fs::{FileId, FileKind, Metadata};
+
+/// When something was last changed.
+// The fields' types differ between the Unixes.
+#[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+pub(super) fn modified(stat: &Stat) -> io::Result<SystemTime> {
+    let seconds = Duration::from_secs((stat.st_mtime as i64).unsigned_abs());
+    let fraction = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+    // Before 1970 the seconds count backwards, and the fraction still forwards.
+    let time = match stat.st_mtime as i64 {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(seconds),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(seconds),
+    };
+    let time = time.and_then(|time| time.checked_add(fraction));
+    time.ok_or_else(|| Code::EOVERFLOW.error())
+}
+
+#[cfg(target_os = "linux")]
+pub(super) fn raw_mode(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn raw_mode(mode: u32) -> Mode {
+    // The permission bits always fit; the type has 16 bits on macOS.
+    Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
+}
+
+// The fields' types differ between the Unixes; the casts keep every bit.
+#[allow(clippy::unnecessary_cast)]
+pub(super) fn metadata_of(stat: &Stat) -> Metadata {
+    let kind = match FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Link,
+        _ => FileKind::Other,
+    };
+    Metadata {
+        id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u128 },
+        kind,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        changed: i128::from(stat.st_ctime as i64) * 1_000_000_000 + stat.st_ctime_nsec as i128,
+    }
+}
