@@ -123,3 +123,48 @@ describe('a sandbox that refuses the calls that start and await write-back', { s
     })
   }
 })
+
+describe('a file system without a rename that replaces nothing and without hard links', { skip: noOdd }, () => {
+  for (const code of ['EPERM', 'ENOSYS', 'ENOTSUP']) {
+    test(`(${code}) has every function`, async (t) => {
+      const { dir } = await odd(t, `link=${code}`)
+      await everyFunction(dir)
+    })
+  }
+
+  test('never replaces a backup, however many are made in one millisecond', async (t) => {
+    const { dir } = await odd(t, 'link=EPERM')
+    const file = path.join(dir, 'file')
+    fs.writeFileSync(file, 'x')
+    const taken = Array.from({ length: 1000 }, (_, i) => `${file}.${Date.now() + i}.backup`)
+    for (const name of taken) fs.writeFileSync(name, 'mine')
+    const made = await Promise.all(Array.from({ length: 12 }, () => holdfast.createBackup(file)))
+    assert.equal(new Set(made).size, 12)
+    for (const name of made) assert.equal(fs.readFileSync(name, 'utf8'), taken.includes(name) ? assert.fail(name) : 'x')
+    for (const name of taken) assert.equal(fs.readFileSync(name, 'utf8'), 'mine')
+  })
+})
+
+describe('a file system that numbers a file anew at each look', { skip: noOdd }, () => {
+  test('takes writes, streams, backups and restores, and no call leaves a temp file', async (t) => {
+    const { dir } = await odd(t, 'inodes=unstable')
+    const file = path.join(dir, 'state.json')
+    for (let i = 0; i < 5; i++) await holdfast.atomicWrite(file, JSON.stringify({ i }))
+    holdfast.atomicWriteSync(file, '{"i":5}')
+    const backup = await holdfast.createBackup(file)
+    await holdfast.atomicWrite(file, '{}')
+    await holdfast.restoreBackup(backup, file, { lock: false })
+    assert.equal(fs.readFileSync(file, 'utf8'), '{"i":5}')
+    /** @type {Record<string, () => Promise<unknown>>} */
+    const calls = {
+      lock: () => holdfast.withLock(file, () => {}),
+      update: () => holdfast.updateJsonFile(file, (/** @type {{ i: number }} */ data) => void (data.i += 1)),
+      transaction: () => holdfast.transaction([file], (tx) => tx.write(file, '{}')),
+    }
+    for (const [name, call] of Object.entries(calls)) {
+      const error = await failure(call)
+      assert.deepEqual([error.code, /st_ino/.test(error.hint ?? '')], ['ENOTSUP', true], `${name}: ${error.message}`)
+    }
+    assert.deepEqual(names(dir).filter((name) => /\.(tmp|claim|txn|prepared|intent)$/.test(name)), [])
+  })
+})

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use crate::engine::{AttemptCaller, FileQueueGuard, HeldBetweenAttempts, attempts, engine};
 use crate::error::{Code, Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
-use crate::fs::{Dir, DirUse, FileKind, FileSystem};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata, is_placeholder};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::metrics::METRICS;
 use crate::resolve;
@@ -164,21 +164,26 @@ fn name_limit<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<usize, Fa
 fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> Result<(), Failure> {
     let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
     let dir = Dir::open(fs, dir, DirUse::Names)?;
-    let is_file = |name: &OsStr| {
-        dir.look(name).is_ok_and(|found| found.is_some_and(|found| found.kind == FileKind::File))
-    };
-    let mut backups: Vec<_> = dir
-        .names()?
-        .into_iter()
-        .filter_map(|name| time_of_backup(&name, basename).map(|time| (time, name)))
+    let names = dir.names()?;
+    let is_file =
+        |name: &OsStr| matches!(dir.look(name), Ok(Some(found)) if is_backup(name, &found, &names));
+    let mut backups: Vec<_> = names
+        .iter()
+        .filter_map(|name| time_of_backup(name, basename).map(|time| (time, name)))
         .filter(|(_, name)| is_file(name))
         .collect();
     backups.sort_unstable_by(|one, other| other.cmp(one));
     for (_, name) in backups.into_iter().skip(keep).filter(|(time, _)| *time < newest) {
         // Another process may be removing it, too.
-        let _ = dir.remove(&name);
+        let _ = dir.remove(name);
     }
     Ok(())
+}
+
+/// Whether a file with the name of a backup is one, among the `names` in its directory. Where a
+/// backup gets its name in two steps, a crash may leave an empty file under that name.
+fn is_backup(name: &OsStr, found: &Metadata, names: &[OsString]) -> bool {
+    found.kind == FileKind::File && !(found.is_empty_file() && is_placeholder(name, names))
 }
 
 /// Makes one attempt to bring a backup back.
@@ -203,6 +208,12 @@ fn open<F: FileSystem>(fs: &F, path: &Path) -> Result<CopySource<F>, Failure> {
     let refused = |code: Code| Failure::at("open", target.path(), code.error());
     let file = target.open()?.ok_or_else(|| refused(Code::ENOENT))?;
     let metadata = file.metadata().map_err(|failure| failure.on(target.path()))?;
+    // A directory that cannot be listed says nothing about that.
+    if metadata.is_empty_file()
+        && target.dir.names().is_ok_and(|names| is_placeholder(&target.name, &names))
+    {
+        return Err(refused(Code::ENOENT));
+    }
     match metadata.kind {
         FileKind::File => Ok(CopySource { file, metadata }),
         _ => Err(refused(Code::EINVAL)),
@@ -214,11 +225,12 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
     // Nothing but the directory and the name is wanted of it.
     let target = resolve::target(fs, path, false, DirUse::Names)?;
     let mut backups = Vec::new();
-    for name in target.dir.names()? {
-        let Some(time) = time_of_backup(&name, &target.name) else { continue };
-        match target.dir.look(&name)? {
-            Some(found) if found.kind == FileKind::File => {
-                backups.push(Backup { name, time, size: found.size });
+    let names = target.dir.names()?;
+    for name in &names {
+        let Some(time) = time_of_backup(name, &target.name) else { continue };
+        match target.dir.look(name)? {
+            Some(found) if is_backup(name, &found, &names) => {
+                backups.push(Backup { name: name.clone(), time, size: found.size });
             }
             // Not a backup, or removed since it was listed.
             _ => {}

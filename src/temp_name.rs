@@ -1,5 +1,6 @@
 //! Names of temp files: `.<basename>.<16 lower-case hex digits>.tmp`, and with a UUID in place
-//! of the digits those of the JavaScript that holdfast replaces.
+//! of the digits those of the JavaScript that holdfast replaces. A claim, which ends in `.claim`, is a
+//! temp file that is about to take a free name.
 
 use std::ffi::{OsStr, OsString};
 
@@ -32,6 +33,26 @@ pub fn name_within(basename: &OsStr, random: u64, limit: usize) -> OsString {
     name.push(fit(basename, limit.saturating_sub(1 + tail.len())));
     name.push(tail);
     name
+}
+
+/// The end of the name of a claim.
+const CLAIM_SUFFIX: &str = ".claim";
+
+/// The name of a claim of `name`: `.<name>.<16 lower-case hex digits>.claim`, a temp file that is
+/// about to get a name that nothing may have, in two steps. While it is there, an empty file of that
+/// name is only its placeholder.
+pub fn claim_within(name: &OsStr, random: u64, limit: usize) -> OsString {
+    let tail = format!(".{random:016x}{CLAIM_SUFFIX}");
+    let mut claim = OsString::from(".");
+    claim.push(fit(name, limit.saturating_sub(1 + tail.len())));
+    claim.push(tail);
+    claim
+}
+
+/// Whether this is the name of a claim of `name`.
+pub fn is_claim_of(claim: &OsStr, name: &OsStr) -> bool {
+    claim.as_encoded_bytes().ends_with(CLAIM_SUFFIX.as_bytes())
+        && parse(claim).is_some_and(|claim| claim.belongs_to(name) == BelongsTo::Certainly)
 }
 
 /// Whether a file of this name is a temp file, by the look of it.
@@ -85,7 +106,11 @@ impl TempName<'_> {
 
 /// Reads the name of a temp file. `None` for any other name.
 pub fn parse(name: &OsStr) -> Option<TempName<'_>> {
-    let middle = name.as_encoded_bytes().strip_prefix(b".")?.strip_suffix(SUFFIX.as_bytes())?;
+    let rest = name.as_encoded_bytes().strip_prefix(b".")?;
+    let (middle, is_claim) = match rest.strip_suffix(CLAIM_SUFFIX.as_bytes()) {
+        Some(middle) => (middle, true),
+        None => (rest.strip_suffix(SUFFIX.as_bytes())?, false),
+    };
     let split = |length: usize| {
         let (front, random) = middle.split_at_checked(middle.len().checked_sub(length)?)?;
         let front = front.strip_suffix(b".").filter(|front| !front.is_empty())?;
@@ -94,7 +119,11 @@ pub fn parse(name: &OsStr) -> Option<TempName<'_>> {
     if let Some((front, _)) = split(DIGITS).filter(|(_, random)| random.iter().all(is_digit)) {
         let room = LONGEST_NAME - 1 - DIGITS - 1 - SUFFIX.len();
         // A name that is cut ends between characters, of which none has more than 4 bytes.
-        return Some(TempName { basename: os_str(front)?, may_be_cut: front.len() + 4 > room });
+        let may_be_cut = !is_claim && front.len() + 4 > room;
+        return Some(TempName { basename: os_str(front)?, may_be_cut });
+    }
+    if is_claim {
+        return None;
     }
     let (front, _) = split(UUID).filter(|(_, random)| is_uuid(random))?;
     Some(TempName { basename: os_str(front)?, may_be_cut: false })

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -11,6 +12,8 @@ use holdfast::error::Code;
 use holdfast::fs::{FoundLimitation, Limitation, found_limitations};
 use holdfast::payload::Payload;
 use holdfast::recovery::{self, ActionKind, RecoveryRequest};
+use holdfast::temp_name::{self, is_temp_name};
+use holdfast::transaction::names::is_transaction_name;
 use holdfast::transaction::{Change, FileChange, commit};
 use holdfast::wal::{Batch, EntryRef, Log, LogOptions, Op};
 use holdfast::write::{Control, Durability, Options, WriteRequest, run};
@@ -165,4 +168,170 @@ fn where_directories_cannot_be_synced_a_power_cut_leaves_the_old_file_or_the_new
     }
     assert_eq!(found, [true, true]);
     assert_eq!(once().durability, Durability::Full);
+}
+
+// ── Renames that replace nothing, without a call for that ─────────────────────────────────
+
+/// A disk that has neither.
+fn disk_without_rename_new() -> SimFs {
+    let fs = disk();
+    fs.set_can_rename_new(false);
+    fs
+}
+
+#[test]
+fn where_a_rename_cannot_keep_from_replacing_every_function_works_and_leaves_nothing() {
+    for (name, function) in FUNCTIONS {
+        let fs = disk_without_rename_new();
+        assert_eq!(function(&fs), None, "{name}");
+        let left: Vec<_> =
+            fs.list("/dir").unwrap().into_iter().filter(|name| is_temp_name(name)).collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
+}
+
+fn back_up(fs: &SimFs) -> Result<OsString, Option<Code>> {
+    let request = BackupRequest { path: FILE.into(), time: NOW, options: once(), keep: None };
+    let made = backup::create(fs, &request, &Control::default(), None);
+    made.map_err(|error| code::<()>(Err(error.kind)))
+}
+
+#[test]
+fn there_no_backup_replaces_anything() {
+    let name = |number: u64| format!("state.json.{}.backup", NOW + number);
+    let fs = disk_without_rename_new();
+    fs.put_file(format!("/dir/{}", name(0)), b"mine").unwrap();
+    assert_eq!(back_up(&fs).unwrap().to_str().unwrap(), name(1));
+    assert_eq!(*fs.read_file(format!("/dir/{}", name(0))).unwrap(), b"mine");
+    // Another program has the name right before it is taken, or replaces the empty file.
+    for kind in [OperationKind::CreateNew, OperationKind::Metadata] {
+        let fs = disk_without_rename_new();
+        let path = format!("/dir/{}", name(0));
+        let intruded = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = std::sync::Arc::clone(&intruded);
+        let put = move |fs: &SimFs, at: &Path| {
+            if at.ends_with(name(0)) {
+                let _ = fs.take_away(at);
+                fs.put_file(at, b"mine").unwrap();
+                seen.store(true, std::sync::atomic::Ordering::SeqCst);
+            }
+        };
+        fs.inject(Fault::intrude(put).of(kind).on(&path));
+        let made = back_up(&fs).unwrap();
+        assert!(intruded.load(std::sync::atomic::Ordering::SeqCst), "{kind:?}");
+        assert_eq!(*fs.read_file(&path).unwrap(), b"mine", "{kind:?}");
+        assert_eq!(*fs.read_file(Path::new("/dir").join(made)).unwrap(), b"old");
+    }
+}
+
+/// The states that a kill and a power cut at any moment of `run` may leave.
+fn states_of(setup: &dyn Fn() -> SimFs, run: &dyn Fn(&SimFs), check: &dyn Fn(SimFs, u64)) -> usize {
+    let fs = setup();
+    run(&fs);
+    let steps = fs.count();
+    let mut states = 0;
+    for step in 1..=steps + 1 {
+        let fs = setup();
+        fs.inject(Fault::power_off().at(step));
+        run(&fs);
+        check(fs.after_kill(), step);
+        states += 1;
+        for state in fs.crash_states(Model::StrictPosix, 20_000) {
+            check(state.fs, step);
+            states += 1;
+        }
+    }
+    states
+}
+
+#[test]
+fn there_a_backup_that_is_cut_off_is_whole_or_not_there() {
+    let check = |fs: SimFs, step: u64| {
+        fs.set_can_rename_new(false);
+        let whole = |fs: &SimFs| {
+            for backup in backup::list(fs, FILE.as_ref()).unwrap() {
+                let content = fs.read_file(Path::new("/dir").join(backup.name)).unwrap();
+                assert_eq!(*content, b"old", "after step {step}\n{fs:?}");
+            }
+        };
+        whole(&fs);
+        let options = recovery::Options::default();
+        let request = RecoveryRequest { path: "/dir".into(), options, now: SystemTime::now() };
+        let try_lock = |_: &Path| Ok(Some(Box::new(()) as Box<dyn std::any::Any>));
+        recovery::recover(&fs, &request, &try_lock, &Control::default()).unwrap();
+        whole(&fs);
+        // Neither a temp file nor a placeholder.
+        let names = fs.list("/dir").unwrap();
+        let listed = backup::list(&fs, FILE.as_ref()).unwrap().len();
+        assert_eq!(names.len(), 1 + listed, "after step {step}: {names:?}");
+    };
+    let states = states_of(&disk_without_rename_new, &|fs| drop(back_up(fs)), &check);
+    println!("a backup by a placeholder, cut off: {states} states");
+    assert!(states > 100, "{states}");
+}
+
+#[test]
+fn there_a_promotion_that_is_cut_off_is_done_by_the_next_recovery() {
+    for corrupt in [None, Some(b"{".as_slice())] {
+        for file in [FILE, "/dir/notes"] {
+            let temp = Path::new("/dir")
+                .join(temp_name::name_with(Path::new(file).file_name().unwrap(), 7));
+            let setup = || {
+                let fs = SimFs::new();
+                fs.put_file(&temp, b"{}").unwrap();
+                if let Some(corrupt) = corrupt.filter(|_| file == FILE) {
+                    fs.put_file(file, corrupt).unwrap();
+                }
+                fs.set_can_rename_new(false);
+                fs
+            };
+            let run = |fs: &SimFs| {
+                let options = recovery::Options::default();
+                let request =
+                    RecoveryRequest { path: file.into(), options, now: SystemTime::now() };
+                let try_lock = |_: &Path| Ok(Some(Box::new(()) as Box<dyn std::any::Any>));
+                let _ = recovery::recover(fs, &request, &try_lock, &Control::default());
+            };
+            let check = |fs: SimFs, step: u64| {
+                fs.set_can_rename_new(false);
+                run(&fs);
+                let content = fs.read_file(file);
+                assert!(
+                    content.as_ref().is_ok_and(|content| **content == b"{}"),
+                    "{file} after step {step}: {content:?}\n{fs:?}"
+                );
+                let left: Vec<_> = fs
+                    .list("/dir")
+                    .unwrap()
+                    .into_iter()
+                    .filter(|name| is_temp_name(name))
+                    .collect();
+                assert!(left.is_empty(), "after step {step}: {left:?}");
+            };
+            let states = states_of(&setup, &run, &check);
+            println!("a promotion of {file} by a placeholder, cut off: {states} states");
+        }
+    }
+}
+
+// ── Numbers of files that differ from look to look ────────────────────────────────────────
+
+#[test]
+fn where_a_file_has_another_number_at_each_look_writes_work_and_nothing_leaves_a_temp_file() {
+    for (name, function) in FUNCTIONS {
+        if matches!(name, "promotion" | "restoration") {
+            // They find nothing that they know for what it was.
+            continue;
+        }
+        let fs = disk();
+        fs.set_has_unstable_ids(true);
+        let failed = function(&fs);
+        match name {
+            "transaction" => assert_eq!(failed, Some(Code::ENOTSUP), "{name}"),
+            _ => assert_eq!(failed, None, "{name}"),
+        }
+        let is_left = |name: &OsString| is_temp_name(name) || is_transaction_name(name);
+        let left: Vec<_> = fs.list("/dir").unwrap().into_iter().filter(is_left).collect();
+        assert!(left.is_empty(), "{name}: {left:?}");
+    }
 }

@@ -34,6 +34,11 @@ async function everyFunction(dir, { name = 'state.json', step = plainly } = {}) 
     assert.equal(read(), '{"n":1}')
   })
   await step('atomicWriteSync', () => holdfast.atomicWriteSync(file, '{"n":1}'))
+  await step('createOnly', async () => {
+    await holdfast.atomicWrite(at('created'), 'x', { createOnly: true })
+    await assert.rejects(holdfast.atomicWrite(at('created'), 'y', { createOnly: true }), { code: 'EEXIST' })
+    assert.equal(fs.readFileSync(at('created'), 'utf8'), 'x')
+  })
   await step('makeDirs', () => holdfast.atomicWrite(at('made/below/it'), 'x', { makeDirs: true }))
   await step('many files at once', async () => {
     await Promise.all(Array.from({ length: 8 }, (_, i) => holdfast.atomicWrite(at(`many-${i}`), String(i))))

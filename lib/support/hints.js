@@ -86,6 +86,9 @@ function hintFor(error, operation) {
       ? 'The path leads to what a process has open (/dev/stdout, /dev/fd, /proc/self/fd). Nothing can take the place of that: write to the stream or the descriptor, or give the path of the file.'
       : 'The path names a device, a pipe or a socket. Only a regular file can be replaced.'
   }
+  if (error.code === 'ENOTSUP' && (error.syscall === 'fstat' || error.syscall === 'lstat')) {
+    return 'The file system gives a file another number (st_ino) each time it is looked at, so files cannot be told apart. Mount it so that numbers last (`noforget` or `use_ino` with FUSE, `serverino` with CIFS), or keep the file elsewhere.'
+  }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
   }

@@ -107,10 +107,23 @@ impl<F: FileSystem> Dir<F> {
 
     /// Whether `name` stands for this open file. `false` also where that cannot be told.
     pub fn is_named(&self, name: &OsStr, file: &File<F>) -> bool {
-        match (file.metadata(), self.look(name)) {
-            (Ok(own), Ok(Some(named))) => own.id == named.id,
-            _ => false,
+        matches!(self.compare(name, file), Ok(NamedFile::Same))
+    }
+
+    /// What `name` stands for, compared with an open file: `fstat`, `lstat`.
+    pub fn compare(&self, name: &OsStr, file: &File<F>) -> Result<NamedFile, Failure> {
+        let own = file.metadata()?;
+        let Some(named) = self.look(name)? else { return Ok(NamedFile::Nothing) };
+        if named.id == own.id {
+            return Ok(NamedFile::Same);
         }
+        // Some file systems of programs and some servers number a file anew at each look.
+        let again = file.metadata()?;
+        Ok(match again.id == named.id {
+            true => NamedFile::Same,
+            false if again.id == own.id => NamedFile::Other,
+            false => NamedFile::Untold,
+        })
     }
 
     /// How many bytes a name may have that `name_within` makes within a limit, so that it is not too
@@ -212,12 +225,6 @@ impl<F: FileSystem> Dir<F> {
     /// Gives `file`, now called `from`, the name `to`, whose place it takes.
     pub fn rename(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
         uninterrupted(|| self.fs.rename(&self.handle, file.handle(), from, to))
-            .map_err(|error| self.not_renamed(from, to, error))
-    }
-
-    /// Gives `file`, now called `from`, the name `to`, unless that is taken: `EEXIST`.
-    pub fn rename_new(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.rename_new(&self.handle, file.handle(), from, to))
             .map_err(|error| self.not_renamed(from, to, error))
     }
 
@@ -336,9 +343,22 @@ impl<F: FileSystem> Dir<F> {
 
     #[cold]
     #[inline(never)]
-    fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
+    pub(super) fn not_renamed(&self, from: &OsStr, to: &OsStr, error: io::Error) -> Failure {
         Failure { dest: Some(self.shown(to)), ..self.failed("rename", from, error) }
     }
+}
+
+/// What a name stands for, compared with an open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedFile {
+    /// That file.
+    Same,
+    /// Another one.
+    Other,
+    /// Nothing.
+    Nothing,
+    /// Something. The file's own number is another one at each look, so it cannot be told which.
+    Untold,
 }
 
 /// Whether a name was too long for the file system.

@@ -21,12 +21,13 @@ pub use crate::vocabulary::FileId;
 mod dir;
 mod extended;
 mod file;
+mod free_name;
 mod limitation;
 
-pub use dir::{Dir, if_there, is_too_long};
+pub use dir::{Dir, NamedFile, if_there, is_too_long};
 pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
 pub use file::File;
-
+pub use free_name::is_placeholder;
 pub use limitation::{
     FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,
 };
@@ -78,6 +79,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Whether it is a regular file without bytes.
+    pub fn is_empty_file(&self) -> bool {
+        self.kind == FileKind::File && self.size == 0
+    }
+
     /// Whether in this directory the process may rely on something that `owner` has put there. In
     /// a directory that is open to all (`/tmp`) anyone may leave a file or a link under any name;
     /// there only what is the process's own or belongs to the directory's owner counts.
@@ -404,14 +410,14 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// Renames `file` from `from` to `to` in the same directory, and fails with `EEXIST` if `to` is
     /// taken. Where the system cannot do it in one step, the file has both names for a moment, and
     /// keeps both if the process or the system dies in that moment, or if the old name cannot be
-    /// removed.
+    /// removed. `Ok(false)`, with nothing done, where it cannot do that either.
     fn rename_new(
         &self,
         dir: &Self::DirHandle,
         file: &Self::FileHandle,
         from: &OsStr,
         to: &OsStr,
-    ) -> io::Result<()>;
+    ) -> io::Result<bool>;
 
     /// Waits until the names in the directory are on the disk. `file`, any open file of that
     /// directory, is used where the directory itself cannot be synced because the process may not

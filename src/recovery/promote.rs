@@ -101,8 +101,8 @@ fn take_name<F: FileSystem>(
 ) -> Result<Promotion, AttemptError> {
     let Orphan { name, file, metadata, .. } = orphan;
     // A name that is known beforehand may be another program's new file by now.
-    let is_in_place =
-        dir.leads_to(name, metadata.id)? && rename_new(dir, file, name, to, metadata.id)?;
+    let is_in_place = dir.leads_to(name, metadata.id)?
+        && has_renamed(dir, to, metadata.id, dir.publish_new(file, name, to))?;
     if is_in_place {
         dir.sync(Some(file))
             .map_err(|failure| AttemptError { kind: failure.into(), committed: true })?;
@@ -110,15 +110,15 @@ fn take_name<F: FileSystem>(
     Ok(Promotion { aside, is_in_place })
 }
 
-/// `false` if the new name is taken.
-fn rename_new<F: FileSystem>(
+/// What an attempt has come to that was to give the file with this `id` the name `to`: `false` if
+/// that is taken.
+fn has_renamed<F: FileSystem>(
     dir: &Dir<F>,
-    file: &File<F>,
-    from: &OsStr,
     to: &OsStr,
     id: FileId,
+    renamed: Result<(), Failure>,
 ) -> Result<bool, Failure> {
-    let Err(failure) = dir.rename_new(file, from, to) else { return Ok(true) };
+    let Err(failure) = renamed else { return Ok(true) };
     // A network file system may do the rename and then report an error.
     if dir.leads_to(to, id).unwrap_or(false) {
         return Ok(true);
@@ -144,7 +144,7 @@ fn set_aside<F: FileSystem>(
     let limit = aside_limit(dir, name, time);
     for number in 0..NAMES {
         let to = names::aside_within(name, time.saturating_add(number), limit);
-        if !rename_new(dir, &file, name, &to, corrupt)? {
+        if !has_renamed(dir, &to, corrupt, dir.rename_new(&file, name, &to))? {
             continue;
         }
         if dir.leads_to(&to, corrupt)? || has_content_of(dir, &to, &file)? {

@@ -12,6 +12,7 @@ use super::orphan::{self, Orphan, OrphanLock};
 use super::promote::Promotion;
 use crate::error::Failure;
 use crate::fs::{Dir, FileId, FileKind, FileSystem, Metadata, if_there};
+use crate::temp_name::is_claim_of;
 use crate::write::AttemptError;
 
 /// What the file is.
@@ -28,6 +29,14 @@ enum FileState {
 }
 
 impl FileState {
+    fn is_empty(&self) -> bool {
+        match self {
+            FileState::Empty(_) => true,
+            FileState::Corrupt(found, _) => found.is_empty_file(),
+            FileState::Missing | FileState::Good(_) | FileState::Other => false,
+        }
+    }
+
     /// Whether something good may take its place.
     fn is_bad(&self) -> bool {
         matches!(self, FileState::Missing | FileState::Corrupt(..))
@@ -207,7 +216,15 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             false => self.inspect(batch.dir, &batch.remains.file),
         };
         match inspected {
-            Ok(state) => {
+            Ok(found) => {
+                let is_claimed = |candidate: &Candidate<F>| {
+                    is_claim_of(&candidate.orphan.name, &batch.remains.file)
+                };
+                let state = match found.is_empty() && candidates.iter().any(is_claimed) {
+                    // It is only the placeholder of a file that was about to get this name.
+                    true => FileState::Missing,
+                    false => found,
+                };
                 if state.is_bad() {
                     self.check_candidates(batch.dir, candidates);
                 }
@@ -312,6 +329,9 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         state: &FileState,
     ) -> bool {
         let dir = batch.dir;
+        if !candidates.iter().all(|candidate| self.remove_placeholder(batch, candidate)) {
+            return false;
+        }
         let is_promoted = self.promote_chosen(batch, &candidates.remove(chosen), state);
         if is_promoted {
             for candidate in candidates {
@@ -367,6 +387,25 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         }
     }
 
+    /// Removes the placeholder that a claim has made. `false` if that fails, which is reported.
+    fn remove_placeholder(
+        &mut self,
+        batch: &RemainsBatch<'_, F>,
+        candidate: &Candidate<F>,
+    ) -> bool {
+        let (dir, file) = (batch.dir, &batch.remains.file);
+        if self.options.dry_run || !is_claim_of(&candidate.orphan.name, file) {
+            return true;
+        }
+        match dir.remove_placeholder(&candidate.orphan.name, file) {
+            Ok(_) => true,
+            Err(failure) => {
+                self.failed(dir.shown(file), failure);
+                false
+            }
+        }
+    }
+
     /// Removes what is of no use, where nothing becomes the file.
     fn clean_up(
         &mut self,
@@ -388,7 +427,11 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             match self.dispose(batch, candidate, state) {
                 Disposal::Later => {}
                 Disposal::Leave(reason) => self.left(path, reason),
-                Disposal::Remove(reason) => self.remove(dir, orphan, reason),
+                Disposal::Remove(reason) => {
+                    if self.remove_placeholder(batch, candidate) {
+                        self.remove(dir, orphan, reason);
+                    }
+                }
                 Disposal::RemoveAfterSync(id) => match self.sync_good(dir, &remains.file, id) {
                     Ok(true) => self.remove(dir, orphan, "the file is there and good"),
                     Ok(false) => self.left(path, CHANGED),

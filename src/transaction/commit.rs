@@ -193,6 +193,10 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         }
         let dir = Dir::open(self.fs, dir.path(), DirUse::NamesAndSync)?;
         let metadata = dir.metadata()?;
+        if metadata.id != id && dir.metadata()?.id != metadata.id {
+            // Its number is another one at each look.
+            return Err(Failure::at("fstat", dir.path(), Code::ENOTSUP.error()));
+        }
         if metadata.id != id {
             return Err(Failure::at("open", dir.path(), Code::ESTALE.error()));
         }

@@ -8,7 +8,7 @@ use super::names::{self, RecordKind, TransactionId};
 use super::record::{LARGEST, Record, RecordDamage};
 use crate::error::{Code, Failure};
 use crate::fs::{
-    Dir, DirUse, File, FileKind, FileSystem, Metadata, SharedWith, TempAtExit, if_there,
+    Dir, DirUse, File, FileKind, FileSystem, Metadata, NamedFile, SharedWith, TempAtExit, if_there,
 };
 
 /// A directory that takes part in a transaction.
@@ -55,8 +55,12 @@ impl<F: FileSystem> Participant<F> {
         })?;
         let fill = || {
             // A sweeper may have removed it before it was locked, as with temp files.
-            if !file.try_lock()? || !self.dir.is_named(&name, &file) {
-                return Err(Failure::new("open", Code::EBUSY.error()));
+            let is_locked = file.try_lock()?;
+            match self.dir.compare(&name, &file)? {
+                NamedFile::Same if is_locked => {}
+                // Files cannot be told apart here, and a transaction has to.
+                NamedFile::Untold => return Err(Failure::new("fstat", Code::ENOTSUP.error())),
+                _ => return Err(Failure::new("open", Code::EBUSY.error())),
             }
             file.write_all(bytes)?;
             match file.metadata()?.size == bytes.len() as u64 {

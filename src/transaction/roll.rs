@@ -461,7 +461,11 @@ impl<F: FileSystem> Roll<'_, '_, F> {
         // record may go only after it.
         file.sync().map_err(|failure| failure.on(dir.shown(from)))?;
         let renamed = match is_new {
-            true => dir.rename_new(&file, from, to),
+            true => dir.rename_new(&file, from, to).or_else(|failure| match dir.look(to)? {
+                // No other transaction has this id: it is the placeholder of an earlier attempt.
+                Some(found) if found.is_empty_file() => dir.rename(&file, from, to),
+                _ => Err(failure),
+            }),
             false => dir.rename(&file, from, to),
         };
         dir.confirmed(renamed, &file, to)

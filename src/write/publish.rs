@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use super::attempt::AttemptError;
 use super::temp_file::TempFile;
 use crate::error::{Code, Failure};
-use crate::fs::FileSystem;
+use crate::fs::{FileSystem, NamedFile};
 use crate::resolve::Target;
 
 /// Renames the temp file over the target. Until this succeeds the target is untouched.
@@ -28,13 +28,15 @@ pub(super) fn create<F: FileSystem>(
     target: &Target<F>,
     temp: &TempFile<F>,
 ) -> Result<(), AttemptError> {
-    let Err(failure) = target.dir.rename_new(&temp.file, &temp.name, &target.name) else {
+    let Err(failure) = target.dir.publish_new(&temp.file, &temp.name, &target.name) else {
         return Ok(());
     };
     let is_taken = failure.code() == Some(Code::EEXIST);
     match look(target, temp, &target.name) {
         PublishedAs::Ours => Ok(()),
-        PublishedAs::Nothing | PublishedAs::Other if is_taken => Err(exists(target).into()),
+        PublishedAs::Nothing | PublishedAs::Other | PublishedAs::Untold if is_taken => {
+            Err(exists(target).into())
+        }
         found => Err(not_renamed(target, temp, &found, failure)),
     }
 }
@@ -57,13 +59,15 @@ pub(super) fn rename_new<F: FileSystem>(
     let mut number = 0;
     loop {
         let name = names(number);
-        let Err(failure) = target.dir.rename_new(&temp.file, &temp.name, &name) else {
+        let Err(failure) = target.dir.publish_new(&temp.file, &temp.name, &name) else {
             return Ok(number);
         };
         let is_taken = failure.code() == Some(Code::EEXIST);
         match look(target, temp, &name) {
             PublishedAs::Ours => return Ok(number),
-            PublishedAs::Nothing | PublishedAs::Other if is_taken && number < MOST_NAMES => {
+            PublishedAs::Nothing | PublishedAs::Other | PublishedAs::Untold
+                if is_taken && number < MOST_NAMES =>
+            {
                 number += 1;
             }
             found => return Err(not_renamed(target, temp, &found, failure)),
@@ -83,8 +87,8 @@ fn not_renamed<F: FileSystem>(
 ) -> AttemptError {
     // Where the new name cannot be looked at and the old name is gone, the rename is what took
     // it; but that is not enough to call it a success.
-    let committed =
-        *found == PublishedAs::Unknown && look(target, temp, &temp.name) == PublishedAs::Nothing;
+    let committed = matches!(found, PublishedAs::Unknown | PublishedAs::Untold)
+        && look(target, temp, &temp.name) == PublishedAs::Nothing;
     AttemptError { kind: failure.into(), committed }
 }
 
@@ -96,6 +100,8 @@ pub(super) enum PublishedAs {
     /// Another file.
     Other,
     Nothing,
+    /// Something, and the file system cannot tell files apart.
+    Untold,
     /// The directory cannot be looked at.
     Unknown,
 }
@@ -107,7 +113,13 @@ pub(super) fn look<F: FileSystem>(
 ) -> PublishedAs {
     match target.dir.look(name) {
         Ok(Some(named)) if named.id == temp.metadata.id => PublishedAs::Ours,
-        Ok(Some(_)) => PublishedAs::Other,
+        Ok(Some(_)) => match target.dir.compare(name, &temp.file) {
+            Ok(NamedFile::Same) => PublishedAs::Ours,
+            Ok(NamedFile::Other) => PublishedAs::Other,
+            Ok(NamedFile::Nothing) => PublishedAs::Nothing,
+            Ok(NamedFile::Untold) => PublishedAs::Untold,
+            Err(_) => PublishedAs::Unknown,
+        },
         Ok(None) => PublishedAs::Nothing,
         Err(_) => PublishedAs::Unknown,
     }

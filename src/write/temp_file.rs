@@ -9,7 +9,7 @@ use super::control::Control;
 use super::options::Options;
 use super::{fill, validate};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, TempAtExit, is_too_long};
+use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, NamedFile, TempAtExit, is_too_long};
 use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -231,5 +231,14 @@ fn lock<F: FileSystem>(
         return Ok(None);
     }
     let own = file.metadata().map_err(|failure| failure.on(dir.shown(name)))?;
-    Ok(dir.look(name)?.filter(|named| named.id == own.id).map(|_| own))
+    match dir.look(name)? {
+        None => Ok(None),
+        Some(named) if named.id == own.id => Ok(Some(own)),
+        // No other file is ever given this name, so where files are numbered anew at each look it
+        // is enough that there is one.
+        Some(_) => match dir.compare(name, file)? {
+            NamedFile::Same | NamedFile::Untold => Ok(Some(own)),
+            NamedFile::Other | NamedFile::Nothing => Ok(None),
+        },
+    }
 }

@@ -443,25 +443,37 @@ impl FileSystem for Os {
         _file: &FileHandle,
         from: &OsStr,
         to: &OsStr,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
+        use rustix::io::Errno;
+        /// The kernel or the file system does not support it, or a sandbox forbids it. Of a second
+        /// name also: not for this file (fs.protected_hardlinks), or it has too many.
+        const UNSUPPORTED: [Errno; 6] = [
+            Errno::INVAL,
+            Errno::NOSYS,
+            Errno::OPNOTSUPP,
+            Errno::NOTSUP,
+            Errno::PERM,
+            Errno::MLINK,
+        ];
         let dir = &dir.descriptor;
         #[cfg(any(target_os = "linux", target_os = "macos"))]
         {
             use rustix::fs::RenameFlags;
-            use rustix::io::Errno;
             match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-                // The kernel or the file system does not support it.
-                Err(error)
-                    if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
-                        .contains(&error) => {}
-                outcome => return Ok(outcome?),
+                Ok(()) => return Ok(true),
+                Err(error) if UNSUPPORTED.contains(&error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+        match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(error) if UNSUPPORTED.contains(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
         // The file has its name. If the old one stays, it is the name of an orphaned temp file,
         // which recovery removes.
         let _ = rustix::fs::unlinkat(dir, from, AtFlags::empty());
-        Ok(())
+        Ok(true)
     }
 
     fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<bool> {

@@ -55,7 +55,12 @@ pub(crate) fn create(
         };
         let named = share_new(file.as_fd(), dir, with)
             .and_then(|()| Ok(rename_new(dir, &provisional, name)?));
-        let Err(error) = named else { return Ok(file) };
+        let error = match named {
+            Ok(NamedBy::Rename) => return Ok(file),
+            // Where a second name makes another file of it to the system (FUSE), it is opened by that.
+            Ok(NamedBy::Link) => return Ok(open_named(dir, name).unwrap_or(file)),
+            Err(error) => error,
+        };
         // Recovery takes it for an orphan if it stays.
         let removed = rustix::fs::unlinkat(dir, &provisional, AtFlags::empty());
         match Errno::from_io_error(&error) {
@@ -106,16 +111,29 @@ fn rename_new_dir(above: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(),
     rustix::fs::renameat(above, from, above, to)
 }
 
+/// How a file has got its name.
+enum NamedBy {
+    Rename,
+    /// A second name, after which the first one was removed.
+    Link,
+}
+
 /// Gives a file another name that is not taken.
-fn rename_new(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
+fn rename_new(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<NamedBy, Errno> {
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
         // The kernel or the file system does not support it.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        renamed => return renamed,
+        renamed => return renamed.map(|()| NamedBy::Rename),
     }
     rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
-    rustix::fs::unlinkat(dir, from, AtFlags::empty())
+    rustix::fs::unlinkat(dir, from, AtFlags::empty())?;
+    Ok(NamedBy::Link)
+}
+
+fn open_named(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(dir, name, flags, Mode::empty()))
 }
 
 /// Lets everybody use an existing file who should, as far as the process may: its owner may, and

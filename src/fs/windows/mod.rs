@@ -423,8 +423,8 @@ impl FileSystem for Os {
         file: &FileHandle,
         from: &OsStr,
         to: &OsStr,
-    ) -> io::Result<()> {
-        rename_by(&[Replacing::Nothing], dir, file, from, to)
+    ) -> io::Result<bool> {
+        rename_by(&[Replacing::Nothing], dir, file, from, to).map(|()| true)
     }
 
     /// Flushes the directory, and where that may not be enough a file in it.

@@ -87,9 +87,15 @@ impl LockFile {
             // has just been locked.
             return Ok(None);
         }
+        let size = u64::try_from(own.st_size).unwrap_or(0);
         match rustix::fs::statat(dir.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) => Ok(((named.st_dev, named.st_ino) == (own.st_dev, own.st_ino))
-                .then(|| u64::try_from(own.st_size).unwrap_or(0))),
+            Ok(named) if (named.st_dev, named.st_ino) == (own.st_dev, own.st_ino) => Ok(Some(size)),
+            // Some file systems of programs and some servers number a file anew at each look.
+            Ok(named) => match rustix::fs::fstat(&self.main)?.st_ino {
+                again if again == named.st_ino => Ok(Some(size)),
+                again if again == own.st_ino => Ok(None),
+                _ => Err(Code::ENOTSUP.error()),
+            },
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }

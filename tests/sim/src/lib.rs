@@ -204,6 +204,16 @@ impl SimFs {
         self.lock().disk.set_free_space(bytes);
     }
 
+    /// Whether a file can be renamed without replacing another. At first it can.
+    pub fn set_can_rename_new(&self, can_rename_new: bool) {
+        self.lock().disk.can_rename_new = can_rename_new;
+    }
+
+    /// Whether a file has another number at each look. At first it has not.
+    pub fn set_has_unstable_ids(&self, has_unstable_ids: bool) {
+        self.lock().disk.has_unstable_ids = has_unstable_ids;
+    }
+
     /// Whether directories can be synced. At first they can.
     pub fn set_syncs_dirs(&self, syncs_dirs: bool) {
         self.lock().disk.syncs_dirs = syncs_dirs;

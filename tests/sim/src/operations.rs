@@ -429,9 +429,9 @@ impl FileSystem for SimFs {
         _file: &SimFile,
         from: &OsStr,
         to: &OsStr,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let detail = format!("-> {}", to.display());
-        self.by_name(OperationKind::RenameNew, dir, from, detail, Some(()), |disk, dir| {
+        self.by_name(OperationKind::RenameNew, dir, from, detail, Some(true), |disk, dir| {
             disk.rename_new(dir, from, to)
         })
     }

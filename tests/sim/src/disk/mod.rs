@@ -4,6 +4,7 @@
 //! in a [`Record`]; the records say how the disk may lag behind. Records that are
 //! durable in every model are folded into the `durable` halves of the nodes.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -124,6 +125,11 @@ pub(super) struct Disk {
     pub(super) sync_rules: SyncRules,
     /// Whether it can sync directories.
     pub(super) syncs_dirs: bool,
+    /// Whether it can rename a file without replacing another.
+    pub(super) can_rename_new: bool,
+    /// Whether a file has another number at each look, and how many looks there have been.
+    pub(super) has_unstable_ids: bool,
+    looks: Cell<u64>,
     /// How many bytes a name may have.
     pub(super) longest_name: usize,
     /// Whether it can let two names change places.
@@ -166,6 +172,9 @@ impl Disk {
             skips_nameless: false,
             sync_rules: SyncRules::default(),
             syncs_dirs: true,
+            can_rename_new: true,
+            has_unstable_ids: false,
+            looks: Cell::new(0),
             longest_name: 255,
             can_exchange: true,
             has_unix_dirs: true,
@@ -194,6 +203,9 @@ impl Disk {
             skips_nameless: self.skips_nameless,
             sync_rules: self.sync_rules,
             syncs_dirs: self.syncs_dirs,
+            can_rename_new: self.can_rename_new,
+            has_unstable_ids: self.has_unstable_ids,
+            looks: self.looks.clone(),
             longest_name: self.longest_name,
             can_exchange: self.can_exchange,
             has_unix_dirs: self.has_unix_dirs,
@@ -299,8 +311,15 @@ impl Disk {
                 (FileKind::Link, target.as_os_str().as_encoded_bytes().len() as u64)
             }
         };
+        let number = match self.has_unstable_ids && kind == FileKind::File {
+            true => {
+                self.looks.set(self.looks.get() + 1);
+                u128::from(inode) << 64 | u128::from(self.looks.get())
+            }
+            false => u128::from(inode),
+        };
         Ok(Metadata {
-            id: FileId { device: self.device, inode: u128::from(inode) },
+            id: FileId { device: self.device, inode: number },
             kind,
             size,
             mode: node.attributes.basic.mode,

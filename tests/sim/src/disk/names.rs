@@ -260,13 +260,16 @@ impl Disk {
     }
 
     /// As `rename`, where nothing has the name `to`.
-    pub(crate) fn rename_new(&mut self, dir: Inode, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub(crate) fn rename_new(&mut self, dir: Inode, from: &OsStr, to: &OsStr) -> io::Result<bool> {
+        if !self.can_rename_new {
+            return Ok(false);
+        }
         self.check_name(to)?;
         self.child(Some(self.process), dir, from)?;
         if self.names(dir)?.contains_key(to) {
             return Err(Code::EEXIST.error());
         }
-        self.rename(dir, from, to)
+        self.rename(dir, from, to).map(|()| true)
     }
 
     pub(crate) fn remove(&mut self, dir: Inode, name: &OsStr) -> io::Result<()> {
