@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::kernel::{Removed, remove_unused};
 use super::lock_path::LockPath;
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::fs::os::Os;
 #[cfg(unix)]
 use crate::fs::os::RemoveAtExit;
@@ -129,8 +129,12 @@ fn remove_all(is_due: impl Fn(Instant) -> bool) {
             }
             continue;
         }
-        // What cannot be removed stays, for the next process that uses it: it is of no consequence.
-        if let Ok(Removed::Contended) = blocking(|| remove(&file.path, &key)) {
+        let has_to_try_again = match blocking(|| remove(&file.path, &key)) {
+            Ok(removed) => removed == Removed::Contended,
+            // What cannot be removed stays, for the next process that uses it.
+            Err(failure) => matches!(failure.code(), Some(Code::EMFILE | Code::ENFILE)),
+        };
+        if has_to_try_again {
             used(&key, || file.path, is_in_use);
             unused(&key);
         }

@@ -18,7 +18,7 @@ use crate::threads::{blocking, pool, wait_threads};
 /// The pause after which a lock is asked for again: at first, and at most. It is handed over within
 /// the longest pause and what the server takes to answer.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(30);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the lock is, and how it is spoken of in errors.
 pub(super) trait LockSite: Send + Sync + 'static {
