@@ -234,7 +234,8 @@ fn refuse<G: 'static, O: Send + Sync + 'static>(
 
 /// What a path to be locked leads to.
 pub(super) struct FoundFile {
-    /// The path is a name in a directory, and no link.
+    /// The path is a name in a directory, and no link. The cache of Linux needs it.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there is no cache"))]
     is_direct: bool,
     /// There is no such file.
     is_missing: bool,

@@ -31,7 +31,7 @@ use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
 
 use crate::error::Code;
-use crate::fs::{DirUse, ExtendedAttributes, FileKind, FileSystem, Metadata};
+use crate::fs::{DirUse, ExtendedAttributes, FileKind, FileSystem, Metadata, SharedWith};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp_name;
