@@ -299,6 +299,7 @@ describe('two spellings of one file, where names are alike that differ in case',
     for (const paths of [[one, other], [other, one]]) {
       const error = await failure(() => transaction(paths, () => assert.fail('it has begun'), { timeout: 60_000 }))
       assert.equal(error.code, 'EDEADLK')
+      assert.match(error.message, /another of the paths leads to the same file, whose name is only spelt differently$/)
     }
     const error = await withLock(one, () => failure(() => transaction([other], () => assert.fail('it has begun'), { timeout: 60_000 })))
     assert.equal(error.code, 'EDEADLK')

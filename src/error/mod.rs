@@ -196,6 +196,9 @@ pub enum Deadlock {
     /// It is part of an update of the file.
     #[error("the caller is in an update of this file, which would wait for itself")]
     InUpdate,
+    /// Two of the files that it names are one, in a directory where names are alike that differ in case.
+    #[error("another of the paths leads to the same file, whose name is only spelt differently")]
+    OtherSpelling,
     /// Its lock is for reading, and does not become one for writing: two that wanted this would
     /// wait for each other.
     #[error("the caller holds the lock of this file for reading, and a write would wait for that")]

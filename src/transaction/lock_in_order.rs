@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::error::ErrorKind;
+use crate::error::{Deadlock, ErrorKind};
 use crate::lock::{self, FileKey, LockGuard, LockKind, LockRequest, Reservation, Waiter};
 use crate::mutex::guard;
 use crate::threads::Pool;
@@ -40,7 +40,8 @@ impl LockSequence {
         let Some((key, path)) = self.missing.pop_front() else { return self.end(Ok(())) };
         // In a directory where names are alike that differ in case, two paths may have one lock.
         let own = self.taken.iter().filter(|(taken, _)| lock::may_be_same(&key, taken));
-        let own = own.map(|(taken, _)| (taken.clone(), LockKind::Write));
+        let own: Vec<_> = own.map(|(taken, _)| (taken.clone(), LockKind::Write)).collect();
+        let is_spelt_otherwise = !own.is_empty();
         let request = LockRequest {
             path: path.clone(),
             kind: LockKind::Write,
@@ -53,6 +54,9 @@ impl LockSequence {
             Ok(lock) => {
                 self.taken.push((key, lock));
                 self.take_next();
+            }
+            Err(ErrorKind::Deadlock(Deadlock::Held(_))) if is_spelt_otherwise => {
+                self.end(Err((Deadlock::OtherSpelling.into(), Some(path))));
             }
             Err(mut kind) => {
                 if let ErrorKind::Locked(contention) = &mut kind {
