@@ -7,7 +7,7 @@ const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { asPerson, failure, holdfast, inChild, names, newDir, newFile, readableByAll, whyNot } = require('./helpers.js')
+const { asPerson, failure, holdfast, inChild, mount, names, newDir, newFile, readableByAll, whyNot } = require('./helpers.js')
 const { lockFileOf } = require('./programs/lock-peer.js')
 
 const ROOT = 0
@@ -214,6 +214,133 @@ describe('lock files', SKIP, () => {
     for (const person of [BEN, CARL]) {
       assert.equal(await lockAs(person, file), 'success', `fs.protected_regular is ${fs.readFileSync(setting, 'utf8')}`)
     }
+  })
+})
+
+describe('read locks', SKIP, () => {
+  const READ = /** @type {const} */ ({ kind: 'read' })
+
+  /** Has somebody hold a lock until it is released. @param {import('node:test').TestContext} t @param {import('./helpers.js').Person} person @param {string} file @param {object} options */
+  async function held(t, person, file, options) {
+    const signals = makeDir(t, ROOT, ROOT, 0o777)
+    const [taken, over] = ['taken', 'over'].map((name) => path.join(signals, name))
+    const ended = inChild(async ({ file, options, taken, over }, { holdfast, fs, outcome }) => outcome(async () => {
+      const lock = await holdfast.acquireLock(file, options)
+      fs.writeFileSync(taken, '')
+      while (!fs.existsSync(over)) await new Promise((resolve) => setTimeout(resolve, 5))
+      await lock.release()
+    }), { file, options, taken, over }, { person })
+    const failed = ended.then((outcome) => assert.equal(outcome, 'success'))
+    const isTaken = async () => {
+      while (!fs.existsSync(taken ?? '')) await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    await Promise.race([failed, isTaken()])
+    return {
+      release: async () => {
+        fs.writeFileSync(over ?? '', '')
+        await failed
+      },
+    }
+  }
+
+  /** @param {string} file @param {object} [options] */
+  const couldHave = async (file, options) => {
+    const lock = await holdfast.tryAcquireLock(file, options)
+    await lock?.release()
+    return lock !== null
+  }
+
+  /** A reader keeps out writers and no reader, and is kept out by a writer. @param {import('node:test').TestContext} t @param {string} file @param {string} seen the file as the reader sees it @param {import('./helpers.js').Person} person */
+  async function excludes(t, file, seen, person) {
+    const reading = await held(t, person, seen, READ)
+    assert.equal(await couldHave(file), false)
+    assert.equal(await couldHave(file, READ), true)
+    assert.equal((await holdfast.isLocked(file)).locked, true)
+    assert.equal((await failure(holdfast.acquireLock(file, { timeout: 100 }))).code, 'ELOCKED')
+    assert.equal(await lockAs(person, seen, { ...READ, timeout: 100 }), 'success')
+    let hasWritten = false
+    const writing = holdfast.withLock(file, async () => {
+      hasWritten = true
+      assert.equal(await lockAs(person, seen, { ...READ, timeout: 100 }), 'ELOCKED')
+    })
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    assert.equal(hasWritten, false)
+    // A writer that waits comes before readers that come later.
+    assert.equal(await lockAs(person, seen, { ...READ, timeout: 100 }), 'ELOCKED')
+    await reading.release()
+    await writing
+    assert.equal(await couldHave(file), true)
+    assert.equal(await lockAs(person, seen, READ), 'success')
+  }
+
+  test('are for everybody who may read the file, where the lock file cannot be written to', async (t) => {
+    const dir = makeDir(t, ROOT, ROOT, 0o755)
+    const file = make(path.join(dir, 's.json'), ROOT, ROOT, 0o644)
+    const keeping = await held(t, { uid: ROOT }, file, READ)
+    fs.chmodSync(lockFileOf(file), 0o644)
+    assert.equal(await lockAs(CARL, file, { timeout: 0 }), 'EACCES')
+    assert.equal(await lockAs(CARL, file, READ), 'success')
+    const reading = await held(t, CARL, file, READ)
+    await keeping.release()
+    assert.equal(await couldHave(file), false)
+    await reading.release()
+    assert.equal(await couldHave(file), true)
+  })
+
+  test('are for everybody who may read the file, where there is no lock file and none can be made', async (t) => {
+    const dir = makeDir(t, ROOT, ROOT, 0o755)
+    const file = make(path.join(dir, 's.json'), ROOT, ROOT, 0o644)
+    const reading = await held(t, CARL, file, READ)
+    assert.deepEqual(names(dir), ['s.json'])
+    await reading.release()
+    await excludes(t, file, file, CARL)
+    fs.rmSync(lockFileOf(file), { force: true })
+    assert.equal(await lockAs(CARL, file), 'EACCES')
+  })
+
+  test('are also had on a read-only mount, and keep out who writes through another', async (t) => {
+    if (whyNot.mount()) return t.skip(String(whyNot.mount()))
+    const dir = makeDir(t, ROOT, ROOT, 0o755)
+    const file = make(path.join(dir, 's.json'), ROOT, ROOT, 0o644)
+    const at = makeDir(t, ROOT, ROOT, 0o755)
+    mount(t, at, '--bind', dir)
+    mount(t, at, '-o', 'remount,ro,bind')
+    for (const person of [CARL, { uid: ROOT }]) {
+      fs.rmSync(lockFileOf(file), { force: true })
+      await excludes(t, file, path.join(at, 's.json'), person)
+    }
+    assert.equal(await lockAs({ uid: ROOT }, path.join(at, 'other')), 'EROFS')
+  })
+
+  test('of readers without rights see no half of what a writer does', async (t) => {
+    const dir = makeDir(t, ROOT, ROOT, 0o755)
+    const file = make(path.join(dir, 's.json'), ROOT, ROOT, 0o644)
+    const [one, other] = ['one', 'other'].map((name) => make(path.join(dir, name), ROOT, ROOT, 0o644, '0'))
+    let over = false
+    const reading = Promise.all([CARL, ANNA].map((person) => inChild(async ({ file, one, other }, { holdfast, fs }) => {
+      let [reads, end] = [0, Date.now() + 2500]
+      for (; Date.now() < end; reads++) {
+        await holdfast.withLock(file, async () => {
+          const before = fs.readFileSync(one, 'utf8')
+          await new Promise((resolve) => setImmediate(resolve))
+          if (fs.readFileSync(other, 'utf8') !== before) throw new Error('half of it')
+        }, { kind: 'read', timeout: 30_000 })
+      }
+      return reads
+    }, { file, one, other }, { person }))).finally(() => (over = true))
+    let writes = 0
+    for (; !over; writes++) {
+      await holdfast.withLock(file, async () => {
+        fs.writeFileSync(one ?? '', String(writes))
+        await new Promise((resolve) => setImmediate(resolve))
+        fs.writeFileSync(other ?? '', String(writes))
+        // So that there is often none. The last act under a lock may remove it.
+        if (writes % 2) fs.rmSync(lockFileOf(file), { force: true })
+      })
+      await new Promise((resolve) => setTimeout(resolve, writes % 5))
+    }
+    for (const reads of await reading) assert.ok(reads > 10, `${reads} reads beside ${writes} writes`)
+    assert.ok(writes > 10)
   })
 })
 

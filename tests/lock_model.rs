@@ -16,6 +16,8 @@ use holdfast::lock::LockKind::{self, Read as R, Write as W};
 use holdfast::lock::protocol::{Attempt, Byte, LockStep, Reentry, StepResult, Wait};
 use holdfast::lock::scheduler::{LockAction, Recipient, Scheduler, WaitingCall};
 
+#[path = "lock_model/dir_readers.rs"]
+mod dir_readers;
 #[path = "lock_model/removal.rs"]
 mod removal;
 
@@ -133,7 +135,10 @@ impl Kernel {
                     .map(|ticket| (self.clone(), StepResult::Found(Some(ticket))))
                     .collect()
             }
-            LockStep::Lock(..) | LockStep::Done(_) => panic!("{step:?} is not for here"),
+            LockStep::LookInDir => vec![(after, StepResult::InDir(false))],
+            LockStep::Lock(..) | LockStep::Pause | LockStep::Done(_) => {
+                panic!("{step:?} is not for here")
+            }
         }
     }
 }

@@ -25,6 +25,14 @@
 //! removal looks like a holder, though the lock is free; so the process that removes the file holds
 //! a byte of its own first, the *removal*, by which others can tell.
 //!
+//! A reader that may not write to the lock file locks what it can: gate and main for reading. It
+//! has no ticket. One that finds no lock file, and may make none, locks a byte of the *directory*
+//! for reading, and then looks again whether there is a lock file: if so, it unlocks the byte and
+//! goes the usual way. A writer that has main, on a file that has the name since before, asks
+//! whether a process has that byte, and waits until none has. Of a reader and a writer at least one
+//! sees the other: the reader looks for the file after it has locked the byte, and the writer looks
+//! for the byte after it has made the file.
+//!
 //! No code here makes a system call: these are state machines that say what to do next, so that
 //! a test can run them, as they are, through every order of events.
 
@@ -62,6 +70,10 @@ pub enum LockStep {
     /// Look for a ticket between these two, both included, that another process has. The result
     /// is any one of them.
     Look(u64, u64),
+    /// Look whether a process has locked the directory for reading. The result says that.
+    LookInDir,
+    /// Wait for a moment, with the locks that are held: nothing can be waited for.
+    Pause,
     /// Nothing any more; says whether main is locked. A writer still has its ticket, if it had one.
     Done(bool),
 }
@@ -75,6 +87,17 @@ pub enum StepResult {
     Locked(bool),
     /// Of [`LockStep::Look`].
     Found(Option<u64>),
+    /// Of [`LockStep::LookInDir`].
+    InDir(bool),
+}
+
+/// How the lock file is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// For reading only, so that nothing of it can be locked for writing.
+    pub is_read_only: bool,
+    /// There may be readers that have locked the directory instead.
+    pub looks_in_dir: bool,
 }
 
 /// Asking for the lock without waiting.
@@ -82,6 +105,7 @@ pub enum StepResult {
 pub struct Attempt {
     kind: LockKind,
     has_tickets: bool,
+    access: Access,
     stage: AttemptStage,
 }
 
@@ -97,25 +121,35 @@ enum AttemptStage {
     Main,
     /// Unlocks the gate, and then is done, with or without main.
     Finishing(bool),
+    /// Looks whether there are readers that have locked the directory.
+    InDir,
 }
 
 impl Attempt {
     /// For this; where there are tickets, not while another process has one.
     pub fn new(kind: LockKind, has_tickets: bool) -> Attempt {
-        Attempt { kind, has_tickets, stage: AttemptStage::Begin }
+        Attempt { kind, has_tickets, access: Access::default(), stage: AttemptStage::Begin }
+    }
+
+    /// On a file that is open like this.
+    pub fn with(self, access: Access) -> Attempt {
+        Attempt { access, ..self }
     }
 
     /// For writing, by a process that has had its turn and goes on for a while, before the
     /// processes that wait: the first of them has the gate.
     pub fn again() -> Attempt {
-        Attempt { kind: LockKind::Write, has_tickets: false, stage: AttemptStage::Again }
+        Attempt { stage: AttemptStage::Again, ..Attempt::new(LockKind::Write, false) }
     }
 
     /// What to do next, after this result of the step before.
     pub fn next(&mut self, result: StepResult) -> LockStep {
         let (stage, step) = match self.stage {
             AttemptStage::Again => (AttemptStage::MainAlone, LockStep::Try(Byte::Main, self.kind)),
-            AttemptStage::MainAlone => return LockStep::Done(result == StepResult::Locked(true)),
+            AttemptStage::MainAlone if result == StepResult::Locked(true) => {
+                return self.got_main();
+            }
+            AttemptStage::MainAlone => return LockStep::Done(false),
             AttemptStage::Begin if self.has_tickets => {
                 (AttemptStage::Tickets, LockStep::Look(FIRST_TICKET, LAST_TICKET))
             }
@@ -132,7 +166,12 @@ impl Attempt {
                 AttemptStage::Finishing(result == StepResult::Locked(true)),
                 LockStep::Unlock(Byte::Gate),
             ),
-            AttemptStage::Finishing(has_main) => return LockStep::Done(has_main),
+            AttemptStage::Finishing(true) => return self.got_main(),
+            AttemptStage::Finishing(false) => return LockStep::Done(false),
+            AttemptStage::InDir if result == StepResult::InDir(true) => {
+                (AttemptStage::Finishing(false), LockStep::Unlock(Byte::Main))
+            }
+            AttemptStage::InDir => return LockStep::Done(true),
         };
         self.stage = stage;
         step
@@ -200,6 +239,18 @@ impl Removal {
     }
 }
 
+impl Attempt {
+    fn got_main(&mut self) -> LockStep {
+        match self.kind == LockKind::Write && self.access.looks_in_dir {
+            true => {
+                self.stage = AttemptStage::InDir;
+                LockStep::LookInDir
+            }
+            false => LockStep::Done(true),
+        }
+    }
+}
+
 /// Takes the ticket behind the last one taken.
 ///
 /// Two processes that do this at the same time may find the same ticket free; one gets it and the
@@ -228,7 +279,7 @@ impl Doorway {
             }
             StepResult::Found(Some(ticket)) => self.pass(ticket),
             StepResult::Locked(false) => self.pass(self.free),
-            StepResult::Nothing => {}
+            StepResult::Nothing | StepResult::InDir(_) => {}
         }
         if self.free > LAST_TICKET { Ok(None) } else { Err(LockStep::Look(self.free, LAST_TICKET)) }
     }
@@ -247,6 +298,7 @@ impl Doorway {
 pub struct Wait {
     kind: LockKind,
     has_tickets: bool,
+    access: Access,
     is_wanted: bool,
     ticket: Option<u64>,
     /// Whether all tickets before its own have been released.
@@ -268,6 +320,10 @@ enum WaitStage {
     Looking(u64, Option<u64>),
     Gate,
     Main,
+    /// Has main, and looks whether there are readers that have locked the directory.
+    InDir,
+    /// Lets them come to their end.
+    Pausing,
     /// Unlocks what it needs no more, and then is done, with or without main.
     Finishing(bool),
     /// Has unlocked main, because this ticket is before its own.
@@ -290,6 +346,7 @@ impl Wait {
         Wait {
             kind,
             has_tickets,
+            access: Access::default(),
             is_wanted: true,
             ticket: None,
             is_first: false,
@@ -319,16 +376,33 @@ impl Wait {
         self.ticket
     }
 
+    /// On a file that is open like this, where nothing is locked yet.
+    pub fn with(self, access: Access) -> Wait {
+        Wait { access, ..self }
+    }
+
     /// Starts anew, on another file, where nothing is locked yet.
     pub fn restart(&mut self) {
-        *self = Wait { is_wanted: self.is_wanted, ..Wait::new(self.kind, self.has_tickets) };
+        let anew = Wait::new(self.kind, self.has_tickets).with(self.access);
+        *self = Wait { is_wanted: self.is_wanted, ..anew };
+    }
+
+    /// The same on a file that is open like this.
+    pub fn restart_with(&mut self, access: Access) {
+        self.access = access;
+        self.restart();
+    }
+
+    /// Whether it takes tickets: not of a file that it may only read.
+    fn takes_tickets(&self) -> bool {
+        self.has_tickets && !self.access.is_read_only
     }
 
     /// What the thread is to do next, after this result of the step before.
     pub fn next(&mut self, result: StepResult) -> LockStep {
         match self.stage {
             WaitStage::Begin if !self.is_wanted => self.finish(false),
-            WaitStage::Begin if !self.has_tickets => self.ask_gate(),
+            WaitStage::Begin if !self.takes_tickets() => self.ask_gate(),
             WaitStage::Begin if self.ticket.is_some() => self.look(FIRST_TICKET, None),
             WaitStage::Begin => self.enter(Doorway::from(FIRST_TICKET), StepResult::Nothing),
             WaitStage::Doorway(doorway) => self.enter(doorway, result),
@@ -347,7 +421,7 @@ impl Wait {
                 if !self.is_wanted {
                     return self.finish(false);
                 }
-                if self.has_tickets && !self.is_first {
+                if self.takes_tickets() && !self.is_first {
                     // It has released its ticket meanwhile, and has another one now.
                     self.has_gate = false;
                     self.stage = WaitStage::GateReleased;
@@ -360,11 +434,23 @@ impl Wait {
                 if !self.is_wanted {
                     return self.finish(false);
                 }
-                if self.has_tickets && !self.is_first {
+                if self.takes_tickets() && !self.is_first {
                     return self.look(FIRST_TICKET, None);
                 }
-                self.finish(true)
+                self.got_main()
             }
+            WaitStage::InDir if result == StepResult::InDir(true) => {
+                self.stage = WaitStage::Pausing;
+                LockStep::Pause
+            }
+            WaitStage::InDir => self.finish(true),
+            WaitStage::Pausing if !self.is_wanted => self.finish(false),
+            WaitStage::Pausing if self.takes_tickets() && !self.is_first => {
+                // It has released everything meanwhile, and has another ticket now.
+                self.look(FIRST_TICKET, None)
+            }
+            WaitStage::Pausing if !self.has_main => self.ask_gate(),
+            WaitStage::Pausing => self.got_main(),
             WaitStage::MainReleased(ticket) => self.wait_behind(ticket),
             WaitStage::Finishing(with_main) => self.finish(with_main),
             WaitStage::Done => LockStep::Done(self.has_main),
@@ -382,8 +468,13 @@ impl Wait {
         self.is_first = false;
         let gate = self.has_gate && can_unlock;
         self.has_gate &= !gate;
+        // What it has while it waits in the kernel is not its alone to give up.
+        let main = self.has_main && self.stage == WaitStage::Pausing;
+        self.has_main &= !main;
         let ticket = self.ticket.take().map(Byte::Ticket);
-        ticket.into_iter().chain(gate.then_some(Byte::Gate)).collect()
+        let others = [(gate, Byte::Gate), (main, Byte::Main)];
+        let others = others.into_iter().filter_map(|(is_held, byte)| is_held.then_some(byte));
+        ticket.into_iter().chain(others).collect()
     }
 
     /// The thread stops asking for what it is to lock ([`LockStep::Lock`]), as the lock is not wanted
@@ -404,9 +495,9 @@ impl Wait {
             WaitStage::Behind(ticket) => ticket + 1,
             _ => FIRST_TICKET,
         };
-        let needs_gate = !self.has_tickets && self.stage == WaitStage::Main && !self.has_gate;
+        let needs_gate = !self.takes_tickets() && self.stage == WaitStage::Main && !self.has_gate;
         Some(Reentry {
-            doorway: (self.has_tickets && self.ticket.is_none()).then(|| Doorway::from(first)),
+            doorway: (self.takes_tickets() && self.ticket.is_none()).then(|| Doorway::from(first)),
             gate: needs_gate.then_some(self.kind),
         })
     }
@@ -414,7 +505,10 @@ impl Wait {
     /// How the gate is locked by a process that has to wait. Without tickets readers have to
     /// exclude each other there, or readers that keep arriving leave no gap for a writer.
     fn gate_kind(&self) -> LockKind {
-        if self.has_tickets { self.kind } else { LockKind::Write }
+        match self.takes_tickets() || self.access.is_read_only {
+            true => self.kind,
+            false => LockKind::Write,
+        }
     }
 
     fn enter(&mut self, mut doorway: Doorway, result: StepResult) -> LockStep {
@@ -459,7 +553,7 @@ impl Wait {
             Some(ticket) => self.wait_behind(ticket),
             None => {
                 self.is_first = true;
-                if self.has_main { self.finish(true) } else { self.ask_gate() }
+                if self.has_main { self.got_main() } else { self.ask_gate() }
             }
         }
     }
@@ -472,6 +566,17 @@ impl Wait {
     fn ask_main(&mut self) -> LockStep {
         self.stage = WaitStage::Main;
         LockStep::Lock(Byte::Main, self.kind)
+    }
+
+    /// It has main, in its turn.
+    fn got_main(&mut self) -> LockStep {
+        match self.kind == LockKind::Write && self.access.looks_in_dir {
+            true => {
+                self.stage = WaitStage::InDir;
+                LockStep::LookInDir
+            }
+            false => self.finish(true),
+        }
     }
 
     fn finish(&mut self, with_main: bool) -> LockStep {

@@ -17,6 +17,8 @@ mod access_list;
 #[cfg(target_os = "linux")]
 pub(crate) mod cached_lookup;
 #[cfg(target_os = "linux")]
+pub(crate) mod dir_lock;
+#[cfg(target_os = "linux")]
 mod extended;
 mod flush;
 mod lock_rules;
@@ -72,6 +74,13 @@ impl DirHandle {
     /// What is known about locks of the files in it.
     pub(crate) fn lock_rules(&self) -> LockRules {
         lock_rules::lock_rules(self.descriptor())
+    }
+
+    /// For asking about locks of the directory itself, if it is open for that: the process may list
+    /// it.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn lockable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.readable.then(|| self.descriptor.as_fd())
     }
 }
 

@@ -52,8 +52,10 @@ fn is_unused(file: c_int) -> bool {
                 let is_free = is_told && range.l_type == libc::F_UNLCK as libc::c_short;
                 StepResult::Found((!is_free).then_some(first))
             }
-            // It asks for neither.
-            LockStep::Lock(..) | LockStep::Unlock(_) => return false,
+            // It asks for none of these.
+            LockStep::Lock(..) | LockStep::Unlock(_) | LockStep::LookInDir | LockStep::Pause => {
+                return false;
+            }
         };
     }
 }

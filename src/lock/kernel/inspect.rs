@@ -4,9 +4,9 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use super::LockFile;
 use super::removal;
 use super::steps::LOCK;
+use super::{LockFile, has_readers_in};
 use crate::error::{Failure, Holder};
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
@@ -38,7 +38,7 @@ pub(in crate::lock) fn inspect(
 ) -> Result<Option<Option<Holder>>, Failure> {
     let file = match LockFile::open_existing(dir, name) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return in_dir(dir, name, kind),
         Err(error) => return Err(Failure::new("open", error)),
     };
     let is_locked =
@@ -48,7 +48,7 @@ pub(in crate::lock) fn inspect(
     let mut look = 0;
     loop {
         if !is_locked(kind)? {
-            return Ok(None);
+            return in_dir(dir, name, kind);
         }
         if removal::is_being_removed(&file)? {
             return Ok(None);
@@ -66,4 +66,19 @@ pub(in crate::lock) fn inspect(
         blocking(|| thread::sleep(BETWEEN_LOOKS));
         look += 1;
     }
+}
+
+/// The same for readers who have locked the directory, as they can make no lock file. They are not
+/// known by name.
+#[allow(clippy::option_option, reason = "the answer of `inspect`")]
+fn in_dir(
+    dir: &DirHandle,
+    name: &LockName,
+    kind: LockKind,
+) -> Result<Option<Option<Holder>>, Failure> {
+    if kind == LockKind::Read {
+        return Ok(None);
+    }
+    let is_locked = has_readers_in(dir, name).map_err(|error| Failure::new(LOCK, error))?;
+    Ok(is_locked.then_some(None))
 }

@@ -42,7 +42,7 @@ impl KernelLock {
         let mut removals = None;
         let (file, has_content) = loop {
             let taken = acquire_from(opened, dir, name, kind, |file| {
-                time_slice = attempt(file, kind, last)?;
+                time_slice = attempt(file, dir, kind, last)?;
                 Ok(time_slice.is_some())
             })?;
             match taken {
@@ -79,7 +79,7 @@ impl KernelLock {
         last: Option<TimeSlice>,
         is_right: impl FnOnce() -> bool,
     ) -> io::Result<Option<KernelLock>> {
-        let Some(time_slice) = attempt(file, kind, last)? else { return Ok(None) };
+        let Some(time_slice) = attempt(file, dir, kind, last)? else { return Ok(None) };
         let mut lock = KernelLock::new(Arc::clone(file), kind, None, time_slice);
         // A note that is there is that of a writer that has died. Removing it may wait.
         if file.is_remembered_empty(dir, name) && is_right() {
@@ -93,7 +93,7 @@ impl KernelLock {
     #[cfg(target_os = "linux")]
     pub(in crate::lock) fn may_be_shared(&self, dir: &DirHandle, name: &LockName) -> bool {
         // That it has main already changes nothing about the rest of an attempt.
-        let is_its_turn = attempt(&self.file, LockKind::Read, None);
+        let is_its_turn = attempt(&self.file, dir, LockKind::Read, None);
         if is_its_turn.is_err() {
             // It may have failed between locking the gate and unlocking it.
             let _ = self.file.unlock(Byte::Gate);

@@ -26,6 +26,6 @@ pub(super) use inspect::{Patience, inspect};
 pub(super) use lock::KernelLock;
 pub(super) use removal::{Removed, remove_unused};
 #[cfg(unix)]
-use unix::LockFile;
+use unix::{LockFile, has_readers_in};
 #[cfg(windows)]
-use windows::LockFile;
+use windows::{LockFile, has_readers_in};

@@ -39,7 +39,7 @@ pub(in crate::lock) fn remove_unused(dir: &DirHandle, name: &OsStr) -> Result<Re
         Err(error) => return Err(Failure::new("open", error)),
     };
     let mut removal = Removal::new(HAS_TICKETS, IS_REMOVAL_TOLD);
-    let is_unused = carry_out(&file, |result| removal.next(result))
+    let is_unused = carry_out(&file, None, |result| removal.next(result))
         .map_err(|error| Failure::new(LOCK, error))?;
     if !is_unused {
         return Ok(if removal.has_met_another() { Removed::Contended } else { Removed::Stays });

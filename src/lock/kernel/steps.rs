@@ -26,34 +26,45 @@ pub(super) const IS_REMOVAL_TOLD: bool = cfg!(any(target_os = "linux", windows))
 /// How often a lock file that another process replaces meanwhile is opened again.
 pub(super) const FRESH_STARTS: usize = 100;
 
-/// Does what the protocol says until it is done. No step waits.
+/// Does what the protocol says until it is done. No step waits. The directory is needed where the
+/// lock may be had at the end.
 pub(super) fn carry_out(
     file: &LockFile,
+    dir: Option<&DirHandle>,
     mut next: impl FnMut(StepResult) -> LockStep,
 ) -> io::Result<bool> {
     let mut result = StepResult::Nothing;
     loop {
         result = match next(result) {
             LockStep::Done(outcome) => return Ok(outcome),
-            step => take(file, step)?,
+            step => take(file, dir, step)?,
         }
     }
 }
 
 /// Does one step.
-pub(super) fn take(file: &LockFile, step: LockStep) -> io::Result<StepResult> {
+pub(super) fn take(
+    file: &LockFile,
+    dir: Option<&DirHandle>,
+    step: LockStep,
+) -> io::Result<StepResult> {
     match step {
         LockStep::Try(byte, kind) => file.try_lock(byte, kind).map(StepResult::Locked),
         LockStep::Lock(byte, kind) => file.lock(byte, kind).map(|()| StepResult::Nothing),
         LockStep::Unlock(byte) => file.unlock(byte).map(|()| StepResult::Nothing),
         LockStep::Look(first, last) => file.find_ticket(first, last).map(StepResult::Found),
-        LockStep::Done(_) => Ok(StepResult::Nothing),
+        LockStep::LookInDir => {
+            let dir = dir.ok_or_else(|| Code::EINVAL.error())?;
+            file.has_readers_in(dir).map(StepResult::InDir)
+        }
+        LockStep::Pause | LockStep::Done(_) => Ok(StepResult::Nothing),
     }
 }
 
 /// Asks for the lock once. The time slice in which it has been taken: the last one, if that goes on.
 pub(super) fn attempt(
     file: &LockFile,
+    dir: &DirHandle,
     kind: LockKind,
     last: Option<TimeSlice>,
 ) -> io::Result<Option<TimeSlice>> {
@@ -61,13 +72,13 @@ pub(super) fn attempt(
         && kind == LockKind::Write
         && time_slice.goes_on()
     {
-        let mut attempt = Attempt::again();
-        if carry_out(file, |result| attempt.next(result))? {
+        let mut attempt = Attempt::again().with(file.access());
+        if carry_out(file, Some(dir), |result| attempt.next(result))? {
             return Ok(Some(time_slice));
         }
     }
-    let mut attempt = Attempt::new(kind, HAS_TICKETS);
-    Ok(carry_out(file, |result| attempt.next(result))?.then(TimeSlice::begin))
+    let mut attempt = Attempt::new(kind, HAS_TICKETS).with(file.access());
+    Ok(carry_out(file, Some(dir), |result| attempt.next(result))?.then(TimeSlice::begin))
 }
 
 /// Opens the lock file, unless `opened` has it, locks it by `lock`, and makes sure that the name

@@ -2,7 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
@@ -11,12 +15,12 @@ use rustix::io::Errno;
 use super::offset::{self, TICKETS};
 use crate::error::Code;
 use crate::fs::SharedWith;
-#[cfg(target_os = "linux")]
-use crate::fs::os::cached_lookup;
 use crate::fs::os::{DirHandle, shared_file};
+#[cfg(target_os = "linux")]
+use crate::fs::os::{cached_lookup, dir_lock};
 use crate::lock::LockKind;
 use crate::lock::lock_name::LockName;
-use crate::lock::protocol::Byte;
+use crate::lock::protocol::{Access, Byte};
 
 /// An open lock file.
 pub(in crate::lock) struct LockFile {
@@ -25,6 +29,20 @@ pub(in crate::lock) struct LockFile {
     gate: OwnedFd,
     /// Open for reading only: nothing of it can be locked for writing.
     is_read_only: bool,
+    #[cfg(target_os = "linux")]
+    in_dir: InDir,
+}
+
+/// Readers who can make no lock file, and lock a byte of the directory instead.
+#[cfg(target_os = "linux")]
+struct InDir {
+    /// The offset of the byte.
+    byte: i64,
+    /// This is no lock file, but the directory, open for such a reader.
+    is_it: bool,
+    /// A look at the directory has found no such reader, when the lock file had its name already.
+    /// As long as it has that, none can have come since.
+    is_known_free: AtomicBool,
 }
 
 /// How often a lock file is looked for that others make and remove meanwhile.
@@ -36,12 +54,20 @@ impl LockFile {
     pub(super) fn open(dir: &DirHandle, name: &LockName, kind: LockKind) -> io::Result<LockFile> {
         // In this order, so that a file that keeps its name has its gate, too: a process that removes
         // both begins with the gate.
-        let (main, is_read_only) = open_or_make(dir, name, name, kind)?;
+        let (main, is_read_only) = match open_or_make(dir, name, name, kind) {
+            #[cfg(target_os = "linux")]
+            Err(error) if kind == LockKind::Read && cannot_be_made(&error) => {
+                return LockFile::of_dir(dir, name, error);
+            }
+            opened => opened?,
+        };
         Ok(LockFile {
             main,
             #[cfg(not(target_os = "linux"))]
             gate: open_or_make(dir, &gate_of(name), name, kind)?.0,
             is_read_only,
+            #[cfg(target_os = "linux")]
+            in_dir: InDir::beside(name),
         })
     }
 
@@ -52,6 +78,8 @@ impl LockFile {
             gate: open_itself(dir, &gate_of(name), OFlags::RDONLY)?,
             main: open_itself(dir, name, OFlags::RDONLY)?,
             is_read_only: true,
+            #[cfg(target_os = "linux")]
+            in_dir: InDir::beside(name),
         })
     }
 
@@ -68,6 +96,8 @@ impl LockFile {
             #[cfg(not(target_os = "linux"))]
             gate: open_existing(dir, &gate_of(name), OFlags::RDWR)?.0,
             is_read_only: false,
+            #[cfg(target_os = "linux")]
+            in_dir: InDir::beside(name),
         })
     }
 
@@ -79,8 +109,26 @@ impl LockFile {
         Ok(true)
     }
 
-    /// How long the note in the file is, if `name` still leads to it.
+    /// How it can be locked.
+    pub(super) fn access(&self) -> Access {
+        #[cfg(target_os = "linux")]
+        let looks_in_dir = !self.in_dir.is_known_free.load(Ordering::Relaxed);
+        #[cfg(not(target_os = "linux"))]
+        let looks_in_dir = false;
+        Access { is_read_only: self.is_read_only, looks_in_dir }
+    }
+
+    /// How long the note in the file is, if `name` still leads to it. The directory in its place is
+    /// right as long as the name leads nowhere.
     pub(super) fn size_if_called(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<u64>> {
+        #[cfg(target_os = "linux")]
+        if self.in_dir.is_it {
+            return match rustix::fs::statat(dir.descriptor(), name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Ok(None),
+                Err(Errno::NOENT) => Ok(Some(0)),
+                Err(error) => Err(error.into()),
+            };
+        }
         let own = rustix::fs::fstat(&self.main)?;
         if own.st_nlink == 0 {
             // A network file system remembers names for a while, but asks its server about a file that
@@ -198,11 +246,77 @@ fn gate_of(name: &OsStr) -> std::ffi::OsString {
     gate
 }
 
+/// Whether the process can make no lock file there, as it is.
+#[cfg(target_os = "linux")]
+fn cannot_be_made(error: &io::Error) -> bool {
+    is_refused(error) || matches!(Code::of(error), Some(Code::ENOSPC | Code::EDQUOT))
+}
+
+/// Whether a reader who can make no lock file of this name has locked the directory, as far as the
+/// process can ask.
+#[cfg(target_os = "linux")]
+pub(super) fn has_readers_in(dir: &DirHandle, name: &OsStr) -> io::Result<bool> {
+    let Some(dir) = dir.lockable() else { return Ok(false) };
+    let mut range = range_at(offset::in_dir(name), libc::F_WRLCK);
+    control(dir, libc::F_OFD_GETLK, &mut range)?;
+    Ok(range.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// There are none here.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn has_readers_in(_: &DirHandle, _: &OsStr) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(target_os = "linux")]
+impl InDir {
+    /// For the lock file of this name.
+    fn beside(name: &OsStr) -> InDir {
+        let (byte, is_known_free) = (offset::in_dir(name), AtomicBool::new(false));
+        InDir { byte, is_it: false, is_known_free }
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl LockFile {
+    /// The directory in place of a lock file that is not there, and cannot be made for this reason.
+    fn of_dir(dir: &DirHandle, name: &OsStr, error: io::Error) -> io::Result<LockFile> {
+        match dir_lock::open(dir.descriptor()) {
+            Ok(Some(main)) => {
+                let in_dir = InDir { is_it: true, ..InDir::beside(name) };
+                Ok(LockFile { main, is_read_only: true, in_dir })
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Whether a reader has locked the directory. Those who have looked for the file since then have
+    /// found it.
+    pub(super) fn has_readers_in(&self, dir: &DirHandle) -> io::Result<bool> {
+        let Some(dir) = dir.lockable() else { return Ok(false) };
+        let mut range = range_at(self.in_dir.byte, libc::F_WRLCK);
+        control(dir, libc::F_OFD_GETLK, &mut range)?;
+        let is_free = range.l_type == libc::F_UNLCK as libc::c_short;
+        if is_free {
+            self.in_dir.is_known_free.store(true, Ordering::Relaxed);
+        }
+        Ok(!is_free)
+    }
+
+    /// Where a byte is; nowhere for the bytes that the directory does not have: no process waits
+    /// there.
+    fn range(&self, byte: Byte, lock_type: libc::c_int) -> Option<libc::flock> {
+        match (self.in_dir.is_it, byte) {
+            (false, _) => Some(range(byte, lock_type)),
+            (true, Byte::Main) => Some(range_at(self.in_dir.byte, lock_type)),
+            (true, _) => None,
+        }
+    }
+
     /// Takes a lock if it is free.
     pub(super) fn try_lock(&self, byte: Byte, kind: LockKind) -> io::Result<bool> {
-        match self.control(libc::F_OFD_SETLK, &mut range(byte, lock_type(kind))) {
+        let Some(mut range) = self.range(byte, lock_type(kind)) else { return Ok(true) };
+        match self.control(libc::F_OFD_SETLK, &mut range) {
             Ok(()) => Ok(true),
             Err(error) if is_taken(&error) => Ok(false),
             Err(error) => Err(error),
@@ -211,12 +325,14 @@ impl LockFile {
 
     /// Takes a lock, waiting for it.
     pub(super) fn lock(&self, byte: Byte, kind: LockKind) -> io::Result<()> {
-        self.control(libc::F_OFD_SETLKW, &mut range(byte, lock_type(kind)))
+        let Some(mut range) = self.range(byte, lock_type(kind)) else { return Ok(()) };
+        self.control(libc::F_OFD_SETLKW, &mut range)
     }
 
     /// Releases a lock.
     pub(super) fn unlock(&self, byte: Byte) -> io::Result<()> {
-        self.control(libc::F_OFD_SETLK, &mut range(byte, libc::F_UNLCK))
+        let Some(mut range) = self.range(byte, libc::F_UNLCK) else { return Ok(()) };
+        self.control(libc::F_OFD_SETLK, &mut range)
     }
 
     /// Turns an exclusive lock into a shared one in one step.
@@ -232,6 +348,9 @@ impl LockFile {
     /// A ticket between these two that another process has. Of a lock that covers many, which
     /// cannot be holdfast's, the last one.
     pub(super) fn find_ticket(&self, first: u64, last: u64) -> io::Result<Option<u64>> {
+        if self.in_dir.is_it {
+            return Ok(None);
+        }
         let mut range = range(Byte::Ticket(first), libc::F_WRLCK);
         range.l_len = offset::of(Byte::Ticket(last)) - range.l_start + 1;
         let Some(start) = self.find(&mut range)? else { return Ok(None) };
@@ -248,18 +367,21 @@ impl LockFile {
     }
 
     fn control(&self, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
-        loop {
-            // SAFETY: the descriptor is open while `self` lives, and these commands take a
-            // `flock` that they may write to.
-            if unsafe { libc::fcntl(self.main.as_raw_fd(), command, range as *mut libc::flock) }
-                == 0
-            {
-                return Ok(());
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+        control(self.main.as_fd(), command, range)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn control(file: BorrowedFd<'_>, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
+    loop {
+        // SAFETY: the descriptor is open while it is borrowed, and these commands take a `flock`
+        // that they may write to.
+        if unsafe { libc::fcntl(file.as_raw_fd(), command, range as *mut libc::flock) } == 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
         }
     }
 }
@@ -274,12 +396,17 @@ fn lock_type(kind: LockKind) -> libc::c_int {
 
 #[cfg(target_os = "linux")]
 pub(super) fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
+    range_at(offset::of(byte), lock_type)
+}
+
+#[cfg(target_os = "linux")]
+fn range_at(offset: i64, lock_type: libc::c_int) -> libc::flock {
     // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
     // for these commands.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = lock_type as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = offset::of(byte);
+    range.l_start = offset;
     range.l_len = 1;
     range
 }
@@ -291,6 +418,11 @@ fn is_taken(error: &io::Error) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 impl LockFile {
+    /// No reader locks the directory here.
+    pub(super) fn has_readers_in(&self, _: &DirHandle) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn file(&self, byte: Byte) -> &OwnedFd {
         match byte {
             Byte::Main => &self.main,

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use super::LockFile;
 use super::lock::KernelLock;
@@ -15,6 +17,7 @@ use crate::lock::lock_name::LockName;
 use crate::lock::protocol::{Byte, LockStep, StepResult, Wait};
 use crate::lock::queue::PendingWait;
 use crate::mutex::guard;
+use crate::threads::blocking;
 use crate::vocabulary::LockKind;
 
 /// Whether one thread can unlock a byte of a file while another waits for one. On Windows the
@@ -28,6 +31,9 @@ pub(super) enum Polled {
     /// It has the lock, or was not wanted any more.
     Ended(Option<KernelLock>),
 }
+
+/// How long a writer waits for readers that have locked the directory before it looks again.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A wait for a lock in the kernel.
 pub(in crate::lock) struct KernelWait {
@@ -51,8 +57,9 @@ impl KernelWait {
         kind: LockKind,
     ) -> Result<KernelWait, Failure> {
         for _ in 0..FRESH_STARTS {
-            let file = Some(open(dir, name, kind)?);
-            let state = KernelWaitState { wait: Wait::new(kind, HAS_TICKETS), file, wants: None };
+            let file = open(dir, name, kind)?;
+            let wait = Wait::new(kind, HAS_TICKETS).with(file.access());
+            let state = KernelWaitState { wait, file: Some(file), wants: None };
             let wait = KernelWait { kind, state: Mutex::new(state) };
             match wait.rejoin() {
                 Ok(_) => return Ok(wait),
@@ -74,12 +81,12 @@ impl KernelWait {
         let outcome = acquire_from(&mut begun, dir, name, self.kind, |file| {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
-                state.wait.restart();
+                state.wait.restart_with(file.access());
                 state.wants = None;
                 state.file = Some(Arc::clone(file));
             }
             drop(state);
-            self.go_through(file)
+            self.go_through(file, dir)
         });
         let mut state = self.state();
         state.file = None;
@@ -99,7 +106,7 @@ impl KernelWait {
     ) -> Result<Option<KernelLock>, Failure> {
         let mut state = self.state();
         let Some(file) = state.file.clone() else { return Ok(None) };
-        let Some(has_main) = state.advance(&file)? else { return Ok(None) };
+        let Some(has_main) = state.advance(&file, dir)? else { return Ok(None) };
         // A file that has lost its name is no lock. The thread sees to another.
         state.file = None;
         let size = size_if_called(&file, dir, name)?;
@@ -116,14 +123,14 @@ impl KernelWait {
                 Some(file) => file,
                 None => {
                     let file = open(dir, name, self.kind)?;
-                    state.wait.restart();
+                    state.wait.restart_with(file.access());
                     state.wants = None;
                     state.file = Some(Arc::clone(&file));
                     file
                 }
             };
             let wanted = state.wants;
-            let has_main = match state.advance(&file) {
+            let has_main = match state.advance(&file, dir) {
                 Ok(Some(has_main)) => has_main,
                 Ok(None) => return Ok(Polled::Waits { has_moved: state.wants != wanted }),
                 Err(failure) if is_gone(&failure.source) => {
@@ -151,7 +158,7 @@ impl KernelWait {
         Err(Failure::new(LOCK, Code::EBUSY.error()))
     }
 
-    fn go_through(&self, file: &LockFile) -> io::Result<bool> {
+    fn go_through(&self, file: &LockFile, dir: &DirHandle) -> io::Result<bool> {
         let mut result = StepResult::Nothing;
         let mut state = self.state();
         let mut wants = state.wants.take();
@@ -170,7 +177,13 @@ impl KernelWait {
                     locked?;
                     StepResult::Nothing
                 }
-                step => take(file, step)?,
+                LockStep::Pause => {
+                    drop(state);
+                    blocking(|| thread::sleep(PAUSE));
+                    state = self.state();
+                    StepResult::Nothing
+                }
+                step => take(file, Some(dir), step)?,
             };
         }
     }
@@ -183,7 +196,7 @@ impl KernelWait {
 impl KernelWaitState {
     /// Goes on until the wait is over, and has main or not, or until it would have to wait (`None`).
     /// A wait that is not wanted any more does not wait.
-    fn advance(&mut self, file: &LockFile) -> Result<Option<bool>, Failure> {
+    fn advance(&mut self, file: &LockFile, dir: &DirHandle) -> Result<Option<bool>, Failure> {
         let mut result = StepResult::Nothing;
         loop {
             let step = match self.wants.take() {
@@ -192,18 +205,22 @@ impl KernelWaitState {
             };
             result = match step {
                 LockStep::Done(has_main) => return Ok(Some(has_main)),
-                LockStep::Lock(byte, kind) => match take(file, LockStep::Try(byte, kind)) {
-                    Ok(StepResult::Locked(false)) if self.wait.is_wanted() => {
-                        self.wants = Some((byte, kind));
-                        return Ok(None);
+                // It goes on from there.
+                LockStep::Pause if self.wait.is_wanted() => return Ok(None),
+                LockStep::Lock(byte, kind) => {
+                    match take(file, Some(dir), LockStep::Try(byte, kind)) {
+                        Ok(StepResult::Locked(false)) if self.wait.is_wanted() => {
+                            self.wants = Some((byte, kind));
+                            return Ok(None);
+                        }
+                        Ok(StepResult::Locked(false)) => {
+                            self.wait.give_up();
+                            Ok(StepResult::Nothing)
+                        }
+                        outcome => outcome.map(|_| StepResult::Nothing),
                     }
-                    Ok(StepResult::Locked(false)) => {
-                        self.wait.give_up();
-                        Ok(StepResult::Nothing)
-                    }
-                    outcome => outcome.map(|_| StepResult::Nothing),
-                },
-                step => take(file, step),
+                }
+                step => take(file, Some(dir), step),
             }
             .map_err(|error| Failure::new(LOCK, error))?;
         }
@@ -230,7 +247,7 @@ impl PendingWait for KernelWait {
         let mut state = self.state();
         let KernelWaitState { wait, file: Some(file), .. } = &mut *state else { return Ok(false) };
         let Some(mut entering) = wait.rejoin() else { return Ok(false) };
-        carry_out(file, |result| entering.next(wait, result))
+        carry_out(file, None, |result| entering.next(wait, result))
             .map_err(|error| Failure::new(LOCK, error))
     }
 }

@@ -22,7 +22,7 @@ use crate::error::Code;
 use crate::fs::os::{DirHandle, check, overlapped};
 use crate::lock::LockKind;
 use crate::lock::lock_name::LockName;
-use crate::lock::protocol::Byte;
+use crate::lock::protocol::{Access, Byte};
 
 /// An open lock file. While it waits for a lock nothing else can be done with it: its
 /// handle is for synchronous use, and Windows does one thing after the other on those.
@@ -63,6 +63,16 @@ impl LockFile {
     /// is open keeps its name until it is closed, others could not open it, so it stays.
     pub(super) fn remove(&self, dir: &DirHandle, name: &OsStr) -> io::Result<bool> {
         dir.remove_at_once(name)
+    }
+
+    /// How it can be locked.
+    pub(super) fn access(&self) -> Access {
+        Access::default()
+    }
+
+    /// No reader locks the directory here.
+    pub(super) fn has_readers_in(&self, _: &DirHandle) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// How long the note in the file is, if `name` still leads to it.
@@ -138,6 +148,11 @@ impl LockFile {
         // call is over when it returns, however long it waits, and `position` with it.
         check(unsafe { LockFileEx(self.file.as_raw_handle(), flags, 0, 1, 0, &mut position) })
     }
+}
+
+/// No reader locks the directory here.
+pub(super) fn has_readers_in(_: &DirHandle, _: &OsStr) -> io::Result<bool> {
+    Ok(false)
 }
 
 fn flags(kind: LockKind) -> LOCK_FILE_FLAGS {
