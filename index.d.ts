@@ -885,7 +885,8 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
  * cannot be parsed is left as it is, byte for byte. Inside {@link withLock} for the same file the
  * update works under the held lock. When the write fails with an error that may pass, other processes
  * may have the lock until the next attempt, which waits for it and reads the file again. If its text
- * is another one by then, `update` is called again, with the new content.
+ * is another one by then, `update` is called again, with the new content. If a link in the path
+ * is changed meanwhile, the file whose lock is held is written, or the call fails with `ESTALE`.
  *
  * **Does not promise.** Programs that do not take the lock are not kept out. If the text does not
  * change, the file is not written again (but it is synced as asked; it is written only where this

@@ -384,6 +384,8 @@ pub fn submit_restore<G: 'static>(
                     return answer.call(Err(kind));
                 }
             };
+            let mut request = request;
+            request.options.only = lock.as_ref().map(|lock| Box::new(lock.guarded()));
             let attempt = move |control: &Control, observer: Option<&dyn Observer>| {
                 restore(&Os, &request, control, observer)
             };

@@ -14,8 +14,9 @@ use crate::error::{BadJson, ErrorKind, Failure};
 use crate::fs::os::Os;
 use crate::fs::{DirUse, File, FileSystem};
 use crate::lock::{self, LockGuard, Waiter};
-use crate::resolve;
+use crate::resolve::{self, Target};
 use crate::threads::{Pool, task};
+use crate::vocabulary::GuardedFile;
 use crate::write::{Durability, make_parents, sync_failed};
 
 /// Reads a text file as a whole. `None` when there is none.
@@ -37,7 +38,21 @@ pub fn read_bytes<F: FileSystem>(
     path: &Path,
     follow_symlinks: bool,
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let target = resolve::target(fs, path, follow_symlinks, DirUse::Names)?;
+    read_target(&resolve::target(fs, path, follow_symlinks, DirUse::Names)?)
+}
+
+/// Reads a file as a whole, which has to be the one whose lock is held. `None` when there is none.
+pub fn read_bytes_of<F: FileSystem>(
+    fs: &F,
+    path: &Path,
+    only: Option<&GuardedFile>,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let target = resolve::target(fs, path, true, DirUse::Names)?;
+    only.map_or(Ok(()), |only| target.must_be(only))?;
+    read_target(&target)
+}
+
+fn read_target<F: FileSystem>(target: &Target<F>) -> Result<Option<Vec<u8>>, Failure> {
     let Some(file) = target.open()? else { return Ok(None) };
     // To the caller, looking at the size is a part of reading.
     let failed = |failure: Failure| Failure::at("read", target.path(), failure.source);
@@ -107,6 +122,8 @@ pub struct UpdateRequest {
     pub make_dirs: Option<Durability>,
     /// The lock to take first, if any.
     pub lock: Option<lock::LockRequest>,
+    /// Without a lock to take: the only file that may be read, if its lock is held.
+    pub only: Option<GuardedFile>,
     /// Whether there is nothing to do if the file is missing.
     pub only_if_there: bool,
 }
@@ -128,7 +145,7 @@ pub fn begin(
     begin: UpdateRequest,
     answer: impl FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
 ) -> Option<std::sync::Arc<Waiter>> {
-    let UpdateRequest { path, follow_symlinks, make_dirs, lock, only_if_there } = begin;
+    let UpdateRequest { path, follow_symlinks, make_dirs, lock, only_if_there, only } = begin;
     let dirs = make_dirs.map(|durability| {
         let path = path.clone();
         move || make_parents(&Os, &path, durability)
@@ -136,14 +153,14 @@ pub fn begin(
     let Some(request) = lock else {
         let work = move || {
             dirs.map_or(Ok(()), |make| make())?;
-            read_under(None, &path, follow_symlinks)
+            read_under(None, only, &path, follow_symlinks)
         };
         task::run(pool, work, answer);
         return None;
     };
     let reply = move |granted: Result<Option<LockGuard>, ErrorKind>| {
         answer(granted.and_then(|lock| match lock {
-            Some(lock) => read_under(Some(lock), &path, follow_symlinks),
+            Some(lock) => read_under(Some(lock), None, &path, follow_symlinks),
             None => Ok(UpdateStart { lock: None, text: None, sync_failed: false }),
         }));
     };
@@ -170,7 +187,9 @@ pub fn resume(
     let resume = move || {
         lock.into_taken_again(move |taken| {
             let read = move || {
-                answer.call(taken.and_then(|lock| read_under(Some(lock), &path, follow_symlinks)));
+                answer.call(
+                    taken.and_then(|lock| read_under(Some(lock), None, &path, follow_symlinks)),
+                );
             };
             // This thread may be one that only waits for locks.
             let _ = own_pool.submit(Box::new(read));
@@ -181,10 +200,16 @@ pub fn resume(
 
 fn read_under(
     lock: Option<LockGuard>,
+    only: Option<GuardedFile>,
     path: &Path,
     follow_symlinks: bool,
 ) -> Result<UpdateStart, ErrorKind> {
-    let text = read(&Os, path, follow_symlinks)?;
+    let target = resolve::target(&Os, path, follow_symlinks, DirUse::Names)?;
+    let only = only.or_else(|| lock.as_ref().map(LockGuard::guarded));
+    if let Some(only) = only.filter(|_| follow_symlinks) {
+        target.must_be(&only)?;
+    }
+    let text = read_target(&target)?.map(text).transpose()?;
     Ok(UpdateStart { lock, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! This file imports nothing of the crate, so every other file may import it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,6 +16,24 @@ pub struct FileId {
 /// The file that a path means, and so its lock and its queue: the directory that holds the file, and
 /// its name there.
 pub type FileKey = (FileId, OsString);
+
+/// The file whose lock an operation holds. It may touch no other, wherever its path leads by now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardedFile {
+    /// The directory.
+    pub dir: FileId,
+    /// The file's name in it.
+    pub name: OsString,
+}
+
+impl GuardedFile {
+    /// Whether a name in a directory is that file. One that differs in case may be: where names
+    /// ignore case, the lock is that of both.
+    pub fn is(&self, dir: FileId, name: &OsStr) -> bool {
+        let folded = |name: &OsStr| name.to_string_lossy().to_lowercase();
+        dir == self.dir && (name == self.name || folded(name) == folded(&self.name))
+    }
+}
 
 /// The three levels of durability, the weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -105,7 +105,8 @@ mod linux {
                 backup::restore(&Os, &restore, &control, None).unwrap();
             }
             "transaction" => {
-                let change = |name: &str, change| FileChange { path: dir.join(name), change };
+                let change =
+                    |name: &str, change| FileChange { path: dir.join(name), change, only: None };
                 let write = || Change::Write(Payload::Owned(NEW.as_bytes().to_vec()));
                 let parts = [
                     change("state.json", write()),

@@ -107,8 +107,8 @@ fn a_transaction_with_the_longest_names_is_completed_under_any_limit() {
             fs.put_file(&removed, b"old").unwrap();
             let new = Change::Write(Payload::Owned(b"new".to_vec()));
             let changes = [
-                FileChange { path: path.clone(), change: new },
-                FileChange { path: removed.clone(), change: Change::Remove },
+                FileChange { path: path.clone(), change: new, only: None },
+                FileChange { path: removed.clone(), change: Change::Remove, only: None },
             ];
             // The first rename decides.
             fs.inject(Fault::power_off().of(OperationKind::Rename).at(2));

@@ -60,7 +60,7 @@ const FUNCTIONS: [Function; 8] = [
         recover(fs, ActionKind::Restored)
     }),
     ("transaction", |fs| {
-        let change = |path: &str, change| FileChange { path: path.into(), change };
+        let change = |path: &str, change| FileChange { path: path.into(), change, only: None };
         fs.put_file("/dir/gone", b"").unwrap();
         let changes =
             [change(FILE, Change::Write(owned("new"))), change("/dir/gone", Change::Remove)];

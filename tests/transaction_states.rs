@@ -159,6 +159,7 @@ impl Scene {
                 path: path.into(),
                 change: bytes
                     .map_or(Change::Remove, |bytes| Change::Write(Payload::Owned(bytes.to_vec()))),
+                only: None,
             })
             .collect();
         let options = Options { durability, retry_delay: Duration::ZERO, ..Options::default() };

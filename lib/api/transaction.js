@@ -85,16 +85,16 @@ async function perform(paths, targets, fn, options) {
   const numbers = begun.locks
   // A call in the function that needs one of these locks would wait for the transaction.
   const locks = numbers.map((number) => context.create(number, 'write', ''))
-  const staged = new Staged(paths, targets, begun.sameAs)
+  const staged = new Staged(paths, targets, begun.sameAs, begun.lockOf)
   const parts = new native.TransactionParts()
   const control = new native.Control()
   /** @type {{ error: unknown } | undefined} */
   let failure
   try {
     await run(staged, fn, locks, signal)
-    for (const [path, bytes, isCreated] of staged.changes()) {
-      if (bytes) parts.write(path, bytes, isCreated)
-      else parts.remove(path)
+    for (const { path, bytes, isCreated, lock } of staged.changes()) {
+      if (bytes) parts.write(path, bytes, isCreated, lock)
+      else parts.remove(path, lock)
     }
   } catch (error) {
     failure = { error }
@@ -144,6 +144,7 @@ class Staged {
   #paths
   #targets
   #sameAs
+  #lockOf
   /** By the number of the file: its new content, or `null` if it is removed. @type {Map<number, Buffer | null>} */
   #contents = new Map()
   /** The numbers of the files that must not be there yet. @type {Set<number>} */
@@ -157,11 +158,13 @@ class Staged {
    * @param {string[]} paths
    * @param {string[]} targets
    * @param {number[]} sameAs for each path the number of the first one that is the same file
+   * @param {number[]} lockOf for each path the number of its lock
    */
-  constructor(paths, targets, sameAs) {
+  constructor(paths, targets, sameAs, lockOf) {
     this.#paths = paths
     this.#targets = targets
     this.#sameAs = sameAs
+    this.#lockOf = lockOf
   }
 
   /** The number of the file that a path of the caller's names. @param {unknown} path */
@@ -181,6 +184,11 @@ class Staged {
   /** @param {number} file */
   path(file) {
     return /** @type {string} */ (this.#paths[file])
+  }
+
+  /** @param {number} file */
+  lock(file) {
+    return /** @type {number} */ (this.#lockOf[file])
   }
 
   /** @param {number} file */
@@ -282,7 +290,7 @@ class Staged {
   /** The content as it is on the disk. @param {number} file @returns {Promise<Buffer | undefined>} */
   async #read(file) {
     /** @type {import('../native/binding.js').FileBytes} */
-    const { bytes } = await port.run((opened, id) => opened.readBytes(id, this.path(file)))
+    const { bytes } = await port.run((opened, id) => opened.readBytes(id, this.path(file), this.lock(file)))
     return bytes
   }
 
@@ -292,12 +300,12 @@ class Staged {
     if (content === null) return undefined
     if (content !== undefined) return decode(content)
     /** @type {import('../native/binding.js').JsonUpdateStart} */
-    const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file)))
+    const { text } = await port.run((opened, id) => void opened.beginJsonUpdate(id, this.path(file), undefined, undefined, undefined, undefined, this.lock(file)))
     return text
   }
 
   *changes() {
-    for (const [file, content] of this.#contents) yield /** @type {const} */ ([this.path(file), content, this.#created.has(file)])
+    for (const [file, bytes] of this.#contents) yield { path: this.path(file), bytes, isCreated: this.#created.has(file), lock: this.lock(file) }
   }
 }
 

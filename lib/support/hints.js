@@ -89,6 +89,9 @@ function hintFor(error, operation) {
   if (error.code === 'ENOTSUP' && (error.syscall === 'fstat' || error.syscall === 'lstat')) {
     return 'The file system gives a file another number (st_ino) each time it is looked at, so files cannot be told apart. Mount it so that numbers last (`noforget` or `use_ino` with FUSE, `serverino` with CIFS), or keep the file elsewhere.'
   }
+  if (error.code === 'ESTALE' && error.syscall === 'open') {
+    return 'The path leads to another file than when its lock was taken: a link in it has been changed. Nothing was written; call again.'
+  }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
   }

@@ -341,6 +341,7 @@ impl From<WriteOptions> for Options {
                 Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or(default.retry_delay)
             }),
             validate: (given.is_json == Some(true)).then_some(Format::Json),
+            only: None,
         }
     }
 }

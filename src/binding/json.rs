@@ -42,6 +42,7 @@ impl Port {
     /// options those count that say which file is meant. `only_if_there`: if there is no such file,
     /// and no process has the lock, there is no text and no lock.
     #[napi]
+    #[allow(clippy::too_many_arguments)]
     pub fn begin_json_update(
         &self,
         id: f64,
@@ -50,6 +51,7 @@ impl Port {
         timeout: Option<f64>,
         held: Option<HeldNumbers>,
         only_if_there: Option<bool>,
+        under: Option<u32>,
     ) -> Option<LockWaiter> {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
@@ -65,6 +67,9 @@ impl Port {
                 timeout: js_types::timeout(timeout),
                 held: environment.locks.lend(held),
                 before: None,
+            }),
+            only: under.and_then(|number| {
+                environment.locks.look(&[number], |_, lock| lock.guarded()).pop()
             }),
         };
         let answer = move |started| answer_started(&environment, id, &path, started);

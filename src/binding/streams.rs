@@ -151,11 +151,14 @@ impl Port {
             let running = call.environment.outcomes.start(false);
             let stream = call.environment.streams.take(number).filter(|_| running.is_some());
             let outcome = task::catch_panic(|| {
-                let stream = match (&queue_guard, stream) {
+                let mut stream = match (&queue_guard, stream) {
                     (Ok(_), Some(stream)) => stream,
                     (Err(kind), _) => return Err(kind.duplicate().into()),
                     (_, None) => return Err(ErrorKind::Cancelled.into()),
                 };
+                if let Some(lock) = &lock {
+                    stream.restrict_to(lock.guarded());
+                }
                 stream.commit(&call.control, call.observer())
             });
             // The caller that gets the outcome finds the lock free.

@@ -38,7 +38,8 @@ impl TransactionWaiter {
 /// What a transaction does with a file.
 #[napi]
 pub struct TransactionParts {
-    parts: Vec<FileChange>,
+    /// The changes, each with the number of its file's lock.
+    parts: Vec<(FileChange, u32)>,
 }
 
 #[napi]
@@ -55,16 +56,24 @@ impl TransactionParts {
         path: String,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         create_only: bool,
+        lock: u32,
     ) {
         let payload = Payload::Owned(data.to_vec());
         let change = if create_only { Change::Create(payload) } else { Change::Write(payload) };
-        self.parts.push(FileChange { path: PathBuf::from(path), change });
+        self.push(path, change, lock);
     }
 
     /// The file is removed.
     #[napi]
-    pub fn remove(&mut self, path: String) {
-        self.parts.push(FileChange { path: PathBuf::from(path), change: Change::Remove });
+    pub fn remove(&mut self, path: String, lock: u32) {
+        self.push(path, Change::Remove, lock);
+    }
+}
+
+impl TransactionParts {
+    fn push(&mut self, path: String, change: Change, lock: u32) {
+        let path = PathBuf::from(path);
+        self.parts.push((FileChange { path, change, only: None }, lock));
     }
 }
 
@@ -75,6 +84,8 @@ pub struct TransactionBegun {
     pub locks: Vec<u32>,
     /// for each file the index of the first one that is the same,
     pub same_as: Vec<u32>,
+    /// for each file the number of its lock,
+    pub lock_of: Vec<u32>,
     /// and what became of transactions that had not been finished.
     pub settled: Vec<NativeDecision>,
 }
@@ -144,9 +155,12 @@ impl Port {
                 let Some(number) = environment.locks.keep(guard) else { return };
                 locks.push(number);
             }
+            let number_of = |index: Option<usize>| locks.get(index?).copied();
+            let lock_of = begun.lock_of.into_iter();
+            let lock_of = lock_of.map(|index| number_of(index).unwrap_or(u32::MAX)).collect();
             let same_as = begun.first_paths.iter().filter_map(|number| u32::try_from(*number).ok());
             let settled = begun.rolled.into_iter().map(NativeDecision::from).collect();
-            let begun = TransactionBegun { locks, same_as: same_as.collect(), settled };
+            let begun = TransactionBegun { locks, same_as: same_as.collect(), lock_of, settled };
             environment.answer(id, operation, &first, Ok(begun));
         };
         TransactionWaiter { waiter: begin(pool(), request, answer) }
@@ -168,9 +182,14 @@ impl Port {
         let environment = Arc::clone(&self.environment);
         let paths: Vec<PathBuf> = paths.into_iter().map(PathBuf::from).collect();
         let first = paths.first().cloned().unwrap_or_default();
+        let guarded =
+            |number: u32| environment.locks.look(&[number], |_, lock| lock.guarded()).pop();
+        let parts = std::mem::take(&mut parts.parts).into_iter();
+        let changes = parts.map(|(change, lock)| FileChange { only: guarded(lock), ..change });
+        let changes = changes.collect();
         let request = CommitRequest {
             paths,
-            changes: std::mem::take(&mut parts.parts),
+            changes,
             options: options.map_or_else(Options::default, Options::from),
             locks: locks.iter().filter_map(|number| environment.locks.take(*number)).collect(),
             control: control.map_or_else(Arc::default, |given| Arc::clone(&given.control)),
@@ -184,14 +203,15 @@ impl Port {
         run(pool(), request, start, answer);
     }
 
-    /// Reads a file, if there is one.
+    /// Reads the file whose lock has this number, if there is one.
     #[napi]
-    pub fn read_bytes(&self, id: f64, path: String) {
+    pub fn read_bytes(&self, id: f64, path: String, lock: u32) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = path.clone();
+        let only = environment.locks.look(&[lock], |_, lock| lock.guarded()).pop();
         let read = move || {
-            let bytes = json_update::read_bytes(&Os, &target, true)?;
+            let bytes = json_update::read_bytes_of(&Os, &target, only.as_ref())?;
             Ok(FileBytes { bytes: bytes.map(Buffer::from) })
         };
         let operation = Operation::Transaction;

@@ -71,7 +71,8 @@ impl Port {
         let outcomes = Arc::clone(&self.environment.outcomes);
         let number = lock;
         let lock = lock.and_then(|number| self.environment.locks.take(number));
-        let request = request(path, payload(&data), options);
+        let mut request = request(path, payload(&data), options);
+        request.options.only = lock.as_ref().map(|lock| Box::new(lock.guarded()));
         // A write under a lock stands for what was read there, and not for another write, and
         // what is to be checked has to be checked for each call.
         let can_merge = lock.is_none() && request.options.validate.is_none();
@@ -165,6 +166,7 @@ fn write_now(
     // A panic must not come to JavaScript, whose thread this is.
     let outcome = match checked.and_then(|()| task::catch_panic(|| take_lock(&request))) {
         Ok(hold) => {
+            request.options.only = hold.as_ref().map(|lock| Box::new(lock.guarded()));
             let (control, (_borrowed, own)) = (write::Control::default(), by_owner(hold));
             if let Some(guard) = own {
                 control.keep(Box::new(guard));

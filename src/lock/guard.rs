@@ -1,5 +1,6 @@
 //! A lock that the kernel has given to a call.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::vocabulary::{FileKey, LockKind};
 pub(super) trait LockOwner: Send + Sync {
     /// Which lock it is.
     fn key(&self) -> &FileKey;
+
+    /// The name of the file that is locked.
+    fn guarded(&self) -> &OsStr;
 
     /// A call releases the lock; the lock of the kernel comes from the last of the calls that
     /// shared it.

@@ -19,7 +19,7 @@ use crate::error::{Deadlock, ErrorKind};
 use crate::mutex::guard;
 use crate::threads::task::{OnceCallback, Resume, TakeAgain, TakenAgain, nothing_to_take};
 use crate::threads::{Job, pool};
-use crate::vocabulary::{FileKey, LockKind};
+use crate::vocabulary::{FileKey, GuardedFile, LockKind};
 
 /// A lock that is held: taken, or borrowed from the caller, who holds it. Dropping it releases it.
 pub struct LockGuard(Source);
@@ -40,6 +40,12 @@ impl LockGuard {
     /// Which lock it is.
     pub fn key(&self) -> &FileKey {
         self.lock().owner.key()
+    }
+
+    /// Which file it is the lock of.
+    pub fn guarded(&self) -> GuardedFile {
+        let owner = &self.lock().owner;
+        GuardedFile { dir: owner.key().0, name: owner.guarded().to_owned() }
     }
 
     /// What it was taken for.

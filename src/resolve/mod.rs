@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Code;
 use crate::error::Failure;
 use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, Metadata};
+use crate::vocabulary::GuardedFile;
 
 /// How many symbolic links are followed before they are taken for a loop, as in Linux.
 const LINKS: usize = 40;
@@ -29,6 +30,17 @@ impl<F: FileSystem> Target<F> {
     /// The path of the file, for messages.
     pub fn path(&self) -> PathBuf {
         self.dir.shown(&self.name)
+    }
+
+    /// Makes sure that this is the file whose lock is held: a link on the way may have been changed
+    /// since. Fails with `ESTALE`.
+    pub fn must_be(&self, guarded: &GuardedFile) -> Result<(), Failure> {
+        let dir = self.dir.metadata()?.id;
+        // Where a directory has another number at each look it cannot be told.
+        if guarded.is(dir, &self.name) || self.dir.metadata()?.id != dir {
+            return Ok(());
+        }
+        Err(Failure::at("open", self.path(), Code::ESTALE.error()))
     }
 
     /// Opens the file for reading. `None` when there is none; an error when it is anything

@@ -58,6 +58,8 @@ pub struct BegunTransaction {
     pub locks: Vec<LockGuard>,
     /// For each path the number of the first path that leads to the same file.
     pub first_paths: Vec<usize>,
+    /// For each path the number of its lock among `locks`.
+    pub lock_of: Vec<Option<usize>>,
     /// What became of transactions that had not been completed.
     pub rolled: Vec<RolledFile>,
 }
@@ -290,8 +292,11 @@ impl Begin {
         let taken = locks.into_iter().filter(|(key, _)| own.contains(key)).map(|(_, lock)| lock);
         let mut locks = std::mem::take(&mut self.borrowed);
         locks.extend(taken);
+        let lock_of =
+            files.own.iter().map(|(key, _)| locks.iter().position(|lock| lock.key() == key));
+        let lock_of = lock_of.collect();
         let (first_paths, rolled) = (files.first_paths, std::mem::take(&mut self.rolled));
-        Ok(BeginAttempt::Begun(BegunTransaction { locks, first_paths, rolled }))
+        Ok(BeginAttempt::Begun(BegunTransaction { locks, first_paths, lock_of, rolled }))
     }
 
     /// Completes one transaction; or says after which time, without any lock, to try again.

@@ -24,6 +24,7 @@ use crate::error::{Code, Failure};
 use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, TempAtExit};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
+use crate::vocabulary::GuardedFile;
 use crate::write::{AttemptError, Control, Durability, Options, TempFile};
 
 /// From this number of files on they are synced all at once, with everything else that is on the
@@ -48,6 +49,8 @@ pub struct FileChange {
     pub path: PathBuf,
     /// What is to become of it.
     pub change: Change,
+    /// The only file that the path may lead to, if its lock is held.
+    pub only: Option<GuardedFile>,
 }
 
 /// Why a transaction failed, and at which file, if it was one.
@@ -207,6 +210,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     /// Finds a file, and reads what it contains.
     fn find(&mut self, requested: &'a FileChange) -> Result<(), Failure> {
         let target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
+        requested.only.as_ref().map_or(Ok(()), |only| target.must_be(only))?;
         let syscall = match requested.change {
             Change::Write(_) | Change::Create(_) => "rename",
             Change::Remove => "unlink",

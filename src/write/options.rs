@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::validate::Format;
 use crate::fs::DirUse;
 use crate::payload::Payload;
-use crate::vocabulary::Durability;
+use crate::vocabulary::{Durability, GuardedFile};
 
 /// One write, as the caller asked for it.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub struct Options {
     pub retry_delay: Duration,
     /// The format that the bytes must have; otherwise nothing is written.
     pub validate: Option<Format>,
+    /// The only file that may be written, if the caller holds a lock.
+    pub only: Option<Box<GuardedFile>>,
 }
 
 impl Default for Options {
@@ -58,11 +60,18 @@ impl Default for Options {
             attempts: 3,
             retry_delay: Duration::from_millis(100),
             validate: None,
+            only: None,
         }
     }
 }
 
 impl Options {
+    /// The only file that may be written. The lock is that of the file which a link leads to, so it
+    /// says nothing about a link that is to be replaced.
+    pub(crate) fn guarded(&self) -> Option<&GuardedFile> {
+        self.only.as_deref().filter(|_| self.follow_symlinks)
+    }
+
     /// What the target's directory is opened for.
     pub(crate) fn dir_use(&self) -> DirUse {
         match self.durability.syncs_dir() {

@@ -261,6 +261,7 @@ fn find_target<F: FileSystem>(
         Some(target) => target,
         None => resolve::target(fs, path, options.follow_symlinks, options.dir_use())?,
     };
+    options.guarded().map_or(Ok(()), |only| target.must_be(only))?;
     dir_hook::report(&target.dir);
     match attempt.destination {
         Destination::Target if attempt.creates_only() && target.existing.is_some() => {

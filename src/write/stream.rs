@@ -14,6 +14,7 @@ use super::temp_file::check_replaceable;
 use crate::fs::FileSystem;
 use crate::metrics::METRICS;
 use crate::payload::Payload;
+use crate::vocabulary::GuardedFile;
 
 /// A temp file that is being filled. It becomes the target by [`Stream::commit`]; however else
 /// it ends, it is removed.
@@ -41,6 +42,11 @@ impl<F: FileSystem> Stream<F> {
         let staged = StagedWrite::create(&fs, &stream.attempt(control, observer), None);
         stream.staged = Some(staged.inspect_err(|error| METRICS.writes.failed(&error.kind))?);
         Ok(stream)
+    }
+
+    /// From now on the target has to be the file whose lock is held.
+    pub fn restrict_to(&mut self, only: GuardedFile) {
+        self.options.only = Some(Box::new(only));
     }
 
     /// Appends bytes.
@@ -81,7 +87,7 @@ impl<F: FileSystem> Stream<F> {
         let (begun, durability) = (Instant::now(), self.options.durability);
         let Some(mut staged) = self.staged.take() else { return Ok(()) };
         let attempt = self.attempt(control, observer);
-        let completed = look_again(&mut staged, self.options.create_only);
+        let completed = look_again(&mut staged, &self.options);
         let completed = completed.and_then(|()| staged.complete(&attempt));
         let outcome = match completed {
             Ok(()) => staged.commit(&attempt).map(drop),
@@ -119,11 +125,12 @@ impl<F: FileSystem> Stream<F> {
 /// replaced.
 fn look_again<F: FileSystem>(
     staged: &mut StagedWrite<F>,
-    creates_only: bool,
+    options: &Options,
 ) -> Result<(), AttemptError> {
     let target = &mut staged.target;
+    options.guarded().map_or(Ok(()), |only| target.must_be(only))?;
     target.existing = target.dir.look(&target.name)?;
-    if creates_only && target.existing.is_some() {
+    if options.create_only && target.existing.is_some() {
         return Err(publish::exists(target).into());
     }
     Ok(check_replaceable(target, target.existing.as_ref())?)

@@ -4,6 +4,7 @@
 //! processes have their turn; after that it is asked for anew, so that a process with many calls
 //! does not keep others out.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
@@ -194,6 +195,10 @@ impl Backend for KernelBackend {
 impl LockOwner for Queue<KernelBackend> {
     fn key(&self) -> &FileKey {
         self.key()
+    }
+
+    fn guarded(&self) -> &OsStr {
+        &self.backend.dir_and_name().1.guarded
     }
 
     fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind) {
