@@ -8,7 +8,7 @@ const assert = require('node:assert/strict')
 const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
-const { cleanUp, ext4, names, newDir, whyNot } = require('./system.js')
+const { cleanUp, ext4, names, newDir, ordinaryDisk, whyNot } = require('./system.js')
 const { collector, failure, holdfast } = require('./helpers.js')
 const { everyFunction } = require('./programs/every-function.js')
 
@@ -166,5 +166,55 @@ describe('a file system that numbers a file anew at each look', { skip: noOdd },
       assert.deepEqual([error.code, /st_ino/.test(error.hint ?? '')], ['ENOTSUP', true], `${name}: ${error.message}`)
     }
     assert.deepEqual(names(dir).filter((name) => /\.(tmp|claim|txn|prepared|intent)$/.test(name)), [])
+  })
+})
+
+describe('a file under a lease (of an NFS client, or of samba)', { skip: whyNot.root() || whyNot.linux() || (!works('/usr/bin/python3', ['-V']) && 'needs python3') }, () => {
+  /** @param {import('node:test').TestContext} t @param {string} file */
+  async function lease(t, file) {
+    const child = spawn(PYTHON, [path.join(__dirname, 'programs', 'lease.py'), file, '0.4'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    cleanUp(t, () => child.kill('SIGKILL'))
+    await new Promise((resolve, reject) => {
+      child.stdout?.once('data', resolve)
+      child.once('close', () => reject(new Error('the lease could not be taken')))
+    })
+  }
+  /** @type {Record<string, (file: string) => Promise<unknown>>} */
+  const calls = {
+    updateJsonFile: (file) => holdfast.updateJsonFile(file, (/** @type {{ n: number }} */ data) => void (data.n += 1)),
+    atomicWrite: (file) => holdfast.atomicWrite(file, '{"n":2}'),
+    createBackup: (file) => holdfast.createBackup(file),
+    restoreBackup: (file) => holdfast.restoreBackup(file, `${file}.restored`),
+    transaction: (file) => holdfast.transaction([file], (tx) => tx.updateJson(file, (/** @type {{ n: number }} */ data) => void (data.n += 1))),
+    recoverFromCrash: async (file) => assert.equal((await holdfast.recoverFromCrash(file)).complete, true),
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    test(`${name} waits until it is given back, without holding up JavaScript`, async (t) => {
+      const file = path.join(ordinaryDisk(t), 'state.json')
+      fs.writeFileSync(file, '{"n":1}')
+      await lease(t, file)
+      let turns = 0
+      const timer = setInterval(() => turns++, 10)
+      await call(file).finally(() => clearInterval(timer))
+      if (name !== 'atomicWrite') assert.ok(turns > 10, `${turns}`)
+    })
+  }
+
+  test('on the lock file is waited for with the time-out of the call', async (t) => {
+    const file = path.join(ordinaryDisk(t), 'file')
+    const lockFile = path.join(path.dirname(file), '.file.lock')
+    for (const [timeout, code] of /** @type {const} */ ([[10_000, undefined], [50, 'ELOCKED']])) {
+      fs.writeFileSync(lockFile, '')
+      await lease(t, lockFile)
+      const outcome = await holdfast.withLock(file, () => 'held', { timeout }).then(() => undefined, (error) => error.code)
+      assert.equal(outcome, code)
+      await holdfast.withLock(file, () => {})
+    }
+  })
+
+  test('has nothing to do with a pipe, which is refused at once', async (t) => {
+    const file = path.join(newDir(t), 'pipe')
+    assert.ok(works('mkfifo', [file]))
+    for (const call of [calls.updateJsonFile, calls.createBackup]) assert.equal((await failure(() => /** @type {any} */ (call)(file))).code, 'EINVAL')
   })
 })

@@ -93,7 +93,7 @@ function hintFor(error, operation) {
     return 'The path leads to another file than when its lock was taken: a link in it has been changed. Nothing was written; call again.'
   }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
-    return 'The file is a mount point of its own (a single-file bind mount, as in containers) or is in use, so nothing can take its place. Mount its folder instead.'
+    return 'The file is a mount point of its own (a single-file bind mount, as in containers), so nothing can take its place: mount its folder instead. Or, on a network share, a program has it open: try again when it is closed.'
   }
   if (error.code === 'EISDIR' && error.syscall === 'open' && error.path?.endsWith('.lock')) {
     return "There is a lock of the package proper-lockfile. Pass protocol: 'proper-lockfile', or remove the folder if no program uses that package any more."

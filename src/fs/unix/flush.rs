@@ -70,3 +70,13 @@ pub(super) fn close(descriptor: OwnedFd) -> io::Result<()> {
         error => Err(error),
     }
 }
+
+/// Whether a sync of a directory has failed because directories cannot be synced there (vboxsf, CIFS
+/// before Linux 5.10, some FUSE file systems). The descriptor is open and that of a directory, so
+/// `EBADF` and `EISDIR` cannot mean anything else.
+pub(super) fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const UNSUPPORTED: [Errno; 6] =
+        [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR];
+    Errno::from_io_error(error).is_some_and(|error| UNSUPPORTED.contains(&error))
+}

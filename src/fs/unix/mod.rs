@@ -17,6 +17,8 @@ mod access_list;
 #[cfg(target_os = "linux")]
 pub(crate) mod cached_lookup;
 #[cfg(target_os = "linux")]
+mod cifs;
+#[cfg(target_os = "linux")]
 pub(crate) mod dir_lock;
 #[cfg(target_os = "linux")]
 mod extended;
@@ -24,6 +26,7 @@ mod flush;
 mod lock_rules;
 mod metadata;
 mod name_case;
+pub(crate) mod patient_open;
 mod remove_at_exit;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
@@ -35,10 +38,11 @@ pub use remove_at_exit::{RemoveAtExit, watch_signals};
 pub use temp_at_exit::TempAtExit;
 pub use working_dir::working_dir;
 
-use flush::{close, sync};
+use flush::{close, is_unsupported, sync};
 #[cfg(target_os = "linux")]
 use flush::{is_refused, sync_file_range, sync_whole_file_system};
 use metadata::{metadata_of, modified, raw_mode};
+use patient_open::open_patiently;
 
 use crate::error::Code;
 use crate::fs::{
@@ -219,8 +223,7 @@ impl FileSystem for Os {
     fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         // NONBLOCK: should there be a pipe by now, opening it must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty())?;
-        Ok(FileHandle { descriptor })
+        open_existing(dir, name, flags)
     }
 
     fn open_to_change(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
@@ -234,15 +237,15 @@ impl FileSystem for Os {
 
     fn open_to_write(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty())?;
-        Ok(FileHandle { descriptor })
+        open_existing(dir, name, flags)
     }
 
     fn try_lock(&self, file: &FileHandle) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
+            // CIFS says EACCES of a lock that another client holds.
+            Err(Errno::WOULDBLOCK | Errno::ACCESS) => Ok(false),
             // Some network and FUSE file systems have no locks. No process can take one there,
             // so a lock would say nothing.
             Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
@@ -443,7 +446,10 @@ impl FileSystem for Os {
         from: &OsStr,
         to: &OsStr,
     ) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&dir.descriptor, from, &dir.descriptor, to)?)
+        let renamed = rustix::fs::renameat(&dir.descriptor, from, &dir.descriptor, to);
+        #[cfg(target_os = "linux")]
+        let renamed = renamed.map_err(|error| cifs::told_apart(dir.descriptor.as_fd(), error));
+        Ok(renamed?)
     }
 
     fn rename_new(
@@ -583,12 +589,7 @@ impl FileSystem for Os {
     }
 }
 
-/// Whether a sync of a directory has failed because directories cannot be synced there (vboxsf, CIFS
-/// before Linux 5.10, some FUSE file systems). The descriptor is open and that of a directory, so
-/// `EBADF` and `EISDIR` cannot mean anything else.
-fn is_unsupported(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    const UNSUPPORTED: [Errno; 6] =
-        [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS, Errno::BADF, Errno::ISDIR];
-    Errno::from_io_error(error).is_some_and(|error| UNSUPPORTED.contains(&error))
+fn open_existing(dir: &DirHandle, name: &OsStr, flags: OFlags) -> io::Result<FileHandle> {
+    let open = || rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty());
+    Ok(FileHandle { descriptor: open_patiently(open)? })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::LockFile;
 use super::note_writer::NoteWriter;
 use super::removal::Removals;
-use super::steps::{LOCK, acquire_from, attempt};
+use super::steps::{LOCK, acquire_from, attempt, is_lent};
 use crate::error::Failure;
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
@@ -44,7 +44,12 @@ impl KernelLock {
             let taken = acquire_from(opened, dir, name, kind, |file| {
                 time_slice = attempt(file, dir, kind, last)?;
                 Ok(time_slice.is_some())
-            })?;
+            });
+            let taken = match taken {
+                // Who has a lease on the lock file has the lock, for that moment.
+                Err(failure) if is_lent(&failure) => return Ok(None),
+                taken => taken?,
+            };
             match taken {
                 Some(taken) => break taken,
                 None if !only_tries => return Ok(None),

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::LockFile;
 use crate::error::{Code, Failure};
@@ -10,6 +12,7 @@ use crate::lock::lock_name::LockName;
 use crate::lock::note::{self, LONGEST_LINE};
 use crate::lock::protocol::{Attempt, LockStep, StepResult};
 use crate::lock::time_slice::TimeSlice;
+use crate::threads::blocking;
 use crate::vocabulary::LockKind;
 
 /// The name of the system call in errors.
@@ -128,6 +131,31 @@ pub(super) fn open(
     kind: LockKind,
 ) -> Result<Arc<LockFile>, Failure> {
     LockFile::open(dir, name, kind).map(Arc::new).map_err(|error| Failure::new("open", error))
+}
+
+/// The same on a thread that may wait until a lease on the lock file is given back.
+pub(super) fn open_patiently(
+    dir: &DirHandle,
+    name: &LockName,
+    kind: LockKind,
+) -> Result<Arc<LockFile>, Failure> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match open(dir, name, kind) {
+            Err(failure) if is_lent(&failure) => blocking(|| thread::sleep(pause)),
+            opened => return opened,
+        }
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
+
+/// Between two looks whether a lease has been given back. The system sees to it that it is.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether a lock file could not be opened because it is under a lease (of an NFS client, or of samba):
+/// opened without waiting, it is not to be had yet.
+pub(super) fn is_lent(failure: &Failure) -> bool {
+    cfg!(unix) && failure.syscall == "open" && failure.code() == Some(Code::EAGAIN)
 }
 
 /// How long the note in the file is, if `name` still leads to it.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::LockFile;
 use super::lock::KernelLock;
 use super::steps::{
-    FRESH_STARTS, HAS_TICKETS, LOCK, acquire_from, carry_out, is_gone, open, size_if_called, take,
+    FRESH_STARTS, HAS_TICKETS, LOCK, acquire_from, carry_out, is_gone, is_lent, open,
+    open_patiently, size_if_called, take,
 };
 use crate::error::{Code, Failure};
 use crate::fs::os::DirHandle;
@@ -57,9 +58,16 @@ impl KernelWait {
         kind: LockKind,
     ) -> Result<KernelWait, Failure> {
         for _ in 0..FRESH_STARTS {
-            let file = open(dir, name, kind)?;
-            let wait = Wait::new(kind, HAS_TICKETS).with(file.access());
-            let state = KernelWaitState { wait, file: Some(file), wants: None };
+            let mut wait = Wait::new(kind, HAS_TICKETS);
+            let file = match open(dir, name, kind) {
+                // A process has lent it: the thread that waits opens it.
+                Err(failure) if is_lent(&failure) => None,
+                opened => Some(opened?),
+            };
+            if let Some(file) = &file {
+                wait = wait.with(file.access());
+            }
+            let state = KernelWaitState { wait, file, wants: None };
             let wait = KernelWait { kind, state: Mutex::new(state) };
             match wait.rejoin() {
                 Ok(_) => return Ok(wait),
@@ -78,6 +86,9 @@ impl KernelWait {
         name: &LockName,
     ) -> Result<Option<KernelLock>, Failure> {
         let mut begun = self.state().file.clone();
+        if begun.is_none() {
+            begun = Some(open_patiently(dir, name, self.kind)?);
+        }
         let outcome = acquire_from(&mut begun, dir, name, self.kind, |file| {
             let mut state = self.state();
             if !state.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
@@ -122,7 +133,12 @@ impl KernelWait {
             let file = match state.file.clone() {
                 Some(file) => file,
                 None => {
-                    let file = open(dir, name, self.kind)?;
+                    let file = match open(dir, name, self.kind) {
+                        Err(failure) if is_lent(&failure) => {
+                            return Ok(Polled::Waits { has_moved: false });
+                        }
+                        opened => opened?,
+                    };
                     state.wait.restart_with(file.access());
                     state.wants = None;
                     state.file = Some(Arc::clone(&file));
