@@ -38,7 +38,11 @@ pub fn try_lock(path: &Path) -> Result<Option<TriedLock>, Failure> {
     let taken = KernelLock::try_acquire(dir, &name, LockKind::Write, None, true, &mut None);
     let Some(lock) = taken.map_err(|failure| failure.on(path.clone()))? else { return Ok(None) };
     let mut tried = TriedLock { lock: Some(lock), key: None };
-    if dir.lock_rules().may_remove_files {
+    let rules = dir.lock_rules();
+    if rules.has_to_poll {
+        dir.look_anew();
+    }
+    if rules.may_remove_files {
         let key = (target.dir.metadata()?.id, name.to_os_string());
         unused::used(&key, || path, KernelBackend::has_queue);
         tried.key = Some(key);

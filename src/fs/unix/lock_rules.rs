@@ -67,3 +67,19 @@ pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
 pub(super) fn lock_rules(_: BorrowedFd<'_>) -> LockRules {
     LockRules::default()
 }
+
+/// Has a network file system ask its server about a directory: if that has changed, what is remembered
+/// of its names is forgotten. A failure shows in what is done next.
+#[cfg(target_os = "linux")]
+pub(super) fn look_anew(dir: BorrowedFd<'_>) {
+    use rustix::fs::{AtFlags, StatxFlags};
+
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_FORCE_SYNC;
+    let _ = rustix::fs::statx(dir, c"", flags, StatxFlags::BASIC_STATS);
+}
+
+/// The same.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn look_anew(dir: BorrowedFd<'_>) {
+    let _ = rustix::fs::fstat(dir);
+}

@@ -75,6 +75,11 @@ impl DirHandle {
         name_case::ignores_case(self.descriptor())
     }
 
+    /// Has a network file system look up its names anew, if it has changed.
+    pub(crate) fn look_anew(&self) {
+        lock_rules::look_anew(self.descriptor());
+    }
+
     /// What is known about locks of the files in it.
     pub(crate) fn lock_rules(&self) -> LockRules {
         lock_rules::lock_rules(self.descriptor())

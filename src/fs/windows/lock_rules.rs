@@ -24,6 +24,10 @@ impl DirHandle {
         LockRules { may_remove_files: true, ..LockRules::default() }
     }
 
+    /// Nothing is remembered of its names that would have to be forgotten.
+    #[allow(clippy::unused_self, reason = "the twin of Unix needs it")]
+    pub(crate) fn look_anew(&self) {}
+
     /// Removes a name that is gone when this returns, even if a process has the file open. `false`
     /// where the system cannot do that.
     pub(crate) fn remove_at_once(&self, name: &OsStr) -> io::Result<bool> {

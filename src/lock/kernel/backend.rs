@@ -164,6 +164,7 @@ impl Backend for KernelBackend {
         let lock = Arc::new(lock);
         state.memory.current = Arc::downgrade(&lock);
         drop(state);
+        queue.look_anew();
         let guard_for = |waiter: &Arc<CallOf<Self>>| {
             let owner = Arc::clone(queue) as Arc<dyn LockOwner>;
             let lock = Arc::clone(&lock);

@@ -28,6 +28,15 @@ pub(super) trait LockSite: Send + Sync + 'static {
     /// Whether the kernel may not wake up a process that waits for the lock.
     fn has_to_poll(&self) -> bool;
 
+    /// Has the names in the directory looked up anew by a process that has just got the lock. A network
+    /// file system remembers them for a while, even that there is none of a name: another machine that
+    /// had the lock may have made the file since.
+    fn look_anew(&self) {
+        if self.has_to_poll() {
+            self.dir_and_name().0.look_anew();
+        }
+    }
+
     /// What the call is told that the system has refused.
     fn error(&self, failure: Failure) -> ErrorKind;
 

@@ -88,6 +88,9 @@ impl<S: LockSite> TakingAgain<S> {
 
     /// Gives the outcome, unless there was one: then a lock that came too late is released.
     fn settle(&self, outcome: Result<KernelLock, ErrorKind>) {
+        if outcome.is_ok() {
+            self.site.look_anew();
+        }
         let reply = guard(&self.reply).take();
         if let Some(reply) = reply {
             reply(outcome);
