@@ -84,7 +84,9 @@ describe('the packed package', { skip: noNpm }, () => {
         await (await functions.openWal('log', { readOnly: true })).close()
         console.log(JSON.stringify(Object.keys(require.cache)))
       })()`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
-    for (const file of sources) assert.ok(loaded.includes(file), `nothing loads lib/${file}`)
+    // Loaded where the addon does not load: loading.test.js.
+    const ofFailures = ['native/load-error.js']
+    for (const file of sources) assert.ok(loaded.includes(file) || ofFailures.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
