@@ -753,7 +753,7 @@ export interface Transaction {
  * file that is replaced or removed is read once, so that it is recognised after a crash, and the
  * directories of the files are listed once, which takes milliseconds where there are ten thousand
  * names. The staged contents are held in memory. A call with more files than may be open at once
- * fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. A caller
+ * (up to four descriptors for each file) fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. A caller
  * that holds the lock of one file and names others as well waits for those out of the order, and may
  * meet a caller that does the opposite: then `timeout` ends it.
  *
@@ -863,7 +863,7 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
   lock?: boolean | undefined
   /**
    * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue behind
-   * other calls of this process does not count. Each further attempt waits as long.
+   * other calls of this process does not count, nor does a wait for descriptors (see {@link withLock}). Each further attempt waits as long.
    * @default 10000
    */
   timeout?: number | undefined
@@ -1046,6 +1046,12 @@ export interface LockOptions extends TryLockOptions {
  * On Linux a lock that no process holds or wants, and that this process has used within the last 50
  * milliseconds, is acquired and released at once, where that can be done without waiting for a disk.
  * After 3 milliseconds of such calls the event loop has a turn in between.
+ *
+ * Calls that would open more files than the process may have open (`ulimit -n`) wait for those before
+ * them, a few at a time, before their `timeout` begins; what is started inside a `withLock` comes first.
+ * When no lock or stream of the process ends for as long as the call waits for locks (5 seconds at
+ * least, 10 at most) it fails with `EMFILE`. The same holds for updates, streams, restores and the locks
+ * of a transaction.
  *
  * **Does not promise.** The lock is advisory: a program that does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file. The file itself need not exist; its directory

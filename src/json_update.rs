@@ -6,15 +6,17 @@
 //! anyway. Where that fails, [`locate`] says where.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::IgnoredAny;
 
+use crate::descriptors::{is_short, patience};
 use crate::error::{BadJson, ErrorKind, Failure};
 use crate::fs::os::Os;
 use crate::fs::{DirUse, File, FileSystem};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::resolve::{self, Target};
+use crate::threads::task::OnceCallback;
 use crate::threads::{Pool, task};
 use crate::vocabulary::GuardedFile;
 use crate::write::{Durability, make_parents, sync_failed};
@@ -153,16 +155,21 @@ pub fn begin(
     let Some(request) = lock else {
         let work = move || {
             dirs.map_or(Ok(()), |make| make())?;
-            read_under(None, only, &path, follow_symlinks)
+            let text = read_under(only, &path, follow_symlinks)?;
+            let sync_failed = sync_failed(&Os, &path, follow_symlinks);
+            Ok(UpdateStart { lock: None, text, sync_failed })
         };
         task::run(pool, work, answer);
         return None;
     };
-    let reply = move |granted: Result<Option<LockGuard>, ErrorKind>| {
-        answer(granted.and_then(|lock| match lock {
-            Some(lock) => read_under(Some(lock), None, &path, follow_symlinks),
-            None => Ok(UpdateStart { lock: None, text: None, sync_failed: false }),
-        }));
+    let own_pool = pool.clone();
+    let reply = move |granted: Result<Option<LockGuard>, ErrorKind>| match granted {
+        Ok(Some(lock)) => {
+            let reading = LockedRead { path, follow_symlinks, short_since: None };
+            reading.read(&own_pool, lock, OnceCallback::new(answer));
+        }
+        Ok(None) => answer(Ok(UpdateStart { lock: None, text: None, sync_failed: false })),
+        Err(kind) => answer(Err(kind)),
     };
     let before = dirs.map(|make| Box::new(make) as lock::Before);
     let request = lock::LockRequest { before, ..request };
@@ -183,35 +190,82 @@ pub fn resume(
     follow_symlinks: bool,
     answer: impl FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
 ) {
-    let (own_pool, answer) = (pool.clone(), task::OnceCallback::new(answer));
-    let resume = move || {
-        lock.into_taken_again(move |taken| {
-            let read = move || {
-                answer.call(
-                    taken.and_then(|lock| read_under(Some(lock), None, &path, follow_symlinks)),
-                );
-            };
-            // This thread may be one that only waits for locks.
-            let _ = own_pool.submit(Box::new(read));
-        });
-    };
-    let _ = pool.submit_after(delay, Box::new(resume));
+    let reading = LockedRead { path, follow_symlinks, short_since: None };
+    reading.read_after(pool, lock, delay, OnceCallback::new(answer));
 }
 
 fn read_under(
-    lock: Option<LockGuard>,
     only: Option<GuardedFile>,
     path: &Path,
     follow_symlinks: bool,
-) -> Result<UpdateStart, ErrorKind> {
+) -> Result<Option<String>, ErrorKind> {
     let target = resolve::target(&Os, path, follow_symlinks, DirUse::Names)?;
-    let only = only.or_else(|| lock.as_ref().map(LockGuard::guarded));
     if let Some(only) = only.filter(|_| follow_symlinks) {
         target.must_be(&only)?;
     }
-    let text = read_target(&target)?.map(text).transpose()?;
-    Ok(UpdateStart { lock, text, sync_failed: sync_failed(&Os, path, follow_symlinks) })
+    read_target(&target)?.map(text).transpose()
 }
+
+/// The read of an update under its lock.
+struct LockedRead {
+    path: PathBuf,
+    follow_symlinks: bool,
+    /// Since when the system has refused to open another file.
+    short_since: Option<Instant>,
+}
+
+impl LockedRead {
+    fn read<C>(mut self, pool: &Pool, lock: LockGuard, answer: OnceCallback<C, UpdateStart>)
+    where
+        C: FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
+    {
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        match read_under(Some(lock.guarded()), &self.path, self.follow_symlinks) {
+            // Others are closed meanwhile.
+            Err(kind) if is_short(&kind) && since.elapsed() < patience(None) => {
+                lock.give_back();
+                self.read_after(pool, lock, SHORTAGE_PAUSE, answer);
+            }
+            Err(kind) => {
+                // A caller that has its answer finds the lock free.
+                drop(lock);
+                answer.call(Err(kind));
+            }
+            Ok(text) => {
+                let sync_failed = sync_failed(&Os, &self.path, self.follow_symlinks);
+                answer.call(Ok(UpdateStart { lock: Some(lock), text, sync_failed }));
+            }
+        }
+    }
+
+    /// The same after a pause, in which other processes may have the lock.
+    fn read_after<C>(
+        self,
+        pool: &Pool,
+        lock: LockGuard,
+        delay: Duration,
+        answer: OnceCallback<C, UpdateStart>,
+    ) where
+        C: FnOnce(Result<UpdateStart, ErrorKind>) + Send + 'static,
+    {
+        let own_pool = pool.clone();
+        let resume = move || {
+            lock.into_taken_again(move |taken| {
+                let pool = own_pool.clone();
+                let go_on = move || match taken {
+                    Ok(lock) => self.read(&own_pool, lock, answer),
+                    Err(kind) => answer.call(Err(kind)),
+                };
+                // This thread may be one that only waits for locks.
+                let _ = pool.submit(Box::new(go_on));
+            });
+        };
+        let _ = pool.submit_after(delay, Box::new(resume));
+    }
+}
+
+/// How long to wait after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes a file that stays as it is, and whose last sync has not [failed](sync_failed), as durable
 /// as a write of it would have been.

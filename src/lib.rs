@@ -21,6 +21,7 @@
 //!   names of temp files and how long names are shortened.
 
 pub mod backup;
+pub mod descriptors;
 pub mod engine;
 pub mod error;
 pub mod fs;

@@ -10,6 +10,7 @@ const { tracedLifetime, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { lockFor, releaseNumber } = require('./lock.js')
 const { observer } = require('../support/logger.js')
+const context = require('../support/lock-context.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
 
@@ -161,10 +162,12 @@ class AtomicWriteStream extends Writable {
       else this.#lock = lock
       this.#isUnderHeld = isBorrowed === true
     }
+    const own = this.#lock === undefined ? [] : [context.create(this.#lock, 'write')]
+    const held = context.toNative([...context.current(), ...own])
     /** @type {number | undefined} */
     let stream
     await this.#run((opened, id, isObserved) => {
-      stream = opened.openStream(id, this.#path, this.#settings, this.#control, isObserved)
+      stream = opened.openStream(id, this.#path, this.#settings, this.#control, isObserved, held)
     })
     this.#stream = stream
   }

@@ -12,7 +12,7 @@ const HINTS = {
   EIO: 'The disk or the network reported an error. Look into the system log before you trust the disk again.',
   EISDIR: 'The path names a folder. Give the path of a file.',
   ELOOP: 'Symbolic links lead in a circle, or through more than 40 of them.',
-  EMFILE: 'The process has too many files open (see `ulimit -n`).',
+  EMFILE: 'The process has too many files open (see `ulimit -n`). Each lock that is held, open stream and file of a transaction keeps one or two open until it ends: release some, or raise the limit.',
   ENAMETOOLONG: 'The name of the file, or of a folder above it, is too long for the file system.',
   ENFILE: 'The system has too many files open.',
   ENOENT: 'A folder in the path does not exist. Create it, or pass `makeDirs: true`.',

@@ -16,15 +16,14 @@ use napi::bindgen_prelude::{BigInt, Function, JsValue, ToNapiValue};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
-use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenWal};
+use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenStream, OpenWal};
 use super::js_types::Report;
 use super::limitations::tell_limitations_to;
 use super::lock_handles::LockHandles;
 use crate::error::{Code, Error, ErrorKind, Failure, Operation, set_program};
-use crate::fs::os::Os;
 use crate::threads::{Completions, WaitFor};
 use crate::wal::Appended;
-use crate::write::{Observer, Stream, WriteEvent, is_retried};
+use crate::write::{Observer, WriteEvent, is_retried};
 
 /// A message to JavaScript.
 pub(super) enum Message {
@@ -64,7 +63,7 @@ pub(super) struct Environment {
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) locks: LockHandles,
     pub(super) lockfiles: LockfileHandles,
-    pub(super) streams: HandleTable<Stream<Os>>,
+    pub(super) streams: HandleTable<OpenStream>,
     pub(super) wals: HandleTable<OpenWal>,
     pub(super) replays: HandleTable<OpenReplay>,
 }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::descriptors::Permit;
 use crate::fs::os::Os;
 use crate::lock::lockfile::LockfileGuard;
 use crate::mutex::guard;
 use crate::vocabulary::FileKey;
 use crate::wal::{AppendQueue, Replay};
+use crate::write::Stream;
 
 /// Items by their numbers. The table is empty, and stays so, once the environment ends.
 pub(super) struct HandleTable<T> {
@@ -99,6 +101,12 @@ impl<T: Clone> HandleTable<T> {
 pub(super) struct OpenWal {
     pub(super) path: PathBuf,
     pub(super) queue: AppendQueue<Os>,
+}
+
+/// A stream that is open, and the permit to keep its files open.
+pub(super) struct OpenStream {
+    pub(super) stream: Stream<Os>,
+    pub(super) permit: Permit,
 }
 
 /// A replay of a log that has started.

@@ -7,13 +7,19 @@ use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
 
 use super::environment::{Environment, EventSender, Port};
+use super::handles::OpenStream;
 use super::js_types::WriteOptions;
+use super::lock_handles::HeldNumbers;
 use super::write::{Control, payload};
-use crate::error::{Error, ErrorKind, Operation};
+use crate::descriptors::{self, Need, Permit, is_short, patience, too_many};
+use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
 use crate::payload::Payload;
 use crate::threads::{pool, task};
 use crate::write::{self, AttemptError, Observer, Options, Stream};
+
+/// A directory and a temp file.
+const FILES_OF_A_STREAM: usize = 2;
 
 /// One operation on a stream.
 struct StreamCall {
@@ -41,6 +47,36 @@ impl StreamCall {
             None => Err(ErrorKind::Cancelled),
         };
         task::run(pool(), work, callback);
+    }
+
+    /// Opens the stream, unless the environment has ended. The permit, if that fails.
+    fn open(
+        &self,
+        number: u32,
+        options: &Options,
+        permit: Permit,
+    ) -> (Result<(), AttemptError>, Option<Permit>) {
+        let cancelled = || (Err(ErrorKind::Cancelled.into()), None);
+        let Some(_running) = self.environment.outcomes.start(false) else { return cancelled() };
+        let (path, options) = (self.path.clone(), options.clone());
+        let opened =
+            task::catch_panic(|| Stream::open(Os, path, options, &self.control, self.observer()));
+        match opened {
+            Ok(stream) => match self.environment.streams.put(number, OpenStream { stream, permit })
+            {
+                true => (Ok(()), None),
+                false => cancelled(),
+            },
+            Err(error) => (Err(error), Some(permit)),
+        }
+    }
+
+    /// Why it is not opened, after it has waited for its permit in vain.
+    fn not_opened(&self) -> ErrorKind {
+        match self.control.is_cancelled() {
+            true => ErrorKind::Cancelled,
+            false => Failure::at("open", &self.path, too_many()).into(),
+        }
     }
 
     /// Sends the outcome.
@@ -82,7 +118,8 @@ impl Port {
         }
     }
 
-    /// Makes the temp file of a stream, whose number is returned at once.
+    /// Makes the temp file of a stream, whose number is returned at once. `held` are the locks that the
+    /// caller holds and the stream's own.
     #[napi]
     pub fn open_stream(
         &self,
@@ -91,17 +128,31 @@ impl Port {
         options: Option<WriteOptions>,
         control: &Control,
         is_observed: bool,
+        held: Option<HeldNumbers>,
     ) -> u32 {
         let number = self.environment.streams.number();
         let options = options.map_or_else(Options::default, Options::from);
-        self.stream_call(id, path, control, is_observed).run(false, move |call| {
-            let (path, control) = (call.path.clone(), &call.control);
-            let stream = Stream::open(Os, path, options, control, call.observer())?;
-            match call.environment.streams.put(number, stream) {
-                true => Ok(()),
-                false => Err(ErrorKind::Cancelled.into()),
+        let need = Need::new(FILES_OF_A_STREAM, self.environment.locks.held(held).depth());
+        let call = self.stream_call(id, path, control, is_observed);
+        let control = Arc::clone(&call.control);
+        let has_given_up = move |stall| control.is_cancelled() || stall >= patience(None);
+        // If the system refuses a thread, the callback is called when it is dropped.
+        let mut opening = Some((task::OnceCallback::new(call.callback()), call));
+        let open = move |permit: Option<Permit>| {
+            let (callback, call) = opening.take()?;
+            let (outcome, permit) = match permit {
+                Some(permit) => call.open(number, &options, permit),
+                None => (Err(call.not_opened().into()), None),
+            };
+            if permit.is_some() && outcome.as_ref().is_err_and(|error| is_short(&error.kind)) {
+                opening = Some((callback, call));
+                return permit;
             }
-        });
+            callback.call(Ok(outcome));
+            None
+        };
+        let run = move || descriptors::run(need, has_given_up, Box::new(open));
+        let _ = pool().submit(Box::new(run));
         number
     }
 
@@ -121,9 +172,9 @@ impl Port {
         let borrows = matches!(payload, Payload::Borrowed { .. });
         self.stream_call(id, path, control, is_observed).run(borrows, move |call| {
             let streams = &call.environment.streams;
-            let mut stream = streams.take(number).ok_or(ErrorKind::Cancelled)?;
-            stream.write(&payload, &call.control, call.observer())?;
-            streams.put(number, stream);
+            let mut open = streams.take(number).ok_or(ErrorKind::Cancelled)?;
+            open.stream.write(&payload, &call.control, call.observer())?;
+            streams.put(number, open);
             Ok(())
         });
     }
@@ -149,10 +200,10 @@ impl Port {
         let callback = task::OnceCallback::new(call.callback());
         crate::engine::engine().run_exclusively(call.path.clone(), options, move |queue_guard| {
             let running = call.environment.outcomes.start(false);
-            let stream = call.environment.streams.take(number).filter(|_| running.is_some());
+            let open = call.environment.streams.take(number).filter(|_| running.is_some());
             let outcome = task::catch_panic(|| {
-                let mut stream = match (&queue_guard, stream) {
-                    (Ok(_), Some(stream)) => stream,
+                let OpenStream { mut stream, permit: _permit } = match (&queue_guard, open) {
+                    (Ok(_), Some(open)) => open,
                     (Err(kind), _) => return Err(kind.duplicate().into()),
                     (_, None) => return Err(ErrorKind::Cancelled.into()),
                 };
@@ -178,7 +229,9 @@ impl Port {
         is_observed: bool,
     ) {
         self.stream_call(id, path, control, is_observed).run(false, move |call| {
-            if let Some(stream) = call.environment.streams.take(number) {
+            if let Some(OpenStream { stream, permit: _permit }) =
+                call.environment.streams.take(number)
+            {
                 stream.remove(call.observer());
             }
             Ok(())

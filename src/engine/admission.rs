@@ -22,13 +22,14 @@ impl<T> Admission<T> {
         Admission { most, devices: Mutex::default() }
     }
 
-    /// Returns the item if it is admitted now, and otherwise keeps it until there is room.
-    pub(super) fn enter(&self, device: u64, item: T) -> Option<T> {
+    /// Returns the item if it is admitted now, and otherwise keeps it until there is room. At the
+    /// moment not more than `most` are admitted.
+    pub(super) fn enter(&self, device: u64, most: usize, item: T) -> Option<T> {
         let mut devices = guard(&self.devices);
         let device = devices
             .entry(device)
             .or_insert_with(|| DeviceAdmission { admitted: 0, waiting: VecDeque::new() });
-        if device.admitted < self.most {
+        if device.admitted < self.most.min(most) {
             device.admitted += 1;
             return Some(item);
         }
@@ -48,6 +49,11 @@ impl<T> Admission<T> {
             }
         }
         next
+    }
+
+    /// Whether more than one is admitted.
+    pub(super) fn is_shared(&self, device: u64) -> bool {
+        guard(&self.devices).get(&device).is_some_and(|device| device.admitted > 1)
     }
 
     /// Takes the waiting items out for which this is so.
@@ -70,15 +76,17 @@ mod tests {
     #[test]
     fn only_so_many_are_admitted_and_the_others_follow_in_order() {
         let admission = Admission::new(2);
-        assert_eq!(admission.enter(1, "a"), Some("a"));
-        assert_eq!(admission.enter(1, "b"), Some("b"));
-        assert_eq!(admission.enter(1, "c"), None);
-        assert_eq!(admission.enter(1, "d"), None);
-        assert_eq!(admission.enter(2, "elsewhere"), Some("elsewhere"));
+        assert_eq!(admission.enter(1, 9, "a"), Some("a"));
+        assert_eq!(admission.enter(1, 9, "b"), Some("b"));
+        assert_eq!(admission.enter(1, 9, "c"), None);
+        assert_eq!(admission.enter(1, 9, "d"), None);
+        assert_eq!(admission.enter(2, 9, "elsewhere"), Some("elsewhere"));
         assert_eq!(admission.take_if(|item| *item == "c"), ["c"]);
         assert_eq!(admission.leave(1), Some("d"));
         assert_eq!(admission.leave(1), None);
-        assert_eq!(admission.enter(1, "e"), Some("e"));
-        assert_eq!(admission.enter(1, "f"), None);
+        assert_eq!(admission.enter(1, 9, "e"), Some("e"));
+        assert_eq!(admission.enter(1, 9, "f"), None);
+        assert_eq!(admission.enter(3, 1, "g"), Some("g"));
+        assert_eq!(admission.enter(3, 1, "h"), None);
     }
 }

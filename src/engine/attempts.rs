@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use crate::descriptors::{is_short, patience, will_close_some};
 use crate::error::{Error, ErrorKind, Operation};
 use crate::mutex::guard;
 use crate::threads::task::{TakeAgain, TaskStep, nothing_to_take};
@@ -34,8 +36,12 @@ pub(crate) trait HeldBetweenAttempts: Send {
     }
 
     /// Whether what the operation has found under its locks still holds.
-    fn is_unchanged(&self) -> bool {
-        true
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told. It can be asked again.
+    fn is_unchanged(&self) -> Result<bool, ErrorKind> {
+        Ok(true)
     }
 }
 
@@ -57,6 +63,7 @@ pub(crate) fn attempts<T, G>(
     let AttemptCaller { start, control, observer } = caller;
     let mut number = 1;
     let mut next = NextStep::Attempt;
+    let mut short_since = None;
     move || {
         let give_up = |error: Error| {
             ended(Err(&error.kind));
@@ -87,8 +94,14 @@ pub(crate) fn attempts<T, G>(
                 }));
             }
             NextStep::Taken(taken, last) => match guard(&taken).take() {
-                Some(Ok(())) if !held.is_unchanged() => return give_up(last),
-                Some(Ok(())) => {}
+                Some(Ok(())) => match held.is_unchanged() {
+                    Ok(true) => {}
+                    Err(kind) if waits_for_files(&kind, &mut short_since) && held.give_back() => {
+                        next = NextStep::TakeAgain(last);
+                        return TaskStep::After(SHORTAGE_PAUSE);
+                    }
+                    Ok(false) | Err(_) => return give_up(last),
+                },
                 Some(Err(kind)) => return give_up(refused(kind, number - 1)),
                 None => return give_up(refused(ErrorKind::Cancelled, number - 1)),
             },
@@ -105,6 +118,14 @@ pub(crate) fn attempts<T, G>(
             }
             Err(failed) => failed,
         };
+        if !error.committed && waits_for_files(&error.kind, &mut short_since) {
+            // Without a file it cannot even look what it would have to compare afterwards. Then it
+            // goes on holding what it holds, for this moment.
+            if held.give_back() {
+                next = NextStep::TakeAgain(refused(error.kind, number));
+            }
+            return TaskStep::After(SHORTAGE_PAUSE);
+        }
         let path: &Path = failed_path.as_deref().unwrap_or(&path);
         let last = Error {
             kind: error.kind.duplicate(),
@@ -124,6 +145,17 @@ pub(crate) fn attempts<T, G>(
             }
         }
     }
+}
+
+/// How long to wait after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether the attempt is made anew without being counted: the process has too many files open, of
+/// which holdfast is going to close some.
+fn waits_for_files(kind: &ErrorKind, short_since: &mut Option<Instant>) -> bool {
+    is_short(kind)
+        && will_close_some()
+        && short_since.get_or_insert_with(Instant::now).elapsed() < patience(None)
 }
 
 /// What the next call is for.

@@ -11,6 +11,7 @@ use super::file_queue::QueueKey;
 use super::group_commit::{GroupMember, MemberOutcome, commit_together, sync_dirs_together};
 use super::queued_write::QueuedWrite;
 use super::sync_costs::SyncCosts;
+use crate::descriptors;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::{FileId, FileSystem};
 use crate::metrics::METRICS;
@@ -27,10 +28,13 @@ use crate::write::{
 /// should not have to wait for that.
 const LARGEST_SHARED: usize = 1 << 20;
 
+/// How long to wait after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
+
 /// How many writes may be under way at a time on a file system that may have so many files
 /// open. Each needs two; the process has other uses for them.
 fn most_temp_files(most_open_files: u64) -> usize {
-    usize::try_from(most_open_files / 8).unwrap_or(usize::MAX).clamp(32, 512)
+    usize::try_from(most_open_files / 8).unwrap_or(usize::MAX).clamp(4, 512)
 }
 
 /// What the running writes of an engine share.
@@ -67,6 +71,8 @@ pub(super) struct RunningWrite<F: FileSystem> {
     is_alone: bool,
     /// An attempt that failed afterwards has put its content in place.
     is_in_place: bool,
+    /// Since when the system has refused to open another file.
+    short_since: Option<Instant>,
     /// The control of attempts at what is in place already: it is too late to cancel them.
     uncancellable: Control,
 }
@@ -115,6 +121,7 @@ impl<F: FileSystem> RunningWrites<F> {
             permit: None,
             is_alone: false,
             is_in_place: false,
+            short_since: None,
             uncancellable: Control::default(),
         };
         running.run();
@@ -182,7 +189,7 @@ impl<F: FileSystem> RunningWrite<F> {
         // A write that waits keeps no directory open.
         let (found, ticket) = (self.found.take(), self.ticket.take());
         let (dispatcher, writes) = (self.guard.dispatcher().clone(), Arc::clone(&self.writes));
-        let mut running = writes.admission.enter(device, self)?;
+        let mut running = writes.admission.enter(device, descriptors::most_writes(), self)?;
         (running.found, running.ticket) = (found, ticket);
         running.permit = Some(TempFilePermit { dispatcher, writes, device });
         Some(running)
@@ -274,6 +281,9 @@ impl<F: FileSystem> RunningWrite<F> {
 
     /// Ends an attempt.
     fn conclude(mut self, outcome: Result<(), AttemptError>) {
+        if self.is_short(&outcome) {
+            return self.wait_for_descriptors();
+        }
         let WriteRequest { path, options, .. } = &self.lead.request;
         let next = outcome.map_err(|error| {
             let (error, observer) =
@@ -293,6 +303,33 @@ impl<F: FileSystem> RunningWrite<F> {
                 self.is_alone = false;
                 self.pause(delay);
             }
+        }
+    }
+
+    /// Whether the attempt has failed only because the process has so many files open, of which
+    /// holdfast is going to close some.
+    fn is_short(&mut self, outcome: &Result<(), AttemptError>) -> bool {
+        let Err(AttemptError { kind, committed: false }) = outcome else { return false };
+        if self.is_in_place || !descriptors::is_short(kind) {
+            return false;
+        }
+        let device = self.permit.as_ref().map(|permit| permit.device);
+        let is_shared = device.is_some_and(|device| self.writes.admission.is_shared(device));
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        (is_shared || descriptors::will_close_some())
+            && since.elapsed() < descriptors::patience(None)
+    }
+
+    /// Makes the attempt anew in a moment.
+    fn wait_for_descriptors(mut self) {
+        descriptors::measure();
+        self.lead.caller.stop();
+        (self.permit, self.ticket) = (None, None);
+        self.is_alone = false;
+        let number = self.number;
+        match self.lead.caller.attempt() {
+            Some(_) => self.lead.hand_back(number, SHORTAGE_PAUSE),
+            None => self.pause(SHORTAGE_PAUSE),
         }
     }
 

@@ -215,6 +215,11 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         0
     }
 
+    /// How many files the process has open, where the system tells.
+    fn open_files(&self) -> Option<u64> {
+        None
+    }
+
     /// How long a name in a directory may be, in bytes, as far as its file system says so.
     fn longest_name(&self, _dir: &Self::DirHandle) -> usize {
         LONGEST_NAME

@@ -16,7 +16,9 @@ use super::held::{LockGuard, Reservation};
 use super::kernel::KernelBackend;
 use super::lock_path::LockPath;
 use super::queue::{Backend, CallOf, LockEvent, Queue};
+use super::scheduler::WaitingCall;
 use super::waiter::{IfMissing, LockReply, LockRequest, Waiter};
+use crate::descriptors::{self, Need, Permit, SharedPermit, Waiting, is_shortage};
 use crate::error::{Deadlock, ErrorKind, Failure};
 #[cfg(target_os = "linux")]
 use crate::metrics;
@@ -109,6 +111,11 @@ pub(super) trait Locate: Backend {
     /// The calls whose lock has not been found yet.
     fn arrivals() -> &'static Arrivals<Self>;
 
+    /// The error of calls that have waited in vain to open their lock.
+    fn too_many_files(_: &Self::Name) -> ErrorKind {
+        Failure::new("open", descriptors::too_many()).into()
+    }
+
     /// Finds the lock.
     fn find(name: &Self::Name) -> Result<Located<Self>, Failure>;
 
@@ -149,46 +156,134 @@ pub(super) fn arrive<B: Locate>(
     if !is_first {
         return waiter;
     }
-    let submitted = pool.submit(Box::new({
-        let name = name.clone();
-        move || {
-            let entered: Result<(), ErrorKind> = task::catch_panic(|| {
-                enter::<B>(&name);
-                Ok(())
-            });
-            if let Err(kind) = entered {
-                refuse(guard(B::arrivals()).take(&name), || kind.duplicate());
-            }
-        }
-    }));
-    if let Err(error) = submitted {
-        let refused = Failure::new("pthread_create", error);
-        refuse(guard(B::arrivals()).take(&name), || refused.duplicate().into());
-    }
+    let calls = EnteringCalls::<B> { name, is_done: false };
+    // If there is no thread for it, the job is dropped, and says so.
+    let _ = pool.submit(Box::new(move || calls.enter(None)));
     waiter
 }
 
-/// Brings the calls that arrive for a name to their queue, until no more come.
-fn enter<B: Locate>(name: &B::Name) {
+/// The calls that arrive for a name, on the way to their queue. When this is dropped before they are
+/// there, they are told that there is no thread.
+struct EnteringCalls<B: Locate> {
+    name: B::Name,
+    is_done: bool,
+}
+
+impl<B: Locate> Drop for EnteringCalls<B> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.refuse(task::no_thread);
+        }
+    }
+}
+
+impl<B: Locate> EnteringCalls<B> {
+    fn refuse(&self, why: impl Fn() -> ErrorKind) {
+        // Not under the mutex: their callers are told.
+        let calls = guard(B::arrivals()).take(&self.name);
+        refuse(calls, why);
+    }
+
+    /// Brings the calls to their queue. A new one needs a permit to keep its files open; while they
+    /// wait for that, later calls of the name wait behind them.
+    fn enter(mut self, permit: Option<Permit>) {
+        let entered = task::catch_panic(|| Ok(enter::<B>(&self.name, permit)));
+        self.is_done = true;
+        match entered {
+            Ok(None) => {}
+            Ok(Some(need)) => self.wait(need),
+            Err(kind) => self.refuse(|| ErrorKind::duplicate(&kind)),
+        }
+    }
+
+    fn wait(&self, need: Need) {
+        let watched = self.name.clone();
+        let calls = EnteringCalls::<B> { name: self.name.clone(), is_done: false };
+        let waiting = Waiting {
+            go: Box::new(move |permit| match permit {
+                Some(permit) => calls.enter(Some(permit)),
+                None => calls.give_up(),
+            }),
+            has_given_up: Box::new(move |stall| {
+                let arriving = guard(B::arrivals());
+                let calls = arriving.get(&watched).unwrap_or_default();
+                let gives_up = |call: &Arc<CallOf<B>>| {
+                    !call.is_waiting() || stall >= descriptors::patience(call.timeout())
+                };
+                calls.iter().all(gives_up)
+            }),
+        };
+        descriptors::wait(need, waiting);
+    }
+
+    fn give_up(mut self) {
+        self.is_done = true;
+        self.refuse(|| B::too_many_files(&self.name));
+    }
+}
+
+/// Brings the calls that arrive for a name to their queue, until no more come, or until a permit is
+/// needed for which they have to wait.
+fn enter<B: Locate>(name: &B::Name, permit: Option<Permit>) -> Option<Need> {
+    let had_to_wait = permit.is_some();
+    let mut permit = permit.map(Arc::new);
     loop {
         let group = guard(B::arrivals()).get(name).unwrap_or_default().to_vec();
         group.iter().for_each(|waiter| waiter.prepare());
         let found = B::find(name);
+        let need = ask_for_permit(&found, &group, &mut permit);
+        if need.is_some() {
+            return need;
+        }
         let mut arriving = guard(B::arrivals());
-        let Some(group) = arriving.get(name) else { return };
+        let group = arriving.get(name)?;
         // A call may have come meanwhile that wants something done first.
         if group.iter().any(|waiter| waiter.has_to_prepare()) {
             continue;
         }
         let group = arriving.take_some(name);
         drop(arriving);
+        if had_to_wait {
+            group.iter().for_each(|waiter| waiter.begin_time());
+        }
         match found {
-            Ok(found) => join(name, found, group).into_iter().for_each(Waiter::start_timer),
+            Ok(found) => {
+                join(name, found, permit.take(), group).into_iter().for_each(Waiter::start_timer);
+            }
             Err(failure) => refuse(group, || failure.duplicate().into()),
         }
         if guard(B::arrivals()).end_if_empty(name) {
-            return;
+            return None;
         }
+    }
+}
+
+/// Sees to the permit that a new queue needs. What the calls have to wait for, if for anything.
+fn ask_for_permit<B: Locate>(
+    found: &Result<Located<B>, Failure>,
+    group: &[Arc<CallOf<B>>],
+    permit: &mut Option<SharedPermit>,
+) -> Option<Need> {
+    let depth = group.iter().map(|waiter| waiter.depth()).max().unwrap_or(0);
+    let given = group.iter().find_map(|waiter| waiter.permit());
+    match found {
+        Ok(found) => {
+            let files = found.backend.files_to_open(&found.key)?;
+            *permit = permit.take().or(given);
+            if permit.is_some() {
+                return None;
+            }
+            let need = Need::new(files, depth);
+            *permit = descriptors::try_enter(need).map(Arc::new);
+            permit.is_none().then_some(need)
+        }
+        // To find the lock takes a file, too.
+        Err(failure) if is_shortage(failure) => Some(match permit.take() {
+            Some(permit) => permit.need_again(),
+            // They have their permit. What they lack for the moment comes deeper.
+            None => Need::new(1, depth + u32::from(given.is_some())).again(),
+        }),
+        Err(_) => None,
     }
 }
 
@@ -196,6 +291,7 @@ fn enter<B: Locate>(name: &B::Name) {
 pub(super) fn join<B: Locate>(
     name: &B::Name,
     found: Located<B>,
+    permit: Option<SharedPermit>,
     group: Vec<Arc<CallOf<B>>>,
 ) -> Vec<Arc<CallOf<B>>> {
     let Located { key, backend, details } = found;
@@ -203,7 +299,7 @@ pub(super) fn join<B: Locate>(
     let group: Vec<_> = group.into_iter().filter(takes_it).collect();
     if !group.is_empty() {
         group.iter().for_each(|waiter| backend.note(&details, waiter));
-        let queue = Queue::join(key, backend, &group);
+        let queue = Queue::join(key, backend, permit, &group);
         B::joined(name, &details, &queue);
         queue.handle(LockEvent::Changed);
     }
@@ -249,6 +345,10 @@ impl Locate for KernelBackend {
         static ARRIVALS: LazyLock<Arrivals<KernelBackend>> =
             LazyLock::new(Arrivals::<KernelBackend>::default);
         &ARRIVALS
+    }
+
+    fn too_many_files(path: &PathBuf) -> ErrorKind {
+        Failure::at("open", path, descriptors::too_many()).into()
     }
 
     fn find(path: &PathBuf) -> Result<Located<KernelBackend>, Failure> {

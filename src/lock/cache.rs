@@ -17,6 +17,7 @@ use super::guard::{KernelGuard, LockOwner};
 use super::held::LockGuard;
 use super::kernel::{KernelBackend, KernelLock};
 use super::queue::{Queue, QueueState};
+use crate::descriptors;
 use crate::fs::os::cached_lookup;
 use crate::mutex::guard;
 use crate::threads::pool;
@@ -42,7 +43,8 @@ static CACHE: LazyLock<Mutex<LockCache>> = LazyLock::new(Mutex::default);
 /// Keeps the queue to which this path leads, for a while. The path is a name in a directory, and
 /// no link.
 pub(super) fn retain(path: &Path, queue: &Arc<KernelQueue>) {
-    if !queue.backend.rules().takes_no_disk {
+    // Where operations wait to open files, no lock file stays open that is not needed.
+    if !queue.backend.rules().takes_no_disk || descriptors::are_wanted() {
         return;
     }
     let has_room =
@@ -52,6 +54,7 @@ pub(super) fn retain(path: &Path, queue: &Arc<KernelQueue>) {
     }
     // Before a call can find it. Not under the mutex, as that of the queue is waited for.
     queue.lock().is_retained = true;
+    descriptors::set_close_unneeded(clear);
     let mut cache = guard(&CACHE);
     let before = cache.queues.insert(path.to_owned(), (Arc::clone(queue), Instant::now()));
     let is_sweep_due = std::mem::replace(&mut cache.is_sweep_due, true);
@@ -88,6 +91,14 @@ pub(super) fn leads_to(path: &Path, queue: &KernelQueue) -> bool {
     };
     // A link leads to another file's lock.
     named().is_some_and(|named| named.is_none_or(|named| !named.is_link))
+}
+
+/// Evicts all queues.
+fn clear() {
+    let all = std::mem::take(&mut guard(&CACHE).queues);
+    for (queue, _) in all.into_values() {
+        queue.evict();
+    }
 }
 
 /// Evicts the queues that no call has asked for.

@@ -17,6 +17,9 @@ pub(super) trait LockOwner: Send + Sync {
     /// The name of the file that is locked.
     fn guarded(&self) -> &OsStr;
 
+    /// The depth of what is started under it; see [`crate::descriptors`].
+    fn depth_inside(&self) -> u32;
+
     /// A call releases the lock; the lock of the kernel comes from the last of the calls that
     /// shared it.
     fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind);

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use super::guard::{KernelGuard, LockOwner};
 use super::kernel::KernelLock;
+use crate::descriptors::SharedPermit;
 use crate::error::{Deadlock, ErrorKind};
 use crate::mutex::guard;
 use crate::threads::task::{OnceCallback, Resume, TakeAgain, TakenAgain, nothing_to_take};
@@ -315,12 +316,18 @@ impl Drop for Reservation {
 
 /// The locks that the caller of an operation holds.
 #[derive(Default)]
-pub struct HeldLocks(Vec<HeldLock>);
+pub struct HeldLocks {
+    locks: Vec<HeldLock>,
+    /// The permit to keep the files open that the operation asks for, if it has it already.
+    permit: Option<SharedPermit>,
+}
 
 /// One of them, as far as this operation is concerned.
 pub struct HeldLock {
     key: FileKey,
     kind: LockKind,
+    /// The depth of what is started under it; see [`crate::descriptors`].
+    depth: u32,
     use_of: HeldLockUse,
 }
 
@@ -336,7 +343,12 @@ enum HeldLockUse {
 impl LockGuard {
     /// The lock, for a call that asks for another one.
     pub fn held(&self) -> HeldLock {
-        HeldLock { key: self.key().clone(), kind: self.kind(), use_of: HeldLockUse::None }
+        HeldLock {
+            key: self.key().clone(),
+            kind: self.kind(),
+            depth: self.lock().owner.depth_inside(),
+            use_of: HeldLockUse::None,
+        }
     }
 
     /// The lock, for an operation that borrows it, unless the caller is an update under it.
@@ -355,7 +367,7 @@ impl LockGuard {
 impl FromIterator<(FileKey, LockKind)> for HeldLocks {
     /// For a call that asks for another lock.
     fn from_iter<I: IntoIterator<Item = (FileKey, LockKind)>>(all: I) -> HeldLocks {
-        let held = |(key, kind)| HeldLock { key, kind, use_of: HeldLockUse::None };
+        let held = |(key, kind)| HeldLock { key, kind, depth: 0, use_of: HeldLockUse::None };
         all.into_iter().map(held).collect()
     }
 }
@@ -363,19 +375,35 @@ impl FromIterator<(FileKey, LockKind)> for HeldLocks {
 impl FromIterator<HeldLock> for HeldLocks {
     /// The one that was taken last comes last.
     fn from_iter<I: IntoIterator<Item = HeldLock>>(all: I) -> HeldLocks {
-        HeldLocks(all.into_iter().collect())
+        HeldLocks { locks: all.into_iter().collect(), permit: None }
     }
 }
 
 impl HeldLocks {
+    /// The same for an operation that has the permit to keep the files open that it asks for.
+    #[must_use]
+    pub fn with_permit(self, permit: SharedPermit) -> HeldLocks {
+        HeldLocks { permit: Some(permit), ..self }
+    }
+
+    /// The permit, if there is one already.
+    pub(super) fn permit(&self) -> Option<SharedPermit> {
+        self.permit.clone()
+    }
+
+    /// The depth of the operation: one more than that of the deepest of the locks.
+    pub fn depth(&self) -> u32 {
+        self.locks.iter().map(|held| held.depth).max().unwrap_or(0)
+    }
+
     /// Whether the caller holds none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.locks.is_empty()
     }
 
     /// Which locks these are, and what they were taken for.
     pub fn kinds(&self) -> impl Iterator<Item = (FileKey, LockKind)> {
-        self.0.iter().map(|held| (held.key.clone(), held.kind))
+        self.locks.iter().map(|held| (held.key.clone(), held.kind))
     }
 
     /// What an operation has to do that needs the lock with this key, whose lock file is at
@@ -392,7 +420,7 @@ impl HeldLocks {
         is_same: impl Fn(&FileKey) -> bool,
     ) -> Result<Option<Reservation>, ErrorKind> {
         let is_it = |held: &&mut HeldLock| held.key == *key || is_same(&held.key);
-        let Some(held) = self.0.iter_mut().rfind(is_it) else { return Ok(None) };
+        let Some(held) = self.locks.iter_mut().rfind(is_it) else { return Ok(None) };
         let deadlock = match &mut held.use_of {
             HeldLockUse::None => Deadlock::Held(path.to_owned()),
             HeldLockUse::Updating => Deadlock::InUpdate,

@@ -1,13 +1,16 @@
 //! Which lock a path means, and where its lock file is: `.<basename>.lock`, beside the file.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 use super::kernel::{Patience, inspect as inspect_file};
 use super::lock_name::LockName;
 use crate::error::{Code, Failure, Holder};
 use crate::fs::os::Os;
-use crate::fs::{Dir, DirUse, FileKind};
+use crate::fs::{Dir, DirUse, FileId, FileKind};
+use crate::mutex::guard;
 use crate::resolve::{self, Target};
 use crate::vocabulary::{FileKey, LockKind};
 
@@ -36,7 +39,7 @@ pub fn ignores_case(path: &Path) -> bool {
 
 /// Where a lock file is.
 pub(super) struct LockPath {
-    pub(super) dir: Dir<Os>,
+    pub(super) dir: Arc<Dir<Os>>,
     pub(super) key: FileKey,
     pub(super) name: LockName,
     /// Whether the path that was asked for is this name in this directory, and no link to it.
@@ -53,7 +56,13 @@ impl LockPath {
         let is_direct =
             path.parent() == Some(target.dir.path()) && path.file_name() == Some(&name.guarded);
         let is_missing = target.existing.is_none();
-        Ok(LockPath { is_direct, is_missing, key: (id, name.file.clone()), dir: target.dir, name })
+        Ok(LockPath {
+            is_direct,
+            is_missing,
+            key: (id, name.file.clone()),
+            dir: Arc::new(target.dir),
+            name,
+        })
     }
 
     /// Whether a lock with this key, which is held and so has a lock file, is the same: a directory may
@@ -63,6 +72,24 @@ impl LockPath {
         let id = |name: &OsStr| self.dir.look(name).ok().flatten().map(|found| found.id);
         may_be_same(&self.key, other)
             && id(&other.1).is_some_and(|held| id(&self.key.1) == Some(held))
+    }
+
+    /// Lets locks in one directory have it open once: a transaction of many files is to need one file
+    /// for each. Whether no other lock has it open by this path.
+    pub(super) fn share_dir(&mut self) -> bool {
+        let name = (self.dir.path().to_owned(), self.key.0);
+        let mut dirs = guard(&OPEN_DIRS);
+        if let Some(known) = dirs.by_path.get(&name).and_then(Weak::upgrade) {
+            drop(dirs);
+            self.dir = known;
+            return false;
+        }
+        if dirs.by_path.len() >= dirs.clean_up_at {
+            dirs.by_path.retain(|_, dir| dir.strong_count() > 0);
+            dirs.clean_up_at = 64.max(2 * dirs.by_path.len());
+        }
+        dirs.by_path.insert(name, Arc::downgrade(&self.dir));
+        true
     }
 
     /// The path of the lock file, for messages.
@@ -78,6 +105,16 @@ pub fn may_be_same(one: &FileKey, other: &FileKey) -> bool {
     let are_alike = own.eq_ignore_ascii_case(name) || !(own.is_ascii() && name.is_ascii());
     one.0 == other.0 && own != name && are_alike
 }
+
+/// The directories that locks have open.
+struct OpenDirs {
+    by_path: HashMap<(PathBuf, FileId), Weak<Dir<Os>>>,
+    /// From so many on those that are closed are forgotten.
+    clean_up_at: usize,
+}
+
+static OPEN_DIRS: LazyLock<Mutex<OpenDirs>> =
+    LazyLock::new(|| Mutex::new(OpenDirs { by_path: HashMap::new(), clean_up_at: 64 }));
 
 /// What a path to be locked means.
 pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {

@@ -12,13 +12,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::scheduler::{LockAction, Recipient, Scheduler, WaitingCall};
 use super::waiter::{Waiter, WaiterQueue};
+use crate::descriptors::{self, SharedPermit, is_shortage};
 use crate::error::{Contention, ErrorKind, Failure, Holder};
 use crate::mutex::guard;
+use crate::threads::pool;
 use crate::vocabulary::{FileKey, LockKind};
+
+/// How long a lock is not asked for again after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(10);
 
 /// A way to lock: how this process gets one lock from other processes.
 pub(super) trait Backend: Sized + Send + Sync + 'static {
@@ -35,6 +40,11 @@ pub(super) trait Backend: Sized + Send + Sync + 'static {
 
     /// The locks of this kind that calls of this process hold or want.
     fn queues() -> &'static Queues<Self>;
+
+    /// How many files a queue for this lock is to keep open; `None` if it needs no permit for that.
+    fn files_to_open(&self, _: &FileKey) -> Option<usize> {
+        None
+    }
 
     /// The path of the lock, for messages.
     fn path(&self) -> PathBuf;
@@ -125,6 +135,8 @@ pub(super) struct Queue<B: Backend> {
     key: FileKey,
     pub(super) backend: B,
     state: Mutex<QueueState<B>>,
+    /// To keep its files open. It comes back when they are closed: it is the last of the fields.
+    permit: Option<SharedPermit>,
 }
 
 pub(super) struct QueueState<B: Backend> {
@@ -139,11 +151,18 @@ pub(super) struct QueueState<B: Backend> {
     pub(super) is_retained: bool,
     /// There may be another queue for the lock by now.
     pub(super) is_retired: bool,
+    /// Since when the system has refused to open another file.
+    short_since: Option<Instant>,
 }
 
 impl<B: Backend> Queue<B> {
-    /// Lets calls into the queue of their lock.
-    pub(super) fn join(key: FileKey, backend: B, waiters: &[Arc<CallOf<B>>]) -> Arc<Queue<B>> {
+    /// Lets calls into the queue of their lock. A new one has the permit.
+    pub(super) fn join(
+        key: FileKey,
+        backend: B,
+        permit: Option<SharedPermit>,
+        waiters: &[Arc<CallOf<B>>],
+    ) -> Arc<Queue<B>> {
         let mut is_told = false;
         loop {
             let mut queues = guard(B::queues());
@@ -155,7 +174,7 @@ impl<B: Backend> Queue<B> {
                     is_told = true;
                     continue;
                 }
-                let queue = Queue::new(key, backend);
+                let queue = Queue::new(key, backend, permit);
                 // No other thread knows it yet.
                 queue.admit(waiters);
                 queues.insert(queue.key.clone(), Arc::clone(&queue));
@@ -170,7 +189,7 @@ impl<B: Backend> Queue<B> {
         }
     }
 
-    fn new(key: FileKey, backend: B) -> Arc<Queue<B>> {
+    fn new(key: FileKey, backend: B, permit: Option<SharedPermit>) -> Arc<Queue<B>> {
         let state = QueueState {
             scheduler: Scheduler::default(),
             memory: B::Memory::default(),
@@ -179,8 +198,9 @@ impl<B: Backend> Queue<B> {
             since: SystemTime::now(),
             is_retained: false,
             is_retired: false,
+            short_since: None,
         };
-        Arc::new(Queue { key, backend, state: Mutex::new(state) })
+        Arc::new(Queue { key, backend, state: Mutex::new(state), permit })
     }
 
     /// Whether it is not too late for these.
@@ -200,6 +220,11 @@ impl<B: Backend> Queue<B> {
     /// Which lock it is.
     pub(super) fn key(&self) -> &FileKey {
         &self.key
+    }
+
+    /// The depth of what is started under the lock.
+    pub(super) fn depth_inside(&self) -> u32 {
+        self.permit.as_ref().map_or(1, |permit| permit.depth_inside())
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, QueueState<B>> {
@@ -279,6 +304,7 @@ impl<B: Backend> Queue<B> {
                     Some(LockEvent::Changed)
                 }
             },
+            LockEvent::Failed(failure) if is_shortage(&failure) => self.ask_later(state, failure),
             LockEvent::Failed(failure) => {
                 self.failed(state, failure);
                 Some(LockEvent::Changed)
@@ -307,6 +333,7 @@ impl<B: Backend> Queue<B> {
         }
         let served = state.scheduler.grant();
         state.since = SystemTime::now();
+        state.short_since = None;
         let outcomes = B::hand_out(self, state, lock, &served);
         // From here on the lock is theirs alone: it is free when they have dropped it.
         let deferred = DeferredWakeUps::begin();
@@ -314,6 +341,35 @@ impl<B: Backend> Queue<B> {
             waiter.settle(outcome);
         }
         drop(deferred);
+    }
+
+    /// Asks for the lock again in a moment, as the system has refused a file: others are closed
+    /// meanwhile. The call at the head waits for that as long as for a permit.
+    fn ask_later(
+        self: &Arc<Queue<B>>,
+        mut state: MutexGuard<'_, QueueState<B>>,
+        failure: Failure,
+    ) -> Option<LockEvent<B>> {
+        let since = *state.short_since.get_or_insert_with(Instant::now);
+        let head = state.scheduler.head().map(|head| (head.kind(), head.timeout()));
+        let Some((kind, _)) =
+            head.filter(|(_, timeout)| since.elapsed() < descriptors::patience(*timeout))
+        else {
+            state.short_since = None;
+            self.failed(state, failure);
+            return Some(LockEvent::Changed);
+        };
+        drop(state);
+        descriptors::close_unneeded();
+        let queue = Arc::clone(self);
+        let ask = move || queue.handle(LockEvent::AskAgain(kind));
+        match pool().submit_after(SHORTAGE_PAUSE, Box::new(ask)) {
+            Ok(()) => None,
+            Err(_) => {
+                self.failed(self.lock(), failure);
+                Some(LockEvent::Changed)
+            }
+        }
     }
 
     fn failed(&self, mut state: MutexGuard<'_, QueueState<B>>, failure: Failure) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::held::HeldLocks;
 use super::scheduler::WaitingCall;
+use crate::descriptors::SharedPermit;
 use crate::error::{ErrorKind, Failure};
 use crate::metrics::LockCall;
 use crate::mutex::guard;
@@ -58,7 +59,7 @@ pub(super) trait WaiterQueue: Send + Sync {
 pub struct Waiter<G, O = ()> {
     kind: LockKind,
     timeout: Option<Duration>,
-    since: Instant,
+    since: Mutex<Instant>,
     /// The order of calls, in which they are served.
     number: u64,
     held: Mutex<Option<HeldLocks>>,
@@ -101,7 +102,7 @@ impl<G: 'static, O: Send + Sync + 'static> Waiter<G, O> {
         Arc::new(Waiter {
             kind,
             timeout,
-            since: Instant::now(),
+            since: Mutex::new(Instant::now()),
             number: CALLS.fetch_add(1, Ordering::Relaxed),
             held: Mutex::new(Some(held)),
             before: Mutex::new(before),
@@ -116,6 +117,21 @@ impl<G: 'static, O: Send + Sync + 'static> Waiter<G, O> {
     /// How long it waits at most; `None` for ever.
     pub(super) fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    /// The depth of the call; see [`crate::descriptors`].
+    pub(super) fn depth(&self) -> u32 {
+        guard(&self.held).as_ref().map_or(0, HeldLocks::depth)
+    }
+
+    /// The permit to keep files open that it has already.
+    pub(super) fn permit(&self) -> Option<SharedPermit> {
+        guard(&self.held).as_ref().and_then(HeldLocks::permit)
+    }
+
+    /// Its time begins only now, as it has waited for a permit before.
+    pub(super) fn begin_time(&self) {
+        *guard(&self.since) = Instant::now();
     }
 
     /// Whether something is to happen before its lock is looked for.
@@ -147,7 +163,7 @@ impl<G: 'static, O: Send + Sync + 'static> Waiter<G, O> {
         if let Some(timeout) = self.timeout
             && !(timeout.is_zero() && is_asked_for())
         {
-            let left = timeout.saturating_sub(self.since.elapsed());
+            let left = timeout.saturating_sub(guard(&self.since).elapsed());
             let pool = self.pool.clone();
             let _ = pool.submit_after(left, Box::new(move || self.time_out()));
         }

@@ -22,9 +22,10 @@ use super::lock_in_order::{BeginWaiter, LockSequence, LockedFiles, borrow_all, l
 use super::lock_order::in_order;
 use super::roll::{Completion, RollLocks, RollOptions, RollResult, RolledFile, roll};
 use super::unfinished::{Unfinished, unfinished};
+use crate::descriptors::{self, Need, Permit, SharedPermit, is_short, patience};
 use crate::error::{Deadlock, ErrorKind, Failure, Unsettled};
-use crate::fs::DirUse;
 use crate::fs::os::Os;
+use crate::fs::{DirUse, FileId};
 use crate::lock::{self, FileKey, HeldLocks, LockGuard, LockKind, Reservation};
 use crate::resolve;
 use crate::threads::Pool;
@@ -33,6 +34,9 @@ use crate::write::{Durability, make_parents};
 
 /// How long to wait before looking again at a transaction that another process is completing.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long to wait after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A transaction that is to begin.
 pub struct BeginRequest {
@@ -104,6 +108,8 @@ pub fn begin(
         timeout: request.timeout,
         deadline: deadline_after(request.timeout),
         inside: request.held.kinds().collect(),
+        depth: request.held.depth(),
+        short_since: None,
         held: Some(request.held),
         borrowed: Vec::new(),
         others: Vec::new(),
@@ -126,6 +132,10 @@ struct Begin {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     inside: HashMap<FileKey, LockKind>,
+    /// See [`crate::descriptors`].
+    depth: u32,
+    /// Since when the system has refused to open another file.
+    short_since: Option<Instant>,
     /// The caller's locks, until those of the files are borrowed.
     held: Option<HeldLocks>,
     borrowed: Vec<LockGuard>,
@@ -157,7 +167,7 @@ impl Begin {
     fn attempt(mut self) {
         let files = match self.resolve() {
             Ok(files) => files,
-            Err(error) => return self.fail(error),
+            Err(error) => return self.fail_or_retry(error),
         };
         let reservations = match self.claim(&files) {
             Ok(reservations) => reservations,
@@ -177,13 +187,55 @@ impl Begin {
 
     /// The rest of an attempt: takes the locks that the caller does not hold, completes what dead
     /// processes have left, and answers.
-    fn lock_and_complete(mut self, files: ResolvedPaths) {
+    fn lock_and_complete(self, files: ResolvedPaths) {
         let missing = match self.missing_locks(&files) {
             Ok(missing) => missing,
             Err(error) => return self.fail(error),
         };
+        if missing.is_empty() {
+            return self.take_locks(files, missing, None);
+        }
+        let dirs: HashSet<FileId> = missing.keys().map(|(dir, _)| *dir).collect();
+        let need = Need::new(missing.len() + dirs.len(), self.depth);
+        let (waiter, timeout) = (Arc::clone(&self.waiter), self.timeout);
+        let has_given_up = move |stall| waiter.is_cancelled() || stall >= patience(timeout);
+        let begun = Instant::now();
+        let mut waiting = Some((self, files, missing));
+        let take_locks = move |permit: Option<Permit>| {
+            let (mut own, files, missing) = waiting.take()?;
+            // The time for the locks begins when they can be asked for.
+            own.deadline = own.deadline.and_then(|deadline| deadline.checked_add(begun.elapsed()));
+            match permit {
+                Some(permit) => own.take_locks(files, missing, Some(Arc::new(permit))),
+                None => {
+                    let error = own.too_many_files();
+                    own.fail(error);
+                }
+            }
+            None
+        };
+        descriptors::run(need, has_given_up, Box::new(take_locks));
+    }
+
+    /// Why the locks cannot be opened.
+    fn too_many_files(&self) -> BeginError {
+        let path = self.paths.first().map_or(Path::new(""), PathBuf::as_path);
+        match self.waiter.is_cancelled() {
+            true => ErrorKind::Cancelled.into(),
+            false => BeginError::at(path, Failure::at("open", path, descriptors::too_many())),
+        }
+    }
+
+    /// Takes the locks with the permit to open them all.
+    fn take_locks(
+        mut self,
+        files: ResolvedPaths,
+        missing: BTreeMap<FileKey, PathBuf>,
+        permit: Option<SharedPermit>,
+    ) {
         let sequence = LockSequence {
             pool: self.pool.clone(),
+            permit,
             missing: in_order(missing),
             timeout: self.timeout,
             deadline: self.deadline,
@@ -199,11 +251,21 @@ impl Begin {
                         let pool = self.pool.clone();
                         let _ = pool.submit_after(pause, Box::new(move || self.attempt()));
                     }
-                    Err(error) => self.fail(error),
+                    Err(error) => self.fail_or_retry(error),
                 }
             }),
         };
         sequence.take_next();
+    }
+
+    /// Begins anew in a moment where the system has refused a file: others are closed meanwhile.
+    fn fail_or_retry(mut self, error: BeginError) {
+        let since = *self.short_since.get_or_insert_with(Instant::now);
+        if !is_short(&error.kind) || since.elapsed() >= patience(self.timeout) {
+            return self.fail(error);
+        }
+        let pool = self.pool.clone();
+        let _ = pool.submit_after(SHORTAGE_PAUSE, Box::new(move || self.attempt()));
     }
 
     fn fail(self, error: BeginError) {

@@ -47,8 +47,12 @@ impl HeldBetweenAttempts for HeldFiles {
         if self.locks.iter().all(LockGuard::is_borrowed) {
             return true;
         }
-        let Ok(seen) = self.look() else { return false };
-        *guard(&self.seen) = Some(seen);
+        let mut seen = guard(&self.seen);
+        if seen.is_none() {
+            let Ok(now) = self.look() else { return false };
+            *seen = Some(now);
+        }
+        drop(seen);
         self.locks.iter().for_each(LockGuard::give_back);
         true
     }
@@ -65,13 +69,12 @@ impl HeldBetweenAttempts for HeldFiles {
         })
     }
 
-    fn is_unchanged(&self) -> bool {
-        match guard(&self.seen).take() {
-            Some(seen) => {
-                self.look().is_ok_and(|now| now == seen) && matches!(self.is_settled(), Ok(true))
-            }
-            None => true,
-        }
+    fn is_unchanged(&self) -> Result<bool, ErrorKind> {
+        let mut seen = guard(&self.seen);
+        let Some(before) = &*seen else { return Ok(true) };
+        let is_unchanged = self.look()? == *before && self.is_settled()?;
+        *seen = None;
+        Ok(is_unchanged)
     }
 }
 

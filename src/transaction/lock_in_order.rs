@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::descriptors::SharedPermit;
 use crate::error::{Deadlock, ErrorKind};
-use crate::lock::{self, FileKey, LockGuard, LockKind, LockRequest, Reservation, Waiter};
+use crate::lock::{
+    self, FileKey, HeldLocks, LockGuard, LockKind, LockRequest, Reservation, Waiter,
+};
 use crate::mutex::guard;
 use crate::threads::Pool;
 
@@ -26,6 +29,8 @@ pub(super) struct LockSequence {
     /// The locks that the caller holds.
     pub(super) inside: HashMap<FileKey, LockKind>,
     pub(super) waiter: Arc<BeginWaiter>,
+    /// To keep the files of all these locks open.
+    pub(super) permit: Option<SharedPermit>,
     pub(super) taken: Vec<(FileKey, LockGuard)>,
     /// Takes the outcome, on one of the pool's threads.
     pub(super) reply: Box<dyn FnOnce(LockedFiles) + Send>,
@@ -46,7 +51,7 @@ impl LockSequence {
             path: path.clone(),
             kind: LockKind::Write,
             timeout: left(self.deadline),
-            held: self.inside.clone().into_iter().chain(own).collect(),
+            held: self.held(own),
             before: None,
         };
         let (pool, waiter) = (self.pool.clone(), Arc::clone(&self.waiter));
@@ -67,6 +72,15 @@ impl LockSequence {
             }
         };
         waiter.waits_for(position, lock::acquire(&pool, request, Box::new(reply)));
+    }
+
+    /// The locks that the caller holds, these of its own, and the permit.
+    fn held(&self, own: impl IntoIterator<Item = (FileKey, LockKind)>) -> HeldLocks {
+        let held: HeldLocks = self.inside.clone().into_iter().chain(own).collect();
+        match &self.permit {
+            Some(permit) => held.with_permit(Arc::clone(permit)),
+            None => held,
+        }
     }
 
     /// Hands the outcome over on one of the pool's threads: this one may be JavaScript's, and even
@@ -128,6 +142,10 @@ impl BeginWaiter {
         if let Some((_, waiter)) = lock {
             waiter.cancel();
         }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        guard(&self.wait).is_cancelled
     }
 
     /// The position of the lock that is asked for next; `None` when the wait was cancelled.

@@ -128,6 +128,17 @@ impl FileSystem for Os {
         found.map_or(0, |found| found.stx_mnt_id)
     }
 
+    #[cfg(target_os = "linux")]
+    fn open_files(&self) -> Option<u64> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open("/proc/self/fd", flags, Mode::empty()) {
+            // Apart from `.`, `..` and the descriptor by which they are counted.
+            Ok(all) => Some((Dir::new(all).ok()?.count() as u64).saturating_sub(3)),
+            Err(rustix::io::Errno::MFILE) => Some(self.most_open_files()),
+            Err(_) => None,
+        }
+    }
+
     fn longest_name(&self, dir: &DirHandle) -> usize {
         let limit = rustix::fs::fstatvfs(&dir.descriptor).ok().map(|found| found.f_namemax);
         limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(LONGEST_NAME)

@@ -36,6 +36,8 @@ use crate::vocabulary::{FileKey, LockKind};
 /// Locks of the kernel on a lock file.
 pub(in crate::lock) struct KernelBackend {
     lock_file: LockPath,
+    /// Whether no other lock has the directory open.
+    opens_dir: bool,
     rules: OnceLock<LockRules>,
 }
 
@@ -51,8 +53,9 @@ pub(in crate::lock) struct KernelMemory {
 }
 
 impl KernelBackend {
-    pub(in crate::lock) fn new(lock_file: LockPath) -> KernelBackend {
-        KernelBackend { lock_file, rules: OnceLock::new() }
+    pub(in crate::lock) fn new(mut lock_file: LockPath) -> KernelBackend {
+        let opens_dir = lock_file.share_dir();
+        KernelBackend { lock_file, opens_dir, rules: OnceLock::new() }
     }
 
     /// Whether calls of this process may hold or want the lock with this key.
@@ -95,6 +98,11 @@ impl Backend for KernelBackend {
     fn queues() -> &'static Queues<KernelBackend> {
         static QUEUES: LazyLock<Queues<KernelBackend>> = LazyLock::new(Queues::default);
         &QUEUES
+    }
+
+    fn files_to_open(&self, key: &FileKey) -> Option<usize> {
+        let has_queue = guard(KernelBackend::queues()).contains_key(key);
+        (!has_queue).then(|| 1 + usize::from(self.opens_dir))
     }
 
     fn path(&self) -> PathBuf {
@@ -200,6 +208,10 @@ impl LockOwner for Queue<KernelBackend> {
 
     fn guarded(&self) -> &OsStr {
         &self.backend.dir_and_name().1.guarded
+    }
+
+    fn depth_inside(&self) -> u32 {
+        self.depth_inside()
     }
 
     fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind) {

@@ -4,11 +4,12 @@
 //! So it asks the kernel by itself, and waits with a ticket among the processes like any other.
 
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lock::KernelLock;
 use super::run_wait::{LockSite, run_wait};
 use super::wait::KernelWait;
+use crate::descriptors::{is_shortage, patience};
 use crate::error::{ErrorKind, Failure};
 use crate::lock::guard::{EndWait, KernelReply};
 use crate::lock::queue::PendingWait;
@@ -28,20 +29,19 @@ pub(super) fn take_again<S: LockSite>(
         wait: OnceLock::new(),
         site: Arc::clone(&site),
     });
-    let (dir, name) = site.dir_and_name();
-    let only_tries = timeout.is_some_and(|timeout| timeout.is_zero());
-    match KernelLock::try_acquire(dir, name, LockKind::Write, None, only_tries, &mut None) {
-        Ok(Some(lock)) => taking.settle(Ok(lock)),
-        Ok(None) if only_tries => taking.time_out(None),
-        Ok(None) => {
-            if let Err(failure) = taking.wait(timeout) {
-                taking.settle(Err(site.error(failure)));
-            }
+    taking.ask(timeout, Instant::now());
+    // What ends the wait may be kept for longer than the wait, and must not keep the lock file's
+    // directory open.
+    let waiting = Arc::downgrade(&taking);
+    Arc::new(move || {
+        if let Some(taking) = waiting.upgrade() {
+            taking.end();
         }
-        Err(failure) => taking.settle(Err(site.error(failure))),
-    }
-    Arc::new(move || taking.end())
+    })
 }
+
+/// How long to wait after the system has refused to open another file.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// A call that takes the lock again.
 struct TakingAgain<S: LockSite> {
@@ -52,6 +52,29 @@ struct TakingAgain<S: LockSite> {
 }
 
 impl<S: LockSite> TakingAgain<S> {
+    fn ask(self: &Arc<TakingAgain<S>>, timeout: Option<Duration>, since: Instant) {
+        let (dir, name) = self.site.dir_and_name();
+        let only_tries = timeout.is_some_and(|timeout| timeout.is_zero());
+        let taken =
+            KernelLock::try_acquire(dir, name, LockKind::Write, None, only_tries, &mut None);
+        let failed = match taken {
+            Ok(Some(lock)) => return self.settle(Ok(lock)),
+            Ok(None) if only_tries => return self.time_out(None),
+            Ok(None) => self.wait(timeout).err(),
+            Err(failure) => Some(failure),
+        };
+        let Some(failure) = failed else { return };
+        // Others are closed meanwhile.
+        if is_shortage(&failure) && since.elapsed() < patience(timeout) && self.wait.get().is_none()
+        {
+            let taking = Arc::clone(self);
+            let ask = move || taking.ask(timeout, since);
+            let _ = pool().submit_after(SHORTAGE_PAUSE, Box::new(ask));
+            return;
+        }
+        self.settle(Err(self.site.error(failure)));
+    }
+
     fn wait(self: &Arc<TakingAgain<S>>, timeout: Option<Duration>) -> Result<(), Failure> {
         let (dir, name) = self.site.dir_and_name();
         let wait = Arc::new(KernelWait::begin(dir, name, LockKind::Write)?);

@@ -79,7 +79,7 @@ pub fn acquire_here(pool: &Pool, request: LockfileRequest) -> Result<LockfileGua
     waiter.prepare();
     match LockDirBackend::find(&name) {
         Ok(found) => {
-            join(&name, found, vec![Arc::clone(&waiter)]);
+            join(&name, found, None, vec![Arc::clone(&waiter)]);
             // Another thread may be taking it over for another call.
             waiter.time_out();
         }
