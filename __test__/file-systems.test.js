@@ -218,3 +218,37 @@ describe('a file under a lease (of an NFS client, or of samba)', { skip: whyNot.
     for (const call of [calls.updateJsonFile, calls.createBackup]) assert.equal((await failure(() => /** @type {any} */ (call)(file))).code, 'EINVAL')
   })
 })
+
+describe('a real file system has every function:', () => {
+  /**
+   * @param {string} title
+   * @param {string | false} reason
+   * @param {(t: import('node:test').TestContext) => Promise<string>} make its directory
+   */
+  const real = (title, reason, make) => test(title, { skip: reason }, async (t) => everyFunction(await make(t)))
+
+  real('bindfs', needs('bindfs', 'bindfs'), async (t) => (await mounted(t, (back, point) => ['bindfs', ['-f', back, point]])).dir)
+  real('encfs', needs('encfs', 'encfs'), async (t) => (await mounted(t, (back, point) => ['encfs', ['-f', '-S', '--standard', back, point]])).dir)
+  real('rclone mount', needs('rclone', 'rclone'), async (t) => {
+    const { dir } = await mounted(t, (back, point) => ['rclone', ['mount', '--vfs-cache-mode', 'writes', '--config', '/dev/null', back, point]])
+    return dir
+  })
+  real('exfat-fuse', needs('mount.exfat-fuse', 'exfat-fuse') || needs('mkfs.exfat', 'exfatprogs'), async (t) => {
+    const image = path.join(newDir(t), 'image')
+    fs.writeFileSync(image, '')
+    fs.truncateSync(image, 32 << 20)
+    assert.ok(works('mkfs.exfat', [image]))
+    const loop = spawnSync('losetup', ['-f', '--show', image], { encoding: 'utf8' }).stdout.trim()
+    cleanUp(t, () => void spawnSync('losetup', ['-d', loop]))
+    return (await mounted(t, (_, point) => ['mount.exfat-fuse', ['-d', loop, point]])).dir
+  })
+  real('overlay', whyNot.mount(), async (t) => {
+    const disk = ordinaryDisk(t)
+    const [lower, upper, work, point] = ['lower', 'upper', 'work', 'point'].map((name) => path.join(disk, name))
+    for (const dir of [lower, upper, work, point]) fs.mkdirSync(String(dir))
+    // On a disk of its own, because an overlay cannot have another one for its changes.
+    assert.ok(works('mount', ['-t', 'overlay', '-o', `lowerdir=${lower},upperdir=${upper},workdir=${work}`, 'none', String(point)]))
+    cleanUp(t, () => unmount(String(point)))
+    return String(point)
+  })
+})

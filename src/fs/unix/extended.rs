@@ -49,6 +49,8 @@ pub(super) fn of_name(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Ex
         );
         match found {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP) => {}
+            // A program that has no answer (rclone). What there is cannot be known.
+            Err(Errno::IO) if is_of_a_program(dir) => return Ok(None),
             found => return Ok(Some(found?)),
         }
     }
@@ -65,13 +67,22 @@ pub(super) fn of_name(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Ex
     }
 }
 
+/// Whether a program serves the file system (FUSE).
+pub(super) fn is_of_a_program(dir: BorrowedFd<'_>) -> bool {
+    const FUSE: u64 = 0x6573_5546;
+    rustix::fs::fstatfs(dir).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
+}
+
 /// Those of an open file.
 pub(super) fn of_file(file: BorrowedFd<'_>) -> io::Result<Option<ExtendedAttributes>> {
     let found = read(
         |list| rustix::fs::flistxattr(file, list),
         |attribute, value| rustix::fs::fgetxattr(file, attribute, value),
     );
-    Ok(Some(found?))
+    match found {
+        Err(Errno::IO) if is_of_a_program(file) => Ok(None),
+        found => Ok(Some(found?)),
+    }
 }
 
 pub(super) fn set(file: BorrowedFd<'_>, name: &OsStr, value: Option<&[u8]>) -> io::Result<()> {

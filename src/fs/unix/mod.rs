@@ -499,6 +499,9 @@ impl FileSystem for Os {
         match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
             Ok(()) => {}
             Err(error) if UNSUPPORTED.contains(&error) => return Ok(false),
+            // So rclone says that it has none.
+            #[cfg(target_os = "linux")]
+            Err(Errno::IO) if extended::is_of_a_program(dir.as_fd()) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
         // The file has its name. If the old one stays, it is the name of an orphaned temp file,
