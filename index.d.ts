@@ -11,7 +11,8 @@ import type { Writable } from 'node:stream'
  *   that starts after another one has crashed. After a power cut the file may be either, or empty,
  *   or torn.
  * - `'file'`: the bytes are synced before the rename. After a power cut the file is the old one or
- *   the new one, whole, but it may still be the old one.
+ *   the new one, whole, but it may still be the old one. (Where the file system uses the blocks of a
+ *   replaced file again at once, as ext4 with `data=writeback`, it is synced after the rename, too.)
  * - `'full'`: the rename is synced too. After a power cut an acknowledged write is there.
  */
 export type Durability = 'none' | 'file' | 'full'

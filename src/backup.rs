@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use crate::engine::{AttemptCaller, FileQueueGuard, HeldBetweenAttempts, attempts, engine};
 use crate::error::{Code, Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
-use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata, is_placeholder};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata, Removals, is_placeholder};
 use crate::lock::{self, LockGuard, Waiter};
 use crate::metrics::METRICS;
 use crate::resolve;
@@ -163,7 +163,7 @@ fn name_limit<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<usize, Fa
 /// Removes the oldest backups of a file until `keep` are left, but none as new as `newest`.
 fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> Result<(), Failure> {
     let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    let dir = Dir::open(fs, dir, DirUse::Names)?;
+    let dir = Dir::open(fs, dir, DirUse::NamesAndSync)?;
     let names = dir.names()?;
     let is_file =
         |name: &OsStr| matches!(dir.look(name), Ok(Some(found)) if is_backup(name, &found, &names));
@@ -173,11 +173,12 @@ fn prune<F: FileSystem>(fs: &F, path: &Path, keep: usize, newest: u64) -> Result
         .filter(|(_, name)| is_file(name))
         .collect();
     backups.sort_unstable_by(|one, other| other.cmp(one));
+    let mut removals = Removals::new(&dir);
     for (_, name) in backups.into_iter().skip(keep).filter(|(time, _)| *time < newest) {
         // Another process may be removing it, too.
-        let _ = dir.remove(name);
+        let _ = removals.remove(name);
     }
-    Ok(())
+    removals.finish()
 }
 
 /// Whether a file with the name of a backup is one, among the `names` in its directory. Where a
@@ -277,22 +278,24 @@ pub fn remove<F: FileSystem>(
     names: Vec<String>,
     modified_until: Option<SystemTime>,
 ) -> Result<Vec<String>, Failure> {
-    let dir = Dir::open(fs, dir, DirUse::Names)?;
+    let dir = Dir::open(fs, dir, DirUse::NamesAndSync)?;
+    let mut removals = Removals::new(&dir);
     let mut removed = Vec::new();
     let mut first = None;
     for name in names {
-        match remove_one(&dir, name.as_ref(), modified_until) {
+        match remove_one(&dir, &mut removals, name.as_ref(), modified_until) {
             Ok(true) => removed.push(name),
             Ok(false) => {}
             Err(failure) if failure.is_not_found() => {}
             Err(failure) => first = first.or(Some(failure)),
         }
     }
-    first.map_or(Ok(removed), Err)
+    first.or(removals.finish().err()).map_or(Ok(removed), Err)
 }
 
 fn remove_one<F: FileSystem>(
     dir: &Dir<F>,
+    removals: &mut Removals<'_, F>,
     name: &OsStr,
     modified_until: Option<SystemTime>,
 ) -> Result<bool, Failure> {
@@ -305,7 +308,7 @@ fn remove_one<F: FileSystem>(
     {
         return Ok(false);
     }
-    dir.remove(name).map(|()| true)
+    removals.remove(name).map(|()| true)
 }
 
 /// What a restore holds until it has ended: the lock of its target, and its position among the

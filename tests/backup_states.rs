@@ -705,3 +705,73 @@ fn what_was_changed_in_the_same_millisecond_is_not_newer() {
     let removed = backup::remove(&Os, dir.path(), names, Some(until)).unwrap();
     assert_eq!(removed, ["before", "within"]);
 }
+
+// ── Where freed blocks are used again at once ─────────────────────────────────────────────
+
+fn all_plays() -> Vec<OperationCase> {
+    let mut plays = create_plays();
+    plays.extend(restore_plays());
+    plays.extend(update_plays());
+    for durability in common::DURABILITIES {
+        plays.push(stream_play(durability, true));
+    }
+    plays
+}
+
+#[test]
+fn neither_what_is_replaced_nor_what_is_pruned_comes_back_with_other_bytes() {
+    let mut all = 0;
+    for play in all_plays() {
+        let (states, complaints) = play.cut_at_every_moment(&|fs| fs.set_reuses_freed(true));
+        all += states;
+        assert_none(complaints);
+    }
+    println!("freed blocks are used again: {all} crash states");
+}
+
+#[test]
+fn what_comes_back_with_other_bytes_would_be_noticed() {
+    let noticed = |name: &str| {
+        let mut plays = all_plays();
+        plays.retain(|play| play.name.starts_with(name));
+        assert!(!plays.is_empty(), "{name}");
+        plays
+            .iter()
+            .any(|play| !play.cut_at_every_moment(&SimFs::set_reuses_freed_silently).1.is_empty())
+    };
+    for name in ["backup, ", "restore, ", "update, ", "stream, "] {
+        assert!(noticed(name), "{name}");
+    }
+}
+
+/// Whoever asks for the removal of backups has older ones removed, or as they were.
+#[test]
+fn backups_that_are_removed_come_back_whole_or_not_at_all() {
+    let names: Vec<String> =
+        (0..70).map(|time| name_of(time).file_name().unwrap().to_str().unwrap().into()).collect();
+    let run = |prepare: &dyn Fn(&SimFs)| {
+        let mut damaged = 0;
+        for moment in 1.. {
+            let fs = SimFs::new();
+            (0..70).for_each(|time| fs.put_file(name_of(time), OLDER).unwrap());
+            prepare(&fs);
+            fs.inject(Fault::power_off().at(moment));
+            let _ = backup::remove(&fs, "/dir".as_ref(), names.clone(), None);
+            let is_over = fs.count() < moment;
+            assert_eq!(fs.open_handles(), (0, 0));
+            for state in fs.crash_states(Model::OrderedMetadata, 300) {
+                let is_whole = |time| {
+                    let found = state.fs.read_file(name_of(time));
+                    found.map_or(true, |bytes| **bytes == *OLDER)
+                };
+                damaged += usize::from(!(0..70).all(is_whole));
+            }
+            if is_over {
+                return damaged;
+            }
+        }
+        unreachable!()
+    };
+    assert_eq!(run(&|fs| fs.set_reuses_freed(true)), 0);
+    assert!(run(&SimFs::set_reuses_freed_silently) > 0);
+}

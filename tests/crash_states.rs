@@ -13,6 +13,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use holdfast::error::Code;
 use holdfast::fs::FileSystem;
 use holdfast::write::Durability;
 use holdfast_sim::{Fault, Model, OperationKind, SimFs};
@@ -350,4 +351,113 @@ fn a_write_that_is_replaced_before_its_last_sync_is_not_undone() {
         }
     }
     println!("replaced before the last sync: {states} crash states");
+}
+
+// ── Where freed blocks are used again at once ─────────────────────────────────────────────
+
+/// Whether the disk keeps its metadata in order, and the models of what it may do then.
+const ORDERS: [(bool, &[Model]); 2] = [(true, &[Model::OrderedMetadata]), (false, Model::ALL)];
+
+#[test]
+fn what_is_replaced_keeps_its_blocks_until_its_replacement_is_on_the_disk() {
+    let mut walked = WalkResult::default();
+    for (keeps_order, models) in ORDERS {
+        let reuses_freed = |fs: &SimFs| {
+            fs.set_keeps_order(keeps_order);
+            fs.set_reuses_freed(true);
+        };
+        for durability in [Durability::File, Durability::Full] {
+            for case in write_cases() {
+                walked.add(walk(&case, durability, models, &reuses_freed, &write));
+            }
+        }
+    }
+    walked.assert_kept();
+    println!(
+        "freed blocks are used again: power off at {} moments, {} crash states",
+        walked.moments, walked.states
+    );
+}
+
+#[test]
+fn a_replaced_file_that_is_closed_too_soon_is_noticed() {
+    for (keeps_order, models) in ORDERS {
+        let reuses_freed = |fs: &SimFs| {
+            fs.set_keeps_order(keeps_order);
+            fs.set_reuses_freed_silently();
+        };
+        let replaces = |name: &&str| {
+            let fs = write_case(name).disk();
+            let has_bytes = |path| fs.read_file(path).is_ok_and(|bytes| !bytes.is_empty());
+            has_bytes(write_case(name).target) && !name.contains("in place of a link")
+        };
+        let expected: Vec<&str> = all_names().into_iter().filter(replaces).collect();
+        assert!(expected.contains(&"an existing file"));
+        for durability in [Durability::File, Durability::Full] {
+            let broken = broken(durability, models, &reuses_freed);
+            assert_eq!(broken, expected, "{durability:?}, in order: {keeps_order}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_opened_or_synced_more_where_freed_blocks_are_kept() {
+    for durability in DURABILITIES {
+        let case = write_case("an existing file");
+        let counts = |reuses_freed: bool| {
+            let fs = case.disk();
+            ordered(&fs);
+            fs.set_reuses_freed(reuses_freed);
+            write(&fs, &case.request(durability)).unwrap();
+            let kinds =
+                [OperationKind::OpenToKeep, OperationKind::SyncFile, OperationKind::SyncDir];
+            kinds.map(|kind| common::count_of(&fs, kind))
+        };
+        let syncs = usize::from(durability != Durability::None);
+        assert_eq!(counts(false), [0, syncs, 0], "{durability:?}");
+        // Not one sync more, and nothing is promised without one.
+        assert_eq!(counts(true), [syncs, syncs, 0], "{durability:?}");
+    }
+}
+
+/// A process may have no more files open than some number, and then does not replace what it
+/// cannot keep.
+#[test]
+fn a_file_that_cannot_be_kept_is_not_replaced() {
+    for code in [Code::EMFILE, Code::EACCES, Code::EIO] {
+        for keeps_order in [true, false] {
+            let case = write_case("an existing file");
+            let fs = case.disk();
+            fs.set_keeps_order(keeps_order);
+            fs.set_reuses_freed(true);
+            fs.inject(Fault::fail(code).of(OperationKind::OpenToKeep).for_ever());
+            let error = write(&fs, &case.request(Durability::Full)).unwrap_err();
+            assert!(!error.committed, "{error:?}");
+            let is_retried = code != Code::EACCES;
+            assert_eq!(error.attempts, if is_retried { 3 } else { 1 }, "{error:?}");
+            assert_eq!(Promise::new(&case).version(&fs), Ok(Version::Old));
+            assert_eq!(Promise::new(&case).temps(&fs), Ok(vec![]));
+            assert_eq!(fs.open_handles(), (0, 0));
+        }
+    }
+}
+
+/// The last sync fails, and a power cut follows: what was replaced is free by then.
+#[test]
+fn a_failed_last_sync_leaves_no_name_of_what_was_replaced() {
+    for (keeps_order, models) in ORDERS {
+        let case = write_case("an existing file");
+        let fs = case.disk();
+        fs.set_keeps_order(keeps_order);
+        fs.set_reuses_freed(true);
+        let last = if keeps_order { OperationKind::SyncFile } else { OperationKind::SyncDir };
+        fs.inject(Fault::fail(Code::EINVAL).of(last));
+        let error = write(&fs, &case.request(Durability::Full)).unwrap_err();
+        assert!(error.committed, "{error:?}");
+        assert_eq!(fs.open_handles(), (0, 0));
+        for model in models {
+            let (versions, _) = Promise::new(&case).after_power_cut(&fs, *model).unwrap();
+            assert_eq!(versions, BTreeSet::from([Version::New]), "{model:?}\n{}", fs.log_text());
+        }
+    }
 }

@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::fs::FileSystem;
 use crate::threads::blocking;
 use crate::write::durability::SyncSequence;
@@ -58,7 +58,7 @@ impl<'a, F: FileSystem> GroupMember<'a, F> {
     /// Takes a step, unless the write has ended. A failure ends it.
     fn step<E: Into<AttemptError>>(
         &mut self,
-        step: impl FnOnce(&GroupMember<'a, F>) -> Result<(), E>,
+        step: impl FnOnce(&mut GroupMember<'a, F>) -> Result<(), E>,
     ) {
         if self.outcome.is_none()
             && let Err(error) = step(self)
@@ -103,11 +103,18 @@ fn sync_together<F: FileSystem>(members: &mut [GroupMember<'_, F>]) -> Duration 
         member.step(|member| member.staged.temp.file.begin_write_back());
     }
     // The sync of the whole would wait for the bytes too, but could not tell whose were lost.
-    blocking(|| {
-        for member in &mut *members {
-            member.step(|member| member.staged.temp.file.await_write_back_within());
-        }
+    let failed: Vec<(usize, Failure)> = blocking(|| {
+        let waiting = members.iter().enumerate().filter(|(_, member)| member.outcome.is_none());
+        let awaited = waiting.map(|(index, member)| {
+            (index, member.staged.temp.file.await_write_back_within().err())
+        });
+        awaited.filter_map(|(index, failure)| Some((index, failure?))).collect()
     });
+    for (index, failure) in failed {
+        if let Some(member) = members.get_mut(index) {
+            member.fail(failure.into());
+        }
+    }
     for member in &mut *members {
         if member.has_sequence(SyncSequence::BytesThenFile) {
             member.rename();
@@ -176,7 +183,7 @@ pub fn run_together<F: FileSystem>(fs: &F, requests: &[WriteRequest]) -> Vec<Res
                 group.push((index, GroupMember::new(attempt, staged)));
                 MemberOutcome::Alone { is_in_place: false }
             }
-            Ok(staged) => MemberOutcome::Done(staged.commit(&attempt).map(drop)),
+            Ok(mut staged) => MemberOutcome::Done(staged.commit(&attempt).map(drop)),
             Err(error) => MemberOutcome::Done(Err(error)),
         });
     }

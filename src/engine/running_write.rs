@@ -234,7 +234,7 @@ impl<F: FileSystem> RunningWrite<F> {
         }
     }
 
-    fn commit_alone(mut self, staged: StagedWrite<F>) {
+    fn commit_alone(mut self, mut staged: StagedWrite<F>) {
         self.ticket = None;
         let (device, begun) = (staged.device(), Instant::now());
         let outcome = task::catch_panic(|| staged.commit(&self.attempt()).map(drop));
@@ -247,7 +247,7 @@ impl<F: FileSystem> RunningWrite<F> {
     }
 
     /// Syncs the file alone, and its directory together with others.
-    fn commit_in_dir(mut self, staged: StagedWrite<F>, dir: FileId) {
+    fn commit_in_dir(mut self, mut staged: StagedWrite<F>, dir: FileId) {
         self.ticket = None;
         let writes = Arc::clone(&self.writes);
         let (device, begun) = (staged.device(), Instant::now());

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::limitation::{self, Limitation};
 use super::{
     DirUse, ExtendedAttributes, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith,
-    TempAtExit, uninterrupted,
+    SyncRules, TempAtExit, uninterrupted,
 };
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -210,6 +210,18 @@ impl<F: FileSystem> Dir<F> {
     /// Opens a regular file for reading.
     pub fn open_file(&self, name: &OsStr) -> Result<File<F>, Failure> {
         self.opened(name, uninterrupted(|| self.fs.open(&self.handle, name)))
+    }
+
+    /// Opens what is about to be replaced or removed, so that its blocks stay its own until that
+    /// is on the disk. `None` where nothing has that name.
+    pub fn open_to_keep(&self, name: &OsStr) -> Result<Option<File<F>>, Failure> {
+        let opened = uninterrupted(|| self.fs.open_to_keep(&self.handle, name));
+        if_there(self.opened(name, opened))
+    }
+
+    /// How its file system syncs, which is on `device`.
+    pub fn sync_rules(&self, device: u64) -> SyncRules {
+        self.fs.dir_sync_rules(&self.handle, device)
     }
 
     /// Opens a regular file to lock, rename and sync it: [`FileSystem::open_to_change`].

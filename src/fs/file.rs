@@ -41,6 +41,11 @@ impl<F: FileSystem> File<F> {
             .map_err(|error| Failure::new("flock", error))
     }
 
+    /// Whether a free lock of it says that no process holds it: [`FileSystem::sees_all_locks`].
+    pub fn sees_all_locks(&self) -> bool {
+        self.fs.sees_all_locks(&self.handle)
+    }
+
     /// Reads bytes from `offset` and says how many there were; 0 at the end.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Failure> {
         uninterrupted(|| self.fs.read(&self.handle, buffer, offset))

@@ -23,6 +23,7 @@ mod extended;
 mod file;
 mod free_name;
 mod limitation;
+mod removals;
 
 pub use dir::{Dir, NamedFile, if_there, is_too_long};
 pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
@@ -33,6 +34,7 @@ pub use limitation::{
 };
 /// Has a temp file removed if a signal ends the process, for as long as it lives.
 pub use os::TempAtExit;
+pub use removals::Removals;
 
 #[cfg(unix)]
 pub mod unix;
@@ -169,6 +171,10 @@ pub struct SyncRules {
     /// A sync of the whole file system makes everything durable that was changed before, and
     /// reports what could not be written.
     pub syncs_whole: bool,
+    /// The blocks of a file that is replaced or removed may be given to another file before that
+    /// is on the disk. A power cut then brings the old name back, with the other file's bytes.
+    /// It does not happen while the file is open.
+    pub reuses_freed: bool,
 }
 
 /// What is known about locks on a file system, and about the files that are locked. The default is
@@ -299,11 +305,24 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// symbolic link is not followed.
     fn open_to_write(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
+    /// Opens a file only so that its blocks stay its own until it is closed; nothing else can be
+    /// done with it. Where that is needed ([`SyncRules::reuses_freed`]) the process need not be
+    /// allowed to read the file. A symbolic link is not followed.
+    fn open_to_keep(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle> {
+        self.open(dir, name)
+    }
+
     /// Takes the advisory lock that tells a live temp file from an orphan, without waiting.
     /// `Ok(false)` when another process holds it. It is released when the file is closed or the
     /// process dies. A file system without such locks returns `Ok(true)`: there only the age of a
     /// temp file decides.
     fn try_lock(&self, file: &Self::FileHandle) -> io::Result<bool>;
+
+    /// Whether every process that may have the file open sees the locks of the others, on whichever
+    /// machine it runs. Then a free lock says that no process holds it; otherwise it says nothing.
+    fn sees_all_locks(&self, _file: &Self::FileHandle) -> bool {
+        false
+    }
 
     /// What is known about an open file.
     fn file_metadata(&self, file: &Self::FileHandle) -> io::Result<Metadata>;
@@ -389,6 +408,11 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// How the file system syncs that holds a file on `device`. Where nothing is known nothing is
     /// assumed.
     fn sync_rules(&self, _file: &Self::FileHandle, _device: u64) -> SyncRules {
+        SyncRules::default()
+    }
+
+    /// The same for the file system that holds an open directory.
+    fn dir_sync_rules(&self, _dir: &Self::DirHandle, _device: u64) -> SyncRules {
         SyncRules::default()
     }
 

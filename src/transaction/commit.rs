@@ -21,7 +21,7 @@ use super::names::{self, RecordKind, TransactionId};
 use super::participant::{LockedRecord, Participant, rename_removed};
 use super::record::{Record, RecordMember};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, TempAtExit};
+use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, SyncRules, TempAtExit};
 use crate::payload::Payload;
 use crate::resolve::{self, Target};
 use crate::vocabulary::GuardedFile;
@@ -182,8 +182,14 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         if self.syncs {
             self.sync_all()?;
         }
-        // Where a file that is open cannot be replaced it must not be open here.
-        self.members.iter_mut().for_each(|member| member.before = None);
+        for member in &mut self.members {
+            let keeps = |it: &Participant<F>| it.rules.reuses_freed;
+            if !self.participants.get(member.participant).is_some_and(keeps) {
+                // Where a file that is open cannot be replaced it must not be open here. Elsewhere
+                // it may have to be, until its replacement is on the disk.
+                member.before = None;
+            }
+        }
         Ok(control.check().map_err(AttemptError::from)?)
     }
 
@@ -203,7 +209,14 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         if metadata.id != id {
             return Err(Failure::at("open", dir.path(), Code::ESTALE.error()));
         }
-        self.participants.push(Participant { dir, metadata, record: None });
+        let device = metadata.id.device;
+        let known = self.participants.iter().find(|participant| participant.device() == device);
+        let rules = match known {
+            Some(known) => known.rules,
+            None if self.syncs => dir.sync_rules(device),
+            None => SyncRules::default(),
+        };
+        self.participants.push(Participant { dir, metadata, rules, record: None });
         Ok(self.participants.len() - 1)
     }
 
@@ -318,9 +331,9 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         // The record was made before everything that is new here: by it the system knows which
         // failures to report.
         if count >= SYNCED_AT_ONCE
-            && let Some((dir, LockedRecord { file, .. })) =
-                participants().find_map(|it| Some((&it.dir, it.record.as_ref()?)))
-            && self.fs.sync_rules(file.handle(), device).syncs_whole
+            && let Some((Participant { dir, rules, .. }, LockedRecord { file, .. })) =
+                participants().find_map(|it| Some((it, it.record.as_ref()?)))
+            && rules.syncs_whole
         {
             match file.sync_file_system() {
                 // A sandbox forbids it. Nothing has been tried.

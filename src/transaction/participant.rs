@@ -8,7 +8,8 @@ use super::names::{self, RecordKind, TransactionId};
 use super::record::{LARGEST, Record, RecordDamage};
 use crate::error::{Code, Failure};
 use crate::fs::{
-    Dir, DirUse, File, FileKind, FileSystem, Metadata, NamedFile, SharedWith, TempAtExit, if_there,
+    Dir, DirUse, File, FileKind, FileSystem, Metadata, NamedFile, SharedWith, SyncRules,
+    TempAtExit, if_there,
 };
 
 /// A directory that takes part in a transaction.
@@ -16,6 +17,8 @@ pub(super) struct Participant<F: FileSystem> {
     pub(super) dir: Dir<F>,
     /// What was known about the directory when it was opened.
     pub(super) metadata: Metadata,
+    /// How its file system syncs, if the transaction syncs.
+    pub(super) rules: SyncRules,
     /// The transaction's record there, if this process has locked it.
     pub(super) record: Option<LockedRecord<F>>,
 }
@@ -34,7 +37,7 @@ impl<F: FileSystem> Participant<F> {
         // To the caller, looking at the directory is a part of opening it.
         let metadata =
             dir.metadata().map_err(|failure| Failure::at("open", path, failure.source))?;
-        Ok(Participant { dir, metadata, record: None })
+        Ok(Participant { dir, metadata, rules: SyncRules::default(), record: None })
     }
 
     /// Makes the record, locked, and does not sync it.
@@ -130,6 +133,7 @@ pub(super) fn read_record<F: FileSystem>(
     bytes.truncate(count);
     Ok(Record::decode(&bytes).and_then(|record| match record.id == id {
         true => Ok(record),
-        false => Err(RecordDamage::Nonsense),
+        // It was removed, and before that was on the disk another record got its blocks.
+        false => Err(RecordDamage::Torn),
     }))
 }

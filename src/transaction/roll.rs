@@ -126,7 +126,7 @@ pub fn roll<F: FileSystem>(
     report: &mut Vec<RolledFile>,
 ) -> Result<Completion, Failure> {
     let participant = Participant::open(fs, dir)?;
-    Roll { fs, id, options, report }.in_dir(participant, 2)
+    Roll { fs, id, options, report, replaced: Vec::new() }.in_dir(participant, 2)
 }
 
 /// One transaction that is being completed.
@@ -135,6 +135,9 @@ struct Roll<'a, 'b, F: FileSystem> {
     id: TransactionId,
     options: RollOptions<'b>,
     report: &'a mut Vec<RolledFile>,
+    /// Files that were replaced and have to stay open until that is on the disk
+    /// ([`SyncRules::reuses_freed`](crate::fs::SyncRules::reuses_freed)).
+    replaced: Vec<File<F>>,
 }
 
 impl<F: FileSystem> Roll<'_, '_, F> {
@@ -345,12 +348,15 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             // change before it is on the disk.
             home.sync()?;
         }
-        let mut is_done = true;
-        for (number, member) in record.members.iter().enumerate() {
-            let Some(dir) = dirs.get(member.dir) else { continue };
-            is_done &= self.complete_member(dir, number, member)?;
+        let is_done = self.complete_members(&dirs, record);
+        if !matches!(is_done, Ok(true)) && !self.replaced.is_empty() {
+            // When this ends, the blocks of what was replaced are free. What keeps it from being
+            // completed is the failure to report.
+            for dir in &dirs {
+                let _ = dir.sync(None);
+            }
         }
-        if !is_done {
+        if !is_done? {
             return Ok(Completion::Blocked);
         }
         if !self.options.dry_run {
@@ -371,6 +377,16 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             }
         };
         record.dirs.iter().skip(1).map(open).collect()
+    }
+
+    /// Completes the files, and says whether all are complete now.
+    fn complete_members(&mut self, dirs: &[&Dir<F>], record: &Record) -> Result<bool, Failure> {
+        let mut is_done = true;
+        for (number, member) in record.members.iter().enumerate() {
+            let Some(dir) = dirs.get(member.dir) else { continue };
+            is_done &= self.complete_member(dir, number, member)?;
+        }
+        Ok(is_done)
     }
 
     /// Completes one file, and says whether it is complete now.
@@ -444,7 +460,7 @@ impl<F: FileSystem> Roll<'_, '_, F> {
 
     /// Syncs a staged file and gives it the name `to`: with `is_new` only if nothing has that name.
     fn rename_staged(
-        &self,
+        &mut self,
         dir: &Dir<F>,
         from: &OsStr,
         to: &OsStr,
@@ -466,7 +482,13 @@ impl<F: FileSystem> Roll<'_, '_, F> {
                 Some(found) if found.is_empty_file() => dir.rename(&file, from, to),
                 _ => Err(failure),
             }),
-            false => dir.rename(&file, from, to),
+            false => {
+                let own = file.metadata().map_err(|failure| failure.on(dir.shown(from)))?;
+                if dir.sync_rules(own.id.device).reuses_freed {
+                    self.replaced.extend(dir.open_to_keep(to)?);
+                }
+                dir.rename(&file, from, to)
+            }
         };
         dir.confirmed(renamed, &file, to)
     }

@@ -73,15 +73,21 @@ impl Checkpoint {
         let (name, file) = dir
             .create_unique(name, SHARED)
             .map_err(|failure| AppendError::NotWritten(of_note(failure)))?;
-        let written = file
-            .write_all(self.text().as_bytes())
-            .and_then(|()| file.sync())
-            .and_then(|()| dir.rename(&file, &name, CHECKPOINT.as_ref()));
-        if let Err(failure) = written {
+        let publish = || {
+            file.write_all(self.text().as_bytes())?;
+            file.sync()?;
+            // Until the new one is on the disk the old one's blocks must not be used again.
+            let replaced = match dir.sync_rules(file.metadata()?.id.device).reuses_freed {
+                true => dir.open_to_keep(CHECKPOINT.as_ref())?,
+                false => None,
+            };
+            dir.rename(&file, &name, CHECKPOINT.as_ref()).map(|()| replaced)
+        };
+        let _replaced = publish().map_err(|failure| {
             // If it stays, recovery knows it for a temp file of ours.
             let _ = dir.remove(&name);
-            return Err(AppendError::NotWritten(of_note(failure)));
-        }
+            AppendError::NotWritten(of_note(failure))
+        })?;
         dir.sync(Some(&file)).map_err(|failure| AppendError::Unknown(of_note(failure)))
     }
 }

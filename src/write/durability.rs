@@ -26,14 +26,12 @@ impl Durability {
     pub(crate) fn sync_sequence(self, rules: SyncRules) -> SyncSequence {
         match self {
             Durability::None => SyncSequence::None,
+            // What is replaced has to stay open until a sync says that it is: one that comes before
+            // the rename would not do.
+            Durability::File if rules.reuses_freed => Durability::Full.sync_sequence(rules),
             Durability::File => SyncSequence::FileBefore,
             Durability::Full if rules.keeps_order => SyncSequence::BytesThenFile,
             Durability::Full => SyncSequence::FileThenDir,
         }
-    }
-
-    /// Whether the directory is synced after the rename.
-    pub(crate) fn syncs_dir(self) -> bool {
-        self == Durability::Full
     }
 }

@@ -74,9 +74,10 @@ impl Options {
 
     /// What the target's directory is opened for.
     pub(crate) fn dir_use(&self) -> DirUse {
-        match self.durability.syncs_dir() {
-            true => DirUse::NamesAndSync,
-            false => DirUse::Names,
+        match self.durability {
+            Durability::None => DirUse::Names,
+            // With `File` it is synced only where the file system needs that.
+            Durability::File | Durability::Full => DirUse::NamesAndSync,
         }
     }
 }

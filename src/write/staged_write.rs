@@ -14,7 +14,7 @@ use super::publish::{self, PublishedAs};
 use super::temp_file::{TempFile, check_replaceable};
 use super::{dir_hook, failed_syncs, parent_dirs};
 use crate::error::Failure;
-use crate::fs::{FileSystem, SyncRules};
+use crate::fs::{File, FileSystem, SyncRules};
 use crate::metrics::METRICS;
 use crate::resolve::{self, Target};
 use crate::temp_name;
@@ -27,6 +27,11 @@ pub(crate) struct StagedWrite<F: FileSystem> {
     pub(crate) syncs: SyncSequence,
     /// Whether a sync of the whole file system can stand for the syncs of this write.
     pub(crate) syncs_with_others: bool,
+    /// Whether what it replaces or removes has to stay open until that is on the disk
+    /// ([`SyncRules::reuses_freed`]).
+    keeps_freed: bool,
+    /// The file that it has replaced, if that is so.
+    replaced: Option<File<F>>,
     /// How many bytes the temp file has.
     pub(crate) size: u64,
     begun: Instant,
@@ -86,7 +91,18 @@ impl<F: FileSystem> StagedWrite<F> {
         };
         let syncs = durability.sync_sequence(rules);
         let syncs_with_others = rules.syncs_whole && syncs != SyncSequence::None;
-        Ok(StagedWrite { target, temp, syncs, syncs_with_others, size, begun })
+        let keeps_freed = rules.reuses_freed;
+        let replaced = None;
+        Ok(StagedWrite {
+            target,
+            temp,
+            syncs,
+            syncs_with_others,
+            keeps_freed,
+            replaced,
+            size,
+            begun,
+        })
     }
 
     /// Gives a temp file that has all its bytes whatever else the target is to have.
@@ -97,7 +113,7 @@ impl<F: FileSystem> StagedWrite<F> {
 
     /// Makes the second half of an attempt. Returns which of the free names the file took, if it
     /// was to take one.
-    pub(crate) fn commit(&self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
+    pub(crate) fn commit(&mut self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
         let number = self.publish(attempt)?;
         self.sync_rename().map_err(|error| self.abandoned(attempt, error))?;
         self.completed(attempt);
@@ -105,7 +121,7 @@ impl<F: FileSystem> StagedWrite<F> {
     }
 
     /// Makes the second half up to the rename, and leaves the sync of the rename to the caller.
-    pub(crate) fn publish(&self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
+    pub(crate) fn publish(&mut self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
         let published = self.sync_content().map_err(AttemptError::from);
         let published = published.and_then(|()| self.rename(attempt));
         // What follows is one more sync, and if that fails the write is not made again: nothing
@@ -127,7 +143,7 @@ impl<F: FileSystem> StagedWrite<F> {
     }
 
     /// Gives the temp file its name, unless the write has been cancelled.
-    pub(crate) fn rename(&self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
+    pub(crate) fn rename(&mut self, attempt: &WriteAttempt<'_, F>) -> Result<u64, AttemptError> {
         attempt.report(|| WriteEvent::Written {
             temp_path: self.temp_path(),
             size: self.size,
@@ -140,7 +156,14 @@ impl<F: FileSystem> StagedWrite<F> {
             Destination::Target if attempt.creates_only() => {
                 publish::create(&self.target, &self.temp).map(|()| 0)?
             }
-            Destination::Target => publish::rename(&self.target, &self.temp).map(|()| 0)?,
+            Destination::Target => {
+                if self.keeps_freed {
+                    // The one that is about to be replaced. Should another process come in between,
+                    // it is that process that has its own file open.
+                    self.replaced = self.target.dir.open_to_keep(&self.target.name)?;
+                }
+                publish::rename(&self.target, &self.temp).map(|()| 0)?
+            }
             Destination::FreeName(names) => publish::rename_new(&self.target, &self.temp, names)?,
         };
         attempt.report(|| WriteEvent::Renamed {
@@ -217,7 +240,14 @@ impl<F: FileSystem> StagedWrite<F> {
     ) -> AttemptError {
         attempt.report(|| failed(self.temp_path(), &error));
         match error.committed {
-            true => failed_syncs::record(self.temp.metadata.id),
+            true => {
+                failed_syncs::record(self.temp.metadata.id);
+                if self.replaced.is_some() {
+                    // When this ends, the blocks of the file that was replaced are free. The
+                    // name should not lead to them any more; the first error is the one to report.
+                    let _ = self.target.dir.sync(Some(&self.temp.file));
+                }
+            }
             false => self.remove(attempt),
         }
         error
@@ -226,6 +256,11 @@ impl<F: FileSystem> StagedWrite<F> {
     /// Removes the temp file.
     pub(crate) fn remove(&self, attempt: &WriteAttempt<'_, F>) {
         let removed = self.target.dir.remove(&self.temp.name);
+        if self.keeps_freed && removed.is_ok() {
+            // Otherwise it might come back with the bytes of another file, for a recovery to find.
+            // Until this returns it is open; a failure leaves a temp file at worst.
+            let _ = self.target.dir.sync(Some(&self.temp.file));
+        }
         attempt.report(|| match removed {
             Ok(()) => WriteEvent::CleanedUp { temp_path: self.temp_path() },
             Err(failure) => {

@@ -9,22 +9,17 @@ use crate::fs::LockRules;
 /// The rules for files in this directory.
 #[cfg(target_os = "linux")]
 pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
-    use super::sync_rules::{BTRFS, EXT, XFS};
-    const TMPFS: u64 = 0x0102_1994;
+    use super::kinds::{BCACHEFS, BTRFS, ECRYPTFS, EXT, F2FS, NILFS, OVERLAY, TMPFS, XFS};
+
     const RAMFS: u64 = 0x8584_58F6;
-    const F2FS: u64 = 0xF2F5_2010;
-    const OVERLAY: u64 = 0x794C_7630;
     const VFAT: u64 = 0x4D44;
     const EXFAT: u64 = 0x2011_BAB0;
     const NTFS3: u64 = 0x7366_746E;
     const JFS: u64 = 0x3153_464A;
-    const NILFS: u64 = 0x3434;
     const REISERFS: u64 = 0x5265_4973;
     const HFSPLUS: u64 = 0x482B;
     const UDF: u64 = 0x1501_3346;
     const ZFS: u64 = 0x2FC1_2FC1;
-    const BCACHEFS: u64 = 0xCA45_1A4E;
-    const ECRYPTFS: u64 = 0xF15F;
     const NFS: u64 = 0x6969;
     const SMB: u64 = 0x517B;
     const CIFS: u64 = 0xFF53_4D42;

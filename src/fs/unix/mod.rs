@@ -21,8 +21,14 @@ mod cifs;
 #[cfg(target_os = "linux")]
 pub(crate) mod dir_lock;
 #[cfg(target_os = "linux")]
+mod ext;
+#[cfg(target_os = "linux")]
 mod extended;
 mod flush;
+#[cfg(target_os = "linux")]
+mod freed_blocks;
+#[cfg(target_os = "linux")]
+mod kinds;
 mod lock_rules;
 mod metadata;
 mod name_case;
@@ -256,6 +262,15 @@ impl FileSystem for Os {
         open_existing(dir, name, flags)
     }
 
+    /// Such a descriptor holds the file in memory, and so on the disk, without opening it: it needs
+    /// no right to read it, waits for no lease, and is in no other program's way.
+    #[cfg(target_os = "linux")]
+    fn open_to_keep(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let descriptor = rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty())?;
+        Ok(FileHandle { descriptor })
+    }
+
     fn try_lock(&self, file: &FileHandle) -> io::Result<bool> {
         use rustix::io::Errno;
         match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
@@ -267,6 +282,10 @@ impl FileSystem for Os {
             Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn sees_all_locks(&self, file: &FileHandle) -> bool {
+        lock_rules::lock_rules(file.descriptor.as_fd()).may_remove_files
     }
 
     fn file_metadata(&self, file: &FileHandle) -> io::Result<Metadata> {
@@ -423,6 +442,11 @@ impl FileSystem for Os {
     #[cfg(target_os = "linux")]
     fn sync_rules(&self, file: &FileHandle, device: u64) -> SyncRules {
         sync_rules::sync_rules(file.descriptor.as_fd(), device)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn dir_sync_rules(&self, dir: &DirHandle, device: u64) -> SyncRules {
+        sync_rules::sync_rules(dir.descriptor.as_fd(), device)
     }
 
     #[cfg(target_os = "linux")]

@@ -1,6 +1,6 @@
 //! How file systems sync, as far as that is known.
 //!
-//! Two things:
+//! Three things:
 //!
 //! - ext4 with its journal and xfs keep the changes of names, sizes and attributes in order: a
 //!   rename cannot reach the disk before what was done to the file ahead of it, and the bytes'
@@ -16,6 +16,8 @@
 //!   Linux reports lost data there since 5.8 and a journal that gave up since 5.17. (On ext4
 //!   without a journal the device is told to flush before the last blocks are sent to it, so
 //!   it is not one of these.)
+//! - Some give the blocks of a file that is replaced or removed to other files at once, before
+//!   that is on the disk ([`freed_blocks`](super::freed_blocks)).
 //!
 //! Everything else (network file systems, overlays, FUSE) gets the textbook sequence, file by
 //! file. With `HOLDFAST_PUBLISH=textbook` nothing relies on the order of changes.
@@ -24,13 +26,10 @@ use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{LazyLock, Mutex};
 
+use super::kinds::{BTRFS, EXT, XFS, kind_of};
+use super::{ext, freed_blocks};
 use crate::fs::SyncRules;
 use crate::mutex::guard;
-
-/// ext2, ext3 and ext4 have the same number.
-pub(super) const EXT: u64 = 0xEF53;
-pub(super) const XFS: u64 = 0x5846_5342;
-pub(super) const BTRFS: u64 = 0x9123_683E;
 
 /// A mounted file system: its device and its identity. A device may be given another file
 /// system while the process lives.
@@ -49,16 +48,18 @@ static SYNCFS_REPORTS: LazyLock<bool> = LazyLock::new(|| {
     (next(), next()) >= (Some(5), Some(17))
 });
 
-/// The rules of the file system of an open file on `device`.
-pub(super) fn sync_rules(file: BorrowedFd<'_>, device: u64) -> SyncRules {
-    let Ok(found) = rustix::fs::fstatvfs(file) else { return SyncRules::default() };
+/// The rules of the file system that holds something open on `device`.
+pub(super) fn sync_rules(open: BorrowedFd<'_>, device: u64) -> SyncRules {
+    let Ok(found) = rustix::fs::fstatvfs(open) else { return SyncRules::default() };
     let mut known = guard(&KNOWN);
     let rules = known.entry((device, found.f_fsid));
     *rules.or_insert_with(|| {
-        let class = SyncClass::of(file, device).unwrap_or(SyncClass::Other);
+        let Some(kind) = kind_of(open) else { return SyncRules::default() };
+        let class = SyncClass::of(kind, device).unwrap_or(SyncClass::Other);
         SyncRules {
             keeps_order: class == SyncClass::InOrder && *MAY_RELY_ON_ORDER,
             syncs_whole: class != SyncClass::Other && *SYNCFS_REPORTS,
+            reuses_freed: freed_blocks::are_reused(kind, device),
         }
     })
 }
@@ -72,24 +73,12 @@ enum SyncClass {
 }
 
 impl SyncClass {
-    fn of(file: BorrowedFd<'_>, device: u64) -> Option<SyncClass> {
-        // The type is a signed number on some platforms, but never negative.
-        match u64::try_from(rustix::fs::fstatfs(file).ok()?.f_type).ok()? {
+    fn of(kind: u64, device: u64) -> Option<SyncClass> {
+        match kind {
             XFS => Some(SyncClass::InOrder),
-            EXT if has_journal(device)? => Some(SyncClass::InOrder),
+            EXT if ext::has_journal(&ext::device_name(device)?)? => Some(SyncClass::InOrder),
             BTRFS => Some(SyncClass::Btrfs),
             _ => None,
         }
     }
-}
-
-/// Whether an ext file system has a journal. Without one (ext2, and ext4 made so) nothing is
-/// kept in order.
-fn has_journal(device: u64) -> Option<bool> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let device_dir = std::fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let name = device_dir.file_name()?.to_str()?;
-    // The number of the thread that commits the journal; there is none without a journal.
-    let thread = std::fs::read_to_string(format!("/sys/fs/ext4/{name}/journal_task")).ok()?;
-    Some(thread.trim().parse::<u32>().is_ok())
 }

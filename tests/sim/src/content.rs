@@ -177,6 +177,28 @@ impl Content {
     }
 }
 
+/// What another file may have written by the time of a power cut: a JSON text as long as these
+/// bytes, so that it may be taken for what was there, in all of their place or in half of it.
+pub(super) fn add_foreign(variants: &mut Vec<Variant>, base: &Bytes) {
+    let mut foreign = vec![b' '; base.len()];
+    match foreign.as_mut_slice() {
+        [] => return,
+        [only] => *only = b'7',
+        [first, .., last] => (*first, *last) = (b'{', b'}'),
+    }
+    let half = base.len() / 2;
+    let mut half_foreign = Vec::clone(base);
+    if let (Some(part), Some(bytes)) = (half_foreign.get_mut(half..), foreign.get(half..)) {
+        part.copy_from_slice(bytes);
+    }
+    for (bytes, what) in [(foreign, "bytes of another file"), (half_foreign, "half another file's")]
+    {
+        if variants.iter().all(|variant| *variant.bytes != bytes) {
+            variants.push(Variant { bytes: Arc::new(bytes), description: what.to_owned() });
+        }
+    }
+}
+
 /// What a disk replaces in one piece, if it is not torn.
 const SECTOR: usize = 512;
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::SimFs;
-use super::content::{Content, Variant};
+use super::content::{Content, Variant, add_foreign};
 use super::disk::{
     AllAttributes, Attributes, Body, Change, Disk, Inode, Names, Node, ROOT, Record,
 };
@@ -367,8 +367,13 @@ fn undecided(
                 Body::File(content) => {
                     let base = written_back(inode).unwrap_or_else(|| Arc::clone(content.durable()));
                     let key = (inode, Arc::as_ptr(&base) as usize);
-                    let variants =
-                        contents.entry(key).or_insert_with(|| Arc::new(content.variants(&base)));
+                    let variants = contents.entry(key).or_insert_with(|| {
+                        let mut variants = content.variants(&base);
+                        if disk.freed.contains(&inode) {
+                            add_foreign(&mut variants, &base);
+                        }
+                        Arc::new(variants)
+                    });
                     Arc::clone(variants)
                 }
                 Body::Dir { .. } | Body::Link(_) => Arc::new(Vec::new()),

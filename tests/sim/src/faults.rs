@@ -39,6 +39,7 @@ kinds! {
     Open = "open";
     OpenToChange = "open to change";
     OpenToWrite = "open to write";
+    OpenToKeep = "open to keep";
     TryLock = "try lock";
     FileMetadata = "file metadata";
     Write = "write";

@@ -57,6 +57,10 @@
 //! names, sizes and attributes change in order, in one log. There
 //! [`await_write_back`](holdfast::fs::FileSystem::await_write_back) means something, too.
 //!
+//! A disk may give the blocks of a file whose name is gone, and that is not open, to other files
+//! before that is durable ([`SimFs::set_reuses_freed`]). Then the old name may come back, in
+//! either model, and lead to bytes of another file.
+//!
 //! # What goes wrong
 //!
 //! [`SimFs::inject`] takes a [`Fault`]: the Nth operation (of a kind, on a path) fails
@@ -123,7 +127,9 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.fs.lock().disk.close(self.number);
+        let mut shared = self.fs.lock();
+        let frees = !shared.is_off;
+        shared.disk.close(self.number, frees);
     }
 }
 
@@ -249,6 +255,26 @@ impl SimFs {
     /// of the [`Model`] that its crash states are taken from.
     pub fn set_keeps_order(&self, keeps_order: bool) {
         self.lock().disk.sync_rules.keeps_order = keeps_order;
+    }
+
+    /// Says whether the locks of files are seen by every process, as at first. They are not on
+    /// some network file systems.
+    pub fn set_sees_all_locks(&self, sees_all_locks: bool) {
+        self.lock().disk.sees_all_locks = sees_all_locks;
+    }
+
+    /// Makes the disk give the blocks of a file to other files as soon as no name leads to it and
+    /// no process has it open, and say so. Until that is durable a power cut may bring the name
+    /// back, with bytes of another file, which any process may have written.
+    pub fn set_reuses_freed(&self, reuses_freed: bool) {
+        let disk = &mut self.lock().disk;
+        disk.reuses_freed = reuses_freed;
+        disk.sync_rules.reuses_freed = reuses_freed;
+    }
+
+    /// The same, but the disk does not say so.
+    pub fn set_reuses_freed_silently(&self) {
+        self.lock().disk.reuses_freed = true;
     }
 
     /// Makes a sync of a file whose name is gone, or leads to another file, do nothing.

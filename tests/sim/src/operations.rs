@@ -286,8 +286,19 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn open_to_keep(&self, dir: &SimDir, name: &OsStr) -> io::Result<SimFile> {
+        let kind = OperationKind::OpenToKeep;
+        self.by_name(kind, dir, name, String::new(), None, |disk, dir| {
+            disk.open_to_keep(dir, name).map(|number| SimFile(self.handle(number)))
+        })
+    }
+
     fn try_lock(&self, file: &SimFile) -> io::Result<bool> {
         self.by_handle(OperationKind::TryLock, &file.0, String::new(), Some(true), Disk::try_lock)
+    }
+
+    fn sees_all_locks(&self, _file: &SimFile) -> bool {
+        self.lock().disk.sees_all_locks
     }
 
     fn file_metadata(&self, file: &SimFile) -> io::Result<Metadata> {
@@ -450,6 +461,10 @@ impl FileSystem for SimFs {
     }
 
     fn sync_rules(&self, _file: &SimFile, _device: u64) -> SyncRules {
+        self.lock().disk.sync_rules
+    }
+
+    fn dir_sync_rules(&self, _dir: &SimDir, _device: u64) -> SyncRules {
         self.lock().disk.sync_rules
     }
 

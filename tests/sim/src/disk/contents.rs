@@ -53,6 +53,9 @@ impl Disk {
     }
 
     pub(crate) fn read(&self, handle: u64, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.handle(handle)?.use_of == HandleUse::Kept {
+            return Err(Code::EBADF.error());
+        }
         let bytes = self.content(self.inode_of(handle)?)?.cached();
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
         let rest = bytes.get(from..).unwrap_or_default();

@@ -5,7 +5,7 @@
 //! durable in every model are folded into the `durable` halves of the nodes.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,8 @@ pub(super) enum HandleUse {
     File,
     /// A file that was there and was opened for reading.
     ReadOnly,
+    /// A file that was opened only to keep its blocks.
+    Kept,
     Dir {
         sync: bool,
     },
@@ -132,6 +134,12 @@ pub(super) struct Disk {
     looks: Cell<u64>,
     /// How many bytes a name may have.
     pub(super) longest_name: usize,
+    /// Whether a free lock says that no process holds it.
+    pub(super) sees_all_locks: bool,
+    /// Whether it gives the blocks of a file that no name leads to, and that is not open, to others.
+    pub(super) reuses_freed: bool,
+    /// The files whose blocks may be others' by now.
+    pub(super) freed: BTreeSet<Inode>,
     /// Whether it can let two names change places.
     pub(super) can_exchange: bool,
     /// Whether directories can be locked, and are gone at once when they are removed.
@@ -176,6 +184,9 @@ impl Disk {
             has_unstable_ids: false,
             looks: Cell::new(0),
             longest_name: 255,
+            sees_all_locks: true,
+            reuses_freed: false,
+            freed: BTreeSet::new(),
             can_exchange: true,
             has_unix_dirs: true,
             clock: SystemTime::UNIX_EPOCH,
@@ -207,6 +218,9 @@ impl Disk {
             has_unstable_ids: self.has_unstable_ids,
             looks: self.looks.clone(),
             longest_name: self.longest_name,
+            sees_all_locks: self.sees_all_locks,
+            reuses_freed: self.reuses_freed,
+            freed: BTreeSet::new(),
             can_exchange: self.can_exchange,
             has_unix_dirs: self.has_unix_dirs,
             clock: self.clock,
@@ -220,7 +234,10 @@ impl Disk {
 
     /// The same disk after every process has died.
     pub(super) fn without_processes(&self) -> Disk {
-        Disk { handles: BTreeMap::new(), locks: BTreeMap::new(), ..self.clone() }
+        let mut disk = Disk { handles: BTreeMap::new(), locks: BTreeMap::new(), ..self.clone() };
+        let nodes: Vec<Inode> = disk.nodes.keys().copied().collect();
+        nodes.into_iter().for_each(|inode| disk.note_freed(inode));
+        disk
     }
 
     // ── Looking around ────────────────────────────────────────────────────────────────
@@ -371,9 +388,21 @@ impl Disk {
         handle
     }
 
-    pub(super) fn close(&mut self, handle: u64) {
-        self.handles.remove(&handle);
+    /// `frees` says whether the disk learns of it: not when its power is off.
+    pub(super) fn close(&mut self, handle: u64, frees: bool) {
+        let closed = self.handles.remove(&handle);
         self.locks.retain(|_, holder| *holder != handle);
+        if let Some(Handle { inode, .. }) = closed.filter(|_| frees) {
+            self.note_freed(inode);
+        }
+    }
+
+    /// Gives the blocks of a file to others, if no name leads to it and no process has it open.
+    fn note_freed(&mut self, inode: Inode) {
+        let is_open = self.handles.values().any(|handle| handle.inode == inode);
+        if self.reuses_freed && !is_open && !self.is_linked(inode) && self.content(inode).is_ok() {
+            self.freed.insert(inode);
+        }
     }
 
     /// The open files and directories.
@@ -382,7 +411,9 @@ impl Disk {
             self.handles.values().filter(|handle| wanted(handle.use_of)).count()
         };
         (
-            count(|use_of| matches!(use_of, HandleUse::File | HandleUse::ReadOnly)),
+            count(|use_of| {
+                matches!(use_of, HandleUse::File | HandleUse::ReadOnly | HandleUse::Kept)
+            }),
             count(|use_of| matches!(use_of, HandleUse::Dir { .. })),
         )
     }

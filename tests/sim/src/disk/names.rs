@@ -152,6 +152,11 @@ impl Disk {
         }
     }
 
+    pub(crate) fn open_to_keep(&mut self, dir: Inode, name: &OsStr) -> io::Result<u64> {
+        let inode = self.child(Some(self.process), dir, name)?;
+        Ok(self.open(inode, HandleUse::Kept))
+    }
+
     pub(crate) fn list(&self, dir: Inode) -> io::Result<Vec<OsString>> {
         self.check(Some(self.process), dir, READ)?;
         Ok(self.names(dir)?.keys().cloned().collect())
@@ -256,7 +261,9 @@ impl Disk {
             to: to.to_owned(),
             inode,
             replaced,
-        })
+        })?;
+        replaced.into_iter().for_each(|replaced| self.note_freed(replaced));
+        Ok(())
     }
 
     /// As `rename`, where nothing has the name `to`.
@@ -279,6 +286,8 @@ impl Disk {
         if matches!(self.node(inode)?.body, Body::Dir { .. }) {
             return Err(Code::EISDIR.error());
         }
-        self.change_names(Change::Unlink { dir, name: name.to_owned(), inode })
+        self.change_names(Change::Unlink { dir, name: name.to_owned(), inode })?;
+        self.note_freed(inode);
+        Ok(())
     }
 }

@@ -85,7 +85,9 @@ impl Disk {
         if self.names(inode).is_ok_and(|names| !names.is_empty()) {
             return Err(Code::ENOTEMPTY.error());
         }
-        self.change_names(Change::Unlink { dir, name, inode })
+        self.change_names(Change::Unlink { dir, name, inode })?;
+        self.note_freed(inode);
+        Ok(())
     }
 
     pub(crate) fn file(bytes: &[u8]) -> Body {

@@ -29,7 +29,10 @@ impl Disk {
     }
 
     pub(crate) fn sync_file(&mut self, handle: u64) -> io::Result<()> {
-        let inode = self.inode_of(handle)?;
+        let Handle { inode, use_of, .. } = *self.handle(handle)?;
+        if use_of == HandleUse::Kept {
+            return Err(Code::EBADF.error());
+        }
         let has_name = self.nodes.get(&inode).is_some_and(|node| node.entry.is_some());
         if self.skips_nameless && !has_name {
             return Ok(());
