@@ -456,7 +456,9 @@ export interface RecoverOptions {
   /**
    * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count as an
    * orphan. Programs other than holdfast do not lock their temp files, and some network file systems
-   * do not show the locks of other machines: there only the age tells.
+   * do not show the locks of other machines: there only the age tells. A temp file of holdfast on a
+   * local file system (Linux, macOS) is an orphan as soon as its lock is free, whatever its age. A time
+   * that is as far in the future counts as old.
    * @default 60000
    */
   minAge?: number | undefined
@@ -473,9 +475,10 @@ export interface RecoverOptions {
   dryRun?: boolean | undefined
   /**
    * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without this option only
-   * files whose names end in `.json` have to be.
+   * files whose names end in `.json` have to be, and they may also be JSON lines, or JSON with comments
+   * and trailing commas. `false`: no file is looked into, and one that is there counts as good.
    */
-  validate?: 'json' | undefined
+  validate?: 'json' | false | undefined
   /**
    * Change a file only under its write lock. For a file that is named the call waits for the lock (or
    * uses the held one, inside {@link withLock} for that file); in a directory, files whose lock is
@@ -552,11 +555,13 @@ export interface RecoveryReport {
  * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
  * `<file>.bak` count only beside a file that is named, or with `legacy`. Lock files that killed
  * processes have left, and that no process uses, are removed; they are not in the report. Nothing else
- * is touched.
+ * is touched. A corrupt file for which there is nothing better is reported, in a directory too. A file
+ * is never set aside for a temp file that it begins with, nor, if it begins like JSON lines or has
+ * comments, for one that is smaller.
  * Backups of {@link createBackup} do not count: going back to one is your decision.
  *
- * **Promises.** A temp file is touched only if no process holds its lock and it is older than
- * `minAge`; so recovery may run beside writers of this process and of others. What a transaction has
+ * **Promises.** A temp file is touched only if no process holds its lock, and it is older than
+ * `minAge` or its lock is known to tell; so recovery may run beside writers of this process and of others. What a transaction has
  * staged is touched only if no process holds the lock of its record, whatever its age. In a directory
  * that is shared like `/tmp` (sticky and writable by all) the files of other users are left alone.
  * Nothing is ever overwritten: a temp file becomes the file only while that name is free. Whatever
@@ -589,7 +594,7 @@ export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptio
 export interface Defaults {
   /**
    * `'onFirstWrite'`: when the process first writes to a file in a directory, orphaned temp files
-   * (unlocked, and older than a minute) are removed from that directory, in the background. Only
+   * (unlocked, and older than a minute unless they are holdfast's own) are removed from that directory, in the background. Only
    * orphans that {@link recoverFromCrash} has no use for are removed: those beside a file that is
    * there and not corrupt, and those that are no whole JSON object or array. The write neither waits
    * for the removal nor fails with it. A directory counts as written to once its writes begin, for

@@ -247,6 +247,7 @@ describe('recoverFromCrash of a directory', () => {
       [() => recoverFromCrash('x', { minage: 1 }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'Did you mean "minAge"?'],
       [() => recoverFromCrash('x', { minAge: -1 }), 'RangeError', 'ERR_OUT_OF_RANGE', 'minAge'],
       [() => recoverFromCrash('x', { promote: 'yes' }), 'TypeError', 'ERR_INVALID_ARG_TYPE', 'promote'],
+      [() => recoverFromCrash('x', { validate: true }), 'TypeError', 'ERR_INVALID_ARG_VALUE', "validate must be 'json' or false"],
       [() => recoverFromCrash('x', { validate: 'xml' }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'validate'],
       [() => recoverFromCrash('x', { retries: 1 }), 'TypeError', 'ERR_INVALID_ARG_VALUE', 'retries'],
       [() => setDefaults(), 'TypeError', 'ERR_INVALID_ARG_TYPE', 'defaults'],

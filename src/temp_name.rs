@@ -9,15 +9,30 @@ use crate::short_name::{self, ALWAYS_FITS, LONGEST_NAME, fit, os_str};
 /// The end of the name.
 const SUFFIX: &str = ".tmp";
 
-/// A new name for a temp file of the file called `basename`, from 64 random bits. Where the name
-/// would be too long its basename part is shortened as [`crate::short_name`] says.
+/// A new name for a temp file of the file called `basename`, from 40 random bits and a check of
+/// them, by which holdfast knows it for its own. Where the name would be too long its basename part
+/// is shortened as [`crate::short_name`] says.
 pub fn new_name(basename: &OsStr) -> OsString {
     new_name_within(basename, LONGEST_NAME)
 }
 
 /// The same, on a file system whose names have at most `limit` bytes.
 pub fn new_name_within(basename: &OsStr, limit: usize) -> OsString {
-    name_within(basename, rand::random(), limit)
+    name_within(basename, checked(rand::random()), limit)
+}
+
+/// How many of the bits in a name are a check of the others.
+const CHECK_BITS: u32 = 24;
+
+/// These bits with their check in place of the last ones.
+fn checked(random: u64) -> u64 {
+    let free = random >> CHECK_BITS << CHECK_BITS;
+    // The last step of SplitMix64.
+    let mut mixed = free.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^= mixed >> 31;
+    free | mixed & ((1 << CHECK_BITS) - 1)
 }
 
 /// The temp name with these random bits in it.
@@ -67,6 +82,10 @@ pub struct TempName<'a> {
     pub basename: &'a OsStr,
     /// Whether that name may have been longer, and be cut short here.
     pub may_be_cut: bool,
+    /// Whether its digits carry their check: a version of holdfast made it that locks its temp
+    /// files. Earlier versions, and the JavaScript that holdfast replaces, leave it to chance (one
+    /// name in 16 million).
+    pub is_checked: bool,
 }
 
 /// Whether a temp file is one of a file.
@@ -116,17 +135,22 @@ pub fn parse(name: &OsStr) -> Option<TempName<'_>> {
         let front = front.strip_suffix(b".").filter(|front| !front.is_empty())?;
         Some((front, random))
     };
-    if let Some((front, _)) = split(DIGITS).filter(|(_, random)| random.iter().all(is_digit)) {
+    if let Some((front, random)) = split(DIGITS).filter(|(_, random)| random.iter().all(is_digit)) {
+        let digits = std::str::from_utf8(random).ok();
+        let bits = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok())?;
         let room = LONGEST_NAME - 1 - DIGITS - 1 - SUFFIX.len();
         // A name that is cut ends between characters, of which none has more than 4 bytes.
-        let may_be_cut = !is_claim && front.len() + 4 > room;
-        return Some(TempName { basename: os_str(front)?, may_be_cut });
+        return Some(TempName {
+            basename: os_str(front)?,
+            may_be_cut: !is_claim && front.len() + 4 > room,
+            is_checked: bits == checked(bits),
+        });
     }
     if is_claim {
         return None;
     }
     let (front, _) = split(UUID).filter(|(_, random)| is_uuid(random))?;
-    Some(TempName { basename: os_str(front)?, may_be_cut: false })
+    Some(TempName { basename: os_str(front)?, may_be_cut: false, is_checked: false })
 }
 
 /// How many hexadecimal digits a name has.

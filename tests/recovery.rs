@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::recovery::{self, ActionKind, Options, RecoveryAction, RecoveryRequest};
+use holdfast::temp_name;
 use holdfast::transaction;
 use holdfast::transaction::fingerprint::Fingerprint;
 use holdfast::transaction::names::{RecordKind, TransactionId};
@@ -276,6 +277,170 @@ fn a_temp_file_that_is_young_is_left_and_not_even_opened() {
         fs.set_modified(temp, now() + Duration::from_secs(1)).unwrap();
         assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Left)]);
     }
+}
+
+/// A temp file as holdfast names it.
+fn own_temp() -> &'static str {
+    format!("/dir/{}", temp_name::new_name("state.json".as_ref()).display()).leak()
+}
+
+#[test]
+fn a_fresh_temp_file_of_ours_is_dealt_with_at_once_if_its_lock_is_free() {
+    for modified in [now(), now() - Duration::from_secs(1), now() + Duration::from_secs(1)] {
+        for path in [FILE, "/dir"] {
+            let temp = own_temp();
+            let fs = disk(&[(FILE, GOOD), (temp, NEW)]);
+            fs.set_modified(temp, modified).unwrap();
+            let lock = fs.hold_lock(temp).unwrap();
+            assert_eq!(kinds(&recover(&fs, path, Options::default())), [(temp, ActionKind::Left)]);
+            drop(lock);
+            // Where not every process sees the lock, its age decides.
+            fs.set_sees_all_locks(false);
+            assert_eq!(kinds(&recover(&fs, path, Options::default())), [(temp, ActionKind::Left)]);
+            fs.set_sees_all_locks(true);
+            let removed = [(temp, ActionKind::Removed)];
+            assert_eq!(kinds(&recover(&fs, path, Options::default())), removed);
+            assert_eq!(files(&fs), ["state.json"]);
+        }
+    }
+    let temp = own_temp();
+    let fs = disk(&[(temp, NEW)]);
+    fs.set_modified(temp, now()).unwrap();
+    assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Promoted)]);
+}
+
+#[test]
+fn digits_without_a_check_keep_their_minute() {
+    let own = own_temp();
+    let mut other = own.to_owned();
+    // The last digit before `.tmp`.
+    let at = other.len() - 5;
+    let digit = if &other[at..=at] == "0" { "1" } else { "0" };
+    other.replace_range(at..=at, digit);
+    let fs = disk(&[(FILE, GOOD), (&other, NEW)]);
+    fs.set_modified(&other, now()).unwrap();
+    assert_eq!(named(&fs)[0].kind, ActionKind::Left);
+    fs.set_modified(&other, now() - Duration::from_secs(60)).unwrap();
+    assert_eq!(named(&fs)[0].kind, ActionKind::Removed);
+}
+
+#[test]
+fn a_time_far_in_the_future_counts_as_old_if_the_lock_is_free() {
+    for temp in [TEMP, UUID, LEGACY] {
+        let fs = disk(&[(FILE, GOOD), (temp, NEW)]);
+        fs.set_modified(temp, now() + Duration::from_secs(86_400)).unwrap();
+        let lock = fs.hold_lock(temp).unwrap();
+        assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Left)]);
+        drop(lock);
+        assert_eq!(kinds(&named(&fs)), [(temp, ActionKind::Removed)]);
+    }
+}
+
+#[test]
+fn json_lines_and_json_with_comments_are_no_damage() {
+    for good in [
+        "{\"a\": 1}\n{\"a\": 2}\n",
+        "{\"a\": 1}\r\n\r\n[2]\r\n3",
+        "// settings\n{\n  \"turn\": 1, // one\n  /* two */ \"list\": [1, 2,],\n}\n",
+        "{\"turn\": 1,}",
+    ] {
+        for path in [FILE, "/dir"] {
+            for temp in [TEMP, LEGACY] {
+                let fs = disk(&[(FILE, good.as_bytes()), (temp, b"{\"a\": 1}")]);
+                let options = Options { legacy: true, ..Options::default() };
+                assert_eq!(kinds(&recover(&fs, path, options)), [(temp, ActionKind::Removed)]);
+                assert_eq!(read(&fs, FILE), good.as_bytes());
+            }
+        }
+    }
+}
+
+/// It may be damaged, or a line of a log may just be missing its end: what is less is no mending.
+#[test]
+fn nothing_is_set_aside_for_a_temp_file_that_has_less() {
+    let large = format!("{{\"a\": 1}}\n{{\"b\": \"{}\"}}\n{{\"c\": ", "x".repeat(3_000_000));
+    for (file, temp) in [
+        // JSON lines whose last one is cut off.
+        ("{\"a\": 1}\n{\"a\": 2}\n{\"a", "{\"a\": 1}"),
+        ("{\"a\": 1}\n{\"a\": 2}\n{\"a", "{\"b\": 777777}"),
+        (large.as_str(), "{\"a\": 1}"),
+        // A comment, and no end.
+        ("// settings\n{\"turn\": 1, \"list\": [1", "{\"turn\": 1}"),
+        // Whatever it is, it begins with what would replace it.
+        ("{\"turn\": 1}garbage", "{\"turn\": 1}"),
+    ] {
+        for path in [FILE, "/dir"] {
+            let fs = disk(&[(FILE, file.as_bytes()), (TEMP, temp.as_bytes())]);
+            let actions = recover(&fs, path, Options::default());
+            assert_eq!(kinds(&actions), [(FILE, ActionKind::Left), (TEMP, ActionKind::Left)]);
+            assert_eq!(read(&fs, FILE), file.as_bytes());
+            assert_eq!(files(&fs), [".state.json.0123456789abcdef.tmp", "state.json"]);
+        }
+    }
+    // What has more mends it, and damage that is like nothing else is mended by what is whole.
+    for (file, temp) in [
+        ("{\"a\": 1}\n{\"a\": 2}\n{\"a", "{\"a\": 1, \"b\": \"more than there was\"}"),
+        ("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "{\"turn\": 1}"),
+    ] {
+        let fs = disk(&[(FILE, file.as_bytes()), (TEMP, temp.as_bytes())]);
+        assert_eq!(
+            kinds(&named(&fs)),
+            [(FILE, ActionKind::SetAside), (TEMP, ActionKind::Restored)]
+        );
+        assert_eq!(read(&fs, FILE), temp.as_bytes());
+    }
+}
+
+#[test]
+fn what_has_to_be_json_by_the_callers_word_is_not_replaced_by_less_either() {
+    let lines = b"{\"a\": 1}\n{\"a\": 2}\n";
+    let fs = disk(&[(FILE, lines), (TEMP, b"{\"a\": 1}")]);
+    let options = Options { validate: Some(Format::Json), ..Options::default() };
+    let actions = recover(&fs, FILE, options);
+    assert_eq!(kinds(&actions), [(FILE, ActionKind::Left), (TEMP, ActionKind::Left)]);
+    assert_eq!(read(&fs, FILE), lines);
+}
+
+#[test]
+fn without_the_check_a_file_that_is_there_is_good() {
+    for content in [TORN, b"{\"a\": 1}\n{\"a", b"anything"] {
+        for path in [FILE, "/dir"] {
+            let fs = disk(&[(FILE, content), (TEMP, NEW)]);
+            let options = Options { checks_json: false, ..Options::default() };
+            assert_eq!(kinds(&recover(&fs, path, options)), [(TEMP, ActionKind::Removed)]);
+            assert_eq!(read(&fs, FILE), content);
+        }
+    }
+}
+
+#[test]
+fn a_corrupt_file_with_nothing_beside_it_is_reported_in_a_dir_too() {
+    let fs = disk(&[
+        (FILE, TORN),
+        ("/dir/empty.json", b""),
+        ("/dir/good.json", GOOD),
+        ("/dir/lines.JSON", b"{}\n{}\n"),
+        ("/dir/note", b"no JSON"),
+        ("/dir/state.json.corrupt-1", TORN),
+        ("/dir/state.json.1.backup", TORN),
+        ("/dir/below/other.json", TORN),
+    ]);
+    fs.put_dir("/dir/folder.json").unwrap();
+    fs.put_link("/dir/link.json", "note").unwrap();
+    let before = fs.paths();
+    let left = |paths: &[&'static str]| -> Vec<_> {
+        paths.iter().map(|path| (*path, ActionKind::Left)).collect()
+    };
+    let reported = |options| kinds(&recover(&fs, "/dir", options));
+    assert_eq!(reported(Options::default()), left(&["/dir/empty.json", FILE]));
+    let recursive = Options { recursive: true, ..Options::default() };
+    let all = ["/dir/empty.json", FILE, "/dir/below/other.json"];
+    assert_eq!(reported(recursive), left(&all));
+    assert_eq!(reported(Options { checks_json: false, ..Options::default() }), []);
+    let everything = Options { validate: Some(Format::Json), ..Options::default() };
+    let all = ["/dir/empty.json", "/dir/lines.JSON", "/dir/note", FILE];
+    assert_eq!(reported(everything), left(&all));
+    assert_eq!(fs.paths(), before);
 }
 
 #[test]

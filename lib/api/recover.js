@@ -2,7 +2,7 @@
 
 // Recovery after a crash.
 
-const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const { abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongValue } = require('../support/arguments.js')
 const { failed } = require('../native/errors.js')
 const { lockFor, waitFor } = require('./lock.js')
 const logger = require('../support/logger.js')
@@ -10,13 +10,21 @@ const { native } = require('../native/port.js')
 
 const OPERATION = 'recover'
 
+const json = oneOf('json')
+
+/** @param {unknown} value @param {string} name @returns {'json' | false} */
+function jsonOrFalse(value, name) {
+  if (value === true) throw wrongValue(`${name} must be 'json' or false. Received true`)
+  return value === false ? value : json(value, name)
+}
+
 const checks = {
   legacy: boolean,
   promote: boolean,
   minAge: milliseconds(Infinity),
   recursive: boolean,
   dryRun: boolean,
-  validate: oneOf('json'),
+  validate: jsonOrFalse,
   lock: boolean,
   timeout: milliseconds(Infinity),
   signal: abortSignal,
@@ -83,7 +91,7 @@ function toNative({ legacy, promote, minAge, recursive, dryRun, validate }) {
     ...(minAge !== undefined && { minAge }),
     ...(recursive !== undefined && { recursive }),
     ...(dryRun !== undefined && { dryRun }),
-    ...(validate !== undefined && { isJson: true }),
+    ...(validate !== undefined && { isJson: validate !== false }),
   }
 }
 

@@ -25,6 +25,7 @@ pub struct RecoveryOptions {
     pub min_age: Option<f64>,
     pub recursive: Option<bool>,
     pub dry_run: Option<bool>,
+    /// Whether every file has to be JSON, or none; left out, those whose names say so.
     pub is_json: Option<bool>,
 }
 
@@ -41,6 +42,7 @@ impl From<RecoveryOptions> for Options {
             recursive: given.recursive.unwrap_or(default.recursive),
             dry_run: given.dry_run.unwrap_or(default.dry_run),
             validate: (given.is_json == Some(true)).then_some(Format::Json),
+            checks_json: given.is_json != Some(false),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the steps of one recovery share: what was asked for, and what has been done so far.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::action::{ActionKind, RecoveryAction};
 use super::request::{Options, TryLockFile};
@@ -14,6 +14,8 @@ pub(super) struct RecoveryContext<'a, F: FileSystem> {
     pub(super) fs: &'a F,
     pub(super) options: &'a Options,
     pub(super) now: SystemTime,
+    /// When that was.
+    pub(super) begun: Instant,
     /// Whether a temp file may become a file that is missing.
     pub(super) promotes: bool,
     /// Nothing becomes a file, and nothing is removed that could.

@@ -21,13 +21,15 @@
 //!   the name is taken, and what was there before has been moved aside.
 //! - Nothing good is removed before something as good is durable in its place.
 //!
-//! [`recover_file`] has the four cases, [`orphan`] says what is an orphan, [`json_check`] what is
-//! whole, and [`promote`] makes an orphan the file. [`run`] runs it on holdfast's threads, and
-//! [`sweep_on_first_write`] sweeps directories when they are first written to.
+//! [`recover_file`] has the four cases, [`file_state`] says which is one, [`orphan`] says what is an orphan, [`json_check`] what is
+//! whole, [`json_dialect`] what is like JSON, and [`promote`] makes an orphan the file. [`run`] runs
+//! it on holdfast's threads, and [`sweep_on_first_write`] sweeps directories when they are first written to.
 
 mod action;
 mod context;
+mod file_state;
 mod json_check;
+mod json_dialect;
 mod lock_files;
 pub mod names;
 mod orphan;

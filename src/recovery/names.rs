@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::short_name::{LONGEST_NAME, fit, os_str, stands_for};
 use crate::temp_name::{self, BelongsTo};
+use crate::transaction::names::is_transaction_name;
 
 /// The suffix that the JavaScript that holdfast replaces gives to its temp files.
 const TEMP: &str = ".tmp";
@@ -84,6 +85,23 @@ pub fn is_json(file: &OsStr) -> bool {
         .checked_sub(5)
         .and_then(|at| name.get(at..))
         .is_some_and(|end| end.eq_ignore_ascii_case(b".json"))
+}
+
+/// Whether this is the name of something that is beside a file, and not a file of its own: what
+/// holdfast makes, what it has set aside, and what the JavaScript that it replaces makes.
+pub fn is_beside(name: &OsStr) -> bool {
+    let bytes = name.as_encoded_bytes();
+    let has_end = |end: &str| bytes.ends_with(end.as_bytes());
+    let is_aside = || {
+        let text = name.to_string_lossy();
+        text.rsplit_once(ASIDE)
+            .is_some_and(|(_, time)| time.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    temp_name::is_temp_name(name)
+        || is_transaction_name(name)
+        || [TEMP, BACKUP, ".backup"].into_iter().any(has_end)
+        || bytes.starts_with(b".") && has_end(".lock")
+        || is_aside()
 }
 
 impl Remains {

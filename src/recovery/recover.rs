@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::action::RecoveryAction;
 use super::context::RecoveryContext;
@@ -82,6 +82,7 @@ fn context<'a, F: FileSystem>(
         fs,
         options,
         now,
+        begun: Instant::now(),
         promotes: false,
         only_sweeps: false,
         try_lock,
@@ -148,10 +149,13 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         names: &[OsString],
     ) -> Result<Vec<(PathBuf, FileId)>, ErrorKind> {
         self.complete_transactions(dir, names, None);
-        for remains in Remains::in_dir(names, self.options.legacy) {
+        let all_remains = Remains::in_dir(names, self.options.legacy);
+        for remains in &all_remains {
             self.control.check()?;
-            self.recover_file(dir, &remains, false);
+            self.recover_file(dir, remains, false);
         }
+        self.report_corrupt(dir, names, &all_remains);
+        self.control.check()?;
         let mut below = Vec::new();
         if self.options.recursive {
             for name in names.iter().rev() {

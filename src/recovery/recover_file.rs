@@ -6,47 +6,22 @@ use std::time::SystemTime;
 
 use super::action::ActionKind;
 use super::context::RecoveryContext;
+use super::file_state::{FileState, NOTHING_GOOD};
 use super::json_check::JsonCheck;
-use super::names::{self, Origin, Remains};
+use super::names::{Origin, Remains};
 use super::orphan::{self, Orphan, OrphanLock};
 use super::promote::Promotion;
-use crate::error::Failure;
-use crate::fs::{Dir, FileId, FileKind, FileSystem, Metadata, if_there};
+use crate::error::{ErrorKind, Failure};
+use crate::fs::{Dir, File, FileId, FileSystem, Metadata, if_there};
 use crate::temp_name::is_claim_of;
-use crate::write::AttemptError;
-
-/// What the file is.
-enum FileState {
-    Missing,
-    /// As far as can be told.
-    Good(FileId),
-    /// It has no bytes, and need not be JSON.
-    Empty(FileId),
-    /// It should be JSON, and is not.
-    Corrupt(Metadata, String),
-    /// No regular file.
-    Other,
-}
-
-impl FileState {
-    fn is_empty(&self) -> bool {
-        match self {
-            FileState::Empty(_) => true,
-            FileState::Corrupt(found, _) => found.is_empty_file(),
-            FileState::Missing | FileState::Good(_) | FileState::Other => false,
-        }
-    }
-
-    /// Whether something good may take its place.
-    fn is_bad(&self) -> bool {
-        matches!(self, FileState::Missing | FileState::Corrupt(..))
-    }
-}
+use crate::write::Control;
 
 /// An orphan, and what was found in it, if that was looked at.
 struct Candidate<F: FileSystem> {
     orphan: Box<Orphan<F>>,
     json: Option<JsonCheck>,
+    /// Whether all of it may be in the file, which has more.
+    has_less: bool,
 }
 
 impl<F: FileSystem> Candidate<F> {
@@ -85,6 +60,7 @@ struct RemainsBatch<'a, F: FileSystem> {
 
 const NOT_WHOLE: &str = "it is not one whole JSON object or array";
 const CUT: &str = "the name of its file is cut short in its own, so it may be another's";
+const LESS: &str = "it has less than the file, which may be good though it is not one JSON text";
 const CHANGED: &str = "somebody else has changed the file meanwhile";
 
 impl<F: FileSystem> RecoveryContext<'_, F> {
@@ -182,12 +158,13 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
 
     fn lock_candidates(&mut self, batch: &RemainsBatch<'_, F>) -> Vec<Candidate<F>> {
         let (dir, set_aside, min_age) = (batch.dir, batch.remains.set_aside, self.options.min_age);
+        let now = self.now + self.begun.elapsed();
         let mut candidates = Vec::new();
         for (name, origin, is_certain) in &batch.remains.names {
             let which = (name.as_os_str(), *origin, *is_certain);
-            match orphan::lock_orphan(dir, which, set_aside, min_age, self.now) {
+            match orphan::lock_orphan(dir, which, set_aside, min_age, now) {
                 Ok(OrphanLock::Locked(orphan)) => match is_trusted(dir, &orphan.metadata) {
-                    Ok(true) => candidates.push(Candidate { orphan, json: None }),
+                    Ok(true) => candidates.push(Candidate { orphan, json: None, has_less: false }),
                     Ok(false) => {
                         let reason = "it is another user's, in a folder that is open to all";
                         self.left(dir.shown(name), reason);
@@ -228,6 +205,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
                 if state.is_bad() {
                     self.check_candidates(batch.dir, candidates);
                 }
+                if let FileState::Corrupt(file, _, is_dialect) = &state {
+                    let which = (batch.remains.file.as_os_str(), file, *is_dialect);
+                    self.compare_candidates(batch.dir, which, candidates);
+                }
                 let chosen = self.choose(batch, candidates, &state);
                 Some((state, chosen))
             }
@@ -238,31 +219,36 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         }
     }
 
-    /// Looks at the file.
-    fn inspect(&self, dir: &Dir<F>, name: &OsStr) -> Result<FileState, AttemptError> {
-        let Some(found) = dir.look(name)? else { return Ok(FileState::Missing) };
-        if found.kind != FileKind::File {
-            return Ok(FileState::Other);
-        }
-        if !self.must_be_json(name) {
-            return Ok(match found.size {
-                0 => FileState::Empty(found.id),
-                _ => FileState::Good(found.id),
-            });
-        }
-        let Some(file) = if_there(dir.open_file(name))? else { return Ok(FileState::Missing) };
-        let metadata = file.metadata().map_err(|failure| failure.on(dir.shown(name)))?;
-        Ok(match JsonCheck::of(&file, self.control)? {
-            JsonCheck::Whole | JsonCheck::Scalar => FileState::Good(metadata.id),
-            JsonCheck::Empty => {
-                FileState::Corrupt(metadata, "it is empty, which is not JSON".to_owned())
+    /// Finds out which candidates have less than the file: those that it begins with, and, if it
+    /// is like JSON, those that are smaller.
+    fn compare_candidates(
+        &mut self,
+        dir: &Dir<F>,
+        (name, file, is_dialect): (&OsStr, &Metadata, bool),
+        candidates: &mut Vec<Candidate<F>>,
+    ) {
+        candidates.retain_mut(|candidate| {
+            let Orphan { file: own, metadata, .. } = &*candidate.orphan;
+            if candidate.is_backup() || metadata.size >= file.size {
+                candidate.has_less = false;
+                return true;
             }
-            JsonCheck::Bad(bad) => FileState::Corrupt(metadata, format!("it is not JSON: {bad}")),
-        })
-    }
-
-    fn must_be_json(&self, name: &OsStr) -> bool {
-        self.options.validate.is_some() || names::is_json(name)
+            let compared = match is_dialect {
+                true => Ok(true),
+                false => dir
+                    .open_file(name)
+                    .map_err(ErrorKind::from)
+                    .and_then(|file| begins_with(&file, own, self.control)),
+            };
+            match compared {
+                Ok(has_less) => candidate.has_less = has_less,
+                Err(kind) => {
+                    self.failed(dir.shown(&candidate.orphan.name), kind);
+                    return false;
+                }
+            }
+            true
+        });
     }
 
     /// Looks into what was left.
@@ -300,7 +286,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
                 let is_wanted = matches!(state, FileState::Corrupt(..))
                     || self.promotes
                     || orphan::was_interrupted(candidate.orphan.modified, *set_aside);
-                is_wanted && candidate.is_whole() && candidate.orphan.is_certain
+                is_wanted
+                    && candidate.is_whole()
+                    && candidate.orphan.is_certain
+                    && !candidate.has_less
             }
         };
         let rank = |candidate: &Candidate<F>| {
@@ -334,7 +323,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         }
         let is_promoted = self.promote_chosen(batch, &candidates.remove(chosen), state);
         if is_promoted {
-            for candidate in candidates {
+            for candidate in &candidates {
                 if !candidate.orphan.is_certain && batch.is_requested {
                     self.left(dir.shown(&candidate.orphan.name), CUT);
                 } else if !candidate.is_backup() && !candidate.is_whole() {
@@ -343,6 +332,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
                     self.remove(dir, &candidate.orphan, "the file has been recovered without it");
                 }
             }
+            self.end_removals(dir, &candidates);
         }
         is_promoted
     }
@@ -356,7 +346,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         let RemainsBatch { dir, remains, .. } = batch;
         let (path, name) = (dir.shown(&remains.file), dir.shown(&chosen.orphan.name));
         let corrupt = match state {
-            FileState::Corrupt(metadata, why) => Some((metadata, why)),
+            FileState::Corrupt(metadata, why, _) => Some((metadata, why)),
             _ => None,
         };
         let replaced = corrupt.map(|(metadata, _)| metadata);
@@ -414,11 +404,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         state: &FileState,
     ) {
         let RemainsBatch { dir, remains, .. } = batch;
-        if let FileState::Corrupt(_, why) = state
+        if let FileState::Corrupt(_, why, _) = state
             && batch.is_last
         {
-            let reason = format!("{why}, and there is nothing good to restore it from");
-            self.left(dir.shown(&remains.file), reason);
+            self.left(dir.shown(&remains.file), format!("{why}{NOTHING_GOOD}"));
         }
         // The backup goes last: until then it is the one copy that is surely good.
         candidates.sort_by_key(|candidate| Reverse(candidate.orphan.origin));
@@ -439,6 +428,21 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
                 },
             }
         }
+        self.end_removals(dir, &candidates);
+    }
+
+    /// Where the blocks of what was removed may be used again before that is on the disk, brings it
+    /// there while they are open: what came back would have bytes of another file, and might be
+    /// taken for what was left of this one.
+    fn end_removals(&mut self, dir: &Dir<F>, candidates: &[Candidate<F>]) {
+        let Some(Candidate { orphan, .. }) = candidates.first() else { return };
+        let Orphan { file, metadata, .. } = &**orphan;
+        if self.options.dry_run || !dir.sync_rules(metadata.id.device).reuses_freed {
+            return;
+        }
+        if let Err(failure) = dir.sync(Some(file)) {
+            self.failed(dir.path().to_owned(), failure);
+        }
     }
 
     fn dispose(
@@ -457,6 +461,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             Missing | Corrupt(..) if is_temp && self.only_sweeps => {
                 Disposal::Leave("it is whole, and its file is not")
             }
+            Corrupt(..) if is_temp && candidate.has_less => Disposal::Leave(LESS),
             Missing if is_temp && self.promotes => Disposal::Leave(CUT),
             Missing if is_temp => Disposal::Remove("its file does not exist, and `promote` is off"),
             Missing | Corrupt(..) if !batch.is_last => Disposal::Later,
@@ -502,6 +507,28 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             Ok(None) => {}
             Err(failure) => self.failed(path, failure),
         }
+    }
+}
+
+/// Whether a file begins with all the bytes of another one.
+fn begins_with<F: FileSystem>(
+    file: &File<F>,
+    beginning: &File<F>,
+    control: &Control,
+) -> Result<bool, ErrorKind> {
+    let (mut one, mut other) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut offset = 0;
+    loop {
+        control.check()?;
+        let count = beginning.read_up_to(&mut one, offset)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        let room = other.get_mut(..count).unwrap_or_default();
+        if file.read_up_to(room, offset)? < count || one.get(..count) != other.get(..count) {
+            return Ok(false);
+        }
+        offset += count as u64;
     }
 }
 

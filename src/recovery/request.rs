@@ -35,6 +35,9 @@ pub struct Options {
     /// What every file has to be, whatever its name. Without it a file has to be JSON if its name
     /// ends in `.json`.
     pub validate: Option<Format>,
+    /// Whether files are looked into at all to see whether they are JSON. Without that a file is
+    /// good if it is there.
+    pub checks_json: bool,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             recursive: false,
             dry_run: false,
             validate: None,
+            checks_json: true,
         }
     }
 }
