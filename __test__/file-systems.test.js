@@ -201,9 +201,10 @@ describe('a file under a lease (of an NFS client, or of samba)', { skip: whyNot.
   }
 
   test('on the lock file is waited for with the time-out of the call', async (t) => {
-    const file = path.join(ordinaryDisk(t), 'file')
-    const lockFile = path.join(path.dirname(file), '.file.lock')
+    const dir = ordinaryDisk(t)
     for (const [timeout, code] of /** @type {const} */ ([[10_000, undefined], [50, 'ELOCKED']])) {
+      // Another one each time: this process keeps a lock file open for a moment after its use.
+      const [file, lockFile] = [path.join(dir, `${timeout}`), path.join(dir, `.${timeout}.lock`)]
       fs.writeFileSync(lockFile, '')
       await lease(t, lockFile)
       const outcome = await holdfast.withLock(file, () => 'held', { timeout }).then(() => undefined, (error) => error.code)

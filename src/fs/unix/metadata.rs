@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Mode, Stat};
+use rustix::fs::{FileType, Mode, Stat, Timespec};
 
 use crate::error::Code;
 use crate::fs::{FileId, FileKind, Metadata};
@@ -21,6 +21,16 @@ pub(super) fn modified(stat: &Stat) -> io::Result<SystemTime> {
     };
     let time = time.and_then(|time| time.checked_add(fraction));
     time.ok_or_else(|| Code::EOVERFLOW.error())
+}
+
+/// A time as the system takes it.
+pub(super) fn timespec(time: SystemTime) -> io::Result<Timespec> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_err(|_| Code::EINVAL.error())?;
+    Ok(Timespec {
+        tv_sec: since.as_secs().try_into().map_err(|_| Code::EOVERFLOW.error())?,
+        tv_nsec: since.subsec_nanos().into(),
+    })
 }
 
 #[cfg(target_os = "linux")]

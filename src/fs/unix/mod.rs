@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid};
 
 mod access_list;
 #[cfg(target_os = "linux")]
@@ -20,10 +20,12 @@ pub(crate) mod cached_lookup;
 mod cifs;
 #[cfg(target_os = "linux")]
 pub(crate) mod dir_lock;
+mod exchange;
 #[cfg(target_os = "linux")]
 mod ext;
 #[cfg(target_os = "linux")]
 mod extended;
+mod flock;
 mod flush;
 #[cfg(target_os = "linux")]
 mod freed_blocks;
@@ -47,7 +49,7 @@ pub use working_dir::working_dir;
 use flush::{close, is_unsupported, sync};
 #[cfg(target_os = "linux")]
 use flush::{is_refused, sync_file_range, sync_whole_file_system};
-use metadata::{metadata_of, modified, raw_mode};
+use metadata::{metadata_of, modified, raw_mode, timespec};
 use patient_open::open_patiently;
 
 use crate::error::Code;
@@ -272,16 +274,7 @@ impl FileSystem for Os {
     }
 
     fn try_lock(&self, file: &FileHandle) -> io::Result<bool> {
-        use rustix::io::Errno;
-        match rustix::fs::flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            // CIFS says EACCES of a lock that another client holds.
-            Err(Errno::WOULDBLOCK | Errno::ACCESS) => Ok(false),
-            // Some network and FUSE file systems have no locks. No process can take one there,
-            // so a lock would say nothing.
-            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
-            Err(error) => Err(error.into()),
-        }
+        flock::try_lock(file.descriptor.as_fd())
     }
 
     fn sees_all_locks(&self, file: &FileHandle) -> bool {
@@ -583,52 +576,18 @@ impl FileSystem for Os {
     }
 
     fn set_dir_modified(&self, dir: &DirHandle, time: SystemTime) -> io::Result<()> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH);
-        let since = since.map_err(|_| Code::EINVAL.error())?;
-        let time = rustix::fs::Timespec {
-            tv_sec: since.as_secs().try_into().map_err(|_| Code::EOVERFLOW.error())?,
-            tv_nsec: since.subsec_nanos().into(),
-        };
+        let time = timespec(time)?;
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         // By name, as a descriptor that only names files cannot be changed itself.
         Ok(rustix::fs::utimensat(&dir.descriptor, ".", &times, AtFlags::empty())?)
     }
 
     fn try_lock_dir(&self, dir: &DirHandle) -> io::Result<bool> {
-        use rustix::io::Errno;
-        match rustix::fs::flock(&dir.descriptor, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            // Besides file systems without locks: NFS locks only what is open for writing, and
-            // a descriptor that only names files has none.
-            Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF) => {
-                Ok(true)
-            }
-            Err(error) => Err(error.into()),
-        }
+        flock::try_lock_dir(dir.descriptor.as_fd())
     }
 
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
     fn exchange(&self, dir: &DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool> {
-        use rustix::fs::RenameFlags;
-        use rustix::io::Errno;
-        let dir = &dir.descriptor;
-        match rustix::fs::renameat_with(dir, one, dir, other, RenameFlags::EXCHANGE) {
-            Ok(()) => Ok(true),
-            // The kernel or the file system does not support it.
-            Err(error)
-                if [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP]
-                    .contains(&error) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
-    fn exchange(&self, _dir: &DirHandle, _one: &OsStr, _other: &OsStr) -> io::Result<bool> {
-        Ok(false)
+        exchange::exchange(dir.descriptor.as_fd(), one, other)
     }
 }
 
