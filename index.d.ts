@@ -928,7 +928,7 @@ export function updateJsonFile<T = any>(
 
 /**
  * What a lock is for: `'write'` excludes every other holder; `'read'` admits other readers and
- * excludes writers. Whoever may read a file may lock it for reading; on Linux, and on a local file
+ * excludes writers. Every user who may read a file may lock it for reading; on Linux, and on a local file
  * system, also where there is no lock file and he can make none (a read-only mount, say).
  */
 export type LockKind = 'read' | 'write'
