@@ -371,24 +371,31 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     /// The extended attributes of what `name` stands for, as far as a file keeps them when it gets
     /// another content: its access control list, its label, and what users have set. A symbolic
-    /// link is not followed. `None` where that cannot be told.
+    /// link is not followed. `None` where that cannot be told. A platform on which none are kept has
+    /// nothing to tell.
     fn extended(
         &self,
-        dir: &Self::DirHandle,
-        name: &OsStr,
-    ) -> io::Result<Option<ExtendedAttributes>>;
+        _dir: &Self::DirHandle,
+        _name: &OsStr,
+    ) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
 
     /// The same for an open file.
-    fn file_extended(&self, file: &Self::FileHandle) -> io::Result<Option<ExtendedAttributes>>;
+    fn file_extended(&self, _file: &Self::FileHandle) -> io::Result<Option<ExtendedAttributes>> {
+        Ok(Some(ExtendedAttributes::default()))
+    }
 
     /// Sets an extended attribute, or removes it. An access control list sets the permission bits,
     /// too.
     fn set_extended(
         &self,
-        file: &Self::FileHandle,
-        name: &OsStr,
-        value: Option<&[u8]>,
-    ) -> io::Result<()>;
+        _file: &Self::FileHandle,
+        _name: &OsStr,
+        _value: Option<&[u8]>,
+    ) -> io::Result<()> {
+        Err(Code::ENOTSUP.error())
+    }
 
     /// Makes the system report the write errors that it would otherwise report only
     /// when the file is closed (network file systems, quotas), without syncing.

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use super::kinds::{FUSE, kind_of};
 use crate::fs::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
 
 /// The lists of NFS 4 and of file systems that have the same kind.
@@ -69,8 +70,7 @@ pub(super) fn of_name(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Ex
 
 /// Whether a program serves the file system (FUSE).
 pub(super) fn is_of_a_program(dir: BorrowedFd<'_>) -> bool {
-    const FUSE: u64 = 0x6573_5546;
-    rustix::fs::fstatfs(dir).is_ok_and(|found| u64::try_from(found.f_type) == Ok(FUSE))
+    kind_of(dir).is_ok_and(|kind| kind == FUSE)
 }
 
 /// Those of an open file.

@@ -57,13 +57,12 @@ fn are_reused_by_any_ext() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kinds::TMPFS;
+    use super::super::kinds::{TMPFS, VFAT};
     use super::*;
 
     #[test]
     fn what_is_in_memory_or_on_another_machine_is_not_concerned() {
         let (memory, disk) = (rustix::fs::makedev(0, 40), rustix::fs::makedev(7, 1));
-        const VFAT: u64 = 0x4D44;
         assert!(!are_reused(TMPFS, memory));
         assert!(are_reused(VFAT, disk));
         for kind in [XFS, BTRFS, F2FS, NILFS, BCACHEFS, FUSE] {

@@ -9,29 +9,9 @@ use crate::fs::LockRules;
 /// The rules for files in this directory.
 #[cfg(target_os = "linux")]
 pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
-    use super::kinds::{BCACHEFS, BTRFS, ECRYPTFS, EXT, F2FS, NILFS, OVERLAY, TMPFS, XFS};
+    use super::kinds::*;
 
-    const RAMFS: u64 = 0x8584_58F6;
-    const VFAT: u64 = 0x4D44;
-    const EXFAT: u64 = 0x2011_BAB0;
-    const NTFS3: u64 = 0x7366_746E;
-    const JFS: u64 = 0x3153_464A;
-    const REISERFS: u64 = 0x5265_4973;
-    const HFSPLUS: u64 = 0x482B;
-    const UDF: u64 = 0x1501_3346;
-    const ZFS: u64 = 0x2FC1_2FC1;
-    const NFS: u64 = 0x6969;
-    const SMB: u64 = 0x517B;
-    const CIFS: u64 = 0xFF53_4D42;
-    const SMB2: u64 = 0xFE53_4D42;
-    const NINEP: u64 = 0x0102_1997;
-    const AFS: u64 = 0x5346_414F;
-    const KAFS: u64 = 0x6B41_4653;
-    const NCP: u64 = 0x564C;
-
-    let Ok(found) = rustix::fs::fstatfs(dir) else { return LockRules::default() };
-    // The type is a signed number on some platforms, of 32 bits on some, but never negative.
-    let kind = found.f_type as u64 & 0xFFFF_FFFF;
+    let Ok(kind) = kind_of(dir) else { return LockRules::default() };
     let in_memory = matches!(kind, EXT | XFS | BTRFS | TMPFS | F2FS | OVERLAY);
     let is_local = in_memory
         || matches!(kind, RAMFS | VFAT | EXFAT | NTFS3 | JFS | NILFS | REISERFS | HFSPLUS)
@@ -39,7 +19,7 @@ pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
     LockRules {
         takes_no_disk: in_memory && cached_lookup::is_supported(),
         may_remove_files: is_local,
-        has_to_poll: matches!(kind, NFS | SMB | CIFS | SMB2 | NINEP | AFS | KAFS | NCP),
+        has_to_poll: is_smb(kind) || matches!(kind, NFS | NINEP | AFS | KAFS | NCP),
     }
 }
 

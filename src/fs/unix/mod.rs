@@ -53,9 +53,9 @@ use metadata::{metadata_of, modified, raw_mode, timespec};
 use patient_open::open_patiently;
 
 use crate::error::Code;
-use crate::fs::{
-    DirUse, ExtendedAttributes, FileSystem, LockRules, Metadata, SharedWith, SyncRules,
-};
+#[cfg(target_os = "linux")]
+use crate::fs::ExtendedAttributes;
+use crate::fs::{DirUse, FileSystem, LockRules, Metadata, SharedWith, SyncRules};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::short_name::LONGEST_NAME;
@@ -211,12 +211,9 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn is_process_dir(&self, dir: &DirHandle, link: &Metadata) -> bool {
-        const PROC: u64 = 0x9FA0;
         // Links on a disk have all bits.
         link.mode & 0o777 != 0o777
-            && rustix::fs::fstatfs(&dir.descriptor)
-                // The type is a signed number on some platforms, but never negative.
-                .is_ok_and(|found| u64::try_from(found.f_type) == Ok(PROC))
+            && kinds::kind_of(dir.descriptor.as_fd()).is_ok_and(|kind| kind == kinds::PROC)
     }
 
     fn read_link(&self, dir: &DirHandle, name: &OsStr) -> io::Result<PathBuf> {
@@ -367,6 +364,8 @@ impl FileSystem for Os {
         Ok(rustix::fs::fchmod(&file.descriptor, raw_mode(mode))?)
     }
 
+    // macOS has other access control lists and its own ways to copy them. They are not kept there.
+
     #[cfg(target_os = "linux")]
     fn extended(&self, dir: &DirHandle, name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
         extended::of_name(dir.descriptor.as_fd(), name)
@@ -385,28 +384,6 @@ impl FileSystem for Os {
         value: Option<&[u8]>,
     ) -> io::Result<()> {
         extended::set(file.descriptor.as_fd(), name, value)
-    }
-
-    // macOS has other access control lists and its own ways to copy them. They are not kept there.
-
-    #[cfg(not(target_os = "linux"))]
-    fn extended(&self, _dir: &DirHandle, _name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
-        Ok(Some(ExtendedAttributes::default()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn file_extended(&self, _file: &FileHandle) -> io::Result<Option<ExtendedAttributes>> {
-        Ok(Some(ExtendedAttributes::default()))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn set_extended(
-        &self,
-        _file: &FileHandle,
-        _name: &OsStr,
-        _value: Option<&[u8]>,
-    ) -> io::Result<()> {
-        Err(Code::ENOTSUP.error())
     }
 
     fn report_write_errors(&self, file: &FileHandle) -> io::Result<()> {

@@ -7,19 +7,13 @@ use std::os::fd::BorrowedFd;
 pub(super) fn ignores_case(dir: BorrowedFd<'_>) -> bool {
     use rustix::fs::{Mode, OFlags};
 
-    const VFAT: u64 = 0x4D44;
-    const EXFAT: u64 = 0x2011_BAB0;
-    const NTFS3: u64 = 0x7366_746E;
-    const HFSPLUS: u64 = 0x482B;
-    const SMB: u64 = 0x517B;
-    const CIFS: u64 = 0xFF53_4D42;
-    const SMB2: u64 = 0xFE53_4D42;
+    use super::kinds::{EXFAT, HFSPLUS, NTFS3, VFAT, is_smb, kind_of};
+
     /// `FS_CASEFOLD_FL`: a directory of ext4, f2fs or tmpfs that was made so.
     const CASEFOLD: u32 = 0x4000_0000;
 
-    let Ok(found) = rustix::fs::fstatfs(dir) else { return false };
-    let kind = found.f_type as u64 & 0xFFFF_FFFF;
-    if matches!(kind, VFAT | EXFAT | NTFS3 | HFSPLUS | SMB | CIFS | SMB2) {
+    let Ok(kind) = kind_of(dir) else { return false };
+    if is_smb(kind) || matches!(kind, VFAT | EXFAT | NTFS3 | HFSPLUS) {
         return true;
     }
     // The descriptor may be one that only names files.

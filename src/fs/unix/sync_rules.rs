@@ -54,7 +54,7 @@ pub(super) fn sync_rules(open: BorrowedFd<'_>, device: u64) -> SyncRules {
     let mut known = guard(&KNOWN);
     let rules = known.entry((device, found.f_fsid));
     *rules.or_insert_with(|| {
-        let Some(kind) = kind_of(open) else { return SyncRules::default() };
+        let Ok(kind) = kind_of(open) else { return SyncRules::default() };
         let class = SyncClass::of(kind, device).unwrap_or(SyncClass::Other);
         SyncRules {
             keeps_order: class == SyncClass::InOrder && *MAY_RELY_ON_ORDER,

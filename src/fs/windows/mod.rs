@@ -31,7 +31,7 @@ use windows_sys::Win32::Foundation::*;
 use windows_sys::Win32::Storage::FileSystem::*;
 
 use crate::error::Code;
-use crate::fs::{DirUse, ExtendedAttributes, FileKind, FileSystem, Metadata, SharedWith};
+use crate::fs::{DirUse, FileKind, FileSystem, Metadata, SharedWith};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp_name;
@@ -351,23 +351,7 @@ impl FileSystem for Os {
         if wanted == current { Ok(()) } else { set_attributes(handle, wanted) }
     }
 
-    /// None: a new file has the access control list that its directory gives it.
-    fn extended(&self, _dir: &DirHandle, _name: &OsStr) -> io::Result<Option<ExtendedAttributes>> {
-        Ok(Some(ExtendedAttributes::default()))
-    }
-
-    fn file_extended(&self, _file: &FileHandle) -> io::Result<Option<ExtendedAttributes>> {
-        Ok(Some(ExtendedAttributes::default()))
-    }
-
-    fn set_extended(
-        &self,
-        _file: &FileHandle,
-        _name: &OsStr,
-        _value: Option<&[u8]>,
-    ) -> io::Result<()> {
-        Err(Code::ENOTSUP.error())
-    }
+    // Extended attributes: none. A new file has the access control list that its directory gives it.
 
     /// Does nothing. Closing a handle reports no errors on Windows: a write's errors are reported by
     /// the write itself or by a flush. Only a flush would make a network file system report more,
