@@ -1832,7 +1832,10 @@ export interface WalCollectionStats {
   memtableBytes: number
 }
 
-/** What is known of a log, since it was opened. */
+/**
+ * What is known of a log, since it was opened. In `JSON.stringify` sequence numbers become strings of
+ * their digits.
+ */
 export interface WalStats {
   /** Batches appended. */
   batches: number
@@ -1852,6 +1855,25 @@ export interface WalStats {
   poisoned?: string
   /** By name. */
   collections: WalCollectionStats[]
+}
+
+/**
+ * What a {@link WalReader} finds on the disk. In `JSON.stringify` sequence numbers become strings of
+ * their digits.
+ */
+export interface WalReaderStats {
+  /** By name. */
+  collections: {
+    name: string
+    /** How many segments it has. */
+    segments: number
+    /** How many bytes their files have, unused space included. */
+    bytes: number
+    /** The last sequence number that is there or was released; 0n if there is none. */
+    last: bigint
+    /** The sequence number up to which entries are released. */
+    released: bigint
+  }[]
 }
 
 /** The entries of a replay, each once, in the order of their numbers. */
@@ -1875,6 +1897,10 @@ export interface WalReader {
    * there has no entries.
    */
   replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /** As {@link Wal.first}, from the disk. */
+  first(collection: string): Promise<bigint>
+  /** Figures of what is on the disk now. Reads the last segment of each collection. */
+  stats(): Promise<WalReaderStats>
   /** After this, no replay can be started. */
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
@@ -1890,6 +1916,8 @@ export interface WalReader {
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
  * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each besides its id and payload;
  * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
+ * - `'EWALRELEASED'`: a checkpoint has released the entries that were asked for (`first` says where the
+ *   log starts);
  * - `'EDEADLK'`: `onFlush` has asked for something that would wait for itself, or for a flush, or the
  *   end, of another log whose `onFlush` waits for this one.
  */
@@ -1935,12 +1963,19 @@ export interface Wal {
    */
   entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry>
   /**
-   * All entries of a collection from a number on (default `1n`), from the disk, as far as they have
-   * been appended when the iteration starts. It takes a few hundred KiB of memory (and that of the
-   * largest batch). Entries that are released before the iteration reaches them do not come. Fails
-   * with `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
+   * All entries of a collection, from the disk, as far as they have been appended when the iteration
+   * starts: those from the number `from` on, or without it all that are not released. It takes a few
+   * hundred KiB of memory (and that of the largest batch). Fails with `EWALRELEASED` when `from` is a
+   * number that has been released; entries that are released later, before the iteration reaches
+   * them, do not come. Fails with `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
    */
   replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  /**
+   * The lowest sequence number of a collection that has not been released: one behind the last
+   * checkpoint, and `1n` before the first. A replay can start there. Its first entry may have a higher
+   * number, because all collections of a log share their numbers.
+   */
+  first(collection: string): bigint
   /**
    * Makes everything durable that was appended to a collection, or to all, and has `onFlush`, if there
    * is one, take over their memtables, whatever their size. A throw of `onFlush` is passed on
@@ -2086,6 +2121,8 @@ export class SessionFileError extends Error {
   column: number | undefined
   /** With `code` `'EWALDAMAGED'`: what is damaged, and where. */
   damage: WalDamage | undefined
+  /** With `code` `'EWALRELEASED'`: the lowest sequence number that has not been released. */
+  first: bigint | undefined
   /** For {@link Wal.writeBatch}: the numbers of the entries that were appended nevertheless. */
   sequences: (bigint | undefined)[] | undefined
   /** The last system error, in the form of Node's own errors. */

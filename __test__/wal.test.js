@@ -238,7 +238,7 @@ describe('a write-ahead log', { concurrency: 4 }, () => {
     await wal.checkpoint('unknown', 0n)
     await wal.close()
     const { wal: again } = await newLog(t, {}, dir)
-    assert.equal((await all(again.replay('a', { from: 5n }))).length, 100)
+    assert.equal((await all(again.replay('a', { from: 901n }))).length, 100)
     await again.checkpoint('a', 1000n)
     assert.deepEqual([...again.entries('a')], [])
     assert.deepEqual(await again.append('a', inserts(1)), [1001n])

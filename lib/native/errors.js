@@ -4,10 +4,11 @@
 
 const util = require('node:util')
 const { hintFor } = require('../support/hints.js')
+const { jsonSafe, toJSON } = require('../support/json-safe.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
-/** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage'>>} Details */
+/** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage' | 'first'>>} Details */
 
 // Failures with plain fields, as the native side reports them, of what fails in JavaScript: this is
 // the one place that makes them.
@@ -105,6 +106,8 @@ class SessionFileError extends Error {
   }
 }
 hide(SessionFileError.prototype, 'name', 'SessionFileError')
+// It may have sequence numbers, of which JSON knows none.
+hide(SessionFileError.prototype, 'toJSON', toJSON)
 
 class AbortError extends Error {
   /** @param {unknown} reason */
@@ -168,7 +171,7 @@ function failed(path, operation, failure, signal) {
   error.attempts = native.attempts
   error.committed = native.committed
   const holder = native.holder && toHolder(native.holder)
-  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage) })
+  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage), first: native.first })
   return error
 }
 
@@ -212,7 +215,7 @@ function toHolder({ pid, hostname, since, command }) {
  */
 function toDamage(damage) {
   const kind = /** @type {import('../../index.js').WalDamage['kind']} */ (damage.kind)
-  return { ...damage, kind }
+  return jsonSafe({ ...damage, kind })
 }
 
 /**

@@ -25,9 +25,9 @@ function collectionName(value) {
 
 const replayChecks = { from: sequence }
 
-/** Where a replay starts. @param {unknown} options */
+/** Where a replay starts, if its caller says so. @param {unknown} options */
 function replayStart(options) {
-  const { from = 1n } = readOptions(options, replayChecks, 'replay')
+  const { from } = readOptions(options, replayChecks, 'replay')
   return from
 }
 

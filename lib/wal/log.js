@@ -9,6 +9,7 @@ const logger = require('../support/logger.js')
 const port = require('../native/port.js')
 const { LAST_SEQUENCE, closed, collectionName, replayStart, sequence, walFailed } = require('./checks.js')
 const { Unpacker, pack } = require('./entries.js')
+const { jsonSafe } = require('../support/json-safe.js')
 
 /** @typedef {import('../../index.js').WalEntry} WalEntry */
 /** @typedef {import('../../index.js').WalEntryInput} WalEntryInput */
@@ -240,6 +241,12 @@ class Wal {
     return new WalReplay(this.#dir, name, (opened, id) => opened.replayWal(id, this.#wal, name, from))
   }
 
+  /** @param {string} collection @returns {bigint} */
+  first(collection) {
+    const name = collectionName(collection)
+    return /** @type {bigint} */ (this.#read(name, port.open().firstWal(this.#wal, name)).next)
+  }
+
   /** @param {string} [collection] */
   async flush(collection) {
     const name = collection === undefined ? undefined : collectionName(collection)
@@ -298,7 +305,7 @@ class Wal {
     const stats = port.open().statsWal(this.#wal)
     if (!stats) throw closed(this.#dir, 'wal read')
     const { poisoned, ...figures } = stats
-    return { ...figures, ...(poisoned != null && { poisoned }) }
+    return jsonSafe({ ...figures, ...(poisoned != null && { poisoned }) })
   }
 
   /** @param {string} collection */

@@ -4,7 +4,8 @@
 
 const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
-const { closed, collectionName, replayStart } = require('./checks.js')
+const { closed, collectionName, replayStart, walFailed } = require('./checks.js')
+const { jsonSafe } = require('../support/json-safe.js')
 const { WalReplay } = require('./replay.js')
 
 /** @typedef {import('../../index.js').WalReader} PublicReader */
@@ -35,6 +36,29 @@ class WalReader {
       return names
     } catch (error) {
       throw failed(this.#dir, 'open wal', error)
+    }
+  }
+
+  /** @param {string} collection @returns {Promise<bigint>} */
+  async first(collection) {
+    const name = collectionName(collection)
+    if (this.#isClosed) throw closed(this.#dir, 'wal read')
+    try {
+      return /** @type {bigint} */ (await port.run((opened, id) => opened.firstWalIn(id, this.#path, name, this.#recovery)))
+    } catch (error) {
+      throw walFailed(this.#dir, 'wal read', name, error)
+    }
+  }
+
+  /** @returns {Promise<import('../../index.js').WalReaderStats>} */
+  async stats() {
+    if (this.#isClosed) throw closed(this.#dir, 'wal read')
+    try {
+      /** @type {import('../native/binding.js').WalSurvey[]} */
+      const collections = await port.run((opened, id) => opened.surveyWalIn(id, this.#path, this.#recovery))
+      return jsonSafe({ collections })
+    } catch (error) {
+      throw failed(this.#dir, 'wal read', error)
     }
   }
 

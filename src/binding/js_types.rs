@@ -148,6 +148,8 @@ pub struct NativeError {
     pub cause: Option<String>,
     /// Of a log that is damaged: how.
     pub damage: Option<NativeDamage>,
+    /// Of entries that have been released: where the log starts.
+    pub first: Option<BigInt>,
 }
 
 impl From<Error> for NativeError {
@@ -171,6 +173,7 @@ impl From<Error> for NativeError {
             subject: Some(text(error.path)),
             cause: None,
             damage: None,
+            first: None,
         };
         native.kind = match error.kind {
             ErrorKind::System(failure) => {
@@ -210,8 +213,10 @@ impl From<Error> for NativeError {
                 "unsettled"
             }
             ErrorKind::Wal(error) => {
-                if let WalError::Damaged(damage) = error {
-                    native.damage = Some((*damage).into());
+                match error {
+                    WalError::Damaged(damage) => native.damage = Some((*damage).into()),
+                    WalError::Released { first, .. } => native.first = Some(first.into()),
+                    _ => {}
                 }
                 "wal"
             }

@@ -12,9 +12,12 @@
 //! | `expectWalBatch(wal, collection)` | nothing: a batch will follow as soon as it is packed, and a thread wakes up for it meanwhile |
 //! | `getWal(wal, collection, key): WalRead` | at once: `packed` with one entry, or nothing |
 //! | `entriesWal(wal, collection, after: bigint, until: bigint, most, withDeletions): WalRead` | at once: `packed`, and `next` to go on after, if there is more |
-//! | `replayWal(id, wal, collection, from: bigint)` | the replay's number; it shows what has resolved by now |
-//! | `replayWalIn(id, dir, collection, from: bigint, recovery)` | the same of a log that this process does not have open; takes no lock |
+//! | `replayWal(id, wal, collection, from?: bigint)` | the replay's number; it shows what has resolved by now. With `from` it fails with `EWALRELEASED` if that has been released |
+//! | `replayWalIn(id, dir, collection, from?: bigint, recovery)` | the same of a log that this process does not have open; takes no lock |
 //! | `readWalIn(id, dir)` | the names of the collections of a log that this process does not have open. `ENOENT`, `ENOTDIR` (operation `open wal`) when there is no such directory |
+//! | `firstWal(wal, collection): WalRead` | at once: `next` is the lowest number that has not been released |
+//! | `firstWalIn(id, dir, collection, recovery)` | the same of a log that this process does not have open, a bigint |
+//! | `surveyWalIn(id, dir, recovery)` | a `WalSurvey` for each collection |
 //! | `nextWal(id, replay, most)` | a `ReplayChunk` |
 //! | `endReplay(replay)` | nothing: forgets a replay that is not read to its end |
 //! | `syncWal(id, wal, collection?: string)` | done |
@@ -35,7 +38,8 @@
 //! # Errors
 //!
 //! `error.kind` is `'wal'` for the log's own: `EWALPOISONED`, `EWALDAMAGED` (with
-//! `error.damage`), `EWALCLOSED`, `EWALNAME`, `EWALTOOLARGE`, `EWALAHEAD`, `EWALNOMEMTABLE`;
+//! `error.damage`), `EWALCLOSED`, `EWALNAME`, `EWALTOOLARGE`, `EWALAHEAD`, `EWALNOMEMTABLE`,
+//! `EWALRELEASED` (with `error.first`);
 //! otherwise as everywhere (`'system'`, `'locked'`…). Operations: `open wal`, `wal append`,
 //! `wal read`, `wal flush`, `wal checkpoint`, `wal close`.
 

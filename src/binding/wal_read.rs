@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{BigInt, Buffer};
+use napi::bindgen_prelude::{BigInt, Buffer, ToNapiValue};
 use napi_derive::napi;
 
 use super::environment::{Environment, Port, failed};
@@ -14,7 +14,9 @@ use super::wal::{closed, find_wal, recovery, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::threads::{pool, task};
-use crate::wal::{Replay, ReplayProgress, collections, pack_with_sequence};
+use crate::wal::{
+    CollectionSurvey, Replay, ReplayProgress, collections, pack_with_sequence, survey,
+};
 
 /// What a read of the memtable gives.
 #[napi(object, object_from_js = false)]
@@ -29,6 +31,28 @@ impl WalRead {
     fn failed(path: &Path, kind: ErrorKind) -> WalRead {
         let error = failed(Operation::WalRead, path, kind);
         WalRead { error: Some(error.into()), ..WalRead::default() }
+    }
+}
+
+/// What is known of a collection of a log that another process may have open.
+#[napi(object, object_from_js = false)]
+pub struct WalSurvey {
+    pub name: String,
+    pub segments: f64,
+    pub bytes: f64,
+    pub last: BigInt,
+    pub released: BigInt,
+}
+
+impl From<CollectionSurvey> for WalSurvey {
+    fn from(survey: CollectionSurvey) -> WalSurvey {
+        WalSurvey {
+            name: survey.name,
+            segments: survey.segments as f64,
+            bytes: survey.bytes as f64,
+            last: survey.last.into(),
+            released: survey.released.into(),
+        }
     }
 }
 
@@ -90,14 +114,16 @@ impl Port {
 
     /// Starts a replay of a log that is open here.
     #[napi]
-    pub fn replay_wal(&self, id: f64, wal: u32, collection: String, from: BigInt) {
+    pub fn replay_wal(&self, id: f64, wal: u32, collection: String, from: Option<BigInt>) {
         let environment = Arc::clone(&self.environment);
         let Some(OpenWal { path, queue }) = find_wal(&environment, id, Operation::WalRead, wal)
         else {
             return;
         };
-        let from = sequence(&from);
-        start_replay(environment, id, path, move |_| queue.log().replay(&collection, from));
+        let from = from.as_ref().map(sequence);
+        start_replay(environment, id, path, from.is_some(), move |_| {
+            queue.log().replay(&collection, from.unwrap_or_default())
+        });
     }
 
     /// Starts a replay of a log that another process may have open.
@@ -107,24 +133,67 @@ impl Port {
         id: f64,
         dir: String,
         collection: String,
-        from: BigInt,
+        from: Option<BigInt>,
         #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
         recovery_mode: Option<String>,
     ) {
-        let (from, recovery) = (sequence(&from), recovery(recovery_mode.as_deref()));
-        start_replay(Arc::clone(&self.environment), id, PathBuf::from(dir), move |dir| {
-            Replay::new(Os, dir, &collection, from, None, recovery)
+        let (from, recovery) = (from.as_ref().map(sequence), recovery(recovery_mode.as_deref()));
+        let (environment, dir) = (Arc::clone(&self.environment), PathBuf::from(dir));
+        start_replay(environment, id, dir, from.is_some(), move |dir| {
+            Replay::new(Os, dir, &collection, from.unwrap_or_default(), None, recovery)
         });
+    }
+
+    /// The lowest number of a collection that has not been released.
+    #[napi]
+    pub fn first_wal(&self, wal: u32, collection: String) -> WalRead {
+        let Some(OpenWal { path, queue }) = self.environment.wals.get(wal) else {
+            return WalRead::failed(Path::new(""), closed());
+        };
+        match queue.log().first(&collection) {
+            Ok(first) => WalRead { next: Some(first.into()), ..WalRead::default() },
+            Err(error) => WalRead::failed(&path, error.into()),
+        }
+    }
+
+    /// The same of a log that another process may have open.
+    #[napi]
+    pub fn first_wal_in(
+        &self,
+        id: f64,
+        dir: String,
+        collection: String,
+        #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
+        recovery_mode: Option<String>,
+    ) {
+        let recovery = recovery(recovery_mode.as_deref());
+        let first = move |dir: &Path| {
+            Ok(BigInt::from(Replay::new(Os, dir, &collection, 0, None, recovery)?.first()?))
+        };
+        self.read_log(id, Operation::WalRead, dir, first);
+    }
+
+    /// What is known of the collections of a log that another process may have open.
+    #[napi]
+    pub fn survey_wal_in(
+        &self,
+        id: f64,
+        dir: String,
+        #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
+        recovery_mode: Option<String>,
+    ) {
+        let recovery = recovery(recovery_mode.as_deref());
+        let surveyed = move |dir: &Path| {
+            let surveys = survey(&Os, dir, recovery)?;
+            Ok(surveys.into_iter().map(WalSurvey::from).collect::<Vec<_>>())
+        };
+        self.read_log(id, Operation::WalRead, dir, surveyed);
     }
 
     /// The collections of a log that another process may have open.
     #[napi]
     pub fn read_wal_in(&self, id: f64, dir: String) {
-        let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(dir);
-        let dir = path.clone();
-        let answer = move |names| environment.answer(id, Operation::WalOpen, &path, names);
-        task::run(pool(), move || collections(&Os, &dir), answer);
+        self.read_log(id, Operation::WalOpen, dir, |dir| collections(&Os, dir));
     }
 
     /// The next entries of a replay.
@@ -157,16 +226,35 @@ impl Port {
     }
 }
 
+impl Port {
+    /// Reads something of the log in a directory, and answers with it.
+    fn read_log<T: ToNapiValue + Send + 'static>(
+        &self,
+        id: f64,
+        operation: Operation,
+        dir: String,
+        read: impl FnOnce(&Path) -> Result<T, ErrorKind> + Send + 'static,
+    ) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(dir);
+        let dir = path.clone();
+        let answer = move |outcome| environment.answer(id, operation, &path, outcome);
+        task::run(pool(), move || read(&dir), answer);
+    }
+}
+
 /// Starts a replay of the log in the directory at `path`, and answers with its number.
 fn start_replay(
     environment: Arc<Environment>,
     id: f64,
     path: PathBuf,
+    refuses_released: bool,
     start: impl FnOnce(&Path) -> Result<Replay<Os>, ErrorKind> + Send + 'static,
 ) {
     let (replays, log) = (Arc::clone(&environment), path.clone());
     let work = move || {
         let replay = start(&log)?;
+        let replay = if refuses_released { replay.refusing_released() } else { replay };
         replays.replays.keep(OpenReplay { path: log, replay }).ok_or_else(closed)
     };
     let answer = move |number| environment.answer(id, Operation::WalRead, &path, number);

@@ -35,6 +35,14 @@ pub enum WalError {
         /// The last sequence number of the collection.
         last: u64,
     },
+    /// A walk is to begin, or to go on, with entries that a checkpoint has released.
+    #[error("entry {asked} is no longer there: the log starts at {first}")]
+    Released {
+        /// The number that was asked for.
+        asked: u64,
+        /// The lowest number that has not been released.
+        first: u64,
+    },
     /// The log was opened without a memtable, so there is nothing to get from.
     #[error("the log was opened without a memtable")]
     NoMemtable,
@@ -50,6 +58,7 @@ impl WalError {
             WalError::Name(_) => "EWALNAME",
             WalError::TooLarge { .. } => "EWALTOOLARGE",
             WalError::Ahead { .. } => "EWALAHEAD",
+            WalError::Released { .. } => "EWALRELEASED",
             WalError::NoMemtable => "EWALNOMEMTABLE",
         }
     }

@@ -13,6 +13,7 @@
 //! - `repair` opens a collection after whatever has happened to it, and says what it skipped.
 //! - `reader` walks over the blocks of one segment, `remainder` tells what is behind damage, and
 //!   [`Replay`] walks over the blocks of a collection.
+//! - `survey` says what is known of a log from outside.
 //! - `format` knows the bytes, `segments` the names, `checkpoint` what is no longer needed,
 //!   `memtable` holds the newest entry of each id, and `options` has every default.
 //!
@@ -35,6 +36,7 @@ mod remainder;
 mod repair;
 mod replay;
 mod segments;
+mod survey;
 mod writer;
 
 pub use crate::error::{Damage, DamageKind, WalError};
@@ -45,3 +47,4 @@ pub use options::{DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode, SyncMode};
 pub use queue::{AppendQueue, Appended, OnAppended};
 pub use replay::{Replay, ReplayProgress};
 pub use segments::check_name;
+pub use survey::{CollectionSurvey, survey};

@@ -43,6 +43,18 @@ impl<F: FileSystem> Log<F> {
         Ok(memtable.pack(out, (after, until), most, with_deletions))
     }
 
+    /// The lowest number of a collection that has not been released.
+    ///
+    /// # Errors
+    ///
+    /// The log is closed, or the name cannot be one.
+    pub fn first(&self, collection: &str) -> Result<u64, WalError> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(WalError::Closed);
+        }
+        Ok(self.existing(collection)?.map_or(0, |collection| collection.released()) + 1)
+    }
+
     /// A walk over what is there now of a collection, from a number on.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Finds the segments of a collection, whose names may change while it is read.
 
 use super::walk::{Replay, ReplayPosition, ReplaySegment};
-use crate::error::{Code, DamageKind, ErrorKind, Failure};
+use crate::error::{Code, DamageKind, ErrorKind, Failure, WalError};
 use crate::fs::FileSystem;
 use crate::wal::checkpoint::Checkpoint;
 use crate::wal::reader::SegmentReader;
@@ -23,7 +23,11 @@ impl<F: FileSystem> Replay<F> {
     pub(super) fn find_start(&mut self) -> Result<ReplayPosition<F>, ErrorKind> {
         for _ in 0..ATTEMPTS {
             let checkpoint = self.checkpoint()?;
-            self.next = self.next.max(checkpoint.up_to.saturating_add(1));
+            let first = checkpoint.up_to.saturating_add(1);
+            if std::mem::take(&mut self.refuses_released) && self.next < first {
+                return Err(WalError::Released { asked: self.next, first }.into());
+            }
+            self.next = self.next.max(first);
             let numbers = self.sealed_numbers()?;
             let needed = numbers.iter().filter(|number| **number >= checkpoint.first_segment);
             let mut lowest = None;

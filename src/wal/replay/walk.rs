@@ -29,6 +29,8 @@ pub struct Replay<F: FileSystem> {
     damage: Vec<Damage>,
     /// What is behind the end has been looked at, and has become part of the log meanwhile.
     has_looked: bool,
+    /// The walk has to begin with the number that it was asked for.
+    pub(super) refuses_released: bool,
 }
 
 /// Where the walk is.
@@ -103,7 +105,28 @@ impl<F: FileSystem> Replay<F> {
             position: if is_there { ReplayPosition::Start } else { ReplayPosition::Over },
             damage: Vec::new(),
             has_looked: false,
+            refuses_released: false,
         })
+    }
+
+    /// The same walk, which fails with [`WalError::Released`] if the number that it is to begin with
+    /// has been released, in place of beginning with the first that has not.
+    pub fn refusing_released(self) -> Replay<F> {
+        Replay { refuses_released: true, ..self }
+    }
+
+    /// The lowest number that has not been released.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replay::chunk`].
+    pub fn first(&mut self) -> Result<u64, ErrorKind> {
+        Ok(self.checkpoint()?.up_to.saturating_add(1))
+    }
+
+    /// The last number that was read; 0 if there was none.
+    pub fn last_read(&self) -> u64 {
+        self.read
     }
 
     /// What was skipped so far.
