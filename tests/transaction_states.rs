@@ -890,6 +890,7 @@ fn a_file_that_was_removed_and_made_anew_with_the_same_content_stays() {
 #[test]
 fn what_is_under_way_is_left_alone() {
     let scene = scene("two folders");
+    let mut swept = 0;
     for moment in 1.. {
         let fs = scene.disk();
         let seen = std::sync::Arc::new(std::sync::Mutex::new(None));
@@ -907,16 +908,36 @@ fn what_is_under_way_is_left_alone() {
         let outcome = scene.commit(&fs, Durability::Full);
         let Some((is_same, is_ok)) = *seen.lock().unwrap() else { break };
         assert!(is_ok, "recovery before operation {moment}");
-        // A record that is not locked yet may be swept; then the attempt fails, and nothing has
-        // changed.
-        let (old, new) = scene.versions();
-        match outcome {
-            Ok(()) => assert!(contents(&fs) == new, "before operation {moment}"),
-            Err(error) => {
-                assert!(!is_same && !error.error.committed, "before operation {moment}: {error:?}");
-                assert!(contents(&fs) == old);
+        // A record that is not locked yet may be swept: that costs a new start, with another record.
+        outcome.unwrap_or_else(|error| panic!("before operation {moment}: {error:?}"));
+        assert!(contents(&fs) == scene.versions().1, "before operation {moment}");
+        assert!(leftovers(&fs).is_empty(), "{:?}", leftovers(&fs));
+        swept += usize::from(!is_same);
+    }
+    assert_eq!(swept, 2, "each of the two records, right after it is made");
+}
+
+#[test]
+fn a_recovery_that_locks_a_new_record_costs_a_new_start() {
+    let scene = scene("two folders");
+    for keeps_name in [true, false] {
+        let fs = scene.disk();
+        let held = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let holds = held.clone();
+        let sweep = move |fs: &SimFs, path: &Path| {
+            if path.extension().is_some_and(|end| end == "prepared")
+                && holds.lock().unwrap().is_empty()
+            {
+                holds.lock().unwrap().push(fs.hold_lock(path).unwrap());
+                if !keeps_name {
+                    fs.take_away(path).unwrap();
+                }
             }
-        }
+        };
+        fs.inject(Fault::intrude(sweep).of(OperationKind::TryLock).for_ever());
+        scene.commit(&fs, Durability::Full).unwrap();
+        assert_eq!(held.lock().unwrap().len(), 1);
+        assert!(contents(&fs) == scene.versions().1);
         assert!(leftovers(&fs).is_empty(), "{:?}", leftovers(&fs));
     }
 }

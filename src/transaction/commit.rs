@@ -101,6 +101,10 @@ pub fn commit<F: FileSystem>(
     commit_as(fs, TransactionId::new(), first, changes, options, control)
 }
 
+/// How many ids are tried: a sweeper may take a record for that of a dead process before it is
+/// locked. Sweepers are rare, so in practice the second one does.
+const IDS: usize = 16;
+
 /// The same, under an id that no transaction has had.
 pub fn commit_as<F: FileSystem>(
     fs: &F,
@@ -110,25 +114,31 @@ pub fn commit_as<F: FileSystem>(
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
-    let mut coordinator = Coordinator {
-        fs,
-        id,
-        participants: Vec::new(),
-        members: Vec::new(),
-        options,
-        syncs: options.durability != Durability::None,
-    };
-    if let Err(error) = coordinator.prepare(first, changes, control) {
-        coordinator.roll_back();
-        return Err(error);
-    }
-    if coordinator.members.is_empty() {
+    let syncs = options.durability != Durability::None;
+    let mut id = id;
+    for _ in 0..IDS {
+        let (participants, members) = (Vec::new(), Vec::new());
+        let mut coordinator = Coordinator { fs, id, participants, members, options, syncs };
+        match coordinator.prepare(first, changes, control) {
+            Ok(true) => {}
+            Ok(false) => {
+                coordinator.roll_back();
+                id = TransactionId::new();
+                continue;
+            }
+            Err(error) => {
+                coordinator.roll_back();
+                return Err(error);
+            }
+        }
+        if !coordinator.members.is_empty() {
+            coordinator.decide(control)?;
+            coordinator.apply()?;
+            coordinator.finish();
+        }
         return Ok(());
     }
-    coordinator.decide(control)?;
-    coordinator.apply()?;
-    coordinator.finish();
-    Ok(())
+    Err(Failure::at("open", first, Code::EBUSY.error()).into())
 }
 
 /// A transaction that is being committed.
@@ -155,13 +165,14 @@ struct PendingChange<'a, F: FileSystem> {
 }
 
 impl<'a, F: FileSystem> Coordinator<'a, F> {
-    /// Prepares everything that the decision will stand for, and brings it to the disk.
+    /// Prepares everything that the decision will stand for, and brings it to the disk. `false` when
+    /// a sweeper has taken a record.
     fn prepare(
         &mut self,
         first: &Path,
         changes: &'a [FileChange],
         control: &Control,
-    ) -> Result<(), CommitError> {
+    ) -> Result<bool, CommitError> {
         let home = resolve::target(self.fs, first, true, DirUse::NamesAndSync)?;
         self.participant_of(&home.dir)?;
         for change in changes {
@@ -169,14 +180,16 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             self.find(change).map_err(|failure| CommitError::at(change, failure))?;
         }
         if self.members.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let mut record = self.record();
         for (here, participant) in self.participants.iter_mut().enumerate() {
             record.here = here;
             let bytes = record.encode();
             let bytes = bytes.ok_or_else(|| Failure::at("open", first, Code::EILSEQ.error()))?;
-            participant.write_record(self.id, &bytes)?;
+            if !participant.write_record(self.id, &bytes)? {
+                return Ok(false);
+            }
         }
         self.stage(control)?;
         if self.syncs {
@@ -190,7 +203,8 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
                 member.before = None;
             }
         }
-        Ok(control.check().map_err(AttemptError::from)?)
+        control.check().map_err(AttemptError::from)?;
+        Ok(true)
     }
 
     /// The number of the participant that is this directory.

@@ -40,8 +40,14 @@ impl<F: FileSystem> Participant<F> {
         Ok(Participant { dir, metadata, rules: SyncRules::default(), record: None })
     }
 
-    /// Makes the record, locked, and does not sync it.
-    pub(super) fn write_record(&mut self, id: TransactionId, bytes: &[u8]) -> Result<(), Failure> {
+    /// Makes the record, locked, and does not sync it. `false` when a sweeper has taken it for that of
+    /// a dead process before it was locked: the sweeper may remove what has this name at any
+    /// moment, so the transaction needs another id.
+    pub(super) fn write_record(
+        &mut self,
+        id: TransactionId,
+        bytes: &[u8],
+    ) -> Result<bool, Failure> {
         let name = names::record(id, RecordKind::Prepared);
         let at_exit = self.dir.remove_at_exit(&name);
         // Everybody who may change files here has to know what others have begun.
@@ -57,26 +63,26 @@ impl<F: FileSystem> Participant<F> {
             }
         })?;
         let fill = || {
-            // A sweeper may have removed it before it was locked, as with temp files.
             let is_locked = file.try_lock()?;
             match self.dir.compare(&name, &file)? {
                 NamedFile::Same if is_locked => {}
                 // Files cannot be told apart here, and a transaction has to.
                 NamedFile::Untold => return Err(Failure::new("fstat", Code::ENOTSUP.error())),
-                _ => return Err(Failure::new("open", Code::EBUSY.error())),
+                _ => return Ok(false),
             }
             file.write_all(bytes)?;
             match file.metadata()?.size == bytes.len() as u64 {
-                true => Ok(()),
+                true => Ok(true),
                 false => Err(Failure::new("fstat", Code::EIO.error())),
             }
         };
-        if let Err(failure) = fill() {
+        let filled = fill();
+        if !matches!(filled, Ok(true)) {
             let _ = self.dir.remove(&name);
-            return Err(failure.on(self.dir.shown(&name)));
+            return filled.map_err(|failure| failure.on(self.dir.shown(&name)));
         }
         self.record = Some(LockedRecord { file, kind: RecordKind::Prepared, at_exit });
-        Ok(())
+        Ok(true)
     }
 
     pub(super) fn device(&self) -> u64 {
