@@ -12,7 +12,14 @@ const count = Number(calls)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 const at = (name, number = '') => path.join(dir, `${name}${number}`)
 const all = (call) => Array.from({ length: count }, (_, number) => call(number))
-const descriptors = () => fs.readdirSync('/proc/self/fd').length
+/** What the descriptors of this process stand for. */
+const descriptors = () => fs.readdirSync('/proc/self/fd').flatMap((number) => {
+  try {
+    return [fs.readlinkSync(`/proc/self/fd/${number}`)]
+  } catch {
+    return [] // that of the directory itself, or closed since
+  }
+}).sort()
 
 const { acquireLock, atomicWrite, createAtomicWriteStream, createBackup, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock } = holdfast
 const source = () => {
@@ -98,8 +105,11 @@ async function main() {
   const outcomes = await Promise.allSettled(kinds[kind]())
   const codes = {}
   for (const { reason } of outcomes) if (reason) codes[`${reason.code ?? reason}: ${reason.message}`] = (codes[`${reason.code ?? reason}: ${reason.message}`] ?? 0) + 1
-  for (let tries = 0; tries < 100 && descriptors() !== before; tries++) await sleep(20)
-  const after = descriptors()
+  let after = descriptors()
+  for (let tries = 0; tries < 500 && after.length !== before.length; tries++) {
+    await sleep(20)
+    after = descriptors()
+  }
   for (const descriptor of opened) fs.closeSync(descriptor)
   return { done: outcomes.filter(({ status }) => status === 'fulfilled').length, codes, before, after }
 }
