@@ -1912,6 +1912,10 @@ export interface WalReader {
  *
  * - `'EWALPOISONED'`: a write or a sync has failed, so the state of the disk is unknown: nothing is
  *   appended until the log is closed and opened again;
+ * - `'EWALMOVED'`: the log's lock file, its directory, that of a collection or the segment was removed,
+ *   renamed or replaced while the log was open (by a cleaner, a restore, `rm -rf`), so another process
+ *   may have it, or what is appended cannot be found: nothing is appended until the log is closed and
+ *   opened again. A directory that is renamed and not replaced is still the same: the log goes on in it;
  * - `'EWALCLOSED'`: the log was closed;
  * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
  * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each besides its id and payload;
@@ -1930,8 +1934,8 @@ export interface Wal {
    * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable
    * as `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
    * restart. Batches of one collection are in the order of the calls. The entries are copied before
-   * the call returns. When it rejects none of them shows; after `EWALPOISONED`, or the failure that
-   * poisons (`EIO`, for example), they may be there once the log is opened again. A full disk
+   * the call returns. When it rejects none of them shows; after `EWALPOISONED` or `EWALMOVED`, or the
+   * failure that poisons (`EIO`, for example), they may be there once the log is opened again. A full disk
    * (`ENOSPC`) does not poison the log while space is made for the next entries: the log goes on when
    * there is room.
    *
@@ -2005,15 +2009,18 @@ export interface Wal {
  * disk, to the degree that `syncMode` says, when their append resolves, and are there again after any
  * crash.
  *
- * **Promises.** One process at a time has a log open for appending, in one place; any number may read
- * it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off or
+ * **Promises.** One process at a time has a log open for appending, in one place, whatever path leads
+ * there: also as the root of a volume that several containers mount, and in a directory whose parent is
+ * read-only or another user's. Any number may read it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off or
  * skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice,
  * and no batch comes in part. On the disk each collection is a directory of Avro object container
  * files, which any Avro reader opens.
  *
  * **Does not promise.** An open log does not keep the process alive. A log that is not closed when the
  * process ends is like one after a crash: nothing that was acknowledged is lost, and the next opening
- * repairs it. The memtable holds everything that is not released: a log without `onFlush` or
+ * repairs it. The lock is a file in the log's directory: a program that removes it lets another writer in,
+ * which the first one notices (`EWALMOVED`) before it acknowledges anything that was written since, except
+ * that with `syncMode: 'periodic'` or `'never'` it looks once a millisecond. The memtable holds everything that is not released: a log without `onFlush` or
  * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. A disk that
  * reports a sync as done before it is done defeats every promise about power cuts.
  *

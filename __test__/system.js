@@ -82,6 +82,7 @@ const whyNot = {
     return !works('sh', ['-c', 'sleep 0.2 & exec strace -o /dev/null -p $!']) && 'may not trace processes here'
   }),
   people: remember(() => whyNot.linux() || whyNot.root() || (!works('setpriv', ['--reuid=1', '--regid=1', '--clear-groups', 'true']) && 'needs setpriv (util-linux), to act as other users')),
+  namespaces: remember(() => whyNot.mount() || (!works('unshare', ['-m', 'true']) && 'needs unshare (util-linux) and the right to make mount namespaces')),
   prlimit: remember(() => whyNot.linux() || (!works('prlimit', ['--version']) && 'needs prlimit (util-linux)')),
   flock: remember(() => whyNot.linux() || (!works('flock', ['--version']) && 'needs flock (util-linux)')),
 }
@@ -231,8 +232,8 @@ const outcomeOf = (promise) => promise.then(() => 'resolved', (error) => error.c
 
 /** A program of `programs/` in a process of its own. It reads and writes lines of JSON. */
 class Program {
-  constructor(t, name, { args = [], nodeArgs = [], env = {}, under = [] } = {}) {
-    const command = [...under, process.execPath, ...nodeArgs, path.join(__dirname, 'programs', name), ...args]
+  constructor(t, name, { args = [], nodeArgs = [], env = {}, under = [], root = path.join(__dirname, '..') } = {}) {
+    const command = [...under, process.execPath, ...nodeArgs, path.join(root, '__test__', 'programs', name), ...args]
     this.child = spawn(command[0], command.slice(1), { env: { ...process.env, ...env }, stdio: ['pipe', 'pipe', 'pipe'] })
     this.pid = this.child.pid
     this.errors = ''

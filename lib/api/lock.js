@@ -219,7 +219,7 @@ async function lockFor(path, { signal, timeout = DEFAULT_LOCK_TIMEOUT }, setting
  *
  * @template [T=import('../native/binding.js').TakenLock]
  * @param {AbortSignal | undefined} signal
- * @param {(port: import('../native/binding.js').Port, id: number) => import('../native/binding.js').LockWaiter | import('../native/binding.js').LockfileWaiter | null} start
+ * @param {(port: import('../native/binding.js').Port, id: number) => import('../native/binding.js').LockWaiter | import('../native/binding.js').LockfileWaiter | import('../native/binding.js').WalWaiter | null} start
  * @param {import('../native/binding.js').Control} [control] cancels it when it does not wait any more
  * @param {(event: import('../native/binding.js').NativeEvent) => void} [observe]
  * @returns {Promise<T>}

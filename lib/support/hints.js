@@ -41,6 +41,7 @@ const LOG_HINTS = {
   ENOENT: 'The folder of the log, or the one above it, does not exist.',
   ENOSPC: 'The disk is full. The batch is not in the log; free some space and append it again.',
   EWALDAMAGED: "`damage` says what and where. Restore the log from a copy, or open it with `recovery: 'skipCorrupt'` and see in `damage` what was lost.",
+  EWALMOVED: 'Another program has removed, renamed or replaced the lock file, a folder or a segment of the log while it was open, and another process may have it by now. Keep cleaners and restores away from the folder while it is open. What was acknowledged before that was written to the files that were there then. Close the log, open it again, and append what was refused.',
   EWALPOISONED: 'Close the log and open it again: everything that was acknowledged as synced is there, and the batches that failed are there whole or not at all.',
   EWALRELEASED: 'A checkpoint has released these entries: what they said has to be taken from where it was made durable before the checkpoint. Go on from `first`. A consumer (`wal.consumer`) keeps checkpoints from overtaking it.',
   EWALTOOLARGE: 'Append it as several batches.',

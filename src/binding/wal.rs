@@ -7,7 +7,7 @@
 //!
 //! | method | answer |
 //! | --- | --- |
-//! | `openWal(id, dir, options: WalOptions): LockWaiter` | an `OpenedWal` |
+//! | `openWal(id, dir, options: WalOptions): WalWaiter` | an `OpenedWal` |
 //! | `appendWal(id, wal, collection, packed: Uint8Array, durable)` | four values in a row: the `id` with a minus, the sequence number of the first entry (a bigint), how many there are, how much memory the memtable takes. A batch for which the queue has no room waits, in the order of the calls |
 //! | `expectWalBatch(wal, collection)` | nothing: a batch will follow as soon as it is packed, and a thread wakes up for it meanwhile |
 //! | `getWal(wal, collection, key): WalRead` | at once: `packed` with one entry, or nothing |
@@ -37,7 +37,7 @@
 //!
 //! # Errors
 //!
-//! `error.kind` is `'wal'` for the log's own: `EWALPOISONED`, `EWALDAMAGED` (with
+//! `error.kind` is `'wal'` for the log's own: `EWALPOISONED`, `EWALMOVED`, `EWALDAMAGED` (with
 //! `error.damage`), `EWALCLOSED`, `EWALNAME`, `EWALTOOLARGE`, `EWALAHEAD`, `EWALNOMEMTABLE`,
 //! `EWALRELEASED` (with `error.first`);
 //! otherwise as everywhere (`'system'`, `'locked'`…). Operations: `open wal`, `wal append`,
@@ -53,10 +53,9 @@ use napi_derive::napi;
 use super::environment::{Environment, Message, Port};
 use super::handles::OpenWal;
 use super::js_types::NativeDamage;
-use super::lock::LockWaiter;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT};
+use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT, WalOpening};
 use crate::threads::{pool, task};
 use crate::wal::{
     AppendQueue, Appended, Batch, CollectionStats, DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode,
@@ -128,6 +127,21 @@ pub struct OpenedWal {
     pub wal: u32,
     /// What was cut off or skipped.
     pub damage: Vec<NativeDamage>,
+}
+
+/// A call that waits for the locks of a log.
+#[napi]
+pub struct WalWaiter {
+    opening: Arc<WalOpening>,
+}
+
+#[napi]
+impl WalWaiter {
+    /// Ends the wait, unless it is over already. Its outcome tells.
+    #[napi]
+    pub fn cancel(&self) {
+        self.opening.cancel();
+    }
 }
 
 /// The figures of a log.
@@ -205,7 +219,7 @@ pub(super) fn find_wal(
 impl Port {
     /// Takes the lock of a log, opens and repairs it.
     #[napi]
-    pub fn open_wal(&self, id: f64, dir: String, options: WalOptions) -> LockWaiter {
+    pub fn open_wal(&self, id: f64, dir: String, options: WalOptions) -> WalWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
         let opened_path = path.clone();
@@ -225,7 +239,7 @@ impl Port {
         };
         let timeout = options.timeout.map_or(Some(DEFAULT_LOCK_TIMEOUT), duration);
         let options = LogOptions::from(&options);
-        LockWaiter { waiter: locked_wal::open(pool(), opened_path, options, timeout, on_opened) }
+        WalWaiter { opening: locked_wal::open(pool(), opened_path, options, timeout, on_opened) }
     }
 
     /// Appends a batch.

@@ -9,6 +9,11 @@ pub enum WalError {
     /// is appended until the log is opened anew.
     #[error("the log is poisoned until it is opened anew, because of an earlier failure: {0}")]
     Poisoned(String),
+    /// The lock file of the log, one of its directories or its segment was removed, renamed or
+    /// replaced while it was open, so another process may have the log, or what is appended cannot
+    /// be found. Nothing is appended until the log is opened anew.
+    #[error("the log is not what was opened any more: {0}")]
+    Moved(String),
     /// What is on the disk is not what was written, and the recovery mode does not allow to
     /// continue.
     #[error("{0}")]
@@ -49,10 +54,19 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Why the log takes no appends until it is opened anew, if it does not.
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            WalError::Poisoned(cause) | WalError::Moved(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
     /// The value of `error.code`.
     pub fn code(&self) -> &'static str {
         match self {
             WalError::Poisoned(_) => "EWALPOISONED",
+            WalError::Moved(_) => "EWALMOVED",
             WalError::Damaged(_) => "EWALDAMAGED",
             WalError::Closed => "EWALCLOSED",
             WalError::Name(_) => "EWALNAME",

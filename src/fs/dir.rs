@@ -36,15 +36,29 @@ impl<F: FileSystem> Dir<F> {
         uninterrupted(|| fs.make_dir(path)).map_err(|error| Failure::at("mkdir", path, error))
     }
 
-    /// The same for a directory of holdfast's own in which other users make files, too.
-    pub fn make_shared(fs: &F, path: &Path) -> Result<(), Failure> {
-        uninterrupted(|| fs.make_shared_dir(path))
-            .map_err(|error| Failure::at("mkdir", path, error))
-    }
-
     /// Removes an empty directory: `rmdir`.
     pub fn remove_empty(fs: &F, path: &Path) -> Result<(), Failure> {
         uninterrupted(|| fs.remove_dir(path)).map_err(|error| Failure::at("rmdir", path, error))
+    }
+
+    /// Opens a directory in this one, a symbolic link followed: `open`.
+    pub fn open_dir(&self, name: &OsStr, purpose: DirUse) -> Result<Dir<F>, Failure> {
+        let handle = uninterrupted(|| self.fs.open_dir_in(&self.handle, name, purpose))
+            .map_err(|error| self.failed("open", name, error))?;
+        Ok(Dir { fs: self.fs.clone(), handle, path: self.shown(name) })
+    }
+
+    /// Makes a directory of holdfast's own in this one, in which other users make files, too:
+    /// `mkdir`.
+    pub fn make_shared_dir(&self, name: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.make_shared_dir(&self.handle, name))
+            .map_err(|error| self.failed("mkdir", name, error))
+    }
+
+    /// Removes an empty directory in this one: `rmdir`.
+    pub fn remove_empty_dir(&self, name: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.remove_dir_in(&self.handle, name))
+            .map_err(|error| self.failed("rmdir", name, error))
     }
 
     /// The same directory, whose messages name the files in it without a path. Its own have none.

@@ -240,13 +240,24 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// Makes the directory at `path`. Its parent must exist, and it must not.
     fn make_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// The same for a directory of holdfast's own in which everybody makes files who may write to
-    /// the one above it, as [`SharedWith::WritersOfDir`]. It has its permissions before it has its
-    /// name.
-    fn make_shared_dir(&self, path: &Path) -> io::Result<()>;
-
     /// Removes the directory at `path`, which must be empty.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Opens the directory of this name in another one. A symbolic link is followed.
+    fn open_dir_in(
+        &self,
+        dir: &Self::DirHandle,
+        name: &OsStr,
+        purpose: DirUse,
+    ) -> io::Result<Self::DirHandle>;
+
+    /// Makes a directory of holdfast's own in which everybody makes files who may write to the one
+    /// above it, as [`SharedWith::WritersOfDir`]. It has its permissions before it has its name.
+    /// Fails with `EEXIST` if the name is taken by anything.
+    fn make_shared_dir(&self, above: &Self::DirHandle, name: &OsStr) -> io::Result<()>;
+
+    /// Removes the directory of this name, which must be empty.
+    fn remove_dir_in(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<()>;
 
     /// The names in a directory, in no particular order, without those for itself and its
     /// parent.

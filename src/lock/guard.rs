@@ -20,6 +20,9 @@ pub(super) trait LockOwner: Send + Sync {
     /// The depth of what is started under it; see [`crate::descriptors`].
     fn depth_inside(&self) -> u32;
 
+    /// Whether the name of the lock file still leads to the file that is locked.
+    fn is_in_place(&self, lock: &KernelLock) -> bool;
+
     /// A call releases the lock; the lock of the kernel comes from the last of the calls that
     /// shared it.
     fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind);
@@ -100,6 +103,11 @@ impl KernelGuard {
     pub(super) fn taken_again(&mut self, lock: KernelLock) {
         self.lock = Some(Arc::new(lock));
         self.end_wait = None;
+    }
+
+    /// Whether the name of its lock file still leads to the file that is locked.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| self.owner.is_in_place(lock))
     }
 
     /// What it is released to.

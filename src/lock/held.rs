@@ -59,6 +59,12 @@ impl LockGuard {
         matches!(self.0, Source::Borrowed(_))
     }
 
+    /// Whether the name of its lock file still leads to the file that is locked. If it does not, the
+    /// file was removed, and other processes lock another one.
+    pub fn is_in_place(&self) -> bool {
+        guard(&self.lock().state).guard.as_ref().is_some_and(KernelGuard::is_in_place)
+    }
+
     /// Lets other processes have the lock for a while. To the calls of this process it stays held. A
     /// lock that is borrowed stays with its holder.
     pub fn give_back(&self) {

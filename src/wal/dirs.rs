@@ -1,5 +1,6 @@
 //! The directories of a log and of its collections.
 
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::segments::check_name;
@@ -36,8 +37,7 @@ fn is_collection<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, Failur
     }
     match stat(dir, name)?.map(|known| known.kind) {
         None => Ok(false),
-        Some(FileKind::Link) => match Dir::open(dir.fs(), &dir.shown(name.as_ref()), DirUse::Names)
-        {
+        Some(FileKind::Link) => match dir.open_dir(name.as_ref(), DirUse::Names) {
             Ok(_) => Ok(true),
             Err(failure) if matches!(failure.code(), Some(Code::ENOENT | Code::ENOTDIR)) => {
                 Ok(false)
@@ -66,36 +66,51 @@ pub(super) fn is_file<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, F
 /// How the files of a log are made: whoever may write to its directory may write the log.
 pub(super) const SHARED: SharedWith<'static> = SharedWith::WritersOfDir { mode: 0o666 };
 
-/// Makes the directory of a log, and makes its name durable.
-pub(super) fn make_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
-    make_durable(fs, path, Dir::make(fs, path))
-}
-
-/// Makes the directory of a collection, which whoever may write to that of the log may write to,
-/// and makes its name durable.
-pub(super) fn make_collection_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
-    make_durable(fs, path, Dir::make_shared(fs, path))
-}
-
-fn make_durable<F: FileSystem>(
-    fs: &F,
-    path: &Path,
-    made: Result<(), Failure>,
-) -> Result<(), Failure> {
-    let is_new = match made {
-        // It may be there in memory only, if the process that made it died before its sync.
-        Err(failure) if failure.code() == Some(Code::EEXIST) => false,
-        made => made.map(|()| true)?,
-    };
+/// Makes the directory of a log, if there is none, and makes its name durable. Its parent has to be
+/// there.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn make_dir<F: FileSystem>(fs: &F, path: &Path) -> Result<(), Failure> {
+    let is_new = is_made(Dir::make(fs, path))?;
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
         return Ok(());
     };
     let synced = Dir::open(fs, parent, DirUse::NamesAndSync).and_then(|parent| sync_names(&parent));
-    if synced.is_err() && is_new {
-        // Another sync would say nothing about it. It has to be made anew.
-        let _ = Dir::remove_empty(fs, path);
+    match &synced {
+        Err(_) if is_new => {
+            // Another sync would say nothing about it. It has to be made anew.
+            let _ = Dir::remove_empty(fs, path);
+        }
+        // Nothing has been made there since it was mounted so.
+        Err(failure) if failure.code() == Some(Code::EROFS) => return Ok(()),
+        _ => {}
     }
     synced
+}
+
+/// Makes the directory of a collection in that of its log, which whoever may write to that of the
+/// log may write to, and makes its name durable.
+pub(super) fn make_collection_dir<F: FileSystem>(
+    log: &Dir<F>,
+    name: &OsStr,
+) -> Result<(), Failure> {
+    let is_new = is_made(log.make_shared_dir(name))?;
+    let synced = sync_names(log);
+    if synced.is_err() && is_new {
+        let _ = log.remove_empty_dir(name);
+    }
+    synced
+}
+
+/// Whether a directory was made just now. One that was there may be so in memory only, if the
+/// process that made it died before its sync.
+fn is_made(made: Result<(), Failure>) -> Result<bool, Failure> {
+    match made {
+        Err(failure) if failure.code() == Some(Code::EEXIST) => Ok(false),
+        made => made.map(|()| true),
+    }
 }
 
 /// Makes the names in a directory durable, unless the process may not list it: then the process

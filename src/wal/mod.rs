@@ -41,7 +41,7 @@ mod writer;
 
 pub use crate::error::{Damage, DamageKind, WalError};
 pub use batch::{Batch, EntryRef, Op, WalEntry, pack_with_sequence};
-pub use dirs::collections;
+pub use dirs::{collections, make_dir as make_log_dir};
 pub use log::{CollectionStats, Log, LogStats, SegmentPreparation};
 pub use options::{DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode, SyncMode};
 pub use queue::{AppendQueue, Appended, OnAppended};

@@ -54,6 +54,8 @@ pub struct LogOptions {
     pub queue_bytes: usize,
     /// Whether to keep the newest entry of each id in memory.
     pub memtable: bool,
+    /// For how long the log is believed to be where it was, unless a group has just been synced.
+    pub look_interval: Duration,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -75,6 +77,7 @@ impl Default for LogOptions {
             large_group: 128 << 10,
             queue_bytes: 16 << 20,
             memtable: true,
+            look_interval: Duration::from_millis(1),
             clock: now,
         }
     }

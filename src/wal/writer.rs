@@ -15,7 +15,7 @@ use super::new_segment::NewSegment;
 use super::options::{LARGEST_STEP, LogOptions};
 use super::segments::{CURRENT, sealed};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileSystem};
+use crate::fs::{Dir, File, FileId, FileSystem};
 
 /// A group that has needed more memory than this gives it back.
 const LARGEST_BUFFER: usize = 4 << 20;
@@ -34,6 +34,8 @@ pub(super) struct SegmentWriter<F: FileSystem> {
     pub(super) dir: Arc<Dir<F>>,
     pub(super) header: Header,
     file: File<F>,
+    /// Which file it is, once that was asked for.
+    file_id: Option<FileId>,
     /// Where the next block goes.
     pub(super) end: u64,
     /// The length of the file. From `end` on it is an empty block, or an end mark.
@@ -77,6 +79,7 @@ impl<F: FileSystem> SegmentWriter<F> {
             dir,
             header,
             file,
+            file_id: None,
             end,
             allocated,
             has_blocks: false,
@@ -208,6 +211,14 @@ impl<F: FileSystem> SegmentWriter<F> {
         }
     }
 
+    /// Which file the current segment is, where the system tells.
+    pub(super) fn file_id(&mut self) -> Option<FileId> {
+        if self.file_id.is_none() {
+            self.file_id = self.file.metadata().ok().map(|known| known.id);
+        }
+        self.file_id
+    }
+
     /// The last sequence number in the sealed segments that are still there; 0 if there are none.
     pub(super) fn last_sealed(&self) -> u64 {
         self.sealed.last().map_or(0, |segment| segment.last)
@@ -276,7 +287,7 @@ impl<F: FileSystem> SegmentWriter<F> {
         self.dir.sync(Some(&self.file))?;
         next.publish(&self.dir)?;
         self.sealed.push(SealedSegment { number, last: self.last, bytes: self.allocated });
-        self.file = next.file;
+        (self.file, self.file_id) = (next.file, None);
         (self.end, self.allocated) = (next.end, next.allocated);
         self.header = next.header;
         self.has_blocks = false;

@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use holdfast::error::ErrorKind;
-use holdfast::fs::FileSystem;
+use holdfast::fs::{Dir, DirUse, FileSystem, SharedWith};
 use holdfast::wal::{
     Batch, EntryRef, Log, LogOptions, Op, RecoveryMode, Replay, ReplayProgress, SyncMode, WalEntry,
+    make_log_dir,
 };
 use holdfast_sim::SimFs;
 
@@ -21,6 +23,8 @@ pub(crate) fn options(sync: SyncMode, recovery: RecoveryMode) -> LogOptions {
         segment_size: 3000,
         step: 512,
         large_group: 1200,
+        // At the first append and behind each sync, so that every run has the same operations.
+        look_interval: Duration::MAX,
         clock: || 1_700_000_000_000,
         ..LogOptions::default()
     }
@@ -48,8 +52,16 @@ pub(crate) fn payload(number: u64, index: u64) -> String {
     format!("{number}.{index}:").repeat(1 + length as usize / 8)
 }
 
+/// The name of the lock file of a log, in its directory.
+pub(crate) const LOCK: &str = ".holdfast.wal.lock";
+
+/// Opens the log as `locked_wal` does: with a lock file in its directory, which the process that was
+/// killed may have left.
 pub(crate) fn open(fs: &SimFs, options: &LogOptions) -> Result<Log<SimFs>, ErrorKind> {
-    Log::open(fs.clone(), Path::new(LOG), *options)
+    make_log_dir(fs, Path::new(LOG))?;
+    let dir = Dir::open(fs, Path::new(LOG), DirUse::NamesAndSync)?;
+    dir.open_or_create(LOCK.as_ref(), SharedWith::UsersOf("holdfast.wal".as_ref()))?;
+    Log::open_in(dir, *options, Some(LOCK.as_ref()))
 }
 
 /// Unpacks what a replay or the memtable gives.

@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -153,17 +153,11 @@ impl FileSystem for Os {
     }
 
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
-        let open = |access: OFlags| {
-            rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        };
-        if purpose == DirUse::NamesAndSync {
-            match open(OFlags::RDONLY) {
-                Ok(descriptor) => return Ok(DirHandle { descriptor, readable: true }),
-                Err(rustix::io::Errno::ACCESS) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(DirHandle { descriptor: open(NAMES_ONLY)?, readable: false })
+        open_dir_by(rustix::fs::CWD, path.as_os_str(), purpose)
+    }
+
+    fn open_dir_in(&self, dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
+        open_dir_by(dir.descriptor(), name, purpose)
     }
 
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {
@@ -174,16 +168,16 @@ impl FileSystem for Os {
         Ok(rustix::fs::mkdir(path, Mode::from_raw_mode(0o777))?)
     }
 
-    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
-        let Some((above, name)) = path.parent().zip(path.file_name()) else {
-            return Err(Code::EEXIST.error());
-        };
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        shared_file::make_dir(self.open_dir(above, DirUse::Names)?.descriptor(), name)
+    fn make_shared_dir(&self, above: &DirHandle, name: &OsStr) -> io::Result<()> {
+        shared_file::make_dir(above.descriptor(), name)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::rmdir(path)?)
+    }
+
+    fn remove_dir_in(&self, dir: &DirHandle, name: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&dir.descriptor, name, AtFlags::REMOVEDIR)?)
     }
 
     fn names(&self, dir: &DirHandle) -> io::Result<Vec<OsString>> {
@@ -566,6 +560,21 @@ impl FileSystem for Os {
     fn exchange(&self, dir: &DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool> {
         exchange::exchange(dir.descriptor.as_fd(), one, other)
     }
+}
+
+/// Opens a directory by its path, or by its name in another one.
+fn open_dir_by(at: BorrowedFd<'_>, path: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
+    let open = |access: OFlags| {
+        rustix::fs::openat(at, path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    if purpose == DirUse::NamesAndSync {
+        match open(OFlags::RDONLY) {
+            Ok(descriptor) => return Ok(DirHandle { descriptor, readable: true }),
+            Err(rustix::io::Errno::ACCESS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(DirHandle { descriptor: open(NAMES_ONLY)?, readable: false })
 }
 
 fn open_existing(dir: &DirHandle, name: &OsStr, flags: OFlags) -> io::Result<FileHandle> {

@@ -15,9 +15,7 @@
 //! the handle is closed, so a [`FileHandle`] should be closed soon after its rename.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::OpenOptions;
 use std::io;
-use std::os::windows::fs::OpenOptionsExt;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +34,7 @@ use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::temp_name;
 
+mod dirs;
 mod lock_rules;
 mod metadata;
 mod native;
@@ -151,31 +150,11 @@ impl FileSystem for Os {
     type FileHandle = FileHandle;
 
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
-        let open = |access: FILE_ACCESS_RIGHTS| {
-            OpenOptions::new()
-                .access_mode(access)
-                .share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
-                .custom_flags(FILE_FLAG_BACKUP_SEMANTICS)
-                .open(path)
-        };
-        // A directory can be flushed with either of these (MS-SMB2, 3.3.5.11). The second is
-        // all that a user has in the root directory of the system's disk.
-        let rights: &[FILE_ACCESS_RIGHTS] = match purpose {
-            DirUse::Names => &[],
-            DirUse::NamesAndSync => &[FILE_ADD_FILE, FILE_ADD_SUBDIRECTORY],
-        };
-        let flushable = rights.iter().find_map(|access| open(*access).ok());
-        let (file, flushable) = match flushable {
-            Some(file) => (file, true),
-            None => (open(0)?, false),
-        };
-        let handle = OwnedHandle::from(file);
-        let is_dir =
-            native::general(handle.as_handle())?.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY != 0;
-        if !is_dir {
-            return Err(Code::ENOTDIR.error());
-        }
-        Ok(DirHandle { handle, flushable, path: path.to_owned() })
+        dirs::open(path, purpose)
+    }
+
+    fn open_dir_in(&self, dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
+        dirs::open_in(dir, name, purpose)
     }
 
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {
@@ -193,12 +172,16 @@ impl FileSystem for Os {
     }
 
     /// A directory gets the access control list that the one above it has for new ones.
-    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
-        self.make_dir(path)
+    fn make_shared_dir(&self, above: &DirHandle, name: &OsStr) -> io::Result<()> {
+        dirs::make_in(above, name)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir(path)
+    }
+
+    fn remove_dir_in(&self, dir: &DirHandle, name: &OsStr) -> io::Result<()> {
+        dirs::remove_in(dir, name)
     }
 
     fn names(&self, dir: &DirHandle) -> io::Result<Vec<OsString>> {

@@ -214,6 +214,11 @@ impl LockOwner for Queue<KernelBackend> {
         self.depth_inside()
     }
 
+    fn is_in_place(&self, lock: &KernelLock) -> bool {
+        let (dir, name) = self.backend.dir_and_name();
+        lock.is_called(dir, name)
+    }
+
     fn release(self: Arc<Self>, last: Option<KernelLock>, kind: LockKind) {
         let Some(lock) = last else { return self.released(kind) };
         if DeferredWakeUps::is_under_way() {

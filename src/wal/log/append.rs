@@ -1,9 +1,11 @@
 //! Appends groups of batches, and shows them in the memtable.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::{Collection, CollectionState};
+use super::identity::Look;
 use super::open::{Log, LogCounters};
 use crate::error::{Code, ErrorKind, Failure};
 use crate::fs::{Dir, DirUse, FileSystem};
@@ -61,10 +63,13 @@ impl<F: FileSystem> Log<F> {
         // Not before the lock is held: an append before this one may just have failed.
         self.check_usable()?;
         self.check_numbers_left(name)?;
-        let firsts = self.append_to(&mut state, name, &group, sync).map_err(|error| {
-            let failure = self.failure_of(error);
-            if failure.path.is_none() { failure.on(self.path.join(name)) } else { failure }
-        })?;
+        self.look(&mut state, name, Look::IfDue)?;
+        let firsts = match self.append_to(&mut state, name, &group, sync) {
+            Ok(firsts) => firsts,
+            Err(error) => return Err(self.not_appended(&mut state, name, error)),
+        };
+        // Nothing is acknowledged that was written to a log that has gone meanwhile.
+        self.look(&mut state, name, if sync { Look::Near } else { Look::IfDue })?;
         if let Some(memtable) = guard(&collection.memtable).as_mut() {
             for (batch, first) in batches.iter().zip(&firsts) {
                 memtable.add_pending(*first, Arc::clone(batch));
@@ -80,6 +85,23 @@ impl<F: FileSystem> Log<F> {
         drop(state);
         self.counters.appended(&group, sync);
         Ok(firsts)
+    }
+
+    /// Why nothing was appended. If the log is not where it was, that is why.
+    #[cold]
+    fn not_appended(
+        &self,
+        state: &mut CollectionState<F>,
+        name: &str,
+        error: AppendError,
+    ) -> ErrorKind {
+        if let Err(moved) = self.look(state, name, Look::All) {
+            return moved.into();
+        }
+        let failure = self.failure_of(error);
+        let failure =
+            if failure.path.is_none() { failure.on(self.path.join(name)) } else { failure };
+        failure.into()
     }
 
     /// Applies to the memtable what [`Log::append_pending`] has appended.
@@ -154,15 +176,15 @@ impl<F: FileSystem> Log<F> {
     }
 
     fn make_collection_dir(&self, name: &str) -> Result<Dir<F>, Failure> {
-        let path = self.path.join(name);
+        let own = OsStr::new(name);
         // If it is there and empty, its name may be one that a failed sync has left in memory
         // only. If it is not empty, it stays.
-        let _ = Dir::remove_empty(&self.fs, &path);
-        make_collection_dir(&self.fs, &path)?;
-        let dir = Dir::open(&self.fs, &path, DirUse::NamesAndSync)?;
+        let _ = self.dir.remove_empty_dir(own);
+        make_collection_dir(&self.dir, own)?;
+        let dir = self.dir.open_dir(own, DirUse::NamesAndSync)?;
         // Segments that have come since the log was opened have entries that must not be lost.
         if dir.names()?.iter().any(|name| name.to_str().is_some_and(has_entries)) {
-            return Err(Failure::at("open", &path, Code::EEXIST.error()));
+            return Err(Failure::at("open", dir.path(), Code::EEXIST.error()));
         }
         Ok(dir.without_path())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::{Collection, CollectionState};
+use super::identity::Look;
 use super::open::Log;
 use crate::error::{ErrorKind, Failure, WalError};
 use crate::fs::{Dir, FileSystem};
@@ -32,9 +33,10 @@ impl<F: FileSystem> Log<F> {
         };
         let mut checkpoint = guard(&collection.checkpoint);
         check_is_there(up_to, collection.visible.load(Ordering::Acquire))?;
-        let Some((dir, first_segment)) = needed_from(&guard(&collection.state), up_to) else {
-            return Ok(());
-        };
+        let mut state = guard(&collection.state);
+        self.look(&mut state, name, Look::All)?;
+        let Some((dir, first_segment)) = needed_from(&state, up_to) else { return Ok(()) };
+        drop(state);
         // The same number again may release a segment that has been sealed since.
         let is_more = (up_to, first_segment) > (checkpoint.up_to, checkpoint.first_segment);
         if up_to >= checkpoint.up_to && is_more {

@@ -1,13 +1,15 @@
 //! Makes a log durable, while it is open and at its end.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::collection::CollectionState;
+use super::identity::Look;
 use super::open::Log;
-use crate::error::{ErrorKind, WalError};
+use crate::error::ErrorKind;
 use crate::fs::FileSystem;
 use crate::mutex::guard;
 use crate::wal::segments::NEXT;
-use crate::wal::writer::SegmentWriter;
 
 impl<F: FileSystem> Log<F> {
     /// Waits until everything that was appended to a collection, or to all, is on the disk.
@@ -34,6 +36,8 @@ impl<F: FileSystem> Log<F> {
                 })?;
                 collection.update_figures(&state);
             }
+            // What has been synced is of use only where it can be found.
+            self.look(&mut state, &name, Look::Near)?;
         }
         self.check_usable()?;
         Ok(())
@@ -47,25 +51,28 @@ impl<F: FileSystem> Log<F> {
     /// The log is poisoned, from now on or before.
     pub fn close(&self) -> Result<(), ErrorKind> {
         let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
-        let collections: Vec<_> = guard(&self.collections).values().cloned().collect();
-        for collection in collections {
+        let collections: Vec<_> = {
+            let collections = guard(&self.collections);
+            collections.iter().map(|(name, it)| (name.clone(), Arc::clone(it))).collect()
+        };
+        for (name, collection) in collections {
             let mut state = guard(&collection.state);
-            if !was_closed && let Some(writer) = &mut state.writer {
-                self.finish(writer);
+            // Another process may go on in it by now: then nothing of it is changed.
+            let is_trusted = self.poison.get().is_none() && !was_closed;
+            if is_trusted && self.look(&mut state, &name, Look::All).is_ok() {
+                self.finish(&mut state);
             }
             state.writer = None;
             state.dir = None;
         }
         match self.poison.get() {
-            Some(cause) if !was_closed => Err(WalError::Poisoned(cause.clone()).into()),
+            Some(cause) if !was_closed => Err(cause.clone().into()),
             _ => Ok(()),
         }
     }
 
-    fn finish(&self, writer: &mut SegmentWriter<F>) {
-        if self.poison.get().is_some() {
-            return;
-        }
+    fn finish(&self, state: &mut CollectionState<F>) {
+        let Some(writer) = &mut state.writer else { return };
         if let Err(failure) = writer.finish() {
             self.poison(&failure);
         }

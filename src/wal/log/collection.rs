@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::identity::Looks;
 use crate::fs::{Dir, FileSystem};
 use crate::mutex::guard;
 use crate::wal::checkpoint::Checkpoint;
@@ -50,6 +51,8 @@ pub(super) struct CollectionState<F: FileSystem> {
     pub(super) dir: Option<Arc<Dir<F>>>,
     /// `None` before the first append, and when the log is closed.
     pub(super) writer: Option<SegmentWriter<F>>,
+    /// When it was last seen to be where it is.
+    pub(super) looks: Looks,
     /// For the first segment: whether there is a released one whose space can serve again,
     pub(super) has_spare: bool,
     /// and its number.
@@ -71,6 +74,7 @@ impl<F: FileSystem> Collection<F> {
             state: Mutex::new(CollectionState {
                 dir: None,
                 writer: None,
+                looks: Looks::default(),
                 has_spare: false,
                 next_segment: 1,
             }),
@@ -89,7 +93,13 @@ impl<F: FileSystem> Collection<F> {
         let figures = CollectionFigures { released: checkpoint.up_to, ..Default::default() };
         let dir = writer.is_some().then_some(dir);
         let collection = Collection {
-            state: Mutex::new(CollectionState { dir, writer, has_spare, next_segment }),
+            state: Mutex::new(CollectionState {
+                dir,
+                writer,
+                looks: Looks::default(),
+                has_spare,
+                next_segment,
+            }),
             memtable: Mutex::new(memtable),
             visible: AtomicU64::new(repaired.last),
             is_urgent: AtomicBool::new(false),

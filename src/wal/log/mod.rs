@@ -5,6 +5,7 @@ mod append;
 mod checkpoints;
 mod close;
 mod collection;
+mod identity;
 mod open;
 mod read;
 mod rotation;

@@ -1,12 +1,14 @@
 //! A log that is open: its state, how it is opened, and when it can no longer be trusted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::collection::Collection;
+use super::identity::Identity;
 use crate::error::{Damage, ErrorKind, Failure, WalError};
 use crate::fs::{Dir, DirUse, FileSystem};
 use crate::mutex::guard;
@@ -25,14 +27,18 @@ use crate::wal::segments::check_name;
 /// What [`Log::append`] has answered for, with `sync`, is there after any crash, whole batches
 /// in the order of their numbers. Without `sync` a crash may take a part of it, from the end.
 pub struct Log<F: FileSystem> {
-    pub(super) fs: F,
+    /// Its directory. Everything of the log is found through it.
+    pub(super) dir: Dir<F>,
+    /// Where it was found, for messages.
     pub(super) path: PathBuf,
     pub(super) options: LogOptions,
     /// The next free sequence number.
     pub(super) next: AtomicU64,
     pub(super) collections: Mutex<BTreeMap<String, Arc<Collection<F>>>>,
-    /// Why the log is poisoned, if it is.
-    pub(super) poison: OnceLock<String>,
+    /// By which it tells whether it is still there.
+    pub(super) identity: Identity<F>,
+    /// Why the log is poisoned, if it is: [`WalError::Poisoned`] or [`WalError::Moved`].
+    pub(super) poison: OnceLock<WalError>,
     pub(super) is_closed: AtomicBool,
     damage: Vec<Damage>,
     pub(super) counters: LogCounters,
@@ -58,12 +64,27 @@ impl<F: FileSystem> Log<F> {
     /// has been changed in the collection that has it. Otherwise what the system says.
     pub fn open(fs: F, path: &Path, options: LogOptions) -> Result<Log<F>, ErrorKind> {
         make_dir(&fs, path)?;
-        let dir = Dir::open(&fs, path, DirUse::NamesAndSync)?;
+        Log::open_in(Dir::open(&fs, path, DirUse::NamesAndSync)?, options, None)
+    }
+
+    /// The same in a directory that is open: whatever becomes of the path that led to it, the log
+    /// stays there. `lock` is the name of the lock file in it, which the caller holds: when that is
+    /// removed or replaced, the log is poisoned.
+    ///
+    /// # Errors
+    ///
+    /// As [`Log::open`]. [`WalError::Moved`] when there is no such lock file.
+    pub fn open_in(
+        dir: Dir<F>,
+        options: LogOptions,
+        lock: Option<&OsStr>,
+    ) -> Result<Log<F>, ErrorKind> {
+        let identity = Identity::of(&dir, lock)?;
         let mut collections = BTreeMap::new();
         let mut damage = Vec::new();
         let mut last = 0;
         for name in collections_in(&dir)? {
-            let mut repaired = repair(&fs, &path.join(&name), &name, &options)?;
+            let mut repaired = repair(&dir, &name, &options)?;
             last = last.max(repaired.last);
             damage.append(&mut repaired.damage);
             collections.insert(name, Arc::new(Collection::repaired(repaired)));
@@ -71,11 +92,12 @@ impl<F: FileSystem> Log<F> {
         // A directory that was found may be there in memory only.
         sync_names(&dir)?;
         Ok(Log {
-            fs,
-            path: path.to_owned(),
+            path: dir.path().to_owned(),
+            dir,
             options,
             next: AtomicU64::new(last + 1),
             collections: Mutex::new(collections),
+            identity,
             poison: OnceLock::new(),
             is_closed: AtomicBool::new(false),
             damage,
@@ -110,7 +132,7 @@ impl<F: FileSystem> Log<F> {
 
     pub(super) fn check_usable(&self) -> Result<(), WalError> {
         if let Some(cause) = self.poison.get() {
-            return Err(WalError::Poisoned(cause.clone()));
+            return Err(cause.clone());
         }
         match self.is_closed.load(Ordering::Acquire) {
             true => Err(WalError::Closed),
@@ -120,7 +142,12 @@ impl<F: FileSystem> Log<F> {
 
     /// Takes no more appends, because what the disk has and what is in memory may differ.
     pub(in crate::wal) fn poison(&self, cause: &impl Display) {
-        let _ = self.poison.set(cause.to_string());
+        self.poison_with(WalError::Poisoned(cause.to_string()));
+    }
+
+    /// The same, for this reason: [`WalError::Poisoned`] or [`WalError::Moved`].
+    pub(super) fn poison_with(&self, reason: WalError) {
+        let _ = self.poison.set(reason);
     }
 
     /// What the system said. The log is poisoned if what is on the disk is not known any more.

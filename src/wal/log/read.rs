@@ -69,6 +69,6 @@ impl<F: FileSystem> Log<F> {
             None => 0,
         };
         let recovery = self.options.recovery;
-        Replay::new(self.fs.clone(), &self.path, collection, from, Some(until), recovery)
+        Replay::in_log(&self.dir, collection, from, Some(until), recovery)
     }
 }

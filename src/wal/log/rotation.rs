@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::{Collection, CollectionState};
+use super::identity::Look;
 use super::open::Log;
 use crate::error::ErrorKind;
 use crate::fs::{Dir, FileSystem};
@@ -19,7 +20,7 @@ impl<F: FileSystem> Log<F> {
     pub fn next_segment(&self, name: &str) -> Option<SegmentPreparation<F>> {
         let collection = self.existing(name).ok()??;
         let mut state = guard(&collection.state);
-        let CollectionState { writer: Some(writer), dir: Some(dir), .. } = &mut *state else {
+        let CollectionState { writer: Some(writer), dir: Some(_), .. } = &*state else {
             return None;
         };
         if writer.is_preparing
@@ -29,6 +30,11 @@ impl<F: FileSystem> Log<F> {
         {
             return None;
         }
+        // It would be made over another's.
+        self.look(&mut state, name, Look::All).ok()?;
+        let CollectionState { writer: Some(writer), dir: Some(dir), .. } = &mut *state else {
+            return None;
+        };
         let header = Header {
             collection: name.to_owned(),
             number: writer.header.number + 1,
@@ -58,12 +64,13 @@ impl<F: FileSystem> Log<F> {
     /// Seals it if `is_time`. The answer is whether that was so.
     fn rotate_when(
         &self,
-        collection: &str,
+        name: &str,
         is_time: impl FnOnce(&SegmentWriter<F>) -> bool,
     ) -> Result<bool, ErrorKind> {
-        let Some(collection) = self.existing(collection)? else { return Ok(false) };
+        let Some(collection) = self.existing(name)? else { return Ok(false) };
         let mut state = guard(&collection.state);
         self.check_usable()?;
+        self.look(&mut state, name, Look::IfDue)?;
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {
             Some(writer) if !writer.is_preparing && is_time(writer) => {

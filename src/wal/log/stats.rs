@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::collection::CollectionStats;
 use super::open::Log;
+use crate::error::WalError;
 use crate::fs::FileSystem;
 use crate::mutex::guard;
 
@@ -41,7 +42,7 @@ impl<F: FileSystem> Log<F> {
             bytes: load(&self.counters.bytes),
             groups: load(&self.counters.groups),
             syncs: load(&self.counters.syncs),
-            poisoned: self.poison.get().cloned(),
+            poisoned: self.poison.get().and_then(WalError::cause).map(str::to_owned),
             collections: collections.into_iter().map(|(name, it)| it.stats(name)).collect(),
         }
     }

@@ -1,7 +1,6 @@
 //! The steps of a repair, in their order.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::assess::{Assessment, assess};
@@ -34,13 +33,13 @@ pub(in crate::wal) struct RepairedCollection<F: FileSystem> {
     pub(in crate::wal) damage: Vec<Damage>,
 }
 
+/// Repairs the collection of this name of the log in this directory.
 pub(in crate::wal) fn repair<F: FileSystem>(
-    fs: &F,
-    path: &Path,
+    log: &Dir<F>,
     collection: &str,
     options: &LogOptions,
 ) -> Result<RepairedCollection<F>, ErrorKind> {
-    let dir = Dir::open(fs, path, DirUse::NamesAndSync)?;
+    let dir = log.open_dir(collection.as_ref(), DirUse::NamesAndSync)?;
     let listed = dir.names()?;
     let names: BTreeSet<&str> = listed.iter().filter_map(|name| name.to_str()).collect();
     let dir = Arc::new(dir.without_path());
@@ -80,7 +79,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
         None => None,
     };
     // The names that were found may be there in memory only.
-    sync_names(&*dir).map_err(|failure| failure.on(path))?;
+    sync_names(&*dir).map_err(|failure| failure.on(log.shown(collection.as_ref())))?;
     let Scan { memtable, last, damage, .. } = scan;
     Ok(RepairedCollection {
         dir,

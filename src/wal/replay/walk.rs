@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Damage, DamageKind, ErrorKind, WalError};
+use crate::error::{Damage, DamageKind, ErrorKind, Failure, WalError};
 use crate::fs::{Dir, DirUse, FileSystem};
 use crate::wal::batch::pack_with_sequence;
 use crate::wal::format::Block;
@@ -88,8 +88,31 @@ impl<F: FileSystem> Replay<F> {
         recovery: RecoveryMode,
     ) -> Result<Replay<F>, ErrorKind> {
         check_name(collection)?;
-        let path = log.join(collection);
-        let dir = match Dir::open(&fs, &path, DirUse::Names) {
+        let opened = Dir::open(&fs, &log.join(collection), DirUse::Names);
+        Replay::begin(opened, collection, from, until, recovery)
+    }
+
+    /// The same in the log whose directory is open.
+    pub(in crate::wal) fn in_log(
+        log: &Dir<F>,
+        collection: &str,
+        from: u64,
+        until: Option<u64>,
+        recovery: RecoveryMode,
+    ) -> Result<Replay<F>, ErrorKind> {
+        check_name(collection)?;
+        let opened = log.open_dir(collection.as_ref(), DirUse::Names);
+        Replay::begin(opened, collection, from, until, recovery)
+    }
+
+    fn begin(
+        opened: Result<Dir<F>, Failure>,
+        collection: &str,
+        from: u64,
+        until: Option<u64>,
+        recovery: RecoveryMode,
+    ) -> Result<Replay<F>, ErrorKind> {
+        let dir = match opened {
             Ok(dir) => Some(dir.without_path()),
             Err(failure) if failure.is_not_found() => None,
             Err(failure) => return Err(failure.into()),

@@ -214,12 +214,28 @@ impl FileSystem for SimFs {
         self.by_path(OperationKind::MakeDir, path, Some(()), |disk| disk.make_dir(path))
     }
 
-    fn make_shared_dir(&self, path: &Path) -> io::Result<()> {
-        self.by_path(OperationKind::MakeDir, path, Some(()), |disk| disk.make_shared_dir(path))
-    }
-
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.by_path(OperationKind::RemoveDir, path, Some(()), |disk| disk.remove_dir(path))
+    }
+
+    fn open_dir_in(&self, dir: &SimDir, name: &OsStr, purpose: DirUse) -> io::Result<SimDir> {
+        let sync = purpose == DirUse::NamesAndSync;
+        self.by_name(OperationKind::OpenDir, dir, name, String::new(), None, |disk, dir| {
+            disk.open_dir_in(dir, name, sync).map(|number| SimDir(self.handle(number)))
+        })
+    }
+
+    fn make_shared_dir(&self, above: &SimDir, name: &OsStr) -> io::Result<()> {
+        let detail = String::from("shared");
+        self.by_name(OperationKind::MakeDir, above, name, detail, Some(()), |disk, above| {
+            disk.make_shared_dir(above, name)
+        })
+    }
+
+    fn remove_dir_in(&self, dir: &SimDir, name: &OsStr) -> io::Result<()> {
+        self.by_name(OperationKind::RemoveDir, dir, name, String::new(), Some(()), |disk, dir| {
+            disk.remove_dir_in(dir, name)
+        })
     }
 
     fn names(&self, dir: &SimDir) -> io::Result<Vec<OsString>> {

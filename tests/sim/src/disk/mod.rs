@@ -439,6 +439,16 @@ impl Disk {
         self.locks.contains_key(&inode)
     }
 
+    pub(super) fn open_dir_in(&mut self, dir: Inode, name: &OsStr, sync: bool) -> io::Result<u64> {
+        // A directory that has been removed has no path, and no names.
+        let inode = self.child(Some(self.process), dir, name)?;
+        if matches!(self.node(inode)?.body, Body::Link(_)) {
+            return self.open_dir(&self.path_of(dir).join(name), sync);
+        }
+        self.names(inode)?;
+        Ok(self.open(inode, HandleUse::Dir { sync }))
+    }
+
     pub(super) fn open_dir(&mut self, path: &Path, sync: bool) -> io::Result<u64> {
         let inode = self.walk(Some(self.process), path, true)?;
         self.names(inode)?;

@@ -164,16 +164,18 @@ impl Disk {
 
     pub(crate) fn make_dir(&mut self, path: &Path) -> io::Result<()> {
         let (dir, name) = self.walk_to_parent(Some(self.process), path)?;
-        let body = Body::Dir { names: Names::new(), durable: Names::new() };
-        let inode = self.add_node(dir, &name, 0o777, body)?;
-        self.set_modified(inode, self.clock);
-        Ok(())
+        self.make_dir_in(dir, &name).map(drop)
     }
 
-    pub(crate) fn make_shared_dir(&mut self, path: &Path) -> io::Result<()> {
-        self.make_dir(path)?;
-        let (above, name) = self.walk_to_parent(Some(self.process), path)?;
-        let inode = self.child(None, above, &name)?;
+    fn make_dir_in(&mut self, dir: Inode, name: &OsStr) -> io::Result<Inode> {
+        let body = Body::Dir { names: Names::new(), durable: Names::new() };
+        let inode = self.add_node(dir, name, 0o777, body)?;
+        self.set_modified(inode, self.clock);
+        Ok(inode)
+    }
+
+    pub(crate) fn make_shared_dir(&mut self, above: Inode, name: &OsStr) -> io::Result<()> {
+        let inode = self.make_dir_in(above, name)?;
         self.share(inode, above, SharedWith::WritersOfDir { mode: 0o777 })
     }
 
@@ -225,12 +227,17 @@ impl Disk {
             return Err(Code::EBUSY.error());
         }
         let (dir, name) = self.walk_to_parent(who, path)?;
-        let inode = self.child(who, dir, &name)?;
+        self.remove_dir_in(dir, &name)
+    }
+
+    pub(crate) fn remove_dir_in(&mut self, dir: Inode, name: &OsStr) -> io::Result<()> {
+        let who = Some(self.process);
+        let inode = self.child(who, dir, name)?;
         self.check(who, dir, WRITE | SEARCH)?;
         if !self.names(inode)?.is_empty() {
             return Err(Code::ENOTEMPTY.error());
         }
-        self.change_names(Change::Unlink { dir, name, inode })
+        self.change_names(Change::Unlink { dir, name: name.to_owned(), inode })
     }
 
     pub(crate) fn rename(&mut self, dir: Inode, from: &OsStr, to: &OsStr) -> io::Result<()> {
