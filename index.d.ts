@@ -1673,7 +1673,11 @@ export interface WalDamage {
   after: bigint
   /** The next sequence number that was read behind it, if there is one. */
   before?: bigint
-  /** The name of the file beside it that the bytes were copied to, if they were. */
+  /**
+   * The name of the file beside it that the bytes were copied to, if they were. On a full disk there
+   * may be no room for the copy of a torn tail: then the bytes stay where they are, at the end of the
+   * segment, and the next append copies them before it writes anything.
+   */
   copy?: string
 }
 

@@ -67,6 +67,25 @@ pub(super) fn allocate<F: FileSystem>(
     Ok(())
 }
 
+/// Makes the beginning of the empty block that goes from `from` to `to` what it was, up to
+/// `until`: something has been written over it.
+pub(super) fn refill<F: FileSystem>(
+    file: &File<F>,
+    header: &Header,
+    (from, to): (u64, u64),
+    until: u64,
+) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < until {
+        let length = (until - at).min(CHUNK);
+        put_filler(&mut bytes, header, (from, to), at, length);
+        file.write_all_at(&bytes, at)?;
+        at += length;
+    }
+    Ok(())
+}
+
 /// Makes `bytes` the stretch of the empty block from `from` to `to` that starts at `at`.
 fn put_filler(bytes: &mut Vec<u8>, header: &Header, (from, to): (u64, u64), at: u64, length: u64) {
     bytes.clear();

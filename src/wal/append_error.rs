@@ -1,6 +1,6 @@
 //! Why a change of a log did not happen.
 
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 
 /// Why something was not appended to a log, or not noted in it.
 #[derive(Debug)]
@@ -23,7 +23,17 @@ impl From<Failure> for AppendError {
     }
 }
 
+/// Whether there is no room: on the disk, in a quota, or in a file that has its largest size.
+pub(super) fn is_full(failure: &Failure) -> bool {
+    matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT | Code::EFBIG))
+}
+
 impl AppendError {
+    /// Whether nothing has happened because there is no room.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, AppendError::NotWritten(failure) if is_full(failure))
+    }
+
     /// What the system said.
     pub(super) fn into_failure(self) -> Failure {
         match self {

@@ -37,6 +37,7 @@ mod repair;
 mod replay;
 mod segments;
 mod survey;
+mod torn_tail;
 mod writer;
 
 pub use crate::error::{Damage, DamageKind, WalError};

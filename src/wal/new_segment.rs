@@ -1,6 +1,7 @@
 //! Makes segments. A new segment has a provisional name until it is published.
 
 use super::allocate::{AllocationMode, allocate};
+use super::append_error::is_full;
 use super::dirs::SHARED;
 use super::format::{self, Header, LONGEST_HEADER, MARKER, SHORTEST_FILLER, filler_head};
 use super::segments::{CURRENT, NEXT, SPARE};
@@ -18,12 +19,13 @@ pub(super) struct NewSegment<F: FileSystem> {
 }
 
 impl<F: FileSystem> NewSegment<F> {
-    /// Makes a segment under its provisional name, and makes both durable.
+    /// Makes a segment under its provisional name, and makes both durable. `space` is how much it
+    /// has at least, and how much if there is room for that.
     pub(super) fn create(
         dir: &Dir<F>,
         header: Header,
         has_spare: bool,
-        step: u64,
+        space: (u64, u64),
         mode: AllocationMode<'_>,
     ) -> Result<NewSegment<F>, Failure> {
         let file = if has_spare {
@@ -35,10 +37,7 @@ impl<F: FileSystem> NewSegment<F> {
             // all the time: between two segments it tells that nothing is missing.
             dir.open_or_create(NEXT.as_ref(), SHARED)?
         };
-        let (end, allocated) = write_frame(&file, &header, step, mode).inspect_err(|_| {
-            // So that an attempt on a full disk leaves the room to others.
-            let _ = file.set_size(0);
-        })?;
+        let (end, allocated) = write_frame_that_fits(&file, &header, space, mode)?;
         dir.sync(Some(&file)).inspect_err(|_| {
             // No later sync speaks for this name: the next attempt has to give it anew.
             let _ = dir.remove(NEXT.as_ref());
@@ -51,14 +50,14 @@ impl<F: FileSystem> NewSegment<F> {
         self,
         dir: &Dir<F>,
         header: Header,
-        step: u64,
+        space: (u64, u64),
     ) -> Result<NewSegment<F>, Failure> {
         let header = Header { marker: self.header.marker, ..header };
         let bytes = header.encode();
         if bytes.len() as u64 != self.end {
             // The clock has got another digit.
             drop(self);
-            return NewSegment::create(dir, header, false, step, AllocationMode::Foreground);
+            return NewSegment::create(dir, header, false, space, AllocationMode::Foreground);
         }
         self.file.write_all_at(&bytes, 0)?;
         self.file.sync_data()?;
@@ -69,6 +68,28 @@ impl<F: FileSystem> NewSegment<F> {
     pub(super) fn publish(&self, dir: &Dir<F>) -> Result<(), Failure> {
         dir.rename(&self.file, NEXT.as_ref(), CURRENT.as_ref())?;
         dir.sync(Some(&self.file))
+    }
+}
+
+/// The same as [`write_frame`]. Where there is no room for so much space,
+/// there is less of it, but not less than `least`.
+fn write_frame_that_fits<F: FileSystem>(
+    file: &File<F>,
+    header: &Header,
+    (least, mut space): (u64, u64),
+    mode: AllocationMode<'_>,
+) -> Result<(u64, u64), Failure> {
+    loop {
+        let failure = match write_frame(file, header, space, mode) {
+            Err(failure) => failure,
+            written => return written,
+        };
+        // So that an attempt on a full disk leaves the room to others.
+        let emptied = file.set_size(0);
+        if !is_full(&failure) || space <= least || emptied.is_err() {
+            return Err(failure);
+        }
+        space = (space / 2).max(least);
     }
 }
 

@@ -7,14 +7,15 @@
 
 use std::sync::Arc;
 
-use super::allocate::{AllocationMode, allocate};
-use super::append_error::AppendError;
+use super::allocate::{AllocationMode, allocate, refill};
+use super::append_error::{AppendError, is_full};
 use super::batch::Batch;
 use super::format::{self, END, Header, LONGEST_HEAD, MARKER, SHORTEST_FILLER, filler_head};
 use super::new_segment::NewSegment;
 use super::options::{LARGEST_STEP, LogOptions};
-use super::segments::{CURRENT, sealed};
-use crate::error::{Code, Failure};
+use super::segments::{CURRENT, NEXT, SPARE, sealed};
+use super::torn_tail::{UncutEnd, cut};
+use crate::error::Failure;
 use crate::fs::{Dir, File, FileId, FileSystem};
 
 /// A group that has needed more memory than this gives it back.
@@ -58,8 +59,12 @@ pub(super) struct SegmentWriter<F: FileSystem> {
     pub(super) prepared: Option<NewSegment<F>>,
     /// or whether another thread is making it.
     pub(super) is_preparing: bool,
+    /// There was no room to make it beforehand: it is made when it is needed.
+    pub(super) has_failed_to_prepare: bool,
     /// An append would have sealed the segment, had the next one been there.
     pub(super) is_overdue: bool,
+    /// The end of the segment is not clean, because there was no room for that.
+    pub(super) uncut: Option<UncutEnd>,
     /// How much space is allocated next.
     step: u64,
     /// The bytes of the group that is being written.
@@ -90,7 +95,9 @@ impl<F: FileSystem> SegmentWriter<F> {
             has_spare: false,
             prepared: None,
             is_preparing: false,
+            has_failed_to_prepare: false,
             is_overdue: false,
+            uncut: None,
             step,
             buffer: Vec::new(),
         }
@@ -104,8 +111,13 @@ impl<F: FileSystem> SegmentWriter<F> {
         step: u64,
     ) -> Result<SegmentWriter<F>, AppendError> {
         let last = header.first.saturating_sub(1);
-        let segment =
-            NewSegment::create(&dir, header, has_spare, step, AllocationMode::Foreground)?;
+        let segment = NewSegment::create(
+            &dir,
+            header,
+            has_spare,
+            (SHORTEST_FILLER, step),
+            AllocationMode::Foreground,
+        )?;
         segment.publish(&dir).map_err(AppendError::Unknown)?;
         Ok(SegmentWriter::resume(dir, segment, last, next_step(step)))
     }
@@ -120,26 +132,27 @@ impl<F: FileSystem> SegmentWriter<F> {
         number: impl FnMut(&Batch) -> u64,
         sync: bool,
     ) -> Result<Vec<u64>, AppendError> {
-        self.make_room(batches, options, first_free)?;
-        let before = self.last;
+        self.clean()?;
+        let most: usize =
+            batches.iter().map(|batch| format::most_bytes(batch) + LONGEST_HEAD + MARKER).sum();
+        let most = most as u64 + SHORTEST_FILLER;
+        let is_large = most >= options.large_group;
+        self.rotate_if_full(most, is_large, options, first_free)?;
         let mut bytes = std::mem::take(&mut self.buffer);
-        let firsts = self.encode(&mut bytes, batches, number);
-        let end = self.end + bytes.len() as u64;
-        let allocated = self.allocated.max(end + SHORTEST_FILLER);
-        bytes.extend_from_slice(&filler_head(allocated - end));
-        if allocated > self.allocated {
-            bytes.extend_from_slice(&self.header.marker);
+        let (firsts, last) = self.encode(&mut bytes, batches, number);
+        let mut written = self.place(&mut bytes, is_large, options);
+        if matches!(&written, Err(error) if error.is_full()) && self.has_other_space() {
+            written = self.rotate(first_free, options).and_then(|()| {
+                // Blocks have the marker of the segment that they are in.
+                self.encode_again(&mut bytes, batches, &firsts);
+                self.place(&mut bytes, is_large, options)
+            });
         }
-        let written = self.file.write_all_at(&bytes, self.end);
         if bytes.capacity() <= LARGEST_BUFFER {
             self.buffer = bytes;
         }
-        if let Err(failure) = written {
-            self.last = before;
-            return Err(self.after_failed_write(failure, allocated));
-        }
-        self.end = end;
-        self.allocated = allocated;
+        written?;
+        self.last = last;
         self.has_blocks = true;
         if sync {
             self.sync().map_err(AppendError::Unknown)?;
@@ -147,68 +160,130 @@ impl<F: FileSystem> SegmentWriter<F> {
         Ok(firsts)
     }
 
-    /// Begins another segment, or allocates more of this one, where a group needs it.
-    fn make_room(
+    /// Begins another segment where this one is full, or something in it cannot be read.
+    fn rotate_if_full(
         &mut self,
-        batches: &[&Batch],
+        most: u64,
+        is_large: bool,
         options: &LogOptions,
         first_free: u64,
     ) -> Result<(), AppendError> {
-        let most: usize =
-            batches.iter().map(|batch| format::most_bytes(batch) + LONGEST_HEAD + MARKER).sum();
-        let most = most as u64 + SHORTEST_FILLER;
         let age = (options.clock)().saturating_sub(self.header.created);
         let is_old = options.segment_age.is_some_and(|limit| u128::from(age) >= limit.as_millis());
         let is_full = is_old || self.end + most > options.segment_size;
-        if self.is_damaged || self.has_blocks && is_full {
-            if self.is_preparing {
-                // While the next segment is being made, this one grows.
+        let is_due = self.is_damaged || self.has_blocks && is_full;
+        if !is_due {
+            return Ok(());
+        }
+        if self.is_preparing {
+            // While the next segment is being made, this one grows.
+            self.is_overdue = true;
+            return Ok(());
+        }
+        // A large group makes the room for itself.
+        let least = if is_large { SHORTEST_FILLER } else { most };
+        match self.rotate_into(first_free, options, least) {
+            // So it does while there is no room for another one.
+            Err(error) if error.is_full() && !self.is_damaged => {
                 self.is_overdue = true;
-            } else {
-                self.rotate(first_free, options)?;
+                Ok(())
             }
+            rotated => rotated,
         }
-        // A large group extends the file by its own write.
-        if self.end + most > self.allocated && most < options.large_group {
-            self.extend(self.end + most, options)?;
-        }
-        Ok(())
     }
 
-    /// Makes `bytes` the blocks of a group.
+    /// Whether there is space that another segment would be made of, or was made of beforehand.
+    fn has_other_space(&self) -> bool {
+        self.has_blocks && !self.is_preparing && (self.prepared.is_some() || self.has_spare)
+    }
+
+    /// Makes `bytes` the blocks of a group. The answer is the first sequence number of each batch,
+    /// and the last of all.
     fn encode(
-        &mut self,
+        &self,
         bytes: &mut Vec<u8>,
         batches: &[&Batch],
         mut number: impl FnMut(&Batch) -> u64,
-    ) -> Vec<u64> {
+    ) -> (Vec<u64>, u64) {
         bytes.clear();
+        let mut last = self.last;
         let block = |batch: &&Batch| {
             let first = number(batch);
             format::put_block(bytes, &self.header.marker, batch, first, self.durable);
-            self.last = first + (batch.len() as u64 - 1);
+            last = first + (batch.len() as u64 - 1);
             first
         };
-        batches.iter().map(block).collect()
+        (batches.iter().map(block).collect(), last)
     }
 
-    /// A write that fails may have been done in part. Where it failed for want of room, and the
-    /// space that there was can be made what it was, nothing has happened. That has to be on the
-    /// disk before it is reported: the system may have written the part, and after a power cut
-    /// whole batches of it would show.
-    fn after_failed_write(&mut self, failure: Failure, allocated: u64) -> AppendError {
-        let is_full = matches!(failure.code(), Some(Code::ENOSPC | Code::EDQUOT));
-        if !is_full || allocated == self.allocated || self.allocated < self.end + SHORTEST_FILLER {
+    /// The same, for batches that have their numbers.
+    fn encode_again(&self, bytes: &mut Vec<u8>, batches: &[&Batch], firsts: &[u64]) {
+        let mut firsts = firsts.iter().copied();
+        self.encode(bytes, batches, |_| firsts.next().unwrap_or_default());
+    }
+
+    /// Writes a group behind the last block, and allocates more of the segment before where it is
+    /// needed. A large group extends the file by its own write.
+    fn place(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        is_large: bool,
+        options: &LogOptions,
+    ) -> Result<(), AppendError> {
+        let needed = self.end + bytes.len() as u64 + SHORTEST_FILLER;
+        if needed > self.allocated && !is_large {
+            self.extend(needed, options)?;
+        }
+        self.write(bytes)
+    }
+
+    /// Writes a group over the beginning of the space, and the head of what is left of that.
+    fn write(&mut self, bytes: &mut Vec<u8>) -> Result<(), AppendError> {
+        let end = self.end + bytes.len() as u64;
+        let allocated = self.allocated.max(end + SHORTEST_FILLER);
+        bytes.extend_from_slice(&filler_head(allocated - end));
+        if allocated > self.allocated {
+            bytes.extend_from_slice(&self.header.marker);
+        }
+        if let Err(failure) = self.file.write_all_at(bytes, self.end) {
+            return Err(self.after_failed_write(failure, self.end + bytes.len() as u64));
+        }
+        self.end = end;
+        self.allocated = allocated;
+        Ok(())
+    }
+
+    /// A write that fails may have been done in part, up to `written`. Where it failed for want of
+    /// room, and what there was can be made what it was, nothing has happened. That has to be on
+    /// the disk before it is reported: the system may have written the part, and after a power
+    /// cut whole batches of it would show.
+    fn after_failed_write(&self, failure: Failure, written: u64) -> AppendError {
+        if !is_full(&failure) {
             return AppendError::Unknown(failure);
         }
-        let range = (self.end, self.allocated);
-        let undone = allocate(&self.file, &self.header, range, AllocationMode::Foreground)
-            .and_then(|()| self.file.set_size(self.allocated))
-            .and_then(|()| self.file.sync());
-        match undone {
+        match self.undo(written) {
             Ok(()) => AppendError::NotWritten(failure),
             Err(_) => AppendError::Unknown(failure),
         }
+    }
+
+    /// Makes what follows the last block what it was: the end mark of a log that was just opened,
+    /// or space.
+    fn undo(&self, written: u64) -> Result<(), Failure> {
+        // First, so that there is room for the rest where nothing is written in place.
+        self.file.set_size(self.allocated)?;
+        if self.is_marked() {
+            self.file.write_all_at(&format::end_mark(&self.header.marker), self.end)?;
+        } else {
+            let space = (self.end, self.allocated);
+            refill(&self.file, &self.header, space, written.min(self.allocated))?;
+        }
+        self.file.sync()
+    }
+
+    /// Whether an end mark is what follows the last block. Space is never that short.
+    fn is_marked(&self) -> bool {
+        self.allocated == self.end + END as u64
     }
 
     /// Which file the current segment is, where the system tells.
@@ -233,10 +308,41 @@ impl<F: FileSystem> SegmentWriter<F> {
         Ok(())
     }
 
-    /// Ends the segment: everything in it is on the disk, and the file holds nothing else.
+    /// Makes the end of the segment clean where there was no room for that when it was opened.
+    fn clean(&mut self) -> Result<(), AppendError> {
+        let Some(UncutEnd { torn }) = self.uncut else { return Ok(()) };
+        let (marker, range) = (&self.header.marker, (self.end, self.allocated));
+        cut(&self.dir, &self.file, marker, range, torn).map_err(|failure| {
+            match is_full(&failure) {
+                true => AppendError::NotWritten(failure),
+                false => AppendError::Unknown(failure),
+            }
+        })?;
+        self.allocated = self.end + END as u64;
+        self.uncut = None;
+        Ok(())
+    }
+
+    /// Gives back the room that nothing needs yet.
+    pub(super) fn give_back(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.has_spare) {
+            self.dir.remove_if_there(SPARE.as_ref())?;
+        }
+        if self.prepared.take().is_some() {
+            self.dir.remove_if_there(NEXT.as_ref())?;
+        }
+        self.finish()
+    }
+
+    /// Ends the segment: everything in it is on the disk, and the file holds nothing else; except
+    /// for a torn tail for whose copy there is no room.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
+        match self.clean() {
+            Err(error) if error.is_full() => return Ok(()),
+            cleaned => cleaned.map_err(AppendError::into_failure)?,
+        }
         let end = self.end + END as u64;
-        if self.allocated == end {
+        if self.is_marked() {
             return Ok(());
         }
         // What the mark says has to be true before it is there.
@@ -256,6 +362,17 @@ impl<F: FileSystem> SegmentWriter<F> {
         first_free: u64,
         options: &LogOptions,
     ) -> Result<(), AppendError> {
+        self.rotate_into(first_free, options, SHORTEST_FILLER)
+    }
+
+    /// The same, if there is room for a new one with so much space.
+    fn rotate_into(
+        &mut self,
+        first_free: u64,
+        options: &LogOptions,
+        least: u64,
+    ) -> Result<(), AppendError> {
+        self.clean()?;
         let header = Header {
             collection: self.header.collection.clone(),
             number: self.header.number + 1,
@@ -265,13 +382,13 @@ impl<F: FileSystem> SegmentWriter<F> {
         };
         // More than a segment has would never be used, and a disk that is nearly full may not
         // have it.
-        let step = self.step.min(options.segment_size);
+        let step = self.step.min(options.segment_size).max(least);
         let next = match self.prepared.take() {
-            Some(prepared) => prepared.with_header(&self.dir, header, step)?,
+            Some(prepared) => prepared.with_header(&self.dir, header, (least, step))?,
             None => {
                 let has_spare = std::mem::take(&mut self.has_spare);
                 let mode = AllocationMode::Foreground;
-                NewSegment::create(&self.dir, header, has_spare, step, mode)?
+                NewSegment::create(&self.dir, header, has_spare, (least, step), mode)?
             }
         };
         self.seal(next).map_err(AppendError::Unknown)?;
@@ -293,14 +410,27 @@ impl<F: FileSystem> SegmentWriter<F> {
         self.has_blocks = false;
         self.is_damaged = false;
         self.is_overdue = false;
+        self.has_failed_to_prepare = false;
         Ok(())
     }
 
-    /// Allocates space up to `needed` and beyond.
+    /// Allocates space up to `needed` and beyond, as far as there is room.
     fn extend(&mut self, needed: u64, options: &LogOptions) -> Result<(), AppendError> {
         let room = options.segment_size.saturating_sub(self.allocated);
-        let least = needed.saturating_sub(self.allocated) + SHORTEST_FILLER;
-        let allocated = self.allocated + self.step.min(room).max(least);
+        let least = needed.saturating_sub(self.allocated).max(SHORTEST_FILLER);
+        loop {
+            let more = self.step.min(room).max(least);
+            match self.extend_to(self.allocated + more) {
+                Err(error) if error.is_full() && more > least => self.step = more / 2,
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        self.step = next_step(self.step);
+        Ok(())
+    }
+
+    fn extend_to(&mut self, allocated: u64) -> Result<(), AppendError> {
         // It is an empty block of its own until the head before it spans it, too.
         let range = (self.allocated, allocated);
         if let Err(failure) = allocate(&self.file, &self.header, range, AllocationMode::Foreground)
@@ -312,7 +442,6 @@ impl<F: FileSystem> SegmentWriter<F> {
         self.file.sync().map_err(AppendError::Unknown)?;
         self.durable = self.last;
         self.allocated = allocated;
-        self.step = next_step(self.step);
         Ok(())
     }
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::collection::{Collection, CollectionState};
+use super::collection::{Collection, CollectionState, LastCheckpoint};
 use super::identity::Look;
 use super::open::Log;
 use crate::error::{ErrorKind, Failure, WalError};
 use crate::fs::{Dir, FileSystem};
 use crate::mutex::guard;
+use crate::wal::append_error::AppendError;
 use crate::wal::checkpoint::Checkpoint;
 use crate::wal::memtable::Memtable;
 use crate::wal::segments::{SPARE, sealed};
+use crate::wal::writer::SegmentWriter;
 
 /// How many entries of a memtable are dropped before others get their turns.
 const RELEASED_AT_ONCE: usize = 4096;
@@ -31,7 +33,8 @@ impl<F: FileSystem> Log<F> {
         let Some(collection) = self.existing(name)? else {
             return check_is_there(up_to, 0);
         };
-        let mut checkpoint = guard(&collection.checkpoint);
+        let mut last = guard(&collection.checkpoint);
+        let LastCheckpoint { note: checkpoint, in_name } = &mut *last;
         check_is_there(up_to, collection.visible.load(Ordering::Acquire))?;
         let mut state = guard(&collection.state);
         self.look(&mut state, name, Look::All)?;
@@ -45,7 +48,21 @@ impl<F: FileSystem> Log<F> {
             self.sync(Some(name))?;
             let first_segment = first_segment.max(checkpoint.first_segment);
             let note = Checkpoint { up_to, first_segment };
-            note.write(&dir).map_err(|error| self.failure_of(error).on(self.path.join(name)))?;
+            let released = released_segments(&guard(&collection.state), first_segment);
+            let write =
+                |in_name: &mut Option<String>| note.write_releasing(&dir, &released, in_name);
+            let mut written = write(in_name);
+            if matches!(&written, Err(error) if error.is_full()) {
+                let mut state = guard(&collection.state);
+                let given = state.writer.as_mut().map_or(Ok(()), SegmentWriter::give_back);
+                collection.update_figures(&state);
+                drop(state);
+                written = match given {
+                    Ok(()) => write(in_name),
+                    Err(failure) => Err(AppendError::Unknown(failure)),
+                };
+            }
+            written.map_err(|error| self.failure_of(error).on(self.path.join(name)))?;
             *checkpoint = note;
             collection.set_released(up_to);
             let release = |memtable: &mut Memtable| memtable.release(up_to, RELEASED_AT_ONCE);

@@ -1,7 +1,7 @@
 //! One collection of a log that is open.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use super::identity::Looks;
 use crate::fs::{Dir, FileSystem};
@@ -38,13 +38,23 @@ pub(super) struct Collection<F: FileSystem> {
     pub(super) memtable: Mutex<Option<Memtable>>,
     /// The last number whose append has resolved.
     pub(super) visible: AtomicU64,
+    /// Tells that the next segment is no longer being made.
+    pub(super) prepared: Condvar,
     /// The next segment is being made, and will soon be needed.
     pub(super) is_urgent: AtomicBool,
     /// Held while a checkpoint is made, so that they come one after the other.
-    pub(super) checkpoint: Mutex<Checkpoint>,
+    pub(super) checkpoint: Mutex<LastCheckpoint>,
     /// The figures as they last were. The other locks may be held while a disk is waited for,
     /// and this one is not.
     figures: Mutex<CollectionFigures>,
+}
+
+/// The last checkpoint.
+#[derive(Default)]
+pub(super) struct LastCheckpoint {
+    pub(super) note: Checkpoint,
+    /// The name that is its note, on a full disk.
+    pub(super) in_name: Option<String>,
 }
 
 pub(super) struct CollectionState<F: FileSystem> {
@@ -80,6 +90,7 @@ impl<F: FileSystem> Collection<F> {
             }),
             memtable: Mutex::new(has_memtable.then(Memtable::default)),
             visible: AtomicU64::new(0),
+            prepared: Condvar::new(),
             is_urgent: AtomicBool::new(false),
             checkpoint: Mutex::default(),
             figures: Mutex::default(),
@@ -88,7 +99,14 @@ impl<F: FileSystem> Collection<F> {
 
     pub(super) fn repaired(repaired: RepairedCollection<F>) -> Collection<F> {
         let RepairedCollection {
-            dir, writer, has_spare, memtable, checkpoint, next_segment, ..
+            dir,
+            writer,
+            has_spare,
+            memtable,
+            checkpoint,
+            checkpoint_in_name,
+            next_segment,
+            ..
         } = repaired;
         let figures = CollectionFigures { released: checkpoint.up_to, ..Default::default() };
         let dir = writer.is_some().then_some(dir);
@@ -102,8 +120,12 @@ impl<F: FileSystem> Collection<F> {
             }),
             memtable: Mutex::new(memtable),
             visible: AtomicU64::new(repaired.last),
+            prepared: Condvar::new(),
             is_urgent: AtomicBool::new(false),
-            checkpoint: Mutex::new(checkpoint),
+            checkpoint: Mutex::new(LastCheckpoint {
+                note: checkpoint,
+                in_name: checkpoint_in_name,
+            }),
             figures: Mutex::new(figures),
         };
         collection.update_figures(&guard(&collection.state));

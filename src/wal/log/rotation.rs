@@ -9,6 +9,7 @@ use super::open::Log;
 use crate::error::ErrorKind;
 use crate::fs::{Dir, FileSystem};
 use crate::mutex::guard;
+use crate::threads::blocking;
 use crate::wal::allocate::AllocationMode;
 use crate::wal::format::Header;
 use crate::wal::new_segment::NewSegment;
@@ -25,6 +26,7 @@ impl<F: FileSystem> Log<F> {
         };
         if writer.is_preparing
             || writer.prepared.is_some()
+            || writer.has_failed_to_prepare
             || writer.end < self.options.segment_size / 2
             || self.check_usable().is_err()
         {
@@ -102,6 +104,22 @@ impl<F: FileSystem> Log<F> {
         if (1..=released).contains(&sealed) { self.checkpoint(name, released) } else { Ok(()) }
     }
 
+    /// Waits until the next segment of a collection has been made, if it is just being. The answer
+    /// is whether it was.
+    pub(in crate::wal) fn await_preparation(&self, name: &str) -> bool {
+        let Ok(Some(collection)) = self.existing(name) else { return false };
+        let is_preparing = |state: &mut CollectionState<F>| {
+            state.writer.as_ref().is_some_and(|writer| writer.is_preparing)
+        };
+        let mut state = guard(&collection.state);
+        if !is_preparing(&mut state) {
+            return false;
+        }
+        collection.is_urgent.store(true, Ordering::Relaxed);
+        blocking(|| drop(collection.prepared.wait_while(state, is_preparing)));
+        true
+    }
+
     /// Has the next segments made without pauses, because a caller waits for them.
     pub(in crate::wal) fn finish_preparations(&self) {
         for collection in guard(&self.collections).values() {
@@ -125,7 +143,8 @@ impl<F: FileSystem> SegmentPreparation<F> {
     pub fn run(mut self) {
         let SegmentPreparation { collection, dir, header, has_spare, size, .. } = &self;
         let mode = AllocationMode::Background { is_urgent: &collection.is_urgent };
-        self.prepared = NewSegment::create(dir, header.clone(), *has_spare, *size, mode).ok();
+        let space = (*size, *size);
+        self.prepared = NewSegment::create(dir, header.clone(), *has_spare, space, mode).ok();
     }
 }
 
@@ -135,6 +154,8 @@ impl<F: FileSystem> Drop for SegmentPreparation<F> {
         if let Some(writer) = &mut guard(&self.collection.state).writer {
             writer.is_preparing = false;
             writer.prepared = self.prepared.take();
+            writer.has_failed_to_prepare = writer.prepared.is_none();
         }
+        self.collection.prepared.notify_all();
     }
 }

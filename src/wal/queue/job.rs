@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use super::prepare::prepare;
 use super::shared::AppendQueueShared;
 use super::state::{AppendQueueState, Appended, QueuedBatch};
+use crate::error::ErrorKind;
 use crate::fs::FileSystem;
 use crate::metrics::METRICS;
 use crate::threads::task;
+use crate::wal::append_error;
 use crate::wal::options::SyncMode;
 
 /// How long a job spins for a batch that was announced: longer than most batches take to pack,
@@ -78,7 +80,14 @@ impl<F: FileSystem> CollectionJob<F> {
         let CollectionJob { shared, collection, .. } = self;
         let batches: Vec<_> = group.iter().map(|queued| &queued.batch).collect();
         let durable = group.iter().any(|queued| queued.durable);
-        let append = || shared.log.append_pending(collection, &batches, durable);
+        let append = || match shared.log.append_pending(collection, &batches, durable) {
+            // The room may just be going to the next segment, which then has it for this group; or
+            // comes back.
+            Err(kind) if is_full(&kind) && shared.log.await_preparation(collection) => {
+                shared.log.append_pending(collection, &batches, durable)
+            }
+            outcome => outcome,
+        };
         let outcome = catch_unwind(AssertUnwindSafe(append)).unwrap_or_else(|panic| {
             let kind = task::panic_error(&*panic);
             shared.log.poison(&kind);
@@ -150,6 +159,10 @@ impl<F: FileSystem> Drop for CollectionJob<F> {
             on_appended(Err(task::no_thread()));
         }
     }
+}
+
+fn is_full(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::System(failure) if append_error::is_full(failure))
 }
 
 /// Makes sure that there is a sync at the latest after `interval`.

@@ -35,7 +35,7 @@ pub(super) fn assess<F: FileSystem>(
 ) -> Result<Assessment<F>, ErrorKind> {
     let mut numbers: BTreeSet<u64> =
         names.iter().filter_map(|name| segments::number_of(name)).collect();
-    let checkpoint = match Checkpoint::read(dir)? {
+    let checkpoint = match Checkpoint::read(dir, names.iter().copied())? {
         Some(note) => note,
         None => {
             scan.damaged(DamageKind::Checkpoint, CHECKPOINT, (0, 0), "the note cannot be read")?;

@@ -26,6 +26,8 @@ pub(in crate::wal) struct RepairedCollection<F: FileSystem> {
     pub(in crate::wal) has_spare: bool,
     pub(in crate::wal) memtable: Option<Memtable>,
     pub(in crate::wal) checkpoint: Checkpoint,
+    /// The name that is its note, on a full disk.
+    pub(in crate::wal) checkpoint_in_name: Option<String>,
     /// The number that its next segment has if there is none.
     pub(in crate::wal) next_segment: u64,
     /// The last sequence number that is known of.
@@ -47,8 +49,8 @@ pub(in crate::wal) fn repair<F: FileSystem>(
     let mut scan = Scan::new(collection, options);
     let assessment = assess(&mut scan, &dir, &names)?;
     // Nothing has been changed so far, and nothing is refused from here on.
-    give_names_again(&assessment, &dir, &names)?;
-    remove_leftovers(&assessment, &dir, &names)?;
+    let checkpoint_in_name = give_names_again(&assessment, &dir, &names)?;
+    remove_leftovers(&assessment, &dir, &names, checkpoint_in_name.as_deref())?;
     for tail in &assessment.trailing {
         scan.cut_sealed(&dir, tail)?;
     }
@@ -57,7 +59,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
     let writer = match current {
         Some(CurrentSegment::Usable { reader, findings, length }) => {
             next_segment = reader.header.number + 1;
-            let segment = scan.clean(&dir, reader, &findings, length)?;
+            let (segment, uncut) = scan.clean(&dir, reader, &findings, length)?;
             if !findings.has_blocks {
                 dir.rename(&segment.file, CURRENT.as_ref(), NEXT.as_ref())?;
                 dir.sync(Some(&segment.file))?;
@@ -67,6 +69,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
                 SegmentWriter::resume(Arc::clone(&dir), segment, scan.last, options.step);
             (writer.has_blocks, writer.is_damaged) = (findings.has_blocks, findings.is_damaged);
             (writer.sealed, writer.has_spare) = (sealed, has_spare);
+            writer.uncut = uncut;
             Some(writer)
         }
         Some(CurrentSegment::Unusable) => {
@@ -87,6 +90,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
         has_spare,
         memtable,
         checkpoint,
+        checkpoint_in_name,
         next_segment,
         last,
         damage,
@@ -98,22 +102,30 @@ fn is_released(checkpoint: &Checkpoint, name: &str) -> bool {
     segments::number_of(name).is_some_and(|number| number < checkpoint.first_segment)
 }
 
-/// Makes durable what the repair depends on.
+/// Makes durable what the repair depends on. The answer is the name that is the note of the
+/// checkpoint, if there is no room for a file.
 fn give_names_again<F: FileSystem>(
     assessment: &Assessment<F>,
     dir: &Dir<F>,
     names: &BTreeSet<&str>,
-) -> Result<(), ErrorKind> {
+) -> Result<Option<String>, ErrorKind> {
     let Assessment { checkpoint, current, current_name, is_unsealed, .. } = assessment;
     if *is_unsealed && matches!(current, Some(CurrentSegment::Usable { .. })) {
         let file = dir.open_to_write(current_name.as_ref())?;
         dir.rename(&file, current_name.as_ref(), CURRENT.as_ref())?;
         dir.sync(Some(&file))?;
     }
-    if names.iter().any(|name| is_released(checkpoint, name)) {
-        checkpoint.write(dir).map_err(AppendError::into_failure)?;
+    let is_own = |name: &&&str| Checkpoint::from_name(name).as_ref() == Some(checkpoint);
+    let mut in_name = names.iter().find(is_own).map(|name| (*name).to_owned());
+    let numbers = names.iter().filter(|name| is_released(checkpoint, name));
+    let released: Vec<u64> = numbers.filter_map(|name| segments::number_of(name)).collect();
+    if !released.is_empty() || in_name.is_some() {
+        checkpoint
+            .write_releasing(dir, &released, &mut in_name)
+            .or_else(|error| if in_name.is_some() && error.is_full() { Ok(()) } else { Err(error) })
+            .map_err(AppendError::into_failure)?;
     }
-    Ok(())
+    Ok(in_name)
 }
 
 /// Removes what nothing needs any more.
@@ -121,6 +133,7 @@ fn remove_leftovers<F: FileSystem>(
     assessment: &Assessment<F>,
     dir: &Dir<F>,
     names: &BTreeSet<&str>,
+    checkpoint_in_name: Option<&str>,
 ) -> Result<(), ErrorKind> {
     let Assessment { checkpoint, current, next_segment, .. } = assessment;
     let drops_next = match current {
@@ -132,9 +145,10 @@ fn remove_leftovers<F: FileSystem>(
         **name == NEXT && drops_next
             || temp_name::is_temp_name(name.as_ref()) && name.contains(CHECKPOINT)
             || is_released(checkpoint, name)
+            || Checkpoint::from_name(name).is_some() && Some(**name) != checkpoint_in_name
     };
     for name in names.iter().filter(is_leftover) {
-        dir.remove(name.as_ref())?;
+        dir.remove_if_there(name.as_ref())?;
     }
     Ok(())
 }

@@ -130,7 +130,10 @@ impl<F: FileSystem> Replay<F> {
 
     pub(super) fn checkpoint(&mut self) -> Result<Checkpoint, ErrorKind> {
         let Some(dir) = &self.dir else { return Ok(Checkpoint::default()) };
-        if let Some(checkpoint) = Checkpoint::read(dir)? {
+        // Before the note: a name that was it may be removed when the note is there.
+        let names = dir.names()?;
+        let names = names.iter().filter_map(|name| name.to_str());
+        if let Some(checkpoint) = Checkpoint::read(dir, names)? {
             return Ok(checkpoint);
         }
         self.damaged(DamageKind::Checkpoint, CHECKPOINT, (0, 0), "the note cannot be read")?;
