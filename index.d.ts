@@ -758,8 +758,9 @@ export interface Transaction {
  * `recoverFromCrash` when a program starts. Isolation holds among programs that use the locks. Each
  * file that is replaced or removed is read once, so that it is recognised after a crash, and the
  * directories of the files are listed once, which takes milliseconds where there are ten thousand
- * names. The staged contents are held in memory. A call with more files than may be open at once
- * (up to four descriptors for each file) fails with `EMFILE`. Symbolic links are not made; a link leads to the file that is meant. A caller
+ * names. The staged contents are held in memory. It takes three descriptors for each directory and few
+ * for the files; where the locks of the files need one each (all but ext4, xfs, btrfs, f2fs and tmpfs), a
+ * call with more files than may be open at once fails with `EMFILE` before anything is done. Symbolic links are not made; a link leads to the file that is meant. A caller
  * that holds the lock of one file and names others as well waits for those out of the order, and may
  * meet a caller that does the opposite: then `timeout` ends it.
  *

@@ -212,6 +212,19 @@ fn limit() -> usize {
     usize::try_from(Os.most_open_files()).unwrap_or(usize::MAX)
 }
 
+/// How many files the process may have open.
+pub fn most() -> usize {
+    limit()
+}
+
+/// How many files one operation may keep open without a thought of the others: a part of what the rest
+/// of the program leaves.
+pub fn few() -> usize {
+    let mut state = guard(&DESCRIPTORS.state);
+    state.measure_if_needed(FEW_FILES + 1);
+    (state.budget.limit.saturating_sub(state.budget.others) / 16).max(1)
+}
+
 /// Asks for a permit. `None` when the operation has to [`wait`] for it.
 pub fn try_enter(need: Need) -> Option<Permit> {
     let Need { files, depth, .. } = need;

@@ -46,6 +46,8 @@ struct Scene {
     unsynced: Option<&'static str>,
     /// Whether the file system may be synced as a whole.
     syncs_whole: bool,
+    /// How many files and directories the process may have open at once.
+    most_open: usize,
     set: fn(&SimFs),
 }
 
@@ -55,12 +57,15 @@ fn scenes() -> Vec<Scene> {
         ("two files in one folder, synced as a whole", "two files in one folder"),
         ("two folders, synced as a whole", "two folders"),
         ("what was there had not been synced, but is as a whole", UNSYNCED),
+        ("few files may be open, synced as a whole", FEW),
     ] {
         let like = scenes.iter().find(|scene| scene.name == like).unwrap();
         scenes.push(Scene { name, syncs_whole: true, ..like.clone() });
     }
     scenes
 }
+
+const FEW: &str = "few files may be open";
 
 const UNSYNCED: &str = "what was there had not been synced";
 
@@ -73,6 +78,7 @@ fn each_file_synced() -> Vec<Scene> {
             dirs: &["/a"],
             unsynced: None,
             syncs_whole: false,
+            most_open: usize::MAX,
             set: |fs| {
                 fs.put_file("/a/bystander", b"not yours").unwrap();
                 fs.put_file("/a/one", b"1").unwrap();
@@ -86,6 +92,7 @@ fn each_file_synced() -> Vec<Scene> {
             dirs: &["/a"],
             unsynced: None,
             syncs_whole: false,
+            most_open: usize::MAX,
             set: |fs| {
                 fs.put_file("/a/bystander", b"not yours").unwrap();
                 fs.put_file("/a/old", b"old").unwrap();
@@ -98,6 +105,7 @@ fn each_file_synced() -> Vec<Scene> {
             dirs: &["/a", "/b"],
             unsynced: None,
             syncs_whole: false,
+            most_open: usize::MAX,
             set: |fs| {
                 fs.put_file("/a/one", b"1").unwrap();
                 fs.put_file("/b/two", b"2").unwrap();
@@ -110,6 +118,7 @@ fn each_file_synced() -> Vec<Scene> {
             dirs: &["/c", "/a", "/b"],
             unsynced: None,
             syncs_whole: false,
+            most_open: usize::MAX,
             set: |fs| {
                 fs.put_file("/a/unchanged", b"=").unwrap();
                 fs.put_file("/b/gone", b"-").unwrap();
@@ -123,6 +132,7 @@ fn each_file_synced() -> Vec<Scene> {
             dirs: &["/b", "/a"],
             unsynced: Some("/a/one"),
             syncs_whole: false,
+            most_open: usize::MAX,
             set: |fs| {
                 fs.put_dir("/a").unwrap();
                 fs.put_file("/b/two", b"2").unwrap();
@@ -133,6 +143,22 @@ fn each_file_synced() -> Vec<Scene> {
                 // The name is there for sure, the bytes may not be.
                 let dir = fs.open_dir("/a".as_ref(), DirUse::NamesAndSync).unwrap();
                 fs.sync_dir(&dir, None).unwrap();
+            },
+        },
+        // The directory, its record and two files are open at the same time. If all were, there would
+        // be eight.
+        Scene {
+            name: FEW,
+            first: "/a/one",
+            parts: vec![("/a/one", Some(b"ONE")), ("/a/two", Some(b"TWO")), ("/a/old", None)],
+            dirs: &["/a"],
+            unsynced: None,
+            syncs_whole: false,
+            most_open: 4,
+            set: |fs| {
+                fs.put_file("/a/one", b"1").unwrap();
+                fs.put_file("/a/two", b"2").unwrap();
+                fs.put_file("/a/old", b"old").unwrap();
             },
         },
     ]
@@ -148,6 +174,7 @@ impl Scene {
         (self.set)(&fs);
         let fs = fs.after_kill();
         fs.set_syncs_whole(self.syncs_whole);
+        fs.set_most_open(self.most_open);
         fs
     }
 
@@ -440,6 +467,11 @@ fn files_in_dirs_without_the_decision_change_together_through_any_power_cut_and_
 }
 
 #[test]
+fn files_change_together_where_few_may_be_open_through_any_power_cut_and_any_recovery() {
+    unplug(FEW);
+}
+
+#[test]
 fn old_contents_that_were_not_synced_are_known_again_after_a_power_cut() {
     unplug(UNSYNCED);
 }
@@ -461,7 +493,7 @@ fn one_sync_of_the_whole_file_system_stands_for_those_of_all_files_and_dirs() {
 
 #[test]
 fn replaced_files_keep_their_blocks_until_all_is_on_the_disk() {
-    for name in ["two files in one folder", "one is new, one is removed", "two folders"] {
+    for name in ["two files in one folder", "one is new, one is removed", "two folders", FEW] {
         let scene = scene(name);
         let mut walk = Walk::new(&scene);
         walk.most = 200;
@@ -492,11 +524,12 @@ fn beside(path: &str, number: usize) -> PathBuf {
 
 #[test]
 fn leaving_out_the_sync_of_a_staged_file_would_be_noticed() {
-    for (path, number) in [("/a/one", 0), ("/a/two", 1)] {
+    let two = "two files in one folder";
+    for (name, path, number) in [(two, "/a/one", 0), (two, "/a/two", 1), (FEW, "/a/two", 1)] {
         let leave_out = |fs: &SimFs| {
             fs.inject(Fault::ignore().of(OperationKind::SyncFile).on(beside(path, number)));
         };
-        assert!(is_noticed("two files in one folder", &leave_out), "{path}");
+        assert!(is_noticed(name, &leave_out), "{name}: {path}");
     }
 }
 
@@ -539,7 +572,7 @@ fn leaving_out_any_sync_of_a_dir_would_be_noticed() {
 
 #[test]
 fn replaced_files_that_are_closed_too_soon_would_be_noticed() {
-    for name in ["two files in one folder", "two folders"] {
+    for name in ["two files in one folder", "two folders", FEW] {
         let scene = scene(name);
         let mut walk = Walk::new(&scene);
         (walk.stops_early, walk.spares_process) = (true, true);
@@ -551,7 +584,12 @@ fn replaced_files_that_are_closed_too_soon_would_be_noticed() {
 /// A recovery that completes a transaction replaces its files, too.
 #[test]
 fn a_recovery_keeps_the_blocks_of_what_it_replaces() {
-    let scene = scene("two folders");
+    keeps_blocks_in_recovery("two folders");
+    keeps_blocks_in_recovery(FEW);
+}
+
+fn keeps_blocks_in_recovery(name: &str) {
+    let scene = scene(name);
     let (_, new) = scene.versions();
     let walk = |prepare: &dyn Fn(&SimFs)| {
         let mut lost = 0;
@@ -776,6 +814,8 @@ fn two_recoveries_at_once_do_what_one_does() {
             let _ = scene.commit(&fs, Durability::Full);
             let is_over = fs.count() < moment;
             let left = fs.after_kill();
+            // The other recovery is that of another process.
+            left.set_most_open(usize::MAX);
             let alone = left.after_kill();
             scene.recover(&alone).unwrap();
             let expected = scene.contents(&alone);

@@ -3,6 +3,7 @@
 // Makes many calls of a kind at once, and says what came of them: for open-files.test.js, which runs
 // it with few descriptors.
 
+const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const holdfast = require('../..')
@@ -21,7 +22,7 @@ const descriptors = () => fs.readdirSync('/proc/self/fd').flatMap((number) => {
   }
 }).sort()
 
-const { acquireLock, atomicWrite, createAtomicWriteStream, createBackup, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock } = holdfast
+const { acquireLock, atomicWrite, createAtomicWriteStream, createBackup, recoverFromCrash, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock } = holdfast
 const source = () => {
   if (!fs.existsSync(at('source'))) fs.writeFileSync(at('source'), 'content')
   return at('source')
@@ -69,6 +70,10 @@ const kinds = {
     await tx.write(at('two', number), 'content')
   })),
   'withLock in withLock in withLock': () => all((number) => withLock(at('a', number), () => withLock(at('b', number), () => withLock(at('c', number), () => updateJsonFile(at('d', number), increment, { defaultValue: {} }))))),
+  'acquireLock in withLock': () => all((number) => withLock(at('outside', number), async () => {
+    const lock = await (number % 2 ? acquireLock : tryAcquireLock)(at('inside', number))
+    await lock?.release()
+  })),
   'a common lock inside and outside': () => all((number) => (number % 2
     ? withLock(at('outer', number), () => withLock(at('inner', number), () => withLock(at('common'), () => {})))
     : withLock(at('common'), () => withLock(at('other', number), () => {})))),
@@ -76,6 +81,28 @@ const kinds = {
     const names = ['updateJsonFile', 'withLock for a while', 'atomicWrite with lock', 'atomicWrite', 'streams with lock', 'restoreBackup', 'transactions', 'withLock in withLock in withLock']
     return names.flatMap((name) => kinds[name]())
   },
+}
+
+let within
+let theirs
+
+const single = {
+  'one transaction': async () => {
+    const files = all((number) => at('part', number))
+    await transaction(files, async (tx) => {
+      within = descriptors().length
+      theirs = [files[0], files[count - 1]].map(tryElsewhere)
+      for (const file of files) await tx.write(file, 'new')
+    })
+  },
+  'recoverFromCrash': () => recoverFromCrash(dir),
+  'the next transaction': () => transaction([at('part', 0)], () => {}),
+}
+
+/** Whether another process gets a lock. @param {string} file */
+function tryElsewhere(file) {
+  const source = `require(${JSON.stringify(path.join(__dirname, '../..'))}).tryAcquireLock(${JSON.stringify(file)}).then((lock) => console.log(JSON.stringify(lock)))`
+  return JSON.parse(spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' }).stdout)
 }
 
 async function hold() {
@@ -102,16 +129,20 @@ async function main() {
   const opened = Array.from({ length: Number(others) }, () => fs.openSync('/dev/null'))
   const before = descriptors()
   if (kind === 'held') return hold()
-  const outcomes = await Promise.allSettled(kinds[kind]())
+  const outcomes = await Promise.allSettled(single[kind] ? [single[kind]()] : kinds[kind]())
   const codes = {}
-  for (const { reason } of outcomes) if (reason) codes[`${reason.code ?? reason}: ${reason.message}`] = (codes[`${reason.code ?? reason}: ${reason.message}`] ?? 0) + 1
+  for (const { reason } of outcomes) {
+    if (!reason) continue
+    const said = `${reason.code ?? reason}: ${reason.message} ${reason.hint ?? ''}`
+    codes[said] = (codes[said] ?? 0) + 1
+  }
   let after = descriptors()
   for (let tries = 0; tries < 500 && after.length !== before.length; tries++) {
     await sleep(20)
     after = descriptors()
   }
   for (const descriptor of opened) fs.closeSync(descriptor)
-  return { done: outcomes.filter(({ status }) => status === 'fulfilled').length, codes, before, after }
+  return { done: outcomes.filter(({ status }) => status === 'fulfilled').length, codes, before, after, within, others: theirs }
 }
 
 main().then((outcome) => process.stdout.write(JSON.stringify(outcome)))

@@ -106,7 +106,7 @@ async function withLock(path, fn, options) {
 /** @type {typeof import('../../index.js').acquireLock} */
 async function acquireLock(path, options) {
   const read = readOptions(options, checks, 'acquireLock')
-  return new Lock(await tracedAcquire(toPath(path), read, []))
+  return new Lock(await tracedAcquire(toPath(path), read, [], context.current()))
 }
 
 /** @type {typeof import('../../index.js').tryAcquireLock} */
@@ -114,7 +114,7 @@ async function tryAcquireLock(path, options) {
   const read = readOptions(options, tryChecks, 'tryAcquireLock')
   const target = toPath(path)
   try {
-    return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, []))
+    return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, [], context.current()))
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ELOCKED') return null
     throw error
@@ -141,15 +141,16 @@ async function isLocked(path, options) {
 /**
  * @param {string} target
  * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number }} options
- * @param {readonly import('../support/lock-context.js').HeldLock[]} inside
+ * @param {readonly import('../support/lock-context.js').HeldLock[]} inside those that the caller holds, which it must not wait for
+ * @param {readonly import('../support/lock-context.js').HeldLock[]} [around] those under which it is called
  */
-async function acquire(target, options, inside) {
+async function acquire(target, options, inside, around = []) {
   const rules = lockfiles.rulesOf(options)
   const { kind = 'write', timeout = DEFAULT_LOCK_TIMEOUT, signal } = options
   try {
     const path = toAbsolute(target)
     if (rules) return { ...context.create(undefined, kind), lockfile: await acquireLockfile(target, { path }, rules, timeout, signal, inside) }
-    const held = context.toNative(inside)
+    const held = context.toNative(inside) ?? context.aroundToNative(around)
     const taken = !signal?.aborted && mayAnswerAtOnce() && port.open().takeLock(path, kind === 'write', held)
     if (taken) return context.create(taken, kind)
     const { lock } = await waitFor(signal, (opened, id) =>

@@ -67,9 +67,20 @@ function toNative(all) {
   return numbers.lendable.length + numbers.updating.length > 0 ? numbers : undefined
 }
 
+/**
+ * The same for an operation that may wait for these locks like any other, and comes under them.
+ *
+ * @param {readonly HeldLock[]} all
+ * @returns {HeldNumbers | undefined}
+ */
+function aroundToNative(all) {
+  const around = all.flatMap(({ number }) => number ?? [])
+  return around.length > 0 ? { lendable: [], updating: [], around } : undefined
+}
+
 /** The numbers of the locks of the other protocol. @param {readonly HeldLock[]} all */
 function lockfileNumbers(all) {
   return all.flatMap(({ lockfile }) => lockfile?.number ?? [])
 }
 
-module.exports = { create, current, lockfileNumbers, run, toNative }
+module.exports = { aroundToNative, create, current, lockfileNumbers, run, toNative }

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::limitation::{self, Limitation};
@@ -19,8 +20,14 @@ use crate::threads::blocking;
 /// operation elsewhere; it is for messages.
 pub struct Dir<F: FileSystem> {
     fs: F,
-    handle: F::DirHandle,
+    handle: Handle<F>,
     path: PathBuf,
+}
+
+/// How a directory is open: for itself, or with others by one handle.
+enum Handle<F: FileSystem> {
+    Own(F::DirHandle),
+    Shared(Arc<F::DirHandle>),
 }
 
 impl<F: FileSystem> Dir<F> {
@@ -28,7 +35,7 @@ impl<F: FileSystem> Dir<F> {
     pub fn open(fs: &F, path: &Path, purpose: DirUse) -> Result<Dir<F>, Failure> {
         let handle = uninterrupted(|| fs.open_dir(path, purpose))
             .map_err(|error| Failure::at("open", path, error))?;
-        Ok(Dir { fs: fs.clone(), handle, path: path.to_owned() })
+        Ok(Dir { fs: fs.clone(), handle: Handle::Own(handle), path: path.to_owned() })
     }
 
     /// Makes a directory: `mkdir`. Its parent must exist, and it must not.
@@ -43,27 +50,45 @@ impl<F: FileSystem> Dir<F> {
 
     /// Opens a directory in this one, a symbolic link followed: `open`.
     pub fn open_dir(&self, name: &OsStr, purpose: DirUse) -> Result<Dir<F>, Failure> {
-        let handle = uninterrupted(|| self.fs.open_dir_in(&self.handle, name, purpose))
+        let handle = uninterrupted(|| self.fs.open_dir_in(self.handle(), name, purpose))
             .map_err(|error| self.failed("open", name, error))?;
-        Ok(Dir { fs: self.fs.clone(), handle, path: self.shown(name) })
+        Ok(Dir { fs: self.fs.clone(), handle: Handle::Own(handle), path: self.shown(name) })
     }
 
     /// Makes a directory of holdfast's own in this one, in which other users make files, too:
     /// `mkdir`.
     pub fn make_shared_dir(&self, name: &OsStr) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.make_shared_dir(&self.handle, name))
+        uninterrupted(|| self.fs.make_shared_dir(self.handle(), name))
             .map_err(|error| self.failed("mkdir", name, error))
     }
 
     /// Removes an empty directory in this one: `rmdir`.
     pub fn remove_empty_dir(&self, name: &OsStr) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.remove_dir_in(&self.handle, name))
+        uninterrupted(|| self.fs.remove_dir_in(self.handle(), name))
             .map_err(|error| self.failed("rmdir", name, error))
     }
 
     /// The same directory, whose messages name the files in it without a path. Its own have none.
     pub fn without_path(self) -> Dir<F> {
         Dir { path: PathBuf::new(), ..self }
+    }
+
+    /// The same directory, whose handle can be used by others, too: [`Dir::by_handle_of`].
+    pub fn shareable(self) -> Dir<F> {
+        let handle = match self.handle {
+            Handle::Own(handle) => Handle::Shared(Arc::new(handle)),
+            shared => shared,
+        };
+        Dir { handle, ..self }
+    }
+
+    /// The same directory, open as `other` has it, which is [shareable](Dir::shareable) and known to
+    /// be the same: many files in one directory are to need it open once.
+    pub fn by_handle_of(self, other: &Dir<F>) -> Dir<F> {
+        match &other.handle {
+            Handle::Shared(handle) => Dir { handle: Handle::Shared(Arc::clone(handle)), ..self },
+            Handle::Own(_) => self,
+        }
     }
 
     /// The file system it is in.
@@ -73,7 +98,10 @@ impl<F: FileSystem> Dir<F> {
 
     /// What the file system knows the open directory by.
     pub fn handle(&self) -> &F::DirHandle {
-        &self.handle
+        match &self.handle {
+            Handle::Own(handle) => handle,
+            Handle::Shared(handle) => handle,
+        }
     }
 
     /// Where it was found.
@@ -88,29 +116,29 @@ impl<F: FileSystem> Dir<F> {
 
     /// What is known about the directory itself: `fstat`.
     pub fn metadata(&self) -> Result<Metadata, Failure> {
-        uninterrupted(|| self.fs.dir_metadata(&self.handle))
+        uninterrupted(|| self.fs.dir_metadata(self.handle()))
             .map_err(|error| self.failed_itself("fstat", error))
     }
 
     /// The names in it, in no particular order: `scandir`.
     pub fn names(&self) -> Result<Vec<OsString>, Failure> {
-        uninterrupted(|| self.fs.names(&self.handle))
+        uninterrupted(|| self.fs.names(self.handle()))
             .map_err(|error| self.failed_itself("scandir", error))
     }
 
     /// What `name` stands for, `None` for nothing: `lstat`. A symbolic link is not followed.
     pub fn look(&self, name: &OsStr) -> Result<Option<Metadata>, Failure> {
-        self.found("lstat", name, uninterrupted(|| self.fs.metadata(&self.handle, name)))
+        self.found("lstat", name, uninterrupted(|| self.fs.metadata(self.handle(), name)))
     }
 
     /// When the content of what `name` stands for was last changed: `lstat`.
     pub fn modified(&self, name: &OsStr) -> Result<Option<SystemTime>, Failure> {
-        self.found("lstat", name, uninterrupted(|| self.fs.modified(&self.handle, name)))
+        self.found("lstat", name, uninterrupted(|| self.fs.modified(self.handle(), name)))
     }
 
     /// What else the file has that `name` stands for: [`FileSystem::extended`].
     pub fn extended(&self, name: &OsStr) -> Result<Option<ExtendedAttributes>, Failure> {
-        uninterrupted(|| self.fs.extended(&self.handle, name))
+        uninterrupted(|| self.fs.extended(self.handle(), name))
             .map_err(|error| self.failed("getxattr", name, error))
     }
 
@@ -159,7 +187,7 @@ impl<F: FileSystem> Dir<F> {
     /// system says, and where that is not true (encfs) the next lower step.
     pub fn next_limit(&self, limit: usize) -> usize {
         const STEPS: [usize; 6] = [175, 143, 128, 96, 64, ALWAYS_FITS];
-        let says = self.fs.longest_name(&self.handle);
+        let says = self.fs.longest_name(self.handle());
         match (ALWAYS_FITS..limit).contains(&says) {
             true => says,
             false => STEPS.into_iter().find(|step| *step < limit).unwrap_or(ALWAYS_FITS),
@@ -168,14 +196,14 @@ impl<F: FileSystem> Dir<F> {
 
     /// Where the symbolic link `name` points: `readlink`.
     pub fn read_link(&self, name: &OsStr) -> Result<PathBuf, Failure> {
-        uninterrupted(|| self.fs.read_link(&self.handle, name))
+        uninterrupted(|| self.fs.read_link(self.handle(), name))
             .map_err(|error| self.failed("readlink", name, error))
     }
 
     /// Has the file removed that is about to be made under this name, if a signal ends the process:
     /// [`FileSystem::remove_at_exit`].
     pub fn remove_at_exit(&self, name: &OsStr) -> Option<TempAtExit> {
-        self.fs.remove_at_exit(&self.handle, name)
+        self.fs.remove_at_exit(self.handle(), name)
     }
 
     /// Makes a new file: `open`.
@@ -183,13 +211,13 @@ impl<F: FileSystem> Dir<F> {
     /// An interrupted call is not continued: a network file system may have made the file all the
     /// same, and a second try would find the name taken. The caller takes another name.
     pub fn create_new(&self, name: &OsStr, mode: u32) -> Result<File<F>, Failure> {
-        self.opened(name, self.fs.create_new(&self.handle, name, mode))
+        self.opened(name, self.fs.create_new(self.handle(), name, mode))
     }
 
     /// Makes a new file of holdfast's own that others have to open, too: `open`. An interrupted
     /// call as above.
     pub fn create_shared(&self, name: &OsStr, with: SharedWith<'_>) -> Result<File<F>, Failure> {
-        self.opened(name, self.fs.create_shared(&self.handle, name, with))
+        self.opened(name, self.fs.create_shared(self.handle(), name, with))
     }
 
     /// The same for a file for which any name will do: `open`. `name` is asked for another one
@@ -215,7 +243,7 @@ impl<F: FileSystem> Dir<F> {
     /// Opens a regular file for reading and for writing at any offset, and makes it where there
     /// is none. Whatever an interrupted call may have made is the file that is wanted.
     pub fn open_or_create(&self, name: &OsStr, with: SharedWith<'_>) -> Result<File<F>, Failure> {
-        match uninterrupted(|| self.fs.create_shared(&self.handle, name, with)) {
+        match uninterrupted(|| self.fs.create_shared(self.handle(), name, with)) {
             Err(error) if Code::of(&error) == Some(Code::EEXIST) => self.open_to_write(name),
             created => self.opened(name, created),
         }
@@ -223,34 +251,34 @@ impl<F: FileSystem> Dir<F> {
 
     /// Opens a regular file for reading.
     pub fn open_file(&self, name: &OsStr) -> Result<File<F>, Failure> {
-        self.opened(name, uninterrupted(|| self.fs.open(&self.handle, name)))
+        self.opened(name, uninterrupted(|| self.fs.open(self.handle(), name)))
     }
 
     /// Opens what is about to be replaced or removed, so that its blocks stay its own until that
     /// is on the disk. `None` where nothing has that name.
     pub fn open_to_keep(&self, name: &OsStr) -> Result<Option<File<F>>, Failure> {
-        let opened = uninterrupted(|| self.fs.open_to_keep(&self.handle, name));
+        let opened = uninterrupted(|| self.fs.open_to_keep(self.handle(), name));
         if_there(self.opened(name, opened))
     }
 
     /// How its file system syncs, which is on `device`.
     pub fn sync_rules(&self, device: u64) -> SyncRules {
-        self.fs.dir_sync_rules(&self.handle, device)
+        self.fs.dir_sync_rules(self.handle(), device)
     }
 
     /// Opens a regular file to lock, rename and sync it: [`FileSystem::open_to_change`].
     pub fn open_to_change(&self, name: &OsStr) -> Result<File<F>, Failure> {
-        self.opened(name, uninterrupted(|| self.fs.open_to_change(&self.handle, name)))
+        self.opened(name, uninterrupted(|| self.fs.open_to_change(self.handle(), name)))
     }
 
     /// Opens a regular file for reading and for writing at any offset.
     pub fn open_to_write(&self, name: &OsStr) -> Result<File<F>, Failure> {
-        self.opened(name, uninterrupted(|| self.fs.open_to_write(&self.handle, name)))
+        self.opened(name, uninterrupted(|| self.fs.open_to_write(self.handle(), name)))
     }
 
     /// Gives `file`, now called `from`, the name `to`, whose place it takes.
     pub fn rename(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.rename(&self.handle, file.handle(), from, to))
+        uninterrupted(|| self.fs.rename(self.handle(), file.handle(), from, to))
             .map_err(|error| self.not_renamed(from, to, error))
     }
 
@@ -270,13 +298,13 @@ impl<F: FileSystem> Dir<F> {
 
     /// Lets two names change places: [`FileSystem::exchange`].
     pub fn exchange(&self, one: &OsStr, other: &OsStr) -> Result<bool, Failure> {
-        uninterrupted(|| self.fs.exchange(&self.handle, one, other))
+        uninterrupted(|| self.fs.exchange(self.handle(), one, other))
             .map_err(|error| self.not_renamed(one, other, error))
     }
 
     /// Removes a name: `unlink`.
     pub fn remove(&self, name: &OsStr) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.remove(&self.handle, name))
+        uninterrupted(|| self.fs.remove(self.handle(), name))
             .map_err(|error| self.failed("unlink", name, error))
     }
 
@@ -292,7 +320,7 @@ impl<F: FileSystem> Dir<F> {
     /// anew: a real failure must not be taken for that.
     pub fn sync(&self, file: Option<&File<F>>) -> Result<(), Failure> {
         let synced =
-            uninterrupted(|| blocking(|| self.fs.sync_dir(&self.handle, file.map(File::handle))));
+            uninterrupted(|| blocking(|| self.fs.sync_dir(self.handle(), file.map(File::handle))));
         if !synced.map_err(|error| self.failed_itself("fsync", error))? {
             self.lacks(Limitation::SyncDir);
         }
@@ -303,14 +331,14 @@ impl<F: FileSystem> Dir<F> {
     #[cold]
     pub fn lacks(&self, limitation: Limitation) {
         if let Ok(metadata) = self.metadata() {
-            let mounted = (metadata.id.device, self.fs.mount_number(&self.handle));
+            let mounted = (metadata.id.device, self.fs.mount_number(self.handle()));
             limitation::found(limitation, mounted, &self.path);
         }
     }
 
     /// Waits until the whole file system that holds it is on the disk: `syncfs`.
     pub fn sync_file_system(&self) -> Result<(), Failure> {
-        uninterrupted(|| blocking(|| self.fs.sync_file_system(&self.handle)))
+        uninterrupted(|| blocking(|| self.fs.sync_file_system(self.handle())))
             .map_err(|error| self.failed_itself("syncfs", error))
     }
 
@@ -318,19 +346,19 @@ impl<F: FileSystem> Dir<F> {
 
     /// When the directory was last changed, or was set to have been: `fstat`.
     pub fn own_modified(&self) -> Result<SystemTime, Failure> {
-        uninterrupted(|| self.fs.dir_modified(&self.handle))
+        uninterrupted(|| self.fs.dir_modified(self.handle()))
             .map_err(|error| self.failed_itself("fstat", error))
     }
 
     /// Sets when the directory was last changed: `utime`.
     pub fn set_own_modified(&self, time: SystemTime) -> Result<(), Failure> {
-        uninterrupted(|| self.fs.set_dir_modified(&self.handle, time))
+        uninterrupted(|| self.fs.set_dir_modified(self.handle(), time))
             .map_err(|error| self.failed_itself("utime", error))
     }
 
     /// Takes the advisory lock of the directory: `flock`. `false` when another process holds it.
     pub fn try_lock(&self) -> Result<bool, Failure> {
-        uninterrupted(|| self.fs.try_lock_dir(&self.handle))
+        uninterrupted(|| self.fs.try_lock_dir(self.handle()))
             .map_err(|error| self.failed_itself("flock", error))
     }
 

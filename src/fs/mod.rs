@@ -191,6 +191,8 @@ pub struct LockRules {
     pub may_remove_files: bool,
     /// A process that waits for a lock may not be woken up when it is free.
     pub has_to_poll: bool,
+    /// A file that is mapped into memory stays open without its descriptor, and locked.
+    pub stays_open_mapped: bool,
 }
 
 /// The operations that holdfast needs of a file system.

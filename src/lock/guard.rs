@@ -35,6 +35,9 @@ pub(super) trait LockOwner: Send + Sync {
         kind: LockKind,
     ) -> Result<(), Option<KernelLock>>;
 
+    /// Keeps the lock without its file being open, where the system can do that.
+    fn park(&self, lock: &mut KernelLock);
+
     /// Takes the lock of the kernel again for a call that has given it back, and that holds the lock
     /// as far as this process is concerned.
     fn take_again(self: Arc<Self>, timeout: Option<Duration>, reply: KernelReply) -> EndWait;
@@ -59,6 +62,8 @@ pub struct KernelGuard {
     is_given_back: bool,
     /// Ends the wait in which it is taken again.
     end_wait: Option<EndWait>,
+    /// It is one of very many, and is to keep no file open.
+    is_parked: bool,
     _counted: LockHeld,
 }
 
@@ -77,6 +82,7 @@ impl KernelGuard {
             timeout,
             is_given_back: false,
             end_wait: None,
+            is_parked: false,
             _counted: LockHeld::new(kind),
         }
     }
@@ -99,8 +105,21 @@ impl KernelGuard {
         }
     }
 
+    /// Keeps a write lock without its file being open, where the system can do that.
+    pub(super) fn park(&mut self) {
+        self.is_parked = true;
+        // Of a write lock there is no other holder.
+        if let Some(mut lock) = self.lock.take().and_then(Arc::into_inner) {
+            self.owner.park(&mut lock);
+            self.lock = Some(Arc::new(lock));
+        }
+    }
+
     /// Has it again.
-    pub(super) fn taken_again(&mut self, lock: KernelLock) {
+    pub(super) fn taken_again(&mut self, mut lock: KernelLock) {
+        if self.is_parked {
+            self.owner.park(&mut lock);
+        }
         self.lock = Some(Arc::new(lock));
         self.end_wait = None;
     }

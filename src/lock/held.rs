@@ -54,6 +54,11 @@ impl LockGuard {
         self.lock().kind
     }
 
+    /// The depth of what is started under it; see [`crate::descriptors`].
+    pub fn depth_inside(&self) -> u32 {
+        self.lock().owner.depth_inside()
+    }
+
     /// Whether it is borrowed from the caller.
     pub fn is_borrowed(&self) -> bool {
         matches!(self.0, Source::Borrowed(_))
@@ -63,6 +68,18 @@ impl LockGuard {
     /// file was removed, and other processes lock another one.
     pub fn is_in_place(&self) -> bool {
         guard(&self.lock().state).guard.as_ref().is_some_and(KernelGuard::is_in_place)
+    }
+
+    /// Keeps a write lock without its file being open, where the system can do that
+    /// ([`can_be_parked`](super::can_be_parked)): it is one of very many. Other processes are not told
+    /// which process has it.
+    pub fn park(&self) {
+        if let Source::Taken(OwnLock(lock)) = &self.0
+            && let Some(taken) = guard(&lock.state).guard.as_mut()
+            && lock.kind == LockKind::Write
+        {
+            taken.park();
+        }
     }
 
     /// Lets other processes have the lock for a while. To the calls of this process it stays held. A
@@ -324,6 +341,8 @@ impl Drop for Reservation {
 #[derive(Default)]
 pub struct HeldLocks {
     locks: Vec<HeldLock>,
+    /// The depth that the operation has besides.
+    depth: u32,
     /// The permit to keep the files open that the operation asks for, if it has it already.
     permit: Option<SharedPermit>,
 }
@@ -352,7 +371,7 @@ impl LockGuard {
         HeldLock {
             key: self.key().clone(),
             kind: self.kind(),
-            depth: self.lock().owner.depth_inside(),
+            depth: self.depth_inside(),
             use_of: HeldLockUse::None,
         }
     }
@@ -381,7 +400,7 @@ impl FromIterator<(FileKey, LockKind)> for HeldLocks {
 impl FromIterator<HeldLock> for HeldLocks {
     /// The one that was taken last comes last.
     fn from_iter<I: IntoIterator<Item = HeldLock>>(all: I) -> HeldLocks {
-        HeldLocks { locks: all.into_iter().collect(), permit: None }
+        HeldLocks { locks: all.into_iter().collect(), ..HeldLocks::default() }
     }
 }
 
@@ -397,9 +416,16 @@ impl HeldLocks {
         self.permit.clone()
     }
 
+    /// The same for an operation that comes under further locks, which it may wait for: it has at
+    /// least this depth.
+    #[must_use]
+    pub fn at_depth(self, depth: u32) -> HeldLocks {
+        HeldLocks { depth, ..self }
+    }
+
     /// The depth of the operation: one more than that of the deepest of the locks.
     pub fn depth(&self) -> u32 {
-        self.locks.iter().map(|held| held.depth).max().unwrap_or(0)
+        self.locks.iter().map(|held| held.depth).max().unwrap_or(0).max(self.depth)
     }
 
     /// Whether the caller holds none.

@@ -31,6 +31,11 @@ pub fn key_of(path: &Path) -> Result<FileKey, Failure> {
     LockPath::find(path).map(|found| found.key)
 }
 
+/// Whether the lock of a file can be held without its lock file being open, as far as is known.
+pub fn can_be_parked(path: &Path) -> bool {
+    LockPath::find(path).is_ok_and(|found| found.dir.handle().lock_rules().stays_open_mapped)
+}
+
 /// Whether the directory of the lock of a file takes names for one that differ in case, as far as that
 /// is known.
 pub fn ignores_case(path: &Path) -> bool {

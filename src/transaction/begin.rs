@@ -193,10 +193,16 @@ impl Begin {
             Err(error) => return self.fail(error),
         };
         if missing.is_empty() {
-            return self.take_locks(files, missing, None);
+            return self.take_locks(files, missing, None, None);
         }
         let dirs: HashSet<FileId> = missing.keys().map(|(dir, _)| *dir).collect();
-        let need = Need::new(missing.len() + dirs.len(), self.depth);
+        let parks_from = parks_from(&missing);
+        let open = parks_from.map_or(missing.len(), |most| most.min(missing.len()));
+        let need = Need::new(open + dirs.len(), self.depth);
+        if need.files > descriptors::most() {
+            let error = self.too_many_files();
+            return self.fail(error);
+        }
         let (waiter, timeout) = (Arc::clone(&self.waiter), self.timeout);
         let has_given_up = move |stall| waiter.is_cancelled() || stall >= patience(timeout);
         let begun = Instant::now();
@@ -206,7 +212,9 @@ impl Begin {
             // The time for the locks begins when they can be asked for.
             own.deadline = own.deadline.and_then(|deadline| deadline.checked_add(begun.elapsed()));
             match permit {
-                Some(permit) => own.take_locks(files, missing, Some(Arc::new(permit))),
+                Some(permit) => {
+                    own.take_locks(files, missing, parks_from, Some(Arc::new(permit)));
+                }
                 None => {
                     let error = own.too_many_files();
                     own.fail(error);
@@ -231,11 +239,13 @@ impl Begin {
         mut self,
         files: ResolvedPaths,
         missing: BTreeMap<FileKey, PathBuf>,
+        parks_from: Option<usize>,
         permit: Option<SharedPermit>,
     ) {
         let sequence = LockSequence {
             pool: self.pool.clone(),
             permit,
+            parks_from,
             missing: in_order(missing),
             timeout: self.timeout,
             deadline: self.deadline,
@@ -410,6 +420,23 @@ impl Begin {
             }
         }
     }
+}
+
+/// From which number on the locks are held without their files being open: there are more than the
+/// process may have open. `None` where all are, because they are few or there is no other way.
+fn parks_from(missing: &BTreeMap<FileKey, PathBuf>) -> Option<usize> {
+    /// So many are open on every system.
+    const ALWAYS_OPEN: usize = 4;
+    if missing.len() <= ALWAYS_OPEN {
+        return None;
+    }
+    let most = ALWAYS_OPEN.max(2 * descriptors::few());
+    if missing.len() <= most {
+        return None;
+    }
+    let mut dirs = HashSet::new();
+    let mut of_each_dir = missing.iter().filter(|((dir, _), _)| dirs.insert(*dir));
+    of_each_dir.all(|(_, path)| lock::can_be_parked(path)).then_some(most)
 }
 
 fn deadline_after(timeout: Option<Duration>) -> Option<Instant> {

@@ -13,45 +13,25 @@
 //! The records are locked as long as this runs: this tells a live transaction from a dead one.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::change::{Change, FileChange};
 use super::fingerprint::Fingerprint;
 use super::names::{self, RecordKind, TransactionId};
-use super::participant::{LockedRecord, Participant, rename_removed};
+use super::open_files::OpenFiles;
+use super::participant::{LockedRecord, Participant};
+use super::pending_change::{OldFile, PendingChange, Staged};
 use super::record::{Record, RecordMember};
+use crate::descriptors::is_short;
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, DirUse, File, FileKind, FileSystem, SyncRules, TempAtExit};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem, SyncRules, TempAtExit};
 use crate::payload::Payload;
-use crate::resolve::{self, Target};
-use crate::vocabulary::GuardedFile;
+use crate::resolve;
 use crate::write::{AttemptError, Control, Durability, Options, TempFile};
 
 /// From this number of files on they are synced all at once, with everything else that is on the
 /// same file system, where that is safe: each sync by itself waits for the disk.
 const SYNCED_AT_ONCE: usize = 4;
-
-/// What is to become of a file.
-#[derive(Debug)]
-pub enum Change {
-    /// It gets these bytes, which are memory of holdfast's own.
-    Write(Payload),
-    /// It is made with these bytes. It is an error if it exists, and none is ever replaced.
-    Create(Payload),
-    /// It is removed. It is no error if it does not exist.
-    Remove,
-}
-
-/// One file of a transaction.
-#[derive(Debug)]
-pub struct FileChange {
-    /// The file, absolute.
-    pub path: PathBuf,
-    /// What is to become of it.
-    pub change: Change,
-    /// The only file that the path may lead to, if its lock is held.
-    pub only: Option<GuardedFile>,
-}
 
 /// Why a transaction failed, and at which file, if it was one.
 #[derive(Debug)]
@@ -98,7 +78,16 @@ pub fn commit<F: FileSystem>(
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
-    commit_as(fs, TransactionId::new(), first, changes, options, control)
+    let committed = commit_as(fs, TransactionId::new(), first, changes, options, control);
+    let all = OpenFiles::for_changes(fs, changes.len()) == OpenFiles::All;
+    match committed {
+        // The rest of the program has many open.
+        Err(CommitError { error, .. }) if all && !error.committed && is_short(&error.kind) => {
+            let few = OpenFiles::few(fs);
+            commit_with(fs, TransactionId::new(), few, first, changes, options, control)
+        }
+        committed => committed,
+    }
 }
 
 /// How many ids are tried: a sweeper may take a record for that of a dead process before it is
@@ -114,11 +103,25 @@ pub fn commit_as<F: FileSystem>(
     options: &Options,
     control: &Control,
 ) -> Result<(), CommitError> {
+    let open_files = OpenFiles::for_changes(fs, changes.len());
+    commit_with(fs, id, open_files, first, changes, options, control)
+}
+
+fn commit_with<F: FileSystem>(
+    fs: &F,
+    id: TransactionId,
+    open_files: OpenFiles,
+    first: &Path,
+    changes: &[FileChange],
+    options: &Options,
+    control: &Control,
+) -> Result<(), CommitError> {
     let syncs = options.durability != Durability::None;
     let mut id = id;
     for _ in 0..IDS {
         let (participants, members) = (Vec::new(), Vec::new());
-        let mut coordinator = Coordinator { fs, id, participants, members, options, syncs };
+        let mut coordinator =
+            Coordinator { fs, id, open_files, participants, members, options, syncs };
         match coordinator.prepare(first, changes, control) {
             Ok(true) => {}
             Ok(false) => {
@@ -145,23 +148,12 @@ pub fn commit_as<F: FileSystem>(
 struct Coordinator<'a, F: FileSystem> {
     fs: &'a F,
     id: TransactionId,
+    open_files: OpenFiles,
     /// The directories, the one with the decision first.
     participants: Vec<Participant<F>>,
     members: Vec<PendingChange<'a, F>>,
     options: &'a Options,
     syncs: bool,
-}
-
-/// A file that is to change.
-struct PendingChange<'a, F: FileSystem> {
-    requested: &'a FileChange,
-    /// The number of its directory.
-    participant: usize,
-    target: Target<F>,
-    /// The file as it is, and what it contains.
-    before: Option<(File<F>, Fingerprint)>,
-    temp_name: OsString,
-    staged: Option<TempFile<F>>,
 }
 
 impl<'a, F: FileSystem> Coordinator<'a, F> {
@@ -214,7 +206,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         if let Some(known) = participants.position(|participant| participant.metadata.id == id) {
             return Ok(known);
         }
-        let dir = Dir::open(self.fs, dir.path(), DirUse::NamesAndSync)?;
+        let dir = Dir::open(self.fs, dir.path(), DirUse::NamesAndSync)?.shareable();
         let metadata = dir.metadata()?;
         if metadata.id != id && dir.metadata()?.id != metadata.id {
             // Its number is another one at each look.
@@ -236,7 +228,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
 
     /// Finds a file, and reads what it contains.
     fn find(&mut self, requested: &'a FileChange) -> Result<(), Failure> {
-        let target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
+        let mut target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
         requested.only.as_ref().map_or(Ok(()), |only| target.must_be(only))?;
         let syscall = match requested.change {
             Change::Write(_) | Change::Create(_) => "rename",
@@ -257,9 +249,13 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             // To the caller, looking at the size is a part of reading.
             let fingerprint = Fingerprint::of_file(&file)
                 .map_err(|failure| Failure::at("read", target.path(), failure.source))?;
-            before = Some((file, fingerprint));
+            let file = (self.open_files == OpenFiles::All).then_some(file);
+            before = Some(OldFile { fingerprint, file });
         }
         let participant = self.participant_of(&target.dir)?;
+        if let Some(Participant { dir, .. }) = self.participants.get(participant) {
+            target.dir = target.dir.by_handle_of(dir);
+        }
         let is_named_twice = self
             .members
             .iter()
@@ -281,7 +277,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         let member = |member: &PendingChange<'_, F>| RecordMember {
             dir: member.participant,
             name: member.target.name.clone(),
-            before: member.before.as_ref().map(|(_, fingerprint)| *fingerprint),
+            before: member.before.as_ref().map(|before| before.fingerprint),
             after: match &member.requested.change {
                 Change::Write(Payload::Owned(bytes)) | Change::Create(Payload::Owned(bytes)) => {
                     Some(Fingerprint::of_bytes(bytes))
@@ -316,11 +312,21 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             let name = member.temp_name.clone();
             let staged = TempFile::stage_as(name, &member.target, payload, options, control)
                 .map_err(|error| CommitError::at(member.requested, error))?;
-            let file = &member.staged.insert(staged).file;
-            if self.syncs {
-                file.begin_write_back()
-                    .map_err(|failure| CommitError::at(member.requested, failure))?;
-            }
+            let rules = self.participants.get(member.participant).map(|it| it.rules);
+            let is_synced = self.syncs
+                && self.open_files != OpenFiles::All
+                // Otherwise the sync of the whole also reports what of it could not be written.
+                && !rules.is_some_and(|rules| rules.syncs_whole);
+            let begun = match (self.syncs, is_synced) {
+                (true, true) => staged.file.sync(),
+                (true, false) => staged.file.begin_write_back(),
+                (false, _) => Ok(()),
+            };
+            member.staged = Some(match self.open_files {
+                OpenFiles::All => Staged::Open(staged),
+                OpenFiles::Few(_) => Staged::Closed(staged.close(), is_synced),
+            });
+            begun.map_err(|failure| CommitError::at(member.requested, failure))?;
         }
         Ok(())
     }
@@ -344,7 +350,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         let count = members().map(PendingChange::file_count).sum::<usize>();
         // The record was made before everything that is new here: by it the system knows which
         // failures to report.
-        if count >= SYNCED_AT_ONCE
+        if (count >= SYNCED_AT_ONCE || self.open_files != OpenFiles::All)
             && let Some((Participant { dir, rules, .. }, LockedRecord { file, .. })) =
                 participants().find_map(|it| Some((it, it.record.as_ref()?)))
             && rules.syncs_whole
@@ -375,7 +381,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             self.participants.iter().filter_map(|it| it.record.as_ref()?.at_exit.as_ref());
         // Each one, so that none is removed after this.
         let kept: Vec<bool> =
-            staged.map(TempFile::keep_at_exit).chain(records.map(TempAtExit::keep)).collect();
+            staged.map(Staged::keep_at_exit).chain(records.map(TempAtExit::keep)).collect();
         match kept.into_iter().all(|is_kept| is_kept) {
             true => Ok(()),
             false => Err(Failure::new("rename", Code::EINTR.error())),
@@ -428,7 +434,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     fn roll_back(&mut self) {
         for member in &mut self.members {
             if let Some(staged) = member.staged.take() {
-                let _ = member.target.dir.remove(&staged.name);
+                let _ = member.target.dir.remove(staged.name());
             }
         }
         let prepared = names::record(self.id, RecordKind::Prepared);
@@ -441,9 +447,22 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     /// can be, and the rest is left to the process that finds the intent.
     fn apply(&mut self) -> Result<(), CommitError> {
         let mut failed: Option<CommitError> = None;
+        // What has to stay open until it is on the disk that it is replaced, and is not open yet.
+        let mut replaced = Vec::new();
         for number in 0..self.members.len() {
-            let Some(member) = self.members.get(number) else { continue };
-            let Err(failure) = member.apply(self.options, self.syncs) else { continue };
+            if self.open_files.are_enough(replaced.len()) {
+                if let Err(failure) = self.participants.iter().try_for_each(Participant::sync) {
+                    failed = failed.or(Some(failure.into()));
+                    break;
+                }
+                replaced.clear();
+            }
+            let Some(member) = self.members.get_mut(number) else { continue };
+            let rules = self.participants.get(member.participant).map(|it| it.rules);
+            let is_kept =
+                self.open_files != OpenFiles::All && rules.is_some_and(|rules| rules.reuses_freed);
+            let applied = member.apply(self.options, self.syncs, is_kept.then_some(&mut replaced));
+            let Err(failure) = applied else { continue };
             let error = CommitError::at(member.requested, failure);
             // What is not known to be undone cannot be taken back.
             if number == 0 && !member.may_be_applied() {
@@ -482,52 +501,5 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         for participant in self.participants.iter().skip(1) {
             let _ = participant.dir.remove(&prepared);
         }
-    }
-}
-
-impl<F: FileSystem> PendingChange<'_, F> {
-    /// How many files of it there are to sync.
-    fn file_count(&self) -> usize {
-        usize::from(self.staged.is_some()) + usize::from(self.before.is_some())
-    }
-
-    fn sync(&self) -> Result<(), Failure> {
-        if let Some(staged) = &self.staged {
-            staged.file.sync()?;
-        }
-        match &self.before {
-            Some((file, _)) => file.sync().map_err(|failure| failure.on(self.target.path())),
-            None => Ok(()),
-        }
-    }
-
-    /// Renames the new file to the target, with the attributes that the target has now, or gives a
-    /// file that is to be removed its temp name.
-    fn apply(&self, options: &Options, syncs: bool) -> Result<(), Failure> {
-        let Target { dir, name, .. } = &self.target;
-        let Some(staged) = &self.staged else {
-            return rename_removed(dir, name, &self.temp_name);
-        };
-        let file = &staged.file;
-        let is_new = matches!(self.requested.change, Change::Create(_));
-        if !is_new && staged.update_from_target(&self.target, options, None)? && syncs {
-            file.sync().map_err(|failure| failure.on(self.target.path()))?;
-        }
-        let renamed = match is_new {
-            true => dir.rename_new(file, &self.temp_name, name),
-            false => dir.rename(file, &self.temp_name, name),
-        };
-        dir.confirmed(renamed, file, name)
-    }
-
-    /// Whether that may have been done although it has failed: the new name cannot be looked at,
-    /// and the old one is not known to be there.
-    fn may_be_applied(&self) -> bool {
-        let Target { dir, name, .. } = &self.target;
-        let (from, to) = match self.staged {
-            Some(_) => (&self.temp_name, name),
-            None => (name, &self.temp_name),
-        };
-        dir.look(to).is_err() && !matches!(dir.look(from), Ok(Some(_)))
     }
 }

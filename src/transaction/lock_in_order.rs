@@ -29,8 +29,10 @@ pub(super) struct LockSequence {
     /// The locks that the caller holds.
     pub(super) inside: HashMap<FileKey, LockKind>,
     pub(super) waiter: Arc<BeginWaiter>,
-    /// To keep the files of all these locks open.
+    /// To keep the files of all these locks open, or of so many.
     pub(super) permit: Option<SharedPermit>,
+    /// From which number on they are held without their files being open.
+    pub(super) parks_from: Option<usize>,
     pub(super) taken: Vec<(FileKey, LockGuard)>,
     /// Takes the outcome, on one of the pool's threads.
     pub(super) reply: Box<dyn FnOnce(LockedFiles) + Send>,
@@ -57,6 +59,9 @@ impl LockSequence {
         let (pool, waiter) = (self.pool.clone(), Arc::clone(&self.waiter));
         let reply = move |granted: Result<LockGuard, ErrorKind>| match granted {
             Ok(lock) => {
+                if self.parks_from.is_some_and(|first| self.taken.len() >= first) {
+                    lock.park();
+                }
                 self.taken.push((key, lock));
                 self.take_next();
             }

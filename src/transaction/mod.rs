@@ -15,20 +15,24 @@
 //! commits on holdfast's threads.
 
 pub mod begin;
+pub mod change;
 pub mod commit;
 pub mod fingerprint;
 mod held_files;
 mod lock_in_order;
 mod lock_order;
 pub mod names;
+mod open_files;
 mod participant;
+mod pending_change;
 pub mod record;
 mod record_lock;
 pub mod roll;
 pub mod run;
 mod unfinished;
 
-pub use commit::{Change, CommitError, FileChange, commit, commit_as};
+pub use change::{Change, FileChange};
+pub use commit::{CommitError, commit, commit_as};
 pub use lock_in_order::BeginWaiter;
 pub use roll::{
     Completion, RollLocks, RollOptions, RollResult, RolledFile, TryLockAll, roll, roll_dir,

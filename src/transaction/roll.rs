@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::fingerprint::Occupant;
 use super::names::{self, RecordKind, TransactionId, TransactionName};
+use super::open_files::OpenFiles;
 use super::participant::{Participant, read_record, rename_removed};
 use super::record::{Record, RecordDamage, RecordMember};
 use super::record_lock::RecordLock;
@@ -330,8 +331,8 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             }
         };
         // The record may have been moved with its directory.
-        let dirs: Vec<&Dir<F>> =
-            std::iter::once(home).chain(&others).map(|participant| &participant.dir).collect();
+        let all: Vec<&Participant<F>> = std::iter::once(home).chain(&others).collect();
+        let dirs: Vec<&Dir<F>> = all.iter().map(|participant| &participant.dir).collect();
         let path_of = |member: &RecordMember| {
             dirs.get(member.dir).map_or_else(PathBuf::new, |dir| dir.shown(&member.name))
         };
@@ -348,7 +349,7 @@ impl<F: FileSystem> Roll<'_, '_, F> {
             // change before it is on the disk.
             home.sync()?;
         }
-        let is_done = self.complete_members(&dirs, record);
+        let is_done = self.complete_members(&all, record);
         if !matches!(is_done, Ok(true)) && !self.replaced.is_empty() {
             // When this ends, the blocks of what was replaced are free. What keeps it from being
             // completed is the failure to report.
@@ -380,13 +381,32 @@ impl<F: FileSystem> Roll<'_, '_, F> {
     }
 
     /// Completes the files, and says whether all are complete now.
-    fn complete_members(&mut self, dirs: &[&Dir<F>], record: &Record) -> Result<bool, Failure> {
+    fn complete_members(
+        &mut self,
+        participants: &[&Participant<F>],
+        record: &Record,
+    ) -> Result<bool, Failure> {
+        let open_files = OpenFiles::few(self.fs);
         let mut is_done = true;
         for (number, member) in record.members.iter().enumerate() {
-            let Some(dir) = dirs.get(member.dir) else { continue };
-            is_done &= self.complete_member(dir, number, member)?;
+            let Some(participant) = participants.get(member.dir) else { continue };
+            if open_files.are_enough(self.replaced.len()) {
+                participants.iter().try_for_each(|other| self.sync_names(other))?;
+                self.replaced.clear();
+            }
+            is_done &= self.complete_member(&participant.dir, number, member)?;
         }
         Ok(is_done)
+    }
+
+    /// Waits until the names in a directory of a decided transaction are on the disk.
+    fn sync_names(&self, participant: &Participant<F>) -> Result<(), Failure> {
+        if participant.record.is_some() {
+            return participant.sync();
+        }
+        // Any file of the directory serves where it cannot be listed.
+        let record = participant.dir.open_file(&names::record(self.id, RecordKind::Prepared));
+        participant.dir.sync(record.ok().as_ref())
     }
 
     /// Completes one file, and says whether it is complete now.
@@ -498,10 +518,7 @@ impl<F: FileSystem> Roll<'_, '_, F> {
         let intent = names::record(self.id, RecordKind::Intent);
         let prepared = names::record(self.id, RecordKind::Prepared);
         home.sync()?;
-        for other in others {
-            // Any file of the directory serves where it cannot be listed.
-            other.dir.sync(other.dir.open_file(&prepared).ok().as_ref())?;
-        }
+        others.iter().try_for_each(|other| self.sync_names(other))?;
         home.dir.remove_if_there(&intent)?;
         home.sync()?;
         for Participant { dir, .. } in std::iter::once(home).chain(others) {

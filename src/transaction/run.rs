@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use super::commit::{CommitError, FileChange, commit};
+use super::change::FileChange;
+use super::commit::{CommitError, commit};
 use super::held_files::HeldFiles;
 use crate::engine::{AttemptCaller, FileQueueGuard, attempts, engine};
 use crate::error::{Error, ErrorKind, Operation};

@@ -54,5 +54,5 @@ pub(crate) use attributes::WantedAttributes;
 pub(crate) use retry::decide_retry;
 pub(crate) use run::{make_attempt, run_on};
 pub(crate) use staged_write::StagedWrite;
-pub(crate) use temp_file::TempFile;
+pub(crate) use temp_file::{ClosedTempFile, TempFile};
 pub(crate) use validate::check_json;

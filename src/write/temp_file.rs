@@ -33,6 +33,16 @@ pub(crate) struct TempFile<F: FileSystem> {
     at_exit: Option<TempAtExit>,
 }
 
+/// A complete temp file that is not open: many are to need few open files. What keeps others from
+/// taking it for an orphan is not its own lock then.
+pub(crate) struct ClosedTempFile {
+    pub(crate) name: OsString,
+    metadata: Metadata,
+    opened: Instant,
+    given: Option<GivenAttributes>,
+    at_exit: Option<TempAtExit>,
+}
+
 /// What a temp file was given.
 struct GivenAttributes {
     /// The file that it is like, as it was then.
@@ -98,6 +108,12 @@ impl<F: FileSystem> TempFile<F> {
     /// process is about to end.
     pub(crate) fn keep_at_exit(&self) -> bool {
         self.at_exit.as_ref().is_none_or(TempAtExit::keep)
+    }
+
+    /// Closes it, and with that releases its lock.
+    pub(crate) fn close(self) -> ClosedTempFile {
+        let TempFile { name, metadata, opened, given, at_exit, .. } = self;
+        ClosedTempFile { name, metadata, opened, given, at_exit }
     }
 
     /// Makes it complete, under a name of the caller's, for a caller who renames it. What fails
@@ -201,6 +217,40 @@ impl<F: FileSystem> TempFile<F> {
         let existing = target.dir.look(&target.name)?;
         check_replaceable(target, existing.as_ref())?;
         self.update_attributes(target, existing.as_ref(), options, model)
+    }
+}
+
+impl ClosedTempFile {
+    /// As [`TempFile::keep_at_exit`].
+    pub(crate) fn keep_at_exit(&self) -> bool {
+        self.at_exit.as_ref().is_none_or(TempAtExit::keep)
+    }
+
+    /// Opens it again, by its name. Afterwards this is no more than the name.
+    ///
+    /// # Errors
+    ///
+    /// `ESTALE` when the name stands for another file by now.
+    pub(crate) fn open<F: FileSystem>(&mut self, dir: &Dir<F>) -> Result<TempFile<F>, Failure> {
+        let file = match dir.open_to_change(&self.name) {
+            // It has a mode by which not even its owner may read it. To rename it is allowed.
+            Err(failure) if matches!(failure.code(), Some(Code::EACCES | Code::EPERM)) => {
+                dir.open_to_keep(&self.name)?.ok_or(failure)?
+            }
+            opened => opened?,
+        };
+        let found = file.metadata().map_err(|failure| failure.on(dir.shown(&self.name)))?;
+        if found.id != self.metadata.id {
+            return Err(Failure::at("open", dir.shown(&self.name), Code::ESTALE.error()));
+        }
+        Ok(TempFile {
+            file,
+            name: self.name.clone(),
+            metadata: self.metadata,
+            opened: self.opened,
+            given: self.given.take(),
+            at_exit: self.at_exit.take(),
+        })
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
         takes_no_disk: in_memory && cached_lookup::is_supported(),
         may_remove_files: is_local,
         has_to_poll: is_smb(kind) || matches!(kind, NFS | NINEP | AFS | KAFS | NCP),
+        // Not an overlay: what is mapped there is the file below.
+        stays_open_mapped: matches!(kind, EXT | XFS | BTRFS | TMPFS | F2FS),
     }
 }
 
@@ -34,6 +36,8 @@ pub(super) fn lock_rules(dir: BorrowedFd<'_>) -> LockRules {
         takes_no_disk: false,
         may_remove_files: is_local && is_known,
         has_to_poll: !is_local,
+        // `flock` ends with the descriptor.
+        stays_open_mapped: false,
     }
 }
 

@@ -274,6 +274,13 @@ impl LockOwner for Queue<KernelBackend> {
         Ok(())
     }
 
+    fn park(&self, lock: &mut KernelLock) {
+        if self.backend.rules().stays_open_mapped {
+            let (dir, name) = self.backend.dir_and_name();
+            lock.park(dir, name);
+        }
+    }
+
     fn take_again(self: Arc<Self>, timeout: Option<Duration>, reply: KernelReply) -> EndWait {
         take_again(self, timeout, reply)
     }

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::LockFile;
+#[cfg(target_os = "linux")]
+use super::mapped::MappedFile;
 use super::note_writer::NoteWriter;
 use super::removal::Removals;
 use super::steps::{LOCK, acquire_from, attempt, is_lent};
-use crate::error::Failure;
+use crate::error::{Code, Failure};
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
 use crate::lock::protocol::Byte;
@@ -16,13 +18,34 @@ use crate::vocabulary::LockKind;
 
 /// A lock that this process has. Dropping it releases the lock.
 pub(in crate::lock) struct KernelLock {
-    file: Arc<LockFile>,
+    file: HeldFile,
     /// Only of writers.
     note: Option<Arc<NoteWriter>>,
     /// Its ticket, which a writer keeps.
     ticket: Option<u64>,
     time_slice: TimeSlice,
     is_held: bool,
+}
+
+/// The lock file of a lock that is held.
+enum HeldFile {
+    Open(Arc<LockFile>),
+    /// Open without a descriptor, until the lock is released.
+    #[cfg(target_os = "linux")]
+    Mapped(#[allow(dead_code, reason = "dropping it frees the lock")] MappedFile),
+    /// Released by closing it.
+    #[cfg(target_os = "linux")]
+    Closed,
+}
+
+impl HeldFile {
+    fn opened(&self) -> Option<&Arc<LockFile>> {
+        match self {
+            HeldFile::Open(file) => Some(file),
+            #[cfg(target_os = "linux")]
+            HeldFile::Mapped(_) | HeldFile::Closed => None,
+        }
+    }
 }
 
 impl KernelLock {
@@ -97,13 +120,14 @@ impl KernelLock {
     /// other process comes first, and the name still leads to the file.
     #[cfg(target_os = "linux")]
     pub(in crate::lock) fn may_be_shared(&self, dir: &DirHandle, name: &LockName) -> bool {
+        let Some(file) = self.file.opened() else { return false };
         // That it has main already changes nothing about the rest of an attempt.
-        let is_its_turn = attempt(&self.file, dir, LockKind::Read, None);
+        let is_its_turn = attempt(file, dir, LockKind::Read, None);
         if is_its_turn.is_err() {
             // It may have failed between locking the gate and unlocking it.
-            let _ = self.file.unlock(Byte::Gate);
+            let _ = file.unlock(Byte::Gate);
         }
-        matches!(is_its_turn, Ok(Some(_))) && self.file.is_remembered_empty(dir, name)
+        matches!(is_its_turn, Ok(Some(_))) && file.is_remembered_empty(dir, name)
     }
 
     fn new(
@@ -113,7 +137,7 @@ impl KernelLock {
         time_slice: TimeSlice,
     ) -> KernelLock {
         let note = (kind == LockKind::Write).then(|| NoteWriter::new(&file));
-        KernelLock { file, note, ticket, time_slice, is_held: true }
+        KernelLock { file: HeldFile::Open(file), note, ticket, time_slice, is_held: true }
     }
 
     /// A lock that has been waited for. The processes that come after it are waiting.
@@ -146,16 +170,38 @@ impl KernelLock {
     /// Turns a write lock into a read lock, without a moment in between.
     pub(in crate::lock) fn downgrade(&mut self) -> Result<(), Failure> {
         self.remove_note();
-        self.file.downgrade(Byte::Main).map_err(|error| Failure::new(LOCK, error))?;
+        let downgraded = match self.file.opened() {
+            Some(file) => file.downgrade(Byte::Main),
+            None => Err(Code::EBADF.error()),
+        };
+        downgraded.map_err(|error| Failure::new(LOCK, error))?;
         // Should this fail it is tried again when the lock is released.
         let _ = self.release_ticket();
         Ok(())
     }
 
-    /// Whether the name still leads to the file that is locked: otherwise others lock another.
+    /// Whether the name still leads to the file that is locked: otherwise others lock another. Not
+    /// where that cannot be told.
     pub(in crate::lock) fn is_called(&self, dir: &DirHandle, name: &LockName) -> bool {
-        matches!(self.file.size_if_called(dir, name), Ok(Some(_)))
+        let is_called = |file: &Arc<LockFile>| file.size_if_called(dir, name);
+        matches!(self.file.opened().map(is_called), Some(Ok(Some(_))))
     }
+
+    /// Keeps the write lock and closes its file, where the system can do that, for a process that
+    /// holds very many. Such a lock has no note.
+    #[cfg(target_os = "linux")]
+    pub(in crate::lock) fn park(&mut self, dir: &DirHandle, name: &LockName) {
+        let Some(file) = self.file.opened() else { return };
+        if let Some(mapped) = MappedFile::keep(file, dir, name) {
+            self.remove_note();
+            self.file = HeldFile::Mapped(mapped);
+        }
+    }
+
+    /// There is no way to do that here.
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unused_self, reason = "the twin of Linux needs it")]
+    pub(in crate::lock) fn park(&mut self, _: &DirHandle, _: &LockName) {}
 
     /// Since when the process has been going on with it.
     pub(in crate::lock) fn time_slice(&self) -> TimeSlice {
@@ -170,7 +216,7 @@ impl KernelLock {
 
     /// Releases it. The lock file, if nothing of it is locked any more.
     pub(in crate::lock) fn release(mut self) -> Option<Arc<LockFile>> {
-        self.unlock().ok().map(|()| Arc::clone(&self.file))
+        self.unlock().ok().and_then(|()| self.file.opened().cloned())
     }
 
     fn unlock(&mut self) -> io::Result<()> {
@@ -178,14 +224,19 @@ impl KernelLock {
             return Ok(());
         }
         self.remove_note();
-        let unlocked = self.file.unlock(Byte::Main);
+        let Some(file) = self.file.opened() else {
+            #[cfg(target_os = "linux")]
+            drop(std::mem::replace(&mut self.file, HeldFile::Closed));
+            return Ok(());
+        };
+        let unlocked = file.unlock(Byte::Main);
         self.release_ticket().and(unlocked)
     }
 
     /// Lets the next process in.
     fn release_ticket(&mut self) -> io::Result<()> {
-        if let Some(ticket) = self.ticket {
-            self.file.unlock(Byte::Ticket(ticket))?;
+        if let Some((ticket, file)) = self.ticket.zip(self.file.opened()) {
+            file.unlock(Byte::Ticket(ticket))?;
             self.ticket = None;
         }
         Ok(())

@@ -6,6 +6,8 @@ mod at_exit;
 mod backend;
 mod inspect;
 mod lock;
+#[cfg(target_os = "linux")]
+mod mapped;
 mod note_writer;
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
 mod offset;

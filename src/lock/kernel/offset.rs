@@ -20,6 +20,11 @@ pub(super) fn in_dir(name: &OsStr) -> i64 {
     (1 << 62) | low.cast_signed()
 }
 
+/// The offset of a byte that the holder of a lock locks for a moment, to see how locks end there. No
+/// process waits for it.
+#[cfg(target_os = "linux")]
+pub(super) const TRIED: i64 = (1 << 62) + 3;
+
 /// The offset of a byte. Versions of holdfast exclude each other by it, so it never changes.
 pub(super) fn of(byte: Byte) -> i64 {
     match byte {

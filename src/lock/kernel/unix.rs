@@ -220,7 +220,7 @@ fn open_existing(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<(O
 }
 
 /// Opens whatever has the name of a lock file.
-fn open_itself(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn open_itself(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<OwnedFd> {
     // Without NONBLOCK a pipe in its place would make this wait for ever.
     let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = rustix::io::retry_on_intr(|| {
@@ -366,13 +366,22 @@ impl LockFile {
         Ok((range.l_type != libc::F_UNLCK as libc::c_short).then_some(range.l_start))
     }
 
+    /// The file that is locked.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.main.as_fd()
+    }
+
     fn control(&self, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
         control(self.main.as_fd(), command, range)
     }
 }
 
 #[cfg(target_os = "linux")]
-fn control(file: BorrowedFd<'_>, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
+pub(super) fn control(
+    file: BorrowedFd<'_>,
+    command: libc::c_int,
+    range: &mut libc::flock,
+) -> io::Result<()> {
     loop {
         // SAFETY: the descriptor is open while it is borrowed, and these commands take a `flock`
         // that they may write to.
@@ -400,7 +409,7 @@ pub(super) fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
 }
 
 #[cfg(target_os = "linux")]
-fn range_at(offset: i64, lock_type: libc::c_int) -> libc::flock {
+pub(super) fn range_at(offset: i64, lock_type: libc::c_int) -> libc::flock {
     // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
     // for these commands.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };

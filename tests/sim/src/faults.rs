@@ -69,6 +69,14 @@ kinds! {
     Exchange = "exchange";
 }
 
+impl OperationKind {
+    /// Whether it opens a file or a directory.
+    pub(super) fn opens(self) -> bool {
+        use OperationKind::{CreateNew, Open, OpenDir, OpenToChange, OpenToKeep, OpenToWrite};
+        matches!(self, OpenDir | CreateNew | Open | OpenToChange | OpenToWrite | OpenToKeep)
+    }
+}
+
 /// An operation that was asked of the disk.
 #[derive(Clone, Debug)]
 pub struct Performed {

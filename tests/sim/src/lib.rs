@@ -282,6 +282,11 @@ impl SimFs {
         self.lock().disk.skips_nameless = skips_nameless;
     }
 
+    /// Says how many files and directories a process may have open at once.
+    pub fn set_most_open(&self, most: usize) {
+        self.lock().disk.most_open = most;
+    }
+
     /// Says whether the disk claims that a sync of all of it tells of every failure.
     pub fn set_syncs_whole(&self, syncs_whole: bool) {
         self.lock().disk.sync_rules.syncs_whole = syncs_whole;

@@ -68,6 +68,10 @@ impl SimFs {
         effect: impl FnOnce(&mut Disk, usize) -> io::Result<T>,
         damage: impl FnOnce(&mut Disk),
     ) -> io::Result<T> {
+        let effect = |disk: &mut Disk, most: usize| match kind.opens() && !disk.may_open() {
+            true => Err(Code::EMFILE.error()),
+            false => effect(disk, most),
+        };
         let mut shared = self.lock();
         let (path, detail) = subject(&shared.disk);
         shared.count += 1;
@@ -191,6 +195,10 @@ impl FileSystem for SimFs {
 
     fn effective_user(&self) -> Option<u32> {
         Some(self.lock().disk.process.uid)
+    }
+
+    fn most_open_files(&self) -> u64 {
+        self.lock().disk.most_open as u64
     }
 
     fn longest_name(&self, _dir: &SimDir) -> usize {

@@ -151,6 +151,8 @@ pub(super) struct Disk {
     /// When files and directories were last changed, where it was not in 1970.
     times: BTreeMap<Inode, SystemTime>,
     handles: BTreeMap<u64, Handle>,
+    /// How many a process may have.
+    pub(super) most_open: usize,
     next_handle: u64,
     /// Which handle holds the lock of which file.
     locks: BTreeMap<Inode, u64>,
@@ -193,6 +195,7 @@ impl Disk {
             step: Duration::from_nanos(1),
             times: BTreeMap::new(),
             handles: BTreeMap::new(),
+            most_open: usize::MAX,
             next_handle: 1,
             locks: BTreeMap::new(),
         }
@@ -227,6 +230,7 @@ impl Disk {
             step: self.step,
             times: self.times.clone(),
             handles: BTreeMap::new(),
+            most_open: self.most_open,
             next_handle: self.next_handle,
             locks: BTreeMap::new(),
         }
@@ -403,6 +407,11 @@ impl Disk {
         if self.reuses_freed && !is_open && !self.is_linked(inode) && self.content(inode).is_ok() {
             self.freed.insert(inode);
         }
+    }
+
+    /// Whether the process may open one more.
+    pub(super) fn may_open(&self) -> bool {
+        self.handles.len() < self.most_open
     }
 
     /// The open files and directories.
