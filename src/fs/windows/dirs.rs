@@ -4,21 +4,20 @@ use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::windows::fs::OpenOptionsExt;
-use std::os::windows::io::{AsHandle, OwnedHandle};
-use std::path::{Path, PathBuf};
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::path::Path;
 
 use windows_sys::Wdk::Storage::FileSystem::{
     FILE_CREATE, FILE_DIRECTORY_FILE, FILE_OPEN, FILE_OPEN_REPARSE_POINT,
 };
 use windows_sys::Win32::Storage::FileSystem::*;
 
-use super::native::{self, Disposition, Name, Opening, is_unknown};
-use super::{DirHandle, GONE_AT_ONCE};
+use super::native::{self, Disposition, GONE_AT_ONCE, Name, Opening, is_unknown};
 use crate::error::Code;
 use crate::fs::DirUse;
 
-/// Opens the directory at `path`, links followed.
-pub(super) fn open(path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
+/// Opens the directory at `path`, links followed. Also says whether it can be flushed.
+pub(super) fn open(path: &Path, purpose: DirUse) -> io::Result<(OwnedHandle, bool)> {
     let open = |access: FILE_ACCESS_RIGHTS| {
         let opened = OpenOptions::new()
             .access_mode(access)
@@ -27,26 +26,29 @@ pub(super) fn open(path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
             .open(path);
         opened.map(OwnedHandle::from)
     };
-    open_by(open, path.to_owned(), purpose)
+    open_by(open, purpose)
 }
 
 /// Opens the directory of this name in another one, a link followed.
-pub(super) fn open_in(dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
+pub(super) fn open_in(
+    dir: BorrowedHandle<'_>,
+    name: &OsStr,
+    purpose: DirUse,
+) -> io::Result<(OwnedHandle, bool)> {
     let own_name = Name::new(name)?;
     let open = |access: FILE_ACCESS_RIGHTS| {
         let access = access | FILE_READ_ATTRIBUTES;
         let opening = Opening { access, disposition: FILE_OPEN, options: 0, attributes: 0 };
-        native::open_at(dir.handle.as_handle(), &own_name, &opening)
+        native::open_at(dir, &own_name, &opening)
     };
-    open_by(open, dir.path().join(name), purpose)
+    open_by(open, purpose)
 }
 
 /// Opens a directory with the rights that its use takes.
 fn open_by(
     open: impl Fn(FILE_ACCESS_RIGHTS) -> io::Result<OwnedHandle>,
-    path: PathBuf,
     purpose: DirUse,
-) -> io::Result<DirHandle> {
+) -> io::Result<(OwnedHandle, bool)> {
     // A directory can be flushed with either of these (MS-SMB2, 3.3.5.11). The second is
     // all that a user has in the root directory of the system's disk.
     let rights: &[FILE_ACCESS_RIGHTS] = match purpose {
@@ -63,29 +65,29 @@ fn open_by(
     if !is_dir {
         return Err(Code::ENOTDIR.error());
     }
-    Ok(DirHandle { handle, flushable, path })
+    Ok((handle, flushable))
 }
 
 /// Makes a directory in another one.
-pub(super) fn make_in(above: &DirHandle, name: &OsStr) -> io::Result<()> {
+pub(super) fn make_in(above: BorrowedHandle<'_>, name: &OsStr) -> io::Result<()> {
     let opening = Opening {
         access: FILE_READ_ATTRIBUTES,
         disposition: FILE_CREATE,
         options: FILE_DIRECTORY_FILE,
         attributes: FILE_ATTRIBUTE_NORMAL,
     };
-    native::open_at(above.handle.as_handle(), &Name::new(name)?, &opening).map(drop)
+    native::open_at(above, &Name::new(name)?, &opening).map(drop)
 }
 
 /// Removes an empty directory in another one.
-pub(super) fn remove_in(dir: &DirHandle, name: &OsStr) -> io::Result<()> {
+pub(super) fn remove_in(dir: BorrowedHandle<'_>, name: &OsStr) -> io::Result<()> {
     let opening = Opening {
         access: DELETE,
         disposition: FILE_OPEN,
         options: FILE_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT,
         attributes: 0,
     };
-    let found = native::open_at(dir.handle.as_handle(), &Name::new(name)?, &opening)?;
+    let found = native::open_at(dir, &Name::new(name)?, &opening)?;
     match native::set(found.as_handle(), &GONE_AT_ONCE) {
         // Before Windows 10: the name goes when the last handle is closed.
         Err(error) if is_unknown(&error) => {

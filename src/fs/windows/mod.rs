@@ -41,7 +41,7 @@ mod native;
 mod process;
 
 use metadata::{OWNER_MAY_WRITE, kind_of, metadata_of, set_attributes, time_of, with_mode};
-use native::{Disposition, Name, Opening, Replacing, is, is_unknown};
+use native::{Disposition, GONE_AT_ONCE, Name, Opening, Replacing, is, is_unknown};
 pub(crate) use native::{check, overlapped};
 pub use process::{TempAtExit, working_dir};
 
@@ -138,23 +138,18 @@ impl DirHandle {
     }
 }
 
-/// Removes a name at once, even if a process has the file open, read-only or not.
-const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
-    Flags: FILE_DISPOSITION_FLAG_DELETE
-        | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
-        | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
-};
-
 impl FileSystem for Os {
     type DirHandle = DirHandle;
     type FileHandle = FileHandle;
 
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
-        dirs::open(path, purpose)
+        let (handle, flushable) = dirs::open(path, purpose)?;
+        Ok(DirHandle { handle, flushable, path: path.to_owned() })
     }
 
     fn open_dir_in(&self, dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
-        dirs::open_in(dir, name, purpose)
+        let (handle, flushable) = dirs::open_in(dir.handle.as_handle(), name, purpose)?;
+        Ok(DirHandle { handle, flushable, path: dir.path().join(name) })
     }
 
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {
@@ -173,7 +168,7 @@ impl FileSystem for Os {
 
     /// A directory gets the access control list that the one above it has for new ones.
     fn make_shared_dir(&self, above: &DirHandle, name: &OsStr) -> io::Result<()> {
-        dirs::make_in(above, name)
+        dirs::make_in(above.handle.as_handle(), name)
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -181,7 +176,7 @@ impl FileSystem for Os {
     }
 
     fn remove_dir_in(&self, dir: &DirHandle, name: &OsStr) -> io::Result<()> {
-        dirs::remove_in(dir, name)
+        dirs::remove_in(dir.handle.as_handle(), name)
     }
 
     fn names(&self, dir: &DirHandle) -> io::Result<Vec<OsString>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::{Collection, CollectionState};
-use super::identity::Look;
+use super::look::Look;
 use super::open::{Log, LogCounters};
 use crate::error::{Code, ErrorKind, Failure};
 use crate::fs::{Dir, DirUse, FileSystem};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::CollectionState;
-use super::identity::Look;
+use super::look::Look;
 use super::open::Log;
 use crate::error::ErrorKind;
 use crate::fs::FileSystem;

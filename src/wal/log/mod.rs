@@ -6,6 +6,7 @@ mod checkpoints;
 mod close;
 mod collection;
 mod identity;
+mod look;
 mod open;
 mod read;
 mod rotation;

@@ -44,6 +44,13 @@ unsafe impl Information for FILE_DISPOSITION_INFO_EX {
     const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileDispositionInfoEx;
 }
 
+/// Removes a name at once, even if a process has the file open, read-only or not.
+pub(in super::super) const GONE_AT_ONCE: FILE_DISPOSITION_INFO_EX = FILE_DISPOSITION_INFO_EX {
+    Flags: FILE_DISPOSITION_FLAG_DELETE
+        | FILE_DISPOSITION_FLAG_POSIX_SEMANTICS
+        | FILE_DISPOSITION_FLAG_IGNORE_READONLY_ATTRIBUTE,
+};
+
 // SAFETY: the structure of FileEndOfFileInfo; an integer.
 unsafe impl Information for FILE_END_OF_FILE_INFO {
     const CLASS: FILE_INFO_BY_HANDLE_CLASS = FileEndOfFileInfo;

@@ -12,7 +12,7 @@ mod transfer;
 mod tests;
 
 pub(super) use information::{
-    Disposition, final_path, general, get, has_journal, id_of, set, wide,
+    Disposition, GONE_AT_ONCE, final_path, general, get, has_journal, id_of, set, wide,
 };
 pub(super) use names::{
     Name, Opening, Replacing, move_file, names, open_at, rename_at, reopen_dir, reopen_file,
