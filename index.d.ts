@@ -1612,12 +1612,12 @@ export interface WriteStep {
 export type WalOp = 'insert' | 'update' | 'delete'
 
 /** An entry as it is given to {@link Wal.append}. Other properties are ignored. */
-export type WalEntryInput =
+export type WalEntryInput<Payload = Uint8Array | string> =
   | {
       /** The subject of the entry. Well-formed text. */
       id: string
       op: 'insert' | 'update'
-      payload: Uint8Array | string
+      payload: Payload
       /**
        * Milliseconds since 1970, a safe integer.
        * @default the time of the call
@@ -1628,12 +1628,12 @@ export type WalEntryInput =
       id: string
       op: 'delete'
       /** @default no bytes */
-      payload?: Uint8Array | string | undefined
+      payload?: Payload | undefined
       timestamp?: number | undefined
     }
 
 /** An entry as it comes out of a log. */
-export interface WalEntry {
+export interface WalEntry<Payload = Uint8Array | string> {
   collection: string
   /** Its number, from 1. Within a log later entries have higher numbers, across all collections. */
   sequence: bigint
@@ -1641,9 +1641,10 @@ export interface WalEntry {
   op: WalOp
   /**
    * As it was given: text as a string, bytes as a Uint8Array. The bytes may share memory with other
-   * entries: if you keep few of many, keep a copy, not the view.
+   * entries: if you keep few of many, keep a copy, not the view. With `codec: 'json'` the value; a
+   * deletion without a payload has `undefined`.
    */
-  payload: Uint8Array | string
+  payload: Payload
   /** Milliseconds since 1970. */
   timestamp: number
 }
@@ -1720,7 +1721,7 @@ export type WalRecovery = 'strict' | 'tolerateTail' | 'skipCorrupt'
  * its newer entry comes with the next flush, so treat `'insert'` and `'update'` alike. After a crash
  * entries that were taken over may come again.
  */
-export type WalFlush = (flush: { collection: string; entries: Iterable<WalEntry>; upTo: bigint }) => void | Promise<void>
+export type WalFlush<Payload = Uint8Array | string> = (flush: { collection: string; entries: Iterable<WalEntry<Payload>>; upTo: bigint }) => void | Promise<void>
 
 /** The options of {@link openWal} for reading beside the process that writes. */
 export interface WalReaderOptions {
@@ -1732,10 +1733,15 @@ export interface WalReaderOptions {
    * @default 'tolerateTail'
    */
   recovery?: WalRecovery | undefined
+  /**
+   * `'json'`: payloads are values, as for {@link WalOptions.codec}.
+   * @default payloads are bytes or text
+   */
+  codec?: 'json' | undefined
 }
 
 /** The options of {@link openWal}. */
-export interface WalOptions {
+export interface WalOptions<Payload = Uint8Array | string> {
   /**
    * `true` opens a {@link WalReader}.
    * @default false
@@ -1780,13 +1786,22 @@ export interface WalOptions {
    * with a later append, after 100 ms at first and up to a minute.
    * @default nothing is released but by {@link Wal.checkpoint}
    */
-  onFlush?: WalFlush | undefined
+  onFlush?: WalFlush<Payload> | undefined
   /**
    * With `onFlush`: the approximate size in bytes of a collection's memtable at which it is flushed,
    * an integer from 1.
    * @default 67108864
    */
   flushThreshold?: number | undefined
+  /**
+   * `'json'`: payloads are values. They are appended as the text that `JSON.stringify` makes of them, and
+   * come as `JSON.parse` reads it, wherever entries come out. A payload that has no JSON text (undefined,
+   * a function, a bigint, NaN, an object that contains itself) is a TypeError that names the entry; a
+   * payload on the disk that is not JSON is an error with the code `'EBADJSON'`, when it is read. On the
+   * disk nothing differs: a log may be opened with it or without.
+   * @default payloads are bytes or text
+   */
+  codec?: 'json' | undefined
   /**
    * How many bytes of entries may wait to be appended, an integer from 1 to 1073741824; a batch that
    * is larger waits alone. Appends beyond that wait for room, in the order of the calls.
@@ -1882,18 +1897,43 @@ export interface WalReaderStats {
 }
 
 /** The entries of a replay, each once, in the order of their numbers. */
-export interface WalReplay extends AsyncIterableIterator<WalEntry> {
+export interface WalReplay<Payload = Uint8Array | string> extends AsyncIterableIterator<WalEntry<Payload>> {
   /** With `recovery: 'skipCorrupt'`: what was skipped. Complete when the iteration has ended. */
   readonly damage: WalDamage[]
   /** Ends the iteration early, as `break` does, and frees everything that it held. */
-  return(): Promise<IteratorResult<WalEntry, undefined>>
-  next(): Promise<IteratorResult<WalEntry, undefined>>
-  [Symbol.asyncIterator](): WalReplay
+  return(): Promise<IteratorResult<WalEntry<Payload>, undefined>>
+  next(): Promise<IteratorResult<WalEntry<Payload>, undefined>>
+  [Symbol.asyncIterator](): WalReplay<Payload>
   [Symbol.asyncDispose](): Promise<void>
 }
 
+/**
+ * What is appended to a collection: each entry once, in the order of the numbers, by {@link Wal.follow} or
+ * {@link WalReader.follow}. While a `next()` waits, it keeps the process alive.
+ */
+export interface WalFollow<Payload = Uint8Array | string> extends AsyncIterableIterator<WalEntry<Payload>> {
+  /** With `recovery: 'skipCorrupt'`: what has been skipped so far. */
+  readonly damage: WalDamage[]
+  /** Ends it, as `break` does, and frees everything that it held; a `next()` that waits ends, too. */
+  return(): Promise<IteratorResult<WalEntry<Payload>, undefined>>
+  next(): Promise<IteratorResult<WalEntry<Payload>, undefined>>
+  [Symbol.asyncIterator](): WalFollow<Payload>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The options of {@link Wal.follow} and {@link WalReader.follow}. */
+export interface WalFollowOptions {
+  /**
+   * The number of the first entry that is wanted.
+   * @default the first that is not released
+   */
+  from?: bigint | undefined
+  /** Ends it: a `next()` that waits, or the next one, rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
 /** A log that is open for reading. */
-export interface WalReader {
+export interface WalReader<Payload = Uint8Array | string> {
   /** The names of the collections that are there now. `ENOENT` when the log has gone. */
   collections(): Promise<string[]>
   /**
@@ -1901,7 +1941,37 @@ export interface WalReader {
    * batches, none left out, up to some moment after the iteration began. A collection that is not
    * there has no entries.
    */
-  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay<Payload>
+  /**
+   * Goes on with what another process appends to a collection, whichever process that is: first what is
+   * there, then what comes. The log may be closed, its process may be killed, and another may open it
+   * meanwhile; the collection need not be there yet.
+   *
+   * **Promises.** Every entry that is acknowledged comes, once, in the order of the numbers. No part of a
+   * batch comes without the rest, and nothing comes that is taken back later: before an entry is given
+   * out it is on the disk, whatever the writer's `syncMode` (on Windows, and where the process may not
+   * write at all, that is left to the writer). An entry may come before its append has resolved. Fails
+   * with `EWALRELEASED` where a checkpoint has released what would come next, in place of leaving it out;
+   Fails with `ENOENT` when the folder of the collection is
+   * removed or replaced. It holds one piece of 256 KiB (or one batch) in memory, and reads the next one
+   * when that is used up.
+   *
+   * **How it waits.** On Linux the kernel tells of each write (inotify); while nothing is written nothing
+   * runs. On a network file system, on one that is a program (FUSE), on other systems, and where the
+   * kernel has no more inotify instances for the user, it looks again 10 ms after the last entry, and
+   * after pauses that double up to 250 ms.
+   *
+   * {@link WalReader.close} ends it.
+   *
+   * @example
+   * ```js
+   * import { openWal } from 'holdfast'
+   *
+   * const reader = await openWal('vectors.wal', { readOnly: true })
+   * for await (const { sequence, op, id } of reader.follow('articles')) console.log(sequence, op, id)
+   * ```
+   */
+  follow(collection: string, options?: WalFollowOptions): WalFollow<Payload>
   /** As {@link Wal.first}, from the disk. */
   first(collection: string): Promise<bigint>
   /** Figures of what is on the disk now. Reads the last segment of each collection. */
@@ -1930,7 +2000,7 @@ export interface WalReader {
  * - `'EDEADLK'`: `onFlush` has asked for something that would wait for itself, or for a flush, or the
  *   end, of another log whose `onFlush` waits for this one.
  */
-export interface Wal {
+export interface Wal<Payload = Uint8Array | string> {
   /** What was found damaged when the log was opened, and cut off or skipped. */
   readonly damage: readonly WalDamage[]
   /**
@@ -1950,7 +2020,7 @@ export interface Wal {
    *   resolves to an empty list.
    * @returns Their sequence numbers.
    */
-  append(collection: string, entries: readonly WalEntryInput[], options?: WalAppendOptions): Promise<bigint[]>
+  append(collection: string, entries: readonly WalEntryInput<Payload>[], options?: WalAppendOptions): Promise<bigint[]>
   /**
    * Appends entries to several collections: those of each collection as one batch, in the order
    * given, all or none of them. Between collections there is no such promise: when the call rejects,
@@ -1960,17 +2030,17 @@ export interface Wal {
    * @returns Their sequence numbers, in the order of the entries.
    */
   writeBatch(
-    entries: readonly (WalEntryInput & { collection: string })[],
+    entries: readonly (WalEntryInput<Payload> & { collection: string })[],
     options?: WalAppendOptions,
   ): Promise<bigint[]>
   /** The newest entry of an id, from memory; `undefined` when there is none, it is a deletion, or it is released. */
-  get(collection: string, id: string): WalEntry | undefined
+  get(collection: string, id: string): WalEntry<Payload> | undefined
   /**
    * The newest entry of each id, from memory, in the order of the numbers; deletions only with
    * `deletions: true`. An entry that is appended during the iteration may or may not show, and an id
    * that is changed meanwhile may show twice, with the newer entry last.
    */
-  entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry>
+  entries(collection: string, options?: { deletions?: boolean | undefined }): IterableIterator<WalEntry<Payload>>
   /**
    * All entries of a collection, from the disk, as far as they have been appended when the iteration
    * starts: those from the number `from` on, or without it all that are not released. It takes a few
@@ -1978,7 +2048,15 @@ export interface Wal {
    * number that has been released; entries that are released later, before the iteration reaches
    * them, do not come. Fails with `EWALDAMAGED`, unless `recovery` is `'skipCorrupt'`.
    */
-  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay
+  replay(collection: string, options?: { from?: bigint | undefined }): WalReplay<Payload>
+  /**
+   * Goes on with what is appended to a collection through this log: first what is there, then what comes,
+   * each entry once its append has resolved, and so as durable as `syncMode` says. It ends when the log
+   * has been closed and everything was given out. Fails with `EWALRELEASED` where a checkpoint has
+   * released what would come next. Otherwise as {@link WalReader.follow}; nothing is watched, because the
+   * log itself tells of its appends.
+   */
+  follow(collection: string, options?: WalFollowOptions): WalFollow<Payload>
   /**
    * The lowest sequence number of a collection that has not been released: one behind the last
    * checkpoint, and `1n` before the first. A replay can start there. Its first entry may have a higher
@@ -2051,6 +2129,14 @@ export interface Wal {
  * await wal.close()
  * ```
  */
+export function openWal<Value = unknown>(
+  dir: string | URL,
+  options: WalReaderOptions & { codec: 'json' },
+): Promise<WalReader<Value>>
+export function openWal<Value = unknown>(
+  dir: string | URL,
+  options: WalOptions<Value> & { codec: 'json' },
+): Promise<Wal<Value>>
 export function openWal(dir: string | URL, options: WalReaderOptions): Promise<WalReader>
 export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
 

@@ -368,6 +368,20 @@ async function logs() {
   expect<Equal<typeof reader, everything.WalReader>>()
   expect<Equal<ReturnType<typeof reader.collections>, Promise<string[]>>>()
   for await (const { id } of reader.replay('a')) expect<Equal<typeof id, string>>()
+  const { collections } = await reader.stats()
+  expect<Equal<NonNullable<(typeof collections)[0]>['released'], bigint>>()
+  expect<Equal<typeof wal.first, (collection: string) => bigint>>()
+  for await (const { payload } of reader.follow('a', { from: 1n, signal: AbortSignal.timeout(1) })) expect<Equal<typeof payload, string | Uint8Array>>()
+  const values = await openWal<{ title: string }>('log', { codec: 'json' })
+  await values.append('a', [{ id: '1', op: 'insert', payload: { title: 'x' } }, { id: '2', op: 'delete' }])
+  expect<Equal<NonNullable<ReturnType<typeof values.get>>['payload'], { title: string }>>()
+  for await (const { payload } of values.follow('a')) expect<Equal<typeof payload, { title: string }>>()
+  const readValues = await openWal<number>('log', { codec: 'json', readOnly: true })
+  for await (const { payload } of readValues.replay('a')) expect<Equal<typeof payload, number>>()
+  // @ts-expect-error the payload is another value
+  values.append('a', [{ id: '1', op: 'insert', payload: 'text' }])
+  // @ts-expect-error there is no such codec
+  openWal('log', { codec: 'xml' })
   // @ts-expect-error a reader does not write
   reader.append('a', [])
   // @ts-expect-error an insertion needs a payload

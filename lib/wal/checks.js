@@ -42,8 +42,9 @@ const closed = (dir, operation) => failed(dir, operation, CLOSED)
  * @param {string} operation
  * @param {string | undefined} collection
  * @param {unknown} error what the native side reported
+ * @param {AbortSignal} [signal]
  */
-function walFailed(dir, operation, collection, error) {
+function walFailed(dir, operation, collection, error, signal) {
   const { code, message } = /** @type {Partial<NativeError>} */ (error)
   if (code === 'EWALNAME' && collection !== undefined) {
     return wrongValue(
@@ -54,7 +55,7 @@ function walFailed(dir, operation, collection, error) {
   if (code === 'EWALAHEAD') {
     return Object.assign(new RangeError(`The "upTo" argument is out of range: ${message}`), { code: 'ERR_OUT_OF_RANGE' })
   }
-  return failed(dir, operation, error)
+  return failed(dir, operation, error, signal)
 }
 
 module.exports = { LAST_SEQUENCE, closed, collectionName, replayStart, sequence, walFailed }

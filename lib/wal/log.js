@@ -8,6 +8,7 @@ const { toDamage } = require('../native/errors.js')
 const logger = require('../support/logger.js')
 const port = require('../native/port.js')
 const { LAST_SEQUENCE, closed, collectionName, replayStart, sequence, walFailed } = require('./checks.js')
+const { codecOf } = require('./codec.js')
 const { Unpacker, pack } = require('./entries.js')
 const { jsonSafe } = require('../support/json-safe.js')
 
@@ -23,6 +24,7 @@ const { jsonSafe } = require('../support/json-safe.js')
  * @property {import('../../index.js').WalFlush | undefined} onFlush
  * @property {number} flushThreshold
  * @property {import('../../index.js').Logger | null | undefined} logger
+ * @property {'json' | undefined} codec
  */
 
 /** @typedef {{ entries: WalEntryInput[], indexes: number[] }} Group what a batch has for one collection, and where */
@@ -51,6 +53,7 @@ class Wal {
   #dir
   #wal
   #canRefuseSync
+  #codec
   /** @type {InstanceType<typeof import('./flush.js').Flusher> | undefined} */
   #flusher
   /** @type {Promise<void> | undefined} */
@@ -65,6 +68,7 @@ class Wal {
     const { syncMode, onFlush, flushThreshold } = options
     this.#dir = dir
     this.#wal = wal
+    this.#codec = codecOf(options.codec)
     this.#canRefuseSync = syncMode === 'periodic' || syncMode === 'never'
     this.damage = damage.map(toDamage)
     const log = logger.safeLogger(options.logger)
@@ -85,7 +89,7 @@ class Wal {
     const { durable } = this.#appendOptions(options, 'append')
     const name = collectionName(collection)
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
-    const shared = this.#pack(name, entries, Date.now())
+    const shared = this.#pack(name, this.#codec.encode(entries), Date.now())
     // A subscriber that is told of the beginning may append something itself.
     const packed = hasSubscribers(traces.wal) ? Buffer.from(shared) : shared
     return tracedWork(
@@ -108,6 +112,7 @@ class Wal {
   async writeBatch(entries, options) {
     const { durable } = this.#appendOptions(options, 'writeBatch')
     if (!Array.isArray(entries)) throw wrongType('The "entries" argument', 'an instance of Array', entries)
+    entries = this.#codec.encode(entries)
     /** @type {Map<string, Group>} */
     const groups = new Map()
     for (const [index, entry] of entries.entries()) {
@@ -202,7 +207,8 @@ class Wal {
     const name = collectionName(collection)
     if (typeof id !== 'string') throw wrongType('The "id" argument', 'of type string', id)
     const { packed } = this.#read(name, port.open().getWal(this.#wal, name, id))
-    return packed && new Unpacker(name, packed).next()
+    const entry = packed && new Unpacker(name, packed).next()
+    return entry && this.#decode(name, entry)
   }
 
   /** @param {string} collection @param {unknown} [options] @returns {IterableIterator<WalEntry>} */
@@ -221,8 +227,17 @@ class Wal {
     while (after !== undefined) {
       const { packed, next } = this.#read(collection, port.open().entriesWal(this.#wal, collection, after, until, PIECE, deletions))
       const piece = packed && new Unpacker(collection, packed)
-      for (let entry = piece?.next(); entry; entry = piece?.next()) yield entry
+      for (let entry = piece?.next(); entry; entry = piece?.next()) yield this.#decode(collection, entry)
       after = next
+    }
+  }
+
+  /** @param {string} collection @param {WalEntry} entry @returns {WalEntry} */
+  #decode(collection, entry) {
+    try {
+      return this.#codec.decode(entry)
+    } catch (error) {
+      throw walFailed(this.#dir, 'wal read', collection, error)
     }
   }
 
@@ -238,7 +253,16 @@ class Wal {
     const name = collectionName(collection)
     if (this.#closed) throw closed(this.#dir, 'wal read')
     const { WalReplay } = require('./replay.js')
-    return new WalReplay(this.#dir, name, (opened, id) => opened.replayWal(id, this.#wal, name, from))
+    return new WalReplay(this.#dir, name, this.#codec, (opened, id) => opened.replayWal(id, this.#wal, name, from))
+  }
+
+  /** @param {string} collection @param {unknown} [options] */
+  follow(collection, options) {
+    const { WalFollow, followOptions } = require('./follow.js')
+    const { from, signal } = followOptions(options)
+    const name = collectionName(collection)
+    if (this.#closed) throw closed(this.#dir, 'wal read')
+    return new WalFollow(this.#dir, name, this.#codec, signal, (opened, id) => opened.followWal(id, this.#wal, name, from))
   }
 
   /** @param {string} collection @returns {bigint} */

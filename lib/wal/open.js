@@ -13,6 +13,7 @@ const FLUSH_THRESHOLD = 64 * 1024 * 1024
 
 const readerChecks = {
   readOnly: boolean,
+  codec: oneOf('json'),
   recovery: oneOf('strict', 'tolerateTail', 'skipCorrupt'),
 }
 
@@ -67,9 +68,9 @@ const openWal = async function openWal(/** @type {any} */ dir, /** @type {any} *
 }
 
 /** @param {string} target @param {string} path @param {Options} options */
-async function openToRead(target, path, { recovery }) {
+async function openToRead(target, path, { recovery, codec }) {
   const { WalReader } = require('./reader.js')
-  const reader = new WalReader(target, path, recovery)
+  const reader = new WalReader(target, path, { recovery, codec })
   // A path that leads nowhere is no log without entries.
   await reader.collections()
   return reader
@@ -86,7 +87,7 @@ async function openToAppend(target, path, options) {
     /** @type {import('../native/binding.js').OpenedWal} */
     const opened = await waitFor(signal, (opened, id) => opened.openWal(id, path, settings))
     const { Wal } = require('./log.js')
-    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger })
+    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger, codec: options.codec })
   } catch (error) {
     throw failed(target, 'open wal', error, signal)
   }

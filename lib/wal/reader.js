@@ -6,6 +6,7 @@ const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { closed, collectionName, replayStart, walFailed } = require('./checks.js')
 const { jsonSafe } = require('../support/json-safe.js')
+const { codecOf } = require('./codec.js')
 const { WalReplay } = require('./replay.js')
 
 /** @typedef {import('../../index.js').WalReader} PublicReader */
@@ -19,13 +20,17 @@ class WalReader {
   #dir
   #path
   #recovery
+  #codec
   #isClosed = false
+  /** What would not end by itself. @type {Set<WeakRef<import('../../index.js').WalFollow>>} */
+  #follows = new Set()
 
-  /** @param {string} dir @param {string} path @param {'strict' | 'tolerateTail' | 'skipCorrupt'} [recovery] */
-  constructor(dir, path, recovery) {
+  /** @param {string} dir @param {string} path @param {{ recovery?: 'strict' | 'tolerateTail' | 'skipCorrupt' | undefined, codec?: 'json' | undefined }} options */
+  constructor(dir, path, { recovery, codec }) {
     this.#dir = dir
     this.#path = path
     this.#recovery = recovery
+    this.#codec = codecOf(codec)
   }
 
   async collections() {
@@ -37,6 +42,18 @@ class WalReader {
     } catch (error) {
       throw failed(this.#dir, 'open wal', error)
     }
+  }
+
+  /** @param {string} collection @param {unknown} [options] */
+  follow(collection, options) {
+    const { WalFollow, followOptions } = require('./follow.js')
+    const { from, signal } = followOptions(options)
+    const name = collectionName(collection)
+    if (this.#isClosed) throw closed(this.#dir, 'wal read')
+    const follow = new WalFollow(this.#dir, name, this.#codec, signal, (opened, id) => opened.followWalIn(id, this.#path, name, from, this.#recovery))
+    for (const each of this.#follows) if (!each.deref()) this.#follows.delete(each)
+    this.#follows.add(new WeakRef(follow))
+    return follow
   }
 
   /** @param {string} collection @returns {Promise<bigint>} */
@@ -67,11 +84,13 @@ class WalReader {
     const from = replayStart(options)
     const name = collectionName(collection)
     if (this.#isClosed) throw closed(this.#dir, 'wal read')
-    return new WalReplay(this.#dir, name, (opened, id) => opened.replayWalIn(id, this.#path, name, from, this.#recovery))
+    return new WalReplay(this.#dir, name, this.#codec, (opened, id) => opened.replayWalIn(id, this.#path, name, from, this.#recovery))
   }
 
   async close() {
     this.#isClosed = true
+    await Promise.all(Array.from(this.#follows, (each) => each.deref()?.return()))
+    this.#follows.clear()
   }
 
   [Symbol.asyncDispose]() {

@@ -24,6 +24,7 @@ class WalReplay {
   #dir
   #collection
   #start
+  #codec
   /** The native side's number, while it has the replay. @type {number | undefined} */
   #replay
   /** The piece whose entries are being given out. @type {InstanceType<typeof Unpacker> | undefined} */
@@ -38,10 +39,12 @@ class WalReplay {
   /**
    * @param {string} dir
    * @param {string} collection
+   * @param {import('./codec.js').Codec} codec
    * @param {(port: import('../native/binding.js').Port, id: number) => void} start
    */
-  constructor(dir, collection, start) {
+  constructor(dir, collection, codec, start) {
     this.#dir = dir
+    this.#codec = codec
     this.#collection = collection
     this.#start = start
     /** @type {import('../../index.js').WalDamage[]} */
@@ -50,8 +53,13 @@ class WalReplay {
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   next() {
-    const value = this.#waiting === 0 ? this.#piece?.next() : undefined
-    return value ? Promise.resolve({ value, done: false }) : this.#afterOthers(() => this.#advance())
+    const entry = this.#waiting === 0 ? this.#piece?.next() : undefined
+    if (!entry) return this.#afterOthers(() => this.#advance())
+    try {
+      return Promise.resolve({ value: this.#codec.decode(entry), done: false })
+    } catch (error) {
+      return this.#afterOthers(() => Promise.reject(error))
+    }
   }
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
@@ -97,8 +105,8 @@ class WalReplay {
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   async #advance() {
     for (;;) {
-      const value = this.#piece?.next()
-      if (value) return { value, done: false }
+      const entry = this.#piece?.next()
+      if (entry) return { value: this.#codec.decode(entry), done: false }
       this.#piece = undefined
       if (this.#isOver) return { value: undefined, done: true }
       if (this.#replay === undefined) await this.#begin()

@@ -16,6 +16,7 @@ use napi::bindgen_prelude::{BigInt, Function, JsValue, ToNapiValue};
 use napi::{Env, Status, sys};
 use napi_derive::napi;
 
+use super::follow_handles::OpenFollow;
 use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenStream, OpenWal};
 use super::js_types::Report;
 use super::limitations::tell_limitations_to;
@@ -66,6 +67,7 @@ pub(super) struct Environment {
     pub(super) streams: HandleTable<OpenStream>,
     pub(super) wals: HandleTable<OpenWal>,
     pub(super) replays: HandleTable<OpenReplay>,
+    pub(super) follows: HandleTable<OpenFollow>,
 }
 
 impl Environment {
@@ -443,6 +445,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     environment.outcomes.drop_after_jobs(environment.lockfiles.take_all());
     drop(environment.wals.close());
     drop(environment.replays.close());
+    drop(environment.follows.close());
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

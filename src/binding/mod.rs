@@ -8,6 +8,7 @@
 
 mod backup;
 mod environment;
+mod follow_handles;
 mod handles;
 mod js_types;
 mod json;
@@ -20,5 +21,6 @@ mod recovery;
 mod streams;
 mod transaction;
 mod wal;
+mod wal_follow;
 mod wal_read;
 mod write;

@@ -20,6 +20,10 @@
 //! | `surveyWalIn(id, dir, recovery)` | a `WalSurvey` for each collection |
 //! | `nextWal(id, replay, most)` | a `ReplayChunk` |
 //! | `endReplay(replay)` | nothing: forgets a replay that is not read to its end |
+//! | `followWal(id, wal, collection, from?: bigint)` | the number of what follows a collection |
+//! | `followWalIn(id, dir, collection, from?: bigint, recovery)` | the same of a log that this process does not have open |
+//! | `nextFollow(id, follow, most)` | a `FollowChunk`, as soon as there are entries; one at a time |
+//! | `endFollow(follow)` | nothing: ends it, and a `nextFollow` that waits is answered |
 //! | `syncWal(id, wal, collection?: string)` | done |
 //! | `checkpointWal(id, wal, collection, upTo: bigint)` | done |
 //! | `statsWal(wal): WalStats` | at once; `null` when the log is closed |

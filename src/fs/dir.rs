@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use super::limitation::{self, Limitation};
 use super::{
-    DirUse, ExtendedAttributes, File, FileId, FileSystem, INTERRUPTIONS, Metadata, SharedWith,
-    SyncRules, TempAtExit, uninterrupted,
+    DirUse, DirWatch, ExtendedAttributes, File, FileId, FileSystem, INTERRUPTIONS, Metadata,
+    OnChange, SharedWith, SyncRules, TempAtExit, uninterrupted,
 };
 use crate::error::{Code, Failure};
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -118,6 +118,11 @@ impl<F: FileSystem> Dir<F> {
     pub fn metadata(&self) -> Result<Metadata, Failure> {
         uninterrupted(|| self.fs.dir_metadata(self.handle()))
             .map_err(|error| self.failed_itself("fstat", error))
+    }
+
+    /// Has `changed` called after each change in it: [`FileSystem::watch_dir`].
+    pub fn watch(&self, changed: OnChange) -> Option<DirWatch> {
+        self.fs.watch_dir(self.handle(), changed)
     }
 
     /// The names in it, in no particular order: `scandir`.

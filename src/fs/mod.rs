@@ -162,6 +162,12 @@ impl SharedWith<'_> {
     }
 }
 
+/// Is told of a change in a directory.
+pub type OnChange = Box<dyn Fn(&OsStr) + Send + Sync>;
+
+/// Ends when it is dropped: [`FileSystem::watch_dir`].
+pub type DirWatch = Box<dyn Send + Sync>;
+
 /// How a file system syncs, as far as that is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncRules {
@@ -235,6 +241,14 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
 
     /// Opens the directory at `path`, symbolic links followed.
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<Self::DirHandle>;
+
+    /// Has `changed` called, on a thread of holdfast's, after each change of a name in a directory or
+    /// of the bytes of a file in it, with the name if there is one, until what this returns is dropped.
+    /// `None` where the system may not tell of every change (of those of other machines, say): then the
+    /// caller has to look again and again.
+    fn watch_dir(&self, _dir: &Self::DirHandle, _changed: OnChange) -> Option<DirWatch> {
+        None
+    }
 
     /// What is known about an open directory.
     fn dir_metadata(&self, dir: &Self::DirHandle) -> io::Result<Metadata>;

@@ -29,6 +29,11 @@ impl<F: FileSystem> ReadWindow<F> {
         (self.start, self.bytes, self.next_read) = (0, Vec::new(), FIRST_READ);
     }
 
+    /// Waits until what was read of the file is on the disk.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.file.sync_data()
+    }
+
     /// The length of the file.
     pub(super) fn file_size(&self) -> Result<u64, Failure> {
         Ok(self.file.metadata()?.size)

@@ -72,6 +72,11 @@ impl<F: FileSystem> SegmentReader<F> {
         })
     }
 
+    /// Waits until what was read is on the disk.
+    pub(super) fn sync(&self) -> Result<(), Failure> {
+        self.window.sync()
+    }
+
     /// The length of the file.
     pub(super) fn file_size(&self) -> Result<u64, Failure> {
         self.window.file_size()

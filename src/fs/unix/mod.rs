@@ -40,6 +40,8 @@ pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
 mod sync_rules;
 mod temp_at_exit;
+#[cfg(target_os = "linux")]
+mod watch;
 mod working_dir;
 
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
@@ -53,9 +55,9 @@ use metadata::{metadata_of, modified, raw_mode, timespec};
 use patient_open::open_patiently;
 
 use crate::error::Code;
-#[cfg(target_os = "linux")]
-use crate::fs::ExtendedAttributes;
 use crate::fs::{DirUse, FileSystem, LockRules, Metadata, SharedWith, SyncRules};
+#[cfg(target_os = "linux")]
+use crate::fs::{DirWatch, ExtendedAttributes, OnChange};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::short_name::LONGEST_NAME;
@@ -158,6 +160,11 @@ impl FileSystem for Os {
 
     fn open_dir_in(&self, dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
         open_dir_by(dir.descriptor(), name, purpose)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watch_dir(&self, dir: &DirHandle, changed: OnChange) -> Option<DirWatch> {
+        watch::watch(dir.descriptor.as_fd(), changed)
     }
 
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {

@@ -76,13 +76,14 @@ impl<F: FileSystem> Log<F> {
             }
         }
         if let Some(writer) = &state.writer {
-            collection.visible.store(writer.last, Ordering::Release);
+            collection.visible.store(writer.last, Ordering::SeqCst);
             if writer.is_preparing && writer.end > self.options.segment_size / 4 * 3 {
                 collection.is_urgent.store(true, Ordering::Relaxed);
             }
         }
         collection.update_figures(&state);
         drop(state);
+        self.followers.appended(name);
         self.counters.appended(&group, sync);
         Ok(firsts)
     }

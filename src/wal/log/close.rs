@@ -65,6 +65,7 @@ impl<F: FileSystem> Log<F> {
             state.writer = None;
             state.dir = None;
         }
+        self.followers.closed();
         match self.poison.get() {
             Some(cause) if !was_closed => Err(cause.clone().into()),
             _ => Ok(()),

@@ -5,6 +5,7 @@ mod append;
 mod checkpoints;
 mod close;
 mod collection;
+mod followers;
 mod identity;
 mod look;
 mod open;

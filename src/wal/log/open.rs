@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::collection::Collection;
+use super::followers::Followers;
 use super::identity::Identity;
 use crate::error::{Damage, ErrorKind, Failure, WalError};
 use crate::fs::{Dir, DirUse, FileSystem};
@@ -42,6 +43,7 @@ pub struct Log<F: FileSystem> {
     pub(super) is_closed: AtomicBool,
     damage: Vec<Damage>,
     pub(super) counters: LogCounters,
+    pub(super) followers: Followers,
 }
 
 /// What has been appended since the log was opened.
@@ -102,6 +104,7 @@ impl<F: FileSystem> Log<F> {
             is_closed: AtomicBool::new(false),
             damage,
             counters: LogCounters::default(),
+            followers: Followers::default(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Reads a log that is open: the memtable, and the entries on the disk.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::open::Log;
@@ -7,6 +8,7 @@ use crate::error::{ErrorKind, WalError};
 use crate::fs::FileSystem;
 use crate::mutex::guard;
 use crate::wal::batch::WalEntry;
+use crate::wal::follow::{Follow, FollowOptions, Signal};
 use crate::wal::replay::Replay;
 
 impl<F: FileSystem> Log<F> {
@@ -70,5 +72,33 @@ impl<F: FileSystem> Log<F> {
         };
         let recovery = self.options.recovery;
         Replay::in_log(&self.dir, collection, from, Some(until), recovery)
+    }
+
+    /// Follows a collection, from a number on. `signal` is told of each append, and of the end of the
+    /// log.
+    ///
+    /// # Errors
+    ///
+    /// The log is closed, the name cannot be one, or the system refuses.
+    pub fn follow(
+        &self,
+        collection: &str,
+        from: Option<u64>,
+        signal: &Arc<Signal>,
+    ) -> Result<Follow<F>, ErrorKind> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(WalError::Closed.into());
+        }
+        self.followers.add(collection, signal);
+        let options = FollowOptions { from, recovery: self.options.recovery, is_beside: false };
+        Follow::new(self.dir.fs().clone(), &self.path, collection, options, Arc::clone(signal))
+    }
+
+    /// The last number of a collection whose append has resolved, and whether there will be no more.
+    pub fn progress(&self, collection: &str) -> (u64, bool) {
+        // In this order: nothing is appended to a log that is closed.
+        let is_closed = self.is_closed.load(Ordering::SeqCst);
+        let collection = guard(&self.collections).get(collection).cloned();
+        (collection.map_or(0, |it| it.visible.load(Ordering::SeqCst)), is_closed)
     }
 }

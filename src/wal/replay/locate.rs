@@ -24,9 +24,10 @@ impl<F: FileSystem> Replay<F> {
         for _ in 0..ATTEMPTS {
             let checkpoint = self.checkpoint()?;
             let first = checkpoint.up_to.saturating_add(1);
-            if std::mem::take(&mut self.refuses_released) && self.next < first {
+            if self.refuses_released && self.next < first {
                 return Err(WalError::Released { asked: self.next, first }.into());
             }
+            self.refuses_released = self.follows;
             self.next = self.next.max(first);
             let numbers = self.sealed_numbers()?;
             let needed = numbers.iter().filter(|number| **number >= checkpoint.first_segment);

@@ -1,6 +1,7 @@
 //! Reads the entries of a collection from a sequence number on, a piece at a time, beside the
 //! process that writes it or in it.
 
+mod follow;
 mod locate;
 mod walk;
 

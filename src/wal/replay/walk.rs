@@ -21,16 +21,19 @@ pub struct Replay<F: FileSystem> {
     /// The lowest number that is still to come.
     pub(super) next: u64,
     /// The last number that is to be shown, if that is known to be there.
-    until: Option<u64>,
+    pub(super) until: Option<u64>,
     /// The last number that was read.
     pub(super) read: u64,
     recovery: RecoveryMode,
-    position: ReplayPosition<F>,
+    pub(super) position: ReplayPosition<F>,
     damage: Vec<Damage>,
     /// What is behind the end has been looked at, and has become part of the log meanwhile.
     has_looked: bool,
-    /// The walk has to begin with the number that it was asked for.
+    /// The walk has to begin with the number that it was asked for; one that follows, to go on with
+    /// what comes next.
     pub(super) refuses_released: bool,
+    /// Where the log ends for now the walk waits, and can be gone on with.
+    pub(super) follows: bool,
 }
 
 /// Where the walk is.
@@ -55,11 +58,26 @@ pub(super) struct ReplaySegment<F: FileSystem> {
     pub(super) is_current_again: bool,
     /// What is in memory may be older than what is on the disk.
     pub(super) may_be_stale: bool,
+    /// For a walk that follows a writer of another process: the blocks before this offset will never
+    /// be taken back,
+    pub(super) confirmed: u64,
+    /// those before this one are on the disk,
+    pub(super) durable: u64,
+    /// and not all that were shown are before it.
+    pub(super) shows_unsynced: bool,
 }
 
 impl<F: FileSystem> ReplaySegment<F> {
     pub(super) fn new(reader: SegmentReader<F>, is_current: bool) -> ReplaySegment<F> {
-        ReplaySegment { reader, is_current, is_current_again: false, may_be_stale: false }
+        ReplaySegment {
+            reader,
+            is_current,
+            is_current_again: false,
+            may_be_stale: false,
+            confirmed: 0,
+            durable: 0,
+            shows_unsynced: false,
+        }
     }
 }
 
@@ -129,6 +147,7 @@ impl<F: FileSystem> Replay<F> {
             damage: Vec::new(),
             has_looked: false,
             refuses_released: false,
+            follows: false,
         })
     }
 
@@ -164,22 +183,43 @@ impl<F: FileSystem> Replay<F> {
     ///
     /// The system refuses, or something is damaged and the mode does not allow to skip it.
     pub fn chunk(&mut self, out: &mut Vec<u8>, most: usize) -> Result<ReplayProgress, ErrorKind> {
+        let progress = self.fill(out, most)?;
+        self.sync_shown()?;
+        Ok(progress)
+    }
+
+    fn fill(&mut self, out: &mut Vec<u8>, most: usize) -> Result<ReplayProgress, ErrorKind> {
         while out.len() < most {
-            match std::mem::replace(&mut self.position, ReplayPosition::Over) {
-                ReplayPosition::Start => self.position = self.find_start()?,
-                ReplayPosition::BeforeSegment(number) => {
-                    self.position = self.find_segment(number)?
-                }
-                ReplayPosition::InSegment(mut segment) => {
-                    self.position = match self.step(&mut segment, out)? {
-                        None => ReplayPosition::InSegment(segment),
-                        Some(position) => position,
-                    };
-                }
-                ReplayPosition::Over => {
-                    self.check_the_end()?;
-                    return Ok(ReplayProgress::Over);
-                }
+            // Where a walk that follows waits, if this step finds that the log ends for now.
+            let (position, waits) =
+                match std::mem::replace(&mut self.position, ReplayPosition::Over) {
+                    ReplayPosition::Start => (self.find_start()?, ReplayPosition::Start),
+                    ReplayPosition::BeforeSegment(number) => {
+                        (self.find_segment(number)?, ReplayPosition::BeforeSegment(number))
+                    }
+                    ReplayPosition::InSegment(mut segment) => {
+                        match self.step(&mut segment, out)? {
+                            None => (ReplayPosition::InSegment(segment), ReplayPosition::Over),
+                            Some(ReplayPosition::BeforeSegment(next)) if self.follows => {
+                                let found = self.find_segment(next)?;
+                                // Until the next one is there it may become the current one again: in
+                                // a rotation that a crash has ended.
+                                segment.is_current |= matches!(found, ReplayPosition::Over);
+                                (found, ReplayPosition::InSegment(segment))
+                            }
+                            Some(position) => (position, ReplayPosition::InSegment(segment)),
+                        }
+                    }
+                    ReplayPosition::Over => {
+                        self.check_the_end()?;
+                        return Ok(ReplayProgress::Over);
+                    }
+                };
+            self.position = position;
+            if self.follows && matches!(self.position, ReplayPosition::Over) {
+                self.position = waits;
+                self.check_the_end()?;
+                return Ok(ReplayProgress::Over);
             }
         }
         Ok(ReplayProgress::More)
@@ -192,12 +232,16 @@ impl<F: FileSystem> Replay<F> {
         out: &mut Vec<u8>,
     ) -> Result<Option<ReplayPosition<F>>, ErrorKind> {
         let number = segment.reader.header.number;
+        if self.is_unconfirmed(segment) && !self.confirm(segment)? {
+            return Ok(Some(ReplayPosition::Over));
+        }
         let offset = segment.reader.offset;
         // With the end of a segment: where that is.
         let (reason, regular) = match segment.reader.next()? {
             SegmentItem::Block(block, length) => {
                 segment.may_be_stale = true;
                 if self.until.is_some_and(|until| block.first > until) {
+                    segment.reader.offset = offset;
                     return Ok(Some(ReplayPosition::Over));
                 }
                 if block.first <= self.read {
@@ -207,6 +251,7 @@ impl<F: FileSystem> Replay<F> {
                     return Ok(None);
                 }
                 self.show(&block, out);
+                segment.shows_unsynced |= self.follows && offset >= segment.durable;
                 return Ok(None);
             }
             SegmentItem::End(end) if segment.is_current => {
@@ -296,7 +341,10 @@ impl<F: FileSystem> Replay<F> {
         match (is_current, self.until) {
             (false, _) => is_end_of_file,
             (true, Some(until)) => self.read >= until,
-            (true, None) => self.recovery == RecoveryMode::TolerateTail || self.has_looked,
+            // One that follows comes here again and again, and what is behind may be much.
+            (true, None) => {
+                self.follows || self.recovery == RecoveryMode::TolerateTail || self.has_looked
+            }
         }
     }
 
