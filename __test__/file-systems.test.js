@@ -9,7 +9,7 @@ const { spawn, spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { cleanUp, ext4, names, newDir, ordinaryDisk, whyNot } = require('./system.js')
-const { collector, failure, holdfast } = require('./helpers.js')
+const { collector, failure, holdfast, inChild } = require('./helpers.js')
 const { everyFunction } = require('./programs/every-function.js')
 
 /** The Python that Debian's packages are for. */
@@ -92,6 +92,67 @@ describe('a file system that cannot sync directories', { skip: noOdd }, () => {
     const { dir } = await odd(t, 'dirsync=EIO')
     const error = await failure(() => holdfast.atomicWrite(path.join(dir, 'file'), 'x'))
     assert.deepEqual([error.code, error.syscall, error.committed], ['EIO', 'fsync', true])
+  })
+})
+
+describe('a file system that lets no permission bits be changed', { skip: noOdd }, () => {
+  for (const code of ['EPERM', 'EOPNOTSUPP', 'ENOSYS']) {
+    test(`(${code}) has every function, keeps what a file allows, and the logger hears of what it cannot keep once`, async (t) => {
+      const { dir } = await odd(t, `chmod=${code}`)
+      const { logger, entries } = collector()
+      holdfast.setLogger(logger)
+      t.after(() => holdfast.setLogger(null))
+      const umask = process.umask(0o022)
+      t.after(() => process.umask(umask))
+      await everyFunction(dir)
+      const file = path.join(dir, 'file')
+      for (const mode of [0o600, 0o640, 0o644, 0o755]) {
+        fs.writeFileSync(file, 'old', { mode })
+        for (const write of [holdfast.atomicWrite, (/** @type {string} */ to, /** @type {string} */ text) => holdfast.transaction([to], (tx) => tx.write(to, text))]) {
+          await write(file, `${mode}`)
+          assert.equal(fs.readFileSync(file, 'utf8'), `${mode}`)
+          assert.equal(fs.statSync(file).mode & 0o777, mode)
+        }
+        fs.rmSync(file)
+      }
+      await holdfast.atomicWrite(file, 'x', { mode: 0o600 })
+      assert.equal(fs.statSync(file).mode & 0o777, 0o600)
+      // The umask takes it, and nothing gives it back.
+      await holdfast.atomicWrite(file, 'x', { mode: 0o666 })
+      assert.equal(fs.statSync(file).mode & 0o777, 0o644)
+      const said = entries.filter(({ fields }) => 'limitation' in fields)
+      assert.deepEqual(said.map(({ level, fields }) => [level, fields.limitation, fields.path]), [['warn', 'setPermissions', dir]])
+      assert.deepEqual(names(dir).filter((name) => name.includes('.tmp')), [])
+    })
+  }
+})
+
+describe('a system that refuses locks of whole files', { skip: whyNot.strace() }, () => {
+  const refused = (/** @type {string} */ code) => ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=flock', '-e', `inject=flock:error=${code}`]
+  const write = async (/** @type {any} */ { dir }, /** @type {any} */ { holdfast: own, path: paths, outcome }) => {
+    /** @type {unknown[]} */
+    const said = []
+    own.setLogger({ debug() {}, error() {}, warn: (/** @type {any} */ fields) => fields.limitation && said.push([fields.limitation, fields.path]) })
+    const outcomes = []
+    for (const name of ['one', 'two']) outcomes.push(await outcome(() => own.atomicWrite(paths.join(dir, name), 'x')))
+    return { outcomes, said }
+  }
+
+  for (const code of ['ENOLCK', 'EOPNOTSUPP']) {
+    test(`(${code}) because it has none does without, and says so once`, async (t) => {
+      const dir = newDir(t)
+      const { outcomes, said } = await inChild(write, { dir }, { command: refused(code) })
+      assert.deepEqual([outcomes, said], [['success', 'success'], [['lockFiles', dir]]])
+      assert.deepEqual(names(dir), ['one', 'two'])
+    })
+  }
+
+  test('because a sandbox forbids them is an error that says so', async (t) => {
+    const dir = newDir(t)
+    const { outcomes: [error] } = await inChild(write, { dir }, { command: refused('EPERM') })
+    assert.deepEqual([error.code, error.syscall, error.committed], ['EPERM', 'flock', false])
+    assert.match(error.hint, /does not let the program lock files/)
+    assert.deepEqual(names(dir), [])
   })
 })
 

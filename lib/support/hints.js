@@ -80,6 +80,9 @@ function hintFor(error, operation) {
   if ((error.syscall === 'fcntl' || error.syscall === 'LockFileEx') && NO_LOCKS.includes(error.code)) {
     return "The file system has no locks, as some network file systems, or is out of them. Use withLock with protocol: 'proper-lockfile', which needs none, in all programs that share the file, and lock: false inside it."
   }
+  if (error.syscall === 'flock' && (error.code === 'EPERM' || error.code === 'EACCES')) {
+    return 'The system, or a sandbox, does not let the program lock files (`flock`), so another process could take its temp file for one that a crash has left. Allow that call.'
+  }
   if (error.code === 'ENOTSUP' && error.syscall === 'fchmod') {
     return 'The file system keeps no permission bits (as FAT, exFAT and some network mounts), so users could use the file to whom `mode` forbids it. Leave `mode` out, or set the bits of all files when it is mounted (`fmask`, `umask`, `file_mode`).'
   }

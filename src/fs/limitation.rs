@@ -11,6 +11,11 @@ use crate::mutex::guard;
 pub enum Limitation {
     /// It cannot sync a directory: a power cut may undo the last changes of names.
     SyncDir,
+    /// It cannot change the permission bits of a file: one that is replaced may lose some.
+    SetMode,
+    /// It has no locks of whole files: whether the process lives that has made a temp file is told
+    /// by the age of the file alone.
+    LockFile,
 }
 
 impl Limitation {
@@ -18,6 +23,8 @@ impl Limitation {
     pub fn name(self) -> &'static str {
         match self {
             Limitation::SyncDir => "syncDirectory",
+            Limitation::SetMode => "setPermissions",
+            Limitation::LockFile => "lockFiles",
         }
     }
 }
@@ -57,7 +64,7 @@ pub fn found_limitations() -> Vec<FoundLimitation> {
 /// nothing is decided by it.
 #[cold]
 #[inline(never)]
-pub(super) fn found(limitation: Limitation, mounted: Mounted, dir: &Path) {
+pub(crate) fn found(limitation: Limitation, mounted: Mounted, dir: &Path) {
     let mut all = guard(&FOUND);
     if all.iter().any(|(of, known)| *of == mounted && known.limitation == limitation) {
         return;

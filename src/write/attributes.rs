@@ -105,13 +105,14 @@ impl WantedAttributes {
     }
 
     /// Gives them to a file that has these `attributes`. The owner comes first: the kernel takes
-    /// set-user-id and set-group-id away when it changes.
+    /// set-user-id and set-group-id away when it changes. The permission bits come back that the file
+    /// system does not let the file have, which then allows less.
     pub(crate) fn apply<F: FileSystem>(
         &self,
         fs: &F,
         file: &File<F>,
         attributes: &Metadata,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u32>, Failure> {
         let Metadata { mut uid, mut gid, mode: mut current, .. } = *attributes;
         let mut owner_changed = false;
         if let Some((wanted_uid, wanted_gid)) = self.owner
@@ -127,7 +128,7 @@ impl WantedAttributes {
                 owner_changed = true;
             }
         }
-        let Some(mut mode) = self.mode else { return Ok(()) };
+        let Some(mut mode) = self.mode else { return Ok(None) };
         if let Some((was_uid, was_gid)) = self.mode_of {
             // A program that ran as its owner must not start to run as another user.
             const SET_USER_ID: u32 = 0o4000;
@@ -151,7 +152,7 @@ impl WantedAttributes {
         }
         match owner_changed || mode != current {
             true => set_mode(file, mode),
-            false => Ok(()),
+            false => Ok(None),
         }
     }
 }
@@ -210,11 +211,16 @@ fn unless_refused(failure: Failure) -> Result<(), Failure> {
 }
 
 /// Sets the permission bits. Where the file system refuses that, nothing is lost if the file has
-/// them already.
-fn set_mode<F: FileSystem>(file: &File<F>, mode: u32) -> Result<(), Failure> {
-    match file.set_mode(mode) {
-        Err(failure) if is_refused(&failure) && file.metadata()?.mode == mode => Ok(()),
-        outcome => outcome,
+/// them already, and no user gets anything if it has less: then those that it should have come back.
+fn set_mode<F: FileSystem>(file: &File<F>, mode: u32) -> Result<Option<u32>, Failure> {
+    let Err(failure) = file.set_mode(mode) else { return Ok(None) };
+    if !is_refused(&failure) {
+        return Err(failure);
+    }
+    match file.metadata()?.mode {
+        own if own == mode => Ok(None),
+        own if own & !mode == 0 => Ok(Some(mode)),
+        _ => Err(failure),
     }
 }
 

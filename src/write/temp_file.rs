@@ -9,7 +9,9 @@ use super::control::Control;
 use super::options::Options;
 use super::{fill, validate};
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileKind, FileSystem, Metadata, NamedFile, TempAtExit, is_too_long};
+use crate::fs::{
+    Dir, File, FileKind, FileSystem, Limitation, Metadata, NamedFile, TempAtExit, is_too_long,
+};
 use crate::payload::Payload;
 use crate::resolve::Target;
 use crate::short_name::{ALWAYS_FITS, LONGEST_NAME};
@@ -179,10 +181,34 @@ impl<F: FileSystem> TempFile<F> {
         }
         let source = attributes::source(target.existing.as_ref(), model)?;
         let wanted = WantedAttributes::of(options, target, source.as_ref(), model)?;
-        wanted.apply(target.dir.fs(), &self.file, &self.metadata)?;
+        if let Some(mode) = wanted.apply(target.dir.fs(), &self.file, &self.metadata)? {
+            self.make_anew(target, mode, control)?;
+            if wanted.apply(target.dir.fs(), &self.file, &self.metadata)?.is_some() {
+                target.dir.lacks(Limitation::SetMode);
+            }
+        }
         self.given = Some(GivenAttributes { source, wanted });
         let checked = attributes::check_mode(target.dir.fs(), &self.file, options);
         Ok(checked.map_err(|failure| failure.on(target.path()))?)
+    }
+
+    /// Makes the file a second time, with these permission bits, for a file system that lets none be
+    /// changed afterwards. The umask may still take some.
+    fn make_anew(
+        &mut self,
+        target: &Target<F>,
+        mode: u32,
+        control: &Control,
+    ) -> Result<(), AttemptError> {
+        let dir = &target.dir;
+        dir.remove(&self.name)?;
+        let file = dir.create_new(&self.name, mode)?;
+        let Some(metadata) = lock(dir, &file, &self.name)? else {
+            return Err(Failure::at("open", dir.shown(&self.name), Code::EBUSY.error()).into());
+        };
+        fill::copy(&file, &self.file, control)?;
+        (self.file, self.metadata) = (file, metadata);
+        Ok(())
     }
 
     /// Gives the complete file what the file that it is like has got since: to be called right
@@ -203,7 +229,10 @@ impl<F: FileSystem> TempFile<F> {
         if wanted == given.wanted {
             return Ok(false);
         }
-        wanted.apply(target.dir.fs(), &self.file, &self.file.metadata()?)?;
+        let lacking = wanted.apply(target.dir.fs(), &self.file, &self.file.metadata()?)?;
+        if lacking.is_some() {
+            target.dir.lacks(Limitation::SetMode);
+        }
         Ok(true)
     }
 

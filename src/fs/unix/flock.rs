@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::lacks;
+use crate::fs::Limitation;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -25,7 +27,10 @@ pub(super) fn try_lock(file: BorrowedFd<'_>) -> io::Result<bool> {
         Err(error) if is_held(file, error) => Ok(false),
         // Some network and FUSE file systems have no locks. No process can take one there,
         // so a lock would say nothing.
-        Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => Ok(true),
+        Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
+            lacks::lacks(file, Limitation::LockFile);
+            Ok(true)
+        }
         Err(error) => Err(error.into()),
     }
 }

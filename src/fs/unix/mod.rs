@@ -31,6 +31,7 @@ mod flush;
 mod freed_blocks;
 #[cfg(target_os = "linux")]
 mod kinds;
+mod lacks;
 mod lock_rules;
 mod metadata;
 mod name_case;
@@ -130,12 +131,7 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn mount_number(&self, dir: &DirHandle) -> u64 {
-        use rustix::fs::StatxFlags;
-        /// `STATX_MNT_ID_UNIQUE`, Linux 6.8. An earlier system ignores it, and says what it knows.
-        const UNIQUE: u32 = 0x4000;
-        let wanted = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(UNIQUE);
-        let found = rustix::fs::statx(&dir.descriptor, c"", AtFlags::EMPTY_PATH, wanted);
-        found.map_or(0, |found| found.stx_mnt_id)
+        lacks::mount_number(dir.descriptor())
     }
 
     #[cfg(target_os = "linux")]

@@ -21,7 +21,8 @@ use rustix::io::{Errno, retry_on_intr};
 use super::access_list::{AccessList, Belongs};
 #[cfg(target_os = "linux")]
 use super::access_list::{READ, WRITE};
-use crate::fs::SharedWith;
+use super::lacks;
+use crate::fs::{Limitation, SharedWith};
 use crate::temp_name;
 
 /// In the name of a file that has not got its own yet. It is short enough for every file system.
@@ -39,7 +40,9 @@ pub(crate) fn create(
 ) -> io::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     if let Some(file) = nameless(dir, with)? {
-        share_new(file.as_fd(), dir, with)?;
+        if let Some(mode) = share_new(file.as_fd(), dir, with)? {
+            return create_with_mode(dir, name, mode);
+        }
         match give_name(file.as_fd(), dir, name) {
             Ok(()) => return Ok(file),
             Err(Errno::EXIST) => return Err(Errno::EXIST.into()),
@@ -53,8 +56,12 @@ pub(crate) fn create(
             Err(Errno::EXIST) => continue,
             file => file?,
         };
-        let named = share_new(file.as_fd(), dir, with)
-            .and_then(|()| Ok(rename_new(dir, &provisional, name)?));
+        let shared = share_new(file.as_fd(), dir, with);
+        if let Ok(Some(mode)) = shared {
+            let _ = rustix::fs::unlinkat(dir, &provisional, AtFlags::empty());
+            return create_with_mode(dir, name, mode);
+        }
+        let named = shared.and_then(|_| Ok(rename_new(dir, &provisional, name)?));
         let error = match named {
             Ok(NamedBy::Rename) => return Ok(file),
             // Where a second name makes another file of it to the system (FUSE), it is opened by that.
@@ -88,7 +95,7 @@ pub(crate) fn make_dir(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let named = rustix::fs::openat(above, &provisional, flags, Mode::empty())
         .map_err(io::Error::from)
         .and_then(|dir| share_new(dir.as_fd(), above, with))
-        .and_then(|()| Ok(rename_new_dir(above, &provisional, name)?));
+        .and_then(|_| Ok(rename_new_dir(above, &provisional, name)?));
     if named.is_err() {
         // It is empty, and means nothing if it stays.
         let _ = rustix::fs::unlinkat(above, &provisional, AtFlags::REMOVEDIR);
@@ -182,6 +189,17 @@ fn create_new(dir: BorrowedFd<'_>, name: &OsStr, with: SharedWith<'_>) -> Result
     retry_on_intr(|| rustix::fs::openat(dir, name, flags, raw_mode(initial_mode(with))))
 }
 
+/// Makes a file with the permission bits that it is to have, where the file system lets none be changed
+/// afterwards. The umask may take some.
+fn create_with_mode(dir: BorrowedFd<'_>, name: &OsStr, mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = retry_on_intr(|| rustix::fs::openat(dir, name, flags, raw_mode(mode)))?;
+    if mode_of(&rustix::fs::fstat(&file)?) != mode {
+        lacks::lacks(dir, Limitation::SetMode);
+    }
+    Ok(file)
+}
+
 /// What the file is made with, less the umask.
 fn initial_mode(with: SharedWith<'_>) -> u32 {
     match with {
@@ -190,22 +208,28 @@ fn initial_mode(with: SharedWith<'_>) -> u32 {
     }
 }
 
-/// Gives a new file its owner, its group and its permissions.
-fn share_new(file: BorrowedFd<'_>, dir: BorrowedFd<'_>, with: SharedWith<'_>) -> io::Result<()> {
+/// Gives a new file its owner, its group and its permissions. The permission bits come back that the
+/// file system does not let it have.
+fn share_new(
+    file: BorrowedFd<'_>,
+    dir: BorrowedFd<'_>,
+    with: SharedWith<'_>,
+) -> io::Result<Option<u32>> {
     // What the umask and the directory let others do with the segments of a log stays; of a lock
     // file they say nothing.
     let keeps = matches!(with, SharedWith::WritersOfDir { .. });
     share(file, &rustix::fs::fstat(file)?, dir, with, keeps)
 }
 
-/// Gives a file its owner, its group and its permissions; `keeps` those that it has.
+/// Gives a file its owner, its group and its permissions; `keeps` those that it has. Those that the file
+/// system does not let it have come back.
 fn share(
     file: BorrowedFd<'_>,
     known: &Stat,
     dir: BorrowedFd<'_>,
     with: SharedWith<'_>,
     keeps: bool,
-) -> io::Result<()> {
+) -> io::Result<Option<u32>> {
     let (model, allowed) = match with {
         SharedWith::UsersOf(guarded) => model(dir, Some(guarded))?,
         SharedWith::WritersOfDir { .. } => model(dir, None)?,
@@ -216,21 +240,31 @@ fn share(
     let plain = AccessList::of_mode(mode_of(known));
     // With nothing in the middle a list would give nobody anything.
     if wanted == plain && plain.group == 0 {
-        return Ok(());
+        return Ok(None);
     }
     let existing = list_of(file, known);
     let list = if keeps { wanted.with(&existing) } else { wanted };
     if list == existing {
-        return Ok(());
+        return Ok(None);
     }
     let names = !list.named.is_empty() || !existing.named.is_empty();
     if names && set_list(file, &list) {
-        return Ok(());
+        return Ok(None);
     }
     // There are no names, or the file system has no lists.
     let special = mode_of(known) & !0o777;
     let list = list.without_names(matches!(with, SharedWith::UsersOf(_)));
-    Ok(rustix::fs::fchmod(file, raw_mode(special | list.mode()))?)
+    // The first two by a sandbox, the others by the file system.
+    const REFUSALS: [Errno; 6] =
+        [Errno::PERM, Errno::ACCESS, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::INVAL, Errno::NOSYS];
+    let mode = special | list.mode();
+    match rustix::fs::fchmod(file, raw_mode(mode)) {
+        Ok(()) => Ok(None),
+        Err(error) if REFUSALS.contains(&error) => {
+            Ok((mode_of(&rustix::fs::fstat(file)?) != mode).then_some(mode))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a file is to be like that is shared with the users of this one, or of the directory if
