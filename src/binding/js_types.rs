@@ -28,7 +28,7 @@ pub struct Report {
 /// What a file system cannot do.
 #[napi(object, object_from_js = false)]
 pub struct NativeLimitation {
-    #[napi(ts_type = "'syncDirectory'")]
+    #[napi(ts_type = "'lockFiles' | 'setPermissions' | 'syncDirectory'")]
     pub name: &'static str,
     /// Which one it is in this process.
     pub number: u32,
