@@ -538,7 +538,12 @@ export interface RecoveryAction {
 export interface RecoveryReport {
   /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
   actions: RecoveryAction[]
-  /** Whether none of them failed. */
+  /**
+   * Whether nothing is left to do: none of them failed, and of no {@link transaction} something is
+   * undone that no process is at. What is undone is among the actions as `'left'`, and its `reason`
+   * says what a person can do: where another folder of the transaction is missing, in a part of a
+   * copied tree for example, bring it there, or remove the record.
+   */
   complete: boolean
 }
 
@@ -742,7 +747,9 @@ export interface Transaction {
  * the transaction stands. Then the files are renamed into place. A throw in `fn` rolls back and is
  * passed on unchanged. After a crash at any point, a power cut included, the next transaction that
  * names one of the files, or `recoverFromCrash` on one of the directories, completes what was
- * decided and removes everything else. The write locks of all files are held from before `fn` to the
+ * decided and removes everything else. So it is in a copy, a snapshot or a restored backup of the
+ * tree, and in a tree that was moved: there what is found is completed or taken back from what is in
+ * that tree alone, and the tree that it was copied from is never touched. The write locks of all files are held from before `fn` to the
  * end (other processes may have them in the pauses between attempts; see {@link TransactionOptions.retries}). They are acquired in one order that is the same everywhere: transactions on the same files
  * never deadlock. A reader that takes read locks, or reads in a transaction, never sees half of a
  * transaction that is under way, and no reader does after a recovery. A file that a program without a

@@ -18,6 +18,10 @@ fn main() {
 }
 
 #[cfg(target_os = "linux")]
+#[path = "kill/copies.rs"]
+mod copies;
+
+#[cfg(target_os = "linux")]
 mod linux {
     use std::any::Any;
     use std::collections::BTreeMap;
@@ -42,8 +46,8 @@ mod linux {
     pub(crate) const OPERATION: &str = "HOLDFAST_KILL_OPERATION";
     const FOLDER: &str = "HOLDFAST_KILL_FOLDER";
 
-    const OLD: &str = "{\"version\": \"old\"}";
-    const NEW: &str = "{\"version\": \"new\", \"and\": \"longer\"}";
+    pub(crate) const OLD: &str = "{\"version\": \"old\"}";
+    pub(crate) const NEW: &str = "{\"version\": \"new\", \"and\": \"longer\"}";
     const TORN: &str = "{\"version\": \"torn";
     const TEMP: &str = ".state.json.0123456789abcdef.tmp";
     const UUID: &str = ".other.json.123e4567-e89b-12d3-a456-426614174000.tmp";
@@ -123,7 +127,7 @@ mod linux {
         mark();
     }
 
-    fn recover(path: &Path) -> Result<Vec<recovery::RecoveryAction>, ErrorKind> {
+    pub(crate) fn recover(path: &Path) -> Result<Vec<recovery::RecoveryAction>, ErrorKind> {
         let options = recovery::Options {
             min_age: Duration::ZERO,
             promote: Some(true),
@@ -165,8 +169,18 @@ mod linux {
 
     /// Runs the operation in a process of its own, and kills that as it is about to make its
     /// `last`th system call. Says whether it came that far.
-    #[allow(clippy::zombie_processes, reason = "it is waited for by its number")]
     fn kill_at(operation: &str, dir: &Path, last: usize) -> bool {
+        stop_and_kill_at(operation, dir, last, || ())
+    }
+
+    /// The same; before it is killed, `while_stopped` is called.
+    #[allow(clippy::zombie_processes, reason = "it is waited for by its number")]
+    pub(crate) fn stop_and_kill_at(
+        operation: &str,
+        dir: &Path,
+        last: usize,
+        while_stopped: impl FnOnce(),
+    ) -> bool {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env_clear().env(OPERATION, operation).env(FOLDER, dir);
         let mut child = let_be_traced(&mut command).spawn().unwrap();
@@ -210,6 +224,7 @@ mod linux {
             } else if is_entry && is_begun {
                 count += 1;
                 if count == last {
+                    while_stopped();
                     child.kill().unwrap();
                     assert!(libc::WIFSIGNALED(wait()));
                     return true;
@@ -361,6 +376,14 @@ mod linux {
                  times something left",
                 home.display(),
                 other.display()
+            );
+        }
+        for (durability, disk) in [("none", disk(0)), ("full", disk(1))] {
+            let (copied, stops) = crate::copies::walk(durability, disk);
+            println!(
+                "transaction {durability} on {}, copied at {stops} calls of it and of its \
+                 recovery: {copied} copies recovered",
+                disk.display()
             );
         }
         println!("{kills} kills in all, {leftovers} temp files left and recovered");

@@ -556,7 +556,7 @@ fn put_record(fs: &SimFs, kind: RecordKind, here: usize, dirs: &[&str], members:
     let home = fs.inspect(dirs[0]).unwrap().id.inode;
     let path = Path::new(dirs[here]).join(transaction::names::record(id, kind));
     let dirs = dirs.iter().map(PathBuf::from).collect();
-    let record = Record { id, home, here, dirs, members: members.to_vec() };
+    let record = Record { id, home, here, dirs, ways: Vec::new(), members: members.to_vec() };
     fs.put_file(path, &record.encode().unwrap()).unwrap();
 }
 

@@ -47,7 +47,7 @@ async function recoverFromCrash(pathOrDir, options) {
       ...(error && { error: /** @type {import('../../index.js').SessionFileError} */ (failed(path, OPERATION, error)) }),
     }))
     if (!read.dryRun) logger.logRecovery(read.logger, actions)
-    return { actions, complete: actions.every(({ action }) => action !== 'failed') }
+    return { actions, complete: !done.some(({ isUndone }) => isUndone) }
   } catch (error) {
     throw failed(target, OPERATION, error, read.signal)
   }

@@ -65,11 +65,13 @@ pub struct NativeAction {
     pub action: &'static str,
     pub to: Option<String>,
     pub reason: String,
+    pub is_undone: bool,
     pub error: Option<NativeError>,
 }
 
 impl From<RecoveryAction> for NativeAction {
-    fn from(RecoveryAction { path, kind, to, reason, error }: RecoveryAction) -> NativeAction {
+    fn from(action: RecoveryAction) -> NativeAction {
+        let RecoveryAction { path, kind, to, reason, error, is_undone } = action;
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let error = error.map(|error| {
             NativeError::from(Error {
@@ -82,7 +84,7 @@ impl From<RecoveryAction> for NativeAction {
             })
         });
         let (path, to) = (text(path), to.map(text));
-        NativeAction { path, action: kind.name(), to, reason, error }
+        NativeAction { path, action: kind.name(), to, reason, is_undone, error }
     }
 }
 

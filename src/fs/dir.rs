@@ -109,6 +109,19 @@ impl<F: FileSystem> Dir<F> {
         &self.path
     }
 
+    /// Where it is now, by a path without symbolic links; as it was found where the system does not
+    /// say. For names that lead from one directory to another: what is found by them has to be
+    /// looked at anyway.
+    pub fn real_path(&self) -> PathBuf {
+        uninterrupted(|| self.fs.real_path(self.handle(), &self.path))
+            .unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// The number of the mount that it is on: [`FileSystem::mount_number`].
+    pub fn mount_number(&self) -> u64 {
+        self.fs.mount_number(self.handle())
+    }
+
     /// The path of a name in it, for messages.
     pub fn shown(&self, name: &OsStr) -> PathBuf {
         self.path.join(name)

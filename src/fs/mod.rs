@@ -251,6 +251,9 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         None
     }
 
+    /// Where an open directory is now, by a path without symbolic links. `path` has led to it.
+    fn real_path(&self, dir: &Self::DirHandle, path: &Path) -> io::Result<PathBuf>;
+
     /// What is known about an open directory.
     fn dir_metadata(&self, dir: &Self::DirHandle) -> io::Result<Metadata>;
 

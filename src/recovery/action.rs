@@ -52,6 +52,8 @@ pub struct RecoveryAction {
     pub to: Option<PathBuf>,
     /// Why, for people.
     pub reason: String,
+    /// Whether something of a transaction is left to do, and no process is known to be at it.
+    pub is_undone: bool,
     /// Why it could not be done.
     pub error: Option<AttemptError>,
 }

@@ -36,7 +36,8 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         to: Option<PathBuf>,
         reason: impl Into<String>,
     ) {
-        self.actions.push(RecoveryAction { path, kind, to, reason: reason.into(), error: None });
+        let (reason, is_undone) = (reason.into(), false);
+        self.actions.push(RecoveryAction { path, kind, to, reason, error: None, is_undone });
     }
 
     pub(super) fn left(&mut self, path: PathBuf, reason: impl Into<String>) {
@@ -46,6 +47,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
     pub(super) fn failed(&mut self, path: PathBuf, error: impl Into<AttemptError>) {
         let error = error.into();
         let (kind, reason) = (ActionKind::Failed, error.kind.to_string());
-        self.actions.push(RecoveryAction { path, kind, to: None, reason, error: Some(error) });
+        let (error, is_undone) = (Some(error), true);
+        self.actions.push(RecoveryAction { path, kind, to: None, reason, error, is_undone });
     }
 }

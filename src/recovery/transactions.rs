@@ -83,13 +83,14 @@ fn roll_all<F: FileSystem>(
 }
 
 impl From<RolledFile> for RecoveryAction {
-    fn from(RolledFile { path, result, reason, to }: RolledFile) -> RecoveryAction {
+    fn from(rolled: RolledFile) -> RecoveryAction {
+        let RolledFile { path, result, reason, to, is_undone } = rolled;
         let kind = match result {
             RollResult::RolledForward => ActionKind::Completed,
             RollResult::RolledBack => ActionKind::Removed,
             RollResult::Conflict => ActionKind::Conflict,
             RollResult::Left => ActionKind::Left,
         };
-        RecoveryAction { path, kind, to, reason, error: None }
+        RecoveryAction { path, kind, to, reason, error: None, is_undone }
     }
 }

@@ -22,6 +22,7 @@ use super::open_files::OpenFiles;
 use super::participant::{LockedRecord, Participant};
 use super::pending_change::{OldFile, PendingChange, Staged};
 use super::record::{Record, RecordMember};
+use super::tree::ways;
 use crate::descriptors::is_short;
 use crate::error::{Code, Failure};
 use crate::fs::{Dir, DirUse, FileKind, FileSystem, SyncRules, TempAtExit};
@@ -296,6 +297,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             home: self.participants.first().map_or(0, |home| home.metadata.id.inode),
             here: 0,
             dirs: dirs.collect(),
+            ways: ways(&self.participants),
             members: self.members.iter().map(member).collect(),
         }
     }

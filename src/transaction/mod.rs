@@ -17,6 +17,7 @@
 pub mod begin;
 pub mod change;
 pub mod commit;
+mod complete;
 pub mod fingerprint;
 mod held_files;
 mod lock_in_order;
@@ -29,7 +30,10 @@ pub mod record;
 mod record_lock;
 pub mod roll;
 pub mod run;
+mod tree;
 mod unfinished;
+mod verdict;
+mod way;
 
 pub use change::{Change, FileChange};
 pub use commit::{CommitError, commit, commit_as};

@@ -10,12 +10,17 @@ use std::path::{Path, PathBuf};
 
 use super::fingerprint::Fingerprint;
 use super::names::TransactionId;
+use super::way::is_way;
 
 /// What a record begins with.
 const MAGIC: &[u8; 8] = b"HOLDTXN\n";
 
-/// The version of the format.
-const VERSION: u32 = 1;
+/// The version of a record of one directory, which says nothing about ways to others; and of one of
+/// several that an earlier holdfast has made.
+const WITHOUT_WAYS: u32 = 1;
+
+/// The version of a record of several directories.
+const WITH_WAYS: u32 = 2;
 
 /// How many bytes stand before the directories.
 const HEADER: usize = 8 + 4 + 4 + 8 + 16 + 4 + 4 + 4;
@@ -54,6 +59,19 @@ pub struct RecordMember {
     pub after: Option<Fingerprint>,
 }
 
+/// How a directory is found from the first one, and how the first one is found from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordWay {
+    /// The number of its inode.
+    pub inode: u128,
+    /// Whether it was on another mount than the first one. Then their absolute paths count, too.
+    pub is_apart: bool,
+    /// The relative path from the first one to it; `None` where there is none, as for the first one.
+    pub from_first: Option<PathBuf>,
+    /// And back.
+    pub to_first: Option<PathBuf>,
+}
+
 /// A transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -64,8 +82,12 @@ pub struct Record {
     pub home: u128,
     /// The number of the directory that this copy of the record is in.
     pub here: usize,
-    /// The directories, absolute; the first one is the one that has the decision.
+    /// The directories, absolute, as they were found when the record was made; the first one is the
+    /// one that has the decision.
     pub dirs: Vec<PathBuf>,
+    /// For each directory how it is found in a tree that may be elsewhere by now. Empty where there is
+    /// one directory only, and in what earlier versions of holdfast have made.
+    pub ways: Vec<RecordWay>,
     /// The files.
     pub members: Vec<RecordMember>,
 }
@@ -76,15 +98,19 @@ impl Record {
     pub fn encode(&self) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let version = if self.ways.is_empty() { WITHOUT_WAYS } else { WITH_WAYS };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&self.id.0.to_le_bytes());
         bytes.extend_from_slice(&self.home.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.here).ok()?.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.dirs.len()).ok()?.to_le_bytes());
         bytes.extend_from_slice(&u32::try_from(self.members.len()).ok()?.to_le_bytes());
-        for dir in &self.dirs {
+        for (number, dir) in self.dirs.iter().enumerate() {
             put_text(&mut bytes, dir.as_os_str())?;
+            if !self.ways.is_empty() {
+                put_way(&mut bytes, self.ways.get(number)?)?;
+            }
         }
         for member in &self.members {
             bytes.extend_from_slice(&u32::try_from(member.dir).ok()?.to_le_bytes());
@@ -116,10 +142,26 @@ impl Record {
         if usize::try_from(length) != Ok(bytes.len()) || checksum != computed {
             return Err(RecordDamage::Torn);
         }
-        if version != VERSION {
+        if ![WITHOUT_WAYS, WITH_WAYS].contains(&version) {
             return Err(RecordDamage::Version(version));
         }
-        rest.record().ok_or(RecordDamage::Nonsense)
+        rest.record(version).ok_or(RecordDamage::Nonsense)
+    }
+
+    /// Whether the other record, which may be in another directory, is one of the same transaction
+    /// and says the same.
+    pub fn agrees_with(&self, other: &Record) -> bool {
+        let Record { id, home, here: _, dirs, ways, members } = self;
+        *id == other.id
+            && *home == other.home
+            && *dirs == other.dirs
+            && *ways == other.ways
+            && *members == other.members
+    }
+
+    /// The members in the directory of this number, and their own numbers.
+    pub fn members_in(&self, dir: usize) -> impl Iterator<Item = (usize, &RecordMember)> {
+        self.members.iter().enumerate().filter(move |(_, member)| member.dir == dir)
     }
 
     /// The path of a member.
@@ -146,6 +188,16 @@ fn put_text(bytes: &mut Vec<u8>, text: &OsStr) -> Option<()> {
     let text = text_bytes(text)?;
     bytes.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
     bytes.extend_from_slice(text);
+    Some(())
+}
+
+fn put_way(bytes: &mut Vec<u8>, way: &RecordWay) -> Option<()> {
+    let none = OsStr::new("");
+    bytes.extend_from_slice(&way.inode.to_le_bytes());
+    bytes.push(u8::from(way.is_apart));
+    for path in [&way.from_first, &way.to_first] {
+        put_text(bytes, path.as_deref().map_or(none, Path::as_os_str))?;
+    }
     Some(())
 }
 
@@ -213,8 +265,22 @@ impl<'a> RecordReader<'a> {
         text_of(self.take(length)?)
     }
 
+    fn way(&mut self) -> Option<RecordWay> {
+        let inode = u128::from_le_bytes(self.array()?);
+        let is_apart = match self.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let mut path = || match PathBuf::from(self.text(LONGEST_PATH)?) {
+            path if path.as_os_str().is_empty() => Some(None),
+            path => is_way(&path).then_some(Some(path)),
+        };
+        Some(RecordWay { inode, is_apart, from_first: path()?, to_first: path()? })
+    }
+
     /// What stands behind the length.
-    fn record(&mut self) -> Option<Record> {
+    fn record(&mut self, version: u32) -> Option<Record> {
         let id = TransactionId(u64::from_le_bytes(self.array()?));
         let home = u128::from_le_bytes(self.array()?);
         let here = self.count()?;
@@ -224,9 +290,12 @@ impl<'a> RecordReader<'a> {
         if here >= dir_count || dir_count > self.0.len() / 5 {
             return None;
         }
-        let mut dirs = Vec::new();
+        let (mut dirs, mut ways) = (Vec::new(), Vec::new());
         for _ in 0..dir_count {
             dirs.push(PathBuf::from(self.text(LONGEST_PATH)?));
+            if version == WITH_WAYS {
+                ways.push(self.way()?);
+            }
         }
         if !dirs.iter().all(|dir| is_dir_path(dir)) {
             return None;
@@ -239,7 +308,7 @@ impl<'a> RecordReader<'a> {
         let are_all_different =
             members.iter().all(|member| seen.insert((member.dir, member.name.as_os_str())));
         let is_all = self.0.is_empty() && !members.is_empty() && are_all_different;
-        is_all.then_some(Record { id, home, here, dirs, members })
+        is_all.then_some(Record { id, home, here, dirs, ways, members })
     }
 
     fn member(&mut self, dirs: usize) -> Option<RecordMember> {

@@ -36,6 +36,7 @@ mod lock_rules;
 mod metadata;
 mod name_case;
 pub(crate) mod patient_open;
+mod real_path;
 mod remove_at_exit;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
@@ -161,6 +162,10 @@ impl FileSystem for Os {
     #[cfg(target_os = "linux")]
     fn watch_dir(&self, dir: &DirHandle, changed: OnChange) -> Option<DirWatch> {
         watch::watch(dir.descriptor.as_fd(), changed)
+    }
+
+    fn real_path(&self, dir: &DirHandle, path: &Path) -> io::Result<PathBuf> {
+        real_path::of_open_dir(dir.descriptor.as_fd(), path)
     }
 
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {

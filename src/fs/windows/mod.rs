@@ -152,6 +152,10 @@ impl FileSystem for Os {
         Ok(DirHandle { handle, flushable, path: dir.path().join(name) })
     }
 
+    fn real_path(&self, dir: &DirHandle, _path: &Path) -> io::Result<PathBuf> {
+        native::final_path(dir.handle.as_handle())
+    }
+
     fn dir_metadata(&self, dir: &DirHandle) -> io::Result<Metadata> {
         metadata_of(dir.handle.as_handle())
     }

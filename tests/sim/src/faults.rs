@@ -28,6 +28,7 @@ macro_rules! kinds {
 
 kinds! {
     OpenDir = "open directory";
+    RealPath = "real path";
     DirMetadata = "directory metadata";
     MakeDir = "make directory";
     RemoveDir = "remove directory";

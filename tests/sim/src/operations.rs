@@ -212,6 +212,12 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn real_path(&self, dir: &SimDir, _path: &Path) -> io::Result<PathBuf> {
+        self.by_handle(OperationKind::RealPath, &dir.0, String::new(), None, |disk, handle| {
+            Ok(disk.path_of(disk.inode_of(handle)?))
+        })
+    }
+
     fn dir_metadata(&self, dir: &SimDir) -> io::Result<Metadata> {
         self.by_handle(OperationKind::DirMetadata, &dir.0, String::new(), None, |disk, handle| {
             disk.metadata(disk.inode_of(handle)?)
