@@ -328,7 +328,7 @@ export interface RestoreBackupOptions extends Omit<WriteOptionsBase, 'newFileMod
 export interface Backup {
   /** Its path. */
   path: string
-  /** When it was made, according to its name. */
+  /** When it was made, according to its name: later than every backup that was there. */
   createdAt: Date
   /** Its size in bytes. */
   size: number
@@ -342,7 +342,9 @@ export interface Backup {
  * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
  * permission bits and (as far as the process is allowed to set them) the owner, the access control list
  * and the extended attributes of the file, as {@link atomicWrite} keeps them. It never
- * replaces anything: if the name is taken, the time in it moves on by a millisecond. A file that is
+ * replaces anything: if the name is taken, the time in it moves on by a millisecond. It is the newest of
+ * {@link listBackups}, also if the clock was ahead before: then its time is a millisecond after that of
+ * the newest one that was there. A file that is
  * replaced meanwhile by a rename, as every function here does it, is backed up as one whole version.
  * With `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
  * of two files, they are shared.
@@ -412,7 +414,9 @@ export function listBackups(path: string | URL): Promise<Backup[]>
 
 /**
  * Removes old backups from a directory: regular files that have the name of a backup
- * (`….<digits>.backup`) and whose name `pattern` matches. Their age is the one that the name says.
+ * (`….<digits>.backup`) and whose name `pattern` matches. Their age is the one that the name says. If
+ * the name says a time that is yet to come, because the clock was ahead, it is the time since the backup,
+ * or a later one of the same file, was last changed; and 0 if that is yet to come, too.
  *
  * **Does not promise.** The removals are not synced: after a power cut some files may be there again.
  *
@@ -421,7 +425,7 @@ export function listBackups(path: string | URL): Promise<Backup[]>
  * @param maxAge Milliseconds, from 0 to Infinity: files of at least this age are removed. By default
  *   7 days (604800000).
  * @param options With `anyName` the name need not be that of a backup, and the age is the time since
- *   the file was last changed. Lock files and temp files of holdfast are not removed.
+ *   the file was last changed (0 if that is yet to come). Lock files and temp files of holdfast are not removed.
  * @returns The names of the files that were removed.
  * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
  * @example

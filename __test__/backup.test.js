@@ -14,7 +14,7 @@ const { setTimeout: wait } = require('node:timers/promises')
 const { NOBODY, collector, failure, fullDisk, holdfast, inChild, modeOf, names, newDir, root, temps, whyNot } = require('./helpers.js')
 
 const {
-  acquireLock, atomicWrite, cleanupBackups, createBackup, isLocked, listBackups, restoreBackup, SessionFileError, updateJsonFile, withLock,
+  acquireLock, atomicWrite, cleanupBackups, createBackup, isLocked, listBackups, recoverFromCrash, restoreBackup, SessionFileError, updateJsonFile, withLock,
 } = holdfast
 
 const DAY = 24 * 60 * 60 * 1000
@@ -145,10 +145,17 @@ describe('createBackup', () => {
     assert.deepEqual(files(dir), ['state.json', 'state.json.3.backup', 'state.json.9.backup', 'state.json.10.backup', path.basename(made), ...others].sort())
     await createBackup(file, { keep: 1 })
     assert.equal((await listBackups(file)).length, 1)
-    // One with a time to come is left alone: the clock may have been wrong then, or be so now.
+    // One with a time to come is older all the same: the clock was wrong then, or is so now.
     fs.writeFileSync(`${file}.8000000000000.backup`, '{}')
-    const last = await createBackup(file, { keep: 1, validate: 'json' })
-    assert.deepEqual((await listBackups(file)).map(({ path }) => path), [`${file}.8000000000000.backup`, last])
+    const last = await createBackup(file, { keep: 2, validate: 'json' })
+    assert.equal(last, `${file}.8000000000001.backup`)
+    assert.deepEqual((await listBackups(file)).map(({ path }) => path), [last, `${file}.8000000000000.backup`])
+    const newer = await createBackup(file, { keep: 2 })
+    assert.deepEqual((await listBackups(file)).map(({ path }) => path), [newer, last])
+    // Behind this one there is no time that a date can have. The new one is not removed for it.
+    fs.writeFileSync(`${file}.8640000000000000.backup`, '{}')
+    const beside = await createBackup(file, { keep: 1 })
+    assert.ok((await listBackups(file)).some(({ path }) => path === beside))
   })
 
   test('keep removes nothing when the new backup fails', { skip: whyNot.mount() }, async (t) => {
@@ -460,6 +467,74 @@ describe('listBackups', () => {
     }
     assert.deepEqual(temps(dir), [])
   })
+})
+
+describe('when the clock has been ahead', () => {
+  for (const ahead of [DAY, 3000 * DAY]) {
+    test(`by ${ahead / DAY} days, the newest backup is the one that was made last, and none is removed for being older`, async (t) => {
+      const { file } = setUp(t)
+      const now = Date.now()
+      const made = []
+      let clock = now
+      const at = t.mock.method(Date, 'now', () => clock)
+      for (const [time, level] of [[now - DAY, 1], [now + ahead, 2], [now, 3], [now - 2 * DAY, 4], [now + 5, 5]]) {
+        clock = time
+        fs.writeFileSync(file, `{"level":${level}}`)
+        made.unshift(await createBackup(file, { keep: 10 }))
+        assert.deepEqual((await listBackups(file)).map(({ path }) => path), made)
+      }
+      at.mock.restore()
+      await restoreBackup((await listBackups(file))[0]?.path ?? '', file)
+      assert.equal(fs.readFileSync(file, 'utf8'), '{"level":5}')
+      const last = await createBackup(file, { keep: 3 })
+      assert.deepEqual((await listBackups(file)).map(({ path }) => path), [last, ...made.slice(0, 2)])
+    })
+  }
+
+  test('a backup is as old as its file says, or a later one of the same file', async (t) => {
+    const { dir, file } = setUp(t)
+    const now = Date.now()
+    const ago = (/** @type {number} */ days) => new Date(now - days * DAY)
+    // By their names all of these are yet to be made. The first one was made when the clock was ahead.
+    const backups = [[1000, -1000], [1001, 9], [1002, 8], [1003, 3], [1004, 5], [1005, 0]].map(([day, age]) => {
+      const backup = `${file}.${now + (day ?? 0) * DAY}.backup`
+      fs.writeFileSync(backup, '{}')
+      fs.utimesSync(backup, ago(age ?? 0), ago(age ?? 0))
+      return path.basename(backup)
+    })
+    // How old this one is cannot be told.
+    const other = path.join(dir, `other.json.${now + DAY}.backup`)
+    fs.writeFileSync(other, '{}')
+    fs.utimesSync(other, ago(-1000), ago(-1000))
+    assert.deepEqual((await cleanupBackups(dir, /./)).sort(), backups.slice(0, 3))
+    // The one that seems to be younger than the next one is not.
+    assert.deepEqual((await cleanupBackups(dir, /./, 4 * DAY)).sort(), backups.slice(3, 5))
+    const made = path.basename(await createBackup(file))
+    assert.deepEqual(await cleanupBackups(dir, /./, DAY), [])
+    // Every age is at least 0.
+    assert.deepEqual((await cleanupBackups(dir, /./, 0)).sort(), [path.basename(other), backups[5], made].sort())
+  })
+
+  test('with anyName every file has an age of at least 0', async (t) => {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, 'ahead.log'), '')
+    const ahead = new Date(Date.now() + 1000 * DAY)
+    fs.utimesSync(path.join(dir, 'ahead.log'), ahead, ahead)
+    assert.deepEqual(await cleanupBackups(dir, /./, DAY, { anyName: true }), [])
+    assert.deepEqual(await cleanupBackups(dir, /./, 0, { anyName: true }), ['ahead.log'])
+  })
+
+  for (const ahead of [90_000, DAY, 3000 * DAY]) {
+    test(`what a writer that takes no lock has left ${ahead / 1000} s ahead is dealt with`, async (t) => {
+      const { dir, file } = setUp(t)
+      const temp = path.join(dir, '.state.json.123e4567-e89b-12d3-a456-426614174000.tmp')
+      fs.writeFileSync(temp, '{}')
+      const time = new Date(Date.now() + ahead)
+      fs.utimesSync(temp, time, time)
+      const { actions } = await recoverFromCrash(file)
+      assert.deepEqual(actions.map(({ action, path }) => [action, path]), [['removed', temp]])
+    })
+  }
 })
 
 describe('a name that leaves no room for the time', () => {

@@ -2,7 +2,8 @@
 //!
 //! Both directions are atomic writes whose bytes come from another file. A backup is called
 //! `<name>.<milliseconds since 1970>.backup` and never takes the place of anything: a name
-//! that is taken moves on by a millisecond. A name that would be too long for the file system has a
+//! that is taken moves on by a millisecond. Its time is later than that of every backup that the file
+//! has, also if the clock has been ahead: so the names say which is the newest. A name that would be too long for the file system has a
 //! shortened form of the file's name in it ([`crate::short_name`]). What is copied is the file that
 //! was opened, so a file that is replaced meanwhile is backed up as one version, in full; a file
 //! that is changed in place may be copied in the middle of a change.
@@ -78,7 +79,7 @@ fn digits(text: &[u8]) -> Option<u64> {
 pub struct BackupRequest {
     /// The file, absolute.
     pub path: PathBuf,
-    /// The time for its name, in milliseconds since 1970.
+    /// The time for its name, in milliseconds since 1970, if the file has no later backup.
     pub time: u64,
     /// How durable it is to be, what it has to be, and how often to try.
     pub options: Options,
@@ -128,6 +129,7 @@ pub fn create<F: FileSystem>(
     // Beside the path as it was given; where a link leads does not matter.
     let options = Options { durability, follow_symlinks: false, ..options.clone() };
     let basename = path.file_name().unwrap_or_default();
+    let time = &time_after_all(fs, path, *time)?;
     let limit = name_limit(fs, path, *time)?;
     let names = |number: u64| name_within(basename, time + number, limit);
     let attempt = WriteAttempt {
@@ -146,6 +148,28 @@ pub fn create<F: FileSystem>(
         let _ = prune(fs, path, *keep, time + number);
     }
     Ok(names(number))
+}
+
+/// The time for the name of a new backup: this one, or a millisecond after the newest backup that is
+/// there, if the clock was ahead when that was made.
+fn time_after_all<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<u64, Failure> {
+    let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(time) };
+    let dir = match Dir::open(fs, dir, DirUse::Names) {
+        Ok(dir) => dir,
+        // What follows says so.
+        Err(_) => return Ok(time),
+    };
+    let names = match dir.names() {
+        Ok(names) => names,
+        // In a directory that may not be listed there is no list of backups either.
+        Err(failure) if matches!(failure.code(), Some(Code::EACCES | Code::EPERM)) => {
+            return Ok(time);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let newest = names.iter().filter_map(|name| time_of_backup(name, basename)).max();
+    // A name that nobody has made by the clock leaves no room behind it.
+    Ok(newest.filter(|newest| *newest < LATEST).map_or(time, |newest| time.max(newest + 1)))
 }
 
 /// How long the name of a backup of the file may be.
@@ -242,21 +266,69 @@ pub fn list<F: FileSystem>(fs: &F, path: &Path) -> Result<Vec<Backup>, Failure> 
 }
 
 /// The names in a directory that a caller may ask to remove: those of backups, or any, each with
-/// the time in the name of a backup. Names that are no text are left out.
+/// the time at which a backup was made. Names that are no text are left out.
+///
+/// That is the time in its name, unless it is later than `now`: then the clock was ahead when this
+/// backup, or an earlier one of the file, was made.
 pub fn candidates<F: FileSystem>(
     fs: &F,
     dir: &Path,
     any_name: bool,
+    now: u64,
 ) -> Result<Vec<(String, Option<u64>)>, Failure> {
-    Ok(Dir::open(fs, dir, DirUse::Names)?
-        .names()?
+    let dir = Dir::open(fs, dir, DirUse::Names)?;
+    let names = dir.names()?;
+    if any_name {
+        let wanted = names.into_iter().filter(|name| !is_own_file(name));
+        return Ok(wanted.filter_map(|name| Some((name.into_string().ok()?, None))).collect());
+    }
+    let mut timed: Vec<(OsString, u64)> =
+        names.into_iter().filter_map(|name| time_of(&name).map(|time| (name, time))).collect();
+    correct_times(&dir, &mut timed, now)?;
+    Ok(timed
         .into_iter()
-        .filter_map(|name| {
-            let time = time_of(&name);
-            let is_wanted = if any_name { !is_own_file(&name) } else { time.is_some() };
-            Some((name.into_string().ok()?, time)).filter(|_| is_wanted)
-        })
+        .filter_map(|(name, time)| Some((name.into_string().ok()?, Some(time))))
         .collect())
+}
+
+/// Corrects the times of backups whose names say that they are yet to be made. They are in the order of
+/// their names all the same ([`create`]), so each was made before the later ones of its file were last
+/// changed, and before it was last changed itself. Where all of that is yet to come, the time
+/// is `now`: how old such a backup is cannot be told.
+fn correct_times<F: FileSystem>(
+    dir: &Dir<F>,
+    timed: &mut [(OsString, u64)],
+    now: u64,
+) -> Result<(), Failure> {
+    let of_file = |name: &OsStr| -> Vec<u8> {
+        let front = name.as_encoded_bytes().strip_suffix(SUFFIX.as_bytes()).unwrap_or_default();
+        let dot = front.iter().rposition(|byte| *byte == b'.').unwrap_or_default();
+        front.get(..dot).unwrap_or_default().to_vec()
+    };
+    let mut ahead: Vec<(Vec<u8>, &mut (OsString, u64))> = timed
+        .iter_mut()
+        .filter(|(_, time)| *time > now)
+        .map(|backup| (of_file(&backup.0), backup))
+        .collect();
+    // The last one of each file first.
+    ahead.sort_unstable_by(|(file, (_, time)), (other, (_, later))| {
+        (file, later).cmp(&(other, time))
+    });
+    let mut latest: Option<(Vec<u8>, u64)> = None;
+    for (file, (name, time)) in ahead {
+        let modified = dir.modified(name)?.map_or(now, milliseconds);
+        let before =
+            latest.take().filter(|(other, _)| *other == file).map_or(now, |(_, time)| time);
+        *time = modified.min(before);
+        latest = Some((file, *time));
+    }
+    Ok(())
+}
+
+/// A time in milliseconds since 1970.
+fn milliseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether a file is one of holdfast's own. Lock files are never removed, because a process may

@@ -115,14 +115,16 @@ async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
   const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')
   try {
     const absolute = toAbsolute(target)
-    const limit = Date.now() - age
+    const now = Date.now()
+    const limit = now - age
     /** @type {import('../native/binding.js').NativeCandidate[]} */
-    const candidates = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName))
+    const candidates = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName, now))
     const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
     const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
     // A negative limit is older than any time.
     if (chosen.length === 0 || limit < 0) return []
-    return await port.run((opened, id) => opened.removeFiles(id, absolute, chosen, anyName ? limit : undefined))
+    // Every file is of an age of 0, also one that was changed when the clock was ahead.
+    return await port.run((opened, id) => opened.removeFiles(id, absolute, chosen, anyName && age > 0 ? limit : undefined))
   } catch (error) {
     throw failed(target, 'clean up backups', error)
   }

@@ -135,14 +135,14 @@ impl Port {
         task::run(pool(), list, move |value| environment.answer(id, operation, &path, value));
     }
 
-    /// The names in a directory that a caller may ask to remove.
+    /// The names in a directory that a caller may ask to remove. `now` is in milliseconds since 1970.
     #[napi]
-    pub fn list_candidates(&self, id: f64, dir: String, any_name: bool) {
+    pub fn list_candidates(&self, id: f64, dir: String, any_name: bool, now: f64) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
         let target = path.clone();
         let list = move || {
-            let candidates = backup::candidates(&Os, &target, any_name)?;
+            let candidates = backup::candidates(&Os, &target, any_name, now as u64)?;
             Ok(candidates.into_iter().map(NativeCandidate::from).collect::<Vec<_>>())
         };
         let operation = Operation::CleanupBackups;
