@@ -57,10 +57,16 @@ impl<F: FileSystem> Log<F> {
         };
         for (name, collection) in collections {
             let mut state = guard(&collection.state);
-            // Another process may go on in it by now: then nothing of it is changed.
-            let is_trusted = self.poison.get().is_none() && !was_closed;
-            if is_trusted && self.look(&mut state, &name, Look::All).is_ok() {
-                self.finish(&mut state);
+            if self.poison.get().is_none() && !was_closed {
+                match self.moved(&mut state, &name, Look::All) {
+                    None => self.finish(&mut state),
+                    // Another process may go on in it by now: nothing of it is changed. It matters to
+                    // the caller where not everything has been acknowledged as synced.
+                    Some(what) if state.writer.as_ref().is_some_and(|it| it.durable < it.last) => {
+                        self.poison_with(what);
+                    }
+                    Some(_) => {}
+                }
             }
             state.writer = None;
             state.dir = None;

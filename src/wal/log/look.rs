@@ -46,6 +46,22 @@ impl<F: FileSystem> Log<F> {
         collection: &str,
         look: Look,
     ) -> Result<(), WalError> {
+        match self.moved(state, collection, look) {
+            None => Ok(()),
+            Some(what) => {
+                self.poison_with(what);
+                self.check_usable()
+            }
+        }
+    }
+
+    /// Why the log or one of its collections is not where it was opened, if it is not.
+    pub(super) fn moved(
+        &self,
+        state: &mut CollectionState<F>,
+        collection: &str,
+        look: Look,
+    ) -> Option<WalError> {
         let now = Instant::now();
         let interval = self.options.look_interval;
         let is_due = |last: Option<Instant>, interval| {
@@ -53,7 +69,7 @@ impl<F: FileSystem> Log<F> {
         };
         let is_far = look == Look::All || is_due(state.looks.far, interval.saturating_mul(RARER));
         if look == Look::IfDue && !is_far && !is_due(state.looks.near, interval) {
-            return Ok(());
+            return None;
         }
         let mut moved = self.look_near(state, collection);
         if moved.is_none() && is_far {
@@ -61,13 +77,7 @@ impl<F: FileSystem> Log<F> {
             state.looks.far = Some(now);
         }
         state.looks.near = Some(now);
-        match moved {
-            None => Ok(()),
-            Some(what) => {
-                self.poison_with(what);
-                self.check_usable()
-            }
-        }
+        moved
     }
 
     /// What is wrong with the lock file or the current segment.
