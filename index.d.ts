@@ -1073,7 +1073,10 @@ export interface LockOptions extends TryLockOptions {
  *
  * **Does not promise.** The lock is advisory: a program that does not ask for it is not kept out. It
  * is a lock on the file `.<name>.lock` beside the file. The file itself need not exist; its directory
- * must. On Linux the lock file stays open for up to a tenth of a second after the lock was released,
+ * must. The lock of the root of a mounted volume is in it (`.holdfast.root.lock`), so that all exclude each
+ * other who have the volume mounted, in whichever container (Linux 5.8); who reaches the same directory by
+ * a path on which it is no mount point locks beside it, and is not excluded. A file that is mounted by
+ * itself (a single-file bind mount) is refused with `EBUSY`. On Linux the lock file stays open for up to a tenth of a second after the lock was released,
  * and its file system cannot be unmounted meanwhile. Some network file systems have no locks (an error
  * says so) or none between machines.
  *
@@ -1240,12 +1243,14 @@ export interface ManagedLock {
 
 /**
  * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the
- * file `.vectra.lock` in it, which stays there.
+ * file `.vectra.lock` in it, which stays there, and on `.<name>.vectra.lock` beside it.
  *
  * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
  * processes; a process that dies leaves nothing behind. A manager that has the write lock of a
  * directory gets read locks of it at once; other processes are kept out until the last of these has
- * been released, too.
+ * been released, too. The holder of the write lock may delete the directory and make it anew: nobody has
+ * the new one beside him, and those who wait have the lock after him (in the kernel's protocol, and
+ * where the process may use a lock file beside the directory).
  *
  * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a
  * read lock and asks for the write lock waits for itself, and gets `ELOCKED`.

@@ -348,3 +348,65 @@ test('wrong arguments are refused before anything happens', async (t) => {
   await assert.rejects(lockManager.acquireWriteLock(''), { code: 'ERR_INVALID_ARG_VALUE' })
   assert.equal(fs.existsSync(dir), false)
 })
+
+describe('a holder that deletes the index and makes it anew', LIMITS, () => {
+  const takes = async (/** @type {any} */ { holdfast, fs }, kind, dir, file, options) => {
+    const lock = await new holdfast.LockManager()[kind](dir, options)
+    const isAlone = kind === 'acquireReadLock' || !fs.existsSync(file)
+    if (kind === 'acquireWriteLock') {
+      fs.writeFileSync(file, '')
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      fs.unlinkSync(file)
+    }
+    await lock.release()
+    return isAlone
+  }
+
+  for (const isMadeAnew of [true, false]) {
+    test(`${isMadeAnew ? 'has' : 'leaves it away, and has'} nobody beside it, and those who wait have the lock after it`, async (t) => {
+      const dir = path.join(newDir(t), 'index')
+      const file = path.join(dir, '..', 'busy')
+      fs.mkdirSync(dir)
+      const lock = await new LockManager().acquireWriteLock(dir)
+      const kinds = ['acquireWriteLock', 'acquireReadLock', 'acquireWriteLock']
+      const peers = kinds.map(() => new Peer(t))
+      const waits = peers.map((peer, index) => peer.run(takes, kinds[index], dir, file, LONG_WAIT).then((value) => value, (error) => error.code))
+      const own = new LockManager().acquireWriteLock(dir, LONG_WAIT)
+      // Some wait already, and some may come only later: all are to fare alike.
+      await new Promise((resolve) => setTimeout(resolve, 300))
+      fs.rmSync(dir, { recursive: true })
+      if (isMadeAnew) {
+        fs.mkdirSync(dir)
+        fs.writeFileSync(path.join(dir, 'index.json'), '{}')
+      }
+      assert.equal(await new LockManager().tryAcquireWriteLock(dir), null)
+      assert.equal(await new LockManager().isWriteLocked(dir), true)
+      const newcomer = new Peer(t)
+      assert.equal(await newcomer.run(async ({ holdfast }, dir) => (await new holdfast.LockManager().tryAcquireWriteLock(dir)) === null, dir), true)
+      assert.equal(fs.existsSync(file), false)
+      await lock.release()
+      const mine = await own
+      assert.equal(fs.existsSync(file), false)
+      await mine.release()
+      const outcomes = await Promise.all(waits)
+      // A reader needs an index, which a writer may have made anew by then.
+      assert.deepEqual(outcomes.map((outcome, index) => outcome === 'ENOENT' && !isMadeAnew && kinds[index] === 'acquireReadLock' ? true : outcome), [true, true, true])
+      assert.equal(await new LockManager().isWriteLocked(dir), false)
+    })
+  }
+
+  test('is excluded through a symbolic link, too', { skip: whyNot.unix() }, async (t) => {
+    const above = newDir(t)
+    const [dir, link] = [path.join(above, 'index'), path.join(above, 'link')]
+    fs.mkdirSync(dir)
+    fs.symlinkSync('index', link)
+    const lock = await new LockManager().acquireWriteLock(dir)
+    fs.rmSync(dir, { recursive: true })
+    assert.equal(await new LockManager().tryAcquireWriteLock(link), null)
+    fs.mkdirSync(dir)
+    assert.equal(await new LockManager().tryAcquireWriteLock(link), null)
+    assert.equal(await new LockManager().isWriteLocked(link), true)
+    await lock.release()
+    await (await new LockManager().acquireWriteLock(link, SHORT_WAIT)).release()
+  })
+})

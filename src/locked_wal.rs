@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Code, ErrorKind, Failure, WalError};
 use crate::fs::os::Os;
 use crate::fs::{Dir, DirUse};
-use crate::lock::{self, HeldLocks, LockGuard, LockKind, Waiter};
+use crate::lock::{self, HeldLocks, LockGuard, LockKind, LockPlace, Waiter};
 use crate::mutex::guard;
 use crate::threads::{Pool, task};
 use crate::wal::{AppendQueue, Log, LogOptions, make_log_dir};
@@ -111,7 +111,7 @@ impl WalOpening {
             held: HeldLocks::default(),
             before: None,
         };
-        self.acquire(request, on_locked);
+        self.acquire(LockPlace::Beside, request, on_locked);
     }
 
     /// Takes the lock in the directory, which is made if there is none.
@@ -133,7 +133,7 @@ impl WalOpening {
             }
             Err(kind) => opening.end(Err(kind)),
         };
-        self.acquire(request, on_locked);
+        self.acquire(LockPlace::Own, request, on_locked);
     }
 
     fn open_locked(self: &Arc<WalOpening>, locks: OpeningLocks, attempt: u32) {
@@ -184,6 +184,7 @@ impl WalOpening {
     /// Asks for a lock, unless the call has been cancelled.
     fn acquire(
         self: &Arc<WalOpening>,
+        place: LockPlace,
         request: lock::LockRequest,
         on_locked: impl FnOnce(Result<LockGuard, ErrorKind>) + Send + 'static,
     ) {
@@ -196,7 +197,7 @@ impl WalOpening {
         let number = wait.number;
         // Not under the mutex: where there is no thread the outcome comes at once, on this one.
         drop(wait);
-        let waiter = lock::acquire(&self.pool, request, Box::new(on_locked));
+        let waiter = lock::acquire_at(&self.pool, place, request, Box::new(on_locked));
         let mut wait = guard(&self.wait);
         // It may have got the lock meanwhile, and be waiting for the next one.
         if wait.number == number {

@@ -62,6 +62,7 @@ async function release(own) {
   own.isLive = false
   if (own.lockfile) await releaseLockfile(own.lockfile)
   else await releaseNumber(/** @type {number} */ (own.number))
+  if (own.around !== undefined) await releaseNumber(own.around)
   lockReleased(own)
 }
 

@@ -97,6 +97,9 @@ function hintFor(error, operation) {
   if (error.code === 'ESTALE' && error.syscall === 'open') {
     return 'The path leads to another file than when its lock was taken: a link in it has been changed. Nothing was written; call again.'
   }
+  if (error.code === 'EBUSY' && error.syscall === 'open' && !LOCK_FILE.test(error.path ?? '')) {
+    return 'The file is mounted by itself (a single-file bind mount, as in containers): a lock beside it would exclude none of those who have it elsewhere, and nothing can take its place. Mount its folder instead, and lock the file there.'
+  }
   if (error.code === 'EBUSY' && error.syscall === 'rename') {
     return 'The file is a mount point of its own (a single-file bind mount, as in containers), so nothing can take its place: mount its folder instead. Or, on a network share, a program has it open: try again when it is closed.'
   }

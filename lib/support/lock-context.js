@@ -10,6 +10,7 @@ const { AsyncLocalStorage } = require('node:async_hooks')
  * @typedef {object} HeldLock
  * @property {number | undefined} number by which the native side knows it; none where there is no lock
  * @property {InstanceType<typeof import('../api/lockfile.js').HeldLockfile>} [lockfile] instead of `number`: a lock of the other protocol
+ * @property {number} [around] that of a second lock, which was taken before it and is released after it
  * @property {import('../../index.js').LockKind} kind
  * @property {boolean} isLive until it is released
  * @property {string | undefined} updates the path of the file that the code updates at this moment; empty if only the lock counts

@@ -160,9 +160,7 @@ class LockManager {
       const { file, naming } = locate(target)
       const rules = rulesOf(read)
       if (rules) return await lockfile.isHeld(naming, rules.stale)
-      /** @type {import('../native/binding.js').LockStatus} */
-      const { locked } = await port.run((opened, id) => opened.inspectLock(id, file, false))
-      return locked
+      return (await isHeld(naming.path, true)) || (await isHeld(file, false))
     } catch (error) {
       // Where there is no directory there is no lock.
       if (/** @type {{ code?: string }} */ (error).code === 'ENOENT') return false
@@ -311,10 +309,97 @@ async function take(target, { file, naming }, kind, options, timeout, signal) {
     const lockfile = await locks.acquireLockfile(target, { ...naming, makeDirs }, rules, timeout, signal)
     return { ...context.create(undefined, 'write'), lockfile }
   }
-  const { lock: number } = await locks.waitFor(signal, (opened, id) =>
-    opened.acquireLock(id, file, kind === 'write', timeout, undefined, false, makeDirs ? { makeDirs, durability: 'none' } : undefined),
-  )
-  return context.create(number, kind)
+  /** @type {import('../native/binding.js').WriteOptions | undefined} */
+  const settings = makeDirs ? { makeDirs, durability: 'none' } : undefined
+  const since = performance.now()
+  /** @type {import('../native/binding.js').TakenLock} */
+  const { lock } = await again(naming.path, timeout, since, signal, (left) => locks.waitFor(signal, (opened, id) =>
+    opened.acquireLock(id, file, kind === 'write', left, undefined, false, settings),
+  ))
+  try {
+    const around = await takeAround(naming.path, kind, timeLeft(timeout, since), signal, settings, lock)
+    return { ...context.create(lock, kind), ...(around !== undefined && { around }) }
+  } catch (error) {
+    await locks.releaseNumber(lock)
+    throw error
+  }
+}
+
+/** @param {number} timeout @param {number} since */
+function timeLeft(timeout, since) {
+  return Math.max(0, Math.ceil(timeout - (performance.now() - since)))
+}
+
+/** With these codes the system refuses to make or use a lock file beside the index, or has no locks there. */
+const NOT_AROUND = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'EISDIR', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EINVAL'])
+
+/**
+ * Takes the lock around an index. The one in its directory goes with that when its holder deletes the
+ * index and makes it anew; this one stays, so nobody has the new one beside him. Who may not write beside the directory takes it for reading, and who can do neither has
+ * the other lock only.
+ *
+ * @param {string} dir
+ * @param {import('../../index.js').LockKind} kind
+ * @param {number} timeout
+ * @param {AbortSignal} [signal]
+ * @param {import('../native/binding.js').WriteOptions} [settings]
+ * @param {number} [inside] the lock in the directory, of one who has it
+ * @returns {Promise<number | undefined>}
+ */
+async function takeAround(dir, kind, timeout, signal, settings, inside) {
+  const under = inside === undefined ? undefined : { lendable: [], updating: [], around: [inside] }
+  for (const isWrite of kind === 'write' ? [true, false] : [false]) {
+    try {
+      /** @type {import('../native/binding.js').TakenLock} */
+      const { lock } = await locks.waitFor(signal, (opened, id) =>
+        opened.acquireLock(id, dir, isWrite, timeout, under, false, settings, true),
+      )
+      return lock
+    } catch (error) {
+      if (!NOT_AROUND.has(/** @type {NodeJS.ErrnoException} */ (error).code ?? '')) throw error
+    }
+  }
+  return undefined
+}
+
+/** How often a lock is asked for whose directory is deleted and made anew meanwhile. */
+const ATTEMPTS = 5
+
+/**
+ * Runs a call again whose lock was in a directory that is not there any more, or not yet, when it is over
+ * what is being done to the index under the lock around it.
+ *
+ * @template T
+ * @param {string} dir
+ * @param {number} timeout
+ * @param {number} since
+ * @param {AbortSignal | undefined} signal
+ * @param {(timeLeft: number) => Promise<T>} call
+ * @returns {Promise<T>}
+ */
+async function again(dir, timeout, since, signal, call) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await call(attempt === 1 ? timeout : timeLeft(timeout, since))
+    } catch (error) {
+      if (attempt === ATTEMPTS || /** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error
+    }
+    const around = await takeAround(dir, 'read', timeLeft(timeout, since), signal)
+    if (around !== undefined) await locks.releaseNumber(around)
+  }
+}
+
+/** @param {string} path @param {boolean} around */
+async function isHeld(path, around) {
+  try {
+    /** @type {import('../native/binding.js').LockStatus} */
+    const { locked } = await port.run((opened, id) => opened.inspectLock(id, path, false, around))
+    return locked
+  } catch (error) {
+    // Where the process may not look it holds, and finds, the other lock only.
+    if (around && NOT_AROUND.has(/** @type {NodeJS.ErrnoException} */ (error).code ?? '')) return false
+    throw error
+  }
 }
 
 const tracedTake = tracedLock(

@@ -10,12 +10,16 @@ use super::js_types::{self, NativeHolder, WriteOptions};
 use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
-use crate::lock::{self, LockGuard, LockKind, LockRequest, Waiter};
+use crate::lock::{self, LockGuard, LockKind, LockPlace, LockRequest, LockedPath, Waiter};
 use crate::threads::{pool, task};
 use crate::write::{Options, make_parents};
 
 fn kind_of(is_write: bool) -> LockKind {
     if is_write { LockKind::Write } else { LockKind::Read }
+}
+
+fn place(around: Option<bool>) -> LockPlace {
+    if around == Some(true) { LockPlace::Around } else { LockPlace::Own }
 }
 
 /// A call that waits for a lock.
@@ -76,7 +80,8 @@ pub(super) fn make_dirs_first(path: &Path, options: &Options) -> Option<lock::Be
 impl Port {
     /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever. If the
     /// caller holds that lock, it is borrowed or, unless the call `borrows`, refused. `options`
-    /// says whether to make missing directories first.
+    /// says whether to make missing directories first. The lock is the file's own, or the one
+    /// `around` a directory which has a lock in it.
     #[napi]
     #[allow(clippy::too_many_arguments)]
     pub fn acquire_lock(
@@ -88,6 +93,7 @@ impl Port {
         held: Option<HeldNumbers>,
         borrows: bool,
         options: Option<WriteOptions>,
+        around: Option<bool>,
     ) -> LockWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
@@ -112,7 +118,8 @@ impl Port {
             };
             environment.answer(id, Operation::Lock, &path, value);
         };
-        LockWaiter { waiter: lock::acquire(pool(), request, Box::new(reply)) }
+        let waiter = lock::acquire_at(pool(), place(around), request, Box::new(reply));
+        LockWaiter { waiter }
     }
 
     /// Takes the lock of a file, if that can be done without waiting for anything. Its number;
@@ -144,12 +151,12 @@ impl Port {
 
     /// Who has the lock of a file: so that another writer, or another reader, would wait.
     #[napi]
-    pub fn inspect_lock(&self, id: f64, path: String, is_write: bool) {
+    pub fn inspect_lock(&self, id: f64, path: String, is_write: bool, around: Option<bool>) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
-        let target = path.clone();
+        let target = LockedPath { path: path.clone(), place: place(around) };
         let inspect = move || {
-            let holder = lock::inspect(&target, kind_of(is_write))?;
+            let holder = lock::inspect_at(&target, kind_of(is_write))?;
             let locked = holder.is_some();
             Ok(LockStatus { locked, holder: holder.flatten().map(NativeHolder::from) })
         };

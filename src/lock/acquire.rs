@@ -4,7 +4,7 @@
 //! ([`UnresolvedCalls`]). What they want done before is done first.
 
 use std::hash::Hash;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 #[cfg(target_os = "linux")]
@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::cache;
 use super::held::{LockGuard, Reservation};
 use super::kernel::KernelBackend;
-use super::lock_path::LockPath;
+use super::lock_path::{LockPath, LockPlace, LockedPath};
 use super::queue::{Backend, CallOf, LockEvent, Queue};
 use super::scheduler::WaitingCall;
 use super::waiter::{IfMissing, LockReply, LockRequest, Waiter};
@@ -33,7 +33,18 @@ pub fn acquire(
     request: LockRequest,
     reply: LockReply<LockGuard>,
 ) -> Arc<Waiter<LockGuard, IfMissing>> {
-    arrive::<KernelBackend>(pool, request.path.clone(), request, IfMissing::Lock, reply)
+    acquire_at(pool, LockPlace::Own, request, reply)
+}
+
+/// The same for another lock of the file or directory than its own.
+pub fn acquire_at(
+    pool: &Pool,
+    place: LockPlace,
+    request: LockRequest,
+    reply: LockReply<LockGuard>,
+) -> Arc<Waiter<LockGuard, IfMissing>> {
+    let name = LockedPath { path: request.path.clone(), place };
+    arrive::<KernelBackend>(pool, name, request, IfMissing::Lock, reply)
 }
 
 /// The same for a call that has nothing to do if there is no such file. Then it has `None`, and no
@@ -50,7 +61,8 @@ pub fn acquire_if_there(
         false => reply(outcome.map(Some)),
     };
     let options = IfMissing::Tell(is_missing);
-    arrive::<KernelBackend>(pool, request.path.clone(), request, options, Box::new(reply))
+    let name = LockedPath::own(&request.path);
+    arrive::<KernelBackend>(pool, name, request, options, Box::new(reply))
 }
 
 /// Takes a lock on the calling thread, which may wait. One that the caller holds is borrowed at
@@ -60,7 +72,7 @@ pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, 
         before()?;
     }
     if !request.held.is_empty() {
-        let found = LockPath::find(&request.path)?;
+        let found = LockPath::find(&LockedPath::own(&request.path))?;
         if let Some(reservation) =
             std::mem::take(&mut request.held)
                 .claim(&found.key, &found.path(), |other| found.is_lock(other))?
@@ -80,13 +92,20 @@ pub fn take_at_once(path: &Path, kind: LockKind, inside: &[FileKey]) -> Option<L
     let begun = Instant::now();
     let queue = cache::find(path)?;
     // A caller that holds it already is told so; calls that have come before are served first.
-    if inside.contains(queue.key()) || guard(KernelBackend::arrivals()).get(path).is_some() {
+    if inside.contains(queue.key()) || is_arriving(path) {
         return None;
     }
     let held = queue.take_at_once(kind, || cache::leads_to(path, &queue))?;
     cache::used(path, begun);
     metrics::lock_taken_at_once(kind, begun);
     Some(held)
+}
+
+/// Whether calls for the lock of this file are on the way to their queue.
+#[cfg(target_os = "linux")]
+fn is_arriving(path: &Path) -> bool {
+    let arriving = guard(KernelBackend::arrivals());
+    !arriving.is_empty() && arriving.get(&LockedPath::own(path)).is_some()
 }
 
 /// Other systems do not say what they can answer without a disk.
@@ -338,7 +357,7 @@ pub(super) struct FoundFile {
 }
 
 impl Locate for KernelBackend {
-    type Name = PathBuf;
+    type Name = LockedPath;
     type Details = FoundFile;
 
     fn arrivals() -> &'static Arrivals<KernelBackend> {
@@ -347,12 +366,12 @@ impl Locate for KernelBackend {
         &ARRIVALS
     }
 
-    fn too_many_files(path: &PathBuf) -> ErrorKind {
-        Failure::at("open", path, descriptors::too_many()).into()
+    fn too_many_files(name: &LockedPath) -> ErrorKind {
+        Failure::at("open", &name.path, descriptors::too_many()).into()
     }
 
-    fn find(path: &PathBuf) -> Result<Located<KernelBackend>, Failure> {
-        let lock_file = LockPath::find(path)?;
+    fn find(name: &LockedPath) -> Result<Located<KernelBackend>, Failure> {
+        let lock_file = LockPath::find(name)?;
         let LockPath { is_direct, is_missing, .. } = lock_file;
         let (key, details) = (lock_file.key.clone(), FoundFile { is_direct, is_missing });
         Ok(Located { key, backend: KernelBackend::new(lock_file), details })
@@ -378,9 +397,9 @@ impl Locate for KernelBackend {
 
     /// Keeps the queue for a while, for callers that come back.
     #[cfg(target_os = "linux")]
-    fn joined(path: &PathBuf, found: &FoundFile, queue: &Arc<Queue<KernelBackend>>) {
+    fn joined(name: &LockedPath, found: &FoundFile, queue: &Arc<Queue<KernelBackend>>) {
         if found.is_direct {
-            cache::retain(path, queue);
+            cache::retain(&name.path, queue);
         }
     }
 }

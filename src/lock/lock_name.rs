@@ -9,6 +9,12 @@ use crate::short_name::fit;
 
 const SUFFIX: &str = ".lock";
 
+/// What is appended to the name of a directory for the lock around it.
+const AROUND: &str = ".vectra";
+
+/// The lock file of the root of a volume, in it: that of a file of a name that nobody gives.
+const ROOT: &str = ".holdfast.root.lock";
+
 /// What a lock file is called in its directory, and which file it is for.
 #[derive(Clone, Debug)]
 pub(super) struct LockName {
@@ -20,7 +26,19 @@ pub(super) struct LockName {
 impl LockName {
     /// That of a file.
     pub(super) fn of(target: &Target<Os>) -> LockName {
-        LockName { file: lock_file_name(target), guarded: target.name.clone() }
+        LockName { file: lock_file_name(target, &target.name), guarded: target.name.clone() }
+    }
+
+    /// That of a lock around a directory which has a lock in it, too.
+    pub(super) fn around(target: &Target<Os>) -> LockName {
+        let mut name = target.name.clone();
+        name.push(AROUND);
+        LockName { file: lock_file_name(target, &name), guarded: target.name.clone() }
+    }
+
+    /// That of the root of a volume, in it.
+    pub(super) fn of_root() -> LockName {
+        LockName { file: ROOT.into(), guarded: ".".into() }
     }
 }
 
@@ -36,9 +54,9 @@ impl Deref for LockName {
 /// The name of the lock file of a file. Versions of holdfast exclude each other by this name, so
 /// where 255 bytes fit it never changes. Where they do not, it is made within the limit that every
 /// process finds in the same way.
-fn lock_file_name(target: &Target<Os>) -> OsString {
-    let limit = target.dir.name_limit(|limit| name_within(&target.name, limit));
-    name_within(&target.name, limit)
+fn lock_file_name(target: &Target<Os>, basename: &OsStr) -> OsString {
+    let limit = target.dir.name_limit(|limit| name_within(basename, limit));
+    name_within(basename, limit)
 }
 
 /// `.<basename>.lock`. Where the name would be longer than `limit` its basename part is shortened

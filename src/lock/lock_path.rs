@@ -18,28 +18,61 @@ use crate::vocabulary::{FileKey, LockKind};
 /// directory, and writers look for them there.
 pub(super) const DIR_USE: DirUse = DirUse::NamesAndSync;
 
+/// What a lock is named by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LockedPath {
+    /// That of a file or directory.
+    pub path: PathBuf,
+    /// Which of its locks is meant.
+    pub place: LockPlace,
+}
+
+impl LockedPath {
+    /// The lock of a file or directory itself.
+    pub fn own(path: &Path) -> LockedPath {
+        LockedPath { path: path.to_owned(), place: LockPlace::Own }
+    }
+}
+
+/// The locks that a file or directory has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockPlace {
+    /// Its own: beside it or, if it is the root of a mounted volume, in it.
+    Own,
+    /// The one beside it, in any case.
+    Beside,
+    /// One more beside a directory, for those whose lock is in it and would go with it.
+    Around,
+}
+
 /// Who holds the lock of a file so that a call of this kind would have to wait; the outer `None`
 /// when no process does. Only writers are known by name.
 pub fn inspect(path: &Path, kind: LockKind) -> Result<Option<Option<Holder>>, Failure> {
-    let found = LockPath::find(path)?;
+    inspect_at(&LockedPath::own(path), kind)
+}
+
+/// The same of another lock than the file's own.
+pub fn inspect_at(name: &LockedPath, kind: LockKind) -> Result<Option<Option<Holder>>, Failure> {
+    let found = LockPath::find(name)?;
     inspect_file(found.dir.handle(), &found.name, kind, Patience::ForNote)
         .map_err(|failure| failure.on(found.path()))
 }
 
 /// Which lock is that of a file.
 pub fn key_of(path: &Path) -> Result<FileKey, Failure> {
-    LockPath::find(path).map(|found| found.key)
+    LockPath::find(&LockedPath::own(path)).map(|found| found.key)
 }
 
 /// Whether the lock of a file can be held without its lock file being open, as far as is known.
 pub fn can_be_parked(path: &Path) -> bool {
-    LockPath::find(path).is_ok_and(|found| found.dir.handle().lock_rules().stays_open_mapped)
+    LockPath::find(&LockedPath::own(path))
+        .is_ok_and(|found| found.dir.handle().lock_rules().stays_open_mapped)
 }
 
 /// Whether the directory of the lock of a file takes names for one that differ in case, as far as that
 /// is known.
 pub fn ignores_case(path: &Path) -> bool {
-    LockPath::find(path).is_ok_and(|found| found.dir.handle().ignores_case())
+    LockPath::find(&LockedPath::own(path)).is_ok_and(|found| found.dir.handle().ignores_case())
 }
 
 /// Where a lock file is.
@@ -54,18 +87,48 @@ pub(super) struct LockPath {
 }
 
 impl LockPath {
-    pub(super) fn find(path: &Path) -> Result<LockPath, Failure> {
+    pub(super) fn find(locked: &LockedPath) -> Result<LockPath, Failure> {
+        let LockedPath { path, place } = locked;
         let target = target_of(path)?;
+        if *place == LockPlace::Own && is_mount_point(&target) {
+            return LockPath::find_mounted(&target);
+        }
         let id = target.dir.metadata()?.id;
-        let name = LockName::of(&target);
-        let is_direct =
-            path.parent() == Some(target.dir.path()) && path.file_name() == Some(&name.guarded);
+        let name = match place {
+            LockPlace::Own | LockPlace::Beside => LockName::of(&target),
+            LockPlace::Around => LockName::around(&target),
+        };
+        let is_direct = *place == LockPlace::Own
+            && path.parent() == Some(target.dir.path())
+            && path.file_name() == Some(&name.guarded);
         let is_missing = target.existing.is_none();
         Ok(LockPath {
             is_direct,
             is_missing,
             key: (id, name.file.clone()),
             dir: Arc::new(target.dir),
+            name,
+        })
+    }
+
+    /// The lock of what is mounted under a name: beside the mount point it would exclude nobody who
+    /// has it mounted elsewhere. That of a volume is in its root.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` for a file that is mounted by itself. There is no directory that all see who have it,
+    /// and nothing can take its place.
+    fn find_mounted(target: &Target<Os>) -> Result<LockPath, Failure> {
+        if target.existing.is_some_and(|existing| existing.kind != FileKind::Dir) {
+            return Err(Failure::at("open", target.path(), Code::EBUSY.error()));
+        }
+        let dir = target.dir.open_dir(&target.name, DIR_USE)?;
+        let name = LockName::of_root();
+        Ok(LockPath {
+            is_direct: false,
+            is_missing: false,
+            key: (dir.metadata()?.id, name.file.clone()),
+            dir: Arc::new(dir),
             name,
         })
     }
@@ -138,6 +201,11 @@ pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
         Some(FileKind::Other) => Err(Failure::at("open", target.path(), Code::EINVAL.error())),
         _ => Ok(target),
     }
+}
+
+/// Whether something is mounted under the name, as far as the system tells.
+fn is_mount_point(target: &Target<Os>) -> bool {
+    target.existing.is_some() && target.dir.handle().is_mount_point(&target.name)
 }
 
 /// The path without separators at its end.

@@ -35,9 +35,11 @@ mod unused;
 mod waiter;
 
 pub use crate::vocabulary::{FileKey, LockKind};
-pub use acquire::{acquire, acquire_here, acquire_if_there, take_at_once};
+pub use acquire::{acquire, acquire_at, acquire_here, acquire_if_there, take_at_once};
 pub use held::{HeldLock, HeldLocks, LockGuard, Reservation};
-pub use lock_path::{can_be_parked, ignores_case, inspect, key_of, may_be_same};
+pub use lock_path::{
+    LockPlace, LockedPath, can_be_parked, ignores_case, inspect, inspect_at, key_of, may_be_same,
+};
 pub use try_lock::{TriedLock, try_lock};
 #[cfg(not(unix))]
 pub use unused::remove_unused_files;

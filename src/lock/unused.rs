@@ -14,7 +14,7 @@ use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use super::kernel::{Removed, remove_unused};
-use super::lock_path::LockPath;
+use super::lock_path::{LockPath, LockedPath};
 use crate::error::{Code, Failure};
 use crate::fs::os::Os;
 #[cfg(unix)]
@@ -154,7 +154,7 @@ fn remove(path: &Path, key: &FileKey) -> Result<Removed, Failure> {
 /// Removes the lock file that is meant by a path, as its last user does, where that is safe. Whether
 /// there is none any more.
 pub fn remove_unused_lock(path: &Path) -> Result<bool, Failure> {
-    let found = LockPath::find(path)?;
+    let found = LockPath::find(&LockedPath::own(path))?;
     if !found.dir.handle().lock_rules().may_remove_files {
         return Ok(false);
     }

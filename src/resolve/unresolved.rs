@@ -37,6 +37,11 @@ impl<N: Eq + Hash, C> UnresolvedCalls<N, C> {
         }
     }
 
+    /// Whether no file is being looked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
     /// The calls that wait under this name. `None` when its file is not being looked for.
     pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, name: &Q) -> Option<&[C]>
     where

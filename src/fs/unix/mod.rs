@@ -34,6 +34,8 @@ mod kinds;
 mod lacks;
 mod lock_rules;
 mod metadata;
+#[cfg(target_os = "linux")]
+mod mount;
 mod name_case;
 pub(crate) mod patient_open;
 mod real_path;
@@ -85,6 +87,18 @@ impl DirHandle {
     /// Whether it takes names for one that differ in case, as far as that is known.
     pub(crate) fn ignores_case(&self) -> bool {
         name_case::ignores_case(self.descriptor())
+    }
+
+    /// Whether something is mounted under a name in it, as far as the system tells (Linux 5.8). A
+    /// symbolic link is not followed.
+    pub(crate) fn is_mount_point(&self, name: &OsStr) -> bool {
+        #[cfg(target_os = "linux")]
+        return mount::is_mount_point(self.descriptor(), name);
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = name;
+            false
+        }
     }
 
     /// Has a network file system look up its names anew, if it has changed.

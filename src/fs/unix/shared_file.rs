@@ -168,6 +168,8 @@ fn nameless(dir: BorrowedFd<'_>, with: SharedWith<'_>) -> io::Result<Option<Owne
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ISDIR | Errno::NOENT) => {
             Ok(None)
         }
+        // So ext4 says that the directory has been removed. The other ways find no directory.
+        Err(Errno::PERM) if rustix::fs::fstat(dir)?.st_nlink == 0 => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -125,6 +125,12 @@ impl DirHandle {
         }
     }
 
+    /// Whether something is mounted under a name in it. A volume in a directory is a link there.
+    #[allow(clippy::unused_self, reason = "the other systems look")]
+    pub(crate) fn is_mount_point(&self, _name: &OsStr) -> bool {
+        false
+    }
+
     /// Whether a name in the directory leads to this open file.
     pub(crate) fn leads_to(&self, name: &OsStr, file: BorrowedHandle<'_>) -> io::Result<bool> {
         match native::open_at(self.handle.as_handle(), &Name::new(name)?, &LOOK) {
