@@ -103,9 +103,11 @@ describe('an unfinished transaction', { skip: whyNot.strace(), timeout: GUARD },
         fs.cpSync(path.join(live, part), at, { recursive: true })
         const content = tree(at)
         const file = path.join(at, part === 'a' ? 'x.json' : 'y.json')
-        const { complete, actions } = await recoverFromCrash(at)
+        const warned = []
+        const { complete, actions } = await recoverFromCrash(at, { logger: { debug() {}, warn: (fields, message) => warned.push([message, fields.path]), error() {} } })
         assert.equal(complete, false)
         const [said] = actions
+        assert.deepEqual(warned, [['Unfinished transaction: something is left to do', said?.path]])
         assert.deepEqual([actions.length, said?.action, path.dirname(said?.path ?? '')], [1, 'left', at])
         assert.match(said?.reason ?? '', /bring .* there|bring its own there/)
         assert.ok(fs.existsSync(said?.path ?? ''), 'the record is named')

@@ -154,12 +154,7 @@ pub fn create<F: FileSystem>(
 /// there, if the clock was ahead when that was made.
 fn time_after_all<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<u64, Failure> {
     let (Some(dir), Some(basename)) = (path.parent(), path.file_name()) else { return Ok(time) };
-    let dir = match Dir::open(fs, dir, DirUse::Names) {
-        Ok(dir) => dir,
-        // What follows says so.
-        Err(_) => return Ok(time),
-    };
-    let names = match dir.names() {
+    let names = match Dir::open(fs, dir, DirUse::Names)?.names() {
         Ok(names) => names,
         // In a directory that may not be listed there is no list of backups either.
         Err(failure) if matches!(failure.code(), Some(Code::EACCES | Code::EPERM)) => {

@@ -46,8 +46,9 @@ async function recoverFromCrash(pathOrDir, options) {
       ...(to !== undefined && { to }),
       ...(error && { error: /** @type {import('../../index.js').SessionFileError} */ (failed(path, OPERATION, error)) }),
     }))
-    if (!read.dryRun) logger.logRecovery(read.logger, actions)
-    return { actions, complete: !done.some(({ isUndone }) => isUndone) }
+    const undone = new Set(actions.filter((_, number) => done[number]?.isUndone))
+    if (!read.dryRun) logger.logRecovery(read.logger, actions, undone)
+    return { actions, complete: undone.size === 0 }
   } catch (error) {
     throw failed(target, OPERATION, error, read.signal)
   }

@@ -154,13 +154,16 @@ function logUnsaid(logger) {
  *
  * @param {Logger | null | undefined} own the call's option; `undefined` means the global logger
  * @param {import('../../index.js').RecoveryAction[]} actions
+ * @param {Set<unknown>} undone those of the actions that say what is left to do
  */
-function logRecovery(own, actions) {
+function logRecovery(own, actions, undone) {
   const logger = safeLogger(own)
   if (!logger) return
-  for (const { path, action, reason, to, error } of actions) {
+  for (const said of actions) {
+    const { path, action, reason, to, error } = said
     const fields = { path, action, reason, ...(to !== undefined && { to }), operation: 'recover' }
     if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
+    else if (undone.has(said)) logger.warn(fields, 'Unfinished transaction: something is left to do')
     else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
     else logger.warn(fields, 'Recovered after a crash')
   }
