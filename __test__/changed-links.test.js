@@ -89,6 +89,20 @@ describe('a link that is changed', { skip: whyNot.unix() }, () => {
       check(await errorOf(finished(stream)))
     })
 
+    test(`while a restore waits for the lock, ${what}`, async (t) => {
+      const { dir, paths, flip, check } = scene(t)
+      const [link, file] = /** @type {readonly [string, string]} */ (paths[index])
+      const backup = path.join(dir, 'backup')
+      fs.writeFileSync(backup, '{"restored":1}')
+      const lock = await holdfast.acquireLock(file, { kind: 'read' })
+      const restored = errorOf(holdfast.restoreBackup(backup, file, { retryDelay: 1 }))
+      // Where a writer waits no further reader gets the lock.
+      for (let probe; (probe = await holdfast.tryAcquireLock(file, { kind: 'read' })); ) await probe.release()
+      flip(link)
+      await lock.release()
+      check(await restored)
+    })
+
     test(`under withLock, ${what}`, async (t) => {
       const { paths, flip, check } = scene(t)
       const [link, file] = /** @type {readonly [string, string]} */ (paths[index])

@@ -274,6 +274,14 @@ describe('a file under a lease (of an NFS client, or of samba)', { skip: whyNot.
     }
   })
 
+  test('on the lock file: isLocked says what is so when it is given back', async (t) => {
+    const file = path.join(ordinaryDisk(t), 'file')
+    const lockFile = path.join(path.dirname(file), '.file.lock')
+    fs.writeFileSync(lockFile, '')
+    await lease(t, lockFile)
+    assert.deepEqual(await holdfast.isLocked(file), { locked: false })
+  })
+
   test('has nothing to do with a pipe, which is refused at once', async (t) => {
     const file = path.join(newDir(t), 'pipe')
     assert.ok(works('mkfifo', [file]))

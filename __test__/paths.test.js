@@ -26,6 +26,8 @@ const calls = {
     return holdfast.restoreBackup(backup, file)
   },
   withLock: (file) => holdfast.withLock(file, () => {}),
+  'withLock in the protocol of proper-lockfile': (file) => holdfast.withLock(file, () => {}, { protocol: 'proper-lockfile' }),
+  'tryAcquireLock in the protocol of proper-lockfile': (file) => holdfast.tryAcquireLock(file, { protocol: 'proper-lockfile' }),
   tryAcquireLock: (file) => holdfast.tryAcquireLock(file),
 }
 

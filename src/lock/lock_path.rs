@@ -54,7 +54,7 @@ pub fn inspect(path: &Path, kind: LockKind) -> Result<Option<Option<Holder>>, Fa
 /// The same of another lock than the file's own.
 pub fn inspect_at(name: &LockedPath, kind: LockKind) -> Result<Option<Option<Holder>>, Failure> {
     let found = LockPath::find(name)?;
-    inspect_file(found.dir.handle(), &found.name, kind, Patience::ForNote)
+    inspect_file(found.dir.handle(), &found.name, kind, Patience::ForLease)
         .map_err(|failure| failure.on(found.path()))
 }
 

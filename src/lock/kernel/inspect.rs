@@ -2,12 +2,12 @@
 
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::removal;
 use super::steps::LOCK;
 use super::{LockFile, has_readers_in};
-use crate::error::{Failure, Holder};
+use crate::error::{Code, Failure, Holder};
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
 use crate::lock::note::{self, LONGEST_LINE};
@@ -22,7 +22,12 @@ pub(in crate::lock) enum Patience {
     None,
     /// For some time. A writer without a note after that will not write one: the disk is full, say.
     ForNote,
+    /// The same, and until a lease on the lock file is given back.
+    ForLease,
 }
+
+/// How long a lease on the lock file is waited for.
+const LONGEST_LEASE: Duration = Duration::from_secs(1);
 
 /// How often the note is looked for, and the pause between.
 const LOOKS: u32 = 20;
@@ -36,8 +41,10 @@ pub(in crate::lock) fn inspect(
     kind: LockKind,
     patience: Patience,
 ) -> Result<Option<Option<Holder>>, Failure> {
-    let file = match LockFile::open_existing(dir, name) {
+    let file = match open(dir, name, patience) {
         Ok(file) => file,
+        // Who has a lease on the lock file has the lock, for that moment.
+        Err(error) if is_lent(&error) => return Ok(Some(None)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return in_dir(dir, name, kind),
         Err(error) => return Err(Failure::new("open", error)),
     };
@@ -66,6 +73,28 @@ pub(in crate::lock) fn inspect(
         blocking(|| thread::sleep(BETWEEN_LOOKS));
         look += 1;
     }
+}
+
+/// Opens the lock file, and waits for a lease if that is asked for.
+fn open(dir: &DirHandle, name: &LockName, patience: Patience) -> io::Result<LockFile> {
+    let begun = Instant::now();
+    loop {
+        match LockFile::open_existing(dir, name) {
+            Err(error)
+                if is_lent(&error)
+                    && patience == Patience::ForLease
+                    && begun.elapsed() < LONGEST_LEASE =>
+            {
+                blocking(|| thread::sleep(BETWEEN_LOOKS));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the file could not be opened because it is under a lease.
+fn is_lent(error: &io::Error) -> bool {
+    cfg!(unix) && Code::of(error) == Some(Code::EAGAIN)
 }
 
 /// The same for readers who have locked the directory, as they can make no lock file. They are not
