@@ -2163,8 +2163,8 @@ export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
  * What a file system cannot do and holdfast does without is logged once for each file system, as a
  * warning with the fields `limitation` and `path` (the directory where it showed): with
  * `limitation: 'syncDirectory'` it cannot sync directories, so a power cut may undo the last renames
- * there; with `'setPermissions'` it lets no permission bits be changed, so a file may allow less than it
- * should (never more); with `'lockFiles'` it has no locks of whole files, so recovery tells by its age
+ * there; with `'setPermissions'` it lets no permission bits be changed, so a file is made with those that it is
+ * to have, and a call fails where the umask takes some (lock files then allow less); with `'lockFiles'` it has no locks of whole files, so recovery tells by its age
  * alone whether a temp file is still being written. Where there is no global logger, one that a call was given hears of it.
  *
  * @example

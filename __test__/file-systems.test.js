@@ -118,8 +118,10 @@ describe('a file system that lets no permission bits be changed', { skip: noOdd 
       await holdfast.atomicWrite(file, 'x', { mode: 0o600 })
       assert.equal(fs.statSync(file).mode & 0o777, 0o600)
       // The umask takes it, and nothing gives it back.
-      await holdfast.atomicWrite(file, 'x', { mode: 0o666 })
-      assert.equal(fs.statSync(file).mode & 0o777, 0o644)
+      const error = await failure(() => holdfast.atomicWrite(file, 'y', { mode: 0o666 }))
+      assert.deepEqual([error.syscall, error.committed], ['fchmod', false])
+      assert.match(error.hint, /umask/)
+      assert.deepEqual([fs.readFileSync(file, 'utf8'), fs.statSync(file).mode & 0o777], ['x', 0o600])
       const said = entries.filter(({ fields }) => 'limitation' in fields)
       assert.deepEqual(said.map(({ level, fields }) => [level, fields.limitation, fields.path]), [['warn', 'setPermissions', dir]])
       assert.deepEqual(names(dir).filter((name) => name.includes('.tmp')), [])

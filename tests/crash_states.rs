@@ -101,8 +101,15 @@ fn whatever_a_crash_leaves_can_be_written_again() {
             for left in cut.map(|state| state.fs).chain([killed]) {
                 states += 1;
                 let temps = promise.temps(&left).unwrap();
-                write(&left, &case.request(Durability::Full)).unwrap();
+                let is_made =
+                    case.options.create_only && promise.version(&left) == Ok(Version::New);
+                let again = write(&left, &case.request(Durability::Full));
+                // One that only makes the file finds its own, and nothing is changed.
+                assert_eq!(again.is_err(), is_made, "{}", case.name);
                 assert_eq!(promise.version(&left), Ok(Version::New));
+                if is_made {
+                    continue;
+                }
                 assert_eq!(promise.temps(&left), Ok(temps), "an orphan stays for recovery");
                 // What the killed process did not sync must not spoil what is synced now.
                 for model in Model::ALL {

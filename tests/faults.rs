@@ -765,3 +765,70 @@ fn any_operation_of_the_shorter_way_fails() {
     }
     tally.report("the shorter way");
 }
+
+// ── Files that are only made ──────────────────────────────────────────────────────────────
+
+/// Another program makes the file before any operation of a write that replaces none: it stays, and the
+/// call is told so. What the write has made itself is never taken for another's.
+#[test]
+fn a_file_that_is_made_meanwhile_is_never_replaced() {
+    const THEIRS: &[u8] = b"theirs";
+    let case = write_case("a new file that replaces none");
+    let mut refused = 0;
+    for durability in DURABILITIES {
+        let undisturbed = case.undisturbed(durability);
+        for number in 1..=undisturbed.count() {
+            let fs = case.disk();
+            let put = |fs: &SimFs, _: &Path| {
+                if fs.read_file("/dir/note").is_err() {
+                    fs.put_file("/dir/note", THEIRS).unwrap();
+                }
+            };
+            fs.inject(Fault::intrude(put).at(number));
+            let outcome = write(&fs, &case.request(durability));
+            let content = fs.read_file("/dir/note").unwrap();
+            match &outcome {
+                Ok(()) => {
+                    assert_eq!(*content, case.new, "{durability:?}, before operation {number}")
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert_eq!(code(error), Some(Code::EEXIST), "before operation {number}");
+                    assert!(!error.committed && error.attempts == 1);
+                    assert_eq!(*content, THEIRS, "before operation {number}");
+                }
+            }
+            let names = common::look(&fs, "/dir/note").map(|_| fs.paths().len());
+            assert_eq!(names, Some(undisturbed.paths().len()), "before operation {number}");
+        }
+    }
+    assert!(refused > 3 * DURABILITIES.len(), "{refused}");
+}
+
+/// Whatever fails, and however often it is tried again: a file that is there already stays as it is.
+#[test]
+fn a_file_that_is_there_is_never_replaced_by_one_that_is_only_made() {
+    let like = write_case("a new file that replaces none");
+    let case = WriteCase { set: |fs| fs.put_file("/dir/note", OLD).unwrap(), ..like };
+    let mut runs = 0;
+    for number in 1.. {
+        let mut is_over = false;
+        for with in [Code::EIO, Code::EAGAIN, Code::ENOSPC, Code::EEXIST, Code::ENOENT] {
+            let once = Fault::fail(with).at(number);
+            for fault in [once.clone(), once.for_ever_alike(), Fault::fail_after(with).at(number)] {
+                let fs = case.disk();
+                fs.inject(fault.clone());
+                let outcome = write(&fs, &case.request(Durability::Full));
+                runs += 1;
+                assert!(outcome.is_err_and(|error| !error.committed), "{fault:?}");
+                assert_eq!(*fs.read_file("/dir/note").unwrap(), OLD, "{fault:?}");
+                assert_eq!(fs.open_handles(), (0, 0));
+                is_over = fs.count() < number;
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    println!("{runs} runs");
+}

@@ -83,6 +83,9 @@ function hintFor(error, operation) {
   if (error.syscall === 'flock' && (error.code === 'EPERM' || error.code === 'EACCES')) {
     return 'The system, or a sandbox, does not let the program lock files (`flock`), so another process could take its temp file for one that a crash has left. Allow that call.'
   }
+  if (error.syscall === 'fchmod' && ['EPERM', 'EACCES', 'ENOSYS', 'EOPNOTSUPP', 'EINVAL'].includes(error.code)) {
+    return 'The file system, or a sandbox, does not let the permission bits of a file be changed, and a new file would not have those that it is to have: the umask takes some, or they run a program as its owner. Run the program with a umask that leaves them, or leave `mode` out.'
+  }
   if (error.code === 'ENOTSUP' && error.syscall === 'fchmod') {
     return 'The file system keeps no permission bits (as FAT, exFAT and some network mounts), so users could use the file to whom `mode` forbids it. Leave `mode` out, or set the bits of all files when it is mounted (`fmask`, `umask`, `file_mode`).'
   }

@@ -127,7 +127,7 @@ const told = new Set()
 /** @type {Record<NativeLimitation['name'], string>} */
 const LIMITATIONS = {
   lockFiles: 'The file system has no locks of whole files: recovery tells by its age alone whether a temp file is still being written',
-  setPermissions: 'The file system does not let the permission bits of a file be changed: a file that is replaced, or is made for others, may allow less than it should',
+  setPermissions: 'The file system does not let the permission bits of a file be changed: each is made with those that it is to have, and what the umask takes cannot be given back',
   syncDirectory: 'The file system cannot sync directories: a power cut may undo the last renames',
 }
 

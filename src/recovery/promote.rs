@@ -7,7 +7,7 @@ use super::context::RecoveryContext;
 use super::names;
 use super::orphan::Orphan;
 use crate::error::{Code, Failure};
-use crate::fs::{Dir, File, FileId, FileSystem, Limitation, Metadata, if_there};
+use crate::fs::{Dir, File, FileId, FileSystem, Metadata, if_there};
 use crate::write::{AttemptError, WantedAttributes};
 
 /// How much of a file is held in memory at a time.
@@ -87,10 +87,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         match wanted.apply(dir.fs(), &orphan.file, &orphan.file.metadata()?) {
             // It is another user's.
             Err(failure) if failure.code() == Some(Code::EPERM) => Ok(()),
-            Ok(Some(_)) => {
-                dir.lacks(Limitation::SetMode);
-                Ok(())
-            }
+            Ok(Some((_, failure))) if failure.code() != Some(Code::EPERM) => Err(failure),
             outcome => outcome.map(drop),
         }
     }

@@ -106,13 +106,13 @@ impl WantedAttributes {
 
     /// Gives them to a file that has these `attributes`. The owner comes first: the kernel takes
     /// set-user-id and set-group-id away when it changes. The permission bits come back that the file
-    /// system does not let the file have, which then allows less.
+    /// system does not let the file have, which then allows less, and its refusal.
     pub(crate) fn apply<F: FileSystem>(
         &self,
         fs: &F,
         file: &File<F>,
         attributes: &Metadata,
-    ) -> Result<Option<u32>, Failure> {
+    ) -> Result<Option<(u32, Failure)>, Failure> {
         let Metadata { mut uid, mut gid, mode: mut current, .. } = *attributes;
         let mut owner_changed = false;
         if let Some((wanted_uid, wanted_gid)) = self.owner
@@ -211,15 +211,15 @@ fn unless_refused(failure: Failure) -> Result<(), Failure> {
 }
 
 /// Sets the permission bits. Where the file system refuses that, nothing is lost if the file has
-/// them already, and no user gets anything if it has less: then those that it should have come back.
-fn set_mode<F: FileSystem>(file: &File<F>, mode: u32) -> Result<Option<u32>, Failure> {
+/// them already; if it has less, those come back that it should have.
+fn set_mode<F: FileSystem>(file: &File<F>, mode: u32) -> Result<Option<(u32, Failure)>, Failure> {
     let Err(failure) = file.set_mode(mode) else { return Ok(None) };
     if !is_refused(&failure) {
         return Err(failure);
     }
     match file.metadata()?.mode {
         own if own == mode => Ok(None),
-        own if own & !mode == 0 => Ok(Some(mode)),
+        own if own & !mode == 0 => Ok(Some((mode, failure))),
         _ => Err(failure),
     }
 }

@@ -181,11 +181,20 @@ impl<F: FileSystem> TempFile<F> {
         }
         let source = attributes::source(target.existing.as_ref(), model)?;
         let wanted = WantedAttributes::of(options, target, source.as_ref(), model)?;
-        if let Some(mode) = wanted.apply(target.dir.fs(), &self.file, &self.metadata)? {
-            self.make_anew(target, mode, control)?;
-            if wanted.apply(target.dir.fs(), &self.file, &self.metadata)?.is_some() {
-                target.dir.lacks(Limitation::SetMode);
+        if let Some((mode, failure)) = wanted.apply(target.dir.fs(), &self.file, &self.metadata)? {
+            // A file that is not given away yet must not be open to those who are to use it then, nor
+            // run as its owner.
+            let now = self.file.metadata()?;
+            let is_given = (now.uid, now.gid) != (self.metadata.uid, self.metadata.gid);
+            if is_given || mode & !0o777 != 0 {
+                return Err(failure.into());
             }
+            self.make_anew(target, mode, control)?;
+            if let Some((_, failure)) = wanted.apply(target.dir.fs(), &self.file, &self.metadata)? {
+                // The umask takes something, or the owner is another one now.
+                return Err(failure.into());
+            }
+            target.dir.lacks(Limitation::SetMode);
         }
         self.given = Some(GivenAttributes { source, wanted });
         let checked = attributes::check_mode(target.dir.fs(), &self.file, options);
@@ -229,11 +238,10 @@ impl<F: FileSystem> TempFile<F> {
         if wanted == given.wanted {
             return Ok(false);
         }
-        let lacking = wanted.apply(target.dir.fs(), &self.file, &self.file.metadata()?)?;
-        if lacking.is_some() {
-            target.dir.lacks(Limitation::SetMode);
+        match wanted.apply(target.dir.fs(), &self.file, &self.file.metadata()?)? {
+            Some((_, failure)) => Err(failure),
+            None => Ok(true),
         }
-        Ok(true)
     }
 
     /// The same for a file that is about to replace its target, which is looked at.

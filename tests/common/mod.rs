@@ -185,6 +185,8 @@ pub(crate) fn write_cases() -> Vec<WriteCase> {
         attributes: Attributes { mode: 0o666, ..OWN },
         ..open
     });
+    let only = WriteCase::new("a new file that replaces none", empty);
+    write_cases.push(WriteCase { options: Options { create_only: true, ..only.options }, ..only });
     let given = WriteCase::new("a new file given to somebody", |fs| fs.set_user(0, 0));
     write_cases.push(WriteCase {
         options: Options { owner: Owner::Set { uid: 2000, gid: 2001 }, ..given.options },
