@@ -1551,7 +1551,7 @@ export interface TransactionTrace {
  * `onFlush` has caused, too. Entries are not published.
  */
 export interface WalTrace {
-  readonly operation: 'open wal' | 'wal append' | 'wal flush' | 'wal checkpoint' | 'wal close'
+  readonly operation: 'open wal' | 'wal append' | 'wal backup' | 'wal flush' | 'wal checkpoint' | 'wal close'
   /** The directory of the log, as it was given to {@link openWal}. */
   readonly dir: string
   /** The collections that it concerns, where it does not concern all. */
@@ -1679,8 +1679,9 @@ export interface WalDamage {
    * - `'misplaced'`: a segment, or a part of one, does not belong where it is, or comes twice.
    * - `'checkpoint'`: the note of the last checkpoint cannot be read; the entries that it had released
    *   show again.
+   * - `'consumer'`: the position of a consumer cannot be read, so no checkpoint releases anything.
    */
-  kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint'
+  kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint' | 'consumer'
   /** Where it starts, in bytes. */
   offset: number
   /** How many bytes are not used. */
@@ -1849,6 +1850,18 @@ export interface WalAppendOptions {
   durable?: boolean | undefined
 }
 
+/** How far a consumer ({@link Wal.consumer}) has got. */
+export interface WalConsumerStats {
+  name: string
+  /** The sequence number up to which it has acknowledged. */
+  position: bigint
+  /**
+   * How many sequence numbers there are between its position and the last one of the collection. (Its
+   * entries may be fewer: all collections share their numbers.)
+   */
+  lag: bigint
+}
+
 /** What is known of one collection of a log. */
 export interface WalCollectionStats {
   name: string
@@ -1866,6 +1879,11 @@ export interface WalCollectionStats {
   memtableEntries: number
   /** How much memory it takes, approximately. */
   memtableBytes: number
+  /**
+   * Its consumers. The positions of those of other processes are as they were at the last checkpoint, or
+   * right after the last call of `stats`, which has them looked at in the background.
+   */
+  consumers: WalConsumerStats[]
 }
 
 /**
@@ -1909,6 +1927,7 @@ export interface WalReaderStats {
     last: bigint
     /** The sequence number up to which entries are released. */
     released: bigint
+    consumers: WalConsumerStats[]
   }[]
 }
 
@@ -1945,6 +1964,51 @@ export interface WalFollowOptions {
    */
   from?: bigint | undefined
   /** Ends it: a `next()` that waits, or the next one, rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * A reader of a collection that has a name, and whose position is kept, by {@link Wal.consumer} or
+ * {@link WalReader.consumer}.
+ */
+export interface WalConsumer<Payload = Uint8Array | string> {
+  readonly name: string
+  readonly collection: string
+  /** The sequence number up to which it has acknowledged; 0n if it has not. */
+  readonly position: bigint
+  /**
+   * What it has not acknowledged: first what is there, then what comes, as {@link Wal.follow} and
+   * {@link WalReader.follow} give it.
+   */
+  follow(options?: { signal?: AbortSignal | undefined }): WalFollow<Payload>
+  /**
+   * Acknowledges an entry that it was given, and all before it. When the promise resolves this is durable:
+   * whatever happens, the consumer goes on behind it. It never goes back. Calls that wait together share
+   * one write, so they need not be awaited one by one. A number that it was not given is a RangeError.
+   */
+  ack(sequence: bigint): Promise<void>
+  /** Ends its use, after the calls of `ack`: another process may be this consumer. Its position stays. */
+  close(): Promise<void>
+  /** Removes it: its position is forgotten, and holds nothing back any more. */
+  remove(): Promise<void>
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/** The options of {@link Wal.consumer} and {@link WalReader.consumer}. */
+export interface WalConsumerOptions {
+  /**
+   * For a consumer that is new: the number of the first entry that it wants. One that is not new goes on
+   * where it was.
+   * @default the first that is not released
+   */
+  from?: bigint | undefined
+  /**
+   * Milliseconds to wait until the process that is this consumer closes it or dies, from 0 to Infinity; 0
+   * tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels the wait: the call rejects with an `AbortError`. */
   signal?: AbortSignal | undefined
 }
 
@@ -1988,6 +2052,8 @@ export interface WalReader<Payload = Uint8Array | string> {
    * ```
    */
   follow(collection: string, options?: WalFollowOptions): WalFollow<Payload>
+  /** As {@link Wal.consumer}. It writes its position, so the process has to be allowed to write to the log's folder. */
+  consumer(name: string, collection: string, options?: WalConsumerOptions): Promise<WalConsumer<Payload>>
   /** As {@link Wal.first}, from the disk. */
   first(collection: string): Promise<bigint>
   /** Figures of what is on the disk now. Reads the last segment of each collection. */
@@ -2074,6 +2140,39 @@ export interface Wal<Payload = Uint8Array | string> {
    */
   follow(collection: string, options?: WalFollowOptions): WalFollow<Payload>
   /**
+   * Opens the consumer of this name of a collection, or makes it: a reader whose position is kept in the
+   * log's folder, and that goes on where it was, in whichever process.
+   *
+   * **Promises.** At least once: every entry that is acknowledged by its append, and not by the consumer,
+   * is given to it again, after any crash of either. Exactly the entries behind the last one that it has
+   * acknowledged come again. From the moment when the promise resolves no checkpoint, of any process,
+   * releases an entry on the disk that a consumer has not acknowledged: {@link Wal.checkpoint} releases
+   * what is before, and says how far that was. One process (and one call in it) at a time is the consumer
+   * of a name; others wait for it, and reject with `ELOCKED` after `timeout`. After a power cut that took
+   * entries which a consumer has acknowledged (`syncMode` `'periodic'` or `'never'`), their numbers are not
+   * given again.
+   *
+   * **Does not promise.** A consumer that is not used any more holds the log for ever, until it is opened
+   * and removed: `stats()` shows its lag.
+   *
+   * @param name 1 to 64 letters, digits, `_` or `-`.
+   * @throws {SessionFileError} `ELOCKED`; `EWALRELEASED` when a new one is to begin with what is released;
+   *   `EWALDAMAGED` when its position cannot be read (`damage.file` is its file: once that is removed, the
+   *   consumer is a new one).
+   * @example
+   * ```js
+   * import { openWal } from 'holdfast'
+   *
+   * const reader = await openWal('vectors.wal', { readOnly: true })
+   * const indexer = await reader.consumer('indexer', 'articles')
+   * for await (const { sequence, id } of indexer.follow()) {
+   *   console.log('indexing', id)
+   *   await indexer.ack(sequence)
+   * }
+   * ```
+   */
+  consumer(name: string, collection: string, options?: WalConsumerOptions): Promise<WalConsumer<Payload>>
+  /**
    * The lowest sequence number of a collection that has not been released: one behind the last
    * checkpoint, and `1n` before the first. A replay can start there. Its first entry may have a higher
    * number, because all collections of a log share their numbers.
@@ -2089,8 +2188,31 @@ export interface Wal<Payload = Uint8Array | string> {
    * Releases the entries of a collection up to a number, because they are durable elsewhere: they no
    * longer show, and sealed segments that have no others are removed (one is kept for its space).
    * Appends go on meanwhile. A number beyond the last entry is a RangeError.
+   *
+   * Consumers ({@link Wal.consumer}) hold it back: what one of them has not acknowledged stays on the disk,
+   * and shows in `replay` and after a restart; `get` and `entries` no longer show it. A checkpoint that was
+   * held back is not repeated by itself.
+   *
+   * @returns The number up to which entries are released now.
    */
-  checkpoint(collection: string, upTo: bigint): Promise<void>
+  checkpoint(collection: string, upTo: bigint): Promise<bigint>
+  /**
+   * Copies the log to a new directory, while appends and checkpoints go on.
+   *
+   * **Promises.** The copy is a log that opens without damage, as if it had been closed: all collections as
+   * of one moment after the call, with everything whose append had resolved before it, and the positions
+   * of the consumers. When the promise resolves the copy is durable. If it rejects, or the process dies,
+   * there is nothing at `dir`. (A copy that was not completed is beside it under a name that begins with
+   * `.holdfast-backup.`; the next backup there removes it, when it is a minute old.) Where the file system
+   * can share blocks (btrfs, xfs), the copy takes no time and no room at first.
+   *
+   * **Does not promise.** The copy has the permissions of a log that is made there, not those of this one.
+   * Appends wait for a moment, while the end of each collection is noted.
+   *
+   * @param dir Where the copy is made. There must be nothing, and the directory above must exist.
+   * @throws {SessionFileError} `EEXIST`, `EWALCLOSED`, `EWALPOISONED`, or errno names.
+   */
+  backup(dir: string | URL): Promise<void>
   /** Figures, as of now. */
   stats(): WalStats
   /**
@@ -2210,7 +2332,8 @@ export class SessionFileError extends Error {
   /**
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'transaction'`, `'create backup'`,
    * `'restore backup'`, `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`,
-   * `'open wal'`, `'wal append'`, `'wal read'`, `'wal flush'`, `'wal checkpoint'`, `'wal close'`.
+   * `'open wal'`, `'wal append'`, `'wal read'`, `'wal flush'`, `'wal checkpoint'`, `'wal close'`,
+   * `'wal backup'`, `'wal consumer'`.
    */
   operation: string
   /**

@@ -22,3 +22,11 @@ test('an index of 5 000 vectors is found again, every one, after its process was
   assert.equal(index.search(vector, 3).length, 3)
   await index.close()
 })
+
+test('an outbox sends every order, though its workers are killed', { skip: whyNot.unix() }, async (t) => {
+  const { tellStory } = await import('../examples/outbox.mjs')
+  const { taken, sent, twice, workers } = await tellStory(path.join(fastDir(t), 'orders.wal'))
+  assert.equal(sent, taken)
+  assert.ok(workers > 1)
+  assert.ok(twice < workers, 'of each worker the last order at most')
+})

@@ -378,6 +378,15 @@ async function logs() {
   for await (const { payload } of values.follow('a')) expect<Equal<typeof payload, { title: string }>>()
   const readValues = await openWal<number>('log', { codec: 'json', readOnly: true })
   for await (const { payload } of readValues.replay('a')) expect<Equal<typeof payload, number>>()
+  const consumer = await values.consumer('indexer', 'a', { from: 1n, timeout: 0 })
+  for await (const { payload } of consumer.follow()) expect<Equal<typeof payload, { title: string }>>()
+  expect<Equal<ReturnType<typeof consumer.ack>, Promise<void>>>()
+  expect<Equal<ReturnType<typeof wal.checkpoint>, Promise<bigint>>>()
+  const [figures] = wal.stats().collections[0]!.consumers
+  expect<Equal<typeof figures, everything.WalConsumerStats | undefined>>()
+  await wal.backup(new URL('file:///copy'))
+  // @ts-expect-error a consumer has a collection
+  wal.consumer('indexer')
   // @ts-expect-error the payload is another value
   values.append('a', [{ id: '1', op: 'insert', payload: 'text' }])
   // @ts-expect-error there is no such codec

@@ -27,6 +27,7 @@ pub mod error;
 pub mod fs;
 pub mod json_update;
 pub mod lock;
+pub mod locked_consumer;
 pub mod locked_wal;
 pub mod metrics;
 mod mutex;

@@ -4,10 +4,12 @@
 // argv[4] has more, as JSON. Workers run this file too.
 
 const { once } = require('node:events')
+const path = require('node:path')
 const { setTimeout } = require('node:timers/promises')
 const { Worker, isMainThread, parentPort, workerData } = require('node:worker_threads')
 const { openWal } = require('../../index.js')
 const { printLine } = require('../system.js')
+const { batch } = require('../wal-batches.js')
 
 const { scenario, dir, settings } = isMainThread ? { scenario: process.argv[2], dir: process.argv[3], settings: JSON.parse(process.argv[4] ?? '{}') } : workerData
 
@@ -19,6 +21,37 @@ const scenarios = {
     for await (const { sequence, id } of await follow()) {
       printLine([Number(sequence), id])
       if (id === last) break
+    }
+  },
+
+  /** Says where a consumer begins, and what it is given and has acknowledged, one by one. */
+  async consumes({ name }) {
+    const reader = await openWal(dir, { readOnly: true })
+    const consumer = await reader.consumer(name, 'a')
+    printLine({ position: Number(consumer.position) })
+    for await (const { sequence } of consumer.follow()) {
+      await consumer.ack(sequence)
+      printLine({ given: Number(sequence), acked: Number(consumer.position) })
+    }
+  },
+
+  /** Appends for ever, and backs the log up again and again meanwhile. */
+  async backsUp({ round }) {
+    const wal = await openWal(dir, { segmentSize: 30_000 })
+    const acknowledged = [0, 0]
+    const produce = async (producer) => {
+      for (let number = 1; ; number++) {
+        await wal.append(`c${producer}`, batch(round, producer, number))
+        acknowledged[producer] = number
+      }
+    }
+    produce(0)
+    produce(1)
+    for (let number = 1; ; number++) {
+      const name = `copy-${round}-${number}`
+      printLine({ begins: name, acknowledged: [...acknowledged] })
+      await wal.backup(path.join(dir, '..', name))
+      printLine({ made: name })
     }
   },
 

@@ -77,6 +77,8 @@ const IN_WORDS = new Map([
   ['wal flush', 'flush the log'],
   ['wal checkpoint', 'set a checkpoint in the log'],
   ['wal close', 'close the log'],
+  ['wal backup', 'back up the log'],
+  ['wal consumer', 'use a consumer of the log'],
 ])
 
 /** @param {string} path @param {string} operation */

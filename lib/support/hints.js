@@ -47,6 +47,20 @@ const LOG_HINTS = {
   EWALTOOLARGE: 'Append it as several batches.',
 }
 
+/** What differs for some of their operations. @type {Record<string, Record<string, string>>} */
+const LOG_OPERATION_HINTS = {
+  'wal backup': {
+    EEXIST: 'There is something at the path of the backup already: a backup takes the place of nothing.',
+    EINVAL: 'A backup in the folder of the log would be one of its collections. Make it elsewhere.',
+    ENOENT: 'The folder in which the backup is to be made does not exist.',
+    ENOSPC: 'The disk is full. Nothing is left of the backup; free some space and make it again.',
+  },
+  'wal consumer': {
+    ENOSPC: 'The disk is full. The position of the consumer is the one before; free some space and acknowledge again.',
+    EROFS: 'The file system is mounted read-only, and the position of a consumer is kept in the log. Use `follow`, and keep the position elsewhere.',
+  },
+}
+
 /** The codes with which a file system without locks refuses them. */
 const NO_LOCKS = ['EINVAL', 'ENOLCK', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP']
 
@@ -73,6 +87,8 @@ const LOG_OPERATION = /\bwal\b/
 function hintFor(error, operation) {
   const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
   if (lockHint !== undefined) return lockHint
+  const own = Object.hasOwn(LOG_OPERATION_HINTS, operation) ? LOG_OPERATION_HINTS[operation]?.[error.code] : undefined
+  if (own !== undefined) return own
   if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'

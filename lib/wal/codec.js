@@ -69,4 +69,22 @@ const json = { encode, decode }
 /** @param {'json' | undefined} name */
 const codecOf = (name) => (name === 'json' ? json : plain)
 
-module.exports = { codecOf }
+/**
+ * A codec that tells of each entry that is given out.
+ *
+ * @param {Codec} codec
+ * @param {(sequence: bigint) => void} onGiven
+ * @returns {Codec}
+ */
+function telling({ encode, decode }, onGiven) {
+  return {
+    encode,
+    decode(entry) {
+      const decoded = decode(entry)
+      onGiven(entry.sequence)
+      return decoded
+    },
+  }
+}
+
+module.exports = { codecOf, telling }

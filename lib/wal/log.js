@@ -2,13 +2,13 @@
 
 // A log that is open for appending.
 
-const { readOptions, wrongType, wrongValue, boolean } = require('../support/arguments.js')
+const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { hasSubscribers, traced, traces } = require('../support/diagnostics.js')
 const { toDamage } = require('../native/errors.js')
 const logger = require('../support/logger.js')
 const port = require('../native/port.js')
 const { LAST_SEQUENCE, closed, collectionName, replayStart, sequence, walFailed } = require('./checks.js')
-const { codecOf } = require('./codec.js')
+const { codecOf, telling } = require('./codec.js')
 const { Unpacker, pack } = require('./entries.js')
 const { jsonSafe } = require('../support/json-safe.js')
 
@@ -25,6 +25,7 @@ const { jsonSafe } = require('../support/json-safe.js')
  * @property {number} flushThreshold
  * @property {import('../../index.js').Logger | null | undefined} logger
  * @property {'json' | undefined} codec
+ * @property {string} path the directory of the log, absolute
  */
 
 /** @typedef {{ entries: WalEntryInput[], indexes: number[] }} Group what a batch has for one collection, and where */
@@ -52,8 +53,11 @@ const tracedWork = traced(
 class Wal {
   #dir
   #wal
+  #path
   #canRefuseSync
   #codec
+  /** Its consumers that are open here. @type {Set<any>} */
+  #consumers = new Set()
   /** @type {InstanceType<typeof import('./flush.js').Flusher> | undefined} */
   #flusher
   /** @type {Promise<void> | undefined} */
@@ -68,6 +72,7 @@ class Wal {
     const { syncMode, onFlush, flushThreshold } = options
     this.#dir = dir
     this.#wal = wal
+    this.#path = options.path
     this.#codec = codecOf(options.codec)
     this.#canRefuseSync = syncMode === 'periodic' || syncMode === 'never'
     this.damage = damage.map(toDamage)
@@ -78,7 +83,7 @@ class Wal {
     this.#flusher = new Flusher(dir, onFlush, flushThreshold, log, {
       figuresOf: (collection) => this.#figuresOf(collection),
       entries: (collection, until) => this.#entries(collection, until, true),
-      checkpoint: (collection, upTo) => this.#checkpoint(collection, upTo),
+      checkpoint: async (collection, upTo) => void (await this.#checkpoint(collection, upTo)),
     })
     // What was there before may be more than the threshold allows.
     for (const { name, memtableBytes } of this.stats().collections) this.#flusher.appended(name, memtableBytes)
@@ -258,11 +263,25 @@ class Wal {
 
   /** @param {string} collection @param {unknown} [options] */
   follow(collection, options) {
+    return this.#follow(collection, options, this.#codec)
+  }
+
+  /** @param {string} collection @param {unknown} options @param {import('./codec.js').Codec} codec */
+  #follow(collection, options, codec) {
     const { WalFollow, followOptions } = require('./follow.js')
     const { from, signal } = followOptions(options)
     const name = collectionName(collection)
     if (this.#closed) throw closed(this.#dir, 'wal read')
-    return new WalFollow(this.#dir, name, this.#codec, signal, (opened, id) => opened.followWal(id, this.#wal, name, from))
+    return new WalFollow(this.#dir, name, codec, signal, (opened, id) => opened.followWal(id, this.#wal, name, from))
+  }
+
+  /** @param {string} name @param {string} collection @param {unknown} [options] */
+  async consumer(name, collection, options) {
+    if (this.#closed) throw closed(this.#dir, 'wal consumer')
+    const { openConsumer } = require('./consumer.js')
+    /** @type {import('./consumer.js').Follow} */
+    const follow = (collection, options, onGiven) => this.#follow(collection, options, telling(this.#codec, onGiven))
+    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers)
   }
 
   /** @param {string} collection @returns {bigint} */
@@ -295,7 +314,19 @@ class Wal {
     if (this.#closed) throw closed(this.#dir, 'wal checkpoint')
     this.#pending++
     try {
-      await this.#checkpoint(name, upTo)
+      return await this.#checkpoint(name, upTo)
+    } finally {
+      this.#ended()
+    }
+  }
+
+  /** @param {string | URL} dir */
+  async backup(dir) {
+    const target = toAbsolute(toPath(dir, 'dir')).replace(/(?<=[^\\/])[\\/]+$/, '')
+    if (this.#closed) throw closed(this.#dir, 'wal backup')
+    this.#pending++
+    try {
+      await this.#during('wal backup', undefined, (opened, id) => opened.backupWal(id, this.#wal, target))
     } finally {
       this.#ended()
     }
@@ -309,14 +340,16 @@ class Wal {
 
   /** @param {string} collection @param {bigint} upTo */
   async #checkpoint(collection, upTo) {
-    await this.#during('wal checkpoint', collection, (opened, id) => opened.checkpointWal(id, this.#wal, collection, upTo))
+    /** @type {bigint} */
+    const released = await this.#during('wal checkpoint', collection, (opened, id) => opened.checkpointWal(id, this.#wal, collection, upTo))
+    return released
   }
 
   /** @param {import('../../index.js').WalTrace['operation']} operation @param {string | undefined} collection @param {(port: import('../native/binding.js').Port, id: number) => void} start */
   #during(operation, collection, start) {
     const run = async () => {
       try {
-        await port.run(start)
+        return /** @type {any} */ (await port.run(start))
       } catch (error) {
         throw walFailed(this.#dir, operation, collection, error)
       }
@@ -328,8 +361,13 @@ class Wal {
   stats() {
     const stats = port.open().statsWal(this.#wal)
     if (!stats) throw closed(this.#dir, 'wal read')
-    const { poisoned, ...figures } = stats
-    return jsonSafe({ ...figures, ...(poisoned != null && { poisoned }) })
+    const { poisoned, collections, ...figures } = stats
+    const { withLag } = require('./consumer.js')
+    return jsonSafe({
+      ...figures,
+      ...(poisoned != null && { poisoned }),
+      collections: collections.map((each) => ({ ...each, consumers: withLag(each, this.#consumers) })),
+    })
   }
 
   /** @param {string} collection */
@@ -346,6 +384,7 @@ class Wal {
     // What was asked for before is done before.
     if (this.#pending > 0) await new Promise((resolve) => (this.#onIdle = () => resolve(undefined)))
     await this.#flusher?.close()
+    await Promise.all(Array.from(this.#consumers, (each) => each.close()))
     await this.#during('wal close', undefined, (opened, id) => opened.closeWal(id, this.#wal))
   }
 

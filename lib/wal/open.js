@@ -87,7 +87,7 @@ async function openToAppend(target, path, options) {
     /** @type {import('../native/binding.js').OpenedWal} */
     const opened = await waitFor(signal, (opened, id) => opened.openWal(id, path, settings))
     const { Wal } = require('./log.js')
-    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger, codec: options.codec })
+    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger, codec: options.codec, path })
   } catch (error) {
     throw failed(target, 'open wal', error, signal)
   }

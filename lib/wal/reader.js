@@ -6,7 +6,7 @@ const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { closed, collectionName, replayStart, walFailed } = require('./checks.js')
 const { jsonSafe } = require('../support/json-safe.js')
-const { codecOf } = require('./codec.js')
+const { codecOf, telling } = require('./codec.js')
 const { WalReplay } = require('./replay.js')
 
 /** @typedef {import('../../index.js').WalReader} PublicReader */
@@ -24,6 +24,8 @@ class WalReader {
   #isClosed = false
   /** What would not end by itself. @type {Set<WeakRef<import('../../index.js').WalFollow>>} */
   #follows = new Set()
+  /** Its consumers that are open here. @type {Set<any>} */
+  #consumers = new Set()
 
   /** @param {string} dir @param {string} path @param {{ recovery?: 'strict' | 'tolerateTail' | 'skipCorrupt' | undefined, codec?: 'json' | undefined }} options */
   constructor(dir, path, { recovery, codec }) {
@@ -46,14 +48,28 @@ class WalReader {
 
   /** @param {string} collection @param {unknown} [options] */
   follow(collection, options) {
+    return this.#follow(collection, options, this.#codec)
+  }
+
+  /** @param {string} collection @param {unknown} options @param {import('./codec.js').Codec} codec */
+  #follow(collection, options, codec) {
     const { WalFollow, followOptions } = require('./follow.js')
     const { from, signal } = followOptions(options)
     const name = collectionName(collection)
     if (this.#isClosed) throw closed(this.#dir, 'wal read')
-    const follow = new WalFollow(this.#dir, name, this.#codec, signal, (opened, id) => opened.followWalIn(id, this.#path, name, from, this.#recovery))
+    const follow = new WalFollow(this.#dir, name, codec, signal, (opened, id) => opened.followWalIn(id, this.#path, name, from, this.#recovery))
     for (const each of this.#follows) if (!each.deref()) this.#follows.delete(each)
     this.#follows.add(new WeakRef(follow))
     return follow
+  }
+
+  /** @param {string} name @param {string} collection @param {unknown} [options] */
+  async consumer(name, collection, options) {
+    if (this.#isClosed) throw closed(this.#dir, 'wal consumer')
+    const { openConsumer } = require('./consumer.js')
+    /** @type {import('./consumer.js').Follow} */
+    const follow = (collection, options, onGiven) => this.#follow(collection, options, telling(this.#codec, onGiven))
+    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers)
   }
 
   /** @param {string} collection @returns {Promise<bigint>} */
@@ -73,7 +89,8 @@ class WalReader {
     try {
       /** @type {import('../native/binding.js').WalSurvey[]} */
       const collections = await port.run((opened, id) => opened.surveyWalIn(id, this.#path, this.#recovery))
-      return jsonSafe({ collections })
+      const { withLag } = require('./consumer.js')
+      return jsonSafe({ collections: collections.map((each) => ({ ...each, consumers: withLag(each) })) })
     } catch (error) {
       throw failed(this.#dir, 'wal read', error)
     }
@@ -91,6 +108,7 @@ class WalReader {
     this.#isClosed = true
     await Promise.all(Array.from(this.#follows, (each) => each.deref()?.return()))
     this.#follows.clear()
+    await Promise.all(Array.from(this.#consumers, (each) => each.close()))
   }
 
   [Symbol.asyncDispose]() {

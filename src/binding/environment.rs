@@ -17,7 +17,7 @@ use napi::{Env, Status, sys};
 use napi_derive::napi;
 
 use super::follow_handles::OpenFollow;
-use super::handles::{HandleTable, LockfileHandles, OpenReplay, OpenStream, OpenWal};
+use super::handles::{HandleTable, LockfileHandles, OpenConsumer, OpenReplay, OpenStream, OpenWal};
 use super::js_types::Report;
 use super::limitations::tell_limitations_to;
 use super::lock_handles::LockHandles;
@@ -68,6 +68,7 @@ pub(super) struct Environment {
     pub(super) wals: HandleTable<OpenWal>,
     pub(super) replays: HandleTable<OpenReplay>,
     pub(super) follows: HandleTable<OpenFollow>,
+    pub(super) consumers: HandleTable<Arc<OpenConsumer>>,
 }
 
 impl Environment {
@@ -446,6 +447,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     drop(environment.wals.close());
     drop(environment.replays.close());
     drop(environment.follows.close());
+    environment.outcomes.drop_after_jobs(environment.consumers.close());
 }
 
 unsafe extern "C" fn free_environment(_: sys::napi_env, context: *mut c_void, _: *mut c_void) {

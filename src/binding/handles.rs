@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::descriptors::Permit;
 use crate::fs::os::Os;
+use crate::lock::LockGuard;
 use crate::lock::lockfile::LockfileGuard;
 use crate::mutex::guard;
 use crate::vocabulary::FileKey;
-use crate::wal::{AppendQueue, Replay};
+use crate::wal::{AppendQueue, Consumer, Replay};
 use crate::write::Stream;
 
 /// Items by their numbers. The table is empty, and stays so, once the environment ends.
@@ -113,6 +114,13 @@ pub(super) struct OpenStream {
 pub(super) struct OpenReplay {
     pub(super) path: PathBuf,
     pub(super) replay: Replay<Os>,
+}
+
+/// A consumer that is open, and its lock.
+pub(super) struct OpenConsumer {
+    pub(super) path: PathBuf,
+    pub(super) consumer: Consumer<Os>,
+    pub(super) _guard: LockGuard,
 }
 
 /// The lock directories that one environment holds, each in a mutex for the call that uses it at

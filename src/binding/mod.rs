@@ -21,6 +21,7 @@ mod recovery;
 mod streams;
 mod transaction;
 mod wal;
+mod wal_consumer;
 mod wal_follow;
 mod wal_read;
 mod write;

@@ -25,7 +25,11 @@
 //! | `nextFollow(id, follow, most)` | a `FollowChunk`, as soon as there are entries; one at a time |
 //! | `endFollow(follow)` | nothing: ends it, and a `nextFollow` that waits is answered |
 //! | `syncWal(id, wal, collection?: string)` | done |
-//! | `checkpointWal(id, wal, collection, upTo: bigint)` | done |
+//! | `checkpointWal(id, wal, collection, upTo: bigint)` | the number up to which is released now, a bigint |
+//! | `openConsumer(id, dir, collection, name, from?: bigint, timeout?): LockWaiter` | an `OpenedConsumer` |
+//! | `acknowledge(id, consumer, upTo: bigint)` | done: the position is durable |
+//! | `closeConsumer(id, consumer)`, `removeConsumer(id, consumer)` | done; the lock is free then. The number means nothing any more |
+//! | `backupWal(id, wal, target)` | done: there is a durable copy at `target`, an absolute path |
 //! | `statsWal(wal): WalStats` | at once; `null` when the log is closed |
 //! | `closeWal(id, wal)` | done; the lock is free then. The number means nothing any more |
 //!
@@ -45,7 +49,7 @@
 //! `error.damage`), `EWALCLOSED`, `EWALNAME`, `EWALTOOLARGE`, `EWALAHEAD`, `EWALNOMEMTABLE`,
 //! `EWALRELEASED` (with `error.first`);
 //! otherwise as everywhere (`'system'`, `'locked'`…). Operations: `open wal`, `wal append`,
-//! `wal read`, `wal flush`, `wal checkpoint`, `wal close`.
+//! `wal backup`, `wal consumer`, `wal read`, `wal flush`, `wal checkpoint`, `wal close`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,8 +66,8 @@ use crate::fs::os::Os;
 use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT, WalOpening};
 use crate::threads::{pool, task};
 use crate::wal::{
-    AppendQueue, Appended, Batch, CollectionStats, DEFAULT_SYNC_INTERVAL, LogOptions, RecoveryMode,
-    SyncMode, WalError,
+    AppendQueue, Appended, Batch, CollectionStats, ConsumerPosition, DEFAULT_SYNC_INTERVAL,
+    LogOptions, RecoveryMode, SyncMode, WalError,
 };
 
 /// How a log is kept. What is left out has the default of the core; the facade has checked the
@@ -175,6 +179,21 @@ pub struct WalCollectionStats {
     pub released: BigInt,
     pub memtable_entries: f64,
     pub memtable_bytes: f64,
+    pub consumers: Vec<WalConsumerStats>,
+}
+
+/// How far a consumer has got.
+#[napi(object, object_from_js = false)]
+pub struct WalConsumerStats {
+    pub name: String,
+    pub position: BigInt,
+}
+
+/// Those of a collection.
+pub(super) fn consumers_of(all: &[ConsumerPosition], collection: &str) -> Vec<WalConsumerStats> {
+    let own = all.iter().filter(|consumer| consumer.collection == collection);
+    own.map(|it| WalConsumerStats { name: it.consumer.clone(), position: it.position.into() })
+        .collect()
 }
 
 impl From<CollectionStats> for WalCollectionStats {
@@ -188,6 +207,7 @@ impl From<CollectionStats> for WalCollectionStats {
             released: stats.released.into(),
             memtable_entries: stats.memtable_entries as f64,
             memtable_bytes: stats.memtable_bytes as f64,
+            consumers: Vec::new(),
         }
     }
 }
@@ -302,7 +322,19 @@ impl Port {
             return;
         };
         let up_to = sequence(&up_to);
-        let work = move || queue.log().checkpoint(&collection, up_to);
+        let work = move || queue.log().release(&collection, up_to).map(BigInt::from);
+        task::run(pool(), work, move |outcome| environment.answer(id, operation, &path, outcome));
+    }
+
+    /// Copies a log, as of one moment.
+    #[napi]
+    pub fn backup_wal(&self, id: f64, wal: u32, target: String) {
+        let environment = Arc::clone(&self.environment);
+        let operation = Operation::WalBackup;
+        let Some(OpenWal { path, queue }) = find_wal(&environment, id, operation, wal) else {
+            return;
+        };
+        let work = move || queue.log().backup(Path::new(&target));
         task::run(pool(), work, move |outcome| environment.done(id, operation, &path, outcome));
     }
 
@@ -311,6 +343,7 @@ impl Port {
     pub fn stats_wal(&self, wal: u32) -> Option<WalStats> {
         let OpenWal { queue, .. } = self.environment.wals.get(wal)?;
         let stats = queue.log().stats();
+        queue.look_at_consumers();
         Some(WalStats {
             batches: stats.batches as f64,
             entries: stats.entries as f64,
@@ -320,7 +353,14 @@ impl Port {
             queue_bytes: queue.bytes() as f64,
             waiting: queue.waiting() as f64,
             poisoned: stats.poisoned,
-            collections: stats.collections.into_iter().map(WalCollectionStats::from).collect(),
+            collections: stats
+                .collections
+                .into_iter()
+                .map(|collection| WalCollectionStats {
+                    consumers: consumers_of(&stats.consumers, &collection.name),
+                    ..WalCollectionStats::from(collection)
+                })
+                .collect(),
         })
     }
 

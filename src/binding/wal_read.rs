@@ -10,7 +10,7 @@ use napi_derive::napi;
 use super::environment::{Environment, Port, failed};
 use super::handles::{OpenReplay, OpenWal};
 use super::js_types::{NativeDamage, NativeError};
-use super::wal::{closed, find_wal, recovery, sequence};
+use super::wal::{WalConsumerStats, closed, consumers_of, find_wal, recovery, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::threads::{pool, task};
@@ -42,11 +42,13 @@ pub struct WalSurvey {
     pub bytes: f64,
     pub last: BigInt,
     pub released: BigInt,
+    pub consumers: Vec<WalConsumerStats>,
 }
 
 impl From<CollectionSurvey> for WalSurvey {
     fn from(survey: CollectionSurvey) -> WalSurvey {
         WalSurvey {
+            consumers: consumers_of(&survey.consumers, &survey.name),
             name: survey.name,
             segments: survey.segments as f64,
             bytes: survey.bytes as f64,

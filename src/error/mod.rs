@@ -50,6 +50,10 @@ pub enum Operation {
     WalCheckpoint,
     /// `wal.close`.
     WalClose,
+    /// `wal.backup`.
+    WalBackup,
+    /// `wal.consumer`, and what a consumer does.
+    WalConsumer,
 }
 
 impl Operation {
@@ -72,6 +76,8 @@ impl Operation {
             Operation::WalFlush => "wal flush",
             Operation::WalCheckpoint => "wal checkpoint",
             Operation::WalClose => "wal close",
+            Operation::WalBackup => "wal backup",
+            Operation::WalConsumer => "wal consumer",
         }
     }
 }

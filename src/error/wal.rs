@@ -48,6 +48,11 @@ pub enum WalError {
         /// The lowest number that has not been released.
         first: u64,
     },
+    /// The name of a consumer is none.
+    #[error(
+        "{0:?} cannot be the name of a consumer: letters, digits, _ and - are possible, at most 64"
+    )]
+    ConsumerName(String),
     /// The log was opened without a memtable, so there is nothing to get from.
     #[error("the log was opened without a memtable")]
     NoMemtable,
@@ -72,6 +77,7 @@ impl WalError {
             WalError::Name(_) => "EWALNAME",
             WalError::TooLarge { .. } => "EWALTOOLARGE",
             WalError::Ahead { .. } => "EWALAHEAD",
+            WalError::ConsumerName(_) => "EWALCONSUMER",
             WalError::Released { .. } => "EWALRELEASED",
             WalError::NoMemtable => "EWALNOMEMTABLE",
         }
@@ -92,6 +98,8 @@ pub enum DamageKind {
     Misplaced,
     /// The note of the last checkpoint cannot be read, so what it had released shows again.
     Checkpoint,
+    /// The position of a consumer cannot be read, so nothing is released.
+    Consumer,
 }
 
 impl DamageKind {
@@ -103,6 +111,7 @@ impl DamageKind {
             DamageKind::Missing => "missing",
             DamageKind::Misplaced => "misplaced",
             DamageKind::Checkpoint => "checkpoint",
+            DamageKind::Consumer => "consumer",
         }
     }
 }

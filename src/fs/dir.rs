@@ -300,6 +300,12 @@ impl<F: FileSystem> Dir<F> {
             .map_err(|error| self.not_renamed(from, to, error))
     }
 
+    /// Gives the directory that is called `from` another name, which nothing has.
+    pub fn rename_dir(&self, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
+        uninterrupted(|| self.fs.rename_dir(self.handle(), from, to))
+            .map_err(|error| self.not_renamed(from, to, error))
+    }
+
     /// What a rename of `file` to `to` has come to. An error does not count where `to` stands for
     /// the file all the same: a network file system may rename it and lose its answer.
     pub fn confirmed(

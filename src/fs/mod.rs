@@ -474,6 +474,9 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
         to: &OsStr,
     ) -> io::Result<()>;
 
+    /// Renames the directory `from` to `to` in the same directory, where nothing has that name.
+    fn rename_dir(&self, dir: &Self::DirHandle, from: &OsStr, to: &OsStr) -> io::Result<()>;
+
     /// Renames `file` from `from` to `to` in the same directory, and fails with `EEXIST` if `to` is
     /// taken. Where the system cannot do it in one step, the file has both names for a moment, and
     /// keeps both if the process or the system dies in that moment, or if the old name cannot be

@@ -9,12 +9,11 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::append_error::AppendError;
-use super::dirs::SHARED;
 use super::format::LAST_SEQUENCE;
+use super::note::write_note;
 use super::segments::{CHECKPOINT, sealed};
 use crate::error::Failure;
 use crate::fs::{Dir, FileSystem, if_there};
-use crate::temp_name;
 
 /// What is no longer needed of a collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,27 +160,6 @@ impl Checkpoint {
     /// fails it is not known what is on the disk: not of the note, and not of other names that
     /// were waiting for a sync, whose own may report nothing any more.
     pub(super) fn write<F: FileSystem>(self, dir: &Dir<F>) -> Result<(), AppendError> {
-        // Its messages name the note, not the temp file, and no second path.
-        let of_note = |failure: Failure| Failure { dest: None, ..failure.on(CHECKPOINT) };
-        let name = || temp_name::new_name(CHECKPOINT.as_ref());
-        let (name, file) = dir
-            .create_unique(name, SHARED)
-            .map_err(|failure| AppendError::NotWritten(of_note(failure)))?;
-        let publish = || {
-            file.write_all(self.text().as_bytes())?;
-            file.sync()?;
-            // Until the new one is on the disk the old one's blocks must not be used again.
-            let replaced = match dir.sync_rules(file.metadata()?.id.device).reuses_freed {
-                true => dir.open_to_keep(CHECKPOINT.as_ref())?,
-                false => None,
-            };
-            dir.rename(&file, &name, CHECKPOINT.as_ref()).map(|()| replaced)
-        };
-        let _replaced = publish().map_err(|failure| {
-            // If it stays, recovery knows it for a temp file of ours.
-            let _ = dir.remove(&name);
-            AppendError::NotWritten(of_note(failure))
-        })?;
-        dir.sync(Some(&file)).map_err(|failure| AppendError::Unknown(of_note(failure)))
+        write_note(dir, CHECKPOINT, &self.text())
     }
 }

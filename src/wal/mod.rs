@@ -21,14 +21,18 @@
 
 mod allocate;
 mod append_error;
+mod backup;
 mod batch;
 mod checkpoint;
+mod consumer;
 mod dirs;
 mod follow;
 pub mod format;
 mod log;
 mod memtable;
+mod names_lock;
 mod new_segment;
+mod note;
 mod options;
 mod queue;
 mod read_window;
@@ -43,6 +47,10 @@ mod writer;
 
 pub use crate::error::{Damage, DamageKind, WalError};
 pub use batch::{Batch, EntryRef, Op, WalEntry, pack_with_sequence};
+pub use consumer::{
+    Consumer, ConsumerPosition, check_consumer_name, consumers_dir, make_consumers_dir,
+    position_file,
+};
 pub use dirs::{collections, make_dir as make_log_dir};
 pub use follow::{Follow, FollowOptions, Signal};
 pub use log::{CollectionStats, Log, LogStats, SegmentPreparation};

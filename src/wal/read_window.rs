@@ -29,6 +29,11 @@ impl<F: FileSystem> ReadWindow<F> {
         (self.start, self.bytes, self.next_read) = (0, Vec::new(), FIRST_READ);
     }
 
+    /// The file.
+    pub(super) fn into_file(self) -> File<F> {
+        self.file
+    }
+
     /// Waits until what was read of the file is on the disk.
     pub(super) fn sync(&self) -> Result<(), Failure> {
         self.file.sync_data()

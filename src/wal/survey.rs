@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::consumer::{ConsumerPosition, positions};
 use super::dirs::collections;
 use super::options::RecoveryMode;
 use super::replay::{Replay, ReplayProgress};
@@ -22,6 +23,8 @@ pub struct CollectionSurvey {
     pub last: u64,
     /// The last one that the last checkpoint has released.
     pub released: u64,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerPosition>,
 }
 
 /// Surveys the log in the directory at `path`. Reads the last segment of each collection.
@@ -65,5 +68,6 @@ fn survey_one<F: FileSystem>(
             }
         }
     }
-    Ok(CollectionSurvey { name, ..survey })
+    let consumers = positions(&Dir::open(fs, path, DirUse::Names)?, Some(&name))?;
+    Ok(CollectionSurvey { name, consumers, ..survey })
 }

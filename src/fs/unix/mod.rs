@@ -478,6 +478,10 @@ impl FileSystem for Os {
         Ok(renamed?)
     }
 
+    fn rename_dir(&self, dir: &DirHandle, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&dir.descriptor, from, &dir.descriptor, to)?)
+    }
+
     fn rename_new(
         &self,
         dir: &DirHandle,

@@ -12,7 +12,7 @@ use windows_sys::Wdk::Storage::FileSystem::{
 };
 use windows_sys::Win32::Storage::FileSystem::*;
 
-use super::native::{self, Disposition, GONE_AT_ONCE, Name, Opening, is_unknown};
+use super::native::{self, Disposition, GONE_AT_ONCE, Name, Opening, Replacing, is_unknown};
 use crate::error::Code;
 use crate::fs::DirUse;
 
@@ -77,6 +77,18 @@ pub(super) fn make_in(above: BorrowedHandle<'_>, name: &OsStr) -> io::Result<()>
         attributes: FILE_ATTRIBUTE_NORMAL,
     };
     native::open_at(above, &Name::new(name)?, &opening).map(drop)
+}
+
+/// Gives a directory in another one another name, which nothing has.
+pub(super) fn rename_in(dir: BorrowedHandle<'_>, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    let opening = Opening {
+        access: DELETE,
+        disposition: FILE_OPEN,
+        options: FILE_DIRECTORY_FILE | FILE_OPEN_REPARSE_POINT,
+        attributes: 0,
+    };
+    let found = native::open_at(dir, &Name::new(from)?, &opening)?;
+    native::rename_at(found.as_handle(), dir, &Name::new(to)?, Replacing::Nothing)
 }
 
 /// Removes an empty directory in another one.

@@ -389,6 +389,10 @@ impl FileSystem for Os {
         })
     }
 
+    fn rename_dir(&self, dir: &DirHandle, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        dirs::rename_in(dir.handle.as_handle(), from, to)
+    }
+
     fn rename_new(
         &self,
         dir: &DirHandle,

@@ -53,6 +53,8 @@ pub(super) struct Collection<F: FileSystem> {
 #[derive(Default)]
 pub(super) struct LastCheckpoint {
     pub(super) note: Checkpoint,
+    /// How many backups need the segments: none is released until they have ended.
+    pub(super) holds: usize,
     /// The name that is its note, on a full disk.
     pub(super) in_name: Option<String>,
 }
@@ -123,6 +125,7 @@ impl<F: FileSystem> Collection<F> {
             prepared: Condvar::new(),
             is_urgent: AtomicBool::new(false),
             checkpoint: Mutex::new(LastCheckpoint {
+                holds: 0,
                 note: checkpoint,
                 in_name: checkpoint_in_name,
             }),

@@ -2,6 +2,7 @@
 //! still be trusted.
 
 mod append;
+mod backup;
 mod checkpoints;
 mod close;
 mod collection;

@@ -15,9 +15,10 @@ use crate::fs::{Dir, DirUse, FileSystem};
 use crate::mutex::guard;
 use crate::wal::append_error::AppendError;
 use crate::wal::batch::Batch;
+use crate::wal::consumer::{ConsumerPosition, positions};
 use crate::wal::dirs::{collections_in, make_dir, sync_names};
 use crate::wal::format::{LARGEST_BLOCK, most_bytes};
-use crate::wal::options::LogOptions;
+use crate::wal::options::{LogOptions, RecoveryMode};
 use crate::wal::repair::repair;
 use crate::wal::segments::check_name;
 
@@ -44,6 +45,10 @@ pub struct Log<F: FileSystem> {
     damage: Vec<Damage>,
     pub(super) counters: LogCounters,
     pub(super) followers: Followers,
+    /// The positions of the consumers, as they were when they were last looked at.
+    pub(super) consumers: Mutex<Vec<ConsumerPosition>>,
+    /// Held while a backup is made.
+    pub(super) backups: Mutex<()>,
 }
 
 /// What has been appended since the log was opened.
@@ -91,6 +96,19 @@ impl<F: FileSystem> Log<F> {
             damage.append(&mut repaired.damage);
             collections.insert(name, Arc::new(Collection::repaired(repaired)));
         }
+        let consumers = match positions(&dir, None) {
+            Err(ErrorKind::Wal(WalError::Damaged(found)))
+                if options.recovery != RecoveryMode::Strict =>
+            {
+                // Nothing is released until it is gone.
+                damage.push(*found);
+                Vec::new()
+            }
+            positions => positions?,
+        };
+        // A power cut may have taken entries that a consumer has acknowledged. Their numbers are not
+        // given again: it would take the new entries for the old ones.
+        let last = consumers.iter().map(|it| it.position).fold(last, u64::max);
         // A directory that was found may be there in memory only.
         sync_names(&dir)?;
         Ok(Log {
@@ -105,6 +123,8 @@ impl<F: FileSystem> Log<F> {
             damage,
             counters: LogCounters::default(),
             followers: Followers::default(),
+            consumers: Mutex::new(consumers),
+            backups: Mutex::default(),
         })
     }
 

@@ -101,7 +101,10 @@ impl<F: FileSystem> Log<F> {
         let state = guard(&collection.state);
         let sealed = state.writer.as_ref().map_or(0, SegmentWriter::last_sealed);
         drop(state);
-        if (1..=released).contains(&sealed) { self.checkpoint(name, released) } else { Ok(()) }
+        if (1..=released).contains(&sealed) {
+            self.checkpoint(name, released)?;
+        }
+        Ok(())
     }
 
     /// Waits until the next segment of a collection has been made, if it is just being. The answer

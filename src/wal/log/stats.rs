@@ -8,6 +8,7 @@ use super::open::Log;
 use crate::error::WalError;
 use crate::fs::FileSystem;
 use crate::mutex::guard;
+use crate::wal::consumer::ConsumerPosition;
 
 /// What is known of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct LogStats {
     pub poisoned: Option<String>,
     /// Its collections, by name.
     pub collections: Vec<CollectionStats>,
+    /// Its consumers, as they were when they were last looked at.
+    pub consumers: Vec<ConsumerPosition>,
 }
 
 impl<F: FileSystem> Log<F> {
@@ -44,6 +47,7 @@ impl<F: FileSystem> Log<F> {
             syncs: load(&self.counters.syncs),
             poisoned: self.poison.get().and_then(WalError::cause).map(str::to_owned),
             collections: collections.into_iter().map(|(name, it)| it.stats(name)).collect(),
+            consumers: guard(&self.consumers).clone(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The queue in front of a log.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -34,6 +34,7 @@ impl<F: FileSystem> AppendQueue<F> {
                 log,
                 pool,
                 arrivals: AtomicUsize::new(0),
+                is_looking: AtomicBool::new(false),
                 state: Mutex::default(),
                 guard: Mutex::new(Some(guard)),
             }),
@@ -96,6 +97,22 @@ impl<F: FileSystem> AppendQueue<F> {
             job.await_arrival(seen);
             job.run();
         });
+    }
+
+    /// Has the positions of the consumers looked at, for the next figures of the log.
+    pub fn look_at_consumers(&self) {
+        if self.shared.is_looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let look = move || {
+            shared.is_looking.store(false, Ordering::Release);
+            // A position that cannot be read is told to the checkpoint that it holds up.
+            let _ = shared.log.look_at_consumers();
+        };
+        if self.shared.pool.submit(Box::new(look)).is_err() {
+            self.shared.is_looking.store(false, Ordering::Release);
+        }
     }
 
     /// Makes everything durable that was appended to a collection, or to all.

@@ -1,6 +1,6 @@
 //! What the queues of a log and their jobs share.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard};
 
 use super::state::AppendQueueState;
@@ -14,6 +14,8 @@ pub(super) struct AppendQueueShared<F: FileSystem> {
     pub(super) pool: Pool,
     /// How many batches have come. A job that spins looks only at this.
     pub(super) arrivals: AtomicUsize,
+    /// The positions of the consumers will be looked at.
+    pub(super) is_looking: AtomicBool,
     pub(super) state: Mutex<AppendQueueState>,
     /// What is kept for as long as the log may be written to: its lock. The last field, so that
     /// it is dropped last.

@@ -464,6 +464,13 @@ impl FileSystem for SimFs {
         })
     }
 
+    fn rename_dir(&self, dir: &SimDir, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let detail = format!("-> {}", to.display());
+        self.by_name(OperationKind::Rename, dir, from, detail, Some(()), |disk, dir| {
+            disk.rename(dir, from, to)
+        })
+    }
+
     fn rename_new(
         &self,
         dir: &SimDir,
