@@ -163,7 +163,7 @@ fn time_after_all<F: FileSystem>(fs: &F, path: &Path, time: u64) -> Result<u64, 
         Err(failure) => return Err(failure),
     };
     let newest = names.iter().filter_map(|name| time_of_backup(name, basename)).max();
-    // A name that nobody has made by the clock leaves no room behind it.
+    // A name that no process has made by the clock leaves no room behind it.
     Ok(newest.filter(|newest| *newest < LATEST).map_or(time, |newest| time.max(newest + 1)))
 }
 

@@ -2,8 +2,8 @@
 //! long. Then the file's name in them is shortened: `<beginning>.<16 hex digits>`, where the digits
 //! are a hash of all of it.
 //!
-//! The limit is the file system's: 255 bytes on most, less where names are encrypted. Whoever makes
-//! such a name asks [`crate::fs::Dir::name_limit`]; whoever reads one needs no limit, because
+//! The limit is the file system's: 255 bytes on most, less where names are encrypted. The process that
+//! makes such a name asks [`crate::fs::Dir::name_limit`]; one that reads it needs no limit, because
 //! [`stands_for`] recognises every shortened form of a name.
 
 use std::ffi::{OsStr, OsString};

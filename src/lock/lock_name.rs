@@ -12,7 +12,7 @@ const SUFFIX: &str = ".lock";
 /// What is appended to the name of a directory for the lock around it.
 const AROUND: &str = ".vectra";
 
-/// The lock file of the root of a volume, in it: that of a file of a name that nobody gives.
+/// The lock file of the root of a volume, in it: that of a file of a name that no user gives.
 const ROOT: &str = ".holdfast.root.lock";
 
 /// What a lock file is called in its directory, and which file it is for.

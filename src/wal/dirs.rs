@@ -63,7 +63,7 @@ pub(super) fn is_file<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, F
     Ok(stat_listed(dir, name)?.kind == FileKind::File)
 }
 
-/// How the files of a log are made: whoever may write to its directory may write the log.
+/// How the files of a log are made: every user who may write to its directory may write the log.
 pub(super) const SHARED: SharedWith<'static> = SharedWith::WritersOfDir { mode: 0o666 };
 
 /// Makes the directory of a log, if there is none, and makes its name durable. Its parent has to be

@@ -232,7 +232,7 @@ mod tests {
         let carried = AccessList::of_mode(0o640).carried(from, own, 6, both);
         assert_eq!((carried.group, carried.others), (6, 0));
         assert_eq!(carried.named, [user(ANNA, 6)]);
-        // Everybody may: nobody need be named.
+        // Every user may: none need be named.
         assert!(AccessList::of_mode(0o644).carried(from, own, 6, both).named.is_empty());
         // The superuser may anyway.
         let of_root = AccessList::of_mode(0o660).carried(belongs(0, TEAM), own, 6, both);

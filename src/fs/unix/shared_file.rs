@@ -1,9 +1,9 @@
 //! Files of holdfast's own that other users have to open, too: lock files, the records of
-//! transactions, the segments of logs. Whoever makes one must not lock the others out, whatever
-//! his umask.
+//! transactions, the segments of logs. The user who makes one must not lock the others out,
+//! whatever the umask.
 //!
-//! Such a file has its owner, group and permissions before it has its name, so nobody finds it
-//! without, and no crash leaves it so. Where the system can, it has no name at all until then.
+//! Such a file has its owner, group and permissions before it has its name, so no process finds
+//! it without, and no crash leaves it so. Where the system can, it has no name at all until then.
 
 use std::ffi::OsStr;
 use std::io;
@@ -152,7 +152,7 @@ pub(crate) fn widen(file: BorrowedFd<'_>, known: &Stat, dir: BorrowedFd<'_>, wit
     }
     let user = rustix::process::geteuid();
     if user.is_root() || user.as_raw() == known.st_uid {
-        // The process has the file open, which is what it needs. Whoever cannot open it is told so.
+        // The process has the file open, which is what it needs. A user who cannot open it is told so.
         let _ = share(file, known, dir, with, true);
     }
 }
@@ -240,7 +240,7 @@ fn share(
     let grant = |may: u32| with.grants(may, mode_of(&model));
     let wanted = allowed.carried(belongs(&model), own, with.owners(), grant);
     let plain = AccessList::of_mode(mode_of(known));
-    // With nothing in the middle a list would give nobody anything.
+    // With nothing in the middle a list would give no user anything.
     if wanted == plain && plain.group == 0 {
         return Ok(None);
     }
@@ -325,7 +325,7 @@ fn list_of(file: BorrowedFd<'_>, known: &Stat) -> AccessList {
 #[cfg(target_os = "linux")]
 fn named_list(dir: BorrowedFd<'_>, name: &OsStr, known: &Stat) -> AccessList {
     let plain = AccessList::of_mode(mode_of(known));
-    // The middle bits of a file with a list are its mask: nobody is named who may do anything.
+    // The middle bits of a file with a list are its mask: no user is named who may do anything.
     if plain.group & (READ | WRITE) == 0 {
         return plain;
     }

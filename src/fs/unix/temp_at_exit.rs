@@ -88,7 +88,7 @@ static CURSOR: AtomicUsize = AtomicUsize::new(0);
 /// The process that the slots belong to: a child between `fork` and `exec` has a copy of them.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
-/// Whether a handler removes the files: whoever makes one now makes it for nobody.
+/// Whether a handler removes the files: what a thread makes now is of use to none.
 static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Has a temp file removed if a signal ends the process, for as long as this lives.

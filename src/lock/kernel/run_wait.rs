@@ -2,7 +2,7 @@
 //! which ask again after each pause.
 //!
 //! They ask where the kernel may not wake up a process that waits: on a network file system, whose
-//! server knows when the lock is free, and may tell nobody. And where the system refuses a thread.
+//! server knows when the lock is free, and may tell no process. And where the system refuses a thread.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

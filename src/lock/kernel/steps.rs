@@ -162,7 +162,7 @@ pub(super) fn is_lent(failure: &Failure) -> bool {
 ///
 /// # Errors
 ///
-/// `EEXIST` when it has content that is no note: it is somebody else's file, and stays as it is.
+/// `EEXIST` when it has content that is no note: it is another program's file, and stays as it is.
 pub(super) fn size_if_called(
     file: &LockFile,
     dir: &DirHandle,
