@@ -80,10 +80,12 @@ pub fn commit<F: FileSystem>(
     control: &Control,
 ) -> Result<(), CommitError> {
     let committed = commit_as(fs, TransactionId::new(), first, changes, options, control);
-    let all = OpenFiles::for_changes(fs, changes.len()) == OpenFiles::All;
+    let keeps_all = || OpenFiles::for_changes(fs, changes.len()) == OpenFiles::All;
     match committed {
         // The rest of the program has many open.
-        Err(CommitError { error, .. }) if all && !error.committed && is_short(&error.kind) => {
+        Err(CommitError { error, .. })
+            if !error.committed && is_short(&error.kind) && keeps_all() =>
+        {
             let few = OpenFiles::few(fs);
             commit_with(fs, TransactionId::new(), few, first, changes, options, control)
         }
