@@ -158,6 +158,22 @@ describe('a system that refuses locks of whole files', { skip: whyNot.strace() }
   })
 })
 
+describe('CIFS says now and then that an open is invalid, while another client replaces the file', { skip: whyNot.strace() }, () => {
+  test('an update opens the lock file again', async (t) => {
+    const dir = newDir(t)
+    fs.writeFileSync(path.join(dir, 'state.json'), '{"n":0}')
+    // There is a lock file to be opened.
+    fs.writeFileSync(path.join(dir, '.state.json.lock'), '')
+    const log = path.join(newDir(t), 'log')
+    const command = ['strace', '-f', '-qq', '-o', log, '-P', '.state.json.lock', '-e', 'trace=openat,openat2', '-e', 'inject=openat,openat2:error=EINVAL:when=1..3']
+    const outcome = await inChild(async (/** @type {any} */ { dir: where }, /** @type {any} */ { holdfast: own, path: paths, outcome: of }) =>
+      of(() => own.updateJsonFile(paths.join(where, 'state.json'), (/** @type {any} */ data) => void data.n++)), { dir }, { command })
+    assert.match(fs.readFileSync(log, 'utf8'), /EINVAL.*INJECTED/)
+    assert.equal(outcome, 'success')
+    assert.equal(fs.readFileSync(path.join(dir, 'state.json'), 'utf8'), '{"n":1}')
+  })
+})
+
 describe('a file system with short names', { skip: noOdd }, () => {
   for (const limit of [143, 60]) {
     test(`of ${limit} bytes has every function for each name that it takes`, async (t) => {

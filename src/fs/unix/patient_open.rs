@@ -17,24 +17,31 @@ use crate::threads::blocking;
 const LONGEST_WAIT: Duration = Duration::from_secs(90);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How often an open is repeated that fails with `EINVAL`. CIFS answers so now and then while another
-/// client replaces the file.
-const REPEATED: usize = 3;
+/// The pauses, in milliseconds, after which an open is repeated that fails with `EINVAL`. CIFS answers so now
+/// and then while another client replaces the file.
+const PAUSES: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// Opens an existing file without waiting in the kernel, again and again while it is under a lease.
 pub(crate) fn open_patiently<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     let opened = open();
     match opened {
         Err(Errno::AGAIN) => blocking(|| wait(open)),
-        Err(Errno::INVAL) => (0..REPEATED).fold(opened, |opened, _| match opened {
-            Err(Errno::INVAL) => {
-                thread::sleep(Duration::from_millis(1));
-                open()
-            }
-            opened => opened,
-        }),
+        Err(Errno::INVAL) => while_invalid(open),
         opened => opened,
     }
+}
+
+/// Opens or makes a file, again while the system calls that invalid.
+pub(crate) fn while_invalid<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut opened = open();
+    for pause in PAUSES {
+        if !matches!(opened, Err(Errno::INVAL)) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(pause));
+        opened = open();
+    }
+    opened
 }
 
 fn wait<T>(mut open: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {

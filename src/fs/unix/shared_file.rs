@@ -22,6 +22,7 @@ use super::access_list::{AccessList, Belongs};
 #[cfg(target_os = "linux")]
 use super::access_list::{READ, WRITE};
 use super::lacks;
+use super::patient_open::while_invalid;
 use crate::fs::{Limitation, SharedWith};
 use crate::temp_name;
 
@@ -188,7 +189,8 @@ fn path_of(file: BorrowedFd<'_>) -> PathBuf {
 
 fn create_new(dir: BorrowedFd<'_>, name: &OsStr, with: SharedWith<'_>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| rustix::fs::openat(dir, name, flags, raw_mode(initial_mode(with))))
+    let mode = raw_mode(initial_mode(with));
+    while_invalid(|| retry_on_intr(|| rustix::fs::openat(dir, name, flags, mode)))
 }
 
 /// Makes a file with the permission bits that it is to have, where the file system lets none be changed

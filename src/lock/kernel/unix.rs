@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::offset::{self, TICKETS};
 use crate::error::Code;
 use crate::fs::SharedWith;
+use crate::fs::os::patient_open::while_invalid;
 use crate::fs::os::{DirHandle, shared_file};
 #[cfg(target_os = "linux")]
 use crate::fs::os::{cached_lookup, dir_lock};
@@ -223,10 +224,12 @@ fn open_existing(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<(O
 pub(super) fn open_itself(dir: &DirHandle, name: &OsStr, access: OFlags) -> io::Result<OwnedFd> {
     // Without NONBLOCK a pipe in its place would make this wait for ever.
     let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened = rustix::io::retry_on_intr(|| {
-        rustix::fs::openat(dir.descriptor(), name, flags, Mode::empty())
-    });
-    match opened {
+    let open = || {
+        rustix::io::retry_on_intr(|| {
+            rustix::fs::openat(dir.descriptor(), name, flags, Mode::empty())
+        })
+    };
+    match while_invalid(open) {
         // A socket.
         Err(Errno::NXIO) => Err(Code::EEXIST.error()),
         opened => Ok(opened?),
