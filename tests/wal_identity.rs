@@ -101,6 +101,7 @@ fn plain() -> LogOptions {
 /// A log to which something has been appended.
 fn begin(options: &LogOptions) -> (SimFs, Log<SimFs>) {
     let fs = SimFs::new();
+    fs.set_sees_all_locks(true);
     let log = open(&fs, options).unwrap();
     log.append("a", &[&batch(1, 3)], true).unwrap();
     (fs, log)
@@ -213,6 +214,23 @@ fn a_look_that_fails_says_nothing() {
     log.close().unwrap();
     let log = open(&fs, &plain()).unwrap();
     assert_eq!(entries(&log, "a").unwrap().len(), 15);
+}
+
+#[test]
+fn where_numbers_tell_nothing_only_what_is_gone_is_noticed() {
+    for intrusion in ALL {
+        let (fs, log) = begin(&plain());
+        // Known for each segment from its first look on.
+        fs.set_sees_all_locks(false);
+        log.rotate("a").unwrap();
+        log.append("a", &[&batch(2, 3)], true).unwrap();
+        intrusion.act(&fs);
+        let outcome = log.append("a", &[&batch(3, 3)], true);
+        let is_gone =
+            matches!(intrusion, RemoveLock | RemoveSegment | MoveSegment | MoveCollection);
+        assert_eq!(is_moved(&outcome), is_gone, "{intrusion:?}: {outcome:?}");
+        assert!(is_gone || outcome.is_ok(), "{intrusion:?}: {outcome:?}");
+    }
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub(super) struct SegmentWriter<F: FileSystem> {
     pub(super) dir: Arc<Dir<F>>,
     pub(super) header: Header,
     file: File<F>,
-    /// Which file it is, once that was asked for.
-    file_id: Option<FileId>,
+    /// Which file it is, once that was asked for, and whether the system can be believed in that.
+    file_id: Option<(FileId, bool)>,
     /// Where the next block goes.
     pub(super) end: u64,
     /// The length of the file. From `end` on it is an empty block, or an end mark.
@@ -286,10 +286,13 @@ impl<F: FileSystem> SegmentWriter<F> {
         self.allocated == self.end + END as u64
     }
 
-    /// Which file the current segment is, where the system tells.
-    pub(super) fn file_id(&mut self) -> Option<FileId> {
+    /// Which file the current segment is, where the system tells, and whether names can be told by such
+    /// numbers: on a network, and where a program is the file system, an open file may have another
+    /// number than its name, and a name get another one.
+    pub(super) fn file_id(&mut self) -> Option<(FileId, bool)> {
         if self.file_id.is_none() {
-            self.file_id = self.file.metadata().ok().map(|known| known.id);
+            let tells = self.file.sees_all_locks();
+            self.file_id = self.file.metadata().ok().map(|known| (known.id, tells));
         }
         self.file_id
     }

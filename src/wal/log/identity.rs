@@ -63,15 +63,20 @@ pub(super) fn lock_file_is_gone<F: FileSystem>(dir: &Dir<F>, name: &OsStr) -> Wa
     WalError::Moved(format!("its lock file '{}' was removed or replaced", path.display()))
 }
 
-/// Whether a name in a directory stands for something else than this, or for nothing. What cannot be
-/// told is not so.
-pub(super) fn is_other<F: FileSystem>(dir: &Dir<F>, name: &OsStr, id: FileId) -> bool {
+/// Whether a name in a directory stands for something else than the file with this number, or for
+/// nothing. If numbers tell nothing there, only the second is so. What cannot be looked at is not so.
+pub(super) fn is_other<F: FileSystem>(
+    dir: &Dir<F>,
+    name: &OsStr,
+    (id, tells): (FileId, bool),
+) -> bool {
     let look = || match dir.look(name) {
         Ok(found) => Some(found.map(|found| found.id)),
         Err(failure) if failure.code() == Some(Code::ESTALE) => Some(None),
         Err(_) => None,
     };
-    let Some(found) = look().filter(|found| *found != Some(id)) else { return false };
+    let is_right = |found: &Option<FileId>| *found == Some(id) || !tells && found.is_some();
+    let Some(found) = look().filter(|found| !is_right(found)) else { return false };
     // Some file systems of programs and some servers number a file anew at each look.
     look() == Some(found)
 }

@@ -7,7 +7,9 @@
 //! that leads to another file than the one that is open poisons the log ([`WalError::Moved`]).
 //!
 //! Each look compares the number of what a name stands for with that of what is open, which stays
-//! its own as long as it is. A name that cannot be looked at tells nothing.
+//! its own as long as it is. Where such numbers tell nothing (on a network, or where a program is the
+//! file system) only a name that stands for nothing counts. A name that cannot be looked at tells
+//! nothing.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -18,6 +20,7 @@ use super::open::Log;
 use crate::error::WalError;
 use crate::fs::{FileKind, FileSystem};
 use crate::wal::segments::CURRENT;
+use crate::wal::writer::SegmentWriter;
 
 /// How many times rarer the names are looked at that are seldom changed by accident: those of the
 /// log's directory and of the collection's.
@@ -82,14 +85,14 @@ impl<F: FileSystem> Log<F> {
 
     /// What is wrong with the lock file or the current segment.
     fn look_near(&self, state: &mut CollectionState<F>, collection: &str) -> Option<WalError> {
+        let segment = state.writer.as_mut().and_then(SegmentWriter::file_id);
+        let tells = segment.is_some_and(|(_, tells)| tells);
         if let Some((name, id)) = &self.identity.lock
-            && is_other(&self.dir, name, *id)
+            && is_other(&self.dir, name, (*id, tells))
         {
             return Some(lock_file_is_gone(&self.dir, name));
         }
-        let (Some(dir), Some(writer)) = (&state.dir, &mut state.writer) else { return None };
-        let id = writer.file_id()?;
-        is_other(dir, CURRENT.as_ref(), id).then(|| {
+        is_other(state.dir.as_ref()?, CURRENT.as_ref(), segment?).then(|| {
             let path = self.path.join(collection).join(CURRENT);
             WalError::Moved(format!("the segment '{}' was removed or replaced", path.display()))
         })
@@ -97,10 +100,12 @@ impl<F: FileSystem> Log<F> {
 
     /// What is wrong with the directories.
     fn look_far(&self, state: &mut CollectionState<F>, collection: &str) -> Option<WalError> {
+        let segment = state.writer.as_mut().and_then(SegmentWriter::file_id);
+        let tells = segment.is_some_and(|(_, tells)| tells);
         // A directory that was renamed is the same, with the lock in it.
         if let Some(Above { dir, name, own }) = &self.identity.above
             && matches!(dir.look(name), Ok(Some(found)) if found.id != *own)
-            && is_other(dir, name, *own)
+            && is_other(dir, name, (*own, tells))
         {
             let path = self.path.display();
             return Some(WalError::Moved(format!(
@@ -118,7 +123,7 @@ impl<F: FileSystem> Log<F> {
                 *state.looks.named.insert(link.map_or(own, |link| link.id))
             }
         };
-        is_other(&self.dir, name, named).then(|| {
+        is_other(&self.dir, name, (named, tells)).then(|| {
             let path = self.path.join(collection);
             let path = path.display();
             WalError::Moved(format!("the folder '{path}' was removed, renamed or replaced"))
