@@ -1678,7 +1678,7 @@ export interface WalDamage {
    * - `'missing'`: a segment is not there.
    * - `'misplaced'`: a segment, or a part of one, does not belong where it is, or comes twice.
    * - `'checkpoint'`: the note of the last checkpoint cannot be read; the entries that it had released
-   *   show again.
+   *   show again. With an empty `collection`: the note of what the log had when it was closed.
    * - `'consumer'`: the position of a consumer cannot be read, so no checkpoint releases anything.
    */
   kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint' | 'consumer'

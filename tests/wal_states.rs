@@ -636,6 +636,20 @@ fn a_failure_of_any_operation_loses_nothing_that_was_acknowledged() {
     assert_kept("faults", fail_everywhere(&options, PLAY, 1));
 }
 
+/// The files of a collection are closed whenever another one is used.
+#[test]
+fn collections_whose_files_are_closed_meanwhile_keep_what_was_acknowledged() {
+    for sync in [SyncMode::PerBatch, SyncMode::Never] {
+        let options = LogOptions { most_open: 1, ..options(sync, RecoveryMode::TolerateTail) };
+        assert_kept(
+            &format!("closed, {sync:?}"),
+            cut_at_every_moment(&options, PLAY, &|_| {}, false),
+        );
+    }
+    let options = LogOptions { most_open: 1, ..options(MODES[1], RecoveryMode::TolerateTail) };
+    assert_kept("closed, faults", fail_everywhere(&options, PLAY, 1));
+}
+
 /// What the tests above would find if the log did not do what it has to.
 #[test]
 fn a_log_that_leaves_a_sync_out_is_found_out() {

@@ -65,6 +65,12 @@ impl<F: FileSystem> File<F> {
         Ok(done)
     }
 
+    /// Where the next bytes are that may be something else than zeros: [`FileSystem::next_data`].
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>, Failure> {
+        uninterrupted(|| self.fs.next_data(&self.handle, offset))
+            .map_err(|error| Failure::new("lseek", error))
+    }
+
     /// Appends bytes, and says how many the system took: at least one.
     ///
     /// # Errors

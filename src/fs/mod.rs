@@ -371,6 +371,13 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// Reads bytes from `offset` and returns how many there were; 0 at the end.
     fn read(&self, file: &Self::FileHandle, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Where the next bytes are, from `offset` on, that may be something else than zeros; `None`
+    /// where there are none. A system that does not know says `offset`. The file's position may
+    /// change.
+    fn next_data(&self, _file: &Self::FileHandle, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
+
     /// Gives `into`, which is new and empty, the whole content of `source` in one step, by sharing
     /// its blocks on the disk (a reflink). `Ok(false)`, with nothing done, where the file system
     /// cannot do that.

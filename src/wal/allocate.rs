@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::format::{Header, MARKER, filler_head};
+use super::options::{BUSY_STEP, LARGEST_STEP, PAGE};
 use crate::error::{Code, Failure};
 use crate::fs::{File, FileSystem};
 use crate::threads::blocking;
@@ -40,6 +41,26 @@ const PAUSE_FACTOR: u32 = 3;
 
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where space ends that begins at `from`: `step` behind that or, where that is too little, `least`;
+/// on a border between pages, so that what is allocated on the disk is used.
+pub(super) fn end_of_space(from: u64, least: u64, step: u64) -> u64 {
+    let end = from + step.max(least);
+    if step < PAGE {
+        return end;
+    }
+    let lower = end - end % PAGE;
+    if lower >= from + least { lower } else { lower + PAGE }
+}
+
+/// Where there was less room than this, it is not the measure of what is allocated next.
+const SHORTEST_STEP: u64 = 256;
+
+/// How much space is allocated next, after this much.
+pub(super) fn next_step(step: u64) -> u64 {
+    let factor = if (PAGE..BUSY_STEP).contains(&step) { 4 } else { 2 };
+    step.max(SHORTEST_STEP).saturating_mul(factor).min(LARGEST_STEP).max(step)
+}
 
 /// Writes the empty block that goes from `from` to `to`, every byte of it.
 pub(super) fn allocate<F: FileSystem>(

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::append_error::AppendError;
+use super::dirs::is_file;
 use super::format::LAST_SEQUENCE;
 use super::note::write_note;
 use super::segments::{CHECKPOINT, sealed};
@@ -97,6 +98,7 @@ impl Checkpoint {
     fn read_file<F: FileSystem>(dir: &Dir<F>) -> Result<Option<Checkpoint>, Failure> {
         let file = match dir.open_file(CHECKPOINT.as_ref()) {
             Err(failure) if failure.is_not_found() => return Ok(Some(Checkpoint::default())),
+            Err(_) if !is_file(dir, CHECKPOINT)? => return Ok(None),
             opened => opened?,
         };
         let mut bytes = [0; LONGEST_NOTE];
@@ -156,9 +158,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Writes the note, whole or not at all, and makes it durable. Where the sync of the directory
-    /// fails it is not known what is on the disk: not of the note, and not of other names that
-    /// were waiting for a sync, whose own may report nothing any more.
+    /// Writes the note, whole or not at all, and makes it durable.
     pub(super) fn write<F: FileSystem>(self, dir: &Dir<F>) -> Result<(), AppendError> {
         write_note(dir, CHECKPOINT, &self.text())
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::segments::check_name;
+use super::segments::{CURRENT, check_name, is_part};
 use crate::error::{Code, ErrorKind, Failure};
 use crate::fs::{Dir, DirUse, FileKind, FileSystem, Metadata, SharedWith};
 
@@ -29,23 +29,52 @@ pub(super) fn collections_in<F: FileSystem>(dir: &Dir<F>) -> Result<Vec<String>,
     Ok(collections)
 }
 
+/// Directories that the system makes, where a log may be the root of a volume or on a share. Only
+/// those that are collections are looked at closer.
+const SYSTEM_DIRS: &[&str] = &[
+    "lost+found",
+    "System Volume Information",
+    "$RECYCLE.BIN",
+    "#recycle",
+    "#snapshot",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "@eaDir",
+    "@tmp",
+];
+
 /// Whether a name in the directory of a log is that of a collection: a directory, or a symbolic
-/// link to one.
+/// link to one, that has something of a collection. Others may be there for reasons of their own.
 fn is_collection<F: FileSystem>(dir: &Dir<F>, name: &str) -> Result<bool, Failure> {
     if check_name(name).is_err() {
         return Ok(false);
     }
     match stat(dir, name)?.map(|known| known.kind) {
         None => Ok(false),
-        Some(FileKind::Link) => match dir.open_dir(name.as_ref(), DirUse::Names) {
-            Ok(_) => Ok(true),
+        Some(FileKind::Link | FileKind::Dir) => match has_parts(dir, name) {
             Err(failure) if matches!(failure.code(), Some(Code::ENOENT | Code::ENOTDIR)) => {
                 Ok(false)
             }
-            Err(failure) => Err(failure),
+            Err(failure)
+                if SYSTEM_DIRS.contains(&name)
+                    && matches!(failure.code(), Some(Code::EACCES | Code::EPERM)) =>
+            {
+                Ok(false)
+            }
+            found => found,
         },
-        Some(kind) => Ok(kind == FileKind::Dir),
+        Some(_) => Ok(false),
     }
+}
+
+/// Whether there is something of a collection in a directory.
+fn has_parts<F: FileSystem>(log: &Dir<F>, name: &str) -> Result<bool, Failure> {
+    let dir = log.open_dir(name.as_ref(), DirUse::Names)?;
+    // By far most have this.
+    if dir.look(CURRENT.as_ref())?.is_some() {
+        return Ok(true);
+    }
+    Ok(dir.names()?.iter().any(|name| name.to_str().is_some_and(is_part)))
 }
 
 /// What a name stands for, `None` for nothing. A log's messages have always called this `stat`.

@@ -1,6 +1,6 @@
 //! Makes segments. A new segment has a provisional name until it is published.
 
-use super::allocate::{AllocationMode, allocate};
+use super::allocate::{AllocationMode, allocate, end_of_space};
 use super::append_error::is_full;
 use super::dirs::SHARED;
 use super::format::{self, Header, LONGEST_HEADER, MARKER, SHORTEST_FILLER, filler_head};
@@ -28,6 +28,36 @@ impl<F: FileSystem> NewSegment<F> {
         space: (u64, u64),
         mode: AllocationMode<'_>,
     ) -> Result<NewSegment<F>, Failure> {
+        let segment = NewSegment::write(dir, header, has_spare, space, mode)?;
+        segment.file.sync()?;
+        dir.sync(Some(&segment.file)).inspect_err(|_| {
+            // No later sync speaks for this name: the next attempt has to give it anew.
+            let _ = dir.remove(NEXT.as_ref());
+        })?;
+        Ok(segment)
+    }
+
+    /// Makes the first segment of a collection under its provisional name, which need not outlive
+    /// anything.
+    pub(super) fn create_first(
+        dir: &Dir<F>,
+        header: Header,
+        has_spare: bool,
+        space: (u64, u64),
+    ) -> Result<NewSegment<F>, Failure> {
+        let mode = AllocationMode::Foreground;
+        let segment = NewSegment::write(dir, header, has_spare, space, mode)?;
+        segment.file.sync()?;
+        Ok(segment)
+    }
+
+    fn write(
+        dir: &Dir<F>,
+        header: Header,
+        has_spare: bool,
+        space: (u64, u64),
+        mode: AllocationMode<'_>,
+    ) -> Result<NewSegment<F>, Failure> {
         let file = if has_spare {
             let file = dir.open_to_write(SPARE.as_ref())?;
             dir.rename(&file, SPARE.as_ref(), NEXT.as_ref())?;
@@ -38,10 +68,6 @@ impl<F: FileSystem> NewSegment<F> {
             dir.open_or_create(NEXT.as_ref(), SHARED)?
         };
         let (end, allocated) = write_frame_that_fits(&file, &header, space, mode)?;
-        dir.sync(Some(&file)).inspect_err(|_| {
-            // No later sync speaks for this name: the next attempt has to give it anew.
-            let _ = dir.remove(NEXT.as_ref());
-        })?;
         Ok(NewSegment { header, file, end, allocated })
     }
 
@@ -71,7 +97,7 @@ impl<F: FileSystem> NewSegment<F> {
     }
 }
 
-/// The same as [`write_frame`]. Where there is no room for so much space,
+/// The same as [`write_frame`] does. Where there is no room for so much space,
 /// there is less of it, but not less than `least`.
 fn write_frame_that_fits<F: FileSystem>(
     file: &File<F>,
@@ -80,7 +106,7 @@ fn write_frame_that_fits<F: FileSystem>(
     mode: AllocationMode<'_>,
 ) -> Result<(u64, u64), Failure> {
     loop {
-        let failure = match write_frame(file, header, space, mode) {
+        let failure = match write_frame(file, header, (least, space), mode) {
             Err(failure) => failure,
             written => return written,
         };
@@ -93,12 +119,12 @@ fn write_frame_that_fits<F: FileSystem>(
     }
 }
 
-/// Writes the header and the empty block behind it, and syncs them. The answer is where the
-/// header ends, and the length of the file.
+/// Writes the header and the empty block behind it. The answer is where the header ends, and the
+/// length of the file.
 fn write_frame<F: FileSystem>(
     file: &File<F>,
     header: &Header,
-    step: u64,
+    (least, space): (u64, u64),
     mode: AllocationMode<'_>,
 ) -> Result<(u64, u64), Failure> {
     let bytes = header.encode();
@@ -111,11 +137,10 @@ fn write_frame<F: FileSystem>(
         file.write_all_at(&header.marker, existing - MARKER as u64)?;
         existing
     } else {
-        let allocated = end + step.max(SHORTEST_FILLER);
+        let allocated = end_of_space(end, least.max(SHORTEST_FILLER), space);
         allocate(file, header, (end, allocated), mode)?;
         allocated
     };
-    file.sync()?;
     Ok((end, allocated))
 }
 

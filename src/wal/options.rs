@@ -45,7 +45,8 @@ pub struct LogOptions {
     pub segment_size: u64,
     /// So is one of this age, when something is appended.
     pub segment_age: Option<Duration>,
-    /// How much space is allocated at first. It doubles up to [`LARGEST_STEP`].
+    /// How large a segment is made at first, and how much is added next. The more is used the more
+    /// is added, up to [`LARGEST_STEP`].
     pub step: u64,
     /// A group of this many bytes for which no space is left extends the file itself: at that
     /// size the cost of growing does not count, and nothing is written twice.
@@ -56,9 +57,19 @@ pub struct LogOptions {
     pub memtable: bool,
     /// For how long the log is believed to be where it was, unless a group has just been synced.
     pub look_interval: Duration,
+    /// How many collections may have their files open while nothing is appended to them; fewer where
+    /// the process may have few files open.
+    pub most_open: usize,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
+
+/// What file systems give to files at a time, or a part of it.
+pub(super) const PAGE: u64 = 4096;
+
+/// Up to this much the space that is allocated grows faster, so that a busy collection soon has
+/// enough of it.
+pub(super) const BUSY_STEP: u64 = 1 << 20;
 
 /// The most space that is allocated in one go.
 pub(super) const LARGEST_STEP: u64 = 8 << 20;
@@ -73,11 +84,12 @@ impl Default for LogOptions {
             recovery: RecoveryMode::default(),
             segment_size: 16 << 20,
             segment_age: None,
-            step: 1 << 20,
+            step: PAGE,
             large_group: 128 << 10,
             queue_bytes: 16 << 20,
             memtable: true,
             look_interval: Duration::from_millis(1),
+            most_open: 128,
             clock: now,
         }
     }

@@ -44,6 +44,11 @@ impl<F: FileSystem> ReadWindow<F> {
         Ok(self.file.metadata()?.size)
     }
 
+    /// Where the next bytes are that may be something else than zeros: [`File::next_data`].
+    pub(super) fn next_data(&self, offset: u64) -> Result<Option<u64>, Failure> {
+        self.file.next_data(offset)
+    }
+
     /// Up to `length` bytes from `offset` on: fewer only where the file ends.
     pub(super) fn get(&mut self, offset: u64, length: usize) -> Result<&[u8], Failure> {
         let end = self.start + self.bytes.len() as u64;
@@ -79,4 +84,10 @@ impl<F: FileSystem> ReadWindow<F> {
         self.file.read_up_to(&mut bytes, offset)?;
         Ok(bytes)
     }
+}
+
+/// Whether there are only zeros. Looks at all of them, which is faster than to stop at the first
+/// other byte.
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(4096).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
 }

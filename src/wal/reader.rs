@@ -1,5 +1,6 @@
 //! Walks over the blocks of one segment.
 
+use super::dirs::is_file;
 use super::format::{
     self, Block, END, Head, Header, LONGEST_HEAD, LONGEST_HEADER, MARKER, SHORTEST_FILLER,
 };
@@ -60,7 +61,14 @@ impl<F: FileSystem> SegmentReader<F> {
         collection: &str,
         number: Option<u64>,
     ) -> Result<Result<SegmentReader<F>, (DamageKind, &'static str)>, Failure> {
-        Ok(match SegmentReader::open(dir, name)? {
+        let opened = match SegmentReader::open(dir, name) {
+            // A directory, a pipe, a link.
+            Err(_) if !is_file(dir, name)? => {
+                return Ok(Err((DamageKind::Unreadable, "it is no file")));
+            }
+            opened => opened?,
+        };
+        Ok(match opened {
             Err(reason) => Err((DamageKind::Unreadable, reason)),
             Ok(reader)
                 if reader.header.collection == collection

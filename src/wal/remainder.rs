@@ -4,7 +4,7 @@
 use super::format::{
     self, Block, END, FILLER_HEAD, Head, LONGEST_HEAD, MARKER, SHORTEST_ENTRY, SHORTEST_FILLER,
 };
-use super::read_window::LARGEST_READ;
+use super::read_window::{LARGEST_READ, is_zero};
 use super::reader::{BlockFrame, SegmentItem, SegmentReader};
 use crate::error::Failure;
 use crate::fs::FileSystem;
@@ -96,6 +96,13 @@ impl<F: FileSystem> SegmentReader<F> {
         loop {
             let bytes = self.window.get(from, LARGEST_READ)?;
             let read = bytes.len();
+            if read == LARGEST_READ && is_zero(bytes) {
+                // A marker may begin with zeros.
+                let behind = from + read as u64;
+                let Some(data) = self.window.next_data(behind)? else { return Ok(None) };
+                from = data.max(behind) - (MARKER as u64 - 1);
+                continue;
+            }
             match position(bytes, &marker) {
                 Some(index) => {
                     let behind = from + (index + MARKER) as u64;
@@ -183,6 +190,10 @@ impl<F: FileSystem> SegmentReader<F> {
                 return Ok(marker.windows(rest.len().max(1)).any(|part| part == rest));
             }
             at += bytes.len() as u64;
+            match self.window.next_data(at)? {
+                Some(data) => at = data.max(at),
+                None => break,
+            }
         }
         Ok(true)
     }

@@ -40,6 +40,18 @@ pub(super) fn has_entries(name: &str) -> bool {
     name == CURRENT || number_of(name).is_some()
 }
 
+/// Whether this is the name of something in the directory of a collection.
+pub(super) fn is_part(name: &str) -> bool {
+    let is_rest = |rest: &str| rest.starts_with(".torn-") || rest.starts_with(".damaged-");
+    has_entries(name)
+        || [NEXT, SPARE, CHECKPOINT].contains(&name)
+        || name.starts_with("wal_checkpoint.")
+        || name
+            .strip_prefix(START)
+            .and_then(|name| name.split_once(END))
+            .is_some_and(|(_, rest)| is_rest(rest))
+}
+
 /// The name that the bytes of a torn tail are copied to.
 pub(super) fn torn(file: &str, offset: u64, random: u32) -> String {
     format!("{file}.torn-{offset}-{random:08x}")

@@ -2,6 +2,7 @@
 
 use super::dirs::SHARED;
 use super::format::{self, END, Marker};
+use super::read_window::is_zero;
 use super::segments::{self, CURRENT};
 use crate::error::Failure;
 use crate::fs::{Dir, File, FileSystem};
@@ -51,7 +52,7 @@ pub(super) fn copy_aside<F: FileSystem>(
 ) -> Result<Option<String>, Failure> {
     let mut buffer = vec![0; CHUNK];
     let mut content = 0;
-    in_chunks(file, offset, offset + length, &mut buffer, |at, bytes| {
+    in_chunks(file, (offset, offset + length), true, &mut buffer, |at, bytes| {
         if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
             content = at + index as u64 + 1 - offset;
         }
@@ -62,7 +63,7 @@ pub(super) fn copy_aside<F: FileSystem>(
     }
     let new_name = || segments::torn(name, offset, rand::random()).into();
     let (name, copy) = dir.create_unique(new_name, SHARED)?;
-    let copied = in_chunks(file, offset, offset + content, &mut buffer, |at, bytes| {
+    let copied = in_chunks(file, (offset, offset + content), true, &mut buffer, |at, bytes| {
         copy.write_all_at(bytes, at - offset)
     })
     .and_then(|()| copy.sync())
@@ -77,11 +78,12 @@ pub(super) fn copy_aside<F: FileSystem>(
     }
 }
 
-/// Hands a stretch of a file over piece by piece, as far as the file goes.
+/// Hands a stretch of a file over piece by piece, as far as the file goes. With `skips_holes` not
+/// all of its zeros.
 pub(super) fn in_chunks<F: FileSystem>(
     file: &File<F>,
-    from: u64,
-    to: u64,
+    (from, to): (u64, u64),
+    skips_holes: bool,
     buffer: &mut [u8],
     mut each: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
@@ -94,8 +96,13 @@ pub(super) fn in_chunks<F: FileSystem>(
         if bytes.is_empty() {
             break;
         }
-        each(at, bytes)?;
         at += bytes.len() as u64;
+        if skips_holes && is_zero(bytes) {
+            let Some(data) = file.next_data(at)? else { break };
+            at = data.max(at);
+            continue;
+        }
+        each(at - bytes.len() as u64, bytes)?;
     }
     Ok(())
 }

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use super::allocate::{AllocationMode, allocate, refill};
+use super::allocate::{AllocationMode, allocate, end_of_space, next_step, refill};
 use super::append_error::{AppendError, is_full};
 use super::batch::Batch;
 use super::format::{self, END, Header, LONGEST_HEAD, MARKER, SHORTEST_FILLER, filler_head};
 use super::new_segment::NewSegment;
-use super::options::{LARGEST_STEP, LogOptions};
+use super::options::LogOptions;
 use super::segments::{CURRENT, NEXT, SPARE, sealed};
 use super::torn_tail::{UncutEnd, cut};
 use crate::error::Failure;
@@ -66,7 +66,7 @@ pub(super) struct SegmentWriter<F: FileSystem> {
     /// The end of the segment is not clean, because there was no room for that.
     pub(super) uncut: Option<UncutEnd>,
     /// How much space is allocated next.
-    step: u64,
+    pub(super) step: u64,
     /// The bytes of the group that is being written.
     buffer: Vec<u8>,
 }
@@ -103,23 +103,25 @@ impl<F: FileSystem> SegmentWriter<F> {
         }
     }
 
-    /// Makes the first segment of a collection that has none.
+    /// Makes the first segment of a collection that has none. `space` is how much it has at least,
+    /// and how much if there is room for that.
     pub(super) fn create(
         dir: Arc<Dir<F>>,
         header: Header,
         has_spare: bool,
-        step: u64,
+        space: (u64, u64),
     ) -> Result<SegmentWriter<F>, AppendError> {
         let last = header.first.saturating_sub(1);
-        let segment = NewSegment::create(
-            &dir,
-            header,
-            has_spare,
-            (SHORTEST_FILLER, step),
-            AllocationMode::Foreground,
-        )?;
+        let segment = NewSegment::create_first(&dir, header, has_spare, space)?;
         segment.publish(&dir).map_err(AppendError::Unknown)?;
-        Ok(SegmentWriter::resume(dir, segment, last, next_step(step)))
+        Ok(SegmentWriter::resume(dir, segment, last, next_step(space.1)))
+    }
+
+    /// The bytes that a group takes at most, with the shortest space behind it.
+    pub(super) fn most_bytes(batches: &[&Batch]) -> u64 {
+        let most: usize =
+            batches.iter().map(|batch| format::most_bytes(batch) + LONGEST_HEAD + MARKER).sum();
+        most as u64 + SHORTEST_FILLER
     }
 
     /// Appends a group of batches. `number` gives each its first sequence number, which is
@@ -133,9 +135,7 @@ impl<F: FileSystem> SegmentWriter<F> {
         sync: bool,
     ) -> Result<Vec<u64>, AppendError> {
         self.clean()?;
-        let most: usize =
-            batches.iter().map(|batch| format::most_bytes(batch) + LONGEST_HEAD + MARKER).sum();
-        let most = most as u64 + SHORTEST_FILLER;
+        let most = SegmentWriter::<F>::most_bytes(batches);
         let is_large = most >= options.large_group;
         self.rotate_if_full(most, is_large, options, first_free)?;
         let mut bytes = std::mem::take(&mut self.buffer);
@@ -422,8 +422,9 @@ impl<F: FileSystem> SegmentWriter<F> {
         let room = options.segment_size.saturating_sub(self.allocated);
         let least = needed.saturating_sub(self.allocated).max(SHORTEST_FILLER);
         loop {
-            let more = self.step.min(room).max(least);
-            match self.extend_to(self.allocated + more) {
+            let allocated = end_of_space(self.allocated, least, self.step.min(room));
+            let more = allocated - self.allocated;
+            match self.extend_to(allocated) {
                 Err(error) if error.is_full() && more > least => self.step = more / 2,
                 Err(error) => return Err(error),
                 Ok(()) => break,
@@ -447,8 +448,4 @@ impl<F: FileSystem> SegmentWriter<F> {
         self.allocated = allocated;
         Ok(())
     }
-}
-
-fn next_step(step: u64) -> u64 {
-    step.saturating_mul(2).min(LARGEST_STEP).max(step)
 }

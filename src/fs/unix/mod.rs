@@ -324,6 +324,17 @@ impl FileSystem for Os {
         Ok(rustix::io::pread(&file.descriptor, buffer, offset)?)
     }
 
+    #[cfg(target_os = "linux")]
+    fn next_data(&self, file: &FileHandle, offset: u64) -> io::Result<Option<u64>> {
+        use rustix::io::Errno;
+        match rustix::fs::seek(&file.descriptor, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(found) => Ok(Some(found.max(offset))),
+            Err(Errno::NXIO) => Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(offset)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn clone_content(&self, source: &FileHandle, into: &FileHandle) -> io::Result<bool> {
         #[cfg(target_os = "linux")]
         match rustix::fs::ioctl_ficlone(&into.descriptor, &source.descriptor) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::collection::{Collection, CollectionState};
+use super::identity::Looks;
 use super::look::Look;
 use super::open::{Log, LogCounters};
 use crate::error::{Code, ErrorKind, Failure};
@@ -63,11 +64,16 @@ impl<F: FileSystem> Log<F> {
         // Not before the lock is held: an append before this one may just have failed.
         self.check_usable()?;
         self.check_numbers_left(name)?;
+        self.wake(&collection, &mut state, name)?;
         self.look(&mut state, name, Look::IfDue)?;
+        let is_new = state.writer.is_none();
         let firsts = match self.append_to(&mut state, name, &group, sync) {
             Ok(firsts) => firsts,
             Err(error) => return Err(self.not_appended(&mut state, name, error)),
         };
+        if is_new {
+            self.has_opened(&collection);
+        }
         // Nothing is acknowledged that was written to a log that has gone meanwhile.
         self.look(&mut state, name, if sync { Look::Near } else { Look::IfDue })?;
         if let Some(memtable) = guard(&collection.memtable).as_mut() {
@@ -98,6 +104,10 @@ impl<F: FileSystem> Log<F> {
     ) -> ErrorKind {
         if let Err(moved) = self.look(state, name, Look::All) {
             return moved.into();
+        }
+        if state.writer.is_none() {
+            // It is made anew.
+            (state.dir, state.looks) = (None, Looks::default());
         }
         let failure = self.failure_of(error);
         let failure =
@@ -145,20 +155,21 @@ impl<F: FileSystem> Log<F> {
         batches: &[&Batch],
         sync: bool,
     ) -> Result<Vec<u64>, AppendError> {
-        if state.writer.is_none() {
-            state.writer = Some(self.first_segment(state, name)?);
-        }
-        let Some(writer) = &mut state.writer else { return Ok(Vec::new()) };
         let first_free = self.next.load(Ordering::Relaxed);
         let number = |batch: &Batch| self.next.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if state.writer.is_none() {
+            state.writer = Some(self.first_segment(state, name, batches)?);
+        }
+        let Some(writer) = &mut state.writer else { return Ok(Vec::new()) };
         writer.append(batches, &self.options, first_free, number, sync)
     }
 
-    /// Makes the first segment of a collection, and its directory.
+    /// Makes the first segment of a collection, with room for a group, and its directory.
     fn first_segment(
         &self,
         state: &mut CollectionState<F>,
         name: &str,
+        batches: &[&Batch],
     ) -> Result<SegmentWriter<F>, AppendError> {
         let dir = match &state.dir {
             Some(dir) => Arc::clone(dir),
@@ -172,8 +183,18 @@ impl<F: FileSystem> Log<F> {
             created: (self.options.clock)(),
             marker: rand::random(),
         };
-        let has_spare = std::mem::take(&mut state.has_spare);
-        SegmentWriter::create(dir, header, has_spare, self.options.step)
+        let most = SegmentWriter::<F>::most_bytes(batches);
+        // A large group makes the room for itself.
+        let least = if most >= self.options.large_group { 0 } else { most };
+        let mut create = |space| {
+            let has_spare = std::mem::take(&mut state.has_spare);
+            SegmentWriter::create(Arc::clone(&dir), header.clone(), has_spare, space)
+        };
+        match create((least, self.options.step)) {
+            // The group may be smaller than that. It is told when it is written.
+            Err(error) if error.is_full() => create((0, 0)),
+            created => created,
+        }
     }
 
     fn make_collection_dir(&self, name: &str) -> Result<Dir<F>, Failure> {

@@ -101,14 +101,18 @@ impl<F: FileSystem> Log<F> {
             self.check_usable()?;
             let cuts = all.iter().zip(&states).filter_map(|((name, _), state)| {
                 let note = holds.iter().find(|hold| hold.name == *name)?.note;
-                let writer = state.writer.as_ref()?;
-                let sealed = writer.sealed.iter().map(|segment| segment.number);
+                let (sealed, current, end) = match (&state.writer, &state.resting) {
+                    (Some(writer), _) => (&writer.sealed, writer.header.number, writer.end),
+                    (None, Some(resting)) => resting.extent(),
+                    (None, None) => return None,
+                };
+                let sealed = sealed.iter().map(|segment| segment.number);
                 Some(CollectionCut {
                     name: name.clone(),
                     note,
                     sealed: sealed.filter(|number| *number >= note.first_segment).collect(),
-                    current: writer.header.number,
-                    end: writer.end,
+                    current,
+                    end,
                 })
             });
             return Ok(cuts.collect());

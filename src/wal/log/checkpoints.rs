@@ -42,6 +42,7 @@ impl<F: FileSystem> Log<F> {
         let LastCheckpoint { note: checkpoint, in_name, holds } = &mut *last;
         check_is_there(up_to, collection.visible.load(Ordering::Acquire))?;
         let mut state = guard(&collection.state);
+        self.wake(&collection, &mut state, name)?;
         self.look(&mut state, name, Look::All)?;
         if state.writer.is_none() {
             return Ok(checkpoint.up_to);

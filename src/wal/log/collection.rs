@@ -9,6 +9,7 @@ use crate::mutex::guard;
 use crate::wal::checkpoint::Checkpoint;
 use crate::wal::memtable::Memtable;
 use crate::wal::repair::RepairedCollection;
+use crate::wal::resting_segment::RestingSegment;
 use crate::wal::writer::SegmentWriter;
 
 /// What is known of a collection.
@@ -36,6 +37,8 @@ pub(super) struct Collection<F: FileSystem> {
     /// Held while a group is written and synced.
     pub(super) state: Mutex<CollectionState<F>>,
     pub(super) memtable: Mutex<Option<Memtable>>,
+    /// Whether it was used since that was last asked.
+    pub(super) was_used: AtomicBool,
     /// The last number whose append has resolved.
     pub(super) visible: AtomicU64,
     /// Tells that the next segment is no longer being made.
@@ -63,6 +66,8 @@ pub(super) struct CollectionState<F: FileSystem> {
     pub(super) dir: Option<Arc<Dir<F>>>,
     /// `None` before the first append, and when the log is closed.
     pub(super) writer: Option<SegmentWriter<F>>,
+    /// What takes the place of both while their files are closed.
+    pub(super) resting: Option<RestingSegment>,
     /// When it was last seen to be where it is.
     pub(super) looks: Looks,
     /// For the first segment: whether there is a released one whose space can serve again,
@@ -86,11 +91,13 @@ impl<F: FileSystem> Collection<F> {
             state: Mutex::new(CollectionState {
                 dir: None,
                 writer: None,
+                resting: None,
                 looks: Looks::default(),
                 has_spare: false,
                 next_segment: 1,
             }),
             memtable: Mutex::new(has_memtable.then(Memtable::default)),
+            was_used: AtomicBool::new(false),
             visible: AtomicU64::new(0),
             prepared: Condvar::new(),
             is_urgent: AtomicBool::new(false),
@@ -116,11 +123,13 @@ impl<F: FileSystem> Collection<F> {
             state: Mutex::new(CollectionState {
                 dir,
                 writer,
+                resting: None,
                 looks: Looks::default(),
                 has_spare,
                 next_segment,
             }),
             memtable: Mutex::new(memtable),
+            was_used: AtomicBool::new(false),
             visible: AtomicU64::new(repaired.last),
             prepared: Condvar::new(),
             is_urgent: AtomicBool::new(false),

@@ -10,7 +10,9 @@ mod followers;
 mod identity;
 mod look;
 mod open;
+mod open_collections;
 mod read;
+mod resting;
 mod rotation;
 mod stats;
 

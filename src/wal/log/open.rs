@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::collection::Collection;
 use super::followers::Followers;
 use super::identity::Identity;
-use crate::error::{Damage, ErrorKind, Failure, WalError};
-use crate::fs::{Dir, DirUse, FileSystem};
+use super::open_collections::{OpenCollections, most_open};
+use crate::error::{Damage, DamageKind, ErrorKind, Failure, WalError};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem};
 use crate::mutex::guard;
 use crate::wal::append_error::AppendError;
 use crate::wal::batch::Batch;
+use crate::wal::closed_note::{CLOSED, ClosedNote};
 use crate::wal::consumer::{ConsumerPosition, positions};
 use crate::wal::dirs::{collections_in, make_dir, sync_names};
 use crate::wal::format::{LARGEST_BLOCK, most_bytes};
@@ -37,11 +39,16 @@ pub struct Log<F: FileSystem> {
     /// The next free sequence number.
     pub(super) next: AtomicU64,
     pub(super) collections: Mutex<BTreeMap<String, Arc<Collection<F>>>>,
+    pub(super) open_collections: Mutex<OpenCollections<F>>,
+    /// How many of them there may be.
+    pub(super) most_open: usize,
     /// By which it tells whether it is still there.
     pub(super) identity: Identity<F>,
     /// Why the log is poisoned, if it is: [`WalError::Poisoned`] or [`WalError::Moved`].
     pub(super) poison: OnceLock<WalError>,
     pub(super) is_closed: AtomicBool,
+    /// What it had when it was last closed.
+    pub(super) closed_note: ClosedNote,
     damage: Vec<Damage>,
     pub(super) counters: LogCounters,
     pub(super) followers: Followers,
@@ -87,21 +94,60 @@ impl<F: FileSystem> Log<F> {
         lock: Option<&OsStr>,
     ) -> Result<Log<F>, ErrorKind> {
         let identity = Identity::of(&dir, lock)?;
-        let mut collections = BTreeMap::new();
-        let mut damage = Vec::new();
-        let mut last = 0;
-        for name in collections_in(&dir)? {
-            let mut repaired = repair(&dir, &name, &options)?;
-            last = last.max(repaired.last);
-            damage.append(&mut repaired.damage);
-            collections.insert(name, Arc::new(Collection::repaired(repaired)));
+        let most_open = most_open(dir.fs(), options.most_open);
+        let mut log = Log {
+            path: dir.path().to_owned(),
+            dir,
+            options,
+            next: AtomicU64::new(1),
+            collections: Mutex::default(),
+            open_collections: Mutex::default(),
+            most_open,
+            identity,
+            poison: OnceLock::new(),
+            is_closed: AtomicBool::new(false),
+            closed_note: ClosedNote::default(),
+            damage: Vec::new(),
+            counters: LogCounters::default(),
+            followers: Followers::default(),
+            consumers: Mutex::default(),
+            backups: Mutex::default(),
+        };
+        log.repair()?;
+        Ok(log)
+    }
+
+    /// Repairs all collections that there are.
+    fn repair(&mut self) -> Result<(), ErrorKind> {
+        let closed = self.read_closed_note()?;
+        let mut names = collections_in(&self.dir)?;
+        for name in closed.collections.keys().filter(|name| check_name(name).is_ok()) {
+            // Of a collection that had segments there may be nothing but its directory. If that is
+            // gone, too, the collection was removed.
+            if names.binary_search(name).is_err()
+                && let Some(found) = self.dir.look(name.as_ref())?
+                && matches!(found.kind, FileKind::Dir | FileKind::Link)
+            {
+                names.push(name.clone());
+                names.sort_unstable();
+            }
         }
-        let consumers = match positions(&dir, None) {
+        let mut last = closed.last;
+        for name in names {
+            let noted = closed.collections.get(&name).copied().unwrap_or_default();
+            let mut repaired = repair(&self.dir, &name, &self.options, noted)?;
+            last = last.max(repaired.last);
+            self.damage.append(&mut repaired.damage);
+            let collection = Arc::new(Collection::repaired(repaired));
+            self.has_opened(&collection);
+            guard(&self.collections).insert(name, collection);
+        }
+        let consumers = match positions(&self.dir, None) {
             Err(ErrorKind::Wal(WalError::Damaged(found)))
-                if options.recovery != RecoveryMode::Strict =>
+                if self.options.recovery != RecoveryMode::Strict =>
             {
                 // Nothing is released until it is gone.
-                damage.push(*found);
+                self.damage.push(*found);
                 Vec::new()
             }
             positions => positions?,
@@ -109,23 +155,25 @@ impl<F: FileSystem> Log<F> {
         // A power cut may have taken entries that a consumer has acknowledged. Their numbers are not
         // given again: it would take the new entries for the old ones.
         let last = consumers.iter().map(|it| it.position).fold(last, u64::max);
+        self.consumers = Mutex::new(consumers);
         // A directory that was found may be there in memory only.
-        sync_names(&dir)?;
-        Ok(Log {
-            path: dir.path().to_owned(),
-            dir,
-            options,
-            next: AtomicU64::new(last + 1),
-            collections: Mutex::new(collections),
-            identity,
-            poison: OnceLock::new(),
-            is_closed: AtomicBool::new(false),
-            damage,
-            counters: LogCounters::default(),
-            followers: Followers::default(),
-            consumers: Mutex::new(consumers),
-            backups: Mutex::default(),
-        })
+        sync_names(&self.dir)?;
+        self.next.store(last + 1, Ordering::Relaxed);
+        self.closed_note = closed;
+        Ok(())
+    }
+
+    fn read_closed_note(&mut self) -> Result<ClosedNote, ErrorKind> {
+        if let Some(note) = ClosedNote::read(&self.dir)? {
+            return Ok(note);
+        }
+        let reason = "the note cannot be read";
+        let damage = Damage::new("", CLOSED, DamageKind::Checkpoint, (0, 0), reason, 0);
+        if self.options.recovery != RecoveryMode::SkipCorrupt {
+            return Err(WalError::Damaged(Box::new(damage)).into());
+        }
+        self.damage.push(damage);
+        Ok(ClosedNote::default())
     }
 
     /// What was found damaged when the log was opened, and cut off or skipped.

@@ -72,6 +72,7 @@ impl<F: FileSystem> Log<F> {
         let Some(collection) = self.existing(name)? else { return Ok(false) };
         let mut state = guard(&collection.state);
         self.check_usable()?;
+        self.wake(&collection, &mut state, name)?;
         self.look(&mut state, name, Look::IfDue)?;
         let first_free = self.next.load(Ordering::Relaxed);
         match &mut state.writer {

@@ -28,10 +28,12 @@ pub(super) struct Assessment<F: FileSystem> {
     pub(super) next_segment: u64,
 }
 
+/// `noted` is the last sequence number that the collection had when its log was last closed.
 pub(super) fn assess<F: FileSystem>(
     scan: &mut Scan<'_>,
     dir: &Dir<F>,
     names: &BTreeSet<&str>,
+    noted: u64,
 ) -> Result<Assessment<F>, ErrorKind> {
     let mut numbers: BTreeSet<u64> =
         names.iter().filter_map(|name| segments::number_of(name)).collect();
@@ -73,7 +75,7 @@ pub(super) fn assess<F: FileSystem>(
     if names.contains(current_name.as_str()) {
         current = Some(scan.current(dir, &current_name, unsealed.is_none(), expected)?);
     } else if made != Some(expected)
-        && (expected > 1 || names.contains(CHECKPOINT) || made.is_some())
+        && (expected > 1 || names.contains(CHECKPOINT) || made.is_some() || noted > 0)
     {
         let reason = "there is no current segment";
         scan.damaged(DamageKind::Missing, CURRENT, (0, 0), reason)?;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::assess::{Assessment, assess};
 use super::scan::{CurrentSegment, Scan};
-use crate::error::{Damage, ErrorKind};
-use crate::fs::{Dir, DirUse, FileSystem};
+use crate::error::{Code, Damage, ErrorKind, Failure};
+use crate::fs::{Dir, DirUse, FileKind, FileSystem};
 use crate::temp_name;
 use crate::wal::append_error::AppendError;
 use crate::wal::checkpoint::Checkpoint;
-use crate::wal::dirs::{is_file, sync_names};
+use crate::wal::dirs::{SHARED, is_file, sync_names};
 use crate::wal::format::Header;
 use crate::wal::memtable::Memtable;
 use crate::wal::options::LogOptions;
@@ -35,11 +35,13 @@ pub(in crate::wal) struct RepairedCollection<F: FileSystem> {
     pub(in crate::wal) damage: Vec<Damage>,
 }
 
-/// Repairs the collection of this name of the log in this directory.
+/// Repairs the collection of this name of the log in this directory. `noted` is the last sequence
+/// number that it had when the log was last closed; 0 if that is not known.
 pub(in crate::wal) fn repair<F: FileSystem>(
     log: &Dir<F>,
     collection: &str,
     options: &LogOptions,
+    noted: u64,
 ) -> Result<RepairedCollection<F>, ErrorKind> {
     let dir = log.open_dir(collection.as_ref(), DirUse::NamesAndSync)?;
     let listed = dir.names()?;
@@ -47,7 +49,7 @@ pub(in crate::wal) fn repair<F: FileSystem>(
     let dir = Arc::new(dir.without_path());
 
     let mut scan = Scan::new(collection, options);
-    let assessment = assess(&mut scan, &dir, &names)?;
+    let assessment = assess(&mut scan, &dir, &names, noted)?;
     // Nothing has been changed so far, and nothing is refused from here on.
     let checkpoint_in_name = give_names_again(&assessment, &dir, &names)?;
     remove_leftovers(&assessment, &dir, &names, checkpoint_in_name.as_deref())?;
@@ -148,7 +150,10 @@ fn remove_leftovers<F: FileSystem>(
             || Checkpoint::from_name(name).is_some() && Some(**name) != checkpoint_in_name
     };
     for name in names.iter().filter(is_leftover) {
-        dir.remove_if_there(name.as_ref())?;
+        // Nothing needs a directory of that name, but holdfast has not made it.
+        if dir.look(name.as_ref())?.is_some_and(|found| found.kind != FileKind::Dir) {
+            dir.remove_if_there(name.as_ref())?;
+        }
     }
     Ok(())
 }
@@ -159,9 +164,19 @@ fn set_aside<F: FileSystem>(
     dir: &Dir<F>,
     name: &str,
 ) -> Result<(), ErrorKind> {
-    let file = dir.open_to_write(name.as_ref())?;
     let aside = segments::damaged(CURRENT, rand::random());
-    dir.rename(&file, name.as_ref(), aside.as_ref())?;
+    if is_file(dir, name)? {
+        let file = dir.open_to_write(name.as_ref())?;
+        dir.rename(&file, name.as_ref(), aside.as_ref())?;
+    } else {
+        // It cannot be opened, and so not be renamed, but it can change places with a file.
+        drop(dir.create_shared(aside.as_ref(), SHARED)?);
+        if !dir.exchange(name.as_ref(), aside.as_ref())? {
+            dir.remove(aside.as_ref())?;
+            return Err(Failure::at("rename", name, Code::ENOTSUP.error()).into());
+        }
+        dir.remove(name.as_ref())?;
+    }
     for damage in scan.damage.iter_mut().filter(|damage| damage.file == name) {
         damage.copy = Some(aside.clone());
     }
@@ -184,7 +199,7 @@ fn begin_anew<F: FileSystem>(
         created: (options.clock)(),
         marker: rand::random(),
     };
-    let mut writer = SegmentWriter::create(Arc::clone(dir), header, has_spare, options.step)
+    let mut writer = SegmentWriter::create(Arc::clone(dir), header, has_spare, (0, options.step))
         .map_err(AppendError::into_failure)?;
     writer.sealed = sealed;
     Ok(writer)

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::error::{Damage, DamageKind, ErrorKind, Failure, WalError};
-use crate::fs::{Dir, FileSystem};
+use crate::fs::{Dir, FileKind, FileSystem};
 use crate::wal::dirs::{is_file, stat_listed};
 use crate::wal::format::{self, END};
 use crate::wal::memtable::Memtable;
@@ -20,6 +20,7 @@ const BEHIND_THE_END: &str = "there is something behind the end of the segment";
 pub(super) struct Scan<'a> {
     pub(super) collection: &'a str,
     pub(super) recovery: RecoveryMode,
+    segment_size: u64,
     /// What a checkpoint has released is not shown.
     pub(super) released: u64,
     pub(super) memtable: Option<Memtable>,
@@ -87,6 +88,7 @@ impl Scan<'_> {
         Scan {
             collection,
             recovery: options.recovery,
+            segment_size: options.segment_size,
             released: 0,
             memtable: options.memtable.then(Memtable::default),
             last: 0,
@@ -177,8 +179,10 @@ impl Scan<'_> {
     /// Leaves out as many numbers as a segment that cannot be used may have had entries, so that
     /// none of them is given again.
     fn leave_out<F: FileSystem>(&mut self, dir: &Dir<F>, name: &str) -> Result<(), Failure> {
-        let most = stat_listed(dir, name)?.size / format::SHORTEST_ENTRY as u64;
-        self.last = self.last.saturating_add(most);
+        let found = stat_listed(dir, name)?;
+        // What is no file has no length that says anything.
+        let size = if found.kind == FileKind::File { found.size } else { self.segment_size };
+        self.last = self.last.saturating_add(size / format::SHORTEST_ENTRY as u64);
         Ok(())
     }
 

@@ -72,5 +72,5 @@ impl Scan<'_> {
 /// Writes a stretch of a file over itself, so that a sync has to deal with it again.
 fn rewrite<F: FileSystem>(file: &File<F>, from: u64, to: u64) -> Result<(), Failure> {
     let mut buffer = vec![0; CHUNK];
-    in_chunks(file, from, to, &mut buffer, |at, bytes| file.write_all_at(bytes, at))
+    in_chunks(file, (from, to), false, &mut buffer, |at, bytes| file.write_all_at(bytes, at))
 }
