@@ -17,6 +17,8 @@ pub(super) struct RestingSegment {
     dir: FileId,
     /// and which file it is.
     file: FileId,
+    /// Whether the system can be believed in that.
+    tells: bool,
     header: Header,
     end: u64,
     allocated: u64,
@@ -38,9 +40,11 @@ impl RestingSegment {
         if is_busy || writer.durable < writer.last {
             return None;
         }
+        let (file, tells) = writer.file_id()?;
         Some(RestingSegment {
             dir: writer.dir.metadata().ok()?.id,
-            file: writer.file_id()?,
+            file,
+            tells,
             header: writer.header.clone(),
             end: writer.end,
             allocated: writer.allocated,
@@ -97,7 +101,8 @@ impl RestingSegment {
         let is_other_dir = dir_id != self.dir && dir.metadata()?.id == dir_id;
         let is_other_file = known.id != self.file
             && dir.look(CURRENT.as_ref())?.is_none_or(|named| named.id == known.id);
-        if is_other_file || is_other_dir || known.size != self.allocated {
+        let is_moved = self.tells && (is_other_file || is_other_dir);
+        if is_moved || known.size != self.allocated {
             return Ok(None);
         }
         // A number is given again when a file has been removed; a header is not.

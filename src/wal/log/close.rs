@@ -62,14 +62,12 @@ impl<F: FileSystem> Log<F> {
         for (name, collection) in collections {
             let mut state = guard(&collection.state);
             if self.poison.get().is_none() && !was_closed {
+                if let Err(failure) = self.open_to_finish(&mut state, &name) {
+                    // Everything in it is on the disk. The next opening makes its end clean.
+                    failed.get_or_insert(failure);
+                }
                 match self.moved(&mut state, &name, Look::All) {
-                    None => {
-                        if let Err(failure) = self.open_to_finish(&mut state, &name) {
-                            // Everything in it is on the disk. The next opening makes its end clean.
-                            failed.get_or_insert(failure);
-                        }
-                        self.finish(&mut state);
-                    }
+                    None => self.finish(&mut state),
                     // Another process may go on in it by now: nothing of it is changed. It matters to
                     // the caller where not everything has been acknowledged as synced.
                     Some(what) if state.writer.as_ref().is_some_and(|it| it.durable < it.last) => {
