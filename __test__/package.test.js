@@ -79,6 +79,8 @@ describe('the packed package', { skip: noNpm }, () => {
         const writer = await functions.openWal('log', { onFlush() {} })
         await writer.append('one', [{ id: 'id', op: 'insert', payload: 'payload' }])
         for await (const entry of writer.replay('one')) void entry
+        for await (const entry of writer.follow('one', { from: 1n })) if (entry) break
+        await (await writer.consumer('name', 'one')).close()
         await writer.flush()
         await writer.close()
         await (await functions.openWal('log', { readOnly: true })).close()

@@ -21,7 +21,7 @@ use holdfast_sim::SimFs;
 use holdfast::recovery::{self, ActionKind, Options, RecoveryAction, RecoveryRequest};
 use holdfast::transaction::names::{self, RecordKind, TransactionId};
 use holdfast::transaction::fingerprint::Fingerprint;
-use holdfast::transaction::record::{Record, RecordMember};
+use holdfast::transaction::record::{Record, RecordMember, RecordWay};
 use holdfast::write::Control;
 use input::Input;
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -188,6 +188,25 @@ impl Recipe<'_> {
         }
     }
 
+    /// How the directories of a record are said to lead to each other.
+    fn ways(&mut self, fs: &SimFs, dirs: &[PathBuf]) -> Vec<RecordWay> {
+        let to = |dir: &PathBuf| dir.file_name().map(|name| Path::new("..").join(name));
+        let first = dirs.first().and_then(to);
+        let known = |dir: &PathBuf| fs.inspect(dir).map(|known| known.id.inode);
+        dirs.iter()
+            .enumerate()
+            .map(|(number, dir)| RecordWay {
+                inode: match self.input.small() {
+                    0..230 => known(dir).unwrap_or(7),
+                    other => other as u128,
+                },
+                is_apart: self.input.small() > 220,
+                from_first: to(dir).filter(|_| number > 0 && self.input.small() < 230),
+                to_first: first.clone().filter(|_| number > 0 && self.input.small() < 230),
+            })
+            .collect()
+    }
+
     fn record(&mut self, fs: &SimFs, id: TransactionId) -> Vec<u8> {
         let mut dirs: Vec<PathBuf> = FOLDERS.iter().map(PathBuf::from).collect();
         match self.input.small() {
@@ -215,7 +234,11 @@ impl Recipe<'_> {
         for RecordMember { name, before, .. } in &members {
             self.claims.push(Claim { name: name.clone(), before: *before });
         }
-        let record = Record { id, home, here, dirs, members };
+        let ways = match self.input.small() {
+            0..60 => Vec::new(),
+            _ => self.ways(fs, &dirs),
+        };
+        let record = Record { id, home, here, dirs, ways, members };
         let mut bytes = record.encode().expect("a small one");
         if self.input.small() > 250 {
             bytes.truncate(self.input.small());

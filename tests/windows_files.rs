@@ -661,7 +661,7 @@ fn one_of_many_that_want_a_name_gets_it() {
                     let temp = format!("temp {thread}");
                     let file = make(dir, &temp, temp.as_bytes());
                     match Os.rename_new(dir, &file, OsStr::new(&temp), OsStr::new("target")) {
-                        Ok(()) => 1,
+                        Ok(is_named) => usize::from(is_named),
                         Err(error) => {
                             assert_eq!(Code::of(&error), Some(Code::EEXIST), "{error:?}");
                             0

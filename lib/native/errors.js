@@ -4,7 +4,6 @@
 
 const util = require('node:util')
 const { hintFor } = require('../support/hints.js')
-const { jsonSafe, toJSON } = require('../support/json-safe.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
@@ -109,7 +108,9 @@ class SessionFileError extends Error {
 }
 hide(SessionFileError.prototype, 'name', 'SessionFileError')
 // It may have sequence numbers, of which JSON knows none.
-hide(SessionFileError.prototype, 'toJSON', toJSON)
+hide(SessionFileError.prototype, 'toJSON', function () {
+  return require('../support/json-safe.js').toJSON.call(this)
+})
 
 class AbortError extends Error {
   /** @param {unknown} reason */
@@ -217,7 +218,7 @@ function toHolder({ pid, hostname, since, command }) {
  */
 function toDamage(damage) {
   const kind = /** @type {import('../../index.js').WalDamage['kind']} */ (damage.kind)
-  return jsonSafe({ ...damage, kind })
+  return require('../support/json-safe.js').jsonSafe({ ...damage, kind })
 }
 
 /**

@@ -29,6 +29,7 @@ pub use dir::{Dir, NamedFile, if_there, is_too_long};
 pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
 pub use file::File;
 pub use free_name::is_placeholder;
+#[cfg(unix)]
 pub(crate) use limitation::found as found_limitation;
 pub use limitation::{
     FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,

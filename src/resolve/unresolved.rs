@@ -38,6 +38,7 @@ impl<N: Eq + Hash, C> UnresolvedCalls<N, C> {
     }
 
     /// Whether no file is being looked for.
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
