@@ -425,7 +425,10 @@ impl<F: FileSystem> SegmentWriter<F> {
             let allocated = end_of_space(self.allocated, least, self.step.min(room));
             let more = allocated - self.allocated;
             match self.extend_to(allocated) {
-                Err(error) if error.is_full() && more > least => self.step = more / 2,
+                // Half of what was asked for, which becomes less than a page: then no border rounds it up.
+                Err(error) if error.is_full() && more > least => {
+                    self.step = self.step.min(room).min(more) / 2;
+                }
                 Err(error) => return Err(error),
                 Ok(()) => break,
             }
