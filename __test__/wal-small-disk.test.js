@@ -135,8 +135,8 @@ describe('a log of many collections', () => {
 describe('what is no segment', { skip: whyNot.linux() }, () => {
   test('a pipe is skipped, and never waited for', async (t) => {
     const dir = path.join(fastDir(t), 'log')
-    let wal = await openWal(dir, { segmentSize: 2000 })
-    for (let number = 1; number <= 6; number++) await wal.append('c', one(`e${number}`, 'p'.repeat(1500)))
+    let wal = await openWal(dir, { segmentSize: 4096 })
+    for (let number = 1; number <= 6; number++) await wal.append('c', one(`e${number}`, 'p'.repeat(3000)))
     await wal.close()
     for (const name of ['wal_000000000001.avro', 'wal_current.avro']) {
       const file = path.join(dir, 'c', name)
