@@ -108,7 +108,7 @@ class SessionFileError extends Error {
 }
 hide(SessionFileError.prototype, 'name', 'SessionFileError')
 // It may have sequence numbers, of which JSON knows none.
-hide(SessionFileError.prototype, 'toJSON', function () {
+hide(SessionFileError.prototype, 'toJSON', /** @this {object} */ function () {
   return require('../support/json-safe.js').toJSON.call(this)
 })
 
