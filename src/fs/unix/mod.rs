@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ mod access_list;
 pub(crate) mod cached_lookup;
 #[cfg(target_os = "linux")]
 mod cifs;
+mod content;
 #[cfg(target_os = "linux")]
 pub(crate) mod dir_lock;
 mod exchange;
@@ -29,6 +30,7 @@ mod flock;
 mod flush;
 #[cfg(target_os = "linux")]
 mod freed_blocks;
+mod handles;
 #[cfg(target_os = "linux")]
 mod kinds;
 mod lacks;
@@ -40,6 +42,7 @@ mod name_case;
 pub(crate) mod patient_open;
 mod real_path;
 mod remove_at_exit;
+mod rename_new;
 pub(crate) mod shared_file;
 #[cfg(target_os = "linux")]
 mod sync_rules;
@@ -48,6 +51,7 @@ mod temp_at_exit;
 mod watch;
 mod working_dir;
 
+pub use handles::{DirHandle, FileHandle};
 pub use remove_at_exit::{RemoveAtExit, watch_signals};
 pub use temp_at_exit::TempAtExit;
 pub use working_dir::working_dir;
@@ -56,10 +60,9 @@ use flush::{close, is_unsupported, sync};
 #[cfg(target_os = "linux")]
 use flush::{is_refused, sync_file_range, sync_whole_file_system};
 use metadata::{metadata_of, modified, raw_mode, timespec};
-use patient_open::open_patiently;
 
 use crate::error::Code;
-use crate::fs::{DirUse, FileSystem, LockRules, Metadata, SharedWith, SyncRules};
+use crate::fs::{DirUse, FileSystem, Metadata, SharedWith, SyncRules};
 #[cfg(target_os = "linux")]
 use crate::fs::{DirWatch, ExtendedAttributes, OnChange};
 use crate::metrics::METRICS;
@@ -69,67 +72,6 @@ use crate::short_name::LONGEST_NAME;
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Os;
-
-/// An open directory.
-#[derive(Debug)]
-pub struct DirHandle {
-    descriptor: OwnedFd,
-    /// Opened for reading, so that it can be synced; otherwise it only names files.
-    readable: bool,
-}
-
-impl DirHandle {
-    /// For the lock files in it, which `src/lock/kernel` opens itself.
-    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
-
-    /// Whether it takes names for one that differ in case, as far as that is known.
-    pub(crate) fn ignores_case(&self) -> bool {
-        name_case::ignores_case(self.descriptor())
-    }
-
-    /// Whether something is mounted under a name in it, as far as the system tells (Linux 5.8). A
-    /// symbolic link is not followed.
-    pub(crate) fn is_mount_point(&self, name: &OsStr) -> bool {
-        #[cfg(target_os = "linux")]
-        return mount::is_mount_point(self.descriptor(), name);
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = name;
-            false
-        }
-    }
-
-    /// Has a network file system look up its names anew, if it has changed.
-    pub(crate) fn look_anew(&self) {
-        lock_rules::look_anew(self.descriptor());
-    }
-
-    /// What is known about locks of the files in it.
-    pub(crate) fn lock_rules(&self) -> LockRules {
-        lock_rules::lock_rules(self.descriptor())
-    }
-
-    /// For asking about locks of the directory itself, if it is open for that: the process may list
-    /// it.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn lockable(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
-        self.readable.then(|| self.descriptor.as_fd())
-    }
-}
-
-/// An open file.
-#[derive(Debug)]
-pub struct FileHandle {
-    descriptor: OwnedFd,
-}
-
-/// A directory descriptor that only names files needs no read permission on the directory.
-#[cfg(target_os = "linux")]
-const NAMES_ONLY: OFlags = OFlags::PATH;
-#[cfg(not(target_os = "linux"))]
-const NAMES_ONLY: OFlags = OFlags::RDONLY;
 
 impl FileSystem for Os {
     type DirHandle = DirHandle;
@@ -166,11 +108,11 @@ impl FileSystem for Os {
     }
 
     fn open_dir(&self, path: &Path, purpose: DirUse) -> io::Result<DirHandle> {
-        open_dir_by(rustix::fs::CWD, path.as_os_str(), purpose)
+        handles::open_dir(rustix::fs::CWD, path.as_os_str(), purpose)
     }
 
     fn open_dir_in(&self, dir: &DirHandle, name: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
-        open_dir_by(dir.descriptor(), name, purpose)
+        handles::open_dir(dir.descriptor(), name, purpose)
     }
 
     #[cfg(target_os = "linux")]
@@ -260,7 +202,7 @@ impl FileSystem for Os {
     fn open(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         // NONBLOCK: should there be a pipe by now, opening it must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        open_existing(dir, name, flags)
+        handles::open_existing(dir, name, flags)
     }
 
     fn open_to_change(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
@@ -274,7 +216,7 @@ impl FileSystem for Os {
 
     fn open_to_write(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        open_existing(dir, name, flags)
+        handles::open_existing(dir, name, flags)
     }
 
     /// Such a descriptor holds the file in memory, and so on the disk, without opening it: it needs
@@ -299,17 +241,7 @@ impl FileSystem for Os {
     }
 
     fn write(&self, file: &FileHandle, chunk: Chunk<'_>) -> io::Result<usize> {
-        let (address, length) = match chunk {
-            Chunk::Slice(bytes) => (bytes.as_ptr(), bytes.len()),
-            Chunk::Memory { address, length } => {
-                (std::ptr::with_exposed_provenance::<u8>(address), length)
-            }
-        };
-        // SAFETY: the descriptor is open for as long as `file` is borrowed. `write` only
-        // reads the memory, in the kernel, which answers EFAULT for addresses that are
-        // not mapped; no reference to memory that may be gone is ever made.
-        let written = unsafe { libc::write(file.descriptor.as_raw_fd(), address.cast(), length) };
-        usize::try_from(written).map_err(|_| io::Error::last_os_error())
+        content::write(file, chunk)
     }
 
     fn write_at(&self, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize> {
@@ -326,26 +258,11 @@ impl FileSystem for Os {
 
     #[cfg(target_os = "linux")]
     fn next_data(&self, file: &FileHandle, offset: u64) -> io::Result<Option<u64>> {
-        use rustix::io::Errno;
-        match rustix::fs::seek(&file.descriptor, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(found) => Ok(Some(found.max(offset))),
-            Err(Errno::NXIO) => Ok(None),
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(Some(offset)),
-            Err(error) => Err(error.into()),
-        }
+        content::next_data(file, offset)
     }
 
     fn clone_content(&self, source: &FileHandle, into: &FileHandle) -> io::Result<bool> {
-        #[cfg(target_os = "linux")]
-        match rustix::fs::ioctl_ficlone(&into.descriptor, &source.descriptor) {
-            Ok(()) => return Ok(true),
-            Err(error @ rustix::io::Errno::INTR) => return Err(error.into()),
-            // A reflink is optional. Whatever the error is, an ordinary copy meets it, too, or is
-            // not concerned.
-            Err(_) => {}
-        }
-        let _ = (source, into);
-        Ok(false)
+        content::clone_content(source, into)
     }
 
     fn copy(
@@ -355,31 +272,7 @@ impl FileSystem for Os {
         into: &FileHandle,
         most: usize,
     ) -> io::Result<Option<usize>> {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::io::Errno;
-            let (from, to) = (&source.descriptor, &into.descriptor);
-            let mut offset = offset;
-            match rustix::fs::copy_file_range(from, Some(&mut offset), to, None, most) {
-                Ok(count) => Ok(Some(count)),
-                // An old kernel, a file system or a sandbox that does not support the call, or not
-                // for these two files.
-                Err(
-                    Errno::NOSYS
-                    | Errno::OPNOTSUPP
-                    | Errno::INVAL
-                    | Errno::XDEV
-                    | Errno::PERM
-                    | Errno::BADF,
-                ) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (source, offset, into, most);
-            Ok(None)
-        }
+        content::copy(source, offset, into, most)
     }
 
     fn set_owner(&self, file: &FileHandle, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
@@ -500,39 +393,7 @@ impl FileSystem for Os {
         from: &OsStr,
         to: &OsStr,
     ) -> io::Result<bool> {
-        use rustix::io::Errno;
-        /// The kernel or the file system does not support it, or a sandbox forbids it. Of a second
-        /// name also: not for this file (fs.protected_hardlinks), or it has too many.
-        const UNSUPPORTED: [Errno; 6] = [
-            Errno::INVAL,
-            Errno::NOSYS,
-            Errno::OPNOTSUPP,
-            Errno::NOTSUP,
-            Errno::PERM,
-            Errno::MLINK,
-        ];
-        let dir = &dir.descriptor;
-        #[cfg(any(target_os = "linux", target_os = "macos"))]
-        {
-            use rustix::fs::RenameFlags;
-            match rustix::fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
-                Ok(()) => return Ok(true),
-                Err(error) if UNSUPPORTED.contains(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        match rustix::fs::linkat(dir, from, dir, to, AtFlags::empty()) {
-            Ok(()) => {}
-            Err(error) if UNSUPPORTED.contains(&error) => return Ok(false),
-            // So rclone says that it has none.
-            #[cfg(target_os = "linux")]
-            Err(Errno::IO) if extended::is_of_a_program(dir.as_fd()) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        }
-        // The file has its name. If the old one stays, it is the name of an orphaned temp file,
-        // which recovery removes.
-        let _ = rustix::fs::unlinkat(dir, from, AtFlags::empty());
-        Ok(true)
+        rename_new::rename_new(dir.descriptor(), from, to)
     }
 
     fn sync_dir(&self, dir: &DirHandle, file: Option<&FileHandle>) -> io::Result<bool> {
@@ -597,24 +458,4 @@ impl FileSystem for Os {
     fn exchange(&self, dir: &DirHandle, one: &OsStr, other: &OsStr) -> io::Result<bool> {
         exchange::exchange(dir.descriptor.as_fd(), one, other)
     }
-}
-
-/// Opens a directory by its path, or by its name in another one.
-fn open_dir_by(at: BorrowedFd<'_>, path: &OsStr, purpose: DirUse) -> io::Result<DirHandle> {
-    let open = |access: OFlags| {
-        rustix::fs::openat(at, path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-    };
-    if purpose == DirUse::NamesAndSync {
-        match open(OFlags::RDONLY) {
-            Ok(descriptor) => return Ok(DirHandle { descriptor, readable: true }),
-            Err(rustix::io::Errno::ACCESS) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(DirHandle { descriptor: open(NAMES_ONLY)?, readable: false })
-}
-
-fn open_existing(dir: &DirHandle, name: &OsStr, flags: OFlags) -> io::Result<FileHandle> {
-    let open = || rustix::fs::openat(&dir.descriptor, name, flags, Mode::empty());
-    Ok(FileHandle { descriptor: open_patiently(open)? })
 }

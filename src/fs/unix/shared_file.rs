@@ -23,6 +23,7 @@ use super::access_list::{AccessList, Belongs};
 use super::access_list::{READ, WRITE};
 use super::lacks;
 use super::patient_open::while_invalid;
+use super::rename_new;
 use crate::fs::{Limitation, SharedWith};
 use crate::temp_name;
 
@@ -62,7 +63,7 @@ pub(crate) fn create(
             let _ = rustix::fs::unlinkat(dir, &provisional, AtFlags::empty());
             return create_with_mode(dir, name, mode);
         }
-        let named = shared.and_then(|_| Ok(rename_new(dir, &provisional, name)?));
+        let named = shared.and_then(|_| Ok(give_own_name(dir, &provisional, name)?));
         let error = match named {
             Ok(NamedBy::Rename) => return Ok(file),
             // Where a second name makes another file of it to the system (FUSE), it is opened by that.
@@ -106,11 +107,8 @@ pub(crate) fn make_dir(above: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 
 /// Gives a directory another name that is not taken.
 fn rename_new_dir(above: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    match rustix::fs::renameat_with(above, from, above, to, rustix::fs::RenameFlags::NOREPLACE) {
-        // The kernel or the file system does not support it.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        renamed => return renamed,
+    if rename_new::in_one_step(above, from, to)? {
+        return Ok(());
     }
     if rustix::fs::statat(above, to, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
         return Err(Errno::EXIST);
@@ -126,13 +124,10 @@ enum NamedBy {
     Link,
 }
 
-/// Gives a file another name that is not taken.
-fn rename_new(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<NamedBy, Errno> {
-    #[cfg(any(target_os = "linux", target_os = "macos"))]
-    match rustix::fs::renameat_with(dir, from, dir, to, rustix::fs::RenameFlags::NOREPLACE) {
-        // The kernel or the file system does not support it.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
-        renamed => return renamed.map(|()| NamedBy::Rename),
+/// Gives a file its own name, which is not taken.
+fn give_own_name(dir: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<NamedBy, Errno> {
+    if rename_new::in_one_step(dir, from, to)? {
+        return Ok(NamedBy::Rename);
     }
     rustix::fs::linkat(dir, from, dir, to, AtFlags::empty())?;
     rustix::fs::unlinkat(dir, from, AtFlags::empty())?;
