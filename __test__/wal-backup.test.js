@@ -10,9 +10,7 @@ const { pathToFileURL } = require('node:url')
 const { SessionFileError, openWal } = require('../index.js')
 const { failure } = require('./helpers.js')
 const { Program, fastDir, whyNot } = require('./system.js')
-const { Checker } = require('./wal-batches.js')
-
-const insert = (id, payload = `payload of ${id}`) => ({ id, op: 'insert', payload })
+const { Checker, insert } = require('./wal-batches.js')
 
 async function all(entries) {
   const list = []

@@ -5,6 +5,7 @@
 
 const assert = require('node:assert/strict')
 const { createHash } = require('node:crypto')
+const path = require('node:path')
 
 const hash = (text) => createHash('sha1').update(text).digest('hex')
 
@@ -57,4 +58,19 @@ class Checker {
   }
 }
 
-module.exports = { Checker, batch }
+/** An entry. */
+const insert = (id, payload = `payload of ${id}`) => ({ id, op: 'insert', payload })
+
+/** A new log, its writer and a reader of it, which are closed when the test is over. */
+async function newLogAndReader(t, options) {
+  const { openWal } = require('../index.js')
+  const { fastDir } = require('./system.js')
+  const dir = path.join(fastDir(t), 'log')
+  const wal = await openWal(dir, options)
+  t.after(() => wal.close().catch(() => {}))
+  const reader = await openWal(dir, { readOnly: true })
+  t.after(() => reader.close())
+  return { dir, wal, reader }
+}
+
+module.exports = { Checker, batch, insert, newLogAndReader }

@@ -6,20 +6,10 @@ const { describe, test } = require('node:test')
 const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
-const { SessionFileError, openWal } = require('../index.js')
+const { SessionFileError } = require('../index.js')
 const { failure } = require('./helpers.js')
-const { Program, fastDir, whyNot } = require('./system.js')
-
-const insert = (id, payload = `payload of ${id}`) => ({ id, op: 'insert', payload })
-
-async function newLog(t, options) {
-  const dir = path.join(fastDir(t), 'log')
-  const wal = await openWal(dir, options)
-  t.after(() => wal.close().catch(() => {}))
-  const reader = await openWal(dir, { readOnly: true })
-  t.after(() => reader.close())
-  return { dir, wal, reader }
-}
+const { Program, whyNot } = require('./system.js')
+const { insert, newLogAndReader } = require('./wal-batches.js')
 
 async function take(followed, count) {
   const numbers = []
@@ -30,7 +20,7 @@ async function take(followed, count) {
 
 describe('a consumer', { concurrency: 4 }, () => {
   test('goes on behind what it has acknowledged, in whichever process, and holds the rest', async (t) => {
-    const { wal, reader, dir } = await newLog(t, { segmentSize: 4096 })
+    const { wal, reader, dir } = await newLogAndReader(t, { segmentSize: 4096 })
     const consumer = await reader.consumer('indexer', 'a')
     assert.deepEqual([consumer.name, consumer.collection, consumer.position], ['indexer', 'a', 0n])
     for (let number = 1; number <= 40; number++) await wal.append('a', [insert(`${number}`, 'x'.repeat(400))])
@@ -57,7 +47,7 @@ describe('a consumer', { concurrency: 4 }, () => {
   })
 
   test('acknowledges many at once with few writes', async (t) => {
-    const { wal, dir } = await newLog(t)
+    const { wal, dir } = await newLogAndReader(t)
     await wal.append('a', Array.from({ length: 500 }, (_, i) => insert(`${i}`)))
     const consumer = await wal.consumer('c', 'a')
     let changes = 0
@@ -75,7 +65,7 @@ describe('a consumer', { concurrency: 4 }, () => {
   })
 
   test('has its lag in the figures', async (t) => {
-    const { wal, reader } = await newLog(t)
+    const { wal, reader } = await newLogAndReader(t)
     await wal.append('a', [insert('1'), insert('2'), insert('3')])
     assert.deepEqual(wal.stats().collections[0].consumers, [])
     const [one, two] = [await wal.consumer('one', 'a'), await reader.consumer('two', 'a', { from: 2n })]
@@ -93,7 +83,7 @@ describe('a consumer', { concurrency: 4 }, () => {
   })
 
   test('is one at a time: the next waits for it, and is told who it is', async (t) => {
-    const { wal, reader } = await newLog(t)
+    const { wal, reader } = await newLogAndReader(t)
     const first = await wal.consumer('c', 'a')
     const error = await failure(() => reader.consumer('c', 'a', { timeout: 0 }))
     assert.ok(error instanceof SessionFileError)
@@ -114,7 +104,7 @@ describe('a consumer', { concurrency: 4 }, () => {
   })
 
   test('checks its arguments, and refuses what it cannot keep', async (t) => {
-    const { wal, reader } = await newLog(t)
+    const { wal, reader } = await newLogAndReader(t)
     await wal.append('a', [insert('1'), insert('2')])
     await wal.checkpoint('a', 1n)
     const consumer = await wal.consumer('c', 'a')
@@ -142,7 +132,7 @@ describe('a consumer', { concurrency: 4 }, () => {
 })
 
 test('a consumer that is killed again and again is given exactly what it has not acknowledged', { skip: whyNot.unix() }, async (t) => {
-  const { wal, dir } = await newLog(t, { segmentSize: 20_000 })
+  const { wal, dir } = await newLogAndReader(t, { segmentSize: 20_000 })
   let appended = 0
   let acknowledged = 0
   const append = async (count) => {

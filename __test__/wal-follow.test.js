@@ -10,22 +10,11 @@ const { setTimeout } = require('node:timers/promises')
 const { openWal } = require('../index.js')
 const { failure } = require('./helpers.js')
 const { Program, fastDir, whyNot } = require('./system.js')
-const { Checker } = require('./wal-batches.js')
+const { Checker, insert, newLogAndReader } = require('./wal-batches.js')
 
 const KILLED = { code: null, signal: 'SIGKILL' }
 
 const start = (t, scenario, dir, settings = {}, more = {}) => new Program(t, 'wal-follow.js', { args: [scenario, dir, JSON.stringify(settings)], ...more })
-
-const insert = (id, payload = `payload of ${id}`) => ({ id, op: 'insert', payload })
-
-async function newLog(t, options) {
-  const dir = path.join(fastDir(t), 'log')
-  const wal = await openWal(dir, options)
-  t.after(() => wal.close().catch(() => {}))
-  const reader = await openWal(dir, { readOnly: true })
-  t.after(() => reader.close())
-  return { dir, wal, reader }
-}
 
 /** The numbers of the next entries. */
 async function take(followed, count) {
@@ -38,7 +27,7 @@ const numbers = (from, to) => Array.from({ length: to - from + 1 }, (_, i) => fr
 
 describe('to follow a log', { concurrency: 4 }, () => {
   test('gives what is there and then what is appended, also to a collection that comes later', async (t) => {
-    const { wal, reader } = await newLog(t)
+    const { wal, reader } = await newLogAndReader(t)
     const both = [wal.follow('a'), reader.follow('a')]
     const firsts = both.map((followed) => take(followed, 1))
     await wal.append('b', [insert('other')])
@@ -55,7 +44,7 @@ describe('to follow a log', { concurrency: 4 }, () => {
   })
 
   test('goes on through rotations and checkpoints of what it has given', async (t) => {
-    const { wal, reader } = await newLog(t, { segmentSize: 8192 })
+    const { wal, reader } = await newLogAndReader(t, { segmentSize: 8192 })
     const [within, beside] = [wal.follow('a'), reader.follow('a')]
     const payload = 'p'.repeat(500)
     for (let next = 1; next <= 600; next += 20) {
@@ -70,7 +59,7 @@ describe('to follow a log', { concurrency: 4 }, () => {
   })
 
   test('is told when it has fallen behind a checkpoint, and where the log starts', async (t) => {
-    const { wal, reader } = await newLog(t, { segmentSize: 4096 })
+    const { wal, reader } = await newLogAndReader(t, { segmentSize: 4096 })
     const followed = [wal.follow('a'), reader.follow('a')]
     await wal.append('a', [insert('1')])
     for (const each of followed) await each.next()
@@ -89,7 +78,7 @@ describe('to follow a log', { concurrency: 4 }, () => {
   })
 
   test('several steps at once are answered in order, and damage that is skipped is told', async (t) => {
-    const { wal, reader, dir } = await newLog(t)
+    const { wal, reader, dir } = await newLogAndReader(t)
     const followed = reader.follow('a')
     const steps = Array.from({ length: 6 }, () => followed.next())
     for (let number = 1; number <= 6; number++) await wal.append('a', [insert(`${number}`, `marker-${number}`)])
@@ -109,7 +98,7 @@ describe('to follow a log', { concurrency: 4 }, () => {
   })
 
   test('a folder that is removed ends it with an error', { skip: whyNot.linux() }, async (t) => {
-    const { wal, reader, dir } = await newLog(t)
+    const { wal, reader, dir } = await newLogAndReader(t)
     await wal.append('a', [insert('1')])
     const followed = reader.follow('a')
     await followed.next()
@@ -119,7 +108,7 @@ describe('to follow a log', { concurrency: 4 }, () => {
   })
 
   test('arguments are checked', async (t) => {
-    const { wal, reader } = await newLog(t)
+    const { wal, reader } = await newLogAndReader(t)
     for (const log of [wal, reader]) {
       for (const [call, code] of [
         [() => log.follow(1), 'ERR_INVALID_ARG_TYPE'],
@@ -187,7 +176,7 @@ describe('to follow a writer in another process', { skip: whyNot.unix(), concurr
     ['no more inotify watches', 'inotify_add_watch:error=ENOSPC'],
   ]) {
     test(`looks again and again where there are ${what}`, { skip: whyNot.strace() }, async (t) => {
-      const { wal, dir } = await newLog(t)
+      const { wal, dir } = await newLogAndReader(t)
       const under = ['strace', '-f', '-o', '/dev/null', '-e', 'trace=inotify_init1,inotify_add_watch', '-e', `inject=${injected}`]
       const program = start(t, 'prints', dir, { last: '5' }, { under })
       for (let number = 1; number <= 5; number++) {
@@ -199,7 +188,7 @@ describe('to follow a writer in another process', { skip: whyNot.unix(), concurr
   }
 
   test('nothing runs while nothing is written', { skip: whyNot.linux() }, async (t) => {
-    const { wal, dir } = await newLog(t)
+    const { wal, dir } = await newLogAndReader(t)
     const program = start(t, 'prints', dir, { last: '3' })
     await wal.append('a', [insert('1')])
     await program.next()
@@ -231,7 +220,7 @@ describe('to follow a writer in another process', { skip: whyNot.unix(), concurr
   })
 
   test('keeps a process alive while a step waits, and not otherwise', async (t) => {
-    const { wal, dir } = await newLog(t)
+    const { wal, dir } = await newLogAndReader(t)
     await wal.append('a', [insert('1')])
     const rests = await start(t, 'rests', dir).outcome()
     assert.deepEqual([rests.code, rests.lines], [0, ['rests']])

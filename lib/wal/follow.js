@@ -9,6 +9,7 @@ const { CANCELLED, toDamage } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { Unpacker } = require('./entries.js')
 const { sequence, walFailed } = require('./checks.js')
+const { Turns } = require('./turns.js')
 
 const OPERATION = 'wal read'
 
@@ -38,9 +39,7 @@ class WalFollow {
   #follow
   /** The piece whose entries are being given out. @type {InstanceType<typeof Unpacker> | undefined} */
   #piece
-  /** Steps that wait run one after another. @type {Promise<unknown>} */
-  #last = Promise.resolve()
-  #waiting = 0
+  #turns = new Turns()
   #isOver = false
   /** The signal has been aborted, and no step has been told yet. */
   #isAborted = false
@@ -65,7 +64,7 @@ class WalFollow {
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   next() {
-    const entry = this.#waiting === 0 && !this.#isAborted ? this.#piece?.next() : undefined
+    const entry = this.#turns.waiting === 0 && !this.#isAborted ? this.#piece?.next() : undefined
     if (!entry) return this.#afterOthers(() => this.#advance())
     try {
       return Promise.resolve({ value: this.#codec.decode(entry), done: false })
@@ -89,26 +88,18 @@ class WalFollow {
   }
 
   /** @param {() => Promise<IteratorResult<WalEntry, undefined>>} step @returns {Promise<IteratorResult<WalEntry, undefined>>} */
-  async #afterOthers(step) {
-    const before = this.#last
-    let done = () => {}
-    this.#last = new Promise((resolve) => {
-      done = () => resolve(undefined)
+  #afterOthers(step) {
+    return this.#turns.take(async () => {
+      try {
+        const result = await step()
+        if (!this.#isAborted) return result
+        this.#isAborted = false
+        throw CANCELLED
+      } catch (error) {
+        this.#end()
+        throw walFailed(this.#dir, OPERATION, this.#collection, error, this.#signal)
+      }
     })
-    this.#waiting++
-    try {
-      await before
-      const result = await step()
-      if (!this.#isAborted) return result
-      this.#isAborted = false
-      throw CANCELLED
-    } catch (error) {
-      this.#end()
-      throw walFailed(this.#dir, OPERATION, this.#collection, error, this.#signal)
-    } finally {
-      this.#waiting--
-      done()
-    }
   }
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */

@@ -6,6 +6,7 @@ const { toDamage } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { Unpacker } = require('./entries.js')
 const { walFailed } = require('./checks.js')
+const { Turns } = require('./turns.js')
 
 const OPERATION = 'wal read'
 
@@ -31,9 +32,8 @@ class WalReplay {
   #piece
   /** The next one. @type {Promise<ReplayChunk> | undefined} */
   #nextPiece
-  /** Steps that wait for a piece run one after another. @type {Promise<unknown>} */
-  #last = Promise.resolve()
-  #waiting = 0
+  /** Of the steps that wait for a piece. */
+  #turns = new Turns()
   #isOver = false
 
   /**
@@ -53,7 +53,7 @@ class WalReplay {
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
   next() {
-    const entry = this.#waiting === 0 ? this.#piece?.next() : undefined
+    const entry = this.#turns.waiting === 0 ? this.#piece?.next() : undefined
     if (!entry) return this.#afterOthers(() => this.#advance())
     try {
       return Promise.resolve({ value: this.#codec.decode(entry), done: false })
@@ -83,23 +83,15 @@ class WalReplay {
    * @param {() => Promise<T>} step
    * @returns {Promise<T>}
    */
-  async #afterOthers(step) {
-    const before = this.#last
-    let done = () => {}
-    this.#last = new Promise((resolve) => {
-      done = () => resolve(undefined)
+  #afterOthers(step) {
+    return this.#turns.take(async () => {
+      try {
+        return await step()
+      } catch (error) {
+        await this.#end()
+        throw walFailed(this.#dir, OPERATION, this.#collection, error)
+      }
     })
-    this.#waiting++
-    try {
-      await before
-      return await step()
-    } catch (error) {
-      await this.#end()
-      throw walFailed(this.#dir, OPERATION, this.#collection, error)
-    } finally {
-      this.#waiting--
-      done()
-    }
   }
 
   /** @returns {Promise<IteratorResult<WalEntry, undefined>>} */
