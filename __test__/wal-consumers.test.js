@@ -42,7 +42,11 @@ describe('a consumer', { concurrency: 4 }, () => {
     await again.ack(23n)
     await again.ack(21n) // It never goes back.
     assert.equal(again.position, 23n)
-    await again.remove()
+    const shown = () => wal.stats().collections[0]?.consumers
+    await again.close()
+    assert.deepEqual(shown(), [{ name: 'indexer', position: 23n, lag: 17n }], 'the figures know it when it has closed')
+    await (await wal.consumer('indexer', 'a')).remove()
+    assert.deepEqual(shown(), [])
     assert.equal(await wal.checkpoint('a', 40n), 40n)
   })
 

@@ -47,7 +47,7 @@ class WalConsumer {
    * @param {string} collection
    * @param {import('../native/binding.js').OpenedConsumer} opened
    * @param {Follow} follow
-   * @param {(consumer: WalConsumer) => void} onClosed
+   * @param {(consumer: WalConsumer) => Promise<void>} onClosed
    */
   constructor(dir, name, collection, { consumer, position }, follow, onClosed) {
     this.#dir = dir
@@ -112,13 +112,14 @@ class WalConsumer {
   /** @param {(port: import('../native/binding.js').Port, id: number) => void} end */
   async #end(end) {
     this.#isClosed = true
-    this.#onClosed(this)
     // Its own caller is told how it ends.
     while (this.#running) await this.#running.catch(() => {})
     try {
       await port.run(end)
     } catch (error) {
       throw this.#failed(error)
+    } finally {
+      await this.#onClosed(this)
     }
   }
 
@@ -146,8 +147,9 @@ class WalConsumer {
  * @param {unknown} options
  * @param {Follow} follow
  * @param {Set<WalConsumer>} consumers those of the log that are open
+ * @param {() => Promise<void>} look has the log's figures show what the consumer leaves
  */
-async function openConsumer(dir, path, name, collection, options, follow, consumers) {
+async function openConsumer(dir, path, name, collection, options, follow, consumers, look) {
   const { from, timeout, signal } = readOptions(options, checks, 'consumer')
   if (typeof name !== 'string') throw wrongType('The "name" argument', 'of type string', name)
   if (!/^[\w-]{1,64}$/.test(name)) throw wrongValue(`The "name" argument must be 1 to 64 letters, digits, _ or -. Received ${JSON.stringify(name)}`)
@@ -155,7 +157,10 @@ async function openConsumer(dir, path, name, collection, options, follow, consum
   try {
     /** @type {import('../native/binding.js').OpenedConsumer} */
     const opened = await waitFor(signal, (opened, id) => opened.openConsumer(id, path, checked, name, from, timeout))
-    const consumer = new WalConsumer(dir, name, checked, opened, follow, (it) => consumers.delete(it))
+    const consumer = new WalConsumer(dir, name, checked, opened, follow, async (it) => {
+      await look()
+      consumers.delete(it)
+    })
     consumers.add(consumer)
     return consumer
   } catch (error) {

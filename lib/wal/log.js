@@ -281,7 +281,12 @@ class Wal {
     const { openConsumer } = require('./consumer.js')
     /** @type {import('./consumer.js').Follow} */
     const follow = (collection, options, onGiven) => this.#follow(collection, options, telling(this.#codec, onGiven))
-    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers)
+    const look = async () => {
+      if (this.#closed) return
+      // Only the figures are late if that fails: each call for them looks again.
+      await port.run((opened, id) => opened.lookAtConsumers(id, this.#wal)).catch(() => {})
+    }
+    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers, look)
   }
 
   /** @param {string} collection @returns {bigint} */

@@ -69,7 +69,7 @@ class WalReader {
     const { openConsumer } = require('./consumer.js')
     /** @type {import('./consumer.js').Follow} */
     const follow = (collection, options, onGiven) => this.#follow(collection, options, telling(this.#codec, onGiven))
-    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers)
+    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers, async () => {})
   }
 
   /** @param {string} collection @returns {Promise<bigint>} */

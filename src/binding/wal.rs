@@ -338,6 +338,18 @@ impl Port {
         task::run(pool(), work, move |outcome| environment.done(id, operation, &path, outcome));
     }
 
+    /// Looks at the positions of the consumers: the next figures have them.
+    #[napi]
+    pub fn look_at_consumers(&self, id: f64, wal: u32) {
+        let environment = Arc::clone(&self.environment);
+        let operation = Operation::WalConsumer;
+        let Some(OpenWal { path, queue }) = find_wal(&environment, id, operation, wal) else {
+            return;
+        };
+        let work = move || queue.log().look_at_consumers();
+        task::run(pool(), work, move |outcome| environment.done(id, operation, &path, outcome));
+    }
+
     /// The figures of a log; nothing when it is closed.
     #[napi]
     pub fn stats_wal(&self, wal: u32) -> Option<WalStats> {
