@@ -149,6 +149,11 @@ impl<F: FileSystem> Dir<F> {
         self.found("lstat", name, uninterrupted(|| self.fs.metadata(self.handle(), name)))
     }
 
+    /// Which file `name` stands for, `None` for nothing: [`FileSystem::identity`].
+    pub fn identity(&self, name: &OsStr) -> Result<Option<FileId>, Failure> {
+        self.found("lstat", name, uninterrupted(|| self.fs.identity(self.handle(), name)))
+    }
+
     /// When the content of what `name` stands for was last changed: `lstat`.
     pub fn modified(&self, name: &OsStr) -> Result<Option<SystemTime>, Failure> {
         self.found("lstat", name, uninterrupted(|| self.fs.modified(self.handle(), name)))
@@ -162,7 +167,7 @@ impl<F: FileSystem> Dir<F> {
 
     /// Whether `name` stands for the file with this id.
     pub fn leads_to(&self, name: &OsStr, id: FileId) -> Result<bool, Failure> {
-        Ok(self.look(name)?.is_some_and(|found| found.id == id))
+        Ok(self.identity(name)? == Some(id))
     }
 
     /// Whether `name` stands for this open file. `false` also where that cannot be told.

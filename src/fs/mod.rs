@@ -287,6 +287,13 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// What `name` stands for. A symbolic link is not followed.
     fn metadata(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Metadata>;
 
+    /// Which file `name` stands for. A symbolic link is not followed. Nothing is asked about the
+    /// file's times: Linux 6.13 gives a file whose times were asked for a new time at the next write,
+    /// and a sync then has that to write, too.
+    fn identity(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<FileId> {
+        Ok(self.metadata(dir, name)?.id)
+    }
+
     /// When the content of what `name` stands for was last changed. A symbolic link is not
     /// followed.
     fn modified(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<SystemTime>;

@@ -1,9 +1,18 @@
 //! The metadata of a file, from what the system reports.
 
+#[cfg(target_os = "linux")]
+use std::ffi::OsStr;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Mode, Stat, Timespec};
+#[cfg(target_os = "linux")]
+use rustix::{
+    fs::{AtFlags, StatxFlags, makedev},
+    io::Errno,
+};
 
 use crate::error::Code;
 use crate::fs::{FileId, FileKind, Metadata};
@@ -42,6 +51,22 @@ pub(super) fn raw_mode(mode: u32) -> Mode {
 pub(super) fn raw_mode(mode: u32) -> Mode {
     // The permission bits always fit; the type has 16 bits on macOS.
     Mode::from_raw_mode((mode & 0o7777) as rustix::fs::RawMode)
+}
+
+/// Which file a name in a directory stands for, by a call that asks for none of its times.
+#[cfg(target_os = "linux")]
+pub(super) fn identity_of(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<FileId> {
+    match rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::INO) {
+        Ok(found) => Ok(FileId {
+            device: makedev(found.stx_dev_major, found.stx_dev_minor),
+            inode: found.stx_ino.into(),
+        }),
+        // Kernels before 4.11 have no such call, and sandboxes may refuse it.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            Ok(metadata_of(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?).id)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 // The fields' types differ between the Unixes; the casts keep every bit.

@@ -163,6 +163,11 @@ impl FileSystem for Os {
         Ok(metadata_of(&stat))
     }
 
+    #[cfg(target_os = "linux")]
+    fn identity(&self, dir: &DirHandle, name: &OsStr) -> io::Result<crate::fs::FileId> {
+        metadata::identity_of(dir.descriptor.as_fd(), name)
+    }
+
     fn modified(&self, dir: &DirHandle, name: &OsStr) -> io::Result<SystemTime> {
         modified(&rustix::fs::statat(&dir.descriptor, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }

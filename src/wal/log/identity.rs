@@ -70,8 +70,8 @@ pub(super) fn is_other<F: FileSystem>(
     name: &OsStr,
     (id, tells): (FileId, bool),
 ) -> bool {
-    let look = || match dir.look(name) {
-        Ok(found) => Some(found.map(|found| found.id)),
+    let look = || match dir.identity(name) {
+        Ok(found) => Some(found),
         Err(failure) if failure.code() == Some(Code::ESTALE) => Some(None),
         Err(_) => None,
     };

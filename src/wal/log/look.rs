@@ -104,7 +104,7 @@ impl<F: FileSystem> Log<F> {
         let tells = segment.is_some_and(|(_, tells)| tells);
         // A directory that was renamed is the same, with the lock in it.
         if let Some(Above { dir, name, own }) = &self.identity.above
-            && matches!(dir.look(name), Ok(Some(found)) if found.id != *own)
+            && matches!(dir.identity(name), Ok(Some(found)) if found != *own)
             && is_other(dir, name, (*own, tells))
         {
             let path = self.path.display();
