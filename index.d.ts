@@ -150,13 +150,41 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOpti
   encoding?: BufferEncoding | undefined
 }
 
+/** How the text of a JSON file becomes a value: `JSON.parse`, or what a library has in its place. */
+export interface ParseOptions {
+  /** As the second argument of `JSON.parse`. What it throws is thrown unchanged. */
+  reviver?: ((this: any, key: string, value: any) => any) | undefined
+  /**
+   * In place of `JSON.parse`, with its arguments: that of a library which keeps integers beyond 2^53 and
+   * the digits of numbers, say. What it throws for a text that is JSON is thrown unchanged.
+   * @default JSON.parse
+   */
+  parse?: ((text: string, reviver?: any) => any) | undefined
+}
+
+/** How a value becomes the text of a JSON file: `JSON.stringify`, or what a library has in its place. */
+export interface StringifyOptions {
+  /** As the second argument of `JSON.stringify`: a function, or the names of the properties to keep. */
+  replacer?: ((this: any, key: string, value: any) => any) | (string | number)[] | undefined
+  /**
+   * In place of `JSON.stringify`, with its arguments. It must return a string.
+   * @default JSON.stringify
+   */
+  stringify?: ((value: any, replacer?: any, space?: string | number) => string | undefined) | undefined
+}
+
 /** The options of {@link atomicWriteJson}. */
-export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
+export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, StringifyOptions {
   /**
    * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
    * @default none: everything on one line
    */
   indent?: number | string | undefined
+  /**
+   * End the text with a line feed, as editors and formatters do.
+   * @default false
+   */
+  finalNewline?: boolean | undefined
   /** Cancels the write, as in {@link AtomicWriteOptions.signal}. */
   signal?: AbortSignal | undefined
 }
@@ -686,6 +714,12 @@ export interface TransactionOptions {
   logger?: Logger | null | undefined
 }
 
+/** The options of {@link Transaction.updateJson}. */
+export interface TransactionUpdateOptions<T = any> extends UpdateFormOptions {
+  /** What to start from when there is no file. */
+  defaultValue?: T | undefined
+}
+
 /**
  * What the function of a {@link transaction} works with. None of its methods touches a file before
  * the function has returned. Operations on one file take effect in the order of the calls. An
@@ -728,15 +762,7 @@ export interface Transaction {
   updateJson<T = any>(
     path: string | URL,
     update: (data: T) => T | void | Promise<T | void>,
-    options?: {
-      /** What to start from when there is no file. */
-      defaultValue?: T | undefined
-      /**
-       * As for `JSON.stringify`.
-       * @default no indentation
-       */
-      indent?: number | string | undefined
-    },
+    options?: TransactionUpdateOptions<T>,
   ): Promise<T>
   /** Removes the file. It is not an error if there is none. */
   remove(path: string | URL): Promise<void>
@@ -861,18 +887,90 @@ export class AtomicOperations {
   static cleanupBackups: typeof cleanupBackups
 }
 
-/** The options of {@link updateJsonFile}. */
-export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
+/** The options of {@link readJsonFileSync}. */
+export interface ReadJsonSyncOptions<T = unknown> extends ParseOptions {
+  /**
+   * What the call returns when the file does not exist: a copy of it for each call. Without it that is
+   * `ENOENT`. It never stands for a file that is empty or corrupt.
+   */
+  defaultValue?: T | undefined
+  /**
+   * Read the file that a symbolic link at `path` leads to. With `false` a link is `ELOOP`.
+   * @default true
+   */
+  followSymlinks?: boolean | undefined
+}
+
+/** The options of {@link readJsonFile}. */
+export interface ReadJsonOptions<T = unknown> extends ReadJsonSyncOptions<T> {
+  /** Cancels the read: the call rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Reads a JSON file.
+ *
+ * **Promises.** One look at one file: beside writers that replace it, the value is that of the old file or
+ * of the new one, whole. A byte order mark at its beginning is read past. No lock is taken.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no file and no `defaultValue`, `EEMPTYJSON` when it is
+ *   empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say where), or errno names.
+ * @example
+ * ```js
+ * import { readJsonFile } from 'holdfast'
+ *
+ * const settings = await readJsonFile('settings.json', { defaultValue: { theme: 'dark' } })
+ * console.log(settings.theme)
+ * ```
+ */
+export function readJsonFile<T = unknown>(path: string | URL, options?: ReadJsonOptions<T>): Promise<T>
+
+/**
+ * The same on the calling thread: {@link readJsonFile}.
+ *
+ * @example
+ * ```js
+ * import { readJsonFileSync } from 'holdfast'
+ *
+ * const { theme } = readJsonFileSync('settings.json', { defaultValue: { theme: 'dark' } })
+ * console.log(theme)
+ * ```
+ */
+export function readJsonFileSync<T = unknown>(path: string | URL, options?: ReadJsonSyncOptions<T>): T
+
+/**
+ * In which form an update writes a file, and what it takes for a result. A change of nothing writes nothing: the
+ * file keeps each byte, however it is formatted. See `docs/json.md`, also for numbers that JavaScript changes.
+ */
+export interface UpdateFormOptions extends ParseOptions, StringifyOptions {
+  /**
+   * `'keep'`: the indentation that the file has (that of its first indented line). Otherwise as in
+   * `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space. Line ends
+   * (LF or CR LF) always stay. A byte order mark, which JSON does not have, goes.
+   * @default 'keep'; a new file has everything on one line
+   */
+  indent?: 'keep' | number | string | undefined
+  /**
+   * Whether the text ends with the end of a line; `'keep'`: as it does in the file.
+   * @default 'keep'; a new file has none
+   */
+  finalNewline?: 'keep' | boolean | undefined
+  /**
+   * Let a string, number or boolean replace an object or an array. Without it that is a `TypeError` with
+   * `code` `'ERR_INVALID_RETURN_VALUE'` and nothing is written: `(data) => data.turns.push('x')` returns
+   * a number that nobody means to keep.
+   * @default false
+   */
+  allowPrimitive?: boolean | undefined
+}
+
+/** The options of {@link updateJsonFileSync}. */
+export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, UpdateFormOptions {
   /**
    * What `update` gets when the file does not exist: a copy of it for each call. Without it the call
    * rejects with `ENOENT`. It never replaces a file that is empty or corrupt.
    */
   defaultValue?: T | undefined
-  /**
-   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
-   * @default none: everything on one line
-   */
-  indent?: number | string | undefined
   /**
    * Hold the file's write lock from before the read until after the write. Without it another process
    * may change the file in between, and its change is lost.
@@ -885,6 +983,10 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
    * @default 10000
    */
   timeout?: number | undefined
+}
+
+/** The options of {@link updateJsonFile}. */
+export interface UpdateJsonOptions<T = any> extends UpdateJsonSyncOptions<T> {
   /**
    * Cancels the call while it waits and while its `update` runs: it rejects with an `AbortError`, and
    * the changes that `update` has made so far are dropped. After that it has no effect.
@@ -911,8 +1013,9 @@ export interface UpdateJsonOptions<T = any> extends WriteOptionsBase {
  * process has seen a sync of it fail, because another sync would prove nothing).
  *
  * @param update Gets the parsed content, its own copy for each call. Returns the value to write, or a
- *   promise of it; `undefined` means that the argument was changed in place. It runs in the async
- *   context of the call (`AsyncLocalStorage`).
+ *   promise of it; `undefined` means that the argument was changed in place. A string, number or boolean
+ *   that would replace an object or array is refused ({@link UpdateFormOptions.allowPrimitive}). It runs
+ *   in the async context of the call (`AsyncLocalStorage`).
  * @returns What was written: a copy of its own for each call.
  * @throws {SessionFileError} `ENOENT` when the file does not exist and there is no `defaultValue`,
  *   `EEMPTYJSON` when it is empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say
@@ -937,6 +1040,22 @@ export function updateJsonFile<T = any>(
   update: (data: T) => T | void | Promise<T | void>,
   options?: UpdateJsonOptions<T>,
 ): Promise<T>
+
+/**
+ * {@link updateJsonFile} on the calling thread, for exit handlers and short commands: nothing else runs
+ * meanwhile, not even what would release a lock that this thread holds, so such a lock is waited for until
+ * `timeout`. `update` must not return a promise. Updates of other calls are not merged with it.
+ *
+ * @example
+ * ```js
+ * import { updateJsonFileSync } from 'holdfast'
+ *
+ * process.on('exit', () => {
+ *   updateJsonFileSync('history.json', (history) => void history.push('bye'), { defaultValue: [] })
+ * })
+ * ```
+ */
+export function updateJsonFileSync<T = any>(path: string | URL, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
 
 /**
  * What a lock is for: `'write'` excludes every other holder; `'read'` admits other readers and

@@ -36,6 +36,21 @@ async function updateJsonFile(path, update, options) {
   return await updates().updateJsonFile(path, update, options)
 }
 
+/** @type {Contract['updateJsonFileSync']} */
+function updateJsonFileSync(/** @type {any} */ path, /** @type {any} */ update, /** @type {any} */ options) {
+  return require('./lib/api/update-json-sync.js').updateJsonFileSync(path, update, options)
+}
+
+/** @type {Contract['readJsonFile']} */
+async function readJsonFile(/** @type {any} */ path, /** @type {any} */ options) {
+  return await require('./lib/api/read-json.js').readJsonFile(path, options)
+}
+
+/** @type {Contract['readJsonFileSync']} */
+function readJsonFileSync(/** @type {any} */ path, /** @type {any} */ options) {
+  return require('./lib/api/read-json.js').readJsonFileSync(path, options)
+}
+
 /** @type {Contract['createBackup']} */
 async function createBackup(path, options) {
   return await backups().createBackup(path, options)
@@ -177,6 +192,8 @@ module.exports = {
   recoverFromCrash,
   resetMetrics,
   openWal,
+  readJsonFile,
+  readJsonFileSync,
   restoreBackup,
   SessionFileError,
   setDefaults,
@@ -184,5 +201,6 @@ module.exports = {
   transaction,
   tryAcquireLock,
   updateJsonFile,
+  updateJsonFileSync,
   withLock,
 }

@@ -18,6 +18,8 @@ export const {
   recoverFromCrash,
   resetMetrics,
   openWal,
+  readJsonFile,
+  readJsonFileSync,
   restoreBackup,
   SessionFileError,
   setDefaults,
@@ -25,5 +27,6 @@ export const {
   transaction,
   tryAcquireLock,
   updateJsonFile,
+  updateJsonFileSync,
   withLock,
 } = holdfast

@@ -92,7 +92,7 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
-      'docs/architecture.md', 'docs/formats.md', 'docs/guarantees.md',
+      'docs/architecture.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
@@ -405,5 +405,19 @@ describe('the packed package', { skip: noNpm }, () => {
         }
       })
     }
+  })
+
+  test('the examples of the pages in docs run, each page from its top', () => {
+    const pages = packed.map(({ path: file }) => file).filter((file) => /^docs\/.*\.md$/.test(file))
+    const withExamples = pages.filter((page) => {
+      const examples = Array.from(fs.readFileSync(path.join(root, page), 'utf8').matchAll(/```js\n([^]*?)```/g), ([, code = '']) => code)
+      const cwd = fs.mkdtempSync(path.join(home, 'page-'))
+      for (const [index, code] of examples.entries()) {
+        fs.writeFileSync(path.join(cwd, `${index}.mjs`), code)
+        node([`${index}.mjs`], cwd)
+      }
+      return examples.length > 0
+    })
+    assert.ok(withExamples.includes('docs/json.md'), withExamples.join())
   })
 })

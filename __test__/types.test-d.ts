@@ -11,6 +11,7 @@ import {
   type Histogram, type LockAcquired, type LockContention, type LockKind, type LockReleased, type LockTrace, type Metrics, type UpdateTrace,
   type BackupTrace, type TransactionTrace, type WalTrace, type WriteStep, type WriteTrace,
 } from '../index.js'
+import { readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync } from '../index.js'
 import * as everything from '../index.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
@@ -95,7 +96,7 @@ expect<Equal<Durability, 'none' | 'file' | 'full'>>()
 expect<Equal<keyof typeof base, keyof WriteOptionsBase>>()
 expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock' | 'signal'>>()
 expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock'>>()
-expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'createOnly' | 'indent' | 'lock' | 'signal'>>()
+expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'createOnly' | 'finalNewline' | 'indent' | 'lock' | 'replacer' | 'signal' | 'stringify'>>()
 
 // @ts-expect-error misspelt
 atomicWrite('file', 'text', { durabilty: 'none' })
@@ -409,3 +410,24 @@ async function logs() {
   openWal('log', { syncMode: 'sometimes' })
 }
 logs()
+
+// Updates and reads of JSON: what is known of the content is kept to.
+interface Chat { turns: string[]; title?: string }
+updateJsonFile<Chat>('chat.json', (chat) => { chat.turns.push('x') })
+// @ts-expect-error the new length would replace the chat
+updateJsonFile<Chat>('chat.json', (chat) => chat.turns.push('x'))
+// @ts-expect-error
+updateJsonFile<Chat>('chat.json', async (chat) => delete chat.title)
+// @ts-expect-error inferred from the default
+updateJsonFile('chat.json', (chat) => chat.turns.push('x'), { defaultValue: { turns: ['a'] } })
+updateJsonFile<Chat | number>('chat.json', () => 5, { allowPrimitive: true, indent: 'keep', finalNewline: 'keep' })
+// @ts-expect-error
+updateJsonFileSync<Chat>('chat.json', async (chat) => chat)
+// @ts-expect-error there is nothing to cancel
+updateJsonFileSync<Chat>('chat.json', () => {}, { signal: new AbortController().signal })
+updateJsonFileSync<Chat>('chat.json', (chat) => void chat.turns.push('x'), { parse: (text) => JSON.parse(text), stringify: JSON.stringify }).turns
+readJsonFile<Chat>('chat.json').then(({ turns }) => turns.length)
+readJsonFile('chat.json', { defaultValue: { theme: 'dark' } }).then(({ theme }) => theme.length)
+// @ts-expect-error nothing is known of it
+readJsonFile('chat.json').then(({ turns }) => turns)
+expect<Equal<ReturnType<typeof readJsonFileSync<Chat>>, Chat>>()

@@ -290,7 +290,7 @@ describe('many calls in one process', LIMITS, () => {
     assert.equal(renames() - before, 21)
     assert.deepEqual(read(file).list, numbers(51))
     for (const [i, value] of values.entries()) assert.deepEqual(value.list, numbers(31 + i))
-    assert.equal(fs.readFileSync(file, 'utf8'), JSON.stringify(read(file)), 'the last one had no indent')
+    assert.equal(fs.readFileSync(file, 'utf8'), JSON.stringify(read(file), null, '\t'), 'the last ones have kept the indentation that they found')
     assert.equal(modeOf(file), 0o640, 'which stays')
     await assertFree(file)
   })
@@ -803,9 +803,9 @@ describe('what is in the file', LIMITS, () => {
     fs.writeFileSync(path.join(dir, 'closed', 'data.json'), '{}')
     fs.writeFileSync(path.join(dir, 'secret.json'), '{}', { mode: 0o600 })
     const outcomes = await inChild(async ({ dir }, { holdfast, outcome }) => [
-      await outcome(() => holdfast.updateJsonFile(`${dir}/secret.json`, () => 1)),
-      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => 1)),
-      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => 1, { lock: false })),
+      await outcome(() => holdfast.updateJsonFile(`${dir}/secret.json`, () => ({ a: 1 }))),
+      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => ({ a: 1 }))),
+      await outcome(() => holdfast.updateJsonFile(`${dir}/closed/data.json`, () => ({ a: 1 }), { lock: false })),
       (await holdfast.isLocked(`${dir}/secret.json`)).locked,
     ], { dir }, { user: NOBODY })
     assert.deepEqual(outcomes.map((outcome) => outcome.code ?? outcome), ['EACCES', 'EACCES', 'EACCES', false])
@@ -890,9 +890,13 @@ describe('options', LIMITS, () => {
   test('indent', async (t) => {
     const file = newFile(t, {})
     const value = { a: [1, { b: 2 }] }
-    for (const indent of [0, 1, 2, 10, '', '\t', '  ', undefined]) {
+    for (const indent of [0, 1, 2, 10, '', '\t', '  ']) {
       await updateJsonFile(file, () => value, { indent })
       assert.equal(fs.readFileSync(file, 'utf8'), JSON.stringify(value, null, indent))
+      for (const kept of [undefined, /** @type {const} */ ('keep')]) {
+        await updateJsonFile(file, (data) => void (data.more = 1), { indent: kept })
+        assert.equal(fs.readFileSync(file, 'utf8'), JSON.stringify({ ...value, more: 1 }, null, indent), 'it is kept')
+      }
     }
   })
 

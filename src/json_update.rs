@@ -180,6 +180,29 @@ pub fn begin(
     Some(lock::acquire(pool, request, Box::new(reply)))
 }
 
+/// Takes the lock, then reads, on the calling thread.
+///
+/// # Errors
+///
+/// What [`begin`] answers, and that the system refuses to open another file, at once.
+pub fn begin_here(pool: &Pool, begin: UpdateRequest) -> Result<UpdateStart, ErrorKind> {
+    let UpdateRequest { path, follow_symlinks, make_dirs, lock, only_if_there, only: _ } = begin;
+    if let Some(durability) = make_dirs {
+        make_parents(&Os, &path, durability)?;
+    }
+    let lock = match lock {
+        Some(request) if only_if_there => match lock::acquire_here_if_there(pool, request)? {
+            None => return Ok(UpdateStart { lock: None, text: None, sync_failed: false }),
+            taken => taken,
+        },
+        Some(request) => Some(lock::acquire_here(pool, request)?),
+        None => None,
+    };
+    let text = read_under(lock.as_ref().map(LockGuard::guarded), &path, follow_symlinks)?;
+    let sync_failed = sync_failed(&Os, &path, follow_symlinks);
+    Ok(UpdateStart { lock, text, sync_failed })
+}
+
 /// Goes on with an update whose write has failed, after a pause in which other processes may have
 /// had the lock: takes it again, and reads the file as it is now.
 pub fn resume(

@@ -3,7 +3,7 @@
 // Writes of whole files: the old content or the new one, never half of either.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, detachedData, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')
@@ -16,7 +16,9 @@ const OPERATION = 'atomic write'
 
 const checks = { ...writeOptions.checks, lock: boolean }
 const { signal: _signal, ...syncChecks } = checks
-const { encoding: _encoding, ...jsonChecks } = { ...checks, indent }
+/** Of the text of a JSON file. */
+const textChecks = { indent, finalNewline: boolean, stringify: fn, replacer }
+const { encoding: _encoding, ...jsonChecks } = { ...checks, ...textChecks }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
 
@@ -30,10 +32,9 @@ async function atomicWrite(path, data, options) {
 
 /** @type {typeof import('../../index.js').atomicWriteJson} */
 async function atomicWriteJson(path, value, options) {
-  const { indent, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson')
+  const { indent, finalNewline, stringify, replacer, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson')
   const target = toPath(path)
-  const text = JSON.stringify(value, null, indent)
-  if (text === undefined) throw wrongType('The "value" argument', 'a value that has a JSON text', value)
+  const text = textOf(value, { indent, finalNewline, stringify, replacer }, 'The "value" argument')
   await tracedWrite(target, Buffer.from(text), read)
 }
 
@@ -133,4 +134,25 @@ function indent(value, name) {
   return value
 }
 
-module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync, indent }
+/** @param {unknown} value @param {string} name @returns {any} a function, or the names of properties */
+function replacer(value, name) {
+  if (typeof value !== 'function' && !Array.isArray(value)) throw wrongType(name, 'of type function or an instance of Array', value)
+  return value
+}
+
+/**
+ * The JSON text of a value.
+ *
+ * @param {unknown} value
+ * @param {{ [K in keyof typeof textChecks]?: ReturnType<typeof textChecks[K]> | undefined }} options
+ * @param {string} what the value, for the error if it has no text
+ * @returns {string}
+ */
+function textOf(value, { stringify = JSON.stringify, replacer, indent, finalNewline }, what) {
+  const text = stringify(value, replacer, indent)
+  if (text === undefined) throw wrongType(what, 'a value that has a JSON text', value)
+  if (typeof text !== 'string') throw coded(new TypeError(`The "stringify" option must return a string. It returned a value of type ${typeof text}`), 'ERR_INVALID_RETURN_VALUE')
+  return finalNewline ? text + '\n' : text
+}
+
+module.exports = { atomicWrite, atomicWriteJson, atomicWriteSync, textChecks, textOf }

@@ -4,15 +4,15 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
-const { indent } = require('./atomic-write.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
-const { jsonValue, orCancelled, parse } = require('./update-json.js')
+const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
+const { orCancelled } = require('./update-json.js')
 const writeOptions = require('../support/write-options.js')
 
 const { native } = port
@@ -25,7 +25,7 @@ const checks = {
   timeout: milliseconds(Infinity),
 }
 const writeChecks = { encoding, createOnly }
-const updateChecks = { indent, defaultValue: jsonValue }
+const updateChecks = { ...textChecks, defaultValue: (/** @type {unknown} */ value) => value, allowPrimitive: boolean }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
 
@@ -400,25 +400,30 @@ class Transaction {
   /**
    * @param {string | URL} path
    * @param {(data: any) => unknown} update
-   * @param {{ defaultValue?: any, indent?: number | string | undefined }} [options]
+   * @param {import('../../index.js').TransactionUpdateOptions<any>} [options]
    * @returns {Promise<any>}
    */
   updateJson(path, update, options) {
     return begin(() => {
       const file = this.#staged.find(path)
-      const { defaultValue, indent } = readOptions(options, updateChecks, 'updateJson')
+      const read = readOptions(options, updateChecks, 'updateJson')
       if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+      checkDefault(read)
       return this.#staged.runInOrder(file, async () => {
-        const data = await this.#attempt(file, async () => {
+        const { data, text } = await this.#attempt(file, async () => {
           const text = await this.#staged.text(file)
-          return parse({ path: this.#staged.path(file), text }, defaultValue)
+          return { data: valueOf({ path: this.#staged.path(file), text }, read), text }
         })
+        const form = formOf(text)
+        const before = text === undefined ? undefined : untouched(data, read, form)
         const made = await this.#staged.inUpdate(file, () => update(data))
-        const text = JSON.stringify(made === undefined ? data : made, null, indent)
-        if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', made)
+        checkMade(data, made, read.allowPrimitive)
+        const changed = inForm(made === undefined ? data : made, read, form, 'What the "update" function returns')
         if (this.#staged.isOver) throw over()
-        this.#staged.set(file, Buffer.from(text))
-        return JSON.parse(text)
+        const { parse = JSON.parse, reviver } = read
+        if (text !== undefined && changed === before) return parse(text, reviver)
+        this.#staged.set(file, Buffer.from(changed))
+        return parse(changed, reviver)
       })
     })
   }
@@ -428,6 +433,7 @@ class Transaction {
     try {
       return await operation()
     } catch (error) {
+      if (error instanceof Thrown) throw error.value
       const made = failed(this.#staged.target(file), OPERATION, error)
       throw missingHint(made)
     }

@@ -7,9 +7,9 @@
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
 const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
-const { indent } = require('./atomic-write.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { CANCELLED, Thrown, badJson, emptyJson, failed, missingFile } = require('../native/errors.js')
+const { CANCELLED, Thrown, failed, missingFile } = require('../native/errors.js')
+const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const { observer } = require('../support/logger.js')
@@ -28,16 +28,11 @@ const LONGEST_BATCH = 20
 
 const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
   ...writeOptions.checks,
-  indent,
+  ...textChecks,
   lock: boolean,
   timeout: milliseconds(Infinity),
-  defaultValue: jsonValue,
-}
-
-/** @param {unknown} value @param {string} name */
-function jsonValue(value, name) {
-  if (JSON.stringify(value) === undefined) throw wrongType(name, 'a value that has a JSON text', value)
-  return value
+  defaultValue: (/** @type {unknown} */ value) => value,
+  allowPrimitive: boolean,
 }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
@@ -70,6 +65,7 @@ async function updateJsonFile(path, update, options) {
   const read = readOptions(options, checks, 'updateJsonFile')
   const target = toPath(path)
   if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
+  checkDefault(read)
   return await tracedUpdate(target, update, read)
 }
 
@@ -215,7 +211,10 @@ async function runBatch(path, queue, all) {
   // If a sync would not make the file durable, it is written even if its text stays the same.
   const before = begun.syncFailed ? undefined : begun.text
   /** @type {Batch} */
-  const batch = { path, read: begun.text, text: begun.text, before, done: [], failed: [], settings, lock: own, isBorrowed: begun.isBorrowed === true }
+  const batch = {
+    path, read: begun.text, text: begun.text, before, form: formOf(begun.text), isWritten: false,
+    done: [], failed: [], settings, lock: own, isBorrowed: begun.isBorrowed === true,
+  }
   try {
     await runUpdates(batch, queue, options)
     queue.hasLock = false
@@ -229,7 +228,18 @@ async function runBatch(path, queue, all) {
   native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === batch.before)
   // A caller that is told of the outcome finds the lock free.
   for (const { call, error } of batch.failed) call.reject(error)
-  for (const { call, text } of batch.done) call.resolve(JSON.parse(text))
+  for (const { call, text } of batch.done) answer(call, text)
+}
+
+/** Gives a call a copy of what its function has made. @param {Call} call @param {string} text */
+function answer({ options, resolve, reject }, text) {
+  const { parse = JSON.parse, reviver } = options
+  try {
+    resolve(parse(text, reviver))
+  } catch (error) {
+    // The caller's own function, which does not take what it has written.
+    reject(new Thrown(error))
+  }
 }
 
 /**
@@ -259,7 +269,7 @@ function takeBatch(queue, options) {
 
 const SHARED = /** @type {const} */ ([
   'durability', 'mode', 'newFileMode', 'retries', 'retryDelay', 'makeDirs', 'followSymlinks', 'validate', 'logger', 'indent',
-  'lock', 'timeout',
+  'finalNewline', 'parse', 'reviver', 'stringify', 'replacer', 'lock', 'timeout',
 ])
 
 /** @param {Options} a @param {Options} b */
@@ -278,6 +288,8 @@ function canShare(a, b) {
  * @property {string | undefined} read the file's text as it was read
  * @property {string | undefined} text the file's text as it would be now; none if there is no file
  * @property {string | undefined} before the text that need not be written again
+ * @property {import('./json-text.js').Form} form the form of the text that was read
+ * @property {boolean} isWritten whether the text is one that a call has made
  * @property {{ call: Call, text: string }[]} done calls whose change is in the text
  * @property {{ call: Call, error: unknown }[]} failed calls that have left no trace
  * @property {import('../native/binding.js').WriteOptions | undefined} settings
@@ -324,35 +336,24 @@ async function runUpdates(batch, queue, options) {
  * @returns {Promise<string>}
  */
 async function runUpdate(call, batch) {
-  const data = parse(batch, call.options.defaultValue)
+  const { options } = call
+  const data = valueOf(batch, options)
   const inside = context.create(batch.lock?.number, 'write', batch.path)
   try {
+    // A text that a call has made is in its form.
+    const before = batch.text === undefined || batch.isWritten ? batch.text : untouched(data, options, batch.form)
     const made = call.context.runInAsyncScope(() => context.run([inside], () => call.update(data)))
-    const result = isThenable(made) ? await orCancelled(made, call.options.signal) : made
-    if (call.options.signal?.aborted) throw CANCELLED
-    const text = JSON.stringify(result === undefined ? data : result, null, call.options.indent)
-    if (text === undefined) throw wrongType('What the "update" function returns', 'a value that has a JSON text', result)
+    const result = isThenable(made) ? await orCancelled(made, options.signal) : made
+    if (options.signal?.aborted) throw CANCELLED
+    checkMade(data, result, options.allowPrimitive)
+    const text = inForm(result === undefined ? data : result, options, batch.form, 'What the "update" function returns')
+    if (batch.text !== undefined && text === before) return batch.text
+    batch.isWritten = true
     return text
   } catch (error) {
     throw error === CANCELLED || call.options.signal?.aborted ? CANCELLED : new Thrown(error)
   } finally {
     inside.isLive = false
-  }
-}
-
-/** @param {Pick<Batch, 'path' | 'text'>} file @param {unknown} defaultValue */
-function parse({ path, text }, defaultValue) {
-  if (text === undefined) {
-    if (defaultValue !== undefined) return JSON.parse(JSON.stringify(defaultValue))
-    throw missingFile(path)
-  }
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    if (text.trim() === '') throw emptyJson()
-    const bad = native.locateJsonError(text)
-    const message = bad ? `${bad.message} at line ${bad.line} column ${bad.column}` : String(error)
-    throw badJson(message, bad ? { line: bad.line, column: bad.column } : undefined)
   }
 }
 
@@ -451,6 +452,8 @@ async function resume(batch, delay) {
   batch.done = []
   batch.text = batch.read = text
   batch.before = syncFailed ? undefined : text
+  batch.form = formOf(text)
+  batch.isWritten = false
   for (const { call } of calls) {
     try {
       batch.text = await runUpdate(call, batch)
@@ -465,9 +468,8 @@ module.exports = {
   OPERATION,
   checks,
   describe,
-  jsonValue,
+  isThenable,
   orCancelled,
-  parse,
   perform,
   updateJsonFile,
 }

@@ -266,6 +266,12 @@ function encoding(value, name) {
   return value
 }
 
+/** @param {unknown} value @param {string} name @returns {(...args: any[]) => any} */
+function fn(value, name) {
+  if (typeof value !== 'function') throw wrongType(name, 'of type function', value)
+  return /** @type {(...args: any[]) => any} */ (value)
+}
+
 /** @param {unknown} value @param {string} name @returns {AbortSignal} */
 function abortSignal(value, name) {
   const { aborted, addEventListener, removeEventListener } = /** @type {Record<string, unknown>} */ (Object(value))
@@ -280,8 +286,10 @@ module.exports = {
   LONGEST_DELAY,
   abortSignal,
   boolean,
+  coded,
   detachedData,
   encoding,
+  fn,
   integer,
   isDetached,
   milliseconds,

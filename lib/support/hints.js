@@ -30,8 +30,16 @@ const MISSING_HINTS = {
   'create backup': 'There is no such file.',
   'list backups': 'The folder that holds the file does not exist.',
   'read file': 'There is no such file.',
+  'read JSON': 'There is no such file: pass `defaultValue` to begin with.',
   'restore backup': 'There is no such backup, or no folder for the target: `makeDirs: true` makes that.',
   'update JSON': 'There is no such file: pass `defaultValue` to begin with. A folder that does not exist is made with `makeDirs: true`.',
+}
+
+/** What differs where a file is only read. @type {Record<string, string>} */
+const READ_HINTS = {
+  EACCES: 'The process needs read permission on the file, and search permission on the folders above it.',
+  EINVAL: 'The path names a device, a pipe or a socket. Only a regular file can be read.',
+  EPERM: 'The system does not allow the process to read the file.',
 }
 
 /** What differs for write-ahead logs. @type {Record<string, string>} */
@@ -79,6 +87,8 @@ const LOCK_FILE_HINTS = {
 
 const LOG_OPERATION = /\bwal\b/
 
+const READ_OPERATION = /^read (file|JSON)$/
+
 /**
  * @param {import('../native/binding.js').NativeError} error
  * @param {string} operation
@@ -90,6 +100,7 @@ function hintFor(error, operation) {
   const own = Object.hasOwn(LOG_OPERATION_HINTS, operation) ? LOG_OPERATION_HINTS[operation]?.[error.code] : undefined
   if (own !== undefined) return own
   if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
+  if (READ_OPERATION.test(operation) && Object.hasOwn(READ_HINTS, error.code)) return READ_HINTS[error.code]
   if (error.committed) {
     return 'The new content is in place, but could not be made durable: a power cut may bring the old content back.'
   }

@@ -48,7 +48,8 @@ async function updateWithRetries(target, updater, { retries, retryDelay, ...read
   try {
     const absolute = toAbsolute(target)
     return await retry({ retries, retryDelay, signal: read.signal }, () =>
-      update.perform(absolute, target, updater, { ...read, retries: 1 }),
+      // Its class writes whatever the function returns.
+      update.perform(absolute, target, updater, { allowPrimitive: true, ...read, retries: 1 }),
     )
   } catch (error) {
     throw failed(target, update.OPERATION, error, read.signal)

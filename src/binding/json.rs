@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use napi_derive::napi;
 
-use super::environment::{Environment, Port};
-use super::js_types::{self, NativeBadJson, WriteOptions};
+use super::environment::{Environment, Port, failed};
+use super::js_types::{self, NativeBadJson, NativeError, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
@@ -131,6 +131,96 @@ impl Port {
     }
 }
 
+/// What the first part of an update on the calling thread brings: one of the two.
+#[napi(object, object_from_js = false)]
+pub struct JsonUpdateStartNow {
+    pub started: Option<JsonUpdateStart>,
+    pub error: Option<NativeError>,
+}
+
+/// What a read on the calling thread brings: one of the two, or nothing where there is no file.
+#[napi(object, object_from_js = false)]
+pub struct FileTextNow {
+    pub text: Option<String>,
+    pub error: Option<NativeError>,
+}
+
+#[napi]
+impl Port {
+    /// Takes the lock and reads as [`Port::begin_json_update`] does, on the calling thread.
+    #[napi]
+    pub fn begin_json_update_now(
+        &self,
+        path: String,
+        options: Option<WriteOptions>,
+        timeout: Option<f64>,
+        held: Option<HeldNumbers>,
+        only_if_there: bool,
+    ) -> JsonUpdateStartNow {
+        let environment = &self.environment;
+        let path = PathBuf::from(path);
+        let options = options.map_or_else(Options::default, Options::from);
+        let begin = UpdateRequest {
+            path: path.clone(),
+            follow_symlinks: options.follow_symlinks,
+            only_if_there,
+            make_dirs: options.make_dirs.then_some(options.durability),
+            lock: timeout.map(|timeout| LockRequest {
+                path: path.clone(),
+                kind: LockKind::Write,
+                timeout: js_types::timeout(timeout),
+                held: environment.locks.lend(held),
+                before: None,
+            }),
+            only: None,
+        };
+        let begun = task::catch_panic(|| json_update::begin_here(pool(), begin));
+        let started = begun.and_then(|started| match kept(environment, started) {
+            Some((started, _)) => Ok(started),
+            None => Err(ErrorKind::Cancelled),
+        });
+        match started {
+            Ok(started) => JsonUpdateStartNow { started: Some(started), error: None },
+            Err(kind) => {
+                let error = Some(failed(Operation::UpdateJson, &path, kind).into());
+                JsonUpdateStartNow { started: None, error }
+            }
+        }
+    }
+
+    /// As [`Port::sync_unchanged`], on the calling thread.
+    #[napi]
+    pub fn sync_unchanged_now(
+        &self,
+        path: String,
+        options: Option<WriteOptions>,
+        lock: Option<u32>,
+    ) -> Option<NativeError> {
+        let _lock = lock.and_then(|number| self.environment.locks.take(number));
+        let path = PathBuf::from(path);
+        let options = options.map_or_else(Options::default, Options::from);
+        let (follow, durability) = (options.follow_symlinks, options.durability);
+        let sync = || Ok(json_update::sync_unchanged(&Os, &path, follow, durability)?);
+        let synced = task::catch_panic(sync);
+        synced.err().map(|kind| failed(Operation::UpdateJson, &path, kind).into())
+    }
+}
+
+/// Keeps the lock of an update that has begun. `None` when the environment has ended.
+fn kept(
+    environment: &Environment,
+    UpdateStart { lock, text, sync_failed }: UpdateStart,
+) -> Option<(JsonUpdateStart, Option<u32>)> {
+    let kept = match lock.map(|guard| environment.keep_lock(guard)) {
+        Some(None) => return None,
+        kept => kept.flatten(),
+    };
+    let lock = kept.as_ref().map(|kept| kept.lock);
+    let is_borrowed = kept.and_then(|kept| kept.is_borrowed);
+    let sync_failed = sync_failed.then_some(true);
+    Some((JsonUpdateStart { lock, is_borrowed, text, sync_failed }, lock))
+}
+
 /// Sends what the first trip of an update has brought.
 fn answer_started(
     environment: &Environment,
@@ -139,16 +229,10 @@ fn answer_started(
     started: Result<UpdateStart, ErrorKind>,
 ) {
     let value = match started {
-        Ok(UpdateStart { lock, text, sync_failed }) => {
-            let kept = match lock.map(|guard| environment.keep_lock(guard)) {
-                Some(None) => return,
-                kept => kept.flatten(),
-            };
-            let lock = kept.as_ref().map(|kept| kept.lock);
-            let is_borrowed = kept.and_then(|kept| kept.is_borrowed);
-            let sync_failed = sync_failed.then_some(true);
-            Ok((JsonUpdateStart { lock, is_borrowed, text, sync_failed }, lock))
-        }
+        Ok(started) => match kept(environment, started) {
+            Some(value) => Ok(value),
+            None => return,
+        },
         Err(kind) => Err(kind),
     };
     environment.answer_with_lock(id, Operation::UpdateJson, path, value);
@@ -165,6 +249,33 @@ impl Port {
         let read = move || Ok(FileText { text: json_update::read_lossy(&Os, &target)? });
         let operation = Operation::ReadFile;
         task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
+    }
+}
+
+#[napi]
+impl Port {
+    /// Reads a JSON file as text, if there is one, less its byte order mark. What is not UTF-8 is an
+    /// error.
+    #[napi]
+    pub fn read_json_text(&self, id: f64, path: String, follow_symlinks: bool) {
+        let environment = Arc::clone(&self.environment);
+        let path = PathBuf::from(path);
+        let target = path.clone();
+        let read = move || Ok(FileText { text: json_update::read(&Os, &target, follow_symlinks)? });
+        let operation = Operation::ReadJson;
+        task::run(pool(), read, move |value| environment.answer(id, operation, &path, value));
+    }
+}
+
+/// The same on the calling thread.
+#[napi]
+pub fn read_json_text_now(path: String, follow_symlinks: bool) -> FileTextNow {
+    let path = PathBuf::from(path);
+    match task::catch_panic(|| json_update::read(&Os, &path, follow_symlinks)) {
+        Ok(text) => FileTextNow { text, error: None },
+        Err(kind) => {
+            FileTextNow { text: None, error: Some(failed(Operation::ReadJson, &path, kind).into()) }
+        }
     }
 }
 

@@ -146,6 +146,21 @@ impl Port {
         };
         write_now(&data, request(path, borrow(&data), options), is_observed, take_lock)
     }
+
+    /// The same under the lock with the number `lock`, if there is one. It is released when the new
+    /// content is in place or the write has failed.
+    #[napi]
+    pub fn write_sync_under(
+        &self,
+        path: String,
+        #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
+        options: Option<WriteOptions>,
+        is_observed: bool,
+        lock: Option<u32>,
+    ) -> Vec<Report> {
+        let lock = lock.and_then(|number| self.environment.locks.take(number));
+        write_now(&data, request(path, borrow(&data), options), is_observed, |_| Ok(lock))
+    }
 }
 
 fn write_now(

@@ -22,6 +22,8 @@ pub enum Operation {
     AtomicWrite,
     /// `updateJsonFile`.
     UpdateJson,
+    /// `readJsonFile`, `readJsonFileSync`.
+    ReadJson,
     /// `createBackup`.
     CreateBackup,
     /// `restoreBackup`.
@@ -62,6 +64,7 @@ impl Operation {
         match self {
             Operation::AtomicWrite => "atomic write",
             Operation::UpdateJson => "update JSON",
+            Operation::ReadJson => "read JSON",
             Operation::CreateBackup => "create backup",
             Operation::RestoreBackup => "restore backup",
             Operation::ListBackups => "list backups",

@@ -67,7 +67,26 @@ pub fn acquire_if_there(
 
 /// Takes a lock on the calling thread, which may wait. One that the caller holds is borrowed at
 /// once: operations that were started before it cannot end while this thread waits.
-pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, ErrorKind> {
+pub fn acquire_here(pool: &Pool, request: LockRequest) -> Result<LockGuard, ErrorKind> {
+    let wait = |request| wait_here(|tell| acquire(pool, request, Box::new(tell)));
+    borrow_or(request, std::convert::identity, wait)
+}
+
+/// The same, unless there is no such file and no lock of it: then `None`, as [`acquire_if_there`].
+pub fn acquire_here_if_there(
+    pool: &Pool,
+    request: LockRequest,
+) -> Result<Option<LockGuard>, ErrorKind> {
+    borrow_or(request, Some, |request| {
+        wait_here(|tell| acquire_if_there(pool, request, Box::new(tell)))
+    })
+}
+
+fn borrow_or<T>(
+    mut request: LockRequest,
+    borrowed: impl FnOnce(LockGuard) -> T,
+    wait: impl FnOnce(LockRequest) -> Result<T, ErrorKind>,
+) -> Result<T, ErrorKind> {
     if let Some(before) = request.before.take() {
         before()?;
     }
@@ -77,11 +96,19 @@ pub fn acquire_here(pool: &Pool, mut request: LockRequest) -> Result<LockGuard, 
             std::mem::take(&mut request.held)
                 .claim(&found.key, &found.path(), |other| found.is_lock(other))?
         {
-            return Ok(reservation.into());
+            return Ok(borrowed(reservation.into()));
         }
     }
+    wait(request)
+}
+
+/// Waits on the calling thread for what is given to the function that it passes on.
+fn wait_here<T: Send + 'static, W>(
+    start: impl FnOnce(Box<dyn FnOnce(Result<T, ErrorKind>) + Send>) -> W,
+) -> Result<T, ErrorKind> {
     let (tell, outcome) = mpsc::channel();
-    acquire(pool, request, Box::new(move |given| drop(tell.send(given))));
+    // Whoever drops the waiter does not cancel it.
+    let _waiter = start(Box::new(move |given| drop(tell.send(given))));
     outcome.recv().unwrap_or_else(|_| Err(task::no_thread()))
 }
 

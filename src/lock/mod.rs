@@ -35,7 +35,9 @@ mod unused;
 mod waiter;
 
 pub use crate::vocabulary::{FileKey, LockKind};
-pub use acquire::{acquire, acquire_at, acquire_here, acquire_if_there, take_at_once};
+pub use acquire::{
+    acquire, acquire_at, acquire_here, acquire_here_if_there, acquire_if_there, take_at_once,
+};
 pub use held::{HeldLock, HeldLocks, LockGuard, Reservation};
 pub use lock_path::{
     LockPlace, LockedPath, can_be_parked, ignores_case, inspect, inspect_at, key_of, may_be_same,
