@@ -1003,18 +1003,37 @@ describe('options', LIMITS, () => {
     assert.equal((await waiting).count, 1)
   })
 
-  test('timeout does not count the queue before it', async (t) => {
+  test('timeout bounds the whole wait, also that behind other calls of the process', async (t) => {
     const file = newFile(t)
     /** @type {(value?: unknown) => void} */
     let finish = () => {}
     const slow = updateJsonFile(file, () => new Promise((resolve) => (finish = resolve)), LONG_WAIT)
-    const behind = updateJsonFile(file, increment, { timeout: 1 })
-    const other = updateJsonFile(file, increment, { timeout: 0, durability: 'none' })
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    const behind = failure(() => updateJsonFile(file, never, { timeout: 20 }))
+    const unlike = failure(() => updateJsonFile(file, never, { timeout: 30, durability: 'none' }))
+    const patient = updateJsonFile(file, increment, LONG_WAIT)
+    for (const [call, timeout] of /** @type {const} */ ([[behind, 20], [unlike, 30]])) {
+      const error = await call
+      assert.ok(error instanceof SessionFileError)
+      assert.equal(error.code, 'ELOCKED')
+      assert.match(error.message, new RegExp(`ELOCKED: Timed out after ${timeout} ms: '.*' is behind an update of this process that has run for \\d+ ms$`))
+    }
+    const withoutLock = updateJsonFile(file, never, { lock: false, timeout: 1, signal: AbortSignal.abort() }).catch((error) => error.code)
+    assert.equal(await withoutLock, 'ABORT_ERR')
     finish()
     await slow
-    assert.equal((await behind).count, 1)
-    assert.equal((await other).count, 2)
+    assert.equal((await patient).count, 1)
+    // The time behind others counts where a lock of another process is waited for after that.
+    const peer = new Peer(t)
+    await peer.acquire(file)
+    const begun = performance.now()
+    const [first, last] = await Promise.all([
+      failure(() => updateJsonFile(file, never, { timeout: 200 })), failure(() => updateJsonFile(file, never, { timeout: 300, indent: 2 })),
+    ])
+    assert.match(first.message, /Timed out after 200 ms/)
+    assert.match(last.message, /Timed out after 300 ms/)
+    assert.ok(performance.now() - begun >= 298, 'each has waited for its own time')
+    await peer.release()
+    await assertFree(file)
   })
 
   test('timeout: a lock of this process, by acquireLock, is named so', async (t) => {
@@ -1022,7 +1041,7 @@ describe('options', LIMITS, () => {
     const lock = await acquireLock(file)
     const error = await failure(() => updateJsonFile(file, never, { timeout: 10 }))
     assert.equal(error.code, 'ELOCKED')
-    assert.match(error.message, /is held by this process since /)
+    assert.match(error.message, /is held by this process since .*, behind a lock of this process that has been held for \d+ ms$/)
     await lock.release()
   })
 

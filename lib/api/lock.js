@@ -7,6 +7,7 @@ const { DEFAULT_LOCK_TIMEOUT, abortSignal, milliseconds, oneOf, readOptions, toA
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
 const { CANCELLED, failed, inUpdate, toHolder } = require('../native/errors.js')
 const { mayAnswerAtOnce } = require('../support/event-loop.js')
+const heldLong = require('../support/held-long.js')
 const context = require('../support/lock-context.js')
 const lockfiles = require('./lockfile.js')
 const port = require('../native/port.js')
@@ -17,6 +18,7 @@ const checks = {
   kind: oneOf('write', 'read'),
   timeout: milliseconds(Infinity),
   signal: abortSignal,
+  warnAfter: milliseconds(Infinity),
   protocol: oneOf('kernel', lockfiles.PROTOCOL),
   stale: lockfiles.stale,
   update: lockfiles.update,
@@ -60,6 +62,7 @@ class Lock {
  */
 async function release(own) {
   own.isLive = false
+  if (own.watched) heldLong.end(own.watched)
   if (own.lockfile) await releaseLockfile(own.lockfile)
   else await releaseNumber(/** @type {number} */ (own.number))
   if (own.around !== undefined) await releaseNumber(own.around)
@@ -141,7 +144,7 @@ async function isLocked(path, options) {
 
 /**
  * @param {string} target
- * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number }} options
+ * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number, warnAfter?: number }} options
  * @param {readonly import('../support/lock-context.js').HeldLock[]} inside those that the caller holds, which it must not wait for
  * @param {readonly import('../support/lock-context.js').HeldLock[]} [around] those under which it is called
  */
@@ -163,7 +166,15 @@ async function acquire(target, options, inside, around = []) {
   }
 }
 
-const tracedAcquire = tracedLock(acquire)
+/** @param {Parameters<typeof acquire>} args */
+async function acquireWatched(...args) {
+  const [target, options] = args
+  const own = await acquire(...args)
+  own.watched = heldLong.begin('lock', toAbsolute(target), options)
+  return own
+}
+
+const tracedAcquire = tracedLock(acquireWatched)
 
 /**
  * Takes a lock in the protocol of `proper-lockfile`.

@@ -8,6 +8,7 @@ const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, toAbsol
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
+const heldLong = require('../support/held-long.js')
 const context = require('../support/lock-context.js')
 const { logDecisions } = require('../support/logger.js')
 const port = require('../native/port.js')
@@ -22,7 +23,7 @@ const OPERATION = 'transaction'
 const { mode, newFileMode, createOnly, chown, retries, retryDelay, signal, makeDirs, validate, logger, encoding } = writeOptions.checks
 const checks = {
   durability: oneOf('none', 'full'), mode, newFileMode, chown, retries, retryDelay, signal, makeDirs, validate, logger,
-  timeout: milliseconds(Infinity),
+  timeout: milliseconds(Infinity), warnAfter: milliseconds(Infinity),
 }
 const writeChecks = { encoding, createOnly }
 const updateChecks = { ...textChecks, defaultValue: (/** @type {unknown} */ value) => value, allowPrimitive: boolean }
@@ -85,6 +86,9 @@ async function perform(paths, targets, fn, options) {
   const numbers = begun.locks
   // A call in the function that needs one of these locks would wait for the transaction.
   const locks = numbers.map((number) => context.create(number, 'write', ''))
+  if (locks[0]) locks[0].files = paths
+  // The logger is told once of all of them.
+  const running = paths.map((path, index) => heldLong.begin('transaction', path, index === 0 ? options : { warnAfter: Infinity }))
   const staged = new Staged(paths, targets, begun.sameAs, begun.lockOf)
   const parts = new native.TransactionParts()
   const control = new native.Control()
@@ -111,6 +115,7 @@ async function perform(paths, targets, fn, options) {
       opened.commitTransaction(id, paths, changes, settings, numbers, failure ? undefined : control),
     )
   } finally {
+    for (const held of running) heldLong.end(held)
     stop()
   }
   if (failure) throw failure.error

@@ -8,10 +8,11 @@ const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
 const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
-const { CANCELLED, Thrown, failed, missingFile } = require('../native/errors.js')
+const { CANCELLED, Thrown, failed, locked, missingFile } = require('../native/errors.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
+const heldLong = require('../support/held-long.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -31,6 +32,7 @@ const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
   ...textChecks,
   lock: boolean,
   timeout: milliseconds(Infinity),
+  warnAfter: milliseconds(Infinity),
   defaultValue: (/** @type {unknown} */ value) => value,
   allowPrimitive: boolean,
 }
@@ -47,6 +49,10 @@ const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
  * @property {(error: unknown) => void} reject
  * @property {import('../support/lock-context.js').HeldNumbers | undefined} held the locks that the caller holds
  * @property {Queue} queue where it waits
+ * @property {string} path absolute
+ * @property {number} deadline until when its function has to begin, by `performance.now()`
+ * @property {boolean} isBehind whether it has waited behind others
+ * @property {NodeJS.Timeout | undefined} timer that of its deadline, if so
  */
 
 /**
@@ -107,7 +113,11 @@ function perform(path, target, update, options) {
     /** @type {Queue} */
     const own = { calls: [], isOutside: held === undefined, hasLock: false, waiter: undefined }
     /** @type {Call} */
-    const call = { target, options, update, context: resource, resolve, reject, held, queue: own }
+    const call = {
+      target, options, update, context: resource, held, queue: own, path, deadline: deadlineOf(options), isBehind: false, timer: undefined,
+      resolve: (value) => (clearTimeout(call.timer), resolve(value)),
+      reject: (error) => (clearTimeout(call.timer), reject(error)),
+    }
     watch(call)
     enqueue(path, call)
   })
@@ -130,12 +140,48 @@ function enqueue(path, call) {
   if (last && (!isLocked || last.hasLock || (last.isOutside && call.queue.isOutside))) {
     call.queue = last
     last.calls.push(call)
+    bound(call)
     return
   }
   call.queue.calls.push(call)
   queues.set(key, all)
   all.push(call.queue)
   drain(key, path, call.queue, all)
+}
+
+/** @param {Options} options */
+function deadlineOf({ lock, timeout = DEFAULT_LOCK_TIMEOUT }) {
+  return lock === false ? Infinity : performance.now() + timeout
+}
+
+/** Has a call that waits behind others fail when its time is over. Whoever is first waits for the lock, and for no longer. @param {Call} call */
+function bound(call) {
+  call.isBehind = true
+  if (call.deadline === Infinity) return
+  const left = call.deadline - performance.now()
+  call.timer = setTimeout(() => {
+    call.timer = undefined
+    if (performance.now() < call.deadline) return bound(call)
+    if (!withdraw(call)) return
+    const { timeout = DEFAULT_LOCK_TIMEOUT } = call.options
+    native.countUpdateBatch(0, 1, false)
+    call.reject(locked(call.path, timeout, heldLong.inWords(call.path) ?? 'other updates of this process'))
+  }, Math.min(Math.max(left, 0), 2 ** 31 - 1))
+}
+
+/** How long a call may wait for the lock, in milliseconds. @param {Call} call */
+function timeLeft({ isBehind, deadline, options }) {
+  return isBehind ? Math.max(0, Math.ceil(deadline - performance.now())) : (options.timeout ?? DEFAULT_LOCK_TIMEOUT)
+}
+
+/** Takes a call out of its queue, unless it has been started. @param {Call} call */
+function withdraw(call) {
+  const { queue } = call
+  const index = queue.calls.indexOf(call)
+  if (index < 0) return false
+  queue.calls.splice(index, 1)
+  if (queue.calls.length === 0) queue.waiter?.cancel()
+  return true
 }
 
 /**
@@ -147,12 +193,7 @@ function watch(call) {
   const { signal } = call.options
   if (!signal) return
   const stop = onAbort(signal, () => {
-    const { queue } = call
-    const index = queue.calls.indexOf(call)
-    if (index < 0) return
-    queue.calls.splice(index, 1)
-    call.reject(CANCELLED)
-    if (queue.calls.length === 0) queue.waiter?.cancel()
+    if (withdraw(call)) call.reject(CANCELLED)
   })
   const { resolve, reject } = call
   call.resolve = (value) => (stop(), resolve(value))
@@ -182,7 +223,7 @@ async function runBatch(path, queue, all) {
   const needing = queue.calls.slice(0, alike < 0 ? queue.calls.length : alike)
   /** @type {import('../native/binding.js').JsonUpdateStart} */
   let begun
-  const timeout = options.lock === false ? undefined : (options.timeout ?? DEFAULT_LOCK_TIMEOUT)
+  const timeout = options.lock === false ? undefined : timeLeft(/** @type {Call} */ (queue.calls[0]))
   try {
     begun = await port.run((opened, id) => {
       queue.waiter = opened.beginJsonUpdate(id, path, settings, timeout, held, needing.length > 0)
@@ -190,9 +231,17 @@ async function runBatch(path, queue, all) {
   } catch (error) {
     // The calls for which the lock was asked are gone or have joined another queue. Others came later.
     if (/** @type {{ kind?: string }} */ (error).kind === CANCELLED.kind) return
-    const calls = takeBatch(queue, options)
+    const first = queue.calls[0]
+    let calls = takeBatch(queue, options)
+    if (/** @type {{ kind?: string }} */ (error).kind === 'locked') {
+      // Those that came later wait until their own time is over.
+      const now = performance.now()
+      const isOver = (/** @type {Call} */ call) => call === first || call.deadline <= now + 1
+      queue.calls.unshift(...calls.filter((call) => !isOver(call)))
+      calls = calls.filter(isOver)
+    }
     native.countUpdateBatch(0, calls.length, false)
-    for (const call of calls) call.reject(error)
+    for (const call of calls) call.reject(waitedFor(call, error))
     return
   } finally {
     queue.waiter = undefined
@@ -206,6 +255,7 @@ async function runBatch(path, queue, all) {
     return
   }
   const own = begun.lock === undefined ? undefined : context.create(begun.lock, 'write')
+  const running = heldLong.begin('update', path, options)
   queue.hasLock = own !== undefined && !begun.isBorrowed
   if (queue.hasLock) joinAll(queue, all)
   // If a sync would not make the file durable, it is written even if its text stays the same.
@@ -223,6 +273,7 @@ async function runBatch(path, queue, all) {
     for (const { call } of batch.done) batch.failed.push({ call, error })
     batch.done.length = 0
   } finally {
+    heldLong.end(running)
     if (own?.isLive) await release(own)
   }
   native.countUpdateBatch(batch.done.length, batch.failed.length, batch.done.length > 0 && batch.text === batch.before)
@@ -240,6 +291,11 @@ function answer({ options, resolve, reject }, text) {
     // The caller's own function, which does not take what it has written.
     reject(new Thrown(error))
   }
+}
+
+/** The same failure to get the lock, with the time that the call has waited in all. @param {Call} call @param {any} error */
+function waitedFor({ isBehind, options }, error) {
+  return isBehind && error.kind === 'locked' ? { ...error, waited: options.timeout ?? DEFAULT_LOCK_TIMEOUT } : error
 }
 
 /**
@@ -309,6 +365,7 @@ async function runUpdates(batch, queue, options) {
   const begun = performance.now()
   while (queue.calls[0] && canShare(queue.calls[0].options, options)) {
     const call = /** @type {Call} */ (queue.calls.shift())
+    clearTimeout(call.timer)
     try {
       const text = await runUpdate(call, batch)
       batch.text = text

@@ -23,13 +23,14 @@ class Thrown {
   }
 }
 
-/** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<NativeError>} PlainFailure */
+/** @typedef {NativeError & { behind?: string }} Failure `behind`: what in this process a call has waited for */
+/** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<Failure>} PlainFailure */
 
 /**
  * @param {NativeError['kind']} kind
  * @param {string} code
  * @param {string} message
- * @param {Partial<NativeError>} [more]
+ * @param {Partial<Failure>} [more]
  * @returns {PlainFailure}
  */
 function plain(kind, code, message, more) {
@@ -44,6 +45,11 @@ function deadlock(message) {
 /** What is asked for in the middle of an update of the same file. */
 function inUpdate() {
   return deadlock('the caller is in an update of this file, which would wait for itself')
+}
+
+/** What a call has waited for in vain, in this process. @param {string} path @param {number} waited @param {string} behind */
+function locked(path, waited, behind) {
+  return plain('locked', 'ELOCKED', '', { path, waited, inThisProcess: true, behind })
 }
 
 /** @param {string} path */
@@ -224,7 +230,7 @@ function toDamage(damage) {
 /**
  * What happened, in one sentence.
  *
- * @param {NativeError} native
+ * @param {Failure} native
  */
 function messageOf(native) {
   if (native.kind === 'system') return native.message
@@ -232,11 +238,13 @@ function messageOf(native) {
   if (native.kind !== 'locked') return `${native.code}: ${native.message}`
   const { path, waited, holder } = native
   const tried = waited === undefined ? 'The lock is not free' : `Timed out after ${waited} ms`
+  if (native.behind !== undefined) return `ELOCKED: ${tried}: '${path}' is behind ${native.behind}`
   const whose = native.inThisProcess || holder?.isThisProcess ? 'this process' : undefined
   const who = holder
     ? `${whose ?? `process ${holder.pid} on ${holder.hostname}`} since ${new Date(holder.since).toISOString()} (${holder.command})`
     : (whose ?? 'another process')
-  return `ELOCKED: ${tried}: '${path}' is held by ${who}`
+  const behind = whose && require('../support/held-long.js').inWords(path ?? '')
+  return `ELOCKED: ${tried}: '${path}' is held by ${who}${behind ? `, behind ${behind}` : ''}`
 }
 
 /**
@@ -276,5 +284,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, lossOf, lostLock, missingFile, toDamage, toHolder,
+  badJson, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, toDamage, toHolder,
 }

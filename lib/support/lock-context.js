@@ -13,6 +13,8 @@ const { AsyncLocalStorage } = require('node:async_hooks')
  * @property {number} [around] that of a second lock, which was taken before it and is released after it
  * @property {import('../../index.js').LockKind} kind
  * @property {boolean} isLive until it is released
+ * @property {import('./held-long.js').Held} [watched] while it is held
+ * @property {readonly string[]} [files] those of the transaction in whose function the code runs, absolute
  * @property {string | undefined} updates the path of the file that the code updates at this moment; empty if only the lock counts
  */
 
