@@ -320,6 +320,67 @@ export interface AtomicWriteStreamOptions
  */
 export function createAtomicWriteStream(path: string | URL, options?: AtomicWriteStreamOptions): Writable
 
+/** The options of {@link removeFile}. */
+export interface RemoveFileOptions {
+  /**
+   * With `'full'` an acknowledged removal stands through a power cut; otherwise one may bring the file back, whole.
+   * @default 'full'
+   */
+  durability?: Durability | undefined
+  /**
+   * Remove the file that a symbolic link at `path` leads to, which is the one that all other functions read and
+   * write, and leave the link. With `false` the link is removed.
+   * @default true
+   */
+  followSymlinks?: boolean | undefined
+  /**
+   * Hold the file's write lock meanwhile.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Make a backup before, under the same lock: `true`, or options of {@link createBackup}. The call resolves to its
+   * path. If none can be made nothing is removed.
+   * @default false
+   */
+  backup?: boolean | CreateBackupOptions | undefined
+  /**
+   * A file that is not there counts as removed. Without it that is `ENOENT`.
+   * @default false
+   */
+  force?: boolean | undefined
+  /** Cancels the call before the removal: it rejects with an `AbortError`, and the file is there. */
+  signal?: AbortSignal | undefined
+  /** Receives this call's log entries; `null` for none. */
+  logger?: Logger | null | undefined
+}
+
+/**
+ * Removes a file for good, after this process's earlier writes to it, with what belongs to it: temp files that a
+ * killed process has left, and the lock file (as soon as nobody uses it). Its backups stay.
+ *
+ * **Promises.** After a crash at any moment the file is there, whole, or it is not. When the promise resolves the
+ * removal is as durable as `durability` says. When it rejects with `committed: false` the file is there.
+ *
+ * @throws {SessionFileError} `ENOENT`, `EISDIR`, `ELOCKED`, `EDEADLK`, or errno names.
+ * @example
+ * ```js
+ * import { atomicWrite, removeFile, restoreBackup } from 'holdfast'
+ *
+ * await atomicWrite('session.json', '{}')
+ * const backup = await removeFile('session.json', { backup: true })
+ * await restoreBackup(backup, 'session.json')
+ * ```
+ */
+export function removeFile(path: string | URL, options: RemoveFileOptions & { backup: true | CreateBackupOptions }): Promise<string>
+export function removeFile(path: string | URL, options?: RemoveFileOptions & { backup?: false | undefined }): Promise<void>
+export function removeFile(path: string | URL, options?: RemoveFileOptions): Promise<string | undefined>
+
 /** The options of {@link createBackup}. */
 export interface CreateBackupOptions
   extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
@@ -703,6 +764,12 @@ export interface TransactionOptions {
    */
   timeout?: number | undefined
   /**
+   * Milliseconds after which the logger is told, once, that the transaction still runs: `warn`, with `path` and
+   * `heldFor`. Infinity switches that off.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
+  /**
    * Cancels the transaction: the promise rejects with an AbortError, and no file has changed. Once
    * the transaction is decided it stands, and the promise resolves.
    */
@@ -766,6 +833,17 @@ export interface Transaction {
   ): Promise<T>
   /** Removes the file. It is not an error if there is none. */
   remove(path: string | URL): Promise<void>
+  /** Whether there is the file, as the transaction would leave it. */
+  exists(path: string | URL): Promise<boolean>
+  /**
+   * Gives the content of one file of the transaction to another one, and removes the first, with the rest of the
+   * transaction. A file that is at `to` is replaced and keeps its permissions, as in {@link atomicWrite};
+   * a new one gets those of `from`, its owner and its attributes. It is another file than `from` was
+   * (its number is new). `ENOENT` if there is no file at `from`.
+   */
+  rename(from: string | URL, to: string | URL): Promise<void>
+  /** The files of the transaction, as it would leave them: each once, in the order and spelling of `paths`. */
+  list(): Promise<{ path: string; exists: boolean; isChanged: boolean }[]>
 }
 
 /**
@@ -831,11 +909,11 @@ export interface Transaction {
  * })
  * ```
  */
-export function transaction(
+export function transaction<T = void>(
   paths: readonly (string | URL)[],
-  fn: (tx: Transaction) => unknown,
+  fn: (tx: Transaction) => T | Promise<T>,
   options?: TransactionOptions,
-): Promise<void>
+): Promise<T>
 
 /**
  * The same functions by the names that Vectra has for them, with its rules for retries: `retries`
@@ -978,11 +1056,18 @@ export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, Update
    */
   lock?: boolean | undefined
   /**
-   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once. The time in the queue behind
-   * other calls of this process does not count, nor does a wait for descriptors (see {@link withLock}). Each further attempt waits as long.
+   * Milliseconds until `update` begins at the latest, from 0 to Infinity; 0 tries once. The time behind other
+   * calls of this process counts (then `ELOCKED` says behind what), a wait for descriptors does not (see
+   * {@link withLock}). Each further attempt waits as long for the lock.
    * @default 10000
    */
   timeout?: number | undefined
+  /**
+   * Milliseconds after which the logger is told, once, that the update still runs, or its lock is held: `warn`, with `path` and
+   * `heldFor`. Infinity switches that off.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
 }
 
 /** The options of {@link updateJsonFile}. */
@@ -1163,6 +1248,12 @@ export interface LockOptions extends TryLockOptions {
    * @default 10000
    */
   timeout?: number | undefined
+  /**
+   * Milliseconds after which the logger is told, once, that the lock is still held: `warn`, with `path` and
+   * `heldFor`. Infinity switches that off.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
 }
 
 /**
@@ -1237,6 +1328,41 @@ export function withLock<T>(
   fn: (lock: Lock) => T | Promise<T>,
   options?: LockOptions,
 ): Promise<T>
+
+/** The options of {@link withLockSync}. */
+export interface SyncLockOptions {
+  /**
+   * Who is excluded.
+   * @default 'write'
+   */
+  kind?: LockKind | undefined
+  /**
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * As in {@link LockOptions.warnAfter}.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
+}
+
+/**
+ * {@link withLock} on the calling thread: waits for the lock, calls `fn`, releases the lock, and returns what `fn`
+ * returns, which must not be a promise. Nothing else runs on the thread meanwhile, so a lock that it holds itself is
+ * waited for until `timeout` (`ELOCKED`); within `fn` or {@link withLock} of the same file it is `EDEADLK`.
+ *
+ * @example
+ * ```js
+ * import { updateJsonFileSync, withLockSync } from 'holdfast'
+ *
+ * withLockSync('queue.json', () => {
+ *   updateJsonFileSync('queue.json', (queue) => void queue.push('job'), { defaultValue: [] })
+ * })
+ * ```
+ */
+export function withLockSync<T>(path: string | URL, fn: () => T extends PromiseLike<unknown> ? never : T, options?: SyncLockOptions): T
 
 /**
  * Acquires the lock of a file until `release()` is called, the thread ends (and with it the writes

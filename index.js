@@ -78,12 +78,22 @@ async function recoverFromCrash(pathOrDir, options) {
 
 /** @type {Contract['transaction']} */
 async function transaction(paths, fn, options) {
-  await require('./lib/api/transaction.js').transaction(paths, fn, options)
+  return await require('./lib/api/transaction.js').transaction(paths, fn, options)
 }
 
 /** @type {Contract['withLock']} */
 async function withLock(path, fn, options) {
   return await locks().withLock(path, fn, options)
+}
+
+/** @type {Contract['withLockSync']} */
+function withLockSync(/** @type {any} */ path, /** @type {any} */ fn, /** @type {any} */ options) {
+  return require('./lib/api/lock-sync.js').withLockSync(path, fn, options)
+}
+
+/** @type {Contract['removeFile']} */
+async function removeFile(/** @type {any} */ path, /** @type {any} */ options) {
+  return await require('./lib/api/remove-file.js').removeFile(path, options)
 }
 
 /** @type {Contract['acquireLock']} */
@@ -175,32 +185,45 @@ class LockManager {
   }
 }
 
+const { strict } = require('./lib/support/arguments.js')
+
+const functions = {
+  acquireLock, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, isLocked, listBackups,
+  openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, setDefaults, setLogger, transaction,
+  tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
+}
+
 module.exports = {
-  acquireLock,
+  ...strict(functions, {
+    acquireLock: 'path options',
+    atomicWrite: 'path data options',
+    atomicWriteJson: 'path value options',
+    cleanupBackups: 'dir pattern maxAge options',
+    createAtomicWriteStream: 'path options',
+    createBackup: 'path options',
+    isLocked: 'path options',
+    listBackups: 'path',
+    openWal: 'dir options',
+    readJsonFile: 'path options',
+    readJsonFileSync: 'path options',
+    recoverFromCrash: 'pathOrDir options',
+    removeFile: 'path options',
+    restoreBackup: 'backupPath targetPath options',
+    setDefaults: 'defaults',
+    setLogger: 'logger',
+    transaction: 'paths fn options',
+    tryAcquireLock: 'path options',
+    updateJsonFile: 'path update options',
+    updateJsonFileSync: 'path update options',
+    withLock: 'path fn options',
+    withLockSync: 'path fn options',
+  }),
   AtomicOperations,
-  atomicWrite,
-  atomicWriteJson,
+  // They see to that themselves.
   atomicWriteSync,
-  cleanupBackups,
-  createAtomicWriteStream,
-  createBackup,
-  isLocked,
-  listBackups,
   LockManager,
   lockManager: new LockManager(),
   metrics,
-  recoverFromCrash,
   resetMetrics,
-  openWal,
-  readJsonFile,
-  readJsonFileSync,
-  restoreBackup,
   SessionFileError,
-  setDefaults,
-  setLogger,
-  transaction,
-  tryAcquireLock,
-  updateJsonFile,
-  updateJsonFileSync,
-  withLock,
 }

@@ -20,6 +20,7 @@ export const {
   openWal,
   readJsonFile,
   readJsonFileSync,
+  removeFile,
   restoreBackup,
   SessionFileError,
   setDefaults,
@@ -29,4 +30,5 @@ export const {
   updateJsonFile,
   updateJsonFileSync,
   withLock,
+  withLockSync,
 } = holdfast

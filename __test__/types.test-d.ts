@@ -264,7 +264,9 @@ caught()
 // Transactions.
 {
   const { transaction } = everything
-  expect<Equal<ReturnType<typeof transaction>, Promise<void>>>()
+  expect<Equal<ReturnType<typeof transaction<number>>, Promise<number>>>()
+  transaction(['a'], async (tx) => (await tx.list()).filter(({ exists, isChanged }) => exists || isChanged).map(({ path }) => path)).then((paths) => paths[0]?.length)
+  transaction(['a'], () => {}).then((nothing: void) => nothing)
   const paths: readonly string[] = ['a', 'b']
   transaction([...paths, new URL('file:///c')], async (tx) => {
     const bytes: Buffer = await tx.read('a')

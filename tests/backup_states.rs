@@ -17,7 +17,7 @@ use holdfast::fs::os::Os;
 use holdfast::json_update;
 use holdfast::payload::Payload;
 use holdfast::write::{
-    AttemptError, Control, Durability, Format, Options, Stream, WriteRequest, run,
+    self, AttemptError, Control, Durability, Format, Options, Stream, WriteRequest, run,
 };
 use holdfast_sim::{Attributes, Copying, Fault, Model, OperationKind, SimFs};
 
@@ -718,12 +718,69 @@ fn what_was_changed_in_the_same_millisecond_is_not_newer() {
 
 // ── Where freed blocks are used again at once ─────────────────────────────────────────────
 
+// ── Removals ──────────────────────────────────────────────────────────────────────────────
+
+fn removal_play(durability: Durability) -> OperationCase {
+    let set = || {
+        let fs = SimFs::new();
+        fs.put_file_with(FILE, TEXT, PRIVATE).unwrap();
+        fs.put_file("/dir/bystander", OLDER).unwrap();
+        fs
+    };
+    let (before, bystander) = (look(&set(), FILE), look(&set(), "/dir/bystander"));
+    let check = move |fs: &SimFs, outcome: Outcome, left: Left| {
+        same(fs, "/dir/bystander", &bystander, "a bystander")?;
+        let seen = look(fs, FILE);
+        if seen.is_some() {
+            same(fs, FILE, &before, "the file that came back")?;
+        }
+        let stands = left == Left::InMemory || durability == Durability::Full;
+        match (outcome, seen.is_some()) {
+            (Outcome::Done, true) if stands => Err("acknowledged, but there".to_owned()),
+            (Outcome::Committed, true) if left == Left::InMemory => {
+                Err("said to be gone, but there".to_owned())
+            }
+            (Outcome::Failed, false) => Err("refused, but gone".to_owned()),
+            _ => Ok(()),
+        }
+    };
+    OperationCase {
+        name: format!("removal, {durability:?}"),
+        set: Box::new(set),
+        run: Box::new(move |fs| {
+            Outcome::of(&write::remove_file(fs, FILE.as_ref(), true, durability, None))
+        }),
+        check: Box::new(check),
+    }
+}
+
+#[test]
+fn a_file_that_is_removed_is_there_whole_or_gone_and_gone_for_good_once_acknowledged() {
+    let (mut states, mut runs) = (0, 0);
+    for durability in common::DURABILITIES {
+        let play = removal_play(durability);
+        let (count, complaints) = play.cut_at_every_moment(&|_| {});
+        states += count;
+        assert_none(complaints);
+        let (count, complaints) = play.every_fault();
+        runs += count;
+        assert_none(complaints);
+    }
+    println!("{states} crash states, {runs} runs");
+    let leave_out = |fs: &SimFs| {
+        fs.inject(Fault::ignore().of(OperationKind::SyncDir).for_ever());
+    };
+    let (_, complaints) = removal_play(Durability::Full).cut_at_every_moment(&leave_out);
+    assert!(!complaints.is_empty(), "a removal that is not synced is not noticed");
+}
+
 fn all_plays() -> Vec<OperationCase> {
     let mut plays = create_plays();
     plays.extend(restore_plays());
     plays.extend(update_plays());
     for durability in common::DURABILITIES {
         plays.push(stream_play(durability, true));
+        plays.push(removal_play(durability));
     }
     plays
 }
@@ -749,7 +806,7 @@ fn what_comes_back_with_other_bytes_would_be_noticed() {
             .iter()
             .any(|play| !play.cut_at_every_moment(&SimFs::set_reuses_freed_silently).1.is_empty())
     };
-    for name in ["backup, ", "restore, ", "update, ", "stream, "] {
+    for name in ["backup, ", "restore, ", "update, ", "stream, ", "removal, "] {
         assert!(noticed(name), "{name}");
     }
 }

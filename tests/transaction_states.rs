@@ -67,6 +67,9 @@ fn scenes() -> Vec<Scene> {
 
 const FEW: &str = "few files may be open";
 
+/// `/b/to` gets the content of `/a/from`.
+const RENAMED: &str = "a file is renamed, into another folder";
+
 const UNSYNCED: &str = "what was there had not been synced";
 
 fn each_file_synced() -> Vec<Scene> {
@@ -96,6 +99,19 @@ fn each_file_synced() -> Vec<Scene> {
             set: |fs| {
                 fs.put_file("/a/bystander", b"not yours").unwrap();
                 fs.put_file("/a/old", b"old").unwrap();
+            },
+        },
+        Scene {
+            name: RENAMED,
+            first: "/a/from",
+            parts: vec![("/b/to", Some(b"moved")), ("/a/from", None)],
+            dirs: &["/a", "/b"],
+            unsynced: None,
+            syncs_whole: false,
+            most_open: usize::MAX,
+            set: |fs| {
+                fs.put_file("/a/from", b"moved").unwrap();
+                fs.put_file("/b/bystander", b"not yours").unwrap();
             },
         },
         Scene {
@@ -184,8 +200,11 @@ impl Scene {
             .iter()
             .map(|(path, bytes)| FileChange {
                 path: path.into(),
-                change: bytes
-                    .map_or(Change::Remove, |bytes| Change::Write(Payload::Owned(bytes.to_vec()))),
+                change: match bytes.map(|bytes| Payload::Owned(bytes.to_vec())) {
+                    None => Change::Remove,
+                    Some(bytes) if self.name == RENAMED => Change::Move(bytes, "/a/from".into()),
+                    Some(bytes) => Change::Write(bytes),
+                },
                 only: None,
             })
             .collect();
@@ -454,6 +473,11 @@ fn two_files_in_one_dir_change_together_through_any_power_cut_and_any_recovery()
 #[test]
 fn a_file_is_made_and_another_removed_together_through_any_power_cut_and_any_recovery() {
     unplug("one is new, one is removed");
+}
+
+#[test]
+fn a_file_is_renamed_through_any_power_cut_and_any_recovery() {
+    unplug(RENAMED);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 // Writes of whole files: the old content or the new one, never half of either.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, readOptions, surplusOf, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')
@@ -40,6 +40,9 @@ async function atomicWriteJson(path, value, options) {
 
 /** @type {typeof import('../../index.js').atomicWriteSync} */
 function atomicWriteSync(path, data, options) {
+  // Here, and not in a function around it: the stack of an error shows the caller.
+  const surplus = arguments.length > 3 && surplusOf('atomicWriteSync', arguments, ['path', 'data', 'options'], false)
+  if (surplus) throw surplus
   const read = readOptions(options, syncChecks, 'atomicWriteSync')
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
@@ -57,6 +60,7 @@ function writeSync(target, bytes, options) {
   let messages
   try {
     const path = toAbsolute(target)
+    writeOptions.beforeWrite(path, 'tx.write')
     const settings = writeOptions.toNative(options)
     messages = options.lock
       ? writeLocked(path, bytes, settings, observe !== undefined)
@@ -93,6 +97,7 @@ async function write(target, bytes, options) {
   let stop = () => {}
   try {
     const path = toAbsolute(target)
+    writeOptions.beforeWrite(path, 'tx.write')
     const observe = observer(options.logger, target)
     const settings = writeOptions.toNative(options)
     const control = signal && new native.Control()

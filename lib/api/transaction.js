@@ -4,7 +4,7 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, strictMethods, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -15,6 +15,7 @@ const port = require('../native/port.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { orCancelled } = require('./update-json.js')
 const writeOptions = require('../support/write-options.js')
+require('./own-files.js')
 
 const { native } = port
 
@@ -39,7 +40,7 @@ async function transaction(paths, fn, options) {
   if (paths.length === 0) throw wrongValue('The "paths" argument must name one file at least. Received []')
   const targets = paths.map((path, index) => toPath(path, `paths[${index}]`))
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
-  await tracedTransaction(targets, fn, read)
+  return /** @type {any} */ (await tracedTransaction(targets, fn, read))
 }
 
 /** @param {string[]} targets @param {(tx: PublicTransaction) => unknown} fn @param {Options} read */
@@ -94,10 +95,12 @@ async function perform(paths, targets, fn, options) {
   const control = new native.Control()
   /** @type {{ error: unknown } | undefined} */
   let failure
+  /** @type {unknown} */
+  let value
   try {
-    await run(staged, fn, locks, signal)
-    for (const { path, bytes, isCreated, lock } of staged.changes()) {
-      if (bytes) parts.write(path, bytes, isCreated, lock)
+    value = await run(staged, fn, locks, signal)
+    for (const { path, bytes, isCreated, lock, model } of staged.changes()) {
+      if (bytes) parts.write(path, bytes, isCreated, lock, model)
       else parts.remove(path, lock)
     }
   } catch (error) {
@@ -119,6 +122,7 @@ async function perform(paths, targets, fn, options) {
     stop()
   }
   if (failure) throw failure.error
+  return value
 }
 
 /**
@@ -133,10 +137,11 @@ async function run(staged, fn, locks, signal) {
   if (signal?.aborted) throw CANCELLED
   try {
     const outcome = context.run(locks, async () => {
-      await fn(new Transaction(staged))
+      const value = await fn(new Transaction(staged))
       await staged.idle()
+      return value
     })
-    await orCancelled(outcome, signal)
+    return await orCancelled(outcome, signal)
   } catch (error) {
     throw error === CANCELLED || signal?.aborted ? CANCELLED : new Thrown(error)
   }
@@ -154,6 +159,8 @@ class Staged {
   #contents = new Map()
   /** The numbers of the files that must not be there yet. @type {Set<number>} */
   #created = new Set()
+  /** By the number of the file: the one whose content it has, if that was renamed. @type {Map<number, number>} */
+  #models = new Map()
   /** Settles when the last operation on a file is over. They run one after another. @type {Map<number, Promise<void>>} */
   #last = new Map()
   /** @type {Set<Promise<unknown>>} */
@@ -172,16 +179,16 @@ class Staged {
     this.#lockOf = lockOf
   }
 
-  /** The number of the file that a path of the caller's names. @param {unknown} path */
-  find(path) {
-    const target = toPath(path)
+  /** The number of the file that a path of the caller's names. @param {unknown} path @param {string} [name] of the argument */
+  find(path, name = 'path') {
+    const target = toPath(path, name)
     if (this.isOver) throw over()
     const absolute = toAbsolute(target)
     let index = this.#paths.indexOf(absolute)
     if (index < 0) index = this.#paths.map(plain).indexOf(plain(absolute))
     const file = this.#sameAs[index]
     if (file === undefined) {
-      throw wrongValue(`The "path" argument must be one of the paths that the transaction names. Received '${target}'`)
+      throw wrongValue(`The "${name}" argument must be one of the paths that the transaction names. Received '${target}'`)
     }
     return file
   }
@@ -207,22 +214,27 @@ class Staged {
    * @template T
    * @param {number} file
    * @param {() => Promise<T>} operation
+   * @param {number} [other] a second file that it is on: the operation has its turn on both at once
    * @returns {Promise<T>} to be returned to the caller as it is: Node reports it if the caller does not handle it while the function runs
    */
-  runInOrder(file, operation) {
-    if (context.current().some(({ updates }) => updates === this.#mark(file))) {
-      throw failed(this.target(file), OPERATION, inUpdate())
+  runInOrder(file, operation, other = file) {
+    const files = other === file ? [file] : [file, other]
+    for (const each of files) {
+      if (context.current().some(({ updates }) => updates === this.#mark(each))) {
+        throw failed(this.target(each), OPERATION, inUpdate())
+      }
     }
-    const before = this.#last.get(file)
+    const before = files.map((each) => this.#last.get(each))
     let finish = () => {}
-    this.#last.set(file, new Promise((resolve) => {
+    const last = new Promise((/** @type {(value: void) => void} */ resolve) => {
       finish = resolve
-    }))
+    })
+    for (const each of files) this.#last.set(each, last)
     /** @type {{ outcome?: Promise<T> }} */
     const own = {}
     const run = async () => {
       try {
-        await before
+        for (const each of before) await each
         if (this.isOver) throw over()
         return await operation()
       } finally {
@@ -269,7 +281,41 @@ class Staged {
   /** @param {number} file @param {Buffer | null} content */
   set(file, content) {
     this.#contents.set(file, content)
-    if (content === null) this.#created.delete(file)
+    if (content === null) {
+      this.#created.delete(file)
+      this.#models.delete(file)
+    }
+  }
+
+  /** Gives the content of a file to another one. @param {number} from @param {number} to */
+  async move(from, to) {
+    const content = await this.get(from)
+    if (this.isOver) throw over()
+    if (content === undefined) throw missingFile(this.path(from))
+    if (from === to) return
+    const model = this.#models.get(from) ?? from
+    this.set(from, null)
+    this.set(to, content)
+    this.#created.delete(to)
+    this.#models.set(to, model)
+  }
+
+  /** Whether there is the file, as it would be. @param {number} file */
+  async has(file) {
+    const content = this.#contents.get(file)
+    return content === undefined ? (await this.#read(file)) !== undefined : content !== null
+  }
+
+  /** The files, each once, in the order of the caller's list. */
+  *files() {
+    for (const [index, file] of this.#sameAs.entries()) {
+      if (file === index) yield file
+    }
+  }
+
+  /** Whether the transaction has changed it so far. @param {number} file */
+  isChanged(file) {
+    return this.#contents.has(file)
   }
 
   /** Makes a file, of which there must be none. @param {number} file @param {Buffer} content */
@@ -310,7 +356,10 @@ class Staged {
   }
 
   *changes() {
-    for (const [file, bytes] of this.#contents) yield { path: this.path(file), bytes, isCreated: this.#created.has(file), lock: this.lock(file) }
+    for (const [file, bytes] of this.#contents) {
+      const model = this.#models.get(file)
+      yield { path: this.path(file), bytes, isCreated: this.#created.has(file), lock: this.lock(file), model: model === undefined ? undefined : this.path(model) }
+    }
   }
 }
 
@@ -394,6 +443,35 @@ class Transaction {
     })
   }
 
+  /** @param {string | URL} path @returns {Promise<boolean>} */
+  exists(path) {
+    return begin(() => {
+      const file = this.#staged.find(path)
+      return this.#staged.runInOrder(file, () => this.#attempt(file, () => this.#staged.has(file)))
+    })
+  }
+
+  /** @param {string | URL} from @param {string | URL} to @returns {Promise<void>} */
+  rename(from, to) {
+    return begin(() => {
+      const [first, second] = [this.#staged.find(from, 'from'), this.#staged.find(to, 'to')]
+      return this.#staged.runInOrder(first, () => this.#attempt(first, () => this.#staged.move(first, second)), second)
+    })
+  }
+
+  /** @returns {Promise<{ path: string, exists: boolean, isChanged: boolean }[]>} */
+  list() {
+    return begin(async () => {
+      const listed = []
+      for (const file of this.#staged.files()) {
+        listed.push(this.#staged.runInOrder(file, () => this.#attempt(file, async () => ({
+          path: this.#staged.target(file), exists: await this.#staged.has(file), isChanged: this.#staged.isChanged(file),
+        }))))
+      }
+      return Promise.all(listed)
+    })
+  }
+
   /** @param {string | URL} path */
   remove(path) {
     return begin(() => {
@@ -444,6 +522,10 @@ class Transaction {
     }
   }
 }
+
+strictMethods(Transaction, {
+  read: 'path encoding', write: 'path data options', exists: 'path', rename: 'from to', remove: 'path', updateJson: 'path update options',
+})
 
 /** @param {Error & { code?: string, hint?: string }} error */
 function missingHint(error) {

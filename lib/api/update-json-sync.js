@@ -7,6 +7,7 @@ const { DEFAULT_LOCK_TIMEOUT, coded, readOptions, toAbsolute, toPath, wrongType 
 const { tracedSync, traces } = require('../support/diagnostics.js')
 const { Thrown, failed, missingFile } = require('../native/errors.js')
 const context = require('../support/lock-context.js')
+const heldLong = require('../support/held-long.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -49,6 +50,7 @@ const tracedUpdate = tracedSync(
 function updateOnce(target, update, options) {
   try {
     const path = toAbsolute(target)
+    writeOptions.beforeWrite(path, 'tx.updateJson')
     const text = perform(path, target, update, options)
     const { parse = JSON.parse, reviver } = options
     return parse(text, reviver)
@@ -133,6 +135,7 @@ function textAfter(path, lock, read, update, options) {
   const data = valueOf({ path, text: read }, options)
   const form = formOf(read)
   const inside = context.create(lock, 'write', path)
+  const running = heldLong.begin('update', path, options)
   try {
     const before = read === undefined ? undefined : untouched(data, options, form)
     const made = context.run([inside], () => update(data))
@@ -146,6 +149,7 @@ function textAfter(path, lock, read, update, options) {
   } catch (error) {
     throw new Thrown(error)
   } finally {
+    heldLong.end(running)
     inside.isLive = false
   }
 }

@@ -107,6 +107,7 @@ const tracedUpdate = traced(traces.update, updateOnce, describe)
  * @returns {Promise<any>}
  */
 function perform(path, target, update, options) {
+  writeOptions.beforeWrite(path, 'tx.updateJson')
   const held = heldFor(path)
   return new Promise((resolve, reject) => {
     const resource = new AsyncResource('holdfast.updateJsonFile')

@@ -47,6 +47,11 @@ function inUpdate() {
   return deadlock('the caller is in an update of this file, which would wait for itself')
 }
 
+/** What would write past the transaction in whose function it is called. @param {string} instead the method of the transaction that does the same */
+function bypassed(instead) {
+  return plain('deadlock', 'EDEADLK', `the file belongs to the transaction in whose function the call is made, which could not take back what is written past it: use ${instead}`)
+}
+
 /** What a call has waited for in vain, in this process. @param {string} path @param {number} waited @param {string} behind */
 function locked(path, waited, behind) {
   return plain('locked', 'ELOCKED', '', { path, waited, inThisProcess: true, behind })
@@ -284,5 +289,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, toDamage, toHolder,
+  badJson, bypassed, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, toDamage, toHolder,
 }

@@ -45,6 +45,10 @@ function begin(what, path, { warnAfter = WARN_AFTER, logger }) {
 /** @param {Held} held */
 function end(held) {
   all.delete(held)
+  if (held.isTold || held.warnAfter === Infinity) return
+  // The thread may have been busy, so that no timer could fire.
+  const now = performance.now()
+  if (now - held.since >= held.warnAfter) tell(held, now)
 }
 
 /** @param {number} now @param {number} when */

@@ -31,6 +31,7 @@ const MISSING_HINTS = {
   'list backups': 'The folder that holds the file does not exist.',
   'read file': 'There is no such file.',
   'read JSON': 'There is no such file: pass `defaultValue` to begin with.',
+  'remove file': 'There is no such file. `force: true` takes that for done.',
   'restore backup': 'There is no such backup, or no folder for the target: `makeDirs: true` makes that.',
   'update JSON': 'There is no such file: pass `defaultValue` to begin with. A folder that does not exist is made with `makeDirs: true`.',
 }

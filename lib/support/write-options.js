@@ -64,4 +64,22 @@ function toNative(options) {
   }
 }
 
-module.exports = { checks, toNative }
+/** What is to be refused before a file is written, once there is something: transactions are loaded by the first call. @type {(path: string, instead: string) => void} */
+let refuse = () => {}
+
+/** @param {typeof refuse} check */
+function useBeforeWrite(check) {
+  refuse = check
+}
+
+/**
+ * Refuses to write a file that the caller must write by other means.
+ *
+ * @param {string} path absolute
+ * @param {string} instead those means
+ */
+function beforeWrite(path, instead) {
+  refuse(path, instead)
+}
+
+module.exports = { beforeWrite, checks, toNative, useBeforeWrite }

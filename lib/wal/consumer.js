@@ -2,7 +2,7 @@
 
 // Consumers: readers that have a name, and a position that is kept for them.
 
-const { abortSignal, milliseconds, outOfRange, readOptions, wrongType, wrongValue } = require('../support/arguments.js')
+const { abortSignal, milliseconds, outOfRange, readOptions, strictMethods, wrongType, wrongValue } = require('../support/arguments.js')
 const { waitFor } = require('../api/lock.js')
 const port = require('../native/port.js')
 const { closed, collectionName, sequence, walFailed } = require('./checks.js')
@@ -179,5 +179,7 @@ function withLag({ name, last, consumers }, own = new Set()) {
   for (const each of own) if (each.collection === name) positions.set(each.name, each.position)
   return Array.from(positions, ([name, position]) => ({ name, position, lag: position < last ? last - position : 0n }))
 }
+
+strictMethods(WalConsumer, { follow: 'options', ack: 'upTo' })
 
 module.exports = { openConsumer, withLag }

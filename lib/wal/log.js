@@ -2,7 +2,7 @@
 
 // A log that is open for appending.
 
-const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { boolean, readOptions, strictMethods, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { hasSubscribers, traced, traces } = require('../support/diagnostics.js')
 const { toDamage } = require('../native/errors.js')
 const logger = require('../support/logger.js')
@@ -397,5 +397,11 @@ class Wal {
     return this.close()
   }
 }
+
+strictMethods(Wal, {
+  append: 'collection entries options', writeBatch: 'entries options', get: 'collection id', entries: 'collection options',
+  replay: 'collection options', follow: 'collection options', consumer: 'name collection options', first: 'collection',
+  flush: 'collection', checkpoint: 'collection upTo', backup: 'dir',
+})
 
 module.exports = { Wal }

@@ -2,6 +2,7 @@
 
 // Logs that are only read.
 
+const { strictMethods } = require('../support/arguments.js')
 const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { closed, collectionName, replayStart, walFailed } = require('./checks.js')
@@ -115,5 +116,7 @@ class WalReader {
     return this.close()
   }
 }
+
+strictMethods(WalReader, { follow: 'collection options', consumer: 'name collection options', first: 'collection', replay: 'collection options' })
 
 module.exports = { WalReader }

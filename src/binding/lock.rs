@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use napi_derive::napi;
 
-use super::environment::{Environment, Message, Port};
-use super::js_types::{self, NativeHolder, WriteOptions};
+use super::environment::{Environment, Message, Port, failed};
+use super::js_types::{self, NativeError, NativeHolder, WriteOptions};
 use super::lock_handles::HeldNumbers;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -76,8 +76,48 @@ pub(super) fn make_dirs_first(path: &Path, options: &Options) -> Option<lock::Be
         .then(|| -> lock::Before { Box::new(move || make_parents(&Os, &path, durability)) })
 }
 
+/// What taking a lock on the calling thread brings: one of the two.
+#[napi(object, object_from_js = false)]
+pub struct LockTakenNow {
+    pub lock: Option<u32>,
+    pub error: Option<NativeError>,
+}
+
 #[napi]
 impl Port {
+    /// Takes a lock on the calling thread, which waits for so many milliseconds. `held` must have
+    /// none that may be lent: the caller would wait for itself.
+    #[napi]
+    pub fn acquire_lock_now(
+        &self,
+        path: String,
+        is_write: bool,
+        timeout: f64,
+        held: Option<HeldNumbers>,
+    ) -> LockTakenNow {
+        let environment = &self.environment;
+        let path = PathBuf::from(path);
+        let request = lock::LockRequest {
+            path: path.clone(),
+            kind: if is_write { LockKind::Write } else { LockKind::Read },
+            timeout: js_types::timeout(timeout),
+            held: environment.locks.lend(held),
+            before: None,
+        };
+        let taken = task::catch_panic(|| lock::acquire_here(pool(), request));
+        let kept = taken.and_then(|guard| match environment.keep_lock(guard) {
+            Some(kept) => Ok(kept),
+            None => Err(ErrorKind::Cancelled),
+        });
+        match kept {
+            Ok(kept) => LockTakenNow { lock: Some(kept.lock), error: None },
+            Err(kind) => {
+                let error = Some(failed(Operation::Lock, &path, kind).into());
+                LockTakenNow { lock: None, error }
+            }
+        }
+    }
+
     /// Asks for the lock of a file. `timeout` is in milliseconds; infinity waits for ever. If the
     /// caller holds that lock, it is borrowed or, unless the call `borrows`, refused. `options`
     /// says whether to make missing directories first. The lock is the file's own, or the one

@@ -18,6 +18,7 @@ mod lock_handles;
 mod lockfile;
 mod metrics;
 mod recovery;
+mod remove;
 mod streams;
 mod transaction;
 mod wal;

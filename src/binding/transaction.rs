@@ -49,7 +49,8 @@ impl TransactionParts {
         TransactionParts { parts: Vec::new() }
     }
 
-    /// The file gets these bytes, which are copied: only if there is none, if it is to be made.
+    /// The file gets these bytes, which are copied: only if there is none, if it is to be made. They
+    /// may be those of the file `model`.
     #[napi]
     pub fn write(
         &mut self,
@@ -57,9 +58,14 @@ impl TransactionParts {
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         create_only: bool,
         lock: u32,
+        model: Option<String>,
     ) {
         let payload = Payload::Owned(data.to_vec());
-        let change = if create_only { Change::Create(payload) } else { Change::Write(payload) };
+        let change = match model {
+            Some(model) => Change::Move(payload, model.into()),
+            None if create_only => Change::Create(payload),
+            None => Change::Write(payload),
+        };
         self.push(path, change, lock);
     }
 

@@ -24,6 +24,8 @@ pub enum Operation {
     UpdateJson,
     /// `readJsonFile`, `readJsonFileSync`.
     ReadJson,
+    /// `removeFile`.
+    RemoveFile,
     /// `createBackup`.
     CreateBackup,
     /// `restoreBackup`.
@@ -65,6 +67,7 @@ impl Operation {
             Operation::AtomicWrite => "atomic write",
             Operation::UpdateJson => "update JSON",
             Operation::ReadJson => "read JSON",
+            Operation::RemoveFile => "remove file",
             Operation::CreateBackup => "create backup",
             Operation::RestoreBackup => "restore backup",
             Operation::ListBackups => "list backups",

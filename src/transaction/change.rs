@@ -10,6 +10,9 @@ use crate::vocabulary::GuardedFile;
 pub enum Change {
     /// It gets these bytes, which are memory of holdfast's own.
     Write(Payload),
+    /// It gets these bytes, which were those of another file. A new one is like that in its
+    /// permissions, owner and attributes.
+    Move(Payload, PathBuf),
     /// It is made with these bytes. It is an error if it exists, and none is ever replaced.
     Create(Payload),
     /// It is removed. It is no error if it does not exist.

@@ -28,7 +28,7 @@ use crate::error::{Code, Failure};
 use crate::fs::{Dir, DirUse, FileKind, FileSystem, SyncRules, TempAtExit};
 use crate::payload::Payload;
 use crate::resolve;
-use crate::write::{AttemptError, Control, Durability, Options, TempFile};
+use crate::write::{AttemptError, Control, CopySource, Durability, Options, TempFile};
 
 /// From this number of files on they are synced all at once, with everything else that is on the
 /// same file system, where that is safe: each sync by itself waits for the disk.
@@ -234,7 +234,7 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
         let mut target = resolve::target(self.fs, &requested.path, true, DirUse::NamesAndSync)?;
         requested.only.as_ref().map_or(Ok(()), |only| target.must_be(only))?;
         let syscall = match requested.change {
-            Change::Write(_) | Change::Create(_) => "rename",
+            Change::Write(_) | Change::Move(..) | Change::Create(_) => "rename",
             Change::Remove => "unlink",
         };
         let refused = |code: Code| Err(Failure::at(syscall, target.path(), code.error()));
@@ -282,11 +282,12 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             name: member.target.name.clone(),
             before: member.before.as_ref().map(|before| before.fingerprint),
             after: match &member.requested.change {
-                Change::Write(Payload::Owned(bytes)) | Change::Create(Payload::Owned(bytes)) => {
-                    Some(Fingerprint::of_bytes(bytes))
-                }
+                Change::Write(Payload::Owned(bytes))
+                | Change::Move(Payload::Owned(bytes), _)
+                | Change::Create(Payload::Owned(bytes)) => Some(Fingerprint::of_bytes(bytes)),
                 // Borrowed memory is only read by the kernel, so its hash is not known.
                 Change::Write(Payload::Borrowed { length, .. })
+                | Change::Move(Payload::Borrowed { length, .. }, _)
                 | Change::Create(Payload::Borrowed { length, .. }) => {
                     Some(Fingerprint { size: *length as u64, hash: 0 })
                 }
@@ -309,13 +310,20 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
     fn stage(&mut self, control: &Control) -> Result<(), CommitError> {
         let options = self.options;
         for member in &mut self.members {
-            let (Change::Write(payload) | Change::Create(payload)) = &member.requested.change
-            else {
-                continue;
+            let (payload, model) = match &member.requested.change {
+                Change::Write(payload) | Change::Create(payload) => (payload, None),
+                Change::Move(payload, from) => (payload, Some(from)),
+                Change::Remove => continue,
             };
             let name = member.temp_name.clone();
-            let staged = TempFile::stage_as(name, &member.target, payload, options, control)
-                .map_err(|error| CommitError::at(member.requested, error))?;
+            let model = model
+                .map(|from| open_model(member.target.dir.fs(), from))
+                .transpose()
+                .map_err(|failure| CommitError::at(member.requested, AttemptError::from(failure)))?
+                .flatten();
+            let staged =
+                TempFile::stage_as(name, &member.target, payload, options, model.as_ref(), control)
+                    .map_err(|error| CommitError::at(member.requested, error))?;
             let rules = self.participants.get(member.participant).map(|it| it.rules);
             let is_synced = self.syncs
                 && self.open_files != OpenFiles::All
@@ -506,4 +514,12 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             let _ = participant.dir.remove(&prepared);
         }
     }
+}
+
+/// The file that a new one is to be like; none if it is not there.
+fn open_model<F: FileSystem>(fs: &F, path: &Path) -> Result<Option<CopySource<F>>, Failure> {
+    let target = resolve::target(fs, path, true, DirUse::Names)?;
+    let Some(file) = target.open()? else { return Ok(None) };
+    let metadata = file.metadata().map_err(|failure| failure.on(target.path()))?;
+    Ok(Some(CopySource { file, metadata }))
 }

@@ -125,9 +125,10 @@ impl<F: FileSystem> TempFile<F> {
         target: &Target<F>,
         payload: &Payload,
         options: &Options,
+        model: Option<&CopySource<F>>,
         control: &Control,
     ) -> Result<TempFile<F>, AttemptError> {
-        let mut temp = TempFile::create(target, options, None, name.clone())?;
+        let mut temp = TempFile::create(target, options, model, name.clone())?;
         let mut stage = || {
             if temp.name != name {
                 // A signal came between, or something had the name, so the file got that of an
@@ -136,7 +137,7 @@ impl<F: FileSystem> TempFile<F> {
                 return Err(Failure::at("open", target.dir.shown(&name), taken).into());
             }
             let size = temp.fill(&ContentSource::Payload(payload), control)?;
-            temp.complete(target, options, None, size, control)
+            temp.complete(target, options, model, size, control)
         };
         match stage() {
             Ok(()) => Ok(temp),
