@@ -1227,6 +1227,13 @@ export interface ProtocolOptions {
 /** The options of {@link tryAcquireLock}. */
 export interface TryLockOptions extends ProtocolOptions {
   /**
+   * Fail with `ELOCKED` while another program holds the file by a lock of the package proper-lockfile (a fresh
+   * directory `<file>.lock`), which a kernel lock does not exclude. Without it the logger is told, once for each
+   * file.
+   * @default false
+   */
+  strictProtocol?: boolean | undefined
+  /**
    * With `protocol: 'proper-lockfile'`: milliseconds between two refreshes of a held lock, from 1000
    * to `stale / 2`.
    * @default stale / 2

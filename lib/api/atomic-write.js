@@ -60,7 +60,7 @@ function writeSync(target, bytes, options) {
   let messages
   try {
     const path = toAbsolute(target)
-    writeOptions.beforeWrite(path, 'tx.write')
+    writeOptions.beforeWrite(path, 'tx.write', options.lock === true)
     const settings = writeOptions.toNative(options)
     messages = options.lock
       ? writeLocked(path, bytes, settings, observe !== undefined)
@@ -97,7 +97,7 @@ async function write(target, bytes, options) {
   let stop = () => {}
   try {
     const path = toAbsolute(target)
-    writeOptions.beforeWrite(path, 'tx.write')
+    writeOptions.beforeWrite(path, 'tx.write', options.lock === true)
     const observe = observer(options.logger, target)
     const settings = writeOptions.toNative(options)
     const control = signal && new native.Control()

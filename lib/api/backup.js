@@ -76,7 +76,7 @@ async function restoreBackup(backupPath, targetPath, options) {
 async function restore(target, backup, read) {
   try {
     const [from, to] = [toAbsolute(backup), toAbsolute(target)]
-    writeOptions.beforeWrite(to, 'tx.write')
+    writeOptions.beforeWrite(to, 'tx.write', read.lock !== false)
     const settings = writeOptions.toNative(read)
     const observe = observer(read.logger, target)
     const control = new native.Control()

@@ -3,13 +3,14 @@
 // Locks of files, in one of two protocols, and how operations get the lock that they need.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, abortSignal, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, abortSignal, boolean, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { lockReleased, tracedLock } = require('../support/diagnostics.js')
 const { CANCELLED, failed, inUpdate, toHolder } = require('../native/errors.js')
 const { mayAnswerAtOnce } = require('../support/event-loop.js')
 const heldLong = require('../support/held-long.js')
 const context = require('../support/lock-context.js')
 const lockfiles = require('./lockfile.js')
+const { safeLogger } = require('../support/logger.js')
 const port = require('../native/port.js')
 
 const OPERATION = 'lock'
@@ -22,6 +23,7 @@ const checks = {
   protocol: oneOf('kernel', lockfiles.PROTOCOL),
   stale: lockfiles.stale,
   update: lockfiles.update,
+  strictProtocol: boolean,
 }
 const { timeout: _timeout, ...tryChecks } = checks
 const lookChecks = { kind: checks.kind, protocol: checks.protocol, stale: checks.stale }
@@ -144,7 +146,7 @@ async function isLocked(path, options) {
 
 /**
  * @param {string} target
- * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number, warnAfter?: number }} options
+ * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number, warnAfter?: number, strictProtocol?: boolean }} options
  * @param {readonly import('../support/lock-context.js').HeldLock[]} inside those that the caller holds, which it must not wait for
  * @param {readonly import('../support/lock-context.js').HeldLock[]} [around] those under which it is called
  */
@@ -166,11 +168,32 @@ async function acquire(target, options, inside, around = []) {
   }
 }
 
+/**
+ * Releases a lock again, and fails, if another program holds the file by a lock of the other protocol. Not before the
+ * lock is held: calls get it in their order.
+ *
+ * @param {import('../support/lock-context.js').HeldLock} own
+ * @param {string} target
+ */
+async function refuseOthers(own, target) {
+  try {
+    await require('./foreign-lock.js').refuse(toAbsolute(target))
+  } catch (error) {
+    await release(own)
+    throw failed(target, OPERATION, error)
+  }
+}
+
 /** @param {Parameters<typeof acquire>} args */
 async function acquireWatched(...args) {
   const [target, options] = args
   const own = await acquire(...args)
-  own.watched = heldLong.begin('lock', toAbsolute(target), options)
+  if (options.strictProtocol && !own.lockfile) await refuseOthers(own, target)
+  const path = toAbsolute(target)
+  own.watched = heldLong.begin('lock', path, options)
+  // Nobody waits for what only a logger hears.
+  const logger = own.lockfile ? undefined : safeLogger(undefined)
+  if (logger) void require('./foreign-lock.js').tell(path, logger)
   return own
 }
 

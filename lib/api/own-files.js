@@ -14,10 +14,11 @@ const { useBeforeWrite } = require('../support/write-options.js')
  *
  * @param {string} path absolute
  * @param {string} instead the method of the transaction that does the same
+ * @param {boolean} isLocked whether the call takes the file's lock
  */
-function refuseFilesOfTransaction(path, instead) {
+function refuseFilesOfTransaction(path, instead, isLocked) {
   for (const { files } of context.current()) {
-    if (files?.some((file) => isSame(file, path))) throw bypassed(instead)
+    if (files?.some((file) => isSame(file, path))) throw bypassed(instead, isLocked)
   }
 }
 

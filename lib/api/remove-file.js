@@ -30,7 +30,7 @@ async function removeFile(/** @type {any} */ path, /** @type {any} */ options) {
   let kept
   try {
     const absolute = toAbsolute(target)
-    writeOptions.beforeWrite(absolute, 'tx.remove')
+    writeOptions.beforeWrite(absolute, 'tx.remove', isLocked !== false)
     if (signal?.aborted) throw CANCELLED
     const settings = writeOptions.toNative(read)
     let { lock } = isLocked === false ? { lock: undefined } : await lockFor(absolute, { signal, timeout })

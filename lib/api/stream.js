@@ -155,7 +155,7 @@ class AtomicWriteStream extends Writable {
   }
 
   async #open() {
-    writeOptions.beforeWrite(this.#path, 'tx.write')
+    writeOptions.beforeWrite(this.#path, 'tx.write', this.#options.lock === true)
     if (this.#options.lock) {
       const { lock, isBorrowed } = await lockFor(this.#path, this.#waiting, this.#settings)
       // The caller may use it again while the stream is open.

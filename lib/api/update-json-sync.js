@@ -50,7 +50,7 @@ const tracedUpdate = tracedSync(
 function updateOnce(target, update, options) {
   try {
     const path = toAbsolute(target)
-    writeOptions.beforeWrite(path, 'tx.updateJson')
+    writeOptions.beforeWrite(path, 'tx.updateJson', options.lock !== false)
     const text = perform(path, target, update, options)
     const { parse = JSON.parse, reviver } = options
     return parse(text, reviver)

@@ -13,7 +13,7 @@ const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, 
 const { heldFor, release } = require('./lock.js')
 const context = require('../support/lock-context.js')
 const heldLong = require('../support/held-long.js')
-const { observer } = require('../support/logger.js')
+const { observer, safeLogger } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
 
@@ -107,7 +107,7 @@ const tracedUpdate = traced(traces.update, updateOnce, describe)
  * @returns {Promise<any>}
  */
 function perform(path, target, update, options) {
-  writeOptions.beforeWrite(path, 'tx.updateJson')
+  writeOptions.beforeWrite(path, 'tx.updateJson', options.lock !== false)
   const held = heldFor(path)
   return new Promise((resolve, reject) => {
     const resource = new AsyncResource('holdfast.updateJsonFile')
@@ -257,6 +257,8 @@ async function runBatch(path, queue, all) {
   }
   const own = begun.lock === undefined ? undefined : context.create(begun.lock, 'write')
   const running = heldLong.begin('update', path, options)
+  const logger = own && safeLogger(options.logger)
+  if (logger) void require('./foreign-lock.js').tell(path, logger)
   queue.hasLock = own !== undefined && !begun.isBorrowed
   if (queue.hasLock) joinAll(queue, all)
   // If a sync would not make the file durable, it is written even if its text stays the same.

@@ -23,7 +23,7 @@ class Thrown {
   }
 }
 
-/** @typedef {NativeError & { behind?: string }} Failure `behind`: what in this process a call has waited for */
+/** @typedef {NativeError & { behind?: string, instead?: string }} Failure `behind`: what in this process a call has waited for; `instead`: what the caller has to use */
 /** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<Failure>} PlainFailure */
 
 /**
@@ -47,9 +47,15 @@ function inUpdate() {
   return deadlock('the caller is in an update of this file, which would wait for itself')
 }
 
-/** What would write past the transaction in whose function it is called. @param {string} instead the method of the transaction that does the same */
-function bypassed(instead) {
-  return plain('deadlock', 'EDEADLK', `the file belongs to the transaction in whose function the call is made, which could not take back what is written past it: use ${instead}`)
+/**
+ * What would write past the transaction in whose function it is called.
+ *
+ * @param {string} instead the method of the transaction that does the same
+ * @param {boolean} isLocked whether it would wait for the lock, which the transaction has
+ */
+function bypassed(instead, isLocked) {
+  const failure = isLocked ? inUpdate() : deadlock('the file belongs to the transaction in whose function the call is made, which could not take back what is written past it')
+  return { ...failure, instead }
 }
 
 /** What a call has waited for in vain, in this process. @param {string} path @param {number} waited @param {string} behind */
@@ -182,6 +188,8 @@ function failed(path, operation, failure, signal) {
     const title = operation[0]?.toUpperCase() + operation.slice(1)
     error.message = `${beginning(path, operation)}: ${title} failed after ${native.attempts} attempts: ${isError(cause) ? cause.message : String(cause)}`
   }
+  const { instead } = /** @type {Failure} */ (native)
+  if (instead !== undefined) error.message += `: use ${instead}`
   error.attempts = native.attempts
   error.committed = native.committed
   const holder = native.holder && toHolder(native.holder)
@@ -242,7 +250,7 @@ function messageOf(native) {
   if (native.kind === 'lost') return `ECOMPROMISED: the lock '${native.path}' was lost: ${native.cause ?? 'somebody else has taken it'}`
   if (native.kind !== 'locked') return `${native.code}: ${native.message}`
   const { path, waited, holder } = native
-  const tried = waited === undefined ? 'The lock is not free' : `Timed out after ${waited} ms`
+  const tried = !waited ? 'The lock is not free' : `Timed out after ${waited} ms`
   if (native.behind !== undefined) return `ELOCKED: ${tried}: '${path}' is behind ${native.behind}`
   const whose = native.inThisProcess || holder?.isThisProcess ? 'this process' : undefined
   const who = holder

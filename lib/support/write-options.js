@@ -64,7 +64,7 @@ function toNative(options) {
   }
 }
 
-/** What is to be refused before a file is written, once there is something: transactions are loaded by the first call. @type {(path: string, instead: string) => void} */
+/** What is to be refused before a file is written, once there is something: transactions are loaded by the first call. @type {(path: string, instead: string, isLocked: boolean) => void} */
 let refuse = () => {}
 
 /** @param {typeof refuse} check */
@@ -77,9 +77,10 @@ function useBeforeWrite(check) {
  *
  * @param {string} path absolute
  * @param {string} instead those means
+ * @param {boolean} isLocked whether the call takes the file's lock
  */
-function beforeWrite(path, instead) {
-  refuse(path, instead)
+function beforeWrite(path, instead, isLocked) {
+  refuse(path, instead, isLocked)
 }
 
 module.exports = { beforeWrite, checks, toNative, useBeforeWrite }
