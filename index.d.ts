@@ -688,8 +688,8 @@ export interface RecoveryReport {
  */
 export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptions): Promise<RecoveryReport>
 
-/** What {@link setDefaults} sets. */
-export interface Defaults {
+/** What {@link setDefaults} of the package sets. */
+export interface ProcessDefaults extends Defaults {
   /**
    * `'onFirstWrite'`: when the process first writes to a file in a directory, orphaned temp files
    * (unlocked, and older than a minute unless they are holdfast's own) are removed from that directory, in the background. Only
@@ -703,18 +703,70 @@ export interface Defaults {
 }
 
 /**
- * Sets what holds for all calls in this process, its worker threads included. A setting that is left
- * out stays as it is.
+ * The values that options have in calls that do not give them; the
+ * [table](docs/defaults.md) says what each means for which function.
+ */
+export interface Defaults {
+  /** For writes, updates, backups, restores; `'file'` is `'full'` for transactions. @default 'full' */
+  durability?: Durability | undefined
+  /** Whether writes, streams, updates, restores and recoveries take the lock of the file. @default that of each function */
+  lock?: boolean | undefined
+  /** How long a call waits for a lock, in milliseconds; writes with `lock: true` included. @default 10_000 */
+  timeout?: number | undefined
+  /** For updates; also for `atomicWriteJson`, where `'keep'` means none. @default 'keep' */
+  indent?: number | string | undefined
+  /** Attempts of writes, updates, backups, restores and transactions. @default 3 */
+  retries?: number | undefined
+  /** As {@link setLogger} sets it. @default null */
+  logger?: Logger | null | undefined
+  /** Permission bits of new files. @default 0o644 */
+  newFileMode?: number | undefined
+}
+
+/**
+ * Sets the values of options for all later calls that do not give them. A name that is left out stays as it is;
+ * `undefined` goes back to holdfast's own value (`cleanup` stays as it is). Each worker thread has
+ * defaults of its own; `cleanup` holds for the whole process. `holdfast/compat/proper-lockfile` and `LockManager` take
+ * none, `AtomicOperations` only `durability`, `newFileMode` and `logger`. A library uses
+ * {@link createHoldfast} instead.
  *
  * @throws {TypeError} When a value has the wrong type or an option is not known.
  * @example
  * ```js
  * import { setDefaults } from 'holdfast'
  *
- * setDefaults({ cleanup: 'onFirstWrite' })
+ * setDefaults({ cleanup: 'onFirstWrite', durability: 'file', timeout: 2000 })
  * ```
  */
-export function setDefaults(defaults: Defaults): void
+export function setDefaults(defaults: ProcessDefaults): void
+
+/** The functions of the package with defaults of their own, as {@link createHoldfast} makes them. */
+export type Holdfast = Omit<typeof import('./index.js'), 'setDefaults'> & {
+  /** Sets the defaults of these functions, as {@link setDefaults} does those of the thread. `cleanup` is refused. */
+  setDefaults(defaults: Defaults): void
+  /** Sets the logger of these functions. They never use that of the thread. */
+  setLogger(logger: Logger | null): void
+}
+
+/**
+ * Makes the same functions with defaults and a logger of their own, so that a library shares neither with
+ * other users of holdfast in the process: it does not see what `setDefaults` and `setLogger` of the package set, and they
+ * do not see its own. What is made with them (streams, transactions, logs) has these defaults too.
+ * Queues, locks, metrics and `cleanup` are those of the process.
+ *
+ * @throws {TypeError} When a value has the wrong type or an option is not known.
+ * @throws {RangeError} When a number is out of bounds.
+ * @example
+ * ```js
+ * import { createHoldfast } from 'holdfast'
+ *
+ * const { atomicWrite, updateJsonFile } = createHoldfast({ durability: 'file', lock: true, timeout: 2000 })
+ *
+ * await atomicWrite('cache.bin', Buffer.alloc(64))
+ * await updateJsonFile('state.json', (state) => { state.runs += 1 }, { defaultValue: { runs: 0 } })
+ * ```
+ */
+export function createHoldfast(defaults?: Defaults): Holdfast
 
 /** The options of {@link transaction}. */
 export interface TransactionOptions {

@@ -6,6 +6,7 @@
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/api/atomic-write.js')
 const { SessionFileError } = require('./lib/native/errors.js')
+const { forVectra, strict } = require('./lib/support/arguments.js')
 const { setLogger } = require('./lib/support/logger.js')
 
 /** @typedef {typeof import('./index.js')} Contract */
@@ -131,21 +132,38 @@ function setDefaults(defaults) {
   require('./lib/api/set-defaults.js').setDefaults(defaults)
 }
 
+/** @type {Contract['createHoldfast']} */
+function createHoldfast(defaults) {
+  return require('./lib/api/create-holdfast.js').createHoldfast(module.exports, parameters, defaults)
+}
+
 /** Vectra's class of the same name. */
 class AtomicOperations {
-  static writeFile = atomicWrite
-  static createBackup = createBackup
-  static restoreBackup = restoreBackup
   static cleanupBackups = cleanupBackups
+
+  /** @type {Contract['AtomicOperations']['writeFile']} */
+  static async writeFile(path, data, options) {
+    await atomicWrite(path, data, forVectra(options))
+  }
+
+  /** @type {Contract['AtomicOperations']['createBackup']} */
+  static async createBackup(path, options) {
+    return await createBackup(path, forVectra(options))
+  }
+
+  /** @type {Contract['AtomicOperations']['restoreBackup']} */
+  static async restoreBackup(backupPath, targetPath, options) {
+    await restoreBackup(backupPath, targetPath, forVectra(options))
+  }
 
   /** @type {Contract['AtomicOperations']['readFile']} */
   static async readFile(path, options) {
-    return await vectra().readFile(path, options)
+    return await vectra().readFile(path, forVectra(options))
   }
 
   /** @type {Contract['AtomicOperations']['updateJsonFile']} */
   static async updateJsonFile(path, updater, options) {
-    return await vectra().updateJsonFile(path, updater, options)
+    return await vectra().updateJsonFile(path, updater, forVectra(options))
   }
 }
 
@@ -185,39 +203,42 @@ class LockManager {
   }
 }
 
-const { strict } = require('./lib/support/arguments.js')
-
 const functions = {
-  acquireLock, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, isLocked, listBackups,
+  acquireLock, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createHoldfast, isLocked, listBackups,
   openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, setDefaults, setLogger, transaction,
   tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
 }
 
+/** What each function takes. */
+const parameters = {
+  acquireLock: 'path options',
+  atomicWrite: 'path data options',
+  atomicWriteJson: 'path value options',
+  atomicWriteSync: 'path data options',
+  cleanupBackups: 'dir pattern maxAge options',
+  createAtomicWriteStream: 'path options',
+  createBackup: 'path options',
+  createHoldfast: 'defaults',
+  isLocked: 'path options',
+  listBackups: 'path',
+  openWal: 'dir options',
+  readJsonFile: 'path options',
+  readJsonFileSync: 'path options',
+  recoverFromCrash: 'pathOrDir options',
+  removeFile: 'path options',
+  restoreBackup: 'backupPath targetPath options',
+  setDefaults: 'defaults',
+  setLogger: 'logger',
+  transaction: 'paths fn options',
+  tryAcquireLock: 'path options',
+  updateJsonFile: 'path update options',
+  updateJsonFileSync: 'path update options',
+  withLock: 'path fn options',
+  withLockSync: 'path fn options',
+}
+
 module.exports = {
-  ...strict(functions, {
-    acquireLock: 'path options',
-    atomicWrite: 'path data options',
-    atomicWriteJson: 'path value options',
-    cleanupBackups: 'dir pattern maxAge options',
-    createAtomicWriteStream: 'path options',
-    createBackup: 'path options',
-    isLocked: 'path options',
-    listBackups: 'path',
-    openWal: 'dir options',
-    readJsonFile: 'path options',
-    readJsonFileSync: 'path options',
-    recoverFromCrash: 'pathOrDir options',
-    removeFile: 'path options',
-    restoreBackup: 'backupPath targetPath options',
-    setDefaults: 'defaults',
-    setLogger: 'logger',
-    transaction: 'paths fn options',
-    tryAcquireLock: 'path options',
-    updateJsonFile: 'path update options',
-    updateJsonFileSync: 'path update options',
-    withLock: 'path fn options',
-    withLockSync: 'path fn options',
-  }),
+  ...strict(functions, parameters),
   AtomicOperations,
   // They see to that themselves.
   atomicWriteSync,

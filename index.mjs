@@ -10,6 +10,7 @@ export const {
   cleanupBackups,
   createAtomicWriteStream,
   createBackup,
+  createHoldfast,
   isLocked,
   listBackups,
   LockManager,

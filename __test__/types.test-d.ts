@@ -261,6 +261,27 @@ caught()
   setDefaults()
 }
 
+// Defaults.
+{
+  const { createHoldfast, setDefaults } = everything
+  const defaults: everything.Defaults = { durability: 'file', lock: true, timeout: Infinity, indent: 'keep', retries: 1, logger: null, newFileMode: 0o600 }
+  setDefaults({ ...defaults, cleanup: 'off' })
+  setDefaults({ durability: undefined })
+  const own = createHoldfast(defaults)
+  expect<Equal<typeof own, everything.Holdfast>>()
+  expect<Equal<typeof own.atomicWrite, typeof everything.atomicWrite>>()
+  expect<Equal<typeof own.withLock, typeof everything.withLock>>()
+  own.setDefaults({ timeout: 1 })
+  own.setLogger(null)
+  createHoldfast().createHoldfast({ indent: 2 })
+  // @ts-expect-error one of the process
+  createHoldfast({ cleanup: 'off' })
+  // @ts-expect-error one of the process
+  own.setDefaults({ cleanup: 'off' })
+  // @ts-expect-error not an option that has a default
+  setDefaults({ mode: 0o600 })
+}
+
 // Transactions.
 {
   const { transaction } = everything

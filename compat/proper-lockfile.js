@@ -5,7 +5,7 @@
 
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
-const { LONGEST_DELAY, boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
+const { LONGEST_DELAY, boolean, readOwnOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
 const { causeOf, errnoOf, isError, lossOf } = require('../lib/native/errors.js')
 const { acquireLockfile } = require('../lib/api/lock.js')
 const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldSync, locate, locateSync } = require('../lib/api/lockfile.js')
@@ -47,7 +47,7 @@ function retries(value, name) {
   if (Array.isArray(value)) return { pauses: value.map((pause) => number(pause, name)) }
   if (typeof value === 'number') return { retries: number(value, name) }
   if (typeof value !== 'object') throw wrongType(name, 'of type number or object', value)
-  return readOptions(value, retryChecks, 'the "retries" option')
+  return readOwnOptions(value, retryChecks, 'the "retries" option')
 }
 
 /** @param {unknown} value @param {string} name @returns {(error: Error) => void} */
@@ -226,7 +226,7 @@ async function acquireWithRetries(options, attempt) {
  * @param {object} [options]
  */
 async function lock(file, options) {
-  const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lock')
+  const { onCompromised = throwIt, ...read } = readOwnOptions(options ?? undefined, checks, 'lock')
   const rules = rulesOf({ stale: STALE, ...read })
   const named = lockNamed(file, read)
   try {
@@ -272,7 +272,7 @@ async function release(own, file) {
  * @param {object} [options]
  */
 async function unlock(file, options) {
-  const read = readOptions(options ?? undefined, checks, 'unlock')
+  const read = readOwnOptions(options ?? undefined, checks, 'unlock')
   const named = lockNamed(file, read)
   const real = named.file ?? (await realPathOf(named))
   const own = locks.get(real)
@@ -285,7 +285,7 @@ async function unlock(file, options) {
  * @param {object} [options]
  */
 async function check(file, options) {
-  const read = readOptions(options ?? undefined, checks, 'check')
+  const read = readOwnOptions(options ?? undefined, checks, 'check')
   const { naming } = lockNamed(file, read)
   try {
     return await isHeld(naming, rulesOf({ stale: STALE, ...read }).stale)
@@ -305,7 +305,7 @@ function refuseRetries({ retries }) {
  * @param {object} [options]
  */
 function lockSync(file, options) {
-  const { onCompromised = throwIt, ...read } = readOptions(options ?? undefined, checks, 'lockSync')
+  const { onCompromised = throwIt, ...read } = readOwnOptions(options ?? undefined, checks, 'lockSync')
   refuseRetries(read)
   const named = lockNamed(file, read)
   try {
@@ -345,7 +345,7 @@ function releaseSync(own, file) {
  * @param {object} [options]
  */
 function unlockSync(file, options) {
-  const read = readOptions(options ?? undefined, checks, 'unlockSync')
+  const read = readOwnOptions(options ?? undefined, checks, 'unlockSync')
   refuseRetries(read)
   const named = lockNamed(file, read)
   const real = named.file ?? realPathSync(named)
@@ -359,7 +359,7 @@ function unlockSync(file, options) {
  * @param {object} [options]
  */
 function checkSync(file, options) {
-  const read = readOptions(options ?? undefined, checks, 'checkSync')
+  const read = readOwnOptions(options ?? undefined, checks, 'checkSync')
   refuseRetries(read)
   const { naming } = lockNamed(file, read)
   try {

@@ -20,11 +20,11 @@ const { signal: _signal, ...syncChecks } = checks
 const textChecks = { indent, finalNewline: boolean, stringify: fn, replacer }
 const { encoding: _encoding, ...jsonChecks } = { ...checks, ...textChecks }
 
-/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> } & { timeout?: number }} Options */
 
 /** @type {typeof import('../../index.js').atomicWrite} */
 async function atomicWrite(path, data, options) {
-  const read = readOptions(options, checks, 'atomicWrite')
+  const read = readOptions(options, checks, 'atomicWrite', ['timeout'])
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
   await tracedWrite(target, bytes, read)
@@ -32,7 +32,9 @@ async function atomicWrite(path, data, options) {
 
 /** @type {typeof import('../../index.js').atomicWriteJson} */
 async function atomicWriteJson(path, value, options) {
-  const { indent, finalNewline, stringify, replacer, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson')
+  const { indent: wanted, finalNewline, stringify, replacer, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson', ['timeout'])
+  // A default may be meant for updates.
+  const indent = wanted === 'keep' ? undefined : wanted
   const target = toPath(path)
   const text = textOf(value, { indent, finalNewline, stringify, replacer }, 'The "value" argument')
   await tracedWrite(target, Buffer.from(text), read)
@@ -43,7 +45,7 @@ function atomicWriteSync(path, data, options) {
   // Here, and not in a function around it: the stack of an error shows the caller.
   const surplus = arguments.length > 3 && surplusOf('atomicWriteSync', arguments, ['path', 'data', 'options'], false)
   if (surplus) throw surplus
-  const read = readOptions(options, syncChecks, 'atomicWriteSync')
+  const read = readOptions(options, syncChecks, 'atomicWriteSync', ['timeout'])
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
   tracedWriteSync(target, bytes, read)
@@ -63,7 +65,7 @@ function writeSync(target, bytes, options) {
     writeOptions.beforeWrite(path, 'tx.write', options.lock === true)
     const settings = writeOptions.toNative(options)
     messages = options.lock
-      ? writeLocked(path, bytes, settings, observe !== undefined)
+      ? writeLocked(path, bytes, settings, observe !== undefined, options.timeout)
       : native.writeSync(path, bytes, settings, observe !== undefined)
   } catch (error) {
     throw failed(target, OPERATION, error)
@@ -81,10 +83,11 @@ function writeSync(target, bytes, options) {
  * @param {Uint8Array} bytes
  * @param {import('../native/binding.js').WriteOptions | undefined} settings
  * @param {boolean} isObserved
+ * @param {number} [timeout]
  */
-function writeLocked(path, bytes, settings, isObserved) {
+function writeLocked(path, bytes, settings, isObserved, timeout = DEFAULT_LOCK_TIMEOUT) {
   const { heldFor } = require('./lock.js')
-  return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), DEFAULT_LOCK_TIMEOUT)
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), timeout)
 }
 
 /**
@@ -105,7 +108,7 @@ async function write(target, bytes, options) {
     if (control) stop = onAbort(signal, () => control.cancel())
     const { length } = bytes
     // Loaded by the calls that need it.
-    const lock = options.lock ? (await require('./lock.js').lockFor(path, { signal }, settings)).lock : undefined
+    const lock = options.lock ? (await require('./lock.js').lockFor(path, options, settings)).lock : undefined
     if (bytes.length !== length) {
       // It was detached while the call waited for the lock. The file would become empty.
       if (lock !== undefined) await require('./lock.js').releaseNumber(lock)

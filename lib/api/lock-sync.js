@@ -14,7 +14,7 @@ const checks = { kind: oneOf('write', 'read'), timeout: milliseconds(Infinity), 
 
 /** @type {typeof import('../../index.js').withLockSync} */
 function withLockSync(/** @type {any} */ path, /** @type {any} */ fn, /** @type {any} */ options) {
-  const read = readOptions(options, checks, 'withLockSync')
+  const read = readOptions(options, checks, 'withLockSync', ['logger'])
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
   const { kind = 'write' } = read

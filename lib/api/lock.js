@@ -92,7 +92,7 @@ async function releaseLockfile(lockfile) {
 
 /** @type {typeof import('../../index.js').withLock} */
 async function withLock(path, fn, options) {
-  const read = readOptions(options, checks, 'withLock')
+  const read = readOptions(options, checks, 'withLock', ['logger'])
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
   const own = await tracedAcquire(target, read, context.current())
@@ -111,13 +111,13 @@ async function withLock(path, fn, options) {
 
 /** @type {typeof import('../../index.js').acquireLock} */
 async function acquireLock(path, options) {
-  const read = readOptions(options, checks, 'acquireLock')
+  const read = readOptions(options, checks, 'acquireLock', ['logger'])
   return new Lock(await tracedAcquire(toPath(path), read, [], context.current()))
 }
 
 /** @type {typeof import('../../index.js').tryAcquireLock} */
 async function tryAcquireLock(path, options) {
-  const read = readOptions(options, tryChecks, 'tryAcquireLock')
+  const read = readOptions(options, tryChecks, 'tryAcquireLock', ['logger'])
   const target = toPath(path)
   try {
     return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, [], context.current()))
@@ -146,7 +146,7 @@ async function isLocked(path, options) {
 
 /**
  * @param {string} target
- * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number, warnAfter?: number, strictProtocol?: boolean }} options
+ * @param {{ kind?: import('../../index.js').LockKind, timeout?: number, signal?: AbortSignal, protocol?: string, stale?: number, update?: number, warnAfter?: number, strictProtocol?: boolean, logger?: import('../../index.js').Logger | null }} options
  * @param {readonly import('../support/lock-context.js').HeldLock[]} inside those that the caller holds, which it must not wait for
  * @param {readonly import('../support/lock-context.js').HeldLock[]} [around] those under which it is called
  */

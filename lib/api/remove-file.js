@@ -2,7 +2,7 @@
 
 // The removal of a file for good, with what belongs to it.
 
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, boundLike, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
@@ -35,7 +35,7 @@ async function removeFile(/** @type {any} */ path, /** @type {any} */ options) {
     const settings = writeOptions.toNative(read)
     let { lock } = isLocked === false ? { lock: undefined } : await lockFor(absolute, { signal, timeout })
     try {
-      if (backup) kept = await createBackup(target, { durability: read.durability, signal, logger: read.logger, ...(backup === true ? {} : backup) })
+      if (backup) kept = await createBackup(target, boundLike({ durability: read.durability, signal, logger: read.logger, ...(backup === true ? {} : backup) }, options))
       if (signal?.aborted) throw CANCELLED
       const number = lock
       // From the call on the native side releases the lock, whatever comes of it.

@@ -28,12 +28,12 @@ const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer
 // pays less the larger they are.
 const LARGEST_BATCH = 1024 * 1024
 
-/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> } & { timeout?: number }} Options */
 /** @typedef {(error?: Error | null) => void} Callback */
 
 /** @type {typeof import('../../index.js').createAtomicWriteStream} */
 function createAtomicWriteStream(path, options) {
-  const read = readOptions(options, checks, 'createAtomicWriteStream')
+  const read = readOptions(options, checks, 'createAtomicWriteStream', ['timeout'])
   return tracedStream(toPath(path), read)
 }
 
@@ -154,10 +154,14 @@ class AtomicWriteStream extends Writable {
     return port.run((opened, id) => start(opened, id, observe !== undefined), memory, observe)
   }
 
+  #lockFor() {
+    return lockFor(this.#path, { signal: this.#waiting.signal, timeout: this.#options.timeout }, this.#settings)
+  }
+
   async #open() {
     writeOptions.beforeWrite(this.#path, 'tx.write', this.#options.lock === true)
     if (this.#options.lock) {
-      const { lock, isBorrowed } = await lockFor(this.#path, this.#waiting, this.#settings)
+      const { lock, isBorrowed } = await this.#lockFor()
       // The caller may use it again while the stream is open.
       if (isBorrowed) await releaseNumber(/** @type {number} */ (lock))
       else this.#lock = lock
@@ -195,7 +199,7 @@ class AtomicWriteStream extends Writable {
         opened.commitStream(id, this.#path, stream, this.#settings, this.#control, isObserved, lock),
       )
     }
-    await commit(this.#isUnderHeld ? (await lockFor(this.#path, this.#waiting, this.#settings)).lock : this.#lock)
+    await commit(this.#isUnderHeld ? (await this.#lockFor()).lock : this.#lock)
     this.#lifetime?.end()
   }
 

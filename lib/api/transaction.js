@@ -4,7 +4,7 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, strictMethods, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -29,13 +29,16 @@ const checks = {
 const writeChecks = { encoding, createOnly }
 const updateChecks = { ...textChecks, defaultValue: (/** @type {unknown} */ value) => value, allowPrimitive: boolean }
 
-/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> } & { indent?: string | number }} Options */
 
 /** @typedef {import('../../index.js').Transaction} PublicTransaction */
 
 /** @type {typeof import('../../index.js').transaction} */
 async function transaction(paths, fn, options) {
-  const read = readOptions(options, checks, 'transaction')
+  const given = readOptions(options, checks, 'transaction', ['indent'])
+  // Of the defaults: less than that is none for a transaction, more holds what it promises.
+  /** @type {Options} */
+  const read = /** @type {string | undefined} */ (given.durability) === 'file' ? { ...given, durability: 'full' } : given
   if (!Array.isArray(paths)) throw wrongType('The "paths" argument', 'an instance of Array', paths)
   if (paths.length === 0) throw wrongValue('The "paths" argument must name one file at least. Received []')
   const targets = paths.map((path, index) => toPath(path, `paths[${index}]`))
@@ -98,7 +101,7 @@ async function perform(paths, targets, fn, options) {
   /** @type {unknown} */
   let value
   try {
-    value = await run(staged, fn, locks, signal)
+    value = await run(staged, fn, locks, options)
     for (const { path, bytes, isCreated, lock, model } of staged.changes()) {
       if (bytes) parts.write(path, bytes, isCreated, lock, model)
       else parts.remove(path, lock)
@@ -131,13 +134,13 @@ async function perform(paths, targets, fn, options) {
  * @param {Staged} staged
  * @param {(tx: PublicTransaction) => unknown} fn
  * @param {import('../support/lock-context.js').HeldLock[]} locks
- * @param {AbortSignal | undefined} signal
+ * @param {Options} options
  */
-async function run(staged, fn, locks, signal) {
+async function run(staged, fn, locks, { signal, indent }) {
   if (signal?.aborted) throw CANCELLED
   try {
     const outcome = context.run(locks, async () => {
-      const value = await fn(new Transaction(staged))
+      const value = await fn(new Transaction(staged, indent))
       await staged.idle()
       return value
     })
@@ -402,10 +405,12 @@ function begin(start) {
 /** @implements {PublicTransaction} */
 class Transaction {
   #staged
+  #indent
 
-  /** @param {Staged} staged */
-  constructor(staged) {
+  /** @param {Staged} staged @param {string | number} [indent] that of updates whose options do not say so */
+  constructor(staged, indent = 'keep') {
     this.#staged = staged
+    this.#indent = indent
   }
 
   /**
@@ -433,7 +438,7 @@ class Transaction {
   write(path, data, options) {
     return begin(() => {
       const file = this.#staged.find(path)
-      const { encoding = 'utf8', createOnly } = readOptions(options, writeChecks, 'write')
+      const { encoding = 'utf8', createOnly } = readOwnOptions(options, writeChecks, 'write')
       // A copy: a caller that reuses its buffer does not change what is written.
       const bytes = Buffer.from(toBytes(data, encoding))
       return this.#staged.runInOrder(file, async () => {
@@ -489,7 +494,7 @@ class Transaction {
   updateJson(path, update, options) {
     return begin(() => {
       const file = this.#staged.find(path)
-      const read = readOptions(options, updateChecks, 'updateJson')
+      const read = { indent: this.#indent, ...readOwnOptions(options, updateChecks, 'updateJson') }
       if (typeof update !== 'function') throw wrongType('The "update" argument', 'of type function', update)
       checkDefault(read)
       return this.#staged.runInOrder(file, async () => {

@@ -157,8 +157,40 @@ function isDetached(view) {
 }
 
 /**
+ * Reads the options of a call, and adds the defaults that hold for it where the call gives no value.
+ *
+ * @template {Record<string, (value: any, name: string) => any>} C
+ * @template {DefaultName} [A=never]
+ * @param {unknown} options
+ * @param {C} checks by the option's name
+ * @param {string} caller the function that takes the options
+ * @param {A[]} [also] defaults that hold for the function though it has no option of that name
+ * @returns {{ [K in keyof C]?: ReturnType<C[K]> } & { [K in A]?: any }} the options that are set
+ */
+function readOptions(options, checks, caller, also) {
+  return withDefaults(readOwnOptions(options, checks, caller), options, checks, also)
+}
+
+/**
+ * Adds the defaults to options that have been read.
+ *
+ * @template {Record<string, (value: any, name: string) => any>} C
+ * @template {DefaultName} [A=never]
+ * @param {{ [K in keyof C]?: ReturnType<C[K]> }} read
+ * @param {unknown} options as the function got them: they know whose defaults hold
+ * @param {C} checks
+ * @param {A[]} [also]
+ * @returns {{ [K in keyof C]?: ReturnType<C[K]> } & { [K in A]?: any }}
+ */
+function withDefaults(read, options, checks, also) {
+  const defaults = defaultsOf(options)?.for(checks, also)
+  if (defaults === undefined) return /** @type {any} */ (read)
+  return /** @type {any} */ (read === NO_OPTIONS ? defaults : { ...defaults, ...read })
+}
+
+/**
  * Reads an options object: every value is checked, and an unknown name is refused, so that a
- * misspelt option is never ignored in silence.
+ * misspelt option is never ignored in silence. No defaults are added.
  *
  * @template {Record<string, (value: any, name: string) => any>} C
  * @param {unknown} options
@@ -166,7 +198,8 @@ function isDetached(view) {
  * @param {string} caller the function that takes the options
  * @returns {{ [K in keyof C]?: ReturnType<C[K]> }} the options that are set
  */
-function readOptions(options, checks, caller) {
+function readOwnOptions(options, checks, caller) {
+  if (options instanceof BoundOptions) options = options.given
   if (options === undefined) return NO_OPTIONS
   if (options === null || typeof options !== 'object' || Array.isArray(options)) {
     const callback = typeof options === 'function' ? `. ${caller} calls no callback` : ''
@@ -180,6 +213,101 @@ function readOptions(options, checks, caller) {
     if (value !== undefined) read[name] = check(value, `The "${name}" option`)
   }
   return /** @type {any} */ (read)
+}
+
+/** @typedef {'durability' | 'lock' | 'timeout' | 'indent' | 'retries' | 'logger' | 'newFileMode'} DefaultName */
+
+/**
+ * Values of options for the calls that do not give them: those of the thread, or those of one `createHoldfast`.
+ */
+class Defaults {
+  /** @type {Readonly<Record<string, unknown>>} */
+  #values = NO_OPTIONS
+  /** What holds for a function, by its checks. @type {WeakMap<object, Readonly<Record<string, unknown>> | null>} */
+  #known = new WeakMap()
+
+  /** @param {Readonly<Record<string, unknown>>} values checked; `undefined` takes a default away */
+  set(values) {
+    const all = { ...this.#values, ...values }
+    for (const [name, value] of Object.entries(all)) if (value === undefined) delete all[name]
+    this.#values = Object.freeze(all)
+    this.#known = new WeakMap()
+  }
+
+  /** @param {DefaultName} name */
+  get(name) {
+    return this.#values[name]
+  }
+
+  /** The same ones, without those of other names. @param {DefaultName[]} names */
+  only(...names) {
+    const some = new Defaults()
+    some.set(Object.fromEntries(names.map((name) => [name, this.#values[name]])))
+    return some
+  }
+
+  /**
+   * What holds for the function with these checks; `undefined` for nothing.
+   *
+   * @param {object} checks
+   * @param {DefaultName[]} [also]
+   */
+  for(checks, also = []) {
+    let known = this.#known.get(checks)
+    if (known === undefined) {
+      const some = Object.entries(this.#values).filter(([name]) => Object.hasOwn(checks, name) || also.some((other) => other === name))
+      known = some.length === 0 ? null : Object.freeze(Object.fromEntries(some))
+      this.#known.set(checks, known)
+    }
+    return known ?? undefined
+  }
+}
+
+/** The options of a call for which the defaults of one `createHoldfast` hold. */
+class BoundOptions {
+  /** @param {unknown} given @param {Defaults} defaults */
+  constructor(given, defaults) {
+    this.given = given
+    this.defaults = defaults
+  }
+}
+
+/** Those of this thread; none until some are set, so that a call without options costs nothing. @type {Defaults | undefined} */
+let ofThread
+
+/** Sets defaults for all calls of this thread that are not those of one `createHoldfast`. @param {Readonly<Record<string, unknown>>} values checked */
+function setThreadDefaults(values) {
+  ofThread ??= new Defaults()
+  ofThread.set(values)
+}
+
+/** The defaults that hold for a call with these options. @param {unknown} options */
+function defaultsOf(options) {
+  return options instanceof BoundOptions ? options.defaults : ofThread
+}
+
+/**
+ * Options for a function that another one calls for its caller, under the same defaults.
+ *
+ * @param {any} given
+ * @param {unknown} options those of the caller
+ * @returns {any}
+ */
+function boundLike(given, options) {
+  return options instanceof BoundOptions ? new BoundOptions(given, options.defaults) : given
+}
+
+/**
+ * The options of a call of Vectra's class, which has rules of its own for locks, retries and the form of
+ * JSON: of the defaults it takes those that change none of them.
+ *
+ * @param {any} options
+ * @returns {any}
+ */
+function forVectra(options) {
+  const defaults = defaultsOf(options)
+  if (defaults === undefined) return options
+  return new BoundOptions(options instanceof BoundOptions ? options.given : options, defaults.only('durability', 'newFileMode', 'logger'))
 }
 
 /** @type {any} */
@@ -351,20 +479,27 @@ function abortSignal(value, name) {
 }
 
 module.exports = {
+  BoundOptions,
   DEFAULT_LOCK_TIMEOUT,
+  Defaults,
   LONGEST_DELAY,
   abortSignal,
   boolean,
+  boundLike,
   coded,
+  defaultsOf,
   detachedData,
   encoding,
   fn,
+  forVectra,
   integer,
   isDetached,
   milliseconds,
   oneOf,
   outOfRange,
   readOptions,
+  readOwnOptions,
+  setThreadDefaults,
   strict,
   strictMethods,
   surplusOf,
@@ -372,6 +507,7 @@ module.exports = {
   toBytes,
   toPath,
   useWorkingDir,
+  withDefaults,
   wrongType,
   wrongValue,
 }

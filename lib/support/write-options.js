@@ -2,7 +2,7 @@
 
 // The options that all operations which write have in common.
 
-const { LONGEST_DELAY, abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOptions, wrongType } = require('./arguments.js')
+const { LONGEST_DELAY, abortSignal, boolean, encoding, integer, milliseconds, oneOf, readOwnOptions, wrongType } = require('./arguments.js')
 const logger = require('./logger.js')
 
 const LARGEST_ID = 2 ** 32 - 2
@@ -31,7 +31,7 @@ function owner(value, name) {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw wrongType(name, 'an object with uid and gid, or false', value)
   }
-  const { uid, gid } = readOptions(value, ownerChecks, 'chown')
+  const { uid, gid } = readOwnOptions(value, ownerChecks, 'chown')
   if (uid === undefined || gid === undefined) throw wrongType(name, 'an object with both uid and gid, or false', value)
   return { uid, gid }
 }

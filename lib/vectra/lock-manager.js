@@ -3,7 +3,7 @@
 // The class `LockManager` of Vectra's fork: one lock for each index directory, on a file in it.
 
 const nodePath = require('node:path')
-const { LONGEST_DELAY, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const { LONGEST_DELAY, integer, milliseconds, oneOf, readOwnOptions, toAbsolute, toPath } = require('../support/arguments.js')
 const { tracedLock } = require('../support/diagnostics.js')
 const { failed, isError, lossOf } = require('../native/errors.js')
 const context = require('../support/lock-context.js')
@@ -122,13 +122,13 @@ class LockManager {
 
   /** @type {import('../../index.js').LockManager['acquireWriteLock']} */
   async acquireWriteLock(dir, options) {
-    const read = readOptions(options, checks, 'LockManager.acquireWriteLock')
+    const read = readOwnOptions(options, checks, 'LockManager.acquireWriteLock')
     return this.#write(toPath(dir, 'dir'), read, totalDelay(read))
   }
 
   /** @type {import('../../index.js').LockManager['tryAcquireWriteLock']} */
   async tryAcquireWriteLock(dir, options) {
-    const read = readOptions(options, checks, 'LockManager.tryAcquireWriteLock')
+    const read = readOwnOptions(options, checks, 'LockManager.tryAcquireWriteLock')
     try {
       return await this.#write(toPath(dir, 'dir'), read, 0)
     } catch (error) {
@@ -139,7 +139,7 @@ class LockManager {
 
   /** @type {import('../../index.js').LockManager['acquireReadLock']} */
   async acquireReadLock(dir, options) {
-    const read = readOptions(options, checks, 'LockManager.acquireReadLock')
+    const read = readOwnOptions(options, checks, 'LockManager.acquireReadLock')
     const target = toPath(dir, 'dir')
     try {
       const location = locate(target)
@@ -154,7 +154,7 @@ class LockManager {
 
   /** @type {import('../../index.js').LockManager['isWriteLocked']} */
   async isWriteLocked(dir, options) {
-    const read = readOptions(options, lookChecks, 'LockManager.isWriteLocked')
+    const read = readOwnOptions(options, lookChecks, 'LockManager.isWriteLocked')
     const target = toPath(dir, 'dir')
     try {
       const { file, naming } = locate(target)

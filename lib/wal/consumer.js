@@ -2,7 +2,7 @@
 
 // Consumers: readers that have a name, and a position that is kept for them.
 
-const { abortSignal, milliseconds, outOfRange, readOptions, strictMethods, wrongType, wrongValue } = require('../support/arguments.js')
+const { abortSignal, milliseconds, outOfRange, readOwnOptions, strictMethods, wrongType, wrongValue } = require('../support/arguments.js')
 const { waitFor } = require('../api/lock.js')
 const port = require('../native/port.js')
 const { closed, collectionName, sequence, walFailed } = require('./checks.js')
@@ -65,7 +65,7 @@ class WalConsumer {
 
   /** @param {unknown} [options] */
   follow(options) {
-    const { signal } = readOptions(options, followChecks, 'follow')
+    const { signal } = readOwnOptions(options, followChecks, 'follow')
     this.#refuseClosed()
     return this.#follow(this.collection, { from: this.#position + 1n, signal }, (given) => {
       if (given > this.#given) this.#given = given
@@ -145,12 +145,13 @@ class WalConsumer {
  * @param {unknown} name
  * @param {unknown} collection
  * @param {unknown} options
+ * @param {number | undefined} defaultTimeout that of the log
  * @param {Follow} follow
  * @param {Set<WalConsumer>} consumers those of the log that are open
  * @param {() => Promise<void>} look has the log's figures show what the consumer leaves
  */
-async function openConsumer(dir, path, name, collection, options, follow, consumers, look) {
-  const { from, timeout, signal } = readOptions(options, checks, 'consumer')
+async function openConsumer(dir, path, name, collection, options, defaultTimeout, follow, consumers, look) {
+  const { from, timeout = defaultTimeout, signal } = readOwnOptions(options, checks, 'consumer')
   if (typeof name !== 'string') throw wrongType('The "name" argument', 'of type string', name)
   if (!/^[\w-]{1,64}$/.test(name)) throw wrongValue(`The "name" argument must be 1 to 64 letters, digits, _ or -. Received ${JSON.stringify(name)}`)
   const checked = collectionName(collection)

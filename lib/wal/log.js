@@ -26,6 +26,7 @@ const { jsonSafe } = require('../support/json-safe.js')
  * @property {import('../../index.js').Logger | null | undefined} logger
  * @property {'json' | undefined} codec
  * @property {string} path the directory of the log, absolute
+ * @property {number | undefined} consumerTimeout how long its consumers wait for their lock, if their options do not say so
  */
 
 /** @typedef {{ entries: WalEntryInput[], indexes: number[] }} Group what a batch has for one collection, and where */
@@ -56,6 +57,7 @@ class Wal {
   #path
   #canRefuseSync
   #codec
+  #consumerTimeout
   /** Its consumers that are open here. @type {Set<any>} */
   #consumers = new Set()
   /** @type {InstanceType<typeof import('./flush.js').Flusher> | undefined} */
@@ -73,6 +75,7 @@ class Wal {
     this.#dir = dir
     this.#wal = wal
     this.#path = options.path
+    this.#consumerTimeout = options.consumerTimeout
     this.#codec = codecOf(options.codec)
     this.#canRefuseSync = syncMode === 'periodic' || syncMode === 'never'
     this.damage = damage.map(toDamage)
@@ -286,7 +289,7 @@ class Wal {
       // Only the figures are late if that fails: each call for them looks again.
       await port.run((opened, id) => opened.lookAtConsumers(id, this.#wal)).catch(() => {})
     }
-    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers, look)
+    return await openConsumer(this.#dir, this.#path, name, collection, options, this.#consumerTimeout, follow, this.#consumers, look)
   }
 
   /** @param {string} collection @returns {bigint} */

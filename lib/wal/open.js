@@ -3,7 +3,7 @@
 // Opens write-ahead logs. Loading a file takes longer than most calls, so each is loaded when it
 // is needed.
 
-const { LONGEST_DELAY, abortSignal, boolean, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { LONGEST_DELAY, abortSignal, boolean, defaultsOf, integer, milliseconds, oneOf, readOwnOptions, toAbsolute, toPath, withDefaults, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { waitFor } = require('../api/lock.js')
@@ -32,7 +32,7 @@ const checks = {
   logger: logger.check,
 }
 
-/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
+/** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> } & { consumerTimeout?: number | undefined }} Options */
 
 /** @param {unknown} value @param {string} name */
 function aFunction(value, name) {
@@ -60,17 +60,19 @@ function checkTogether(read) {
 
 /** @type {typeof import('../../index.js').openWal} */
 const openWal = async function openWal(/** @type {any} */ dir, /** @type {any} */ options) {
-  const read = readOptions(options, checks, 'openWal')
+  const given = readOwnOptions(options, checks, 'openWal')
   const target = toPath(dir, 'dir')
-  checkTogether(read)
+  checkTogether(given)
+  // After the check: a default for writers is nothing that the caller has asked of a reader.
+  const read = { ...withDefaults(given, options, checks), consumerTimeout: /** @type {number | undefined} */ (defaultsOf(options)?.get('timeout')) }
   const path = toAbsolute(target).replace(/(?<=[^\\/])[\\/]+$/, '')
   return /** @type {any} */ (read.readOnly ? openToRead(target, path, read) : tracedOpen(target, path, read))
 }
 
 /** @param {string} target @param {string} path @param {Options} options */
-async function openToRead(target, path, { recovery, codec }) {
+async function openToRead(target, path, { recovery, codec, consumerTimeout }) {
   const { WalReader } = require('./reader.js')
-  const reader = new WalReader(target, path, { recovery, codec })
+  const reader = new WalReader(target, path, { recovery, codec, consumerTimeout })
   // A path that leads nowhere is no log without entries.
   await reader.collections()
   return reader
@@ -87,7 +89,7 @@ async function openToAppend(target, path, options) {
     /** @type {import('../native/binding.js').OpenedWal} */
     const opened = await waitFor(signal, (opened, id) => opened.openWal(id, path, settings))
     const { Wal } = require('./log.js')
-    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger, codec: options.codec, path })
+    return new Wal(target, opened, { syncMode, onFlush, flushThreshold, logger: options.logger, codec: options.codec, path, consumerTimeout: options.consumerTimeout })
   } catch (error) {
     throw failed(target, 'open wal', error, signal)
   }

@@ -22,18 +22,20 @@ class WalReader {
   #path
   #recovery
   #codec
+  #consumerTimeout
   #isClosed = false
   /** What would not end by itself. @type {Set<WeakRef<import('../../index.js').WalFollow>>} */
   #follows = new Set()
   /** Its consumers that are open here. @type {Set<any>} */
   #consumers = new Set()
 
-  /** @param {string} dir @param {string} path @param {{ recovery?: 'strict' | 'tolerateTail' | 'skipCorrupt' | undefined, codec?: 'json' | undefined }} options */
-  constructor(dir, path, { recovery, codec }) {
+  /** @param {string} dir @param {string} path @param {{ recovery?: 'strict' | 'tolerateTail' | 'skipCorrupt' | undefined, codec?: 'json' | undefined, consumerTimeout?: number | undefined }} options */
+  constructor(dir, path, { recovery, codec, consumerTimeout }) {
     this.#dir = dir
     this.#path = path
     this.#recovery = recovery
     this.#codec = codecOf(codec)
+    this.#consumerTimeout = consumerTimeout
   }
 
   async collections() {
@@ -70,7 +72,7 @@ class WalReader {
     const { openConsumer } = require('./consumer.js')
     /** @type {import('./consumer.js').Follow} */
     const follow = (collection, options, onGiven) => this.#follow(collection, options, telling(this.#codec, onGiven))
-    return await openConsumer(this.#dir, this.#path, name, collection, options, follow, this.#consumers, async () => {})
+    return await openConsumer(this.#dir, this.#path, name, collection, options, this.#consumerTimeout, follow, this.#consumers, async () => {})
   }
 
   /** @param {string} collection @returns {Promise<bigint>} */
