@@ -27,6 +27,17 @@ export interface Logger {
   error(fields: object, message: string): void
 }
 
+/**
+ * The new content of a file, in the forms that `fs.writeFile` takes. What is not in memory is read piece by
+ * piece, each a string or a view of bytes, and never held as a whole.
+ */
+export type WriteData =
+  | string
+  | NodeJS.ArrayBufferView
+  | Blob
+  | Iterable<string | NodeJS.ArrayBufferView>
+  | AsyncIterable<string | NodeJS.ArrayBufferView>
+
 /** The options of {@link atomicWriteSync}, and of every function that writes. */
 export interface WriteOptionsBase {
   /**
@@ -114,6 +125,28 @@ export interface CreateOnlyOption {
   createOnly?: boolean | undefined
 }
 
+/** The option of functions that show the temp file before they write to it. */
+export interface TempFileOption {
+  /**
+   * Called with the true path of each temp file, when it has been made and is empty, and awaited: the moment to note
+   * the path or to set attributes. If it throws or rejects nothing is written, nothing is left, and the call
+   * fails with that very error. Each attempt makes a new temp file. Such calls are not merged with others, and
+   * have their place in the order of the writes to the file when the function is done. An abort does not wait for it.
+   * @default none
+   */
+  onTempFile?: ((tempPath: string) => unknown) | undefined
+}
+
+/** The same for functions that run on the calling thread. */
+export interface TempFileSyncOption {
+  /**
+   * As {@link TempFileOption.onTempFile}, but it must not return a promise, and cannot make another synchronous write
+   * (`EDEADLK`), which might wait for this one.
+   * @default none
+   */
+  onTempFile?: ((tempPath: string) => void) | undefined
+}
+
 /** The option of functions that replace a file without having read it. */
 export interface LockedWriteOption {
   /**
@@ -127,9 +160,9 @@ export interface LockedWriteOption {
 }
 
 /** The options of {@link atomicWrite}. */
-export interface AtomicWriteOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
+export interface AtomicWriteOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, TempFileOption {
   /**
-   * How a string is encoded. It has no effect on other data.
+   * How strings are encoded. It has no effect on other data.
    * @default 'utf8'
    */
   encoding?: BufferEncoding | undefined
@@ -142,9 +175,9 @@ export interface AtomicWriteOptions extends WriteOptionsBase, CreateOnlyOption, 
 }
 
 /** The options of {@link atomicWriteSync}. */
-export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption {
+export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, TempFileSyncOption {
   /**
-   * How a string is encoded. It has no effect on other data.
+   * How strings are encoded. It has no effect on other data.
    * @default 'utf8'
    */
   encoding?: BufferEncoding | undefined
@@ -174,7 +207,7 @@ export interface StringifyOptions {
 }
 
 /** The options of {@link atomicWriteJson}. */
-export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, StringifyOptions {
+export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, StringifyOptions, TempFileOption {
   /**
    * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
    * @default none: everything on one line
@@ -219,7 +252,10 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
  *   has open (`/dev/stdout`, `/proc/self/fd/1`) are `EINVAL`.
  * @param data The new content. The memory of a Buffer, TypedArray or DataView must not be changed,
  *   transferred or resized until the promise settles: the wrong bytes may be written, or the write
- *   may fail.
+ *   may fail. An iterable, stream or Blob is written to the temp file as it comes; its error
+ *   stops the write and is the caller's; it is stopped if the write fails or is aborted. From its first piece on there is
+ *   one attempt, and the write has its place in the order when all is read.
+ * @param options An encoding stands for `{ encoding }`.
  * @throws {SessionFileError} When the system refuses. `code` is the errno name (`ENOSPC`, `EACCES`,
  *   `EISDIR`, `ENOENT`…); `EEXIST` with `createOnly`.
  * @throws {TypeError} When an argument has the wrong type or an option is not known.
@@ -237,8 +273,8 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
  */
 export function atomicWrite(
   path: string | URL,
-  data: string | NodeJS.ArrayBufferView,
-  options?: AtomicWriteOptions,
+  data: WriteData,
+  options?: AtomicWriteOptions | BufferEncoding,
 ): Promise<void>
 
 /**
@@ -255,7 +291,7 @@ export function atomicWrite(
 export function atomicWriteSync(
   path: string | URL,
   data: string | NodeJS.ArrayBufferView,
-  options?: AtomicWriteSyncOptions,
+  options?: AtomicWriteSyncOptions | BufferEncoding,
 ): void
 
 /**
@@ -275,7 +311,7 @@ export function atomicWriteJson(path: string | URL, value: unknown, options?: At
 
 /** The options of {@link createAtomicWriteStream}. */
 export interface AtomicWriteStreamOptions
-  extends Omit<WriteOptionsBase, 'retries' | 'retryDelay'>, CreateOnlyOption, LockedWriteOption {
+  extends Omit<WriteOptionsBase, 'retries' | 'retryDelay'>, CreateOnlyOption, LockedWriteOption, TempFileOption {
   /**
    * How strings are encoded that are written without an encoding of their own.
    * @default 'utf8'
@@ -318,7 +354,7 @@ export interface AtomicWriteStreamOptions
  * await pipeline(Readable.from(['line 1\n', 'line 2\n']), createAtomicWriteStream('report.txt'))
  * ```
  */
-export function createAtomicWriteStream(path: string | URL, options?: AtomicWriteStreamOptions): Writable
+export function createAtomicWriteStream(path: string | URL, options?: AtomicWriteStreamOptions | BufferEncoding): Writable
 
 /** The options of {@link removeFile}. */
 export interface RemoveFileOptions {
@@ -870,7 +906,7 @@ export interface Transaction {
        * @default false
        */
       createOnly?: boolean | undefined
-    },
+    } | BufferEncoding,
   ): Promise<void>
   /**
    * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or returns
@@ -1095,7 +1131,7 @@ export interface UpdateFormOptions extends ParseOptions, StringifyOptions {
 }
 
 /** The options of {@link updateJsonFileSync}. */
-export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, UpdateFormOptions {
+export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, UpdateFormOptions, TempFileSyncOption {
   /**
    * What `update` gets when the file does not exist: a copy of it for each call. Without it the call
    * rejects with `ENOENT`. It never replaces a file that is empty or corrupt.
@@ -1123,7 +1159,7 @@ export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, Update
 }
 
 /** The options of {@link updateJsonFile}. */
-export interface UpdateJsonOptions<T = any> extends UpdateJsonSyncOptions<T> {
+export interface UpdateJsonOptions<T = any> extends Omit<UpdateJsonSyncOptions<T>, 'onTempFile'>, TempFileOption {
   /**
    * Cancels the call while it waits and while its `update` runs: it rejects with an `AbortError`, and
    * the changes that `update` has made so far are dropped. After that it has no effect.

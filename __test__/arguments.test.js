@@ -153,8 +153,13 @@ for (const [name, call] of Object.entries(functions)) {
 
     test('refuses options that are no object', async (t) => {
       const dir = newDir(t)
-      for (const options of [null, 'utf8', '', 0, 1, true, false, 1n, [], ['utf8'], () => {}, Symbol('options')]) {
+      for (const options of [null, 0, 1, true, false, 1n, [], ['utf8'], () => {}, Symbol('options')]) {
         await refused(() => call(path.join(dir, 'file'), options), 'options', TYPE)
+      }
+      // A string is an encoding, where there is one.
+      const takesEncoding = name !== 'atomicWriteJson'
+      for (const options of takesEncoding ? ['', 'utf-9', 'buffer'] : ['', 'utf8', 'utf-9']) {
+        await refused(() => call(path.join(dir, 'file'), options), takesEncoding ? 'encoding' : 'options', takesEncoding ? VALUE : TYPE)
       }
       assert.deepEqual(names(dir), [])
     })
@@ -263,14 +268,16 @@ for (const [name, call] of Object.entries(functions)) {
 for (const name of ['atomicWrite', 'atomicWriteSync']) {
   const call = functions[name]
 
-  test(`${name} refuses data that is neither a string nor a view of bytes`, async (t) => {
+  test(`${name} refuses data of other kinds than it takes`, async (t) => {
     const dir = newDir(t)
     const file = path.join(dir, 'file')
     const write = { atomicWrite, atomicWriteSync }[name]
     const wrong = [
-      undefined, null, 0, 1, NaN, true, false, 1n, {}, [], ['text'], [1, 2], new ArrayBuffer(8), new SharedArrayBuffer(8), Symbol('data'), () => 'data',
-      new String('data'), new Date(), new Map(), Promise.resolve('data'), { toString: () => 'data' }, { length: 1, 0: 1 },
-      { type: 'Buffer', data: [1] }, new Blob(['data']),
+      undefined, null, 0, 1, NaN, true, false, 1n, {}, [1, 2], ['text', 1], new ArrayBuffer(8), new SharedArrayBuffer(8), Symbol('data'), () => 'data',
+      new String('data'), new Date(), new Map([[1, 2]]), Promise.resolve('data'), { toString: () => 'data' }, { length: 1, 0: 1 },
+      { type: 'Buffer', data: [1] },
+      // On the calling thread nothing can be waited for, and nothing that comes in pieces is taken.
+      ...(name === 'atomicWriteSync' ? [[], ['text'], new Map(), new Blob(['data'])] : []),
     ]
     for (const data of wrong) await refused(() => write(file, data), 'data', TYPE)
     assert.deepEqual(names(dir), [])

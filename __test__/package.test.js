@@ -76,6 +76,7 @@ describe('the packed package', { skip: noNpm }, () => {
         try { Promise.resolve(call()).catch(() => {}) } catch {}
       }
       void (async () => {
+        await functions.atomicWrite('pieces', ['piece'])
         const writer = await functions.openWal('log', { onFlush() {} })
         await writer.append('one', [{ id: 'id', op: 'insert', payload: 'payload' }])
         for await (const entry of writer.replay('one')) void entry

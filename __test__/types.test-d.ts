@@ -94,9 +94,9 @@ atomicWrite('file', 'text', Object.freeze({ mode: 0o600 }))
 
 expect<Equal<Durability, 'none' | 'file' | 'full'>>()
 expect<Equal<keyof typeof base, keyof WriteOptionsBase>>()
-expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock' | 'signal'>>()
-expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock'>>()
-expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'createOnly' | 'finalNewline' | 'indent' | 'lock' | 'replacer' | 'signal' | 'stringify'>>()
+expect<Equal<Exclude<keyof AtomicWriteOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock' | 'onTempFile' | 'signal'>>()
+expect<Equal<Exclude<keyof AtomicWriteSyncOptions, keyof WriteOptionsBase>, 'createOnly' | 'encoding' | 'lock' | 'onTempFile'>>()
+expect<Equal<Exclude<keyof AtomicWriteJsonOptions, keyof WriteOptionsBase>, 'createOnly' | 'finalNewline' | 'indent' | 'lock' | 'onTempFile' | 'replacer' | 'signal' | 'stringify'>>()
 
 // @ts-expect-error misspelt
 atomicWrite('file', 'text', { durabilty: 'none' })
@@ -128,8 +128,29 @@ atomicWriteJson('file', 'text', { encoding: 'latin1' })
 atomicWrite('file', 'text', { indent: 2 })
 // @ts-expect-error indent is for JSON
 atomicWriteSync('file', 'text', { indent: 2 })
-// @ts-expect-error an encoding is no options object
+// An encoding in the place of the options.
 atomicWrite('file', 'text', 'utf8')
+atomicWriteSync('file', 'text', 'latin1')
+// @ts-expect-error no such encoding
+atomicWrite('file', 'text', 'utf-9')
+// @ts-expect-error JSON is UTF-8
+atomicWriteJson('file', 'text', 'utf8')
+
+// A function that sees the temp file.
+atomicWrite('file', 'text', { onTempFile: async (tempPath: string) => void tempPath })
+atomicWriteSync('file', 'text', { onTempFile(tempPath) { const at: string = tempPath; return void at } })
+// @ts-expect-error it gets the path
+atomicWrite('file', 'text', { onTempFile: (tempPath: number) => tempPath })
+
+// Data in pieces.
+{
+  const pieces: everything.WriteData[] = [['a', new Uint8Array(1)], new Set(['a']), new Blob(['a']), (async function* () { yield 'a' })(), new ReadableStream<Uint8Array>()]
+  for (const data of pieces) atomicWrite('file', data, { signal: AbortSignal.abort() })
+  // @ts-expect-error numbers are no pieces
+  atomicWrite('file', [1])
+  // @ts-expect-error on the calling thread nothing is waited for
+  atomicWriteSync('file', ['a'])
+}
 
 // Loggers.
 setLogger(null)

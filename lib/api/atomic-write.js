@@ -3,7 +3,7 @@
 // Writes of whole files: the old content or the new one, never half of either.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, readOptions, surplusOf, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, isPieces, readOptions, surplusOf, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')
@@ -14,25 +14,32 @@ const { native } = port
 
 const OPERATION = 'atomic write'
 
-const checks = { ...writeOptions.checks, lock: boolean }
+const checks = { ...writeOptions.checks, lock: boolean, onTempFile: fn }
 const { signal: _signal, ...syncChecks } = checks
 /** Of the text of a JSON file. */
 const textChecks = { indent, finalNewline: boolean, stringify: fn, replacer }
 const { encoding: _encoding, ...jsonChecks } = { ...checks, ...textChecks }
 
+/** The default that holds for the wait for the lock. @type {['timeout']} */
+const TIMEOUT = ['timeout']
+
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> } & { timeout?: number }} Options */
 
 /** @type {typeof import('../../index.js').atomicWrite} */
 async function atomicWrite(path, data, options) {
-  const read = readOptions(options, checks, 'atomicWrite', ['timeout'])
+  const read = readOptions(withEncoding(options), checks, 'atomicWrite', TIMEOUT)
   const target = toPath(path)
-  const bytes = toBytes(data, read.encoding ?? 'utf8')
+  if (isPieces(data)) {
+    await require('./pieces.js').tracedWrite(target, data, read)
+    return
+  }
+  const bytes = toBytes(data, read.encoding ?? 'utf8', ', or an iterable, stream or Blob of them')
   await tracedWrite(target, bytes, read)
 }
 
 /** @type {typeof import('../../index.js').atomicWriteJson} */
 async function atomicWriteJson(path, value, options) {
-  const { indent: wanted, finalNewline, stringify, replacer, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson', ['timeout'])
+  const { indent: wanted, finalNewline, stringify, replacer, ...read } = readOptions(options, jsonChecks, 'atomicWriteJson', TIMEOUT)
   // A default may be meant for updates.
   const indent = wanted === 'keep' ? undefined : wanted
   const target = toPath(path)
@@ -45,11 +52,14 @@ function atomicWriteSync(path, data, options) {
   // Here, and not in a function around it: the stack of an error shows the caller.
   const surplus = arguments.length > 3 && surplusOf('atomicWriteSync', arguments, ['path', 'data', 'options'], false)
   if (surplus) throw surplus
-  const read = readOptions(options, syncChecks, 'atomicWriteSync', ['timeout'])
+  const read = readOptions(withEncoding(options), syncChecks, 'atomicWriteSync', TIMEOUT)
   const target = toPath(path)
   const bytes = toBytes(data, read.encoding ?? 'utf8')
   tracedWriteSync(target, bytes, read)
 }
+
+/** Loaded by the first call that has one. @type {typeof import('./temp-file-hook.js') | undefined} */
+let hooks
 
 /**
  * @param {string} target
@@ -57,21 +67,26 @@ function atomicWriteSync(path, data, options) {
  * @param {Options} options
  */
 function writeSync(target, bytes, options) {
+  if (options.onTempFile) hooks ??= require('./temp-file-hook.js')
   const observe = observer(options.logger, target)
   /** @type {import('../native/binding.js').Report[]} */
   let messages
+  const hook = hooks?.syncHook(options.onTempFile)
   try {
     const path = toAbsolute(target)
     writeOptions.beforeWrite(path, 'tx.write', options.lock === true)
+    hooks?.checkNotInSyncHook()
     const settings = writeOptions.toNative(options)
     messages = options.lock
-      ? writeLocked(path, bytes, settings, observe !== undefined, options.timeout)
-      : native.writeSync(path, bytes, settings, observe !== undefined)
+      ? writeLocked(path, bytes, settings, observe !== undefined, options.timeout, hook?.call)
+      : native.writeSync(path, bytes, settings, observe !== undefined, hook?.call)
   } catch (error) {
     throw failed(target, OPERATION, error)
   }
   for (const { event, error } of messages) {
     if (event) observe?.(event)
+    const thrown = error && hook?.thrown()
+    if (thrown) throw thrown.value
     if (error) throw failed(target, OPERATION, error)
   }
 }
@@ -84,10 +99,11 @@ function writeSync(target, bytes, options) {
  * @param {import('../native/binding.js').WriteOptions | undefined} settings
  * @param {boolean} isObserved
  * @param {number} [timeout]
+ * @param {(tempPath: string) => boolean} [hook]
  */
-function writeLocked(path, bytes, settings, isObserved, timeout = DEFAULT_LOCK_TIMEOUT) {
+function writeLocked(path, bytes, settings, isObserved, timeout = DEFAULT_LOCK_TIMEOUT, hook) {
   const { heldFor } = require('./lock.js')
-  return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), timeout)
+  return port.open().writeSyncLocked(path, bytes, settings, isObserved, heldFor(path), timeout, hook)
 }
 
 /**
@@ -96,6 +112,7 @@ function writeLocked(path, bytes, settings, isObserved, timeout = DEFAULT_LOCK_T
  * @param {Options} options
  */
 async function write(target, bytes, options) {
+  if (options.onTempFile) return await require('./pieces.js').writeBytes(target, bytes, options)
   const { signal } = options
   let stop = () => {}
   try {

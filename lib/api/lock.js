@@ -26,6 +26,8 @@ const checks = {
   strictProtocol: boolean,
 }
 const { timeout: _timeout, ...tryChecks } = checks
+/** The default that holds for what is told of a lock. @type {['logger']} */
+const LOGGER = ['logger']
 const lookChecks = { kind: checks.kind, protocol: checks.protocol, stale: checks.stale }
 
 /** @typedef {import('../../index.js').Lock} PublicLock */
@@ -92,7 +94,7 @@ async function releaseLockfile(lockfile) {
 
 /** @type {typeof import('../../index.js').withLock} */
 async function withLock(path, fn, options) {
-  const read = readOptions(options, checks, 'withLock', ['logger'])
+  const read = readOptions(options, checks, 'withLock', LOGGER)
   const target = toPath(path)
   if (typeof fn !== 'function') throw wrongType('The "fn" argument', 'of type function', fn)
   const own = await tracedAcquire(target, read, context.current())
@@ -111,13 +113,13 @@ async function withLock(path, fn, options) {
 
 /** @type {typeof import('../../index.js').acquireLock} */
 async function acquireLock(path, options) {
-  const read = readOptions(options, checks, 'acquireLock', ['logger'])
+  const read = readOptions(options, checks, 'acquireLock', LOGGER)
   return new Lock(await tracedAcquire(toPath(path), read, [], context.current()))
 }
 
 /** @type {typeof import('../../index.js').tryAcquireLock} */
 async function tryAcquireLock(path, options) {
-  const read = readOptions(options, tryChecks, 'tryAcquireLock', ['logger'])
+  const read = readOptions(options, tryChecks, 'tryAcquireLock', LOGGER)
   const target = toPath(path)
   try {
     return new Lock(await tracedAcquire(target, { ...read, timeout: 0 }, [], context.current()))

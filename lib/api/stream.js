@@ -5,9 +5,9 @@
 const { AsyncResource } = require('node:async_hooks')
 const { Writable } = require('node:stream')
 const { onAbort } = require('../support/abort.js')
-const { boolean, encoding, integer, readOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const { boolean, encoding, fn, integer, readOptions, toAbsolute, toPath, withEncoding } = require('../support/arguments.js')
 const { tracedLifetime, traces } = require('../support/diagnostics.js')
-const { CANCELLED, failed } = require('../native/errors.js')
+const { CANCELLED, Thrown, failed } = require('../native/errors.js')
 const { lockFor, releaseNumber } = require('./lock.js')
 const { observer } = require('../support/logger.js')
 const context = require('../support/lock-context.js')
@@ -22,7 +22,10 @@ const OPERATION = 'atomic write'
 const { nextTick } = port.realProcess()
 
 const { retries: _retries, retryDelay: _retryDelay, ...writeChecks } = writeOptions.checks
-const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30) }
+const checks = { ...writeChecks, encoding, lock: boolean, highWaterMark: integer(1, 2 ** 30), onTempFile: fn }
+
+/** The default that holds for the wait for the lock. @type {['timeout']} */
+const TIMEOUT = ['timeout']
 
 // Chunks that wait together are passed on as one batch, up to this size: batching copies them, which
 // pays less the larger they are.
@@ -33,7 +36,7 @@ const LARGEST_BATCH = 1024 * 1024
 
 /** @type {typeof import('../../index.js').createAtomicWriteStream} */
 function createAtomicWriteStream(path, options) {
-  const read = readOptions(options, checks, 'createAtomicWriteStream', ['timeout'])
+  const read = readOptions(withEncoding(options), checks, 'createAtomicWriteStream', TIMEOUT)
   return tracedStream(toPath(path), read)
 }
 
@@ -61,6 +64,13 @@ class AtomicWriteStream extends Writable {
   #context = new AsyncResource('holdfast.createAtomicWriteStream')
   #onAbort = () => this.#abort()
   #lifetime
+  /** Why an operation has failed: what the native side has reported, or what a function of the user's has thrown. @type {unknown} */
+  #failure
+  #isOpen = () => {}
+  /** @type {Promise<void>} */
+  #opened = new Promise((resolve) => {
+    this.#isOpen = resolve
+  })
 
   /** @param {import('../support/diagnostics.js').Lifetime | undefined} lifetime @param {string} target @param {Options} options */
   constructor(lifetime, target, options) {
@@ -78,6 +88,16 @@ class AtomicWriteStream extends Writable {
     const { signal } = options
     if (signal?.aborted) nextTick(this.#onAbort)
     else this.#stop = onAbort(signal, this.#onAbort)
+  }
+
+  /** Resolves when the temp file is there, and has been shown to `onTempFile`. @param {AtomicWriteStream} stream */
+  static opened(stream) {
+    return stream.#opened
+  }
+
+  /** Why it has failed, before that was made an error. @param {AtomicWriteStream} stream */
+  static failure(stream) {
+    return stream.#failure
   }
 
   /** @override @param {Callback} callback */
@@ -139,15 +159,18 @@ class AtomicWriteStream extends Writable {
     // Outside the promise: it must not catch what the user's callbacks throw.
     this.#running = work.then(
       () => nextTick(callback),
-      // A destroyed stream already has its error.
-      (error) => nextTick(callback, this.destroyed ? undefined : this.#error(error)),
+      (error) => {
+        this.#failure ??= error
+        // A destroyed stream already has its error.
+        nextTick(callback, this.destroyed ? undefined : error instanceof Thrown ? error.value : this.#error(error))
+      },
     )
   }
 
   /**
    * @param {(port: import('../native/binding.js').Port, id: number, isObserved: boolean) => void} start
    * @param {unknown} [memory]
-   * @returns {Promise<void>}
+   * @returns {Promise<any>}
    */
   #run(start, memory) {
     const observe = this.#observe
@@ -171,10 +194,14 @@ class AtomicWriteStream extends Writable {
     const held = context.toNative([...context.current(), ...own])
     /** @type {number | undefined} */
     let stream
-    await this.#run((opened, id, isObserved) => {
+    /** @type {import('../native/binding.js').OpenedStream} */
+    const { tempPath } = await this.#run((opened, id, isObserved) => {
       stream = opened.openStream(id, this.#path, this.#settings, this.#control, isObserved, held)
     })
     this.#stream = stream
+    const { onTempFile } = this.#options
+    if (onTempFile) await require('./temp-file-hook.js').runHook(onTempFile, tempPath, this.#waiting.signal)
+    this.#isOpen()
   }
 
   /** @param {Buffer[]} chunks */
@@ -242,4 +269,4 @@ function* batches(chunks) {
   if (batch.length > 0) yield batch.length === 1 ? /** @type {Buffer} */ (batch[0]) : Buffer.concat(batch, size)
 }
 
-module.exports = { createAtomicWriteStream }
+module.exports = { AtomicWriteStream, OPERATION, createAtomicWriteStream }

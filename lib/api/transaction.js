@@ -4,7 +4,7 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -433,12 +433,12 @@ class Transaction {
   /**
    * @param {string | URL} path
    * @param {string | ArrayBufferView} data
-   * @param {{ encoding?: BufferEncoding | undefined, createOnly?: boolean | undefined }} [options]
+   * @param {{ encoding?: BufferEncoding | undefined, createOnly?: boolean | undefined } | BufferEncoding} [options]
    */
   write(path, data, options) {
     return begin(() => {
       const file = this.#staged.find(path)
-      const { encoding = 'utf8', createOnly } = readOwnOptions(options, writeChecks, 'write')
+      const { encoding = 'utf8', createOnly } = readOwnOptions(withEncoding(options), writeChecks, 'write')
       // A copy: a caller that reuses its buffer does not change what is written.
       const bytes = Buffer.from(toBytes(data, encoding))
       return this.#staged.runInOrder(file, async () => {

@@ -11,6 +11,7 @@ const heldLong = require('../support/held-long.js')
 const { observer } = require('../support/logger.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')
+const { checkNotInSyncHook, syncHook } = require('./temp-file-hook.js')
 const { checkDefault, checkMade, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { heldFor, releaseNumber } = require('./lock.js')
 const { OPERATION, checks: asyncChecks, describe, isThenable } = require('./update-json.js')
@@ -51,6 +52,7 @@ function updateOnce(target, update, options) {
   try {
     const path = toAbsolute(target)
     writeOptions.beforeWrite(path, 'tx.updateJson', options.lock !== false)
+    checkNotInSyncHook()
     const text = perform(path, target, update, options)
     const { parse = JSON.parse, reviver } = options
     return parse(text, reviver)
@@ -89,7 +91,7 @@ function perform(path, target, update, options) {
       throw error
     }
     const isUnchanged = !syncFailed && text === read
-    const { error, events } = isUnchanged ? synced(path, settings, lock) : written(path, text, settings, lock, observe !== undefined)
+    const { error, events } = isUnchanged ? synced(path, settings, lock) : written(path, text, settings, lock, observe !== undefined, options.onTempFile)
     const isFollowed = error?.exhausted === true && !isBorrowed && !error.committed && attempt < retries
     const delay = retryDelay * 2 ** (attempt - 1)
     for (const event of events) {
@@ -172,10 +174,17 @@ function synced(path, settings, lock) {
  * @param {import('../native/binding.js').WriteOptions | undefined} settings
  * @param {number | undefined} lock
  * @param {boolean} isObserved
+ * @param {((tempPath: string) => unknown) | undefined} onTempFile
  * @returns {Attempted}
  */
-function written(path, text, settings, lock, isObserved) {
-  const reports = port.open().writeSyncUnder(path, Buffer.from(text), settings, isObserved, lock)
+function written(path, text, settings, lock, isObserved, onTempFile) {
+  const hook = syncHook(onTempFile)
+  const reports = port.open().writeSyncUnder(path, Buffer.from(text), settings, isObserved, lock, hook.call)
+  const thrown = hook.thrown()
+  if (thrown) {
+    native.countUpdateBatch(0, 1, false)
+    throw new Thrown(thrown.value)
+  }
   return { error: reports.find(({ error }) => error)?.error, events: reports.flatMap(({ event }) => event ?? []) }
 }
 

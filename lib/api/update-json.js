@@ -6,7 +6,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, failed, locked, missingFile } = require('../native/errors.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
@@ -35,6 +35,7 @@ const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
   warnAfter: milliseconds(Infinity),
   defaultValue: (/** @type {unknown} */ value) => value,
   allowPrimitive: boolean,
+  onTempFile: fn,
 }
 
 /** @typedef {{ [K in keyof typeof checks]?: ReturnType<typeof checks[K]> }} Options */
@@ -85,7 +86,8 @@ async function updateOnce(target, update, options) {
   try {
     const absolute = toAbsolute(target)
     if (options.signal?.aborted) throw CANCELLED
-    return await perform(absolute, target, update, options)
+    if (!options.onTempFile) return await perform(absolute, target, update, options)
+    return await require('./temp-file-hook.js').attempts(target, options, () => perform(absolute, target, update, { ...options, retries: 1 }))
   } catch (error) {
     if (error instanceof Thrown) throw error.value
     throw failed(target, OPERATION, error, options.signal)
@@ -334,6 +336,8 @@ const SHARED = /** @type {const} */ ([
 /** @param {Options} a @param {Options} b */
 function canShare(a, b) {
   if (a === b) return true
+  // A function of the caller's sees a file with what that caller has made, and nothing else.
+  if (a.onTempFile || b.onTempFile) return false
   const [own, other] = [a.chown || undefined, b.chown || undefined]
   return (
     SHARED.every((name) => a[name] === b[name]) &&
@@ -482,6 +486,12 @@ async function commitOnce({ path, text, before, done, settings, lock, isBorrowed
   const last = /** @type {{ call: Call }} */ (done.at(-1)).call
   const observe = observer(last.options.logger, last.target)
   const bytes = Buffer.from(/** @type {string} */ (text))
+  const { onTempFile, signal } = last.options
+  if (onTempFile) {
+    const hook = (/** @type {string} */ tempPath) => last.context.runInAsyncScope(onTempFile, undefined, tempPath)
+    await require('./temp-file-hook.js').writeWithHook({ path, bytes, settings, observe, lock: number, hook, signal, passOn })
+    return undefined
+  }
   return port.run(
     (opened, id) => {
       opened.write(id, path, bytes, settings, observe !== undefined, undefined, number, isBorrowed ? undefined : attempt)

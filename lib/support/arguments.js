@@ -124,15 +124,29 @@ function useWorkingDir(find) {
  *
  * @param {unknown} data
  * @param {BufferEncoding} encoding
+ * @param {string} [orElse] what else the function takes, for the error
  * @returns {Uint8Array}
  */
-function toBytes(data, encoding) {
+function toBytes(data, encoding, orElse = '') {
   if (typeof data === 'string') return Buffer.from(data, encoding)
   if (!ArrayBuffer.isView(data)) {
-    throw wrongType('The "data" argument', 'of type string or an instance of Buffer, TypedArray or DataView', data)
+    throw wrongType('The "data" argument', `of type string or an instance of Buffer, TypedArray or DataView${orElse}`, data)
   }
   if (isDetached(data)) throw detachedData()
   return types.isUint8Array(data) ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+}
+
+/**
+ * Whether data comes piece by piece, in one of the forms that `fs.writeFile` takes.
+ *
+ * @param {any} data
+ */
+function isPieces(data) {
+  if (typeof data !== 'object' || data === null || ArrayBuffer.isView(data) || types.isStringObject(data)) return false
+  return (
+    typeof data[Symbol.asyncIterator] === 'function' || typeof data[Symbol.iterator] === 'function' || typeof data.getReader === 'function' ||
+    (typeof data.stream === 'function' && typeof data.arrayBuffer === 'function')
+  )
 }
 
 /** The error for data whose memory is not there any more. */
@@ -308,6 +322,18 @@ function forVectra(options) {
   const defaults = defaultsOf(options)
   if (defaults === undefined) return options
   return new BoundOptions(options instanceof BoundOptions ? options.given : options, defaults.only('durability', 'newFileMode', 'logger'))
+}
+
+/**
+ * Options for which a string stands for the encoding, as in `fs.writeFile`.
+ *
+ * @param {any} options
+ * @returns {unknown}
+ */
+function withEncoding(options) {
+  if (typeof options === 'string') return { encoding: options }
+  if (options instanceof BoundOptions && typeof options.given === 'string') return new BoundOptions({ encoding: options.given }, options.defaults)
+  return options
 }
 
 /** @type {any} */
@@ -494,6 +520,7 @@ module.exports = {
   forVectra,
   integer,
   isDetached,
+  isPieces,
   milliseconds,
   oneOf,
   outOfRange,
@@ -508,6 +535,7 @@ module.exports = {
   toPath,
   useWorkingDir,
   withDefaults,
+  withEncoding,
   wrongType,
   wrongValue,
 }

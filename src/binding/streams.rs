@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Failure, Operation};
 use crate::fs::os::Os;
 use crate::payload::Payload;
 use crate::threads::{pool, task};
-use crate::write::{self, AttemptError, Observer, Options, Stream};
+use crate::write::{self, AttemptError, Observer, Options, Stream, is_retried};
 
 /// A directory and a temp file.
 const FILES_OF_A_STREAM: usize = 2;
@@ -55,18 +55,21 @@ impl StreamCall {
         number: u32,
         options: &Options,
         permit: Permit,
-    ) -> (Result<(), AttemptError>, Option<Permit>) {
+    ) -> (Result<OpenedStream, AttemptError>, Option<Permit>) {
         let cancelled = || (Err(ErrorKind::Cancelled.into()), None);
         let Some(_running) = self.environment.outcomes.start(false) else { return cancelled() };
         let (path, options) = (self.path.clone(), options.clone());
         let opened =
             task::catch_panic(|| Stream::open(Os, path, options, &self.control, self.observer()));
         match opened {
-            Ok(stream) => match self.environment.streams.put(number, OpenStream { stream, permit })
-            {
-                true => (Ok(()), None),
-                false => cancelled(),
-            },
+            Ok(stream) => {
+                let temp_path = stream.temp_path().unwrap_or_default();
+                let opened = OpenedStream { temp_path: temp_path.to_string_lossy().into_owned() };
+                match self.environment.streams.put(number, OpenStream { stream, permit }) {
+                    true => (Ok(opened), None),
+                    false => cancelled(),
+                }
+            }
             Err(error) => (Err(error), Some(permit)),
         }
     }
@@ -84,19 +87,39 @@ impl StreamCall {
         &self,
     ) -> impl FnOnce(Result<Result<(), AttemptError>, ErrorKind>) + Send + 'static {
         let (environment, id, path) = (Arc::clone(&self.environment), self.id, self.path.clone());
-        move |outcome| {
-            let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
-            let outcome = outcome.map_err(|AttemptError { kind, committed }| Error {
-                kind,
-                operation: Operation::AtomicWrite,
-                path,
-                attempts: 1,
-                exhausted: false,
-                committed,
-            });
-            environment.complete_without_value(id, outcome);
-        }
+        move |outcome| environment.complete_without_value(id, answer(outcome, path))
     }
+
+    /// Sends the outcome of the opening.
+    fn opened(
+        &self,
+    ) -> impl FnOnce(Result<Result<OpenedStream, AttemptError>, ErrorKind>) + Send + 'static {
+        let (environment, id, path) = (Arc::clone(&self.environment), self.id, self.path.clone());
+        move |outcome| environment.complete(id, answer(outcome, path))
+    }
+}
+
+/// A stream that has been opened.
+#[napi(object, object_from_js = false)]
+pub struct OpenedStream {
+    /// Where its temp file is.
+    pub temp_path: String,
+}
+
+fn answer<T>(
+    outcome: Result<Result<T, AttemptError>, ErrorKind>,
+    path: PathBuf,
+) -> Result<T, Error> {
+    let outcome = outcome.unwrap_or_else(|kind| Err(AttemptError::from(kind)));
+    outcome.map_err(|AttemptError { kind, committed }| Error {
+        // A stream makes no other attempt, but what writes through one may.
+        exhausted: !committed && matches!(&kind, ErrorKind::System(failure) if is_retried(failure)),
+        kind,
+        operation: Operation::AtomicWrite,
+        path,
+        attempts: 1,
+        committed,
+    })
 }
 
 #[napi]
@@ -137,7 +160,7 @@ impl Port {
         let control = Arc::clone(&call.control);
         let has_given_up = move |stall| control.is_cancelled() || stall >= patience(None);
         // If the system refuses a thread, the callback is called when it is dropped.
-        let mut opening = Some((task::OnceCallback::new(call.callback()), call));
+        let mut opening = Some((task::OnceCallback::new(call.opened()), call));
         let open = move |permit: Option<Permit>| {
             let (callback, call) = opening.take()?;
             let (outcome, permit) = match permit {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use napi::bindgen_prelude::BufferSlice;
+use napi::bindgen_prelude::{BufferSlice, Function};
 use napi_derive::napi;
 
 use super::environment::{Environment, Message, Outcomes, Port};
@@ -113,8 +113,11 @@ pub fn write_sync(
     #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
     options: Option<WriteOptions>,
     is_observed: bool,
+    #[napi(ts_arg_type = "((tempPath: string) => boolean) | undefined | null")] hook: Option<
+        TempFileHook<'_>,
+    >,
 ) -> Vec<Report> {
-    write_now(&data, request(path, borrow(&data), options), is_observed, |_| Ok(None))
+    write_now(&data, request(path, borrow(&data), options), is_observed, hook, |_| Ok(None))
 }
 
 #[napi]
@@ -131,6 +134,9 @@ impl Port {
         is_observed: bool,
         held: Option<HeldNumbers>,
         timeout: f64,
+        #[napi(ts_arg_type = "((tempPath: string) => boolean) | undefined | null")] hook: Option<
+            TempFileHook<'_>,
+        >,
     ) -> Vec<Report> {
         let held = self.environment.locks.lend(held);
         let take_lock = |request: &WriteRequest| {
@@ -144,7 +150,7 @@ impl Port {
             };
             lock::acquire_here(pool(), wanted).map(Some)
         };
-        write_now(&data, request(path, borrow(&data), options), is_observed, take_lock)
+        write_now(&data, request(path, borrow(&data), options), is_observed, hook, take_lock)
     }
 
     /// The same under the lock with the number `lock`, if there is one. It is released when the new
@@ -157,9 +163,12 @@ impl Port {
         options: Option<WriteOptions>,
         is_observed: bool,
         lock: Option<u32>,
+        #[napi(ts_arg_type = "((tempPath: string) => boolean) | undefined | null")] hook: Option<
+            TempFileHook<'_>,
+        >,
     ) -> Vec<Report> {
         let lock = lock.and_then(|number| self.environment.locks.take(number));
-        write_now(&data, request(path, borrow(&data), options), is_observed, |_| Ok(lock))
+        write_now(&data, request(path, borrow(&data), options), is_observed, hook, |_| Ok(lock))
     }
 }
 
@@ -167,10 +176,12 @@ fn write_now(
     data: &[u8],
     mut request: WriteRequest,
     is_observed: bool,
+    hook: Option<TempFileHook<'_>>,
     take_lock: impl FnOnce(&WriteRequest) -> Result<Option<LockGuard>, ErrorKind>,
 ) -> Vec<Report> {
-    let log = ReportLog::default();
-    let observer: Option<&dyn Observer> = if is_observed { Some(&log) } else { None };
+    let is_heard = is_observed || hook.is_some();
+    let log = ReportLog { reports: RefCell::default(), is_observed, hook };
+    let observer: Option<&dyn Observer> = if is_heard { Some(&log) } else { None };
     // On this thread the memory is JavaScript's to lend. What does not pass must not stand
     // for those that wait, so it is looked at before the write takes their place.
     let checked = match request.options.validate.take() {
@@ -197,7 +208,7 @@ fn write_now(
             committed: false,
         }),
     };
-    let mut reports = log.0.into_inner();
+    let mut reports = log.reports.into_inner();
     reports.extend(outcome.err().map(|error| Report::failed(0.0, error)));
     reports
 }
@@ -324,12 +335,30 @@ impl Observer for Caller {
     }
 }
 
-/// Collects the events of a synchronous write.
-#[derive(Default)]
-struct ReportLog(RefCell<Vec<Report>>);
+/// JavaScript's function that is shown the temp file of a synchronous write. It says whether the
+/// write is to go on, and throws nothing.
+type TempFileHook<'a> = Function<'a, String, bool>;
 
-impl Observer for ReportLog {
+/// Collects the events of a synchronous write, and shows its temp file.
+struct ReportLog<'a> {
+    reports: RefCell<Vec<Report>>,
+    is_observed: bool,
+    hook: Option<TempFileHook<'a>>,
+}
+
+impl Observer for ReportLog<'_> {
     fn event(&self, event: WriteEvent) {
-        self.0.borrow_mut().push(Report::happened(0.0, event));
+        if self.is_observed {
+            self.reports.borrow_mut().push(Report::happened(0.0, event));
+        }
+    }
+
+    fn temp_file_made(&self, temp_path: &Path) -> Result<(), ErrorKind> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        match hook.call(temp_path.to_string_lossy().into_owned()) {
+            Ok(true) => Ok(()),
+            // What it has thrown is known to JavaScript, which throws it again.
+            Ok(false) | Err(_) => Err(ErrorKind::Cancelled),
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The events that a write reports to a logger while it runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use crate::error::ErrorKind;
 
 /// One event, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,4 +79,13 @@ pub enum WriteEvent {
 pub trait Observer {
     /// Takes one event. It must not fail.
     fn event(&self, event: WriteEvent);
+
+    /// Is shown a temp file that has been made and has no bytes yet.
+    ///
+    /// # Errors
+    ///
+    /// Why the write is not to go on. The temp file is removed then.
+    fn temp_file_made(&self, _temp_path: &Path) -> Result<(), ErrorKind> {
+        Ok(())
+    }
 }

@@ -46,7 +46,10 @@ impl<F: FileSystem> StagedWrite<F> {
         found: Option<Target<F>>,
     ) -> Result<StagedWrite<F>, AttemptError> {
         let mut staged = StagedWrite::create(fs, attempt, found)?;
-        let filled = staged.temp.fill(&attempt.content, attempt.control);
+        let shown = attempt.observer.map_or(Ok(()), |observer| {
+            observer.temp_file_made(&staged.temp_path()).map_err(AttemptError::from)
+        });
+        let filled = shown.and_then(|()| staged.temp.fill(&attempt.content, attempt.control));
         let filled = filled.and_then(|size| {
             staged.size = size;
             staged.complete(attempt)
@@ -273,7 +276,7 @@ impl<F: FileSystem> StagedWrite<F> {
         self.temp.metadata.id.device
     }
 
-    fn temp_path(&self) -> PathBuf {
+    pub(crate) fn temp_path(&self) -> PathBuf {
         self.target.dir.shown(&self.temp.name)
     }
 }

@@ -44,6 +44,11 @@ impl<F: FileSystem> Stream<F> {
         Ok(stream)
     }
 
+    /// Where its temp file is; nowhere once it has ended.
+    pub fn temp_path(&self) -> Option<PathBuf> {
+        self.staged.as_ref().map(StagedWrite::temp_path)
+    }
+
     /// From now on the target has to be the file whose lock is held.
     pub fn restrict_to(&mut self, only: GuardedFile) {
         self.options.only = Some(Box::new(only));
