@@ -77,6 +77,7 @@ describe('the packed package', { skip: noNpm }, () => {
       }
       void (async () => {
         await functions.atomicWrite('pieces', ['piece'])
+        await functions.withLock('strict', () => {}, { strictProtocol: true })
         const writer = await functions.openWal('log', { onFlush() {} })
         await writer.append('one', [{ id: 'id', op: 'insert', payload: 'payload' }])
         for await (const entry of writer.replay('one')) void entry

@@ -194,7 +194,7 @@ async function acquireWatched(...args) {
   const path = toAbsolute(target)
   own.watched = heldLong.begin('lock', path, options)
   // Nobody waits for what only a logger hears.
-  const logger = own.lockfile ? undefined : safeLogger(undefined)
+  const logger = own.lockfile ? undefined : safeLogger(options.logger)
   if (logger) void require('./foreign-lock.js').tell(path, logger)
   return own
 }
