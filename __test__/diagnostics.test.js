@@ -9,7 +9,7 @@ const fs = require('node:fs')
 const path = require('node:path')
 const { afterEach, describe, test } = require('node:test')
 const { setImmediate } = require('node:timers/promises')
-const native = require('../lib/native/binding.js')
+const native = require('../lib/native/load.js')
 const { failure, fullDisk, holdfast, inChild, newFile, newDir, whyNot } = require('./helpers.js')
 
 const {

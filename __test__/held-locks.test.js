@@ -11,7 +11,7 @@ const { describe, test } = require('node:test')
 const { setTimeout: wait } = require('node:timers/promises')
 const { failure, holdfast, newDir } = require('./helpers.js')
 
-const native = require('../lib/native/binding.js')
+const native = require('../lib/native/load.js')
 const {
   acquireLock, atomicWrite, atomicWriteSync, createBackup, isLocked, metrics, recoverFromCrash, resetMetrics, restoreBackup, transaction, tryAcquireLock,
   updateJsonFile, withLock,

@@ -64,7 +64,7 @@ describe('the packed package', { skip: noNpm }, () => {
   test('has only files that are meant to be in it', () => {
     const files = packed.map(({ path: file }) => file)
     const inLib = files.filter((file) => file.startsWith('lib/')).map((file) => file.slice('lib/'.length))
-    assert.ok(inLib.includes('native/binding.js') && inLib.includes('native/binding.d.ts'), `${inLib}`)
+    assert.ok(inLib.includes('native/binding.d.ts'), `${inLib}`)
     assert.equal(inLib.filter((file) => /^native\/holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
     const sources = inLib.filter((file) => !/^native\/holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'native/binding.d.ts')
     for (const file of sources) assert.match(file, /^(api|native|support|vectra|wal)\/[a-z-]+\.js$/)
@@ -124,6 +124,15 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.ok(links >= 10, `only ${links} links were found`)
   })
 
+  test('has a lock file that every npm leaves as it is, and that names each package with its version', () => {
+    const { packages } = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8'))
+    for (const [name, entry] of Object.entries(/** @type {Record<string, { version?: string, libc?: string[] }>} */ (packages))) {
+      assert.ok(name === '' || entry.version !== undefined, `npm ci stops at ${name}, which has no version`)
+      // npm 10 takes the libc out, npm 11 puts it in.
+      assert.equal(entry.libc, undefined, `${name} is for one libc`)
+    }
+  })
+
   test('runs nothing when it is installed, and needs no other package', () => {
     const manifest = JSON.parse(fs.readFileSync(path.join(installed, 'package.json'), 'utf8'))
     for (const script of ['preinstall', 'install', 'postinstall', 'preprepare', 'prepare', 'postprepare']) {
@@ -166,7 +175,7 @@ describe('the packed package', { skip: noNpm }, () => {
 
   /** The modules that writing a file needs, and reporting why it could not be written. */
   const core = [
-    'index.js', 'lib/api/atomic-write.js', 'lib/native/binding.js', 'lib/native/errors.js', 'lib/native/port.js',
+    'index.js', 'lib/api/atomic-write.js', 'lib/native/errors.js', 'lib/native/load.js', 'lib/native/port.js',
     'lib/support/abort.js', 'lib/support/arguments.js', 'lib/support/diagnostics.js', 'lib/support/hints.js', 'lib/support/logger.js', 'lib/support/write-options.js',
   ]
   const withoutAddon = (/** @type {string[]} */ files) => files.filter((file) => !file.endsWith('.node'))
@@ -281,7 +290,7 @@ describe('the packed package', { skip: noNpm }, () => {
     node(['-e', `
       const assert = require('node:assert')
       assert.equal(require('holdfast/package.json').name, 'holdfast')
-      for (const inside of ['holdfast/lib/native/binding.js', 'holdfast/lib/native/errors', 'holdfast/index.js']) {
+      for (const inside of ['holdfast/lib/native/load.js', 'holdfast/lib/native/errors', 'holdfast/index.js']) {
         assert.throws(() => require(inside), { code: 'ERR_PACKAGE_PATH_NOT_EXPORTED' })
       }`], home)
   })

@@ -27,7 +27,7 @@ function step(title, command, args) {
   console.log(`  (${((Date.now() - start) / 1000).toFixed(1)} s)`)
 }
 
-if (!existsSync(join(root, 'node_modules', '@napi-rs', 'cli'))) step('Install', 'npm', ['install'])
+if (!existsSync(join(root, 'node_modules', 'typescript'))) step('Install', 'npm', ['install'])
 
 step('Format', 'cargo', ['fmt', '--all', '--check'])
 step('Lint', 'cargo', ['clippy', '--workspace', '--all-targets', '--quiet', '--', '-D', 'warnings'])

@@ -8,15 +8,7 @@ const path = require('node:path')
 const { useWorkingDir } = require('../support/arguments.js')
 const { logLimitation } = require('../support/logger.js')
 
-const native = load()
-
-function load() {
-  try {
-    return require('./binding.js')
-  } catch (error) {
-    throw require('./load-error.js').explained(error)
-  }
-}
+const native = require('./load.js')
 
 useWorkingDir(native.workingDir)
 

@@ -260,6 +260,12 @@ impl ToNapiValue for Converted {
     }
 }
 
+/// The version of the addon, which has to be that of the JavaScript that uses it.
+#[napi]
+pub fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
 /// A number that each addon in the process has for itself: the same for each load of one, and another
 /// one for another version.
 #[napi]
