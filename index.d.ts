@@ -18,6 +18,13 @@ import type { Writable } from 'node:stream'
 export type Durability = 'none' | 'file' | 'full'
 
 /**
+ * A path. A `Buffer` is for names that are not UTF-8, which only Unix allows. Where such a name is part of what comes
+ * back, in errors, entries for the log and reports, each byte that is not UTF-8 is a lone surrogate (U+DC80 to U+DCFF):
+ * every function of holdfast takes such a string as a path again, and those of Node do not.
+ */
+export type PathLike = string | URL | Buffer
+
+/**
  * Receives log entries. pino works, and so does any object with these three methods. A method that
  * throws does not disturb the write.
  */
@@ -128,7 +135,7 @@ export interface CreateOnlyOption {
 /** The option of functions that show the temp file before they write to it. */
 export interface TempFileOption {
   /**
-   * Called with the true path of each temp file, when it has been made and is empty, and awaited: the moment to note
+   * Called with the true path of each temp file (a `Buffer` if that is not UTF-8, see {@link PathLike}), when it has been made and is empty, and awaited: the moment to note
    * the path or to set attributes. If it throws or rejects nothing is written, nothing is left, and the call
    * fails with that very error. Each attempt makes a new temp file. Such calls are not merged with others, and
    * have their place in the order of the writes to the file when the function is done. An abort does not wait for it.
@@ -272,7 +279,7 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
  * ```
  */
 export function atomicWrite(
-  path: string | URL,
+  path: PathLike,
   data: WriteData,
   options?: AtomicWriteOptions | BufferEncoding,
 ): Promise<void>
@@ -289,7 +296,7 @@ export function atomicWrite(
  * ```
  */
 export function atomicWriteSync(
-  path: string | URL,
+  path: PathLike,
   data: string | NodeJS.ArrayBufferView,
   options?: AtomicWriteSyncOptions | BufferEncoding,
 ): void
@@ -307,7 +314,7 @@ export function atomicWriteSync(
  * await atomicWriteJson('settings.json', { theme: 'dark' }, { indent: 2 })
  * ```
  */
-export function atomicWriteJson(path: string | URL, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
+export function atomicWriteJson(path: PathLike, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
 
 /** The options of {@link createAtomicWriteStream}. */
 export interface AtomicWriteStreamOptions
@@ -354,7 +361,7 @@ export interface AtomicWriteStreamOptions
  * await pipeline(Readable.from(['line 1\n', 'line 2\n']), createAtomicWriteStream('report.txt'))
  * ```
  */
-export function createAtomicWriteStream(path: string | URL, options?: AtomicWriteStreamOptions | BufferEncoding): Writable
+export function createAtomicWriteStream(path: PathLike, options?: AtomicWriteStreamOptions | BufferEncoding): Writable
 
 /** The options of {@link removeFile}. */
 export interface RemoveFileOptions {
@@ -413,9 +420,9 @@ export interface RemoveFileOptions {
  * await restoreBackup(backup, 'session.json')
  * ```
  */
-export function removeFile(path: string | URL, options: RemoveFileOptions & { backup: true | CreateBackupOptions }): Promise<string>
-export function removeFile(path: string | URL, options?: RemoveFileOptions & { backup?: false | undefined }): Promise<void>
-export function removeFile(path: string | URL, options?: RemoveFileOptions): Promise<string | undefined>
+export function removeFile(path: PathLike, options: RemoveFileOptions & { backup: true | CreateBackupOptions }): Promise<string>
+export function removeFile(path: PathLike, options?: RemoveFileOptions & { backup?: false | undefined }): Promise<void>
+export function removeFile(path: PathLike, options?: RemoveFileOptions): Promise<string | undefined>
 
 /** The options of {@link createBackup}. */
 export interface CreateBackupOptions
@@ -490,7 +497,7 @@ export interface Backup {
  * console.log(await createBackup('state.json', { validate: 'json', keep: 5 }))
  * ```
  */
-export function createBackup(path: string | URL, options?: CreateBackupOptions): Promise<string>
+export function createBackup(path: PathLike, options?: CreateBackupOptions): Promise<string>
 
 /**
  * Replaces a file with a backup of it, or with any other file.
@@ -516,8 +523,8 @@ export function createBackup(path: string | URL, options?: CreateBackupOptions):
  * ```
  */
 export function restoreBackup(
-  backupPath: string | URL,
-  targetPath: string | URL,
+  backupPath: PathLike,
+  targetPath: PathLike,
   options?: RestoreBackupOptions,
 ): Promise<void>
 
@@ -535,7 +542,7 @@ export function restoreBackup(
  * if (newest) await restoreBackup(newest.path, 'state.json')
  * ```
  */
-export function listBackups(path: string | URL): Promise<Backup[]>
+export function listBackups(path: PathLike): Promise<Backup[]>
 
 /**
  * Removes old backups from a directory: regular files that have the name of a backup
@@ -562,7 +569,7 @@ export function listBackups(path: string | URL): Promise<Backup[]>
  * ```
  */
 export function cleanupBackups(
-  dir: string | URL,
+  dir: PathLike,
   pattern: RegExp,
   maxAge?: number,
   options?: { anyName?: boolean | undefined },
@@ -722,7 +729,7 @@ export interface RecoveryReport {
  * await recoverFromCrash('.', { dryRun: true })
  * ```
  */
-export function recoverFromCrash(pathOrDir: string | URL, options?: RecoverOptions): Promise<RecoveryReport>
+export function recoverFromCrash(pathOrDir: PathLike, options?: RecoverOptions): Promise<RecoveryReport>
 
 /** What {@link setDefaults} of the package sets. */
 export interface ProcessDefaults extends Defaults {
@@ -887,11 +894,11 @@ export interface Transaction {
    * The content of a file as the transaction has made it, or else as it is on the disk. Rejects with
    * `ENOENT` when there is none. With an encoding the content is a string.
    */
-  read(path: string | URL, encoding: BufferEncoding): Promise<string>
-  read(path: string | URL): Promise<Buffer>
+  read(path: PathLike, encoding: BufferEncoding): Promise<string>
+  read(path: PathLike): Promise<Buffer>
   /** Gives the file this content. The data is copied, so the caller may reuse a buffer at once. */
   write(
-    path: string | URL,
+    path: PathLike,
     data: string | NodeJS.ArrayBufferView,
     options?: {
       /**
@@ -915,21 +922,21 @@ export interface Transaction {
    * operation on the same file within `update` rejects with `EDEADLK`.
    */
   updateJson<T = any>(
-    path: string | URL,
+    path: PathLike,
     update: (data: T) => T | void | Promise<T | void>,
     options?: TransactionUpdateOptions<T>,
   ): Promise<T>
   /** Removes the file. It is not an error if there is none. */
-  remove(path: string | URL): Promise<void>
+  remove(path: PathLike): Promise<void>
   /** Whether there is the file, as the transaction would leave it. */
-  exists(path: string | URL): Promise<boolean>
+  exists(path: PathLike): Promise<boolean>
   /**
    * Gives the content of one file of the transaction to another one, and removes the first, with the rest of the
    * transaction. A file that is at `to` is replaced and keeps its permissions, as in {@link atomicWrite};
    * a new one gets those of `from`, its owner and its attributes. It is another file than `from` was
    * (its number is new). `ENOENT` if there is no file at `from`.
    */
-  rename(from: string | URL, to: string | URL): Promise<void>
+  rename(from: PathLike, to: PathLike): Promise<void>
   /** The files of the transaction, as it would leave them: each once, in the order and spelling of `paths`. */
   list(): Promise<{ path: string; exists: boolean; isChanged: boolean }[]>
 }
@@ -998,7 +1005,7 @@ export interface Transaction {
  * ```
  */
 export function transaction<T = void>(
-  paths: readonly (string | URL)[],
+  paths: readonly PathLike[],
   fn: (tx: Transaction) => T | Promise<T>,
   options?: TransactionOptions,
 ): Promise<T>
@@ -1033,7 +1040,7 @@ export class AtomicOperations {
    * @throws {SessionFileError} With the errno name: `ENOENT`, `EACCES`, `EISDIR`…
    */
   static readFile(
-    path: string | URL,
+    path: PathLike,
     options?: { retries?: number | undefined; retryDelay?: number | undefined },
   ): Promise<string>
   /**
@@ -1041,7 +1048,7 @@ export class AtomicOperations {
    * `cause` of the error.
    */
   static updateJsonFile<T = any>(
-    path: string | URL,
+    path: PathLike,
     updater: (data: T) => T | void | Promise<T | void>,
     options?: UpdateJsonOptions<T>,
   ): Promise<T>
@@ -1089,7 +1096,7 @@ export interface ReadJsonOptions<T = unknown> extends ReadJsonSyncOptions<T> {
  * console.log(settings.theme)
  * ```
  */
-export function readJsonFile<T = unknown>(path: string | URL, options?: ReadJsonOptions<T>): Promise<T>
+export function readJsonFile<T = unknown>(path: PathLike, options?: ReadJsonOptions<T>): Promise<T>
 
 /**
  * The same on the calling thread: {@link readJsonFile}.
@@ -1102,7 +1109,7 @@ export function readJsonFile<T = unknown>(path: string | URL, options?: ReadJson
  * console.log(theme)
  * ```
  */
-export function readJsonFileSync<T = unknown>(path: string | URL, options?: ReadJsonSyncOptions<T>): T
+export function readJsonFileSync<T = unknown>(path: PathLike, options?: ReadJsonSyncOptions<T>): T
 
 /**
  * In which form an update writes a file, and what it takes for a result. A change of nothing writes nothing: the
@@ -1209,7 +1216,7 @@ export interface UpdateJsonOptions<T = any> extends Omit<UpdateJsonSyncOptions<T
  * ```
  */
 export function updateJsonFile<T = any>(
-  path: string | URL,
+  path: PathLike,
   update: (data: T) => T | void | Promise<T | void>,
   options?: UpdateJsonOptions<T>,
 ): Promise<T>
@@ -1228,7 +1235,7 @@ export function updateJsonFile<T = any>(
  * })
  * ```
  */
-export function updateJsonFileSync<T = any>(path: string | URL, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
+export function updateJsonFileSync<T = any>(path: PathLike, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
 
 /**
  * What a lock is for: `'write'` excludes every other holder; `'read'` admits other readers and
@@ -1419,7 +1426,7 @@ export interface LockOptions extends TryLockOptions {
  * ```
  */
 export function withLock<T>(
-  path: string | URL,
+  path: PathLike,
   fn: (lock: Lock) => T | Promise<T>,
   options?: LockOptions,
 ): Promise<T>
@@ -1457,7 +1464,7 @@ export interface SyncLockOptions {
  * })
  * ```
  */
-export function withLockSync<T>(path: string | URL, fn: () => T extends PromiseLike<unknown> ? never : T, options?: SyncLockOptions): T
+export function withLockSync<T>(path: PathLike, fn: () => T extends PromiseLike<unknown> ? never : T, options?: SyncLockOptions): T
 
 /**
  * Acquires the lock of a file until `release()` is called, the thread ends (and with it the writes
@@ -1483,7 +1490,7 @@ export function withLockSync<T>(path: string | URL, fn: () => T extends PromiseL
  * await using lock = await acquireLock('session.json', { kind: 'read' })
  * ```
  */
-export function acquireLock(path: string | URL, options?: LockOptions): Promise<Lock>
+export function acquireLock(path: PathLike, options?: LockOptions): Promise<Lock>
 
 /**
  * Acquires the lock of a file if it is free now; `null` when it is not.
@@ -1497,7 +1504,7 @@ export function acquireLock(path: string | URL, options?: LockOptions): Promise<
  * else await lock.release()
  * ```
  */
-export function tryAcquireLock(path: string | URL, options?: TryLockOptions): Promise<Lock | null>
+export function tryAcquireLock(path: PathLike, options?: TryLockOptions): Promise<Lock | null>
 
 /** The options of {@link isLocked}. */
 export interface LookOptions extends ProtocolOptions {
@@ -1523,7 +1530,7 @@ export interface LookOptions extends ProtocolOptions {
  * console.log(locked ? `held by ${holder?.pid}` : 'free')
  * ```
  */
-export function isLocked(path: string | URL, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
+export function isLocked(path: PathLike, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
 
 /** The options of {@link LockManager}. */
 export interface LockManagerOptions {
@@ -1617,17 +1624,17 @@ export class LockManager {
    * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder` say
    *   who has it), or errno names.
    */
-  acquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  acquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
   /**
    * Acquires the lock of a directory, which must exist, for reading.
    *
    * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
    */
-  acquireReadLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock>
+  acquireReadLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
   /** As `acquireWriteLock`, but `null` at once when the lock is held, for reading or writing. */
-  tryAcquireWriteLock(dir: string | URL, options?: LockManagerOptions): Promise<ManagedLock | null>
+  tryAcquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock | null>
   /** Whether a process, this one or another, has the lock of a directory for writing at this moment. */
-  isWriteLocked(dir: string | URL, options?: ProtocolOptions): Promise<boolean>
+  isWriteLocked(dir: PathLike, options?: ProtocolOptions): Promise<boolean>
   /** Releases every lock that this manager has handed out. */
   releaseAllLocks(): Promise<void>
 }
@@ -2552,7 +2559,7 @@ export interface Wal<Payload = Uint8Array | string> {
    * @param dir Where the copy is made. There must be nothing, and the directory above must exist.
    * @throws {SessionFileError} `EEXIST`, `EWALCLOSED`, `EWALPOISONED`, or errno names.
    */
-  backup(dir: string | URL): Promise<void>
+  backup(dir: PathLike): Promise<void>
   /** Figures, as of now. */
   stats(): WalStats
   /**
@@ -2608,15 +2615,15 @@ export interface Wal<Payload = Uint8Array | string> {
  * ```
  */
 export function openWal<Value = unknown>(
-  dir: string | URL,
+  dir: PathLike,
   options: WalReaderOptions & { codec: 'json' },
 ): Promise<WalReader<Value>>
 export function openWal<Value = unknown>(
-  dir: string | URL,
+  dir: PathLike,
   options: WalOptions<Value> & { codec: 'json' },
 ): Promise<Wal<Value>>
-export function openWal(dir: string | URL, options: WalReaderOptions): Promise<WalReader>
-export function openWal(dir: string | URL, options?: WalOptions): Promise<Wal>
+export function openWal(dir: PathLike, options: WalReaderOptions): Promise<WalReader>
+export function openWal(dir: PathLike, options?: WalOptions): Promise<Wal>
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without

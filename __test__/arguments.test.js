@@ -164,12 +164,12 @@ for (const [name, call] of Object.entries(functions)) {
       assert.deepEqual(names(dir), [])
     })
 
-    test('refuses a path that is neither a string nor a URL object', async (t) => {
+    test('refuses a path that is neither a string, bytes nor a URL object', async (t) => {
       const dir = newDir(t)
       const inDir = path.join(dir, 'file')
       const wrong = [
         undefined, null, 0, 1, NaN, true, false, 1n, [], [inDir], {}, { href: pathToFileURL(inDir).href }, { toString: () => inDir },
-        new String(inDir), Buffer.from(inDir), Symbol('path'), () => inDir,
+        new String(inDir), new Uint16Array(3), new ArrayBuffer(3), Symbol('path'), () => inDir,
       ]
       for (const value of wrong) await refused(() => call(value), 'path', TYPE)
       assert.deepEqual(names(dir), [])

@@ -33,8 +33,9 @@ atomicWrite('file', 'text')
 atomicWrite(new URL('file:///file'), 'text')
 atomicWriteSync(new URL('file:///file'), 'text')
 atomicWriteJson(new URL('file:///file'), 'text')
-// @ts-expect-error a path cannot be bytes
 atomicWrite(Buffer.from('file'), 'text')
+// @ts-expect-error a path cannot be a list of bytes
+atomicWrite([1], 'text')
 // @ts-expect-error a descriptor is no path
 atomicWriteSync(1, 'text')
 // @ts-expect-error a path is needed

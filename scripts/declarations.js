@@ -27,7 +27,7 @@ function declarations(lines) {
         throw new Error(`${item.name}: an item of kind ${item.kind} cannot be declared yet`)
     }
   })
-  return `// Made by \`npm run build\` from src/binding/.\n\n${all.join('\n')}`
+  return `// Made by \`npm run build\` from src/binding/.\n\n/** A path as lib/support/byte-paths.js writes it. */\nexport type NativePath = string\n\n${all.join('\n')}`
 }
 
 /** @param {string} text */

@@ -5,6 +5,7 @@
 
 const fs = require('node:fs/promises')
 const { locked } = require('../native/errors.js')
+const { forNode } = require('../support/byte-paths.js')
 
 /** After how many milliseconds that package takes a lock for one that was left behind, unless it is told otherwise. */
 const STALE = 10_000
@@ -19,7 +20,7 @@ const seen = new Set()
 async function find(path) {
   const dir = `${path}.lock`
   try {
-    const found = await fs.lstat(dir)
+    const found = await fs.lstat(forNode(dir))
     // A clock that goes back makes it no older.
     return found.isDirectory() && Date.now() - found.mtimeMs <= STALE ? dir : undefined
   } catch {

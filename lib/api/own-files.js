@@ -6,6 +6,7 @@
 const fs = require('node:fs')
 const { basename, dirname, join } = require('node:path')
 const { bypassed } = require('../native/errors.js')
+const { forNode, fromBytes } = require('../support/byte-paths.js')
 const context = require('../support/lock-context.js')
 const { useBeforeWrite } = require('../support/write-options.js')
 
@@ -37,7 +38,7 @@ function real(path) {
   let [at, rest] = [path, '']
   for (let links = 0; links < 40; links++) {
     try {
-      return join(fs.realpathSync.native(at), rest)
+      return join(fromBytes(fs.realpathSync.native(forNode(at), 'buffer')), rest)
     } catch {
       // A link that leads to nothing is followed to the name that is made there.
       const target = linkAt(at)
@@ -52,7 +53,7 @@ function real(path) {
 /** @param {string} path */
 function linkAt(path) {
   try {
-    return fs.readlinkSync(path)
+    return fromBytes(fs.readlinkSync(forNode(path), 'buffer'))
   } catch {
     return undefined
   }
@@ -60,7 +61,7 @@ function linkAt(path) {
 
 /** @param {string} path */
 function numberOf(path) {
-  const found = fs.statSync(path, { bigint: true, throwIfNoEntry: false })
+  const found = fs.statSync(forNode(path), { bigint: true, throwIfNoEntry: false })
   return found && `${found.dev}:${found.ino}`
 }
 

@@ -2,6 +2,7 @@
 
 // `onTempFile`: the user's function that is shown a temp file before anything is written to it.
 
+const { forNode } = require('../support/byte-paths.js')
 const { setTimeout: wait } = require('node:timers/promises')
 const { onAbort } = require('../support/abort.js')
 const { coded, wrongType } = require('../support/arguments.js')
@@ -28,7 +29,7 @@ async function runHook(hook, tempPath, signal) {
   const cancelled = new Promise((_, reject) => {
     stop = onAbort(signal, () => reject(CANCELLED))
   })
-  const running = (async () => hook(tempPath))()
+  const running = (async () => hook(/** @type {string} */ (forNode(tempPath))))()
   try {
     await Promise.race([running, cancelled])
   } catch (error) {
@@ -63,7 +64,7 @@ function syncHook(hook) {
   const call = hook && ((/** @type {string} */ tempPath) => {
     isInSyncHook = true
     try {
-      const made = hook(tempPath)
+      const made = hook(/** @type {string} */ (forNode(tempPath)))
       if (typeof (/** @type {any} */ (made)?.then) === 'function') {
         Promise.resolve(made).catch(() => {})
         throw coded(wrongType('What the "onTempFile" function of a synchronous write returns', 'no promise', made), 'ERR_INVALID_RETURN_VALUE')

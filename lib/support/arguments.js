@@ -66,9 +66,11 @@ function toPath(value, name = 'path') {
     if (value.protocol !== 'file:') {
       throw wrongValue(`The "${name}" argument must be a file: URL. Received ${inspect(value.href)}`)
     }
-    value = fileURLToPath(new URL(value.href))
+    value = pathOfUrl(new URL(value.href))
+  } else if (types.isUint8Array(value)) {
+    value = pathOfBytes(value, name)
   }
-  if (typeof value !== 'string') throw wrongType(`The "${name}" argument`, 'of type string or an instance of URL', value)
+  if (typeof value !== 'string') throw wrongType(`The "${name}" argument`, 'of type string or an instance of Buffer or URL', value)
   if (value === '') throw wrongValue(`The "${name}" argument must not be empty`)
   if (value.includes('\0')) {
     throw wrongValue(`The "${name}" argument must be a string without null bytes. Received ${inspect(value)}`)
@@ -79,7 +81,34 @@ function toPath(value, name = 'path') {
         (/^file:/i.test(value) ? '. Pass new URL(…) instead' : ''),
     )
   }
-  return value
+  return LONE_SURROGATE.test(value) ? bytePaths().normalized(value) : value
+}
+
+/** Half of a pair, which no UTF-8 leads to: with the flag `u` the halves of a pair do not match. */
+const LONE_SURROGATE = /[\ud800-\udfff]/u
+
+/** Names that are not UTF-8: few programs have any. */
+const bytePaths = () => require('./byte-paths.js')
+
+/** @param {Uint8Array} bytes @param {string} name */
+function pathOfBytes(bytes, name) {
+  if (isDetached(bytes)) throw wrongValue(`The "${name}" argument must not be a view of memory that was transferred`)
+  const path = bytePaths().fromBytes(bytes)
+  // The names of Windows are UTF-16.
+  if (process.platform === 'win32' && LONE_SURROGATE.test(path)) throw wrongValue(`The "${name}" argument must be UTF-8. Received ${inspect(bytes)}`)
+  return path
+}
+
+/** @param {URL} url */
+function pathOfUrl(url) {
+  try {
+    return fileURLToPath(url)
+  } catch (error) {
+    if (!(error instanceof URIError) || process.platform === 'win32') throw error
+    // Bytes that are not UTF-8. What a path cannot hold has been refused before; the rest of a URL is ASCII.
+    const bytes = url.pathname.replace(/%([0-9a-f]{2})/gi, (_, digits) => String.fromCharCode(parseInt(digits, 16)))
+    return bytePaths().fromBytes(Buffer.from(bytes, 'latin1'))
+  }
 }
 
 /** As Node knows a URL. Those that `url.parse` makes are none. @param {unknown} value @returns {value is URL} */

@@ -10,6 +10,7 @@ use super::environment::{Environment, EventSender, Message, Port};
 use super::js_types::{self, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use super::write::Control;
 use crate::backup::{self, Backup, BackupRequest, RestoreRequest};
 use crate::engine::AttemptCaller;
@@ -22,7 +23,7 @@ use crate::write::{Observer, Options};
 /// A backup that is there.
 #[napi(object, object_from_js = false)]
 pub struct NativeBackup {
-    pub name: String,
+    pub name: NativePath,
     /// Milliseconds since 1970.
     pub time: f64,
     pub size: f64,
@@ -30,8 +31,7 @@ pub struct NativeBackup {
 
 impl From<Backup> for NativeBackup {
     fn from(Backup { name, time, size }: Backup) -> NativeBackup {
-        let name = name.to_string_lossy().into_owned();
-        NativeBackup { name, time: time as f64, size: size as f64 }
+        NativeBackup { name: name.into(), time: time as f64, size: size as f64 }
     }
 }
 
@@ -58,7 +58,7 @@ impl Port {
     pub fn create_backup(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         time: f64,
         options: Option<WriteOptions>,
         keep: Option<u32>,
@@ -76,8 +76,7 @@ impl Port {
         let path = request.path.clone();
         backup::submit_create(pool(), request, client, move |outcome| match outcome {
             Ok(outcome) => {
-                let name = outcome.map(|name| name.to_string_lossy().into_owned());
-                environment.complete(id, name);
+                environment.complete(id, outcome.map(NativePath::from));
             }
             Err(kind) => environment.fail(id, Operation::CreateBackup, &path, kind),
         });
@@ -90,8 +89,8 @@ impl Port {
     pub fn restore_backup(
         &self,
         id: f64,
-        backup: String,
-        target: String,
+        backup: NativePath,
+        target: NativePath,
         options: Option<WriteOptions>,
         timeout: Option<f64>,
         held: Option<HeldNumbers>,
@@ -123,7 +122,7 @@ impl Port {
 
     /// The backups of a file.
     #[napi]
-    pub fn list_backups(&self, id: f64, path: String) {
+    pub fn list_backups(&self, id: f64, path: NativePath) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = path.clone();
@@ -137,7 +136,7 @@ impl Port {
 
     /// The names in a directory that a caller may ask to remove. `now` is in milliseconds since 1970.
     #[napi]
-    pub fn list_candidates(&self, id: f64, dir: String, any_name: bool, now: f64) {
+    pub fn list_candidates(&self, id: f64, dir: NativePath, any_name: bool, now: f64) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
         let target = path.clone();
@@ -155,7 +154,7 @@ impl Port {
     pub fn remove_files(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         names: Vec<String>,
         modified_until: Option<f64>,
     ) {

@@ -1,11 +1,11 @@
 //! Core types as JavaScript objects: what several capabilities share.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 
+use super::path_text::NativePath;
 use crate::error::{BadJson, Damage, Deadlock, Error, ErrorKind, Holder, WalError};
 use crate::fs::FoundLimitation;
 use crate::write::{Durability, Format, Options, Owner, WriteEvent};
@@ -33,7 +33,7 @@ pub struct NativeLimitation {
     /// Which one it is in this process.
     pub number: u32,
     /// The directory where it showed.
-    pub dir: String,
+    pub dir: NativePath,
 }
 
 impl Report {
@@ -50,7 +50,7 @@ impl Report {
     }
 
     pub(super) fn lacking(found: &FoundLimitation) -> Report {
-        let dir = found.dir.to_string_lossy().into_owned();
+        let dir = found.dir.clone().into();
         let number = u32::try_from(found.number).unwrap_or(u32::MAX);
         let limitation = NativeLimitation { name: found.limitation.name(), number, dir };
         Report { limitation: Some(limitation), ..Report::about(0.0) }
@@ -127,8 +127,8 @@ pub struct NativeError {
     /// The cause's message, in Node's form.
     pub message: String,
     pub syscall: Option<&'static str>,
-    pub path: Option<String>,
-    pub dest: Option<String>,
+    pub path: Option<NativePath>,
+    pub dest: Option<NativePath>,
     pub attempts: u32,
     /// The error may be temporary, and no attempt was left.
     pub exhausted: bool,
@@ -143,7 +143,7 @@ pub struct NativeError {
     pub line: Option<f64>,
     pub column: Option<f64>,
     /// The path that it was for, of several.
-    pub subject: Option<String>,
+    pub subject: Option<NativePath>,
     /// Of a lock that was lost: the system's error, in Node's form.
     pub cause: Option<String>,
     /// Of a log that is damaged: how.
@@ -154,7 +154,7 @@ pub struct NativeError {
 
 impl From<Error> for NativeError {
     fn from(error: Error) -> NativeError {
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let text = NativePath::from;
         let mut native = NativeError {
             kind: "internal",
             code: error.kind.code(),
@@ -233,7 +233,7 @@ pub struct NativeEvent {
         ts_type = "'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'"
     )]
     pub name: &'static str,
-    pub temp_path: Option<String>,
+    pub temp_path: Option<NativePath>,
     pub size: Option<f64>,
     /// Milliseconds.
     pub duration: Option<f64>,
@@ -294,7 +294,7 @@ impl From<WriteEvent> for NativeEvent {
                 ("retrying", None)
             }
         };
-        native.temp_path = temp_path.map(|path| path.to_string_lossy().into_owned());
+        native.temp_path = temp_path.map(NativePath::from);
         native
     }
 }

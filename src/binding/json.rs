@@ -10,6 +10,7 @@ use super::environment::{Environment, Port, failed};
 use super::js_types::{self, NativeBadJson, NativeError, WriteOptions};
 use super::lock::LockWaiter;
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::json_update::{self, UpdateRequest, UpdateStart};
@@ -46,7 +47,7 @@ impl Port {
     pub fn begin_json_update(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         timeout: Option<f64>,
         held: Option<HeldNumbers>,
@@ -82,7 +83,7 @@ impl Port {
     pub fn resume_json_update(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         lock: u32,
         delay: f64,
@@ -106,7 +107,7 @@ impl Port {
     pub fn sync_unchanged(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         lock: Option<u32>,
     ) {
@@ -151,7 +152,7 @@ impl Port {
     #[napi]
     pub fn begin_json_update_now(
         &self,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         timeout: Option<f64>,
         held: Option<HeldNumbers>,
@@ -192,7 +193,7 @@ impl Port {
     #[napi]
     pub fn sync_unchanged_now(
         &self,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         lock: Option<u32>,
     ) -> Option<NativeError> {
@@ -242,7 +243,7 @@ fn answer_started(
 impl Port {
     /// Reads a file as text, if there is one. What is not UTF-8 is replaced, as Node does.
     #[napi]
-    pub fn read_text(&self, id: f64, path: String) {
+    pub fn read_text(&self, id: f64, path: NativePath) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = path.clone();
@@ -257,7 +258,7 @@ impl Port {
     /// Reads a JSON file as text, if there is one, less its byte order mark. What is not UTF-8 is an
     /// error.
     #[napi]
-    pub fn read_json_text(&self, id: f64, path: String, follow_symlinks: bool) {
+    pub fn read_json_text(&self, id: f64, path: NativePath, follow_symlinks: bool) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = path.clone();
@@ -269,7 +270,7 @@ impl Port {
 
 /// The same on the calling thread.
 #[napi]
-pub fn read_json_text_now(path: String, follow_symlinks: bool) -> FileTextNow {
+pub fn read_json_text_now(path: NativePath, follow_symlinks: bool) -> FileTextNow {
     let path = PathBuf::from(path);
     match task::catch_panic(|| json_update::read(&Os, &path, follow_symlinks)) {
         Ok(text) => FileTextNow { text, error: None },

@@ -8,6 +8,7 @@ use napi_derive::napi;
 use super::environment::{Environment, Message, Port, failed};
 use super::js_types::{self, NativeError, NativeHolder, WriteOptions};
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::lock::{self, LockGuard, LockKind, LockPlace, LockRequest, LockedPath, Waiter};
@@ -90,7 +91,7 @@ impl Port {
     #[napi]
     pub fn acquire_lock_now(
         &self,
-        path: String,
+        path: NativePath,
         is_write: bool,
         timeout: f64,
         held: Option<HeldNumbers>,
@@ -127,7 +128,7 @@ impl Port {
     pub fn acquire_lock(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         is_write: bool,
         timeout: f64,
         held: Option<HeldNumbers>,
@@ -167,12 +168,12 @@ impl Port {
     #[napi]
     pub fn take_lock(
         &self,
-        path: String,
+        path: NativePath,
         is_write: bool,
         held: Option<HeldNumbers>,
     ) -> Option<u32> {
         let inside = self.environment.locks.keys(held);
-        let guard = lock::take_at_once(Path::new(&path), kind_of(is_write), &inside)?;
+        let guard = lock::take_at_once(path.as_ref(), kind_of(is_write), &inside)?;
         self.environment.locks.keep(guard)
     }
 
@@ -191,7 +192,7 @@ impl Port {
 
     /// Who has the lock of a file: so that another writer, or another reader, would wait.
     #[napi]
-    pub fn inspect_lock(&self, id: f64, path: String, is_write: bool, around: Option<bool>) {
+    pub fn inspect_lock(&self, id: f64, path: NativePath, is_write: bool, around: Option<bool>) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = LockedPath { path: path.clone(), place: place(around) };

@@ -1,6 +1,6 @@
 //! Locks in the protocol of `proper-lockfile`, and the numbers that JavaScript knows them by.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use napi_derive::napi;
 
 use super::environment::{Environment, Message, Port, failed};
 use super::js_types::{NativeError, Report};
+use super::path_text::NativePath;
 use crate::error::{ErrorKind, LostLock, Operation};
 use crate::fs::os::Os;
 use crate::lock::Before;
@@ -23,9 +24,9 @@ use crate::write::{Durability, make_parents};
 #[napi(object)]
 pub struct LockNaming {
     /// The file, absolute.
-    pub path: String,
+    pub path: NativePath,
     /// The lock directory, absolute, where it is not `<path>.lock`.
-    pub dir: Option<String>,
+    pub dir: Option<NativePath>,
     /// Whether a symbolic link means the file that it leads to, which it does by default.
     pub follow_symlinks: Option<bool>,
     /// Whether the file must exist; its real path is then part of the answer.
@@ -37,8 +38,8 @@ pub struct LockNaming {
 impl From<&LockNaming> for LockfileName {
     fn from(given: &LockNaming) -> LockfileName {
         LockfileName {
-            path: PathBuf::from(&given.path),
-            dir: given.dir.as_ref().map(PathBuf::from),
+            path: given.path.0.clone(),
+            dir: given.dir.as_ref().map(|dir| dir.0.clone()),
             follow_symlinks: given.follow_symlinks.unwrap_or(true),
             must_exist: given.must_exist.unwrap_or(false),
         }
@@ -84,7 +85,7 @@ pub struct TakenLockfile {
     /// Its number.
     pub lock: u32,
     /// The real path of the file, if that must exist.
-    pub text: Option<String>,
+    pub text: Option<NativePath>,
     /// Which lock it is, in this process.
     pub key: String,
 }
@@ -93,7 +94,7 @@ pub struct TakenLockfile {
 #[napi(object, object_from_js = false)]
 pub struct LocatedLockfile {
     /// The real path of the file, if that must exist.
-    pub text: Option<String>,
+    pub text: Option<NativePath>,
     /// Which lock it is, in this process.
     pub key: String,
 }
@@ -130,7 +131,7 @@ fn keep(
         let error = failed(Operation::Lock, &place, lost.into());
         own.outcomes.push(Message::report(Report::lost(id, error)));
     }));
-    let text = lock.file().map(|file| file.to_string_lossy().into_owned());
+    let text = lock.file().map(|file| file.to_owned().into());
     let key = key_text(lock.key());
     let lock = environment.lockfiles.keep_lock(lock)?;
     Some(TakenLockfile { lock, text, key })
@@ -138,7 +139,7 @@ fn keep(
 
 fn locate(naming: &LockfileName) -> Result<LocatedLockfile, ErrorKind> {
     let (key, file) = lockfile::locate(naming)?;
-    let text = file.map(|file| file.to_string_lossy().into_owned());
+    let text = file.map(NativePath::from);
     Ok(LocatedLockfile { text, key: key_text(&key) })
 }
 
@@ -160,7 +161,7 @@ impl Port {
         inside: Vec<u32>,
     ) -> LockfileWaiter {
         let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(&naming.path);
+        let path = naming.path.0.clone();
         let request = LockfileRequest {
             name: LockfileName::from(&naming),
             rules: rules.into(),
@@ -196,7 +197,7 @@ impl Port {
             inside: Vec::new(),
             before: before(&naming),
         };
-        let path = Path::new(&naming.path);
+        let path = naming.path.as_ref();
         let outcome = lockfile::acquire_here(pool(), request).and_then(|lock| {
             // At the very end of the process nothing is kept any more.
             keep(&self.environment, id, path, lock).ok_or_else(task::no_thread)
@@ -243,7 +244,7 @@ impl Port {
     #[napi]
     pub fn inspect_lockfile(&self, id: f64, naming: LockNaming, stale: f64) {
         let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(&naming.path);
+        let path = naming.path.0.clone();
         let naming = LockfileName::from(&naming);
         task::run(
             pool(),
@@ -260,14 +261,14 @@ impl Port {
         stale: f64,
     ) -> Either<LockfileStatus, FailedNow> {
         let outcome = inspect(&LockfileName::from(&naming), stale);
-        now(Path::new(&naming.path), outcome)
+        now(naming.path.as_ref(), outcome)
     }
 
     /// Which lock it is, and the real path of the file, if that must exist.
     #[napi]
     pub fn locate_lockfile(&self, id: f64, naming: LockNaming) {
         let environment = Arc::clone(&self.environment);
-        let path = PathBuf::from(&naming.path);
+        let path = naming.path.0.clone();
         let naming = LockfileName::from(&naming);
         task::run(
             pool(),
@@ -280,7 +281,7 @@ impl Port {
     #[napi]
     pub fn locate_lockfile_now(&self, naming: LockNaming) -> Either<LocatedLockfile, FailedNow> {
         let outcome = locate(&LockfileName::from(&naming));
-        now(Path::new(&naming.path), outcome)
+        now(naming.path.as_ref(), outcome)
     }
 }
 
@@ -294,7 +295,7 @@ pub fn watch_signals() {
 
 /// Makes the directory that holds the lock directory, if that is asked for.
 fn before(naming: &LockNaming) -> Option<Before> {
-    let place = PathBuf::from(naming.dir.as_ref().unwrap_or(&naming.path));
+    let place = naming.dir.as_ref().unwrap_or(&naming.path).0.clone();
     (naming.make_dirs == Some(true))
         .then(|| -> Before { Box::new(move || make_parents(&Os, &place, Durability::None)) })
 }

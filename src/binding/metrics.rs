@@ -2,6 +2,7 @@
 
 use napi_derive::napi;
 
+use super::path_text::NativePath;
 use crate::metrics::contention::ContendedPath;
 use crate::metrics::histogram::Summary;
 use crate::metrics::{METRICS, ReadMode};
@@ -36,7 +37,7 @@ pub struct NativeDurations {
 
 #[napi(object, object_from_js = false)]
 pub struct NativeContention {
-    pub path: String,
+    pub path: NativePath,
     pub contended: f64,
     pub uncertainty: f64,
     /// Milliseconds.
@@ -62,7 +63,7 @@ impl From<(String, Summary)> for NativeFigure {
 impl From<ContendedPath> for NativeContention {
     fn from(contended: ContendedPath) -> NativeContention {
         NativeContention {
-            path: contended.path.to_string_lossy().into_owned(),
+            path: contended.path.into(),
             contended: contended.count as f64,
             uncertainty: contended.uncertainty as f64,
             waited: contended.waited.as_secs_f64() * 1000.0,

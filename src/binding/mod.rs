@@ -17,6 +17,7 @@ mod lock;
 mod lock_handles;
 mod lockfile;
 mod metrics;
+mod path_text;
 mod recovery;
 mod remove;
 mod streams;

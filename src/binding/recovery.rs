@@ -8,6 +8,7 @@ use napi_derive::napi;
 
 use super::environment::Port;
 use super::js_types::NativeError;
+use super::path_text::NativePath;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::recovery::run::{RecoveryOutcome, run, run_exclusively};
@@ -58,12 +59,12 @@ pub struct RecoveryReport {
 /// What a recovery has done with one file.
 #[napi(object, object_from_js = false)]
 pub struct NativeAction {
-    pub path: String,
+    pub path: NativePath,
     #[napi(
         ts_type = "'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'"
     )]
     pub action: &'static str,
-    pub to: Option<String>,
+    pub to: Option<NativePath>,
     pub reason: String,
     pub is_undone: bool,
     pub error: Option<NativeError>,
@@ -72,7 +73,7 @@ pub struct NativeAction {
 impl From<RecoveryAction> for NativeAction {
     fn from(action: RecoveryAction) -> NativeAction {
         let RecoveryAction { path, kind, to, reason, error, is_undone } = action;
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let text = NativePath::from;
         let error = error.map(|error| {
             NativeError::from(Error {
                 kind: error.kind,
@@ -97,7 +98,7 @@ impl Port {
     pub fn recover(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<RecoveryOptions>,
         without_lock: bool,
         control: Option<&Control>,
@@ -115,7 +116,7 @@ impl Port {
     pub fn recover_in_order(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<RecoveryOptions>,
         lock: Option<u32>,
         control: Option<&Control>,
@@ -150,7 +151,7 @@ impl Port {
     }
 }
 
-fn request(path: String, options: Option<RecoveryOptions>) -> RecoveryRequest {
+fn request(path: NativePath, options: Option<RecoveryOptions>) -> RecoveryRequest {
     let options = options.map_or_else(Options::default, Options::from);
     RecoveryRequest { path: PathBuf::from(path), options, now: SystemTime::now() }
 }

@@ -7,6 +7,7 @@ use napi_derive::napi;
 
 use super::environment::{Port, failed};
 use super::js_types::WriteOptions;
+use super::path_text::NativePath;
 use crate::engine::engine;
 use crate::error::{Error, Operation};
 use crate::fs::os::Os;
@@ -21,7 +22,7 @@ impl Port {
     pub fn remove_file(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         lock: Option<u32>,
     ) {

@@ -10,6 +10,7 @@ use super::environment::{Environment, EventSender, Port};
 use super::handles::OpenStream;
 use super::js_types::WriteOptions;
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use super::write::{Control, payload};
 use crate::descriptors::{self, Need, Permit, is_short, patience, too_many};
 use crate::error::{Error, ErrorKind, Failure, Operation};
@@ -64,7 +65,7 @@ impl StreamCall {
         match opened {
             Ok(stream) => {
                 let temp_path = stream.temp_path().unwrap_or_default();
-                let opened = OpenedStream { temp_path: temp_path.to_string_lossy().into_owned() };
+                let opened = OpenedStream { temp_path: temp_path.to_owned().into() };
                 match self.environment.streams.put(number, OpenStream { stream, permit }) {
                     true => (Ok(opened), None),
                     false => cancelled(),
@@ -103,7 +104,7 @@ impl StreamCall {
 #[napi(object, object_from_js = false)]
 pub struct OpenedStream {
     /// Where its temp file is.
-    pub temp_path: String,
+    pub temp_path: NativePath,
 }
 
 fn answer<T>(
@@ -127,7 +128,7 @@ impl Port {
     fn stream_call(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         control: &Control,
         is_observed: bool,
     ) -> StreamCall {
@@ -147,7 +148,7 @@ impl Port {
     pub fn open_stream(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         options: Option<WriteOptions>,
         control: &Control,
         is_observed: bool,
@@ -185,7 +186,7 @@ impl Port {
     pub fn write_stream(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         number: u32,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         control: &Control,
@@ -209,7 +210,7 @@ impl Port {
     pub fn commit_stream(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         number: u32,
         options: Option<WriteOptions>,
         control: &Control,
@@ -246,7 +247,7 @@ impl Port {
     pub fn discard_stream(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         number: u32,
         control: &Control,
         is_observed: bool,

@@ -9,6 +9,7 @@ use napi_derive::napi;
 use super::environment::Port;
 use super::js_types::{self, WriteOptions};
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use super::write::Control;
 use crate::error::{Error, ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -54,7 +55,7 @@ impl TransactionParts {
     #[napi]
     pub fn write(
         &mut self,
-        path: String,
+        path: NativePath,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         create_only: bool,
         lock: u32,
@@ -71,13 +72,13 @@ impl TransactionParts {
 
     /// The file is removed.
     #[napi]
-    pub fn remove(&mut self, path: String, lock: u32) {
+    pub fn remove(&mut self, path: NativePath, lock: u32) {
         self.push(path, Change::Remove, lock);
     }
 }
 
 impl TransactionParts {
-    fn push(&mut self, path: String, change: Change, lock: u32) {
+    fn push(&mut self, path: NativePath, change: Change, lock: u32) {
         let path = PathBuf::from(path);
         self.parts.push((FileChange { path, change, only: None }, lock));
     }
@@ -105,7 +106,7 @@ pub struct FileBytes {
 /// What became of a file of a transaction that had not been finished.
 #[napi(object, object_from_js = false)]
 pub struct NativeDecision {
-    pub path: String,
+    pub path: NativePath,
     #[napi(ts_type = "'rolledForward' | 'rolledBack' | 'conflict' | 'left'")]
     pub verdict: &'static str,
     pub reason: String,
@@ -114,7 +115,7 @@ pub struct NativeDecision {
 impl From<RolledFile> for NativeDecision {
     fn from(rolled: RolledFile) -> NativeDecision {
         NativeDecision {
-            path: rolled.path.to_string_lossy().into_owned(),
+            path: rolled.path.into(),
             verdict: rolled.result.name(),
             reason: rolled.reason,
         }
@@ -130,7 +131,7 @@ impl Port {
     pub fn begin_transaction(
         &self,
         id: f64,
-        paths: Vec<String>,
+        paths: Vec<NativePath>,
         options: Option<WriteOptions>,
         timeout: f64,
         held: Option<HeldNumbers>,
@@ -179,7 +180,7 @@ impl Port {
     pub fn commit_transaction(
         &self,
         id: f64,
-        paths: Vec<String>,
+        paths: Vec<NativePath>,
         parts: &mut TransactionParts,
         options: Option<WriteOptions>,
         locks: Vec<u32>,
@@ -211,7 +212,7 @@ impl Port {
 
     /// Reads the file whose lock has this number, if there is one.
     #[napi]
-    pub fn read_bytes(&self, id: f64, path: String, lock: u32) {
+    pub fn read_bytes(&self, id: f64, path: NativePath, lock: u32) {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(path);
         let target = path.clone();

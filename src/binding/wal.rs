@@ -61,6 +61,7 @@ use napi_derive::napi;
 use super::environment::{Environment, Message, Port};
 use super::handles::OpenWal;
 use super::js_types::NativeDamage;
+use super::path_text::NativePath;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
 use crate::locked_wal::{self, DEFAULT_LOCK_TIMEOUT, WalOpening};
@@ -243,7 +244,7 @@ pub(super) fn find_wal(
 impl Port {
     /// Takes the lock of a log, opens and repairs it.
     #[napi]
-    pub fn open_wal(&self, id: f64, dir: String, options: WalOptions) -> WalWaiter {
+    pub fn open_wal(&self, id: f64, dir: NativePath, options: WalOptions) -> WalWaiter {
         let environment = Arc::clone(&self.environment);
         let path = PathBuf::from(dir);
         let opened_path = path.clone();
@@ -328,13 +329,13 @@ impl Port {
 
     /// Copies a log, as of one moment.
     #[napi]
-    pub fn backup_wal(&self, id: f64, wal: u32, target: String) {
+    pub fn backup_wal(&self, id: f64, wal: u32, target: NativePath) {
         let environment = Arc::clone(&self.environment);
         let operation = Operation::WalBackup;
         let Some(OpenWal { path, queue }) = find_wal(&environment, id, operation, wal) else {
             return;
         };
-        let work = move || queue.log().backup(Path::new(&target));
+        let work = move || queue.log().backup(target.as_ref());
         task::run(pool(), work, move |outcome| environment.done(id, operation, &path, outcome));
     }
 

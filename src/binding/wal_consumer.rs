@@ -10,6 +10,7 @@ use napi_derive::napi;
 use super::environment::{Environment, Port};
 use super::handles::OpenConsumer;
 use super::lock::LockWaiter;
+use super::path_text::NativePath;
 use super::wal::{closed, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::locked_consumer::{self, ConsumerRequest, LockedConsumer};
@@ -34,7 +35,7 @@ impl Port {
     pub fn open_consumer(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         collection: String,
         name: String,
         from: Option<BigInt>,

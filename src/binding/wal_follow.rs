@@ -11,6 +11,7 @@ use super::environment::{Environment, Port};
 use super::follow_handles::{FollowState, Following, OpenFollow};
 use super::handles::OpenWal;
 use super::js_types::NativeDamage;
+use super::path_text::NativePath;
 use super::wal::{closed, find_wal, recovery, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -124,7 +125,7 @@ impl Port {
     pub fn follow_wal_in(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         collection: String,
         from: Option<BigInt>,
         #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]

@@ -10,6 +10,7 @@ use napi_derive::napi;
 use super::environment::{Environment, Port, failed};
 use super::handles::{OpenReplay, OpenWal};
 use super::js_types::{NativeDamage, NativeError};
+use super::path_text::NativePath;
 use super::wal::{WalConsumerStats, closed, consumers_of, find_wal, recovery, sequence};
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -133,7 +134,7 @@ impl Port {
     pub fn replay_wal_in(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         collection: String,
         from: Option<BigInt>,
         #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
@@ -163,7 +164,7 @@ impl Port {
     pub fn first_wal_in(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         collection: String,
         #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
         recovery_mode: Option<String>,
@@ -180,7 +181,7 @@ impl Port {
     pub fn survey_wal_in(
         &self,
         id: f64,
-        dir: String,
+        dir: NativePath,
         #[napi(ts_arg_type = "'strict' | 'tolerateTail' | 'skipCorrupt' | undefined")]
         recovery_mode: Option<String>,
     ) {
@@ -194,7 +195,7 @@ impl Port {
 
     /// The collections of a log that another process may have open.
     #[napi]
-    pub fn read_wal_in(&self, id: f64, dir: String) {
+    pub fn read_wal_in(&self, id: f64, dir: NativePath) {
         self.read_log(id, Operation::WalOpen, dir, |dir| collections(&Os, dir));
     }
 
@@ -234,7 +235,7 @@ impl Port {
         &self,
         id: f64,
         operation: Operation,
-        dir: String,
+        dir: NativePath,
         read: impl FnOnce(&Path) -> Result<T, ErrorKind> + Send + 'static,
     ) {
         let environment = Arc::clone(&self.environment);

@@ -12,6 +12,7 @@ use super::environment::{Environment, Message, Outcomes, Port};
 use super::js_types::{self, Report, WriteOptions};
 use super::lock::make_dirs_first;
 use super::lock_handles::HeldNumbers;
+use super::path_text::NativePath;
 use crate::engine::WriteCaller;
 use crate::error::{Code, Error, ErrorKind, Operation};
 use crate::lock::{self, LockGuard, LockKind};
@@ -60,7 +61,7 @@ impl Port {
     pub fn write(
         &self,
         id: f64,
-        path: String,
+        path: NativePath,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         options: Option<WriteOptions>,
         is_observed: bool,
@@ -98,18 +99,18 @@ impl Port {
 /// By which path files in the working directory are reached that the system calls `path`: nothing if
 /// by that, and an empty text if the directory has been removed.
 #[napi]
-pub fn working_dir(path: String) -> Option<String> {
+pub fn working_dir(path: NativePath) -> Option<NativePath> {
     match crate::fs::os::working_dir(path.as_ref()) {
-        Ok(found) => found.map(|path| path.to_string_lossy().into_owned()),
+        Ok(found) => found.map(NativePath::from),
         // Whatever else is wrong the call will find out.
-        Err(error) => (Code::of(&error) == Some(Code::ENOENT)).then(String::new),
+        Err(error) => (Code::of(&error) == Some(Code::ENOENT)).then(|| PathBuf::new().into()),
     }
 }
 
 /// Writes on the calling thread and returns what there is to tell, the failure last.
 #[napi]
 pub fn write_sync(
-    path: String,
+    path: NativePath,
     #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
     options: Option<WriteOptions>,
     is_observed: bool,
@@ -128,7 +129,7 @@ impl Port {
     #[allow(clippy::too_many_arguments)]
     pub fn write_sync_locked(
         &self,
-        path: String,
+        path: NativePath,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         options: Option<WriteOptions>,
         is_observed: bool,
@@ -158,7 +159,7 @@ impl Port {
     #[napi]
     pub fn write_sync_under(
         &self,
-        path: String,
+        path: NativePath,
         #[napi(ts_arg_type = "Uint8Array")] data: BufferSlice<'_>,
         options: Option<WriteOptions>,
         is_observed: bool,
@@ -222,7 +223,7 @@ fn by_owner(lock: Option<LockGuard>) -> (Option<LockGuard>, Option<LockGuard>) {
     }
 }
 
-fn request(path: String, payload: Payload, options: Option<WriteOptions>) -> WriteRequest {
+fn request(path: NativePath, payload: Payload, options: Option<WriteOptions>) -> WriteRequest {
     let options = options.map_or_else(Options::default, Options::from);
     WriteRequest { path: PathBuf::from(path), payload, options }
 }
@@ -337,7 +338,7 @@ impl Observer for Caller {
 
 /// JavaScript's function that is shown the temp file of a synchronous write. It says whether the
 /// write is to go on, and throws nothing.
-type TempFileHook<'a> = Function<'a, String, bool>;
+type TempFileHook<'a> = Function<'a, NativePath, bool>;
 
 /// Collects the events of a synchronous write, and shows its temp file.
 struct ReportLog<'a> {
@@ -355,7 +356,7 @@ impl Observer for ReportLog<'_> {
 
     fn temp_file_made(&self, temp_path: &Path) -> Result<(), ErrorKind> {
         let Some(hook) = &self.hook else { return Ok(()) };
-        match hook.call(temp_path.to_string_lossy().into_owned()) {
+        match hook.call(temp_path.to_owned().into()) {
             Ok(true) => Ok(()),
             // What it has thrown is known to JavaScript, which throws it again.
             Ok(false) | Err(_) => Err(ErrorKind::Cancelled),

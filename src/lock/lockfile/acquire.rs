@@ -108,7 +108,7 @@ pub fn locate(name: &LockfileName) -> Result<(FileKey, Option<PathBuf>), Failure
 
 /// The key as a text, the same for the same lock in this process.
 pub fn key_text((dir, name): &FileKey) -> String {
-    format!("{}:{}:{}", dir.device, dir.inode, name.to_string_lossy())
+    format!("{}:{}:{}", dir.device, dir.inode, name.as_encoded_bytes().escape_ascii())
 }
 
 fn find(name: &LockfileName) -> Result<(LockDirPath<Os>, FileKey, Option<PathBuf>), Failure> {
