@@ -37,7 +37,6 @@ function begin(what, path, { warnAfter = WARN_AFTER, logger }) {
   /** @type {Held} */
   const held = { what, path, since, warnAfter, logger, isTold: false }
   all.add(held)
-  // A lock that is released soon, and most are, leaves the timer as it is: it looks and goes on.
   if (since + warnAfter < due) set(since, since + warnAfter)
   return held
 }
@@ -45,6 +44,8 @@ function begin(what, path, { warnAfter = WARN_AFTER, logger }) {
 /** @param {Held} held */
 function end(held) {
   all.delete(held)
+  // A timer would keep this copy of the modules in memory, where a test runner loads them anew.
+  if (all.size === 0) stop()
   if (held.isTold || held.warnAfter === Infinity) return
   // The thread may have been busy, so that no timer could fire.
   const now = performance.now()
@@ -59,9 +60,14 @@ function set(now, when) {
   timer.unref?.()
 }
 
-function look() {
+function stop() {
+  clearTimeout(timer)
   timer = undefined
   due = Infinity
+}
+
+function look() {
+  stop()
   const now = performance.now()
   let next = Infinity
   for (const held of all) {
