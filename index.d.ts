@@ -1659,6 +1659,14 @@ export const lockManager: LockManager
  */
 export interface Histogram {
   readonly count: number
+  /** All of them together, exactly. */
+  readonly sum: number
+  /**
+   * For each bound `le`, how many durations were no longer, as Prometheus has it: from 0.01 ms to a
+   * minute, in growing order. `count` is the bucket without a bound. A bound is off by at most 3.2 %
+   * (1/32), as the quantiles are.
+   */
+  readonly buckets: readonly { readonly le: number; readonly count: number }[]
   readonly min: number
   readonly max: number
   readonly mean: number
@@ -2688,7 +2696,13 @@ export class SessionFileError extends Error {
    * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead
    * logs are listed with {@link Wal}.
    */
-  code: string | undefined
+  code: ErrorCode | undefined
+  /**
+   * Whether the same call may succeed later, with no change to the program or to what the path names: the
+   * lock is held (`'ELOCKED'`), the disk is full, too many files are open, and what else comes and goes.
+   * Writes make `retries` attempts for such errors of the system before they reject.
+   */
+  transient: boolean
   /** The errno as a negative number, as in Node's own errors. */
   errno: number | undefined
   /** The system call that failed: `'open'`, `'write'`, `'fsync'`, `'rename'`… */
@@ -2713,4 +2727,18 @@ export class SessionFileError extends Error {
   sequences: (bigint | undefined)[] | undefined
   /** The last system error, in the form of Node's own errors. */
   cause?: unknown
+  /** What `JSON.stringify` takes: `name`, `message` and the fields above but `cause`; sequence numbers as strings. */
+  toJSON(): Record<string, unknown>
 }
+
+/**
+ * What {@link SessionFileError.code} may be: holdfast's own codes, and the errno names of the system, of which the frequent
+ * ones are listed so that editors offer them.
+ */
+export type ErrorCode =
+  | 'ELOCKED' | 'EDEADLK' | 'ECOMPROMISED' | 'EUNSETTLED' | 'EBADJSON' | 'EEMPTYJSON'
+  | 'EWALDAMAGED' | 'EWALMOVED' | 'EWALPOISONED' | 'EWALRELEASED' | 'EWALTOOLARGE' | 'EWALCLOSED' | 'EWALCONSUMER' | 'EWALNOMEMTABLE'
+  | 'EACCES' | 'EAGAIN' | 'EBUSY' | 'EDQUOT' | 'EEXIST' | 'EFBIG' | 'EINVAL' | 'EIO' | 'EISDIR' | 'ELOOP' | 'EMFILE' | 'ENAMETOOLONG'
+  | 'ENFILE' | 'ENOENT' | 'ENOLCK' | 'ENOMEM' | 'ENOSPC' | 'ENOTDIR' | 'ENOTSUP' | 'EPERM' | 'EROFS' | 'ESTALE' | 'ETIMEDOUT' | 'EXDEV'
+  // Others remain possible, and the list is offered all the same.
+  | (string & {})

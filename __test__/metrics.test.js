@@ -16,7 +16,11 @@ const {
   resetMetrics, restoreBackup, transaction, tryAcquireLock, updateJsonFile, withLock,
 } = holdfast
 
-const NONE = { count: 0, min: 0, max: 0, mean: 0, p50: 0, p90: 0, p99: 0, p999: 0 }
+/** The bounds of the buckets, in milliseconds. */
+const BOUNDS = [
+  0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000,
+]
+const NONE = { count: 0, sum: 0, buckets: BOUNDS.map((le) => ({ le, count: 0 })), min: 0, max: 0, mean: 0, p50: 0, p90: 0, p99: 0, p999: 0 }
 const ZERO = {
   writes: {
     acknowledged: { none: 0, file: 0, full: 0 }, failed: {}, merged: 0, attempts: 0, retries: 0, bytes: 0,
@@ -52,11 +56,20 @@ function counted(value, zero) {
 const now = () => counted(metrics(), ZERO)
 
 /** All numbers of a histogram fit together. @param {import('..').Histogram} histogram */
-function assertOrder({ count, min, max, mean, p50, p90, p99, p999 }) {
+function assertOrder({ count, sum, buckets, min, max, mean, p50, p90, p99, p999 }) {
   const order = [0, min, p50, p90, p99, p999, max]
   assert.deepEqual([...order].sort((a, b) => a - b), order)
   assert.ok(mean >= min && mean <= max)
   assert.equal(count > 0, max > 0)
+  assert.ok(Math.abs(sum - mean * count) <= sum * 1e-9, `${sum} is not ${count} times ${mean}`)
+  assert.deepEqual(buckets.map(({ le }) => le), BOUNDS)
+  const counts = [0, ...buckets.map(({ count }) => count), count]
+  assert.deepEqual([...counts].sort((a, b) => a - b), counts, 'they are cumulative')
+  // Beyond the width of a bucket each bound is on the right side of the extremes.
+  for (const { le, count: upTo } of buckets) {
+    if (le > max * 1.04) assert.equal(upTo, count)
+    if (le < min * 0.96) assert.equal(upTo, 0)
+  }
 }
 
 describe('metrics', () => {

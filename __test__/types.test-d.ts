@@ -3,7 +3,7 @@
 import { Buffer } from 'node:buffer'
 import {
   SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
-  type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type Logger, type WriteOptionsBase,
+  type AtomicWriteJsonOptions, type AtomicWriteOptions, type AtomicWriteSyncOptions, type Durability, type ErrorCode, type Logger, type WriteOptionsBase,
 } from '../index.js'
 import { tracingChannel, type TracingChannel } from 'node:diagnostics_channel'
 import {
@@ -223,12 +223,24 @@ expect<Equal<(typeof told)[3]['waited'], number>>()
 expect<Equal<(typeof told)[4]['held'], number>>()
 expect<Equal<(typeof told)[5]['delay'], number | undefined>>()
 
+expect<Equal<Histogram['sum'], number>>()
+expect<Equal<Histogram['buckets'], readonly { readonly le: number; readonly count: number }[]>>()
+// @ts-expect-error metrics cannot be changed
+metrics().wal.latency.buckets.push({ le: 1, count: 1 })
+
 // Errors.
 const error = new SessionFileError('file', 'lock', new Error('why'))
 new SessionFileError('file', 'lock')
 const isError: Error = error
 isError.message
-expect<Equal<typeof error.code, string | undefined>>()
+expect<Equal<typeof error.code, ErrorCode | undefined>>()
+if (error.code === 'ELOCKED' || error.code === 'EWHATEVER') error.holder?.pid
+expect<Equal<typeof error.transient, boolean>>()
+error.toJSON().message
+const isCode: ErrorCode = 'EOTHER'
+isCode.length
+// @ts-expect-error a number is no code
+error.code = 1
 expect<Equal<typeof error.errno, number | undefined>>()
 expect<Equal<typeof error.syscall, string | undefined>>()
 expect<Equal<typeof error.hint, string | undefined>>()

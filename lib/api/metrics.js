@@ -32,9 +32,18 @@ function fromNative({ figures, contention }) {
     const path = name.split('.')
     const last = /** @type {string} */ (path.pop())
     const section = path.reduce((inner, part) => (inner[part] ??= {}), all)
-    section[last] = durations ? { count, ...durations } : count
+    section[last] = durations ? toHistogram(count, durations) : count
   }
   return deepFreeze(all)
+}
+
+/** The bounds of the buckets, in milliseconds. @type {number[] | undefined} */
+let bounds
+
+/** @param {number} count @param {import('../native/binding.js').NativeDurations} durations @returns {import('../../index.js').Histogram} */
+function toHistogram(count, { upTo, ...durations }) {
+  bounds ??= native.readDurationBounds()
+  return { count, ...durations, buckets: bounds.map((le, index) => ({ le, count: upTo[index] ?? 0 })) }
 }
 
 /**

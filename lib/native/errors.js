@@ -3,7 +3,8 @@
 // The errors that users see.
 
 const util = require('node:util')
-const { hintFor } = require('../support/hints.js')
+const { atCaller } = require('../support/arguments.js')
+const { hintFor, isTransient } = require('../support/hints.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
@@ -119,15 +120,13 @@ class SessionFileError extends Error {
     this.committed = false
     const { code, errno, syscall } = /** @type {NodeJS.ErrnoException} */ (isError(cause) ? cause : {})
     assign(this, { code, errno, syscall })
+    this.transient = isTransient(code, syscall, operation)
     // As the language does it: present only when there is one, and not enumerable.
     if (cause !== undefined) hide(this, 'cause', cause)
   }
 }
 hide(SessionFileError.prototype, 'name', 'SessionFileError')
-// It may have sequence numbers, of which JSON knows none.
-hide(SessionFileError.prototype, 'toJSON', /** @this {object} */ function () {
-  return require('../support/json-safe.js').toJSON.call(this)
-})
+hide(SessionFileError.prototype, 'toJSON', toJSON)
 
 class AbortError extends Error {
   /** @param {unknown} reason */
@@ -137,6 +136,12 @@ class AbortError extends Error {
   }
 }
 hide(AbortError.prototype, 'name', 'AbortError')
+hide(AbortError.prototype, 'toJSON', toJSON)
+
+/** What JSON makes of an error: its name and message, too, which are not enumerable; sequence numbers, of which JSON knows none, as text. @this {Error} */
+function toJSON() {
+  return { name: this.name, message: this.message, ...require('../support/json-safe.js').toJSON.call(this) }
+}
 
 /** @param {unknown} cause */
 function textOf(cause) {
@@ -169,7 +174,7 @@ function hide(object, key, value) {
 
 /**
  * The error for a failed operation. It is made here, in the caller's async function, so
- * that its stack shows the caller.
+ * that its stack shows the caller, and begins there.
  *
  * @param {string} path
  * @param {string} operation
@@ -178,6 +183,11 @@ function hide(object, key, value) {
  * @returns {Error}
  */
 function failed(path, operation, failure, signal) {
+  return atCaller(made(path, operation, failure, signal))
+}
+
+/** @param {Parameters<typeof failed>} args */
+function made(...[path, operation, failure, signal]) {
   if (isError(failure)) return new SessionFileError(path, operation, failure)
   const native = /** @type {NativeError & { value?: unknown }} */ (failure)
   if (native.kind === 'cancelled') return new AbortError(signal?.reason)

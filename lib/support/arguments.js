@@ -40,7 +40,53 @@ function wrongValue(message) {
  * @returns {E & { code: string }}
  */
 function coded(error, code) {
-  return Object.assign(error, { code })
+  return atCaller(Object.assign(error, { code }))
+}
+
+/** How many frames of the package a stack has at most, above those of the caller. */
+const OWN_FRAMES = 16
+
+/** Where this file is in the package: elsewhere if a bundler has put it into another one, and then no frames are known. */
+const SELF = nodePath.join('lib', 'support', 'arguments.js')
+
+/** Whether a line of a stack is of the package. @type {RegExp | undefined} */
+let ownFrame
+
+/** Whether a line of a stack is Node's, as there are between those of the package. */
+const NODE_FRAME = /^ {4}at (?:async )?(?:.* \()?(?:node:|<anonymous>)/
+
+/**
+ * The same error with a stack that begins with the frames of the caller, as Node's own errors have it.
+ *
+ * @template {Error} E
+ * @param {E} error one that has just been made
+ * @returns {E}
+ */
+function atCaller(error) {
+  const limit = Error.stackTraceLimit
+  if (!__filename.endsWith(SELF) || typeof limit !== 'number' || !(limit > 0)) return error
+  // Where the limit cannot be changed, the stack is shorter.
+  const isRaised = Reflect.set(Error, 'stackTraceLimit', limit + OWN_FRAMES)
+  try {
+    Error.captureStackTrace(error, atCaller)
+  } finally {
+    if (isRaised) Reflect.set(Error, 'stackTraceLimit', limit)
+  }
+  // A program's own `Error.prepareStackTrace` may make anything of it.
+  const stack = /** @type {unknown} */ (error.stack)
+  if (typeof stack !== 'string') return error
+  const begin = stack.indexOf('\n    at ', stack.indexOf(error.message) + error.message.length)
+  if (begin < 0) return error
+  const home = __filename.slice(0, -SELF.length).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+  ownFrame ??= new RegExp(`[ (/]${home}(?:(?:lib|compat)[\\\\/]|(?:diagnostics|index|vectra)\\.m?js:)`)
+  const frames = stack.slice(begin + 1).split('\n')
+  let own = 0
+  for (const [index, frame] of frames.entries()) {
+    if (ownFrame.test(frame)) own = index + 1
+    else if (!NODE_FRAME.test(frame)) break
+  }
+  error.stack = [stack.slice(0, begin), ...frames.slice(own, own + limit)].join('\n')
+  return error
 }
 
 /** @param {unknown} value */
@@ -540,6 +586,7 @@ module.exports = {
   LONGEST_DELAY,
   abortSignal,
   boolean,
+  atCaller,
   boundLike,
   coded,
   defaultsOf,

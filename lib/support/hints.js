@@ -1,6 +1,6 @@
 'use strict'
 
-// Advice on what to do about an error.
+// Advice on what to do about an error, and whether another try may be enough.
 
 /** @type {Record<string, string>} */
 const HINTS = {
@@ -86,18 +86,94 @@ const LOCK_FILE_HINTS = {
   ELOOP: 'A symbolic link has the name of the lock file. It has been left as it is: move it elsewhere.',
 }
 
+/** For JSON that is none, by the operation; others read a file that is to be changed or read. @type {Record<string, Record<string, string>>} */
+const JSON_HINTS = {
+  EBADJSON: {
+    'atomic write': 'What was to be written is not JSON: `line` and `column` say where. The file has been left as it was.',
+    'create backup': 'The file is not JSON: `line` and `column` say where. No backup was made, so that none takes the place of a good one. Mend the file, or restore an earlier backup.',
+    'restore backup': 'The backup is not JSON: `line` and `column` say where. The file has been left as it was. Choose an earlier one from `listBackups`.',
+    '': '`line` and `column` say where the text stops being JSON. The file has been left as it was: mend it there, or restore a backup (`listBackups`, `restoreBackup`).',
+  },
+  EEMPTYJSON: {
+    'atomic write': 'What was to be written is empty, which is not JSON. The file has been left as it was.',
+    'create backup': 'The file is empty, so no backup was made. Restore an earlier one.',
+    'restore backup': 'The backup is empty. The file has been left as it was. Choose an earlier one from `listBackups`.',
+    '': 'The file is there, but empty, as a program that does not write atomically leaves it when it is killed. It has been left as it was: restore a backup (`listBackups`, `restoreBackup`), or remove the file, and `defaultValue` is used.',
+  },
+}
+
+/** Why a call would wait for itself, by what its message says, and what to do then. @type {[RegExp, string][]} */
+const DEADLOCK_HINTS = [
+  [/in an update/, 'Change the value in the function of the update itself, or make this call when the update has settled.'],
+  [/for reading/, "Take the lock with `kind: 'write'` from the beginning, or release it before the write."],
+  [/spelt/, 'Name the file once, always in the same spelling.'],
+  [/flush/, 'Return from `onFlush` first: what it was called for is settled by its return.'],
+  [/held by the caller/, 'The function already runs under this lock: do the work without asking for it again. `updateJsonFile`, `restoreBackup` and `transaction` use the lock that is held.'],
+]
+
 const LOG_OPERATION = /\bwal\b/
 
 const READ_OPERATION = /^read (file|JSON)$/
 
+/** What comes and goes: the same call may succeed a little later. Those of the system are what writes are tried again for. */
+const TRANSIENT = new Set([
+  'EAGAIN', 'EBUSY', 'EDQUOT', 'EIO', 'ELOCKED', 'EMFILE', 'ENETDOWN', 'ENETUNREACH', 'ENFILE', 'ENOMEM', 'ENOSPC', 'ESTALE', 'ETIMEDOUT',
+])
+
 /**
- * @param {import('../native/binding.js').NativeError} error
+ * Whether the same call may succeed later, without a change of the program or of what the path names.
+ *
+ * @param {string | undefined} code
+ * @param {string | undefined} syscall
+ * @param {string} operation
+ */
+function isTransient(code, syscall, operation) {
+  if (code === undefined) return false
+  // The log is poisoned by then: it has to be opened again.
+  if (code === 'EIO' && LOG_OPERATION.test(operation)) return operation === 'open wal'
+  // So Windows says that a virus scanner or an indexer has the file open for the moment.
+  if (process.platform === 'win32' && syscall === 'rename' && (code === 'EPERM' || code === 'EACCES')) return true
+  return TRANSIENT.has(code)
+}
+
+/**
+ * What to do about a lock that was not had.
+ *
+ * @param {Failure} error
+ * @param {string} operation
+ */
+function lockedHint({ behind, inThisProcess, holder, waited }, operation) {
+  if (operation === 'open wal') return 'A log has one writer at a time. Close it where it is open, or open it with `readOnly: true` to read it meanwhile.'
+  const longer = waited === undefined ? 'Try again later' : 'Wait longer (`timeout`)'
+  if (behind !== undefined || inThisProcess || holder?.isThisProcess) {
+    return `This process has the lock itself. Make sure that each lock of \`acquireLock\` is released, and that what runs under a lock is short and does not wait for this call. ${longer} if it is only slow.`
+  }
+  if (holder) {
+    return `${longer}, or see what process ${holder.pid} on ${holder.hostname} is doing (\`holder\`). Its lock is released when it ends, whatever way: do not remove the lock file.`
+  }
+  return `${longer}. Which process has the lock is not known: it may have it for reading, run on another machine, or be about to say who it is. Its lock is released when it ends: do not remove the lock file.`
+}
+
+/** What something in the file system is that is no file. @type {Record<string, string>} */
+const SPECIAL = { FIFO: 'a FIFO (a named pipe)', socket: 'a socket', 'character device': 'a character device, as a terminal or /dev/null is', 'block device': 'a block device, as a disk is' }
+
+/** What can be done with regular files only, by the operation; others replace them. @type {Record<string, string>} */
+const ONLY = { 'create backup': 'backed up', lock: 'locked', 'read file': 'read', 'read JSON': 'read', recover: 'recovered', 'remove file': 'removed', 'update JSON': 'updated' }
+
+/** @typedef {import('../native/binding.js').NativeError & { behind?: string }} Failure */
+
+/**
+ * @param {Failure} error
  * @param {string} operation
  * @returns {string | undefined}
  */
 function hintFor(error, operation) {
   const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
   if (lockHint !== undefined) return lockHint
+  if (error.kind === 'locked') return lockedHint(error, operation)
+  if (error.kind === 'deadlock') return DEADLOCK_HINTS.find(([said]) => said.test(error.message))?.[1]
+  if (error.kind === 'json') return JSON_HINTS[error.code]?.[operation] ?? JSON_HINTS[error.code]?.['']
+  if (error.found !== undefined) return `The path names ${SPECIAL[error.found]}. Only a regular file can be ${ONLY[operation] ?? 'replaced'}.`
   const own = Object.hasOwn(LOG_OPERATION_HINTS, operation) ? LOG_OPERATION_HINTS[operation]?.[error.code] : undefined
   if (own !== undefined) return own
   if (LOG_OPERATION.test(operation) && Object.hasOwn(LOG_HINTS, error.code)) return LOG_HINTS[error.code]
@@ -147,4 +223,4 @@ function hintFor(error, operation) {
   return HINTS[error.code]
 }
 
-module.exports = { hintFor }
+module.exports = { hintFor, isTransient }

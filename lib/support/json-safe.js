@@ -19,7 +19,13 @@ function jsonSafe(value) {
 
 /** The object with sequence numbers as text. @this {object} */
 function toJSON() {
-  return Object.fromEntries(Object.entries(this).map(([name, value]) => [name, typeof value === 'bigint' ? String(value) : value]))
+  return Object.fromEntries(Object.entries(this).map(([name, value]) => [name, asText(value)]))
+}
+
+/** @param {unknown} value @returns {unknown} */
+function asText(value) {
+  if (Array.isArray(value)) return value.map(asText)
+  return typeof value === 'bigint' ? String(value) : value
 }
 
 module.exports = { jsonSafe, toJSON }

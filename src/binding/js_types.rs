@@ -150,6 +150,8 @@ pub struct NativeError {
     pub damage: Option<NativeDamage>,
     /// Of entries that have been released: where the log starts.
     pub first: Option<BigInt>,
+    /// What a path names where a regular file is needed.
+    pub found: Option<&'static str>,
 }
 
 impl From<Error> for NativeError {
@@ -174,10 +176,12 @@ impl From<Error> for NativeError {
             cause: None,
             damage: None,
             first: None,
+            found: None,
         };
         native.kind = match error.kind {
             ErrorKind::System(failure) => {
                 native.syscall = Some(failure.syscall);
+                native.found = failure.found;
                 native.path = failure.path.map(text);
                 native.dest = failure.dest.map(text);
                 "system"

@@ -4,7 +4,7 @@ use napi_derive::napi;
 
 use super::path_text::NativePath;
 use crate::metrics::contention::ContendedPath;
-use crate::metrics::histogram::Summary;
+use crate::metrics::histogram::{BOUNDS, Summary};
 use crate::metrics::{METRICS, ReadMode};
 
 /// What has been counted.
@@ -26,6 +26,9 @@ pub struct NativeFigure {
 /// A summary of durations, in milliseconds.
 #[napi(object, object_from_js = false)]
 pub struct NativeDurations {
+    pub sum: f64,
+    /// How many are no longer than each bound of `read_duration_bounds`.
+    pub up_to: Vec<f64>,
     pub min: f64,
     pub max: f64,
     pub mean: f64,
@@ -52,10 +55,11 @@ impl From<(String, u64)> for NativeFigure {
 
 impl From<(String, Summary)> for NativeFigure {
     fn from((name, summary): (String, Summary)) -> NativeFigure {
-        let Summary { count, min, max, mean, p50, p90, p99, p999 } = summary;
-        let [min, max, mean, p50, p90, p99, p999] =
-            [min, max, mean, p50, p90, p99, p999].map(|time| time / 1e6);
-        let durations = Some(NativeDurations { min, max, mean, p50, p90, p99, p999 });
+        let Summary { count, sum, up_to, min, max, mean, p50, p90, p99, p999 } = summary;
+        let [sum, min, max, mean, p50, p90, p99, p999] =
+            [sum, min, max, mean, p50, p90, p99, p999].map(|time| time / 1e6);
+        let up_to = up_to.map(|count| count as f64).to_vec();
+        let durations = Some(NativeDurations { sum, up_to, min, max, mean, p50, p90, p99, p999 });
         NativeFigure { name, count: count as f64, durations }
     }
 }
@@ -69,6 +73,12 @@ impl From<ContendedPath> for NativeContention {
             waited: contended.waited.as_secs_f64() * 1000.0,
         }
     }
+}
+
+/// Up to which durations, in milliseconds, the summaries tell how many there are that are no longer.
+#[napi]
+pub fn read_duration_bounds() -> Vec<f64> {
+    BOUNDS.map(|bound| bound as f64 / 1e6).to_vec()
 }
 
 /// What has been counted so far. With `resets` all of it is counted from zero again.

@@ -99,12 +99,14 @@ pub struct Failure {
     pub path: Option<PathBuf>,
     /// The second path of a rename.
     pub dest: Option<PathBuf>,
+    /// What the path names where a regular file is needed, if it is known.
+    pub found: Option<&'static str>,
 }
 
 impl Failure {
     /// A failed call on an open file.
     pub fn new(syscall: &'static str, source: io::Error) -> Failure {
-        Failure { source, syscall, path: None, dest: None }
+        Failure { source, syscall, path: None, dest: None, found: None }
     }
 
     /// A failed call on a path.
@@ -118,6 +120,16 @@ impl Failure {
         at_path(syscall, path.as_ref(), source)
     }
 
+    /// A path that names a device, a pipe or a socket where a regular file is needed.
+    #[cold]
+    pub fn special(
+        syscall: &'static str,
+        path: impl AsRef<Path>,
+        found: Option<&'static str>,
+    ) -> Failure {
+        Failure { found, ..Failure::at(syscall, path, Code::EINVAL.error()) }
+    }
+
     /// A copy of the failure, for another caller that it happened to as well.
     #[cold]
     #[inline(never)]
@@ -126,7 +138,8 @@ impl Failure {
             Some(number) => io::Error::from_raw_os_error(number),
             None => io::Error::new(self.source.kind(), self.source.to_string()),
         };
-        Failure { source, syscall: self.syscall, path: self.path.clone(), dest: self.dest.clone() }
+        let Failure { syscall, found, .. } = *self;
+        Failure { source, syscall, path: self.path.clone(), dest: self.dest.clone(), found }
     }
 
     /// The same failure, on a path.

@@ -58,8 +58,36 @@ pub enum FileKind {
     Dir,
     /// A symbolic link (on Windows, a junction too).
     Link,
-    /// A device, a pipe, a socket.
-    Other,
+    /// Anything else.
+    Other(SpecialFile),
+}
+
+/// What is in the file system but holds no content of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialFile {
+    /// A named pipe.
+    Fifo,
+    /// A socket of the local machine.
+    Socket,
+    /// A device that is read and written as a stream: a terminal, `/dev/null`.
+    CharacterDevice,
+    /// A device with blocks: a disk.
+    BlockDevice,
+    /// The system does not say.
+    Unknown,
+}
+
+impl SpecialFile {
+    /// Its name for users.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            SpecialFile::Fifo => Some("FIFO"),
+            SpecialFile::Socket => Some("socket"),
+            SpecialFile::CharacterDevice => Some("character device"),
+            SpecialFile::BlockDevice => Some("block device"),
+            SpecialFile::Unknown => None,
+        }
+    }
 }
 
 /// What the system knows about a file.

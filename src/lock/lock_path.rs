@@ -198,7 +198,9 @@ pub(super) fn target_of(path: &Path) -> Result<Target<Os>, Failure> {
     let target = resolve::target(&Os, path, true, DIR_USE)?;
     match target.existing.map(|existing| existing.kind) {
         // Nothing can take its place, and a lock file beside it would be rubbish in `/dev`.
-        Some(FileKind::Other) => Err(Failure::at("open", target.path(), Code::EINVAL.error())),
+        Some(FileKind::Other(special)) => {
+            Err(Failure::special("open", target.path(), special.name()))
+        }
         _ => Ok(target),
     }
 }

@@ -20,6 +20,30 @@ const EXACT: u64 = PARTS as u64;
 /// What is longer, 78 hours, is counted as this long; sum and maximum are exact all the same.
 const LONGEST: u64 = (1 << 48) - 1;
 
+/// Up to which durations, in nanoseconds, is told how many there are that are no longer.
+pub const BOUNDS: [u64; 20] = [
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    60_000_000_000,
+];
+
 const BUCKETS: usize = (48 - PARTS_LOG as usize + 1) * PARTS;
 
 /// The most by which a quantile may be off, as a part of its value.
@@ -40,6 +64,11 @@ pub struct Histogram {
 pub struct Summary {
     /// How many durations there are.
     pub count: u64,
+    /// All of them together, exactly.
+    pub sum: f64,
+    /// How many are no longer than each of [`BOUNDS`], which is off by at most
+    /// twice [`RELATIVE_ERROR`].
+    pub up_to: [u64; BOUNDS.len()],
     /// The shortest, exactly.
     pub min: f64,
     /// The longest, exactly.
@@ -106,8 +135,11 @@ impl Histogram {
             });
             middle_of(index.unwrap_or(last)).clamp(min, max)
         };
+        let up_to = BOUNDS.map(|bound| counts.iter().take(index_of(bound) + 1).sum());
         Summary {
             count,
+            sum: sum as f64,
+            up_to,
             min,
             max,
             mean: (sum as f64 / count as f64).clamp(min, max),
@@ -243,5 +275,17 @@ mod tests {
         assert_eq!(histogram.read(ReadMode::Keep), Summary::default());
         histogram.record(Duration::from_nanos(70));
         assert_eq!(histogram.read(ReadMode::Keep).min, 70.0, "the shortest since then");
+    }
+
+    #[test]
+    fn what_is_no_longer_than_each_bound_is_counted_up_to_it() {
+        let below: Vec<u64> = BOUNDS.iter().map(|bound| bound - 1 - bound / 16).collect();
+        let above: Vec<u64> = BOUNDS.iter().map(|bound| bound + 1 + bound / 16).collect();
+        let (below, above) = (summary(&below), summary(&above));
+        for index in 0..BOUNDS.len() {
+            assert_eq!((below.up_to[index], above.up_to[index]), (index as u64 + 1, index as u64));
+        }
+        assert_eq!(summary(&[3, 4, LONGEST * 2]).sum, LONGEST as f64 * 2.0 + 7.0);
+        assert_eq!(summary(&[LONGEST * 2]).up_to, [0; BOUNDS.len()]);
     }
 }

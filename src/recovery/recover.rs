@@ -105,7 +105,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         match found.existing.map(|existing| existing.kind) {
             None | Some(FileKind::File) => {}
             Some(FileKind::Dir) => return Err(not_a_dir.into()),
-            Some(FileKind::Link | FileKind::Other) => {
+            Some(FileKind::Other(special)) => {
+                return Err(Failure::special("open", path, special.name()).into());
+            }
+            Some(FileKind::Link) => {
                 return Err(Failure::at("open", path, Code::EINVAL.error()).into());
             }
         }

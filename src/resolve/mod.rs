@@ -52,7 +52,9 @@ impl<F: FileSystem> Target<F> {
             Some(FileKind::File) => {}
             Some(FileKind::Dir) => return refused(Code::EISDIR),
             Some(FileKind::Link) => return refused(Code::ELOOP),
-            Some(FileKind::Other) => return refused(Code::EINVAL),
+            Some(FileKind::Other(special)) => {
+                return Err(Failure::special("open", self.path(), special.name()));
+            }
         }
         match self.dir.open_file(&self.name) {
             // It was removed after it was looked at.

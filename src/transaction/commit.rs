@@ -245,7 +245,10 @@ impl<'a, F: FileSystem> Coordinator<'a, F> {
             }
             None | Some(FileKind::File) => {}
             Some(FileKind::Dir) => return refused(Code::EISDIR),
-            Some(_) => return refused(Code::EINVAL),
+            Some(FileKind::Other(special)) => {
+                return Err(Failure::special(syscall, target.path(), special.name()));
+            }
+            Some(FileKind::Link) => return refused(Code::EINVAL),
         }
         let mut before = None;
         if let Some(file) = target.open()? {

@@ -34,7 +34,9 @@ pub fn remove_file<F: FileSystem>(
     match target.existing.map(|existing| existing.kind) {
         None => return Err(refused(Code::ENOENT).into()),
         Some(FileKind::Dir) => return Err(refused(Code::EISDIR).into()),
-        Some(FileKind::Other) => return Err(refused(Code::EINVAL).into()),
+        Some(FileKind::Other(special)) => {
+            return Err(Failure::special("unlink", target.path(), special.name()).into());
+        }
         Some(FileKind::File | FileKind::Link) => {}
     }
     let committed = |failure| AttemptError { committed: true, ..AttemptError::from(failure) };

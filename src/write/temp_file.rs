@@ -299,7 +299,9 @@ pub(crate) fn check_replaceable<F: FileSystem>(
     existing: Option<&Metadata>,
 ) -> Result<(), Failure> {
     match existing.map(|existing| existing.kind) {
-        Some(FileKind::Other) => Err(Failure::at("rename", target.path(), Code::EINVAL.error())),
+        Some(FileKind::Other(special)) => {
+            Err(Failure::special("rename", target.path(), special.name()))
+        }
         _ => Ok(()),
     }
 }

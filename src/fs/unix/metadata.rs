@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use crate::error::Code;
-use crate::fs::{FileId, FileKind, Metadata};
+use crate::fs::{FileId, FileKind, Metadata, SpecialFile};
 
 /// When something was last changed.
 // The fields' types differ between the Unixes.
@@ -76,7 +76,11 @@ pub(super) fn metadata_of(stat: &Stat) -> Metadata {
         FileType::RegularFile => FileKind::File,
         FileType::Directory => FileKind::Dir,
         FileType::Symlink => FileKind::Link,
-        _ => FileKind::Other,
+        FileType::Fifo => FileKind::Other(SpecialFile::Fifo),
+        FileType::Socket => FileKind::Other(SpecialFile::Socket),
+        FileType::CharacterDevice => FileKind::Other(SpecialFile::CharacterDevice),
+        FileType::BlockDevice => FileKind::Other(SpecialFile::BlockDevice),
+        _ => FileKind::Other(SpecialFile::Unknown),
     };
     Metadata {
         id: FileId { device: stat.st_dev as u64, inode: stat.st_ino as u128 },

@@ -13,7 +13,7 @@ use windows_sys::Win32::System::SystemServices::{
 };
 
 use super::native;
-use crate::fs::{FileKind, Metadata};
+use crate::fs::{FileKind, Metadata, SpecialFile};
 
 /// The permission bit that Windows has an equivalent for: without it a file is read-only.
 pub(super) const OWNER_MAY_WRITE: u32 = 0o200;
@@ -64,7 +64,7 @@ pub(super) fn kind_of(
     };
     Ok(match tag {
         IO_REPARSE_TAG_SYMLINK | IO_REPARSE_TAG_MOUNT_POINT => FileKind::Link,
-        tag if is_special(tag) => FileKind::Other,
+        tag if is_special(tag) => FileKind::Other(SpecialFile::Unknown),
         // All other tags (cloud files, deduplication, packaged programs…) matter only to the file
         // system, and their files are files.
         _ if has(FILE_ATTRIBUTE_DIRECTORY) => FileKind::Dir,

@@ -121,7 +121,7 @@ impl DirHandle {
         match kind_of(handle.as_handle(), attributes)? {
             FileKind::File => Ok(handle.into()),
             FileKind::Dir => Err(Code::EISDIR.error()),
-            FileKind::Link | FileKind::Other => Err(Code::ELOOP.error()),
+            FileKind::Link | FileKind::Other(_) => Err(Code::ELOOP.error()),
         }
     }
 

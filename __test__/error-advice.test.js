@@ -1,0 +1,244 @@
+'use strict'
+
+// What an error tells besides what failed: what to do, whether to try again, where it was caused.
+
+const assert = require('node:assert/strict')
+const { execFileSync } = require('node:child_process')
+const fs = require('node:fs')
+const net = require('node:net')
+const path = require('node:path')
+const { describe, test } = require('node:test')
+const { Peer } = require('./programs/lock-peer.js')
+const { failure, fullDisk, holdfast, newDir, newFile, whyNot } = require('./helpers.js')
+
+const {
+  SessionFileError, acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, createBackup, isLocked, openWal, readJsonFile, recoverFromCrash,
+  restoreBackup, transaction, tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock,
+} = holdfast
+
+describe('hints', () => {
+  test('EBADJSON and EEMPTYJSON: the file, what was to be written, or the backup', async (t) => {
+    const file = newFile(t)
+    const good = `${file}.good`
+    fs.writeFileSync(good, '{}')
+    for (const [text, code] of [['{"a":\n1,}', 'EBADJSON'], ['', 'EEMPTYJSON']]) {
+      fs.writeFileSync(file, text)
+      for (const call of [() => updateJsonFile(file, () => {}), async () => updateJsonFileSync(file, () => {}), () => readJsonFile(file)]) {
+        const error = await failure(call)
+        assert.equal(error.code, code)
+        assert.match(error.hint, /left as it was: (mend it|restore a backup)/)
+        assert.equal(error.transient, false)
+      }
+      const backup = await failure(() => createBackup(file, { validate: 'json' }))
+      assert.deepEqual([backup.code, /[Nn]o backup was made/.test(backup.hint)], [code, true], backup.hint)
+      const restore = await failure(() => restoreBackup(file, good, { validate: 'json' }))
+      assert.deepEqual([restore.code, /^The backup is /.test(restore.hint)], [code, true], restore.hint)
+      const write = await failure(() => atomicWrite(good, text, { validate: 'json' }))
+      assert.deepEqual([write.code, /^What was to be written is /.test(write.hint)], [code, true], write.hint)
+    }
+    assert.equal(fs.readFileSync(good, 'utf8'), '{}')
+  })
+
+  for (const holder of ['this process', 'another process']) {
+    test(`ELOCKED: ${holder} has the lock`, async (t) => {
+      const file = newFile(t)
+      const peer = new Peer(t, { thread: holder === 'this process' })
+      await peer.acquire(file)
+      const error = await failure(() => acquireLock(file, { timeout: 5 }))
+      assert.equal(error.code, 'ELOCKED')
+      assert.equal(error.transient, true)
+      if (holder === 'this process') assert.match(error.hint, /^This process has the lock itself/)
+      else assert.match(error.hint, new RegExp(`^Wait longer .*process ${error.holder.pid} on `))
+      await peer.release()
+    })
+  }
+
+  test('ELOCKED: it is not known which process has the lock', async (t) => {
+    const file = newFile(t)
+    const peer = new Peer(t)
+    // The note of the holder is for people: another program may have emptied it.
+    await peer.acquire(file)
+    fs.truncateSync(path.join(path.dirname(file), `.${path.basename(file)}.lock`), 0)
+    const error = await failure(() => acquireLock(file, { timeout: 5 }))
+    assert.equal(error.holder, undefined)
+    assert.match(error.hint, /^Wait longer .*Which process has the lock is not known/)
+    await peer.release()
+  })
+
+  test('ELOCKED: a log that has a writer', async (t) => {
+    const dir = path.join(newDir(t), 'log')
+    const wal = await openWal(dir)
+    const error = await failure(() => openWal(dir, { timeout: 5 }))
+    assert.deepEqual([error.code, /readOnly: true/.test(error.hint)], ['ELOCKED', true], error.hint)
+    await wal.close()
+  })
+
+  test('EDEADLK: each way to wait for oneself has its own', async (t) => {
+    const file = newFile(t)
+    fs.writeFileSync(file, '{}')
+    const again = await withLock(file, () => failure(() => withLock(file, () => {})))
+    const inside = /** @type {any[]} */ ([])
+    await updateJsonFile(file, async () => void inside.push(await failure(() => updateJsonFile(file, () => {}))))
+    const reading = await withLock(file, () => failure(() => updateJsonFile(file, () => {})), { kind: 'read' })
+    /** @type {any} */
+    let flushing
+    const wal = await openWal(path.join(path.dirname(file), 'log'), { onFlush: async () => void (flushing = await failure(() => wal.flush())) })
+    await wal.append('a', [{ id: 'a', op: 'insert', payload: '' }])
+    await wal.flush()
+    await wal.close()
+    for (const [error, hint] of [[again, /without asking for it again/], [inside[0], /function of the update/], [reading, /kind: 'write'/], [flushing, /Return from `onFlush`/]]) {
+      assert.equal(error.code, 'EDEADLK')
+      assert.equal(error.transient, false)
+      assert.match(error.hint, hint)
+    }
+  })
+
+  test('FIFOs, sockets and devices: the hint says what they are', { skip: whyNot.unix() }, async (t) => {
+    const dir = newDir(t)
+    const [fifo, socket, device] = ['fifo', 'socket', 'device'].map((name) => path.join(dir, name))
+    execFileSync('mkfifo', [fifo])
+    const server = net.createServer()
+    await new Promise((resolve) => server.listen(socket, () => resolve(undefined)))
+    t.after(() => server.close())
+    fs.symlinkSync('/dev/null', device)
+    for (const [file, what] of [[fifo, 'a FIFO (a named pipe)'], [socket, 'a socket'], [device, 'a character device, as a terminal or /dev/null is']]) {
+      for (const [verb, call] of /** @type {[string, () => any][]} */ ([
+        ['replaced', () => atomicWrite(file, 'new')],
+        ['replaced', async () => atomicWriteSync(file, 'new')],
+        ['updated', () => updateJsonFile(file, () => {}, { defaultValue: {}, lock: false })],
+        ['read', () => readJsonFile(file)],
+        ['backed up', () => createBackup(file)],
+        ['locked', () => acquireLock(file)],
+        ['recovered', () => recoverFromCrash(file)],
+        ['replaced', () => transaction([file], (tx) => tx.write(file, 'new'))],
+      ])) {
+        const error = await failure(call)
+        assert.equal(error.code, 'EINVAL', `${verb} ${what}`)
+        assert.equal(error.hint, `The path names ${what}. Only a regular file can be ${verb}.`)
+      }
+    }
+  })
+})
+
+describe('transient', () => {
+  test('what comes and goes, and what does not', async (t) => {
+    const file = newFile(t)
+    for (const code of ['ELOCKED', 'ENOSPC', 'EMFILE', 'EBUSY', 'EAGAIN', 'ESTALE']) {
+      assert.equal(new SessionFileError(file, 'atomic write', Object.assign(new Error(code), { code })).transient, true, code)
+    }
+    for (const code of ['ENOENT', 'EISDIR', 'EACCES', 'EBADJSON', 'EDEADLK', 'EWALPOISONED', 'EROFS', undefined]) {
+      assert.equal(new SessionFileError(file, 'atomic write', Object.assign(new Error('x'), { code })).transient, false, code)
+    }
+    assert.equal(new SessionFileError(file, 'wal append', Object.assign(new Error('EIO'), { code: 'EIO' })).transient, false, 'the log is poisoned')
+    assert.equal(new SessionFileError(file, 'lock').transient, false)
+    assert.equal((await failure(() => atomicWrite(path.join(file, 'missing/file'), 'new'))).transient, false)
+  })
+
+  test('a write on a full disk', { skip: whyNot.mount() }, async (t) => {
+    const { dir } = fullDisk(t)
+    assert.equal((await failure(() => atomicWrite(path.join(dir, 'file'), Buffer.alloc(1 << 20), { retries: 1 }))).transient, true)
+  })
+})
+
+describe('toJSON', () => {
+  test('has the name, the message, the code and the other fields, and sequence numbers as text', async (t) => {
+    const file = path.join(newDir(t), 'missing', 'file')
+    const error = await failure(() => atomicWrite(file, 'new'))
+    const { name, message, path: at, operation, code, errno, syscall, attempts, committed, transient, hint } = error
+    assert.deepEqual(JSON.parse(JSON.stringify(error)), { name, message, path: at, operation, code, errno, syscall, attempts, committed, transient, hint })
+    assert.equal(JSON.parse(JSON.stringify({ error })).error.message, message)
+    Object.assign(error, { first: 2n ** 60n, sequences: [1n, undefined] })
+    const { first, sequences } = JSON.parse(JSON.stringify(error))
+    assert.deepEqual([first, sequences], [`${2n ** 60n}`, ['1', null]])
+    const aborted = await failure(() => atomicWrite(file, 'new', { signal: AbortSignal.abort() }))
+    assert.deepEqual(JSON.parse(JSON.stringify(aborted)), { name: 'AbortError', message: aborted.message, code: 'ABORT_ERR' })
+  })
+})
+
+describe('stacks begin with the frames of the caller', () => {
+  /** @type {Record<string, (file: string, t: import('node:test').TestContext) => any>} */
+  const calls = {
+    atomicWrite: (file) => atomicWrite(`${file}/no/file`, 'new'),
+    atomicWriteSync: (file) => atomicWriteSync(`${file}/no/file`, 'new'),
+    'a wrong argument': (file) => atomicWrite(file, /** @type {any} */ (1)),
+    'a wrong option': (file) => atomicWriteSync(file, '', /** @type {any} */ ({ no: 1 })),
+    'a wrong argument of what is loaded later': (file) => withLock(file, /** @type {any} */ (1)),
+    updateJsonFile: (file) => updateJsonFile(file, () => {}),
+    updateJsonFileSync: (file) => updateJsonFileSync(file, () => {}),
+    readJsonFile: (file) => readJsonFile(file),
+    createBackup: (file) => createBackup(file),
+    withLock: (file) => withLock(`${file}/no/file`, () => {}),
+    isLocked: (file) => isLocked(`${file}/no/file`),
+    transaction: (file) => transaction([`${file}/no/file`], () => {}),
+    'a cancelled write': (file) => atomicWrite(file, 'new', { signal: AbortSignal.abort() }),
+    openWal: (file) => openWal(`${file}/no/log`),
+    'an append': async (file) => {
+      const wal = await openWal(`${file}.log`)
+      await wal.close()
+      await wal.append('a', [])
+    },
+  }
+  for (const [name, call] of Object.entries(calls)) {
+    test(name, async (t) => {
+      const file = newFile(t)
+      async function theCaller() {
+        await call(file, t)
+      }
+      for (const limit of [10, 3, 100]) {
+        const before = Error.stackTraceLimit
+        Error.stackTraceLimit = limit
+        const { stack, message } = await failure(theCaller).finally(() => (Error.stackTraceLimit = before))
+        assert.ok(stack.includes(`${message}\n`), stack)
+        const [first = '', ...others] = stack.slice(stack.indexOf(message) + message.length + 1).split('\n')
+        assert.ok(first.includes(__filename), `${limit}: ${stack}`)
+        assert.ok(others.length < limit, stack)
+        assert.ok(stack.includes('theCaller'), stack)
+        assert.equal(Error.stackTraceLimit, before)
+      }
+    })
+  }
+
+  test('what a function of the caller throws keeps its own', async (t) => {
+    const file = newFile(t)
+    function theThrower() {
+      throw new Error('mine')
+    }
+    const mine = await failure(() => withLock(file, theThrower))
+    assert.match(mine.stack, /^Error: mine\n {4}at theThrower/)
+    async function innerWrite() {
+      await atomicWrite(path.join(file, 'no/file'), 'new')
+    }
+    const { stack } = await failure(() => withLock(file, innerWrite))
+    assert.match(stack.split('\n')[1], /innerWrite/)
+  })
+
+  test("a program's own Error.prepareStackTrace, and a limit that cannot be changed, are respected", async (t) => {
+    const file = path.join(newDir(t), 'no/file')
+    const limit = /** @type {PropertyDescriptor} */ (Object.getOwnPropertyDescriptor(Error, 'stackTraceLimit'))
+    t.after(() => {
+      Error.prepareStackTrace = undefined
+      Object.defineProperty(Error, 'stackTraceLimit', limit)
+    })
+    const sites = /** @type {any} */ ({})
+    Error.prepareStackTrace = () => sites
+    assert.equal((await failure(() => atomicWrite(file, ''))).stack, sites)
+    Error.prepareStackTrace = undefined
+    Object.defineProperty(Error, 'stackTraceLimit', { value: 4, writable: false, configurable: true })
+    assert.equal((await failure(() => atomicWrite(file, ''))).code, 'ENOENT')
+    Object.defineProperty(Error, 'stackTraceLimit', { value: undefined, writable: true, configurable: true })
+    assert.equal((await failure(() => atomicWrite(file, ''))).code, 'ENOENT')
+  })
+
+  test('what a stream fails with shows no frames of the package', async (t) => {
+    const stream = createAtomicWriteStream(path.join(newDir(t), 'no/file'))
+    const error = await new Promise((resolve) => stream.once('error', resolve).end('bytes'))
+    assert.doesNotMatch(error.stack, /[/\\]lib[/\\]api/)
+  })
+
+  test('a lock that is tried and not had is no error', async (t) => {
+    const file = newFile(t)
+    const lock = await acquireLock(file)
+    assert.equal(await tryAcquireLock(file), null)
+    await lock.release()
+  })
+})
