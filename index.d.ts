@@ -2635,14 +2635,10 @@ export function openWal(dir: PathLike, options?: WalOptions): Promise<Wal>
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without
- * a logger logging costs nothing.
+ * a logger logging costs nothing. What a logger throws disturbs no call.
  *
- * What a file system cannot do and holdfast does without is logged once for each file system, as a
- * warning with the fields `limitation` and `path` (the directory where it showed): with
- * `limitation: 'syncDirectory'` it cannot sync directories, so a power cut may undo the last renames
- * there; with `'setPermissions'` it lets no permission bits be changed, so a file is made with those that it is
- * to have, and a call fails where the umask takes some (lock files then allow less); with `'lockFiles'` it has no locks of whole files, so recovery tells by its age
- * alone whether a temp file is still being written. Where there is no global logger, one that a call was given hears of it.
+ * What the caller is told by a rejection is `debug`; `warn` and `error` are what no caller hears of, or what concerns more
+ * than one call. Entries about an error have it as `err`. All entries, with their levels and fields: `docs/logging.md`.
  *
  * @example
  * ```js

@@ -425,7 +425,9 @@ describe('the flush of the memtable', { concurrency: 4 }, () => {
     await setTimeout(1)
     const [entry] = of('Background flush failed')
     assert.equal(entry.level, 'error')
-    assert.deepEqual({ ...entry.fields, path: undefined }, { path: undefined, collection: 'a', errorCode: 'EDOWN', errorMessage: 'the store is down', operation: 'flush' })
+    const { err, ...fields } = entry.fields
+    assert.deepEqual({ ...fields, path: undefined }, { path: undefined, collection: 'a', errorCode: 'EDOWN', errorMessage: 'the store is down', operation: 'wal flush' })
+    assert.equal(err.message, 'the store is down')
     assert.equal(wal.stats().collections[0].memtableEntries, 50)
     assert.equal((await failure(() => wal.flush('a'))).code, 'EDOWN')
     fails = false

@@ -99,22 +99,39 @@ function logEvent(logger, targetPath, event) {
     case 'completed':
       return logger.debug({ targetPath, size, totalDuration: duration }, 'Atomic write completed successfully')
     case 'failed':
-      return logger.error(
-        { targetPath, tempPath, errorCode: event.code, errorMessage: event.message, operation: 'atomicWrite' },
+      // The caller is told by a rejection, or the next entry by a retry. A disk that fails concerns other files, too.
+      return logger[event.code === 'EIO' ? 'error' : 'debug'](
+        withError({ targetPath, tempPath, errorCode: event.code, errorMessage: event.message, operation: 'atomicWrite' }, event),
         'Atomic write failed',
       )
     case 'cleanedUp':
       return logger.debug({ tempPath, operation: 'cleanup' }, 'Temp file cleaned up')
     case 'cleanupFailed':
-      return logger.warn({ tempPath, cleanupErrorCode: event.code }, 'Failed to clean up temp file')
+      return logger.warn(withError({ tempPath, cleanupErrorCode: event.code }, event), 'Failed to clean up temp file')
     case 'merged':
       return logger.debug({ targetPath, size }, 'Write merged into a newer one')
     case 'retrying':
       return logger.warn(
-        { targetPath, attempt: event.attempt, delay: duration, errorCode: event.code },
+        withError({ targetPath, attempt: event.attempt, delay: duration, errorCode: event.code }, event),
         'Retrying atomic write',
       )
   }
+}
+
+/**
+ * The fields of a write's entry, with the error as `err`. What is printed of these entries is fixed, so it
+ * is not enumerable: a logger that wants it takes it by its name.
+ *
+ * @template {object} F
+ * @param {F} fields
+ * @param {NativeEvent} event
+ * @returns {F}
+ */
+function withError(fields, { code, message = `${code}` }) {
+  const err = Object.assign(new Error(message), { code })
+  // It comes from another thread.
+  err.stack = `Error: ${message}`
+  return Object.defineProperty(fields, 'err', { value: err, configurable: true, writable: true })
 }
 
 /** The logger that a call was given last: it hears of limitations where there is no global one. @type {Logger | undefined} */
@@ -162,7 +179,7 @@ function logRecovery(own, actions, undone) {
   for (const said of actions) {
     const { path, action, reason, to, error } = said
     const fields = { path, action, reason, ...(to !== undefined && { to }), operation: 'recover' }
-    if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message }, 'Recovery failed')
+    if (error) logger.error({ ...fields, errorCode: error.code, errorMessage: error.message, err: error }, 'Recovery failed')
     else if (undone.has(said)) logger.warn(fields, 'Unfinished transaction: something is left to do')
     else if (action === 'removed' || action === 'left') logger.debug(fields, 'Left after a crash')
     else logger.warn(fields, 'Recovered after a crash')

@@ -183,7 +183,7 @@ class Flusher {
   #report(collection, error) {
     const { code: errorCode, message: errorMessage } = /** @type {NodeJS.ErrnoException} */ (isError(error) ? error : { message: String(error) })
     if (this.#log) {
-      this.#log.error({ path: this.#dir, collection, errorCode, errorMessage, operation: 'flush' }, 'Background flush failed')
+      this.#log.error({ path: this.#dir, collection, errorCode, errorMessage, err: error, operation: 'wal flush' }, 'Background flush failed')
       return
     }
     process.emitWarning(`The background flush of '${collection}' in ${this.#dir} failed: ${errorMessage}`, 'HoldfastWarning')

@@ -80,7 +80,7 @@ class Wal {
     this.#canRefuseSync = syncMode === 'periodic' || syncMode === 'never'
     this.damage = damage.map(toDamage)
     const log = logger.safeLogger(options.logger)
-    for (const each of this.damage) log?.warn({ path: dir, ...each }, 'The write-ahead log was damaged')
+    for (const each of this.damage) log?.warn({ path: dir, ...each, operation: 'open wal' }, 'The write-ahead log was damaged')
     if (!onFlush) return
     const { Flusher } = require('./flush.js')
     this.#flusher = new Flusher(dir, onFlush, flushThreshold, log, {
