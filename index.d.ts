@@ -1855,6 +1855,8 @@ export interface WriteTrace {
   readonly path: string
   /** Bytes; for a stream those that it has written so far, so none at the `start`. */
   readonly size: number
+  /** Within an update, in whose async context it is told: how many updates share the write. Each of them is told. */
+  readonly updates?: number
   readonly durability: Durability
   /** What the call fails with, from the event `error` on. */
   readonly error?: unknown
@@ -1922,7 +1924,8 @@ export interface WalTrace {
  * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. A try that
  * does not get the lock is an error with `code` `'ELOCKED'` here. A read lock that a manager grants
  * under a write lock of its own is not published; a wait that ends this way fails here with an
- * `AbortError`.
+ * `AbortError`. Within an update the wait of {@link updateJsonFile} and {@link updateJsonFileSync} is told,
+ * the queue in this process included, in the update's async context.
  */
 export interface LockTrace {
   readonly operation: 'lock'

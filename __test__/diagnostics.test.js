@@ -14,7 +14,7 @@ const { failure, fullDisk, holdfast, inChild, newFile, newDir, whyNot } = requir
 
 const {
   AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, openWal, restoreBackup,
-  transaction, tryAcquireLock, updateJsonFile, withLock,
+  transaction, tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock,
 } = holdfast
 
 /** @type {(() => void)[]} */
@@ -432,4 +432,125 @@ test('a subscriber that throws does not disturb the work; Node reports what it t
   assert.deepEqual(uncaught, [
     'lock:acquired', 'lock:released', ...four('lock'), ...four('update'), ...four('write'), 'write error', 'write:step',
   ].sort())
+})
+
+describe('holdfast/diagnostics', () => {
+  const { channels } = require('../diagnostics.js')
+
+  test('has every channel by its name', async () => {
+    const tracing = Object.entries(channels).flatMap(([name, channel]) => 'asyncEnd' in channel ? [[name, String(channel.asyncEnd.name)]] : [])
+    assert.deepEqual(tracing, ['write', 'update', 'lock', 'backup', 'transaction', 'wal'].map((name) => [name, `tracing:holdfast:${name}:asyncEnd`]))
+    assert.deepEqual([channels.writeStep.name, channels.lockAcquired.name, channels.lockReleased.name], ['holdfast:write:step', 'holdfast:lock:acquired', 'holdfast:lock:released'])
+    assert.equal((await import('../diagnostics.mjs')).channels, channels)
+    assert.ok(Object.isFrozen(channels))
+  })
+
+  test('subscribers are called, and after unsubscribe no more', async (t) => {
+    const file = newFile(t)
+    /** @type {any[]} */
+    const seen = []
+    const subscribers = { asyncEnd: (/** @type {any} */ context) => void seen.push(context.path) }
+    channels.write.subscribe(subscribers)
+    await atomicWrite(file, 'new')
+    channels.write.unsubscribe(subscribers)
+    await atomicWrite(file, 'newer')
+    assert.deepEqual(seen, [file])
+  })
+})
+
+test('holdfast/diagnostics refuses an event that there is none of, and what is no function', () => {
+  const { channels } = require('../diagnostics.js')
+  assert.throws(() => channels.write.subscribe(/** @type {any} */ ({ asyncend() {} })), { name: 'TypeError', message: /asyncend/ })
+  assert.throws(() => channels.lock.subscribe(/** @type {any} */ ({ start: 1 })), { name: 'TypeError', message: /start/ })
+  assert.throws(() => channels.lock.subscribe(/** @type {any} */ (undefined)), { name: 'TypeError', message: /handlers/ })
+  assert.equal(channels.write.hasSubscribers, false)
+})
+
+describe('within the trace of an update', () => {
+  const NAMES = /** @type {const} */ (['update', 'lock', 'write'])
+
+  /** Tells all events in their order, and in which update each came. @param {() => Promise<unknown>} run */
+  async function told(run) {
+    const { channels } = require('../diagnostics.js')
+    /** @type {any[]} */
+    const events = []
+    const storage = new AsyncLocalStorage()
+    channels.update.start.bindStore(storage, (context) => context)
+    undo.push(() => void channels.update.start.unbindStore(storage))
+    for (const name of NAMES) {
+      const subscribers = /** @type {any} */ (Object.fromEntries(EVENTS.map((event) => [event, (/** @type {any} */ context) => {
+        events.push({ what: `${name} ${event}`, context, within: storage.getStore() })
+      }])))
+      channels[name].subscribe(subscribers)
+      undo.push(() => void channels[name].unsubscribe(subscribers))
+    }
+    await run()
+    return events
+  }
+
+  test('its wait for the lock and its write are told, in its context and before its end', async (t) => {
+    const file = newFile(t)
+    const events = await told(() => updateJsonFile(file, (data) => void data.n++, { defaultValue: { n: 0 }, durability: 'none' }))
+    assert.deepEqual(events.map(({ what }) => what), [
+      'update start', 'lock start', 'lock end', 'update end', 'lock asyncStart', 'lock asyncEnd',
+      'write start', 'write end', 'write asyncStart', 'write asyncEnd', 'update asyncStart', 'update asyncEnd',
+    ])
+    const update = events[0].context
+    for (const { within } of events) assert.equal(within, update)
+    const of = (/** @type {string} */ wanted) => events.find(({ what }) => what === wanted)?.context
+    assert.deepEqual(of('lock start'), { operation: 'lock', path: file, kind: 'write', result: undefined })
+    assert.deepEqual(of('write start'), { operation: 'atomic write', path: file, size: 7, durability: 'none', updates: 1, result: undefined })
+  })
+
+  test('each of several that share a write is told of it', async (t) => {
+    const file = newFile(t)
+    const events = await told(() => Promise.all([1, 2, 3].map(() => updateJsonFile(file, (data) => void data.n++, { defaultValue: { n: 0 } }))))
+    const writes = events.filter(({ what }) => what === 'write start')
+    assert.equal(new Set(writes.map(({ within }) => within)).size, 3)
+    assert.ok(writes.some(({ context }) => context.updates > 1), 'they wait together')
+    assert.equal(events.filter(({ what }) => what === 'lock asyncEnd').length, 3)
+    assert.deepEqual(JSON.parse(fs.readFileSync(file, 'utf8')), { n: 3 })
+  })
+
+  test('nothing is told of a write where the text stays, nor of a lock where there is none', async (t) => {
+    const file = newFile(t)
+    fs.writeFileSync(file, '{}')
+    const events = await told(() => updateJsonFile(file, () => {}, { lock: false }))
+    assert.deepEqual(events.map(({ what }) => what), ['update start', 'update end', 'update asyncStart', 'update asyncEnd'])
+  })
+
+  test('a lock that is not had is an error of the wait; a file that is missing or no JSON is not', async (t) => {
+    const file = newFile(t)
+    const lock = await acquireLock(file)
+    const events = await told(() => failure(() => updateJsonFile(file, () => {}, { timeout: 5, defaultValue: {} })))
+    const error = events.find(({ what }) => what === 'lock error')?.context.error
+    assert.deepEqual([error.code, error.operation, error.path], ['ELOCKED', 'lock', file])
+    assert.equal(events.at(-1).what, 'update asyncEnd')
+    await lock.release()
+    const missing = await told(() => failure(() => updateJsonFile(file, () => {})))
+    fs.writeFileSync(file, '{')
+    const bad = await told(() => failure(() => updateJsonFile(file, () => {})))
+    for (const events of [missing, bad]) {
+      assert.deepEqual(events.filter(({ what }) => / error$/.test(what)).map(({ what }) => what).filter((what) => what !== 'update error'), [])
+      assert.ok(events.some(({ what }) => what === 'lock asyncEnd'))
+    }
+  })
+
+  test('a write that fails is told with its error', { skip: whyNot.mount() }, async (t) => {
+    const file = path.join(fullDisk(t).dir, 'file')
+    const events = await told(() => failure(() => updateJsonFile(file, () => 'n'.repeat(1 << 20), { defaultValue: '', retries: 1 })))
+    assert.equal(events.find(({ what }) => what === 'write error')?.context.error.code, 'ENOSPC')
+    assert.ok(!events.some(({ what }) => what === 'lock error'))
+  })
+
+  test('the same on the calling thread', async (t) => {
+    const file = newFile(t)
+    const events = await told(async () => updateJsonFileSync(file, (data) => void data.n++, { defaultValue: { n: 0 } }))
+    assert.deepEqual(events.map(({ what }) => what), ['update start', 'lock start', 'lock end', 'write start', 'write end', 'update end'])
+    for (const { within } of events) assert.equal(within, events[0].context)
+    const lock = await acquireLock(file)
+    const refused = await told(async () => failure(async () => updateJsonFileSync(file, () => {}, { timeout: 5 })))
+    assert.equal(refused.find(({ what }) => what === 'lock error')?.context.error.code, 'ELOCKED')
+    await lock.release()
+  })
 })

@@ -201,4 +201,45 @@ describe('a list of things to do', { skip: whyNot.unix() }, () => {
     assert.match(stderr, /ENOSPC/)
     assert.deepEqual(textsOf(file), ['a'])
   })
+
+test('OpenTelemetry: the lock and the write of an update are spans within its span', async (t) => {
+  const { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } = require('@opentelemetry/sdk-trace-base')
+  const { traceHoldfast } = await import('../examples/opentelemetry.mjs')
+  const exporter = new InMemorySpanExporter()
+  const provider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] })
+  t.after(traceHoldfast(provider.getTracer('holdfast')))
+  const file = path.join(fastDir(t), 'file')
+  for (const name of ['holdfast update JSON', 'nothing']) {
+    exporter.reset()
+    if (name === 'nothing') await assert.rejects(holdfast.updateJsonFile(`${file}-missing`, () => {}), { code: 'ENOENT' })
+    else await holdfast.updateJsonFile(file, (data) => void data.n++, { defaultValue: { n: 0 } })
+    const spans = exporter.getFinishedSpans()
+    const update = spans.find((span) => span.name === 'holdfast update JSON')
+    assert.equal(update.attributes['file.path'].startsWith(file), true)
+    assert.equal(update.status.code, name === 'nothing' ? 2 : 0)
+    const within = spans.filter((span) => span !== update)
+    assert.deepEqual(within.map((span) => span.name).sort(), name === 'nothing' ? ['holdfast lock'] : ['holdfast atomic write', 'holdfast lock'])
+    for (const span of within) assert.equal(span.parentSpanContext.spanId, update.spanContext().spanId)
+  }
+  exporter.reset()
+  holdfast.atomicWriteSync(file, 'new')
+  assert.deepEqual(exporter.getFinishedSpans().map((span) => [span.name, span.attributes['file.size']]), [['holdfast atomic write', 3]])
+})
+
+test('Prometheus: counters and histograms are there when they are scraped', async (t) => {
+  const { Registry } = require('prom-client')
+  const { registerHoldfast } = await import('../examples/prometheus.mjs')
+  const registry = new Registry()
+  registerHoldfast(registry)
+  holdfast.resetMetrics()
+  const file = path.join(fastDir(t), 'file')
+  for (let i = 0; i < 3; i++) await holdfast.atomicWrite(file, 'new', { durability: 'none' })
+  await assert.rejects(holdfast.atomicWrite(path.join(file, 'no'), 'new'))
+  const text = await registry.metrics()
+  for (const line of [
+    'holdfast_writes_total{durability="none"} 3', 'holdfast_write_errors_total{code="ENOTDIR"} 1', '# TYPE holdfast_write_seconds histogram',
+    'holdfast_write_seconds_bucket{durability="none",le="60"} 3', 'holdfast_write_seconds_bucket{durability="none",le="+Inf"} 3', 'holdfast_write_seconds_count{durability="none"} 3',
+  ]) assert.ok(text.split('\n').includes(line), `${line}\n${text}`)
+  const [, sum] = /^holdfast_write_seconds_sum\{durability="none"\} (.*)$/m.exec(text)
+  assert.ok(Math.abs(Number(sum) * 1000 - holdfast.metrics().writes.latency.none.sum) < 1e-6)
 })

@@ -1,5 +1,6 @@
 // What the types accept and refuse. `npm run types` checks it; it is never run.
 
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { Buffer } from 'node:buffer'
 import {
   SessionFileError, atomicWrite, atomicWriteJson, atomicWriteSync, setLogger,
@@ -13,6 +14,7 @@ import {
 } from '../index.js'
 import { readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync } from '../index.js'
 import * as everything from '../index.js'
+import { channels } from '../diagnostics.js'
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 /** Compiles only for `true`. */
@@ -227,6 +229,20 @@ expect<Equal<Histogram['sum'], number>>()
 expect<Equal<Histogram['buckets'], readonly { readonly le: number; readonly count: number }[]>>()
 // @ts-expect-error metrics cannot be changed
 metrics().wal.latency.buckets.push({ le: 1, count: 1 })
+
+// Typed channels.
+channels.write.subscribe({ start: ({ size }) => expect<Equal<typeof size, number>>(), error: ({ error }) => void error })
+channels.update.subscribe({ asyncEnd: ({ path }) => path.length })
+channels.wal.subscribe({ end: ({ dir }) => dir.length })
+channels.lockAcquired.subscribe(({ waited }) => expect<Equal<typeof waited, number>>())
+channels.write.start.bindStore(new AsyncLocalStorage<string>(), ({ path }) => path)
+expect<Equal<Parameters<Parameters<typeof channels.lock.start.subscribe>[0]>[0], LockTrace>>()
+// @ts-expect-error there is no such event
+channels.write.subscribe({ asyncend() {} })
+// @ts-expect-error a write has no such field
+channels.write.subscribe({ start: ({ collections }) => collections })
+// @ts-expect-error there is no such channel
+channels.read
 
 // Errors.
 const error = new SessionFileError('file', 'lock', new Error('why'))

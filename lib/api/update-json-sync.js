@@ -4,7 +4,7 @@
 // handler, a short command.
 
 const { DEFAULT_LOCK_TIMEOUT, coded, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
-const { tracedSync, traces } = require('../support/diagnostics.js')
+const { hasSubscribers, tracedSync, traces } = require('../support/diagnostics.js')
 const { Thrown, failed, missingFile } = require('../native/errors.js')
 const context = require('../support/lock-context.js')
 const heldLong = require('../support/held-long.js')
@@ -14,7 +14,7 @@ const writeOptions = require('../support/write-options.js')
 const { checkNotInSyncHook, syncHook } = require('./temp-file-hook.js')
 const { checkDefault, checkMade, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { heldFor, releaseNumber } = require('./lock.js')
-const { OPERATION, checks: asyncChecks, describe, isThenable } = require('./update-json.js')
+const { OPERATION, checks: asyncChecks, describe, isOfWait, isThenable } = require('./update-json.js')
 
 const { native } = port
 
@@ -78,7 +78,7 @@ function perform(path, target, update, options) {
   /** @type {{ read: string | undefined, text: string } | undefined} */
   let before
   for (let attempt = 1; ; attempt++) {
-    const { lock, isBorrowed, text: read, syncFailed } = begin(path, options)
+    const { lock, isBorrowed, text: read, syncFailed } = beginTraced(path, target, options)
     // A borrowed lock is the caller's for all attempts.
     const settings = writeOptions.toNative(isBorrowed ? options : { ...options, retries: 1 })
     /** @type {string} */
@@ -91,7 +91,8 @@ function perform(path, target, update, options) {
       throw error
     }
     const isUnchanged = !syncFailed && text === read
-    const { error, events } = isUnchanged ? synced(path, settings, lock) : written(path, text, settings, lock, observe !== undefined, options.onTempFile)
+    const write = () => written(path, text, settings, lock, observe !== undefined, options.onTempFile)
+    const { error, events } = isUnchanged ? synced(path, settings, lock) : writeTraced(target, text, options, write)
     const isFollowed = error?.exhausted === true && !isBorrowed && !error.committed && attempt < retries
     const delay = retryDelay * 2 ** (attempt - 1)
     for (const event of events) {
@@ -109,6 +110,43 @@ function perform(path, target, update, options) {
     before = { read, text }
     sleep(delay)
   }
+}
+
+/** The same as `begin`, with the wait for the lock told to subscribers. @param {string} path @param {string} target @param {Options} options */
+function beginTraced(path, target, options) {
+  if (options.lock === false || !hasSubscribers(traces.lock)) return begin(path, options)
+  /** @type {{ started?: import('../native/binding.js').JsonUpdateStart, failure?: unknown }} */
+  const made = {}
+  try {
+    traces.lock.traceSync(() => {
+      try {
+        made.started = begin(path, options)
+      } catch (failure) {
+        made.failure = failure
+        if (isOfWait(failure)) throw failed(target, 'lock', failure)
+      }
+    }, { operation: 'lock', path: target, kind: 'write' })
+  } catch (error) {
+    if (made.failure === undefined) throw error
+  }
+  if (made.failure !== undefined) throw made.failure
+  return /** @type {import('../native/binding.js').JsonUpdateStart} */ (made.started)
+}
+
+/** A write, told to subscribers. @param {string} target @param {string} text @param {Options} options @param {() => Attempted} write @returns {Attempted} */
+function writeTraced(target, text, { durability = 'full' }, write) {
+  if (!hasSubscribers(traces.write)) return write()
+  /** @type {Attempted | undefined} */
+  let attempted
+  try {
+    traces.write.traceSync(() => {
+      attempted = write()
+      if (attempted.error) throw failed(target, 'atomic write', attempted.error)
+    }, { operation: 'atomic write', path: target, size: Buffer.byteLength(text), durability, updates: 1 })
+  } catch (error) {
+    if (!attempted) throw error
+  }
+  return /** @type {Attempted} */ (attempted)
 }
 
 /** @param {string} path @param {Options} options */

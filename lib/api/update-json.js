@@ -7,7 +7,7 @@
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
 const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
-const { traced, traces } = require('../support/diagnostics.js')
+const { traced, traceWithin, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, failed, locked, missingFile } = require('../native/errors.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
 const { heldFor, release } = require('./lock.js')
@@ -54,6 +54,7 @@ const { encoding: _encoding, createOnly: _createOnly, ...checks } = {
  * @property {number} deadline until when its function has to begin, by `performance.now()`
  * @property {boolean} isBehind whether it has waited behind others
  * @property {NodeJS.Timeout | undefined} timer that of its deadline, if so
+ * @property {ReturnType<typeof traceWithin>} waiting ends the trace of its wait for the lock
  */
 
 /**
@@ -118,12 +119,29 @@ function perform(path, target, update, options) {
     /** @type {Call} */
     const call = {
       target, options, update, context: resource, held, queue: own, path, deadline: deadlineOf(options), isBehind: false, timer: undefined,
+      waiting: options.lock === false ? undefined : traceWithin(traces.lock, resource, () => ({ operation: 'lock', path: target, kind: 'write' })),
       resolve: (value) => (clearTimeout(call.timer), resolve(value)),
-      reject: (error) => (clearTimeout(call.timer), reject(error)),
+      reject: (error) => {
+        clearTimeout(call.timer)
+        rejectTraced(call, error, reject)
+      },
     }
     watch(call)
     enqueue(path, call)
   })
+}
+
+/** Whether the wait for the lock has failed, not what came after it. @param {any} error */
+function isOfWait({ kind }) {
+  return kind === 'locked' || kind === 'cancelled' || kind === 'deadlock'
+}
+
+/** Rejects a call; if it was still waiting for the lock, when its subscribers know. @param {Call} call @param {unknown} error @param {(error: unknown) => void} reject */
+function rejectTraced(call, error, reject) {
+  const { target, waiting, options } = call
+  call.waiting = undefined
+  if (!waiting) reject(error)
+  else waiting(isOfWait(error) ? failed(target, 'lock', error, options.signal) : undefined).then(() => reject(error))
 }
 
 /**
@@ -273,7 +291,7 @@ async function runBatch(path, queue, all) {
   try {
     await runUpdates(batch, queue, options)
     queue.hasLock = false
-    await commit(batch)
+    await commitTraced(batch)
   } catch (error) {
     for (const { call } of batch.done) batch.failed.push({ call, error })
     batch.done.length = 0
@@ -373,6 +391,8 @@ async function runUpdates(batch, queue, options) {
   while (queue.calls[0] && canShare(queue.calls[0].options, options)) {
     const call = /** @type {Call} */ (queue.calls.shift())
     clearTimeout(call.timer)
+    if (call.waiting) await call.waiting()
+    call.waiting = undefined
     try {
       const text = await runUpdate(call, batch)
       batch.text = text
@@ -447,6 +467,30 @@ async function orCancelled(promise, signal) {
   } finally {
     stop()
   }
+}
+
+/**
+ * The same as `commit`, told to the subscribers of each call that shares the write.
+ *
+ * @param {Batch} batch
+ */
+async function commitTraced(batch) {
+  const { done, text, before } = batch
+  if (text === before) return commit(batch)
+  const updates = done.length
+  const ends = done.flatMap(({ call: { context, target, options: { durability = 'full' } } }) => {
+    const describe = () => ({ operation: 'atomic write', path: target, size: Buffer.byteLength(text ?? ''), durability, updates })
+    const end = traceWithin(traces.write, context, describe)
+    return end ? [{ end, target }] : []
+  })
+  if (ends.length === 0) return commit(batch)
+  try {
+    await commit(batch)
+  } catch (error) {
+    await Promise.all(ends.map(({ end, target }) => end(failed(target, 'atomic write', error))))
+    throw error
+  }
+  await Promise.all(ends.map(({ end }) => end()))
 }
 
 /**
@@ -538,6 +582,7 @@ module.exports = {
   OPERATION,
   checks,
   describe,
+  isOfWait,
   isThenable,
   orCancelled,
   perform,

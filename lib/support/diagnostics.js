@@ -159,4 +159,26 @@ function stepPublisher(path) {
   }
 }
 
-module.exports = { hasSubscribers, lockReleased, stepPublisher, traced, tracedLifetime, tracedLock, tracedSync, traces }
+/**
+ * What an operation waits for within it, as a trace of its own in the async context of the operation.
+ *
+ * @param {TracingChannel} trace
+ * @param {import('node:async_hooks').AsyncResource} resource the operation's
+ * @param {() => object} describe
+ * @returns {((error?: unknown) => Promise<void>) | undefined} ends the trace, and resolves when the subscribers know of it; none without subscribers
+ */
+function traceWithin(trace, resource, describe) {
+  if (!hasSubscribers(trace)) return undefined
+  /** @type {(error?: unknown) => void} */
+  let settle = () => {}
+  /** @type {Promise<void>} */
+  const settled = new Promise((resolve, reject) => {
+    settle = (error) => (error === undefined ? resolve() : reject(error))
+  })
+  const told = resource.runInAsyncScope(() => traceCall(trace, () => settled, describe()))
+  // The caller learns of a failure from the operation.
+  const over = told.catch(() => {})
+  return (error) => (settle(error), over)
+}
+
+module.exports = { acquired, hasSubscribers, lockReleased, released, stepPublisher, steps, traced, tracedLifetime, tracedLock, tracedSync, traceWithin, traces }

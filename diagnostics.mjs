@@ -1,0 +1,4 @@
+// One implementation for both module systems.
+import diagnostics from './diagnostics.js'
+
+export const { channels } = diagnostics
