@@ -1659,7 +1659,7 @@ export const lockManager: LockManager
  */
 export interface Histogram {
   readonly count: number
-  /** All of them together, exactly. */
+  /** All of them together, exactly; of those that are being counted it may be in the next reading. */
   readonly sum: number
   /**
    * For each bound `le`, how many durations were no longer, as Prometheus has it: from 0.01 ms to a

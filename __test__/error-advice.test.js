@@ -7,13 +7,14 @@ const { execFileSync } = require('node:child_process')
 const fs = require('node:fs')
 const net = require('node:net')
 const path = require('node:path')
+const lockfile = require('proper-lockfile')
 const { describe, test } = require('node:test')
 const { Peer } = require('./programs/lock-peer.js')
-const { failure, fullDisk, holdfast, newDir, newFile, whyNot } = require('./helpers.js')
+const { failure, fullDisk, holdfast, newDir, newFile, root, whyNot } = require('./helpers.js')
 
 const {
   SessionFileError, acquireLock, atomicWrite, atomicWriteSync, createAtomicWriteStream, createBackup, isLocked, openWal, readJsonFile, recoverFromCrash,
-  restoreBackup, transaction, tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock,
+  createHoldfast, readJsonFileSync, removeFile, restoreBackup, transaction, tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
 } = holdfast
 
 describe('hints', () => {
@@ -86,11 +87,53 @@ describe('hints', () => {
     await wal.append('a', [{ id: 'a', op: 'insert', payload: '' }])
     await wal.flush()
     await wal.close()
-    for (const [error, hint] of [[again, /without asking for it again/], [inside[0], /function of the update/], [reading, /kind: 'write'/], [flushing, /Return from `onFlush`/]]) {
+    for (const [error, hint] of [[again, /without asking for it again/], [inside[0], /the value of the update/], [reading, /kind: 'write'/], [flushing, /Return from `onFlush`/]]) {
       assert.equal(error.code, 'EDEADLK')
       assert.equal(error.transient, false)
       assert.match(error.hint, hint)
     }
+  })
+
+  test('EDEADLK: past a transaction, the hint says what to use and why', async (t) => {
+    const file = newFile(t)
+    fs.writeFileSync(file, '{}')
+    await transaction([file], async () => {
+      for (const [instead, call] of /** @type {[string, () => any][]} */ ([
+        ['tx.write', () => atomicWrite(file, '')],
+        ['tx.write', () => atomicWrite(file, '', { lock: true })],
+        ['tx.write', async () => atomicWriteSync(file, '')],
+        ['tx.updateJson', () => updateJsonFile(file, () => {})],
+        ['tx.updateJson', async () => updateJsonFileSync(file, () => {})],
+        ['tx.remove', () => removeFile(file)],
+      ])) {
+        const error = await failure(call)
+        assert.deepEqual([error.code, error.transient], ['EDEADLK', false])
+        assert.ok(error.message.endsWith(`: use ${instead}`), error.message)
+        assert.match(error.hint, new RegExp(`^The function of a transaction changes its files by ${instead.replace('.', '\\.')} `))
+      }
+      const nested = await failure(() => transaction([file], () => {}))
+      assert.deepEqual([nested.code, /by what the function that runs gets: .*`tx`/.test(nested.hint)], ['EDEADLK', true], nested.hint)
+    })
+  })
+
+  test('EDEADLK: a lock on the calling thread, and a write in the function of another', async (t) => {
+    const file = newFile(t)
+    const again = await withLock(file, () => failure(async () => withLockSync(file, () => {})))
+    assert.match(again.message, /EDEADLK: the lock .* is held by the caller itself/)
+    assert.match(again.hint, /without asking for it again/)
+    const inside = await failure(async () => atomicWriteSync(file, '', { onTempFile: () => atomicWriteSync(file, '') }))
+    assert.equal(inside.code, 'EDEADLK')
+    assert.match(inside.hint, /^Return from `onTempFile` first/)
+  })
+
+  test('ELOCKED: a lock that a kernel lock does not exclude', async (t) => {
+    const file = newFile(t)
+    fs.writeFileSync(file, '')
+    const release = await lockfile.lock(file)
+    const error = await failure(() => acquireLock(file, { strictProtocol: true }))
+    await release()
+    assert.deepEqual([error.code, error.transient], ['ELOCKED', true])
+    assert.match(error.hint, /^Another program locks this file with the package proper-lockfile\. Use `protocol: 'proper-lockfile'`/)
   })
 
   test('FIFOs, sockets and devices: the hint says what they are', { skip: whyNot.unix() }, async (t) => {
@@ -106,7 +149,12 @@ describe('hints', () => {
         ['replaced', () => atomicWrite(file, 'new')],
         ['replaced', async () => atomicWriteSync(file, 'new')],
         ['updated', () => updateJsonFile(file, () => {}, { defaultValue: {}, lock: false })],
+        ['updated', async () => updateJsonFileSync(file, () => {}, { defaultValue: {}, lock: false })],
         ['read', () => readJsonFile(file)],
+        ['read', async () => readJsonFileSync(file)],
+        ['removed', () => removeFile(file, { lock: false })],
+        ['replaced', () => new Promise((_, reject) => createAtomicWriteStream(file).on('error', reject).end('new'))],
+        ['locked', async () => withLockSync(file, () => {})],
         ['backed up', () => createBackup(file)],
         ['locked', () => acquireLock(file)],
         ['recovered', () => recoverFromCrash(file)],
@@ -118,6 +166,15 @@ describe('hints', () => {
       }
     }
   })
+})
+
+test('ErrorCode lists every code of the package', () => {
+  const [, list = ''] = /export type ErrorCode =\n([^]*?)\n\n/.exec(`${fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8')}\n\n`) ?? assert.fail()
+  const listed = new Set(Array.from(list.matchAll(/'(E[A-Z]+)'/g), ([, code]) => code))
+  const made = ['error/mod.rs', 'error/wal.rs'].flatMap((file) => Array.from(fs.readFileSync(path.join(root, 'src', file), 'utf8').matchAll(/=> "(E[A-Z]+)"/g), ([, code = '']) => code))
+  assert.ok(made.includes('ELOCKED') && made.includes('EWALDAMAGED'))
+  // A defect of ours, and two that become TypeErrors and RangeErrors.
+  assert.deepEqual(made.filter((code) => !listed.has(code)).sort(), ['EINTERNAL', 'EWALAHEAD', 'EWALNAME'])
 })
 
 describe('transient', () => {
@@ -172,6 +229,20 @@ describe('stacks begin with the frames of the caller', () => {
     transaction: (file) => transaction([`${file}/no/file`], () => {}),
     'a cancelled write': (file) => atomicWrite(file, 'new', { signal: AbortSignal.abort() }),
     openWal: (file) => openWal(`${file}/no/log`),
+    removeFile: (file) => removeFile(file),
+    readJsonFileSync: (file) => readJsonFileSync(file),
+    withLockSync: (file) => withLockSync(`${file}/no/file`, () => {}),
+    restoreBackup: (file) => restoreBackup(`${file}.backup`, file),
+    'a surplus argument': (file) => /** @type {any} */ (atomicWrite)(file, '', {}, 1),
+    'a write with onTempFile': (file) => atomicWrite(`${file}/no/file`, '', { onTempFile() {} }),
+    'a write of pieces': (file) => atomicWrite(file, /** @type {any} */ ([1])),
+    'a function of createHoldfast': (file) => createHoldfast({}).atomicWrite(`${file}/no/file`, ''),
+    'a wrong default': () => createHoldfast(/** @type {any} */ ({ no: 1 })),
+    'a primitive in the place of the content': (file) => updateJsonFile(file, () => /** @type {any} */ (1), { defaultValue: {} }),
+    'a value without a text': (file) => updateJsonFile(file, () => /** @type {any} */ (() => {}), { defaultValue: {} }),
+    'a primitive in a transaction': (file) => transaction([file], (tx) => tx.updateJson(file, () => /** @type {any} */ (1), { defaultValue: {} })),
+    'a class of Vectra': (file) => holdfast.AtomicOperations.readFile(file),
+    'a lock manager': (file) => new holdfast.LockManager().acquireLock(`${file}/no/file`),
     'an append': async (file) => {
       const wal = await openWal(`${file}.log`)
       await wal.close()

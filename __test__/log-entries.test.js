@@ -30,12 +30,14 @@ function bracketed(text, open) {
 }
 
 /** The messages in a piece of code: texts that begin with a capital letter and have several words. @param {string} code */
-const messagesIn = (code) => Array.from(code.matchAll(/'((?:[^'\\]|\\.)+)'/g), ([, text = '']) => text).filter((text) => /^[A-Z][a-z]* /.test(text))
+const messagesIn = (code) => Array.from(code.matchAll(/'((?:[^'\\]|\\.)+)'|"([^"]+)"/g), ([, text, other = '']) => text ?? other).filter((text) => /^[A-Z][a-z]* /.test(text))
 
 /** Every entry that the code makes. */
 function entriesOfCode() {
   /** @type {Map<string, Set<string>>} */
   const entries = new Map()
+  /** @type {Set<string>} */
+  const operations = new Set()
   let calls = 0
   for (const file of sources(path.join(root, 'lib'))) {
     const code = fs.readFileSync(file, 'utf8')
@@ -51,22 +53,38 @@ function entriesOfCode() {
         const [, value = ''] = new RegExp(`const ${name} = ([^]*?)\n(?:\n|    )`).exec(code) ?? []
         messages = messagesIn(value)
       }
+      if (/rrorCode/.test(args)) assert.match(args, /\berr\b|withError\(/, `${file}: an entry about an error without it: ${args}`)
       assert.ok(messages.length > 0, `${file}: which message is this? ${args}`)
       for (const message of messages) for (const level of levels) entries.set(message, (entries.get(message) ?? new Set()).add(level))
     }
+    // Those of traces in these files are the same.
+    if (/\.(debug|warn|error)\(/.test(code)) for (const [, operation = ''] of code.matchAll(/operation: '([^']+)'/g)) operations.add(operation)
     const all = code.match(/\.(debug|warn|error)\(/g)?.length ?? 0
     const seen = code.match(/(?:logger|log|\))\??\.(debug|warn|error)\(/g)?.length ?? 0
     assert.equal(seen, all, `${file} logs in a way that this test does not know`)
   }
   assert.ok(calls >= 15, `only ${calls} calls were found`)
-  return entries
+  return { entries, operations }
 }
 
 test('docs/logging.md has every entry, with its levels, and no other', () => {
   const text = fs.readFileSync(path.join(root, 'docs', 'logging.md'), 'utf8')
   const documented = Array.from(text.matchAll(/^\| ((?:debug|warn|error)(?:, (?:debug|warn|error))*) \| ([^|]+) \| ([^|]*) \|/gm), ([, levels = '', message = '']) => `${message}: ${levels}`)
-  const made = Array.from(entriesOfCode(), ([message, levels]) => `${message}: ${['debug', 'warn', 'error'].filter((level) => levels.has(level)).join(', ')}`)
+  const made = Array.from(entriesOfCode().entries, ([message, levels]) => `${message}: ${['debug', 'warn', 'error'].filter((level) => levels.has(level)).join(', ')}`)
   assert.deepEqual(made.sort(), documented.sort())
+})
+
+test('the operations of entries are those of errors, but for the steps of a write', () => {
+  const { operations } = entriesOfCode()
+  // What `error.operation` may be: the names of the native side.
+  const names = new Set(Array.from(fs.readFileSync(path.join(root, 'src', 'error', 'mod.rs'), 'utf8').matchAll(/Operation::\w+ => "([^"]+)"/g), ([, name]) => name))
+  const steps = ['atomicWrite', 'cleanup', 'rename', 'writeFile']
+  assert.deepEqual(Array.from(operations).filter((name) => !names.has(name)).sort(), steps)
+  const text = fs.readFileSync(path.join(root, 'docs', 'logging.md'), 'utf8')
+  for (const name of ['lock', 'open wal', 'recover', 'transaction', 'wal flush', ...steps]) {
+    assert.ok(operations.has(name), name)
+    assert.ok(text.includes(`'${name}'`), `docs/logging.md does not name the operation ${name}`)
+  }
 })
 
 describe('levels and errors', () => {
@@ -94,6 +112,16 @@ describe('levels and errors', () => {
     await failure(() => atomicWrite(path.join(fullDisk(t).dir, 'file'), Buffer.alloc(1 << 20), { logger, retryDelay: 0, retries: 2 }))
     const loud = entries.filter(({ level }) => level !== 'debug')
     assert.deepEqual(loud.map(({ level, message, fields }) => [level, message, fields.err.code]), [['warn', 'Retrying atomic write', 'ENOSPC']])
+  })
+
+  test('retries of a write with onTempFile, too', { skip: whyNot.mount() }, async (t) => {
+    const { logger, entries } = collector()
+    const options = { logger, retryDelay: 0, retries: 2, onTempFile() {} }
+    const { dir } = fullDisk(t)
+    const error = await failure(() => atomicWrite(path.join(dir, 'file'), Buffer.alloc(1 << 20), options))
+    const retries = entries.filter(({ message }) => message === 'Retrying atomic write')
+    assert.deepEqual(retries.map(({ level, fields }) => [level, fields.err.code, fields.err.message]), [['warn', 'ENOSPC', error.cause.message]])
+    assert.deepEqual(entries.filter(({ level }) => level === 'error'), [])
   })
 
   test('a background flush that fails is an error, with what was thrown and the operation of errors', async (t) => {

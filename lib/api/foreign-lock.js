@@ -52,7 +52,9 @@ async function tell(path, logger) {
  */
 async function refuse(path) {
   const lockfile = await find(path)
-  if (lockfile !== undefined) throw locked(path, 0, `a lock of the package proper-lockfile ('${lockfile}'), which a kernel lock does not exclude`)
+  if (lockfile === undefined) return
+  const behind = `a lock of the package proper-lockfile ('${lockfile}'), which a kernel lock does not exclude`
+  throw { ...locked(path, 0, behind), inThisProcess: false, isForeign: true }
 }
 
 module.exports = { refuse, tell }

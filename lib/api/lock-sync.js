@@ -42,9 +42,7 @@ const tracedAcquire = tracedSync(
   traces.lock,
   (/** @type {string} */ target, /** @type {{ kind?: 'read' | 'write', timeout?: number }} */ { kind = 'write', timeout = DEFAULT_LOCK_TIMEOUT }, /** @type {{ own?: object }} */ taken) => {
     try {
-      // The caller's own locks are not lent: the function would wait for itself if it took one of them again.
-      const { lendable = [], updating = [] } = context.toNative(context.current()) ?? {}
-      const held = { lendable: [], updating: [...lendable, ...updating] }
+      const held = context.toNative(context.current())
       const { lock, error } = port.open().acquireLockNow(toAbsolute(target), kind === 'write', timeout, held)
       if (error) throw error
       taken.own = context.create(lock, kind)

@@ -8,7 +8,7 @@ const { onAbort } = require('../support/abort.js')
 const { coded, wrongType } = require('../support/arguments.js')
 const { CANCELLED, Thrown, deadlock, isError } = require('../native/errors.js')
 const context = require('../support/lock-context.js')
-const { safeLogger } = require('../support/logger.js')
+const { safeLogger, withError } = require('../support/logger.js')
 const port = require('../native/port.js')
 
 const { native } = port
@@ -140,11 +140,11 @@ async function attempts(target, { retries = ATTEMPTS, retryDelay = DELAY, signal
     try {
       return await attempt(number)
     } catch (error) {
-      const { exhausted, committed, code } = /** @type {import('../native/binding.js').NativeError} */ (error ?? {})
+      const { exhausted, committed, code, message } = /** @type {import('../native/binding.js').NativeError} */ (error ?? {})
       if (isError(error) || error instanceof Thrown || !exhausted || committed) throw error
       if (number >= retries || !canRepeat()) throw { .../** @type {any} */ (error), attempts: number }
       const delay = retryDelay * 2 ** (number - 1)
-      safeLogger(logger)?.warn({ targetPath: target, attempt: number + 1, delay, errorCode: code }, 'Retrying atomic write')
+      safeLogger(logger)?.warn(withError({ targetPath: target, attempt: number + 1, delay, errorCode: code }, { code, message }), 'Retrying atomic write')
       // An abort ends the wait, and the next round tells.
       await wait(Math.min(delay, 2 ** 31 - 1), undefined, signal && { signal }).catch(() => {})
     }

@@ -4,7 +4,7 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, passedOn, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -54,7 +54,7 @@ async function attempt(targets, fn, read) {
     absolute = targets.map(toAbsolute)
     return await perform(absolute, targets, fn, read)
   } catch (error) {
-    if (error instanceof Thrown) throw error.value
+    if (error instanceof Thrown) throw passedOn(error.value)
     const { subject } = /** @type {{ subject?: string }} */ (error)
     const index = subject === undefined ? -1 : absolute.indexOf(subject)
     throw withHint(failed(targets[index] ?? /** @type {string} */ (targets[0]), OPERATION, error, read.signal))
@@ -521,7 +521,7 @@ class Transaction {
     try {
       return await operation()
     } catch (error) {
-      if (error instanceof Thrown) throw error.value
+      if (error instanceof Thrown) throw passedOn(error.value)
       const made = failed(this.#staged.target(file), OPERATION, error)
       throw missingHint(made)
     }

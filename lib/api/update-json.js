@@ -6,7 +6,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, passedOn, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
 const { traced, traceWithin, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, failed, locked, missingFile } = require('../native/errors.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')
@@ -90,7 +90,7 @@ async function updateOnce(target, update, options) {
     if (!options.onTempFile) return await perform(absolute, target, update, options)
     return await require('./temp-file-hook.js').attempts(target, options, () => perform(absolute, target, update, { ...options, retries: 1 }))
   } catch (error) {
-    if (error instanceof Thrown) throw error.value
+    if (error instanceof Thrown) throw passedOn(error.value)
     throw failed(target, OPERATION, error, options.signal)
   }
 }

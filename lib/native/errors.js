@@ -24,7 +24,7 @@ class Thrown {
   }
 }
 
-/** @typedef {NativeError & { behind?: string, instead?: string }} Failure `behind`: what in this process a call has waited for; `instead`: what the caller has to use */
+/** @typedef {NativeError & { behind?: string, instead?: string, isForeign?: boolean }} Failure `behind`: what in this process a call has waited for; `instead`: what the caller has to use; `isForeign`: a lock that ours does not exclude */
 /** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<Failure>} PlainFailure */
 
 /**

@@ -52,6 +52,9 @@ const SELF = nodePath.join('lib', 'support', 'arguments.js')
 /** Whether a line of a stack is of the package. @type {RegExp | undefined} */
 let ownFrame
 
+/** Errors that were made where the stack had no frame of the caller: in a batch, or when something had been waited for. @type {WeakSet<Error>} */
+const withoutCaller = new WeakSet()
+
 /** Whether a line of a stack is Node's, as there are between those of the package. */
 const NODE_FRAME = /^ {4}at (?:async )?(?:.* \()?(?:node:|<anonymous>)/
 
@@ -80,13 +83,23 @@ function atCaller(error) {
   const home = __filename.slice(0, -SELF.length).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
   ownFrame ??= new RegExp(`[ (/]${home}(?:(?:lib|compat)[\\\\/]|(?:diagnostics|index|vectra)\\.m?js:)`)
   const frames = stack.slice(begin + 1).split('\n')
-  let own = 0
-  for (const [index, frame] of frames.entries()) {
-    if (ownFrame.test(frame)) own = index + 1
-    else if (!NODE_FRAME.test(frame)) break
-  }
+  const caller = frames.findIndex((frame) => !ownFrame?.test(frame) && !NODE_FRAME.test(frame))
+  if (caller < 0) withoutCaller.add(error)
+  const above = caller < 0 ? frames : frames.slice(0, caller)
+  const own = above.findLastIndex((frame) => ownFrame?.test(frame)) + 1
   error.stack = [stack.slice(0, begin), ...frames.slice(own, own + limit)].join('\n')
   return error
+}
+
+/**
+ * The same error, in the async function that the caller has called: if it was made elsewhere it gets its stack here.
+ *
+ * @template T
+ * @param {T} error what a function of the caller has thrown, or what the package says of what that function has made
+ * @returns {T}
+ */
+function passedOn(error) {
+  return error instanceof Error && withoutCaller.delete(error) ? atCaller(error) : error
 }
 
 /** @param {unknown} value */
@@ -585,8 +598,8 @@ module.exports = {
   Defaults,
   LONGEST_DELAY,
   abortSignal,
-  boolean,
   atCaller,
+  boolean,
   boundLike,
   coded,
   defaultsOf,
@@ -600,6 +613,7 @@ module.exports = {
   milliseconds,
   oneOf,
   outOfRange,
+  passedOn,
   readOptions,
   readOwnOptions,
   setThreadDefaults,

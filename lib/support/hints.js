@@ -104,10 +104,11 @@ const JSON_HINTS = {
 
 /** Why a call would wait for itself, by what its message says, and what to do then. @type {[RegExp, string][]} */
 const DEADLOCK_HINTS = [
-  [/in an update/, 'Change the value in the function of the update itself, or make this call when the update has settled.'],
+  [/in an update/, 'Make the change by what the function that runs gets: the value of the update, or `tx`. Or make this call when the update or the transaction has settled.'],
   [/for reading/, "Take the lock with `kind: 'write'` from the beginning, or release it before the write."],
   [/spelt/, 'Name the file once, always in the same spelling.'],
   [/flush/, 'Return from `onFlush` first: what it was called for is settled by its return.'],
+  [/onTempFile/, 'Return from `onTempFile` first, or make both writes with the asynchronous functions.'],
   [/held by the caller/, 'The function already runs under this lock: do the work without asking for it again. `updateJsonFile`, `restoreBackup` and `transaction` use the lock that is held.'],
 ]
 
@@ -142,7 +143,8 @@ function isTransient(code, syscall, operation) {
  * @param {Failure} error
  * @param {string} operation
  */
-function lockedHint({ behind, inThisProcess, holder, waited }, operation) {
+function lockedHint({ behind, inThisProcess, isForeign, holder, waited }, operation) {
+  if (isForeign) return "Another program locks this file with the package proper-lockfile. Use `protocol: 'proper-lockfile'`, too, or kernel locks in all programs. If that program has been killed, its lock counts for 10 s more."
   if (operation === 'open wal') return 'A log has one writer at a time. Close it where it is open, or open it with `readOnly: true` to read it meanwhile.'
   const longer = waited === undefined ? 'Try again later' : 'Wait longer (`timeout`)'
   if (behind !== undefined || inThisProcess || holder?.isThisProcess) {
@@ -160,7 +162,7 @@ const SPECIAL = { FIFO: 'a FIFO (a named pipe)', socket: 'a socket', 'character 
 /** What can be done with regular files only, by the operation; others replace them. @type {Record<string, string>} */
 const ONLY = { 'create backup': 'backed up', lock: 'locked', 'read file': 'read', 'read JSON': 'read', recover: 'recovered', 'remove file': 'removed', 'update JSON': 'updated' }
 
-/** @typedef {import('../native/binding.js').NativeError & { behind?: string }} Failure */
+/** @typedef {import('../native/errors.js').Failure} Failure */
 
 /**
  * @param {Failure} error
@@ -171,6 +173,9 @@ function hintFor(error, operation) {
   const lockHint = error.syscall === 'open' && LOCK_FILE.test(error.path ?? '') ? LOCK_FILE_HINTS[error.code] : undefined
   if (lockHint !== undefined) return lockHint
   if (error.kind === 'locked') return lockedHint(error, operation)
+  if (error.kind === 'deadlock' && error.instead !== undefined) {
+    return `The function of a transaction changes its files by ${error.instead} and the other methods of \`tx\` alone, so that all of it is taken back if it fails. Or make this call when the transaction has settled.`
+  }
   if (error.kind === 'deadlock') return DEADLOCK_HINTS.find(([said]) => said.test(error.message))?.[1]
   if (error.kind === 'json') return JSON_HINTS[error.code]?.[operation] ?? JSON_HINTS[error.code]?.['']
   if (error.found !== undefined) return `The path names ${SPECIAL[error.found]}. Only a regular file can be ${ONLY[operation] ?? 'replaced'}.`

@@ -124,7 +124,7 @@ function logEvent(logger, targetPath, event) {
  *
  * @template {object} F
  * @param {F} fields
- * @param {NativeEvent} event
+ * @param {{ code?: string | undefined, message?: string | undefined }} failure
  * @returns {F}
  */
 function withError(fields, { code, message = `${code}` }) {
@@ -200,4 +200,4 @@ function logDecisions(own, decisions) {
   }
 }
 
-module.exports = { check, logDecisions, logLimitation, logRecovery, observer, safeLogger, setLogger }
+module.exports = { check, logDecisions, logLimitation, logRecovery, observer, safeLogger, setLogger, withError }

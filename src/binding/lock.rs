@@ -86,8 +86,8 @@ pub struct LockTakenNow {
 
 #[napi]
 impl Port {
-    /// Takes a lock on the calling thread, which waits for so many milliseconds. `held` must have
-    /// none that may be lent: the caller would wait for itself.
+    /// Takes a lock on the calling thread, which waits for so many milliseconds. Those that the
+    /// caller holds are not lent: it would wait for itself if it took one of them again.
     #[napi]
     pub fn acquire_lock_now(
         &self,
@@ -102,7 +102,7 @@ impl Port {
             path: path.clone(),
             kind: if is_write { LockKind::Write } else { LockKind::Read },
             timeout: js_types::timeout(timeout),
-            held: environment.locks.lend(held),
+            held: environment.locks.held(held),
             before: None,
         };
         let taken = task::catch_panic(|| lock::acquire_here(pool(), request));
