@@ -201,6 +201,7 @@ describe('a list of things to do', { skip: whyNot.unix() }, () => {
     assert.match(stderr, /ENOSPC/)
     assert.deepEqual(textsOf(file), ['a'])
   })
+})
 
 test('OpenTelemetry: the lock and the write of an update are spans within its span', async (t) => {
   const { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } = require('@opentelemetry/sdk-trace-base')
