@@ -68,7 +68,7 @@ function beside(path, name) {
 /** @type {typeof import('../../index.js').restoreBackup} */
 async function restoreBackup(backupPath, targetPath, options) {
   const read = readOptions(options, restoreChecks, 'restoreBackup')
-  const backup = toPath(backupPath, 'backupPath')
+  const backup = toPath(backupPath, 'backupPath', 'read')
   await tracedRestore(toPath(targetPath, 'targetPath'), backup, read)
 }
 
@@ -97,7 +97,7 @@ const tracedRestore = traced(traces.backup, restore, (path, backup, { durability
 
 /** @type {typeof import('../../index.js').listBackups} */
 async function listBackups(path) {
-  const source = toPath(path)
+  const source = toPath(path, 'path', 'read')
   try {
     const absolute = toAbsolute(source)
     /** @type {import('../native/binding.js').NativeBackup[]} */
@@ -110,7 +110,7 @@ async function listBackups(path) {
 
 /** @type {typeof import('../../index.js').cleanupBackups} */
 async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
-  const target = toPath(dir, 'dir')
+  const target = toPath(dir, 'dir', 'dir')
   if (!types.isRegExp(pattern)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
   const age = milliseconds(Infinity)(maxAge, 'The "maxAge" argument')
   const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')

@@ -134,7 +134,7 @@ async function isLocked(path, options) {
   const read = readOptions(options, lookChecks, 'isLocked')
   const rules = lockfiles.rulesOf(read)
   const { kind = 'write' } = read
-  const target = toPath(path)
+  const target = toPath(path, 'path', 'read')
   try {
     const absolute = toAbsolute(target)
     if (rules) return { locked: await lockfiles.isHeld({ path: absolute }, rules.stale) }

@@ -23,7 +23,7 @@ const checks = { ...syncChecks, signal: abortSignal }
 /** @type {typeof import('../../index.js').readJsonFile} */
 async function readJsonFile(/** @type {any} */ path, /** @type {any} */ options) {
   const { followSymlinks = true, signal, ...read } = readOptions(options, checks, 'readJsonFile')
-  const target = toPath(path)
+  const target = toPath(path, 'path', 'read')
   checkDefault(read)
   try {
     const absolute = toAbsolute(target)
@@ -40,7 +40,7 @@ async function readJsonFile(/** @type {any} */ path, /** @type {any} */ options)
 /** @type {typeof import('../../index.js').readJsonFileSync} */
 function readJsonFileSync(/** @type {any} */ path, /** @type {any} */ options) {
   const { followSymlinks = true, ...read } = readOptions(options, syncChecks, 'readJsonFileSync')
-  const target = toPath(path)
+  const target = toPath(path, 'path', 'read')
   checkDefault(read)
   try {
     const absolute = toAbsolute(target)

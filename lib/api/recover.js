@@ -36,7 +36,7 @@ const checks = {
 /** @type {typeof import('../../index.js').recoverFromCrash} */
 async function recoverFromCrash(pathOrDir, options) {
   const read = readOptions(options, checks, 'recoverFromCrash')
-  const target = toPath(pathOrDir, 'pathOrDir')
+  const target = toPath(pathOrDir, 'pathOrDir', 'tree')
   try {
     const done = await recover(toAbsolute(target), read)
     const actions = done.map(({ path, action, to, reason, error }) => ({

@@ -11,6 +11,9 @@ const { inspect, types } = require('node:util')
 /** The longest delay that Node's timers take, in milliseconds. */
 const LONGEST_DELAY = 2 ** 31 - 1
 
+/** Throws where a path may not be used; undefined where no permission model (of Node, of Deno) says what the process may do. */
+const demand = 'permission' in process || 'Deno' in globalThis ? require('./permission.js').demand : undefined
+
 /** How long a call waits for a lock where its options do not say so, in milliseconds. */
 const DEFAULT_LOCK_TIMEOUT = 10_000
 
@@ -114,13 +117,14 @@ function describe(value) {
 }
 
 /**
- * A path as users give it.
+ * A path as users give it, which the process may use so.
  *
  * @param {unknown} value
  * @param {string} [name]
+ * @param {import('./permission.js').Access} [access]
  * @returns {string}
  */
-function toPath(value, name = 'path') {
+function toPath(value, name = 'path', access = 'write') {
   if (isUrl(value)) {
     if (value.protocol !== 'file:') {
       throw wrongValue(`The "${name}" argument must be a file: URL. Received ${inspect(value.href)}`)
@@ -140,7 +144,9 @@ function toPath(value, name = 'path') {
         (/^file:/i.test(value) ? '. Pass new URL(…) instead' : ''),
     )
   }
-  return LONE_SURROGATE.test(value) ? bytePaths().normalized(value) : value
+  const path = LONE_SURROGATE.test(value) ? bytePaths().normalized(value) : value
+  demand?.(path, access)
+  return path
 }
 
 /** Half of a pair, which no UTF-8 leads to: with the flag `u` the halves of a pair do not match. */

@@ -17,7 +17,7 @@ const DELAY = 100
 /** @type {typeof import('../../index.js').AtomicOperations.readFile} */
 async function readFile(path, options) {
   const read = readOptions(options, readChecks, 'AtomicOperations.readFile')
-  const target = toPath(path)
+  const target = toPath(path, 'path', 'read')
   try {
     const absolute = toAbsolute(target)
     return await retry(read, async () => {

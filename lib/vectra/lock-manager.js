@@ -123,14 +123,14 @@ class LockManager {
   /** @type {import('../../index.js').LockManager['acquireWriteLock']} */
   async acquireWriteLock(dir, options) {
     const read = readOwnOptions(options, checks, 'LockManager.acquireWriteLock')
-    return this.#write(toPath(dir, 'dir'), read, totalDelay(read))
+    return this.#write(toPath(dir, 'dir', 'dir'), read, totalDelay(read))
   }
 
   /** @type {import('../../index.js').LockManager['tryAcquireWriteLock']} */
   async tryAcquireWriteLock(dir, options) {
     const read = readOwnOptions(options, checks, 'LockManager.tryAcquireWriteLock')
     try {
-      return await this.#write(toPath(dir, 'dir'), read, 0)
+      return await this.#write(toPath(dir, 'dir', 'dir'), read, 0)
     } catch (error) {
       if (/** @type {NodeJS.ErrnoException} */ (error).code === 'ELOCKED') return null
       throw error
@@ -140,7 +140,7 @@ class LockManager {
   /** @type {import('../../index.js').LockManager['acquireReadLock']} */
   async acquireReadLock(dir, options) {
     const read = readOwnOptions(options, checks, 'LockManager.acquireReadLock')
-    const target = toPath(dir, 'dir')
+    const target = toPath(dir, 'dir', 'dir')
     try {
       const location = locate(target)
       const key = await keyOf(location, read)
@@ -155,7 +155,7 @@ class LockManager {
   /** @type {import('../../index.js').LockManager['isWriteLocked']} */
   async isWriteLocked(dir, options) {
     const read = readOwnOptions(options, lookChecks, 'LockManager.isWriteLocked')
-    const target = toPath(dir, 'dir')
+    const target = toPath(dir, 'dir', 'dir')
     try {
       const { file, naming } = locate(target)
       const rules = rulesOf(read)

@@ -330,7 +330,7 @@ class Wal {
 
   /** @param {string | URL} dir */
   async backup(dir) {
-    const target = toAbsolute(toPath(dir, 'dir')).replace(/(?<=[^\\/])[\\/]+$/, '')
+    const target = toAbsolute(toPath(dir, 'dir', 'dir')).replace(/(?<=[^\\/])[\\/]+$/, '')
     if (this.#closed) throw closed(this.#dir, 'wal backup')
     this.#pending++
     try {

@@ -61,7 +61,7 @@ function checkTogether(read) {
 /** @type {typeof import('../../index.js').openWal} */
 const openWal = async function openWal(/** @type {any} */ dir, /** @type {any} */ options) {
   const given = readOwnOptions(options, checks, 'openWal')
-  const target = toPath(dir, 'dir')
+  const target = toPath(dir, 'dir', given.readOnly ? 'read' : 'dir')
   checkTogether(given)
   // After the check: a default for writers is nothing that the caller has asked of a reader.
   const read = { ...withDefaults(given, options, checks), consumerTimeout: /** @type {number | undefined} */ (defaultsOf(options)?.get('timeout')) }

@@ -4,8 +4,10 @@
 //! Other systems have permission bits only, here.
 
 /// The permission to read, of one class.
+#[cfg(any(target_os = "linux", test))]
 pub(super) const READ: u32 = 4;
 /// The permission to write, of one class.
+#[cfg(any(target_os = "linux", test))]
 pub(super) const WRITE: u32 = 2;
 
 /// What each class of users may do: `READ`, `WRITE` and 1 (to execute or search), added up. The

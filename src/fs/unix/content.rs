@@ -25,6 +25,7 @@ pub(super) fn write(file: &FileHandle, chunk: Chunk<'_>) -> io::Result<usize> {
 }
 
 /// Where bytes are at or behind an offset that are not a hole.
+#[cfg(target_os = "linux")]
 pub(super) fn next_data(file: &FileHandle, offset: u64) -> io::Result<Option<u64>> {
     match rustix::fs::seek(&file.descriptor, rustix::fs::SeekFrom::Data(offset)) {
         Ok(found) => Ok(Some(found.max(offset))),

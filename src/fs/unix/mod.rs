@@ -62,9 +62,9 @@ use flush::{is_refused, sync_file_range, sync_whole_file_system};
 use metadata::{metadata_of, modified, raw_mode, timespec};
 
 use crate::error::Code;
-use crate::fs::{DirUse, FileSystem, Metadata, SharedWith, SyncRules};
+use crate::fs::{DirUse, FileSystem, Metadata, SharedWith};
 #[cfg(target_os = "linux")]
-use crate::fs::{DirWatch, ExtendedAttributes, OnChange};
+use crate::fs::{DirWatch, ExtendedAttributes, OnChange, SyncRules};
 use crate::metrics::METRICS;
 use crate::payload::Chunk;
 use crate::short_name::LONGEST_NAME;

@@ -186,13 +186,11 @@ fn remove_all() {
             unsafe { std::mem::transmute::<*mut (), RemoveFile>(remove)(CStr::from_ptr(path)) };
             continue;
         }
-        // SAFETY: all zeros is a valid value of this structure of numbers.
-        let mut found: libc::stat = unsafe { std::mem::zeroed() };
-        // SAFETY: the path ends with a zero byte and is ours by the exchange; `found` has
-        // room for the answer.
-        if unsafe { libc::lstat(path, &raw mut found) } != 0 {
-            continue;
-        }
+        // SAFETY: the path ends with a zero byte and is ours by the exchange.
+        let named = unsafe { CStr::from_ptr(path) };
+        // A system call and no more. That of the C library has small numbers for files on some systems
+        // of 32 bits, and fails where the number of a file is large.
+        let Ok(found) = rustix::fs::lstat(named) else { continue };
         // The fields' types differ between the Unixes.
         #[allow(clippy::unnecessary_cast)]
         let (device, inode) = (found.st_dev as u64, found.st_ino as u64);

@@ -6,11 +6,14 @@
 //! and may be writing under that lock.
 
 use std::ffi::{CStr, c_int};
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{FileType, RawMode};
 
 #[cfg(target_os = "linux")]
-use super::steps::HAS_TICKETS;
+use super::byte_range::{control_once, range};
 #[cfg(target_os = "linux")]
-use super::unix::range;
+use super::steps::HAS_TICKETS;
 #[cfg(target_os = "linux")]
 use crate::lock::protocol::{Byte, LockStep, Removal, StepResult};
 
@@ -40,15 +43,15 @@ fn is_unused(file: c_int) -> bool {
             LockStep::Done(is_unused) => return is_unused,
             LockStep::Try(byte, _) => {
                 let mut range = range(byte, libc::F_WRLCK);
-                // SAFETY: the file is open, and the command reads a `flock`.
-                let locked = unsafe { libc::fcntl(file, libc::F_OFD_SETLK, &raw mut range) } == 0;
+                // SAFETY: the file is open, and this is such a command.
+                let locked = unsafe { control_once(file, libc::F_OFD_SETLK, &mut range) } == 0;
                 StepResult::Locked(locked)
             }
             LockStep::Look(first, last) => {
                 let mut range = range(Byte::Ticket(first), libc::F_WRLCK);
                 range.l_len = super::offset::of(Byte::Ticket(last)) - range.l_start + 1;
-                // SAFETY: as above; it writes to it.
-                let is_told = unsafe { libc::fcntl(file, libc::F_OFD_GETLK, &raw mut range) } == 0;
+                // SAFETY: as above.
+                let is_told = unsafe { control_once(file, libc::F_OFD_GETLK, &mut range) } == 0;
                 let is_free = is_told && range.l_type == libc::F_UNLCK as libc::c_short;
                 StepResult::Found((!is_free).then_some(first))
             }
@@ -90,16 +93,14 @@ pub(in crate::lock) fn remove_unused(path: &CStr) {
 }
 
 fn is_empty_and_called(file: c_int, path: &CStr) -> bool {
-    // SAFETY: all zeros is a valid value of this structure of numbers.
-    let mut own: libc::stat = unsafe { std::mem::zeroed() };
-    let mut named = own;
-    // SAFETY: the path ends with a zero byte, and both have room for an answer.
-    let are_known = unsafe {
-        libc::fstat(file, &raw mut own) == 0 && libc::lstat(path.as_ptr(), &raw mut named) == 0
+    // SAFETY: the caller has opened it.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    // They are system calls and no more. Those of the C library have small numbers for files on some
+    // systems of 32 bits, and fail where the number of a file is large.
+    let (Ok(own), Ok(named)) = (rustix::fs::fstat(file), rustix::fs::lstat(path)) else {
+        return false;
     };
-    let is_file = own.st_mode & libc::S_IFMT == libc::S_IFREG;
-    are_known
-        && is_file
+    FileType::from_raw_mode(own.st_mode as RawMode) == FileType::RegularFile
         && own.st_size == 0
         && (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino)
 }

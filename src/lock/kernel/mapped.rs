@@ -19,8 +19,9 @@ use std::ptr;
 use rustix::fs::OFlags;
 
 use super::LockFile;
+use super::byte_range::{control, range_at};
 use super::offset;
-use super::unix::{control, open_itself, range_at};
+use super::unix::open_itself;
 use crate::fs::os::DirHandle;
 use crate::lock::lock_name::LockName;
 

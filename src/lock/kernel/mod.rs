@@ -4,6 +4,8 @@
 #[cfg(unix)]
 mod at_exit;
 mod backend;
+#[cfg(target_os = "linux")]
+mod byte_range;
 mod inspect;
 mod lock;
 #[cfg(target_os = "linux")]

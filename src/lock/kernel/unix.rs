@@ -2,15 +2,19 @@
 
 use std::ffi::OsStr;
 use std::io;
+#[cfg(not(target_os = "linux"))]
+use std::os::fd::AsRawFd;
 #[cfg(target_os = "linux")]
 use std::os::fd::BorrowedFd;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 #[cfg(target_os = "linux")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
+#[cfg(target_os = "linux")]
+use super::byte_range::{ByteRange, control, range, range_at};
 #[cfg(target_os = "linux")]
 use super::offset::{self, TICKETS};
 use crate::error::Code;
@@ -308,7 +312,7 @@ impl LockFile {
 
     /// Where a byte is; nowhere for the bytes that the directory does not have: no process waits
     /// there.
-    fn range(&self, byte: Byte, lock_type: libc::c_int) -> Option<libc::flock> {
+    fn range(&self, byte: Byte, lock_type: libc::c_int) -> Option<ByteRange> {
         match (self.in_dir.is_it, byte) {
             (false, _) => Some(range(byte, lock_type)),
             (true, Byte::Main) => Some(range_at(self.in_dir.byte, lock_type)),
@@ -364,7 +368,7 @@ impl LockFile {
     }
 
     /// The offset of another lock that is in the way of this one.
-    fn find(&self, range: &mut libc::flock) -> io::Result<Option<i64>> {
+    fn find(&self, range: &mut ByteRange) -> io::Result<Option<i64>> {
         self.control(libc::F_OFD_GETLK, range)?;
         Ok((range.l_type != libc::F_UNLCK as libc::c_short).then_some(range.l_start))
     }
@@ -374,27 +378,8 @@ impl LockFile {
         self.main.as_fd()
     }
 
-    fn control(&self, command: libc::c_int, range: &mut libc::flock) -> io::Result<()> {
+    fn control(&self, command: libc::c_int, range: &mut ByteRange) -> io::Result<()> {
         control(self.main.as_fd(), command, range)
-    }
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn control(
-    file: BorrowedFd<'_>,
-    command: libc::c_int,
-    range: &mut libc::flock,
-) -> io::Result<()> {
-    loop {
-        // SAFETY: the descriptor is open while it is borrowed, and these commands take a `flock`
-        // that they may write to.
-        if unsafe { libc::fcntl(file.as_raw_fd(), command, range as *mut libc::flock) } == 0 {
-            return Ok(());
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
     }
 }
 
@@ -404,23 +389,6 @@ fn lock_type(kind: LockKind) -> libc::c_int {
         LockKind::Read => libc::F_RDLCK,
         LockKind::Write => libc::F_WRLCK,
     }
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn range(byte: Byte, lock_type: libc::c_int) -> libc::flock {
-    range_at(offset::of(byte), lock_type)
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn range_at(offset: i64, lock_type: libc::c_int) -> libc::flock {
-    // SAFETY: all its fields are numbers, for which zero is a value. `l_pid` must be zero
-    // for these commands.
-    let mut range: libc::flock = unsafe { std::mem::zeroed() };
-    range.l_type = lock_type as libc::c_short;
-    range.l_whence = libc::SEEK_SET as libc::c_short;
-    range.l_start = offset;
-    range.l_len = 1;
-    range
 }
 
 #[cfg(target_os = "linux")]
