@@ -13,7 +13,7 @@ const native = require('../lib/native/load.js')
 const { failure, fullDisk, holdfast, inChild, newFile, newDir, whyNot } = require('./helpers.js')
 
 const {
-  AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, openWal, restoreBackup,
+  AtomicOperations, LockManager, acquireLock, atomicWrite, atomicWriteJson, atomicWriteSync, createAtomicWriteStream, createBackup, createHoldfast, openWal, restoreBackup,
   transaction, tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock,
 } = holdfast
 
@@ -541,6 +541,42 @@ describe('within the trace of an update', () => {
     const events = await told(() => failure(() => updateJsonFile(file, () => 'n'.repeat(1 << 20), { defaultValue: '', retries: 1 })))
     assert.equal(events.find(({ what }) => what === 'write error')?.context.error.code, 'ENOSPC')
     assert.ok(!events.some(({ what }) => what === 'lock error'))
+  })
+
+  const ALL = [
+    'update start', 'lock start', 'lock end', 'update end', 'lock asyncStart', 'lock asyncEnd',
+    'write start', 'write end', 'write asyncStart', 'write asyncEnd', 'update asyncStart', 'update asyncEnd',
+  ]
+
+  test('the same with onTempFile, under a lock of the caller, and by functions with defaults of their own', async (t) => {
+    const file = newFile(t)
+    fs.writeFileSync(file, '{"n":0}')
+    const add = (/** @type {any} */ data) => void data.n++
+    for (const run of [
+      () => updateJsonFile(file, add, { onTempFile() {} }),
+      () => createHoldfast({ durability: 'none' }).updateJsonFile(file, add),
+    ]) {
+      assert.deepEqual((await told(run)).map(({ what }) => what), ALL)
+    }
+    const lock = ['lock start', 'lock end', 'lock asyncStart', 'lock asyncEnd']
+    assert.deepEqual((await told(() => withLock(file, () => updateJsonFile(file, add)))).map(({ what }) => what), [...lock, ...ALL])
+    assert.equal(JSON.parse(fs.readFileSync(file, 'utf8')).n, 3)
+  })
+
+  test('a wait in the queue of this process that is too long is an error of the wait', async (t) => {
+    const file = newFile(t)
+    const events = await told(async () => {
+      /** @type {(value?: unknown) => void} */
+      let end = () => {}
+      const first = updateJsonFile(file, () => new Promise((resolve) => (end = resolve)), { defaultValue: {} })
+      const error = await failure(() => updateJsonFile(file, () => {}, { timeout: 20 }))
+      assert.equal(error.code, 'ELOCKED')
+      end()
+      await first
+    })
+    const errors = events.filter(({ what }) => / error$/.test(what))
+    assert.deepEqual(errors.map(({ what, context }) => [what, context.error.code]), [['lock error', 'ELOCKED'], ['update error', 'ELOCKED']])
+    assert.equal(errors[0]?.within, errors[1]?.context)
   })
 
   test('the same on the calling thread', async (t) => {

@@ -116,6 +116,14 @@ describe('hints', () => {
     })
   })
 
+  test('ENOENT in a transaction: what can be done', async (t) => {
+    const [file, other] = [newFile(t), newFile(t)]
+    await transaction([file, other], async (tx) => {
+      assert.equal((await failure(() => tx.read(file))).hint, 'There is no such file. `updateJson` begins with `defaultValue` then.')
+      assert.equal((await failure(() => tx.rename(file, other))).hint, 'There is no such file.')
+    })
+  })
+
   test('EDEADLK: a lock on the calling thread, and a write in the function of another', async (t) => {
     const file = newFile(t)
     const again = await withLock(file, () => failure(async () => withLockSync(file, () => {})))
@@ -144,7 +152,10 @@ describe('hints', () => {
     await new Promise((resolve) => server.listen(socket, () => resolve(undefined)))
     t.after(() => server.close())
     fs.symlinkSync('/dev/null', device)
-    for (const [file, what] of [[fifo, 'a FIFO (a named pipe)'], [socket, 'a socket'], [device, 'a character device, as a terminal or /dev/null is']]) {
+    const disk = fs.readdirSync('/dev', { withFileTypes: true }).find((entry) => entry.isBlockDevice())
+    if (disk) fs.symlinkSync(path.join('/dev', disk.name), path.join(dir, 'disk'))
+    const disks = disk ? [[path.join(dir, 'disk'), 'a block device, as a disk is']] : []
+    for (const [file = '', what] of [...disks, [fifo, 'a FIFO (a named pipe)'], [socket, 'a socket'], [device, 'a character device, as a terminal or /dev/null is']]) {
       for (const [verb, call] of /** @type {[string, () => any][]} */ ([
         ['replaced', () => atomicWrite(file, 'new')],
         ['replaced', async () => atomicWriteSync(file, 'new')],
@@ -158,12 +169,15 @@ describe('hints', () => {
         ['backed up', () => createBackup(file)],
         ['locked', () => acquireLock(file)],
         ['recovered', () => recoverFromCrash(file)],
-        ['replaced', () => transaction([file], (tx) => tx.write(file, 'new'))],
+        ['part of a transaction', () => transaction([file], (tx) => tx.write(file, 'new'))],
+        ['restored, or replaced by a backup', () => restoreBackup(file, path.join(dir, 'target'))],
+        ['restored, or replaced by a backup', () => restoreBackup(__filename, file)],
       ])) {
         const error = await failure(call)
         assert.equal(error.code, 'EINVAL', `${verb} ${what}`)
         assert.equal(error.hint, `The path names ${what}. Only a regular file can be ${verb}.`)
       }
+      assert.equal((await failure(() => openWal(file))).hint, `The path names ${what}. A log is a folder.`)
     }
   })
 })
@@ -172,9 +186,15 @@ test('ErrorCode lists every code of the package', () => {
   const [, list = ''] = /export type ErrorCode =\n([^]*?)\n\n/.exec(`${fs.readFileSync(path.join(root, 'index.d.ts'), 'utf8')}\n\n`) ?? assert.fail()
   const listed = new Set(Array.from(list.matchAll(/'(E[A-Z]+)'/g), ([, code]) => code))
   const made = ['error/mod.rs', 'error/wal.rs'].flatMap((file) => Array.from(fs.readFileSync(path.join(root, 'src', file), 'utf8').matchAll(/=> "(E[A-Z]+)"/g), ([, code = '']) => code))
+  // Those of JavaScript: a failure with plain fields, or an error's code.
+  const sources = fs.readdirSync(path.join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.js'))
+  for (const file of sources) {
+    const code = fs.readFileSync(path.join(root, 'lib', file), 'utf8')
+    made.push(...Array.from(code.matchAll(/(?:plain\('\w+', |code: )'(E[A-Z]{4,})'/g), ([, own = '']) => own))
+  }
   assert.ok(made.includes('ELOCKED') && made.includes('EWALDAMAGED'))
   // A defect of ours, and two that become TypeErrors and RangeErrors.
-  assert.deepEqual(made.filter((code) => !listed.has(code)).sort(), ['EINTERNAL', 'EWALAHEAD', 'EWALNAME'])
+  assert.deepEqual(Array.from(new Set(made)).filter((code) => !listed.has(code)).sort(), ['EINTERNAL', 'EWALAHEAD', 'EWALNAME'])
 })
 
 describe('transient', () => {
@@ -242,7 +262,22 @@ describe('stacks begin with the frames of the caller', () => {
     'a value without a text': (file) => updateJsonFile(file, () => /** @type {any} */ (() => {}), { defaultValue: {} }),
     'a primitive in a transaction': (file) => transaction([file], (tx) => tx.updateJson(file, () => /** @type {any} */ (1), { defaultValue: {} })),
     'a class of Vectra': (file) => holdfast.AtomicOperations.readFile(file),
-    'a lock manager': (file) => new holdfast.LockManager().acquireLock(`${file}/no/file`),
+    'a lock manager': () => new holdfast.LockManager().acquireWriteLock(path.join(__filename, 'no/dir')),
+    'a checkpoint beyond the end': async (file) => {
+      const wal = await openWal(`${file}.log`)
+      try {
+        await wal.append('a', [{ id: 'a', op: 'insert', payload: '' }])
+        await wal.checkpoint('a', 99n)
+      } finally {
+        await wal.close()
+      }
+    },
+    'a transaction that is over': async (file) => {
+      /** @type {any} */
+      let kept
+      await transaction([file], (tx) => void (kept = tx))
+      await kept.read(file)
+    },
     'an append': async (file) => {
       const wal = await openWal(`${file}.log`)
       await wal.close()

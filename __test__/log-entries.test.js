@@ -6,7 +6,7 @@ const assert = require('node:assert/strict')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
-const { collector, failure, fullDisk, holdfast, newDir, newFile, root, whyNot } = require('./helpers.js')
+const { collector, failure, fullDisk, holdfast, inChild, newDir, newFile, root, whyNot } = require('./helpers.js')
 
 const { atomicWrite, createBackup, openWal, setLogger, updateJsonFile } = holdfast
 
@@ -122,6 +122,37 @@ describe('levels and errors', () => {
     const retries = entries.filter(({ message }) => message === 'Retrying atomic write')
     assert.deepEqual(retries.map(({ level, fields }) => [level, fields.err.code, fields.err.message]), [['warn', 'ENOSPC', error.cause.message]])
     assert.deepEqual(entries.filter(({ level }) => level === 'error'), [])
+  })
+
+  test('a disk that fails is an error, and a temp file that stays a warning, each with its error', { skip: whyNot.strace() }, async (t) => {
+    const file = newFile(t)
+    const command = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=fsync,unlinkat', '-e', 'inject=fsync:error=EIO', '-e', 'inject=unlinkat:error=EPERM']
+    const loud = await inChild(async ({ file }, { holdfast, outcome }) => {
+      const entries = []
+      const add = (level) => (fields, message) => entries.push([level, message, fields.err.code, fields.err.message])
+      await outcome(() => holdfast.atomicWrite(file, 'new', { logger: { debug() {}, warn: add('warn'), error: add('error') }, retries: 1 }))
+      return entries
+    }, { file }, { command })
+    assert.deepEqual(loud, [
+      ['error', 'Atomic write failed', 'EIO', 'EIO: i/o error, fsync'],
+      ['warn', 'Failed to clean up temp file', 'EPERM', 'EPERM'],
+    ])
+  })
+
+  test('a file that cannot be recovered is an error, with the error of the report', { skip: whyNot.root() }, async (t) => {
+    const dir = newDir(t)
+    const temp = path.join(dir, '.a.json.0123456789abcdef.tmp')
+    fs.writeFileSync(temp, '{}', { mode: 0 })
+    // So old that its writer is dead for certain.
+    fs.utimesSync(temp, 0, 0)
+    fs.chmodSync(dir, 0o777)
+    const entries = await inChild(async ({ dir }, { holdfast }) => {
+      const entries = []
+      const add = (level) => (fields, message) => entries.push([level, message, fields])
+      const { actions } = await holdfast.recoverFromCrash(dir, { logger: { debug: add('debug'), warn: add('warn'), error: add('error') } })
+      return entries.map(([level, message, { path, err, errorCode, operation }]) => [level, message, path, errorCode, operation, actions.some(({ error }) => error === err)])
+    }, { dir }, { user: { uid: 65534, gid: 65534 } })
+    assert.deepEqual(entries, [['error', 'Recovery failed', temp, 'EACCES', 'recover', true]])
   })
 
   test('a background flush that fails is an error, with what was thrown and the operation of errors', async (t) => {

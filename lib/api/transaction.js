@@ -4,7 +4,7 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, oneOf, passedOn, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, milliseconds, oneOf, passedOn, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
@@ -374,7 +374,7 @@ function plain(path) {
 }
 
 function over() {
-  return Object.assign(new Error('The transaction is over: its function has returned, thrown or been cancelled'), { code: 'ERR_INVALID_STATE' })
+  return coded(new Error('The transaction is over: its function has returned, thrown or been cancelled'), 'ERR_INVALID_STATE')
 }
 
 /** @param {Buffer} bytes */
@@ -460,7 +460,7 @@ class Transaction {
   rename(from, to) {
     return begin(() => {
       const [first, second] = [this.#staged.find(from, 'from'), this.#staged.find(to, 'to')]
-      return this.#staged.runInOrder(first, () => this.#attempt(first, () => this.#staged.move(first, second)), second)
+      return this.#staged.runInOrder(first, () => this.#attempt(first, () => this.#staged.move(first, second), 'There is no such file.'), second)
     })
   }
 
@@ -516,14 +516,14 @@ class Transaction {
     })
   }
 
-  /** @template T @param {number} file @param {() => Promise<T>} operation */
-  async #attempt(file, operation) {
+  /** @template T @param {number} file @param {() => Promise<T>} operation @param {string} [hint] for a file that is missing */
+  async #attempt(file, operation, hint) {
     try {
       return await operation()
     } catch (error) {
       if (error instanceof Thrown) throw passedOn(error.value)
       const made = failed(this.#staged.target(file), OPERATION, error)
-      throw missingHint(made)
+      throw missingHint(made, hint)
     }
   }
 }
@@ -532,9 +532,9 @@ strictMethods(Transaction, {
   read: 'path encoding', write: 'path data options', exists: 'path', rename: 'from to', remove: 'path', updateJson: 'path update options',
 })
 
-/** @param {Error & { code?: string, hint?: string }} error */
-function missingHint(error) {
-  if (error.code === 'ENOENT') error.hint = 'There is no such file. `updateJson` begins with `defaultValue` then.'
+/** @param {Error & { code?: string, hint?: string }} error @param {string} [hint] */
+function missingHint(error, hint = 'There is no such file. `updateJson` begins with `defaultValue` then.') {
+  if (error.code === 'ENOENT') error.hint = hint
   return error
 }
 

@@ -160,7 +160,7 @@ function lockedHint({ behind, inThisProcess, isForeign, holder, waited }, operat
 const SPECIAL = { FIFO: 'a FIFO (a named pipe)', socket: 'a socket', 'character device': 'a character device, as a terminal or /dev/null is', 'block device': 'a block device, as a disk is' }
 
 /** What can be done with regular files only, by the operation; others replace them. @type {Record<string, string>} */
-const ONLY = { 'create backup': 'backed up', lock: 'locked', 'read file': 'read', 'read JSON': 'read', recover: 'recovered', 'remove file': 'removed', 'update JSON': 'updated' }
+const ONLY = { 'create backup': 'backed up', lock: 'locked', 'read file': 'read', 'read JSON': 'read', recover: 'recovered', 'remove file': 'removed', 'restore backup': 'restored, or replaced by a backup', transaction: 'part of a transaction', 'update JSON': 'updated' }
 
 /** @typedef {import('../native/errors.js').Failure} Failure */
 
@@ -178,6 +178,7 @@ function hintFor(error, operation) {
   }
   if (error.kind === 'deadlock') return DEADLOCK_HINTS.find(([said]) => said.test(error.message))?.[1]
   if (error.kind === 'json') return JSON_HINTS[error.code]?.[operation] ?? JSON_HINTS[error.code]?.['']
+  if (error.found !== undefined && LOG_OPERATION.test(operation)) return `The path names ${SPECIAL[error.found]}. A log is a folder.`
   if (error.found !== undefined) return `The path names ${SPECIAL[error.found]}. Only a regular file can be ${ONLY[operation] ?? 'replaced'}.`
   const own = Object.hasOwn(LOG_OPERATION_HINTS, operation) ? LOG_OPERATION_HINTS[operation]?.[error.code] : undefined
   if (own !== undefined) return own

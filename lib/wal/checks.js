@@ -3,7 +3,7 @@
 // What is wrong with an argument is a TypeError or RangeError, also where only the native side
 // can tell.
 
-const { outOfRange, readOptions, wrongType, wrongValue } = require('../support/arguments.js')
+const { coded, outOfRange, readOptions, wrongType, wrongValue } = require('../support/arguments.js')
 const { failed } = require('../native/errors.js')
 
 /** @typedef {import('../native/binding.js').NativeError} NativeError */
@@ -53,7 +53,7 @@ function walFailed(dir, operation, collection, error, signal) {
     )
   }
   if (code === 'EWALAHEAD') {
-    return Object.assign(new RangeError(`The "upTo" argument is out of range: ${message}`), { code: 'ERR_OUT_OF_RANGE' })
+    return coded(new RangeError(`The "upTo" argument is out of range: ${message}`), 'ERR_OUT_OF_RANGE')
   }
   return failed(dir, operation, error, signal)
 }
