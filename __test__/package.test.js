@@ -94,7 +94,7 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
-      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md', 'docs/logging.md',
+      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
