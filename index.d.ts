@@ -1,28 +1,34 @@
+// @ts-ignore Types of Node are an optional peer: without `@types/node` a `Buffer` is a `Uint8Array`, and a stream is `any`.
 /// <reference types="node" />
 /// <reference lib="esnext.disposable" />
 
+// @ts-ignore
 import type { Writable } from 'node:stream'
 
 /**
- * What of an acknowledged write survives a power cut or a kernel crash. Each level includes the
- * ones before it.
+ * What of an acknowledged write survives a power cut or a kernel crash. Each level includes the ones before it.
  *
- * - `'none'`: nothing is synced. Readers see the old file or the new one, whole; so does a process
- *   that starts after another one has crashed. After a power cut the file may be either, or empty,
- *   or torn.
- * - `'file'`: the bytes are synced before the rename. After a power cut the file is the old one or
- *   the new one, whole, but it may still be the old one. (Where the file system uses the blocks of a
- *   replaced file again at once, as ext4 with `data=writeback`, it is synced after the rename, too.)
+ * - `'none'`: nothing is synced. Readers see the old file or the new one, whole, also after a crash of a process; after a
+ *   power cut it may be empty or torn.
+ * - `'file'`: the bytes are synced before the rename. After a power cut the file is the old one or the new one, whole;
+ *   it may still be the old one.
  * - `'full'`: the rename is synced too. After a power cut an acknowledged write is there.
  */
 export type Durability = 'none' | 'file' | 'full'
+
+/** Node's `Buffer`. Without `@types/node`, a `Uint8Array`. */
+export type NodeBuffer = typeof globalThis extends { Buffer: { isBuffer(value: any): value is infer B } } ? B : Uint8Array
+
+/** The encodings of text that Node has (`BufferEncoding`). */
+export type TextEncoding =
+  | 'ascii' | 'base64' | 'base64url' | 'binary' | 'hex' | 'latin1' | 'ucs-2' | 'ucs2' | 'utf-16le' | 'utf-8' | 'utf16le' | 'utf8'
 
 /**
  * A path. A `Buffer` is for names that are not UTF-8, which only Unix allows. Where such a name is part of what comes
  * back, in errors, entries for the log and reports, each byte that is not UTF-8 is a lone surrogate (U+DC80 to U+DCFF):
  * every function of holdfast takes such a string as a path again, and those of Node do not.
  */
-export type PathLike = string | URL | Buffer
+export type PathLike = string | URL | Uint8Array
 
 /**
  * Receives log entries. pino works, and so does any object with these three methods. A method that
@@ -40,10 +46,10 @@ export interface Logger {
  */
 export type WriteData =
   | string
-  | NodeJS.ArrayBufferView
+  | ArrayBufferView
   | Blob
-  | Iterable<string | NodeJS.ArrayBufferView>
-  | AsyncIterable<string | NodeJS.ArrayBufferView>
+  | Iterable<string | ArrayBufferView>
+  | AsyncIterable<string | ArrayBufferView>
 
 /** The options of {@link atomicWriteSync}, and of every function that writes. */
 export interface WriteOptionsBase {
@@ -172,7 +178,7 @@ export interface AtomicWriteOptions extends WriteOptionsBase, CreateOnlyOption, 
    * How strings are encoded. It has no effect on other data.
    * @default 'utf8'
    */
-  encoding?: BufferEncoding | undefined
+  encoding?: TextEncoding | undefined
   /**
    * Cancels the write. Before the rename nothing has changed and the call rejects with an
    * `AbortError` (`code` `'ABORT_ERR'`, the signal's reason as `cause`); after it the write stands
@@ -187,7 +193,7 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOpti
    * How strings are encoded. It has no effect on other data.
    * @default 'utf8'
    */
-  encoding?: BufferEncoding | undefined
+  encoding?: TextEncoding | undefined
 }
 
 /** How the text of a JSON file becomes a value: `JSON.parse`, or what a library has in its place. */
@@ -232,41 +238,16 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
 /**
  * Replaces the content of a file, or creates the file, in one step.
  *
- * **Promises.** A reader sees, at any moment, the old content or the new one, whole. When the promise
- * resolves the new content is in place, as durable as `durability` says. When it rejects with
- * `committed: false` the file is as it was, byte for byte, and no temp file is left (if it cannot be
- * removed a warning is logged). When it rejects with `committed: true` the new content is in place
- * but may not survive a power cut. Permission bits, owner and, on Linux, the access control list,
- * the SELinux label and attributes of the class `user` stay: those that the file has when it is
- * replaced, so what is forbidden during a long write stays forbidden. What cannot be kept never gives
- * anybody access. A process that is killed by `SIGKILL` leaves at most one temp file,
- * `.<name>.<16 hex digits>.tmp`, for each write that was running; other signals that end it leave none
- * (Unix).
+ * **Promises.** A reader sees the old content or the new one, whole. When the promise resolves the new content is in place,
+ * as durable as `durability` says. When it rejects with `committed: false` the file is as it was. Mode, owner and
+ * attributes stay. Writes to one file take effect in the order of the calls.
  *
- * Writes to one file take effect in the order of the calls, including those of other worker threads.
- * Of the writes that wait behind another one only the newest is written, if their options are equal
- * and none has a `signal`, `validate` or `createOnly`. All of them are answered when the file is as durable as
- * they asked, and if that write fails all of them fail.
+ * **Does not promise.** Other hard links keep the old content. Nothing is locked: for read-modify-write use
+ * {@link updateJsonFile} or {@link withLock}. More: docs/writing.md.
  *
- * **Does not promise.** Other hard links of the file keep the old content. The creation time is that
- * of a new file, and so are attributes of other classes (capabilities, which any write takes away, and
- * signatures), and on macOS and Windows access control lists and all extended attributes. Nothing is locked: for read-modify-write this is
- * not enough. A disk or network file system that reports a sync as done before it is done defeats
- * every promise about power cuts.
- *
- * @param path The file. Relative paths are resolved when the call is made, also where no path leads to
- *   the working directory (Linux). `file:` URLs must be URL objects. Devices, pipes and what a process
- *   has open (`/dev/stdout`, `/proc/self/fd/1`) are `EINVAL`.
- * @param data The new content. The memory of a Buffer, TypedArray or DataView must not be changed,
- *   transferred or resized until the promise settles: the wrong bytes may be written, or the write
- *   may fail. An iterable, stream or Blob is written to the temp file as it comes; its error
- *   stops the write and is the caller's; it is stopped if the write fails or is aborted. From its first piece on there is
- *   one attempt, and the write has its place in the order when all is read.
+ * @param data A view of bytes must not be changed meanwhile.
  * @param options An encoding stands for `{ encoding }`.
- * @throws {SessionFileError} When the system refuses. `code` is the errno name (`ENOSPC`, `EACCES`,
- *   `EISDIR`, `ENOENT`…); `EEXIST` with `createOnly`.
- * @throws {TypeError} When an argument has the wrong type or an option is not known.
- * @throws {RangeError} When a number is out of range.
+ * @throws {SessionFileError} Errno names; `EEXIST` with `createOnly`.
  * @example
  * ```js
  * import { atomicWrite } from 'holdfast'
@@ -281,7 +262,7 @@ export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOpti
 export function atomicWrite(
   path: PathLike,
   data: WriteData,
-  options?: AtomicWriteOptions | BufferEncoding,
+  options?: AtomicWriteOptions | TextEncoding,
 ): Promise<void>
 
 /**
@@ -297,8 +278,8 @@ export function atomicWrite(
  */
 export function atomicWriteSync(
   path: PathLike,
-  data: string | NodeJS.ArrayBufferView,
-  options?: AtomicWriteSyncOptions | BufferEncoding,
+  data: string | ArrayBufferView,
+  options?: AtomicWriteSyncOptions | TextEncoding,
 ): void
 
 /**
@@ -323,7 +304,7 @@ export interface AtomicWriteStreamOptions
    * How strings are encoded that are written without an encoding of their own.
    * @default 'utf8'
    */
-  encoding?: BufferEncoding | undefined
+  encoding?: TextEncoding | undefined
   /**
    * How many bytes wait in memory before `write()` returns `false`, from 1 to 1073741824.
    * @default that of Node's streams
@@ -339,19 +320,12 @@ export interface AtomicWriteStreamOptions
 /**
  * A stream that replaces the content of a file with its bytes, once all of them are there.
  *
- * **Promises.** The bytes go to a temp file beside the file as they come, with back-pressure. After
- * `end()`, and before `'finish'`, they are synced and replace the file, as with {@link atomicWrite}.
- * A stream that is destroyed, aborted or fails before that leaves the file as it was and, once it
- * has emitted `'close'`, no temp file. The same holds for a stream that is open when the process
- * ends normally or its worker thread ends. With `lock: true` the lock is held from the beginning to
- * the end.
+ * **Promises.** After `end()`, and before `'finish'`, the bytes are synced and replace the file, as with
+ * {@link atomicWrite}. A stream that is destroyed, aborted or fails before that leaves the file as it was and, once it
+ * has emitted `'close'`, no temp file.
  *
- * **Does not promise.** Nothing is retried. A process that is killed by `SIGKILL` leaves the temp file. A Buffer
- * must not be changed until the stream has taken the chunk. The errors with which the stream is
- * destroyed are those of {@link atomicWrite}.
- *
- * @throws {TypeError} When an argument has the wrong type or an option is not known.
- * @throws {RangeError} When a number is out of range.
+ * **Does not promise.** Nothing is retried. A Buffer must not be changed until the stream has taken the chunk. More:
+ * docs/writing.md.
  * @example
  * ```js
  * import { Readable } from 'node:stream'
@@ -361,7 +335,7 @@ export interface AtomicWriteStreamOptions
  * await pipeline(Readable.from(['line 1\n', 'line 2\n']), createAtomicWriteStream('report.txt'))
  * ```
  */
-export function createAtomicWriteStream(path: PathLike, options?: AtomicWriteStreamOptions | BufferEncoding): Writable
+export function createAtomicWriteStream(path: PathLike, options?: AtomicWriteStreamOptions | TextEncoding): Writable
 
 /** The options of {@link removeFile}. */
 export interface RemoveFileOptions {
@@ -502,16 +476,12 @@ export function createBackup(path: PathLike, options?: CreateBackupOptions): Pro
 /**
  * Replaces a file with a backup of it, or with any other file.
  *
- * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock: a
- * reader of the target finds, at any moment and after any crash, the content from before or the
- * backup, whole. The target keeps its permission bits, owner, access control list and extended
- * attributes; a target that does not exist gets those of the backup. The backup stays.
+ * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock. The target keeps its
+ * permission bits, owner, access control list and extended attributes; a target that does not exist gets those of the
+ * backup. The backup stays.
  *
- * **Does not promise.** What {@link createBackup} does not.
- *
- * @throws {SessionFileError} `ENOENT` when there is no backup, `EBADJSON` or `EEMPTYJSON` when it
- *   does not pass `validate`, `ELOCKED` when the lock was not free in time, `EDEADLK` inside an
- *   update of the target, or errno names as for {@link atomicWrite}.
+ * @throws {SessionFileError} `ENOENT` when there is no backup, `EBADJSON` or `EEMPTYJSON` when it does not pass
+ *   `validate`, `ELOCKED` when the lock was not free in time, `EDEADLK` inside an update of the target, or errno names.
  * @example
  * ```js
  * import { atomicWrite, createBackup, restoreBackup } from 'holdfast'
@@ -644,16 +614,16 @@ export interface RecoveryAction {
   /** The file, as an absolute path. */
   path: string
   /**
-   * - `'removed'`: it was of no use, and is gone.
+   * What was done:
+   *
+   * - `'removed'`: it was of no use.
    * - `'promoted'`: a temp file has become the file that it was written to be.
    * - `'restored'`: a `.bak`, or a temp file, has replaced a file that was missing or corrupt.
-   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<milliseconds since 1970>` now.
-   * - `'completed'`: a {@link transaction} that was decided before the crash has replaced it, or
-   *   removed it.
-   * - `'conflict'`: such a transaction names it, but another program has changed it since, so it was
-   *   left as it is. `to` has the content that it would have got.
+   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<ms since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided has replaced or removed it.
+   * - `'conflict'`: such a transaction names it, but another program has changed it since. `to` has what it would have got.
    * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
-   * - `'failed'`: something should have been done, and `error` says why it was not.
+   * - `'failed'`: `error` says why.
    */
   action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
   /** Why. For people: the wording is not part of the contract. */
@@ -684,41 +654,18 @@ export interface RecoveryReport {
 }
 
 /**
- * Puts in order what a crash has left of writes: beside one file, or in a directory.
+ * Puts in order what a crash has left of writes and transactions: beside one file, or in a directory. Call it when a
+ * program starts.
  *
- * | what is left | the file | |
- * | --- | --- | --- |
- * | temp file | missing | the newest that is one whole JSON object or array becomes the file (`promote`); others are removed |
- * | `.bak` | missing | it becomes the file |
- * | temp file, `.bak` | there | they are stale, and removed; a `.bak` only after the file has been synced |
- * | temp file or `.bak` that is JSON | empty or corrupt JSON | it becomes the file, with the file's owner and mode; the corrupt one is kept as `<file>.corrupt-<ms>` |
+ * **Promises.** What live processes are writing is left alone, so it may run beside writers, be cut off and run again.
+ * Nothing is ever overwritten, and nothing good is removed before something as good is durable. A corrupt file is kept
+ * as `<file>.corrupt-<ms>` when there is something better.
  *
- * Temp files are `.<name>.<16 hex digits>.tmp` and `.<name>.<uuid>.tmp`; `<file>.tmp` and
- * `<file>.bak` count only beside a file that is named, or with `legacy`. Lock files that killed
- * processes have left, and that no process uses, are removed; they are not in the report. Nothing else
- * is touched. A corrupt file for which there is nothing better is reported, in a directory too. A file
- * is never set aside for a temp file that it begins with, nor, if it begins like JSON lines or has
- * comments, for one that is smaller.
- * Backups of {@link createBackup} do not count: going back to one is your decision.
+ * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is taken for dead.
+ * More: docs/recovery.md.
  *
- * **Promises.** A temp file is touched only if no process holds its lock, and it is older than
- * `minAge` or its lock is known to tell; so recovery may run beside writers of this process and of others. What a transaction has
- * staged is touched only if no process holds the lock of its record, whatever its age. In a directory
- * that is shared like `/tmp` (sticky and writable by all) the files of other users are left alone.
- * Nothing is ever overwritten: a temp file becomes the file only while that name is free. Whatever
- * has become a file is fully durable when the promise resolves, and nothing good is removed before
- * something as good is durable. The recovery may be cut off at any moment, run again, and run by
- * several processes at once. A failure with one file is in the report, and the other files are
- * handled.
- *
- * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is
- * taken for dead. While a corrupt file is replaced, there is no file of that name for a moment.
- * Removals are not synced: after a power cut some orphans may be there again.
- *
- * @param pathOrDir A file, which need not exist, or a directory. A symbolic link leads to its target.
- * @throws {SessionFileError} When the path cannot be examined at all (`ENOENT` when the directory
- *   does not exist), `ELOCKED` when the lock of the file was not free in time, `EDEADLK` inside an
- *   update of the file.
+ * @param pathOrDir A file, which need not exist, or a directory.
+ * @throws {SessionFileError} `ENOENT`, `ELOCKED`, `EDEADLK`, or errno names.
  * @example
  * ```js
  * import { recoverFromCrash } from 'holdfast'
@@ -894,18 +841,18 @@ export interface Transaction {
    * The content of a file as the transaction has made it, or else as it is on the disk. Rejects with
    * `ENOENT` when there is none. With an encoding the content is a string.
    */
-  read(path: PathLike, encoding: BufferEncoding): Promise<string>
-  read(path: PathLike): Promise<Buffer>
+  read(path: PathLike, encoding: TextEncoding): Promise<string>
+  read(path: PathLike): Promise<NodeBuffer>
   /** Gives the file this content. The data is copied, so the caller may reuse a buffer at once. */
   write(
     path: PathLike,
-    data: string | NodeJS.ArrayBufferView,
+    data: string | ArrayBufferView,
     options?: {
       /**
        * For strings.
        * @default 'utf8'
        */
-      encoding?: BufferEncoding | undefined
+      encoding?: TextEncoding | undefined
       /**
        * The file is to be made: `EEXIST` at once if the transaction has made it, or it is on the disk
        * and the transaction has not removed it. If a program without a lock makes it meanwhile, its
@@ -913,7 +860,7 @@ export interface Transaction {
        * @default false
        */
       createOnly?: boolean | undefined
-    } | BufferEncoding,
+    } | TextEncoding,
   ): Promise<void>
   /**
    * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or returns
@@ -942,51 +889,18 @@ export interface Transaction {
 }
 
 /**
- * Changes several files together: all of them or none, whatever happens. They may be in several
- * directories and on several file systems.
+ * Changes several files together: all of them or none, whatever happens, also a power cut.
  *
- * **Promises.** `fn` stages the changes. When it has returned, everything new is written beside the
- * files and synced, then a record of what is to be done; that record is the decision: from there on
- * the transaction stands. Then the files are renamed into place. A throw in `fn` rolls back and is
- * passed on unchanged. After a crash at any point, a power cut included, the next transaction that
- * names one of the files, or `recoverFromCrash` on one of the directories, completes what was
- * decided and removes everything else. So it is in a copy, a snapshot or a restored backup of the
- * tree, and in a tree that was moved: there what is found is completed or taken back from what is in
- * that tree alone, and the tree that it was copied from is never touched. The write locks of all files are held from before `fn` to the
- * end (other processes may have them in the pauses between attempts; see {@link TransactionOptions.retries}). They are acquired in one order that is the same everywhere: transactions on the same files
- * never deadlock. A reader that takes read locks, or reads in a transaction, never sees half of a
- * transaction that is under way, and no reader does after a recovery. A file that a program without a
- * lock has changed between the crash and the recovery is left as it is; the content that it would
- * have got is then beside it, as `<file>.conflict-<id>`.
+ * **Promises.** `fn` stages the changes; a throw in it rolls back. After a crash the next transaction on one of the
+ * files, or {@link recoverFromCrash}, completes what was decided and removes everything else. The write locks of all
+ * files are held throughout.
  *
- * The changes are ordered with this process's other writes to the same files. Inside {@link withLock}
- * on some or all of the files the transaction works under the held locks.
+ * **Does not promise.** A reader that takes no lock may see some files changed and others not yet, for a moment. More:
+ * docs/transactions.md.
  *
- * **Does not promise.** A reader without locks may see some files changed and others not yet, for the
- * moment that the renames take. Between a crash in that moment and the recovery so does every reader
- * outside a transaction (which settles what is unfinished first), with read locks or without: call
- * `recoverFromCrash` when a program starts. Isolation holds among programs that use the locks. Each
- * file that is replaced or removed is read once, so that it is recognised after a crash, and the
- * directories of the files are listed once, which takes milliseconds where there are ten thousand
- * names. The staged contents are held in memory. It takes three descriptors for each directory and few
- * for the files; where the locks of the files need one each (all but ext4, xfs, btrfs, f2fs and tmpfs), a
- * call with more files than may be open at once fails with `EMFILE` before anything is done. Symbolic links are not made; a link leads to the file that is meant. A caller
- * that holds the lock of one file and names others as well waits for those out of the order, and may
- * meet a caller that does the opposite: then `timeout` ends it.
- *
- * An error with `committed: false` means that no file has changed. With `committed: true` the
- * transaction is decided, but something kept it from being completed (a file that could not be
- * renamed, a sync that failed): it stands, and recovery completes it.
- *
- * @param paths Every file that the transaction may read or change. The record that decides is in the
- *   directory of the first one.
- * @param fn Gets the transaction. Its result is ignored.
- * @throws {SessionFileError} `ELOCKED` when the locks were not free in time, `EDEADLK` inside a
- *   transaction or an update of one of the files or a read lock on it (or on another file of an
- *   unfinished transaction on one of them), or if two of the paths are one file whose name is spelt
- *   with other capital letters (a directory may take such names for one), `EUNSETTLED` when an unfinished transaction on one of the
- *   files cannot be settled (its other directory is not mounted; `error.cause.path` is its record),
- *   or errno names as for {@link atomicWrite}.
+ * @param paths Every file that the transaction may read or change.
+ * @returns What `fn` has returned.
+ * @throws {SessionFileError} `ELOCKED`, `EDEADLK`, `EUNSETTLED`, or errno names. With `committed: true` it stands, and a recovery completes it.
  * @example
  * ```js
  * import { atomicWriteJson, transaction } from 'holdfast'
@@ -1177,30 +1091,16 @@ export interface UpdateJsonOptions<T = any> extends Omit<UpdateJsonSyncOptions<T
 /**
  * Reads a JSON file, changes it, and writes it, while no other process can.
  *
- * **Promises.** Under the file's write lock: read, parse, `update`, {@link atomicWrite}. When the
- * promise resolves, the change is in the file, as durable as `durability` says. Calls for one file in
- * one thread run in the order in which they were made. Calls that wait together share one lock, one
- * read and one write, and each still sees the file as the one before it left it. When `update` throws
- * or rejects, so does the call, with the same error, and nothing of its change is kept. A file that
- * cannot be parsed is left as it is, byte for byte. Inside {@link withLock} for the same file the
- * update works under the held lock. When the write fails with an error that may pass, other processes
- * may have the lock until the next attempt, which waits for it and reads the file again. If its text
- * is another one by then, `update` is called again, with the new content. If a link in the path
- * is changed meanwhile, the file whose lock is held is written, or the call fails with `ESTALE`.
+ * **Promises.** When the promise resolves, the change is in the file, as durable as `durability` says. Calls that wait
+ * together share one lock, one read and one write. When `update` throws, so does the call, and nothing is written. A
+ * file that cannot be parsed is left as it is.
  *
- * **Does not promise.** Programs that do not take the lock are not kept out. If the text does not
- * change, the file is not written again (but it is synced as asked; it is written only where this
- * process has seen a sync of it fail, because another sync would prove nothing).
+ * **Does not promise.** Programs that do not take the lock are not kept out. More: docs/json.md.
  *
- * @param update Gets the parsed content, its own copy for each call. Returns the value to write, or a
- *   promise of it; `undefined` means that the argument was changed in place. A string, number or boolean
- *   that would replace an object or array is refused ({@link UpdateFormOptions.allowPrimitive}). It runs
- *   in the async context of the call (`AsyncLocalStorage`).
- * @returns What was written: a copy of its own for each call.
- * @throws {SessionFileError} `ENOENT` when the file does not exist and there is no `defaultValue`,
- *   `EEMPTYJSON` when it is empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say
- *   where), `ELOCKED` when the lock was not free in time, `EDEADLK` when called from an update of the
- *   same file, or errno names as for {@link atomicWrite}.
+ * @param update Changes its argument in place, or returns the value to write. It may be called again.
+ * @returns What was written.
+ * @throws {SessionFileError} `ENOENT` (without `defaultValue`), `EEMPTYJSON`, `EBADJSON` (`line`, `column`), `ELOCKED`,
+ *   `EDEADLK`, or errno names.
  * @example
  * ```js
  * import { updateJsonFile } from 'holdfast'
@@ -1279,28 +1179,16 @@ export interface Lock {
 }
 
 /**
- * How a lock is made known to other programs. **The two protocols do not exclude each other**: all
- * programs that share a file must use the same one.
+ * How a lock is made known to other programs. **The two protocols do not exclude each other**: all programs that share a
+ * file must use the same one.
  *
  * - `'kernel'`: holdfast's own, by locks of the operating system.
- * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that
- *   still use it. The lock of `file` is a directory `file.lock` that its holder refreshes (on a
- *   thread of its own, so that a blocked event loop does not matter). A lock directory that is older
- *   than `stale` is abandoned, and the next process takes it over. A process that ends, by itself, by
- *   an exception, by `SIGHUP`, `SIGINT`, `SIGQUIT` or `SIGTERM`, or because it aborts, removes its
- *   lock directories (on Windows by itself or an exception only); after a `SIGKILL`, a memory fault
- *   or a power cut they stay until they are stale. A lock can be lost: when a process is stopped for
- *   longer than `stale`, when the disk does not answer for so long, or when another program removes
- *   or touches the directory. Then `lock.signal` is aborted and `release()` rejects with
- *   `ECOMPROMISED`; nothing that belongs to the next holder is touched. Waiting is polling, at
- *   intervals of 1 to 16 ms; the holder of a lock is not known. Between programs that use holdfast a
- *   stale lock never gets two owners; `docs/formats.md` says which races remain beside the package
- *   itself. {@link updateJsonFile}, and every function with an option `lock`, take the kernel's lock;
- *   beside programs that run the package, call them inside
+ * - `'proper-lockfile'`: that of the npm package of this name, to share files with programs that still use it: a
+ *   directory `<file>.lock`, which its holder refreshes. It can be lost (`lock.signal`, `ECOMPROMISED`), and stays after a
+ *   `SIGKILL` until it is `stale`. Every function with an option `lock` takes the kernel's lock: call it inside
  *   `withLock(file, …, { protocol: 'proper-lockfile' })`.
  *
- * To move over: let all programs use holdfast with `'proper-lockfile'` first. When no program runs the
- * package any more, stop them all once and start them again with `'kernel'`.
+ * More: docs/locks.md.
  */
 export type LockProtocol = 'kernel' | 'proper-lockfile'
 
@@ -1359,53 +1247,18 @@ export interface LockOptions extends TryLockOptions {
 }
 
 /**
- * Runs a function while this call, and no other in any process or thread, holds the lock of a file;
- * with `kind: 'read'`, beside other readers and no writer. The lock is released when the function
- * returns, throws, or its promise settles.
+ * Runs a function while this call, and no other in any process or thread, holds the lock of a file; with
+ * `kind: 'read'`, beside other readers and no writer.
  *
- * **Promises.** Mutual exclusion among everything that uses holdfast's locks: calls, worker threads,
- * processes. When a process dies, however it dies, the kernel frees its locks at once: there are no
- * stale locks, and nothing to break. Calls of one process that spell the path alike are served in
- * their order; readers that wait one after another are served together. Processes take turns: on
- * Linux, each other process has at most one turn before a waiter, so that a stream of readers never
- * starves a writer, nor a stream of writers a reader; elsewhere that is left to the system, behind a
- * gate at which all wait. A turn is one lock or, for writing, as many as the process asks for within
- * a millisecond: waking the next process takes longer than most work under a lock. Waiting blocks
- * neither the event loop nor Node's thread pool.
+ * **Promises.** When a process dies, the kernel frees its locks at once: there are no stale locks.
+ * Waiting blocks neither the event loop nor Node's thread pool.
  *
- * On Linux a lock that no process holds or wants, and that this process has used within the last 50
- * milliseconds, is acquired and released at once, where that can be done without waiting for a disk.
- * After 3 milliseconds of such calls the event loop has a turn in between.
+ * **Does not promise.** A program that does not ask for the lock is not kept out. `.<name>.lock` beside the file goes
+ * away by itself. More: docs/locks.md.
  *
- * Calls that would open more files than the process may have open (`ulimit -n`) wait for those before
- * them, a few at a time, before their `timeout` begins; what is started inside a `withLock` comes first.
- * When no lock or stream of the process ends for as long as the call waits for locks (5 seconds at
- * least, 10 at most) it fails with `EMFILE`. The same holds for updates, streams, restores and the locks
- * of a transaction.
- *
- * **Does not promise.** The lock is advisory: a program that does not ask for it is not kept out. It
- * is a lock on the file `.<name>.lock` beside the file. The file itself need not exist; its directory
- * must. The lock of the root of a mounted volume is in it (`.holdfast.root.lock`), so that all exclude each
- * other who have the volume mounted, in whichever container (Linux 5.8); who reaches the same directory by
- * a path on which it is no mount point locks beside it, and is not excluded. A file that is mounted by
- * itself (a single-file bind mount) is refused with `EBUSY`. On Linux the lock file stays open for up to a tenth of a second after the lock was released,
- * and its file system cannot be unmounted meanwhile. Some network file systems have no locks (an error
- * says so) or none between machines.
- *
- * The lock file is removed by the last process that uses the lock: a quarter of a second after the last
- * use, or when the process ends, also by a signal. It stays after a `SIGKILL`, and if the process dies
- * while it holds the lock; then the next process that uses the lock removes it, or `recoverFromCrash`.
- * It always stays on network file systems, FUSE and others that are not known to be safe for that.
- * You may delete one only while no process uses holdfast there: a process that has the lock would not
- * notice, and another could have it as well.
- *
- * @param path The file or directory. Symbolic links lead to the lock of the file behind them.
- * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (the message and `holder`
- *   say who has it), `ECOMPROMISED` when it was lost before the function had ended (only with
- *   `protocol: 'proper-lockfile'`), `EDEADLK` when the calling code already holds it by `withLock`,
- *   for reading or for writing, or errno names when the lock file cannot be used. Inside a `withLock`
- *   for reading, functions that write under the lock of the same file (`updateJsonFile`,
- *   `restoreBackup`, `lock: true`) reject with `EDEADLK` too.
+ * @param path A file, which need not exist, or a directory.
+ * @throws {SessionFileError} `ELOCKED` when the lock was not free in time (`holder`), `EDEADLK` when the calling code
+ *   holds it already, or errno names.
  * @example
  * ```js
  * import { atomicWrite, withLock } from 'holdfast'
@@ -1589,19 +1442,15 @@ export interface ManagedLock {
 }
 
 /**
- * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the
- * file `.vectra.lock` in it, which stays there, and on `.<name>.vectra.lock` beside it.
+ * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the file `.vectra.lock` in
+ * it, and on `.<name>.vectra.lock` beside it.
  *
- * **Promises.** As {@link withLock}: many readers or one writer, across calls, worker threads and
- * processes; a process that dies leaves nothing behind. A manager that has the write lock of a
- * directory gets read locks of it at once; other processes are kept out until the last of these has
- * been released, too. The holder of the write lock may delete the directory and make it anew: nobody has
- * the new one beside him, and those who wait have the lock after him (in the kernel's protocol, and
- * where the process may use a lock file beside the directory).
+ * **Promises.** As {@link withLock}. A manager that has the write lock of a directory gets read locks of it at once;
+ * other processes are kept out until the last of these has been released. The holder of the write lock may delete the
+ * directory and make it anew.
  *
- * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a
- * read lock and asks for the write lock waits for itself, and gets `ELOCKED`.
- *
+ * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a read lock and asks
+ * for the write lock waits for itself, and gets `ELOCKED`.
  * @example
  * ```js
  * import { LockManager } from 'holdfast'
@@ -2029,15 +1878,16 @@ export interface WalDamage {
   /** The name of the file in the directory of the collection. */
   file: string
   /**
-   * - `'tornTail'`: the end of what was written last, as a power cut or a killed writer leaves it, or
-   *   bytes behind the end. No entry that was acknowledged as synced is missing, except in one case
-   *   that cannot be told: a disk that has damaged the very last appends to a log that was not closed.
+   * What is wrong:
+   *
+   * - `'tornTail'`: the end, as a power cut or a killed writer leaves it. No entry that was
+   *   acknowledged as synced is missing, unless the disk has damaged the very last appends.
    * - `'unreadable'`: something that had been on the disk, or may have been, cannot be read.
    * - `'missing'`: a segment is not there.
    * - `'misplaced'`: a segment, or a part of one, does not belong where it is, or comes twice.
-   * - `'checkpoint'`: the note of the last checkpoint cannot be read; the entries that it had released
-   *   show again. With an empty `collection`: the note of what the log had when it was closed.
-   * - `'consumer'`: the position of a consumer cannot be read, so no checkpoint releases anything.
+   * - `'checkpoint'`: the note of the last checkpoint; the entries that it had released show again. With an empty
+   *   `collection`: the note of what the log had when it was closed.
+   * - `'consumer'`: the position of a consumer, so no checkpoint releases anything.
    */
   kind: 'tornTail' | 'unreadable' | 'missing' | 'misplaced' | 'checkpoint' | 'consumer'
   /** Where it starts, in bytes. */
@@ -2381,26 +2231,12 @@ export interface WalReader<Payload = Uint8Array | string> {
    */
   replay(collection: string, options?: { from?: bigint | undefined }): WalReplay<Payload>
   /**
-   * Goes on with what another process appends to a collection, whichever process that is: first what is
-   * there, then what comes. The log may be closed, its process may be killed, and another may open it
-   * meanwhile; the collection need not be there yet.
+   * Goes on with what another process appends to a collection: first what is there, then what comes. The log may be
+   * closed, its process may be killed, and another may open it meanwhile.
    *
-   * **Promises.** Every entry that is acknowledged comes, once, in the order of the numbers. No part of a
-   * batch comes without the rest, and nothing comes that is taken back later: before an entry is given
-   * out it is on the disk, whatever the writer's `syncMode` (on Windows, and where the process may not
-   * write at all, that is left to the writer). An entry may come before its append has resolved. Fails
-   * with `EWALRELEASED` where a checkpoint has released what would come next, in place of leaving it out;
-   Fails with `ENOENT` when the folder of the collection is
-   * removed or replaced. It holds one piece of 256 KiB (or one batch) in memory, and reads the next one
-   * when that is used up.
-   *
-   * **How it waits.** On Linux the kernel tells of each write (inotify); while nothing is written nothing
-   * runs. On a network file system, on one that is a program (FUSE), on other systems, and where the
-   * kernel has no more inotify instances for the user, it looks again 10 ms after the last entry, and
-   * after pauses that double up to 250 ms.
-   *
-   * {@link WalReader.close} ends it.
-   *
+   * **Promises.** Every entry that is acknowledged comes, once, in order, after it is on the disk. An entry may come before
+   * its append has resolved. Fails with `EWALRELEASED` where a checkpoint has released what would come next, and with
+   * `ENOENT` when the collection is removed. Ended by {@link WalReader.close}. More: docs/wal.md.
    * @example
    * ```js
    * import { openWal } from 'holdfast'
@@ -2422,23 +2258,10 @@ export interface WalReader<Payload = Uint8Array | string> {
 }
 
 /**
- * A log that is open for appending, by {@link openWal}. The errors are {@link SessionFileError}s;
- * besides errno names their `code` is
- *
- * - `'EWALPOISONED'`: a write or a sync has failed, so the state of the disk is unknown: nothing is
- *   appended until the log is closed and opened again;
- * - `'EWALMOVED'`: the log's lock file, its directory, that of a collection or the segment was removed,
- *   renamed or replaced while the log was open (by a cleaner, a restore, `rm -rf`), so another process
- *   may have it, or what is appended cannot be found: nothing is appended until the log is closed and
- *   opened again. A directory that is renamed and not replaced is still the same: the log goes on in it;
- * - `'EWALCLOSED'`: the log was closed;
- * - `'EWALDAMAGED'`: what is on the disk is not what was written (`damage` says what and where);
- * - `'EWALTOOLARGE'`: the entries of a batch take more than 67108863 bytes, 64 for each besides its id and payload;
- * - `'EWALNOMEMTABLE'`: the log was opened with `memtable: false`;
- * - `'EWALRELEASED'`: a checkpoint has released the entries that were asked for (`first` says where the
- *   log starts);
- * - `'EDEADLK'`: `onFlush` has asked for something that would wait for itself, or for a flush, or the
- *   end, of another log whose `onFlush` waits for this one.
+ * A log that is open for appending, by {@link openWal}. Besides errno names the `code` of its {@link SessionFileError}s is
+ * `'EWALPOISONED'` (a write or a sync has failed), `'EWALMOVED'` (its files were removed or replaced; after both nothing is
+ * appended until the log is opened again), `'EWALCLOSED'`, `'EWALDAMAGED'` (`damage`), `'EWALTOOLARGE'`,
+ * `'EWALNOMEMTABLE'`, `'EWALRELEASED'` (`first`) or `'EDEADLK'` (`onFlush` would wait for itself). More: docs/wal.md.
  */
 export interface Wal<Payload = Uint8Array | string> {
   /** What was found damaged when the log was opened, and cut off or skipped. */
@@ -2446,18 +2269,13 @@ export interface Wal<Payload = Uint8Array | string> {
   /**
    * Appends entries to a collection, as one batch.
    *
-   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable
-   * as `syncMode` (or `durable`) says, `get` and `entries` show them, and they come again after a
-   * restart. Batches of one collection are in the order of the calls. The entries are copied before
-   * the call returns. When it rejects none of them shows; after `EWALPOISONED` or `EWALMOVED`, or the
-   * failure that poisons (`EIO`, for example), they may be there once the log is opened again. A full disk
-   * (`ENOSPC`) does not poison the log while space is made for the next entries: the log goes on when
-   * there is room.
+   * **Promises.** All of them or none, through any crash. When the promise resolves they are as durable as `syncMode` (or
+   * `durable`) says. Batches of one collection are in the order of the calls. The entries are copied before the call
+   * returns. When it rejects none of them shows; after `EWALPOISONED` or `EWALMOVED` they may be there once the log is opened
+   * again. More: docs/wal.md.
    *
-   * @param collection A plain name: at most 100 bytes, nothing that any system takes for a separator,
-   *   a device or a hidden file. A collection comes into being with its first batch.
-   * @param entries Up to 67108863 bytes: ids and payloads, and 64 for each entry. An empty list
-   *   resolves to an empty list.
+   * @param collection A plain name of at most 100 bytes.
+   * @param entries Up to 67108863 bytes: ids and payloads, and 64 for each entry.
    * @returns Their sequence numbers.
    */
   append(collection: string, entries: readonly WalEntryInput<Payload>[], options?: WalAppendOptions): Promise<bigint[]>
@@ -2498,25 +2316,16 @@ export interface Wal<Payload = Uint8Array | string> {
    */
   follow(collection: string, options?: WalFollowOptions): WalFollow<Payload>
   /**
-   * Opens the consumer of this name of a collection, or makes it: a reader whose position is kept in the
-   * log's folder, and that goes on where it was, in whichever process.
+   * Opens the consumer of this name of a collection, or makes it: a reader whose position is kept in the log's folder.
    *
-   * **Promises.** At least once: every entry that is acknowledged by its append, and not by the consumer,
-   * is given to it again, after any crash of either. Exactly the entries behind the last one that it has
-   * acknowledged come again. From the moment when the promise resolves no checkpoint, of any process,
-   * releases an entry on the disk that a consumer has not acknowledged: {@link Wal.checkpoint} releases
-   * what is before, and says how far that was. One process (and one call in it) at a time is the consumer
-   * of a name; others wait for it, and reject with `ELOCKED` after `timeout`. After a power cut that took
-   * entries which a consumer has acknowledged (`syncMode` `'periodic'` or `'never'`), their numbers are not
-   * given again.
+   * **Promises.** At least once: what it has not acknowledged is given to it again, after any crash. No checkpoint releases
+   * what a consumer has not acknowledged. One process at a time is the consumer of a name; others wait.
    *
-   * **Does not promise.** A consumer that is not used any more holds the log for ever, until it is opened
-   * and removed: `stats()` shows its lag.
+   * **Does not promise.** A consumer that is not used any more holds the log until it is removed: `stats()` shows its lag.
+   * More: docs/wal.md.
    *
    * @param name 1 to 64 letters, digits, `_` or `-`.
-   * @throws {SessionFileError} `ELOCKED`; `EWALRELEASED` when a new one is to begin with what is released;
-   *   `EWALDAMAGED` when its position cannot be read (`damage.file` is its file: once that is removed, the
-   *   consumer is a new one).
+   * @throws {SessionFileError} `ELOCKED`; `EWALRELEASED` when a new one is to begin with what is released; `EWALDAMAGED`.
    * @example
    * ```js
    * import { openWal } from 'holdfast'
@@ -2557,17 +2366,11 @@ export interface Wal<Payload = Uint8Array | string> {
   /**
    * Copies the log to a new directory, while appends and checkpoints go on.
    *
-   * **Promises.** The copy is a log that opens without damage, as if it had been closed: all collections as
-   * of one moment after the call, with everything whose append had resolved before it, and the positions
-   * of the consumers. When the promise resolves the copy is durable. If it rejects, or the process dies,
-   * there is nothing at `dir`. (A copy that was not completed is beside it under a name that begins with
-   * `.holdfast-backup.`; the next backup there removes it, when it is a minute old.) Where the file system
-   * can share blocks (btrfs, xfs), the copy takes no time and no room at first.
+   * **Promises.** The copy is a log that opens without damage: all collections as of one moment after the call, and the
+   * positions of the consumers. When the promise resolves it is durable. If it rejects, or the process dies, there is
+   * nothing at `dir`. More: docs/wal.md.
    *
-   * **Does not promise.** The copy has the permissions of a log that is made there, not those of this one.
-   * Appends wait for a moment, while the end of each collection is noted.
-   *
-   * @param dir Where the copy is made. There must be nothing, and the directory above must exist.
+   * @param dir There must be nothing, and the directory above must exist.
    * @throws {SessionFileError} `EEXIST`, `EWALCLOSED`, `EWALPOISONED`, or errno names.
    */
   backup(dir: PathLike): Promise<void>
@@ -2584,32 +2387,16 @@ export interface Wal<Payload = Uint8Array | string> {
 }
 
 /**
- * Opens a write-ahead log, or creates one: batches of entries in named collections, which are on the
- * disk, to the degree that `syncMode` says, when their append resolves, and are there again after any
- * crash.
+ * Opens a write-ahead log, or creates one: batches of entries in named collections, which are there again after any crash.
  *
- * **Promises.** One process at a time has a log open for appending, in one place, whatever path leads
- * there: also as the root of a volume that several containers mount, and in a directory whose parent is
- * read-only or another user's. Any number may read it with `readOnly: true`. What a crash has left is repaired first, and what had to be cut off or
- * skipped is reported in `damage` and to the logger: nothing is lost silently, no entry comes twice,
- * and no batch comes in part. On the disk each collection is a directory of Avro object container
- * files, which any Avro reader opens.
+ * **Promises.** One process at a time has a log open for appending; any number may read it with `readOnly: true`. What a
+ * crash has left is repaired first, and what had to be cut off is reported in `damage`: nothing is lost silently.
  *
- * **Does not promise.** An open log does not keep the process alive. A log that is not closed when the
- * process ends is like one after a crash: nothing that was acknowledged is lost, and the next opening
- * repairs it. The lock is a file in the log's directory: a program that removes it lets another writer in,
- * which the first one notices (`EWALMOVED`) before it acknowledges anything that was written since, except
- * that with `syncMode: 'periodic'` or `'never'` it looks once a millisecond. The memtable holds everything that is not released: a log without `onFlush` or
- * {@link Wal.checkpoint} grows for ever, on the disk and (with `memtable`) in memory. A disk that
- * reports a sync as done before it is done defeats every promise about power cuts.
+ * **Does not promise.** A log without `onFlush` or {@link Wal.checkpoint} grows for ever, on the disk and (with
+ * `memtable`) in memory. More: docs/wal.md.
  *
- * @param dir The directory of the log. It is made if there is none; its parent directory must exist.
- * @throws {SessionFileError} `ELOCKED` when another process has the log open (`holder` says which),
- *   `EWALDAMAGED` when there is damage that `recovery` refuses (nothing of it has been changed then),
- *   or errno names: `ENOENT` when the parent directory does not exist, or with `readOnly` the log
- *   itself.
- * @throws {TypeError} When an argument has the wrong type or an option is not known.
- * @throws {RangeError} When a number is out of range.
+ * @param dir It is made if there is none; its parent directory must exist.
+ * @throws {SessionFileError} `ELOCKED` (`holder`), `EWALDAMAGED` (nothing was changed), or errno names.
  * @example
  * ```js
  * import { openWal } from 'holdfast'
@@ -2633,8 +2420,13 @@ export function openWal<Value = unknown>(
   dir: PathLike,
   options: WalOptions<Value> & { codec: 'json' },
 ): Promise<Wal<Value>>
+export function openWal<Value = unknown>(
+  dir: PathLike,
+  options: (WalReaderOptions | WalOptions<Value>) & { codec: 'json' },
+): Promise<WalReader<Value> | Wal<Value>>
 export function openWal(dir: PathLike, options: WalReaderOptions): Promise<WalReader>
 export function openWal(dir: PathLike, options?: WalOptions): Promise<Wal>
+export function openWal(dir: PathLike, options: WalReaderOptions | WalOptions): Promise<WalReader | Wal>
 
 /**
  * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without

@@ -55,6 +55,7 @@ declare namespace lock {
     /** The path of the lock directory. @default `${file}.lock` */
     lockfilePath?: string | undefined
     /** `node:fs` itself; anything else is refused. */
+    // @ts-ignore Without `@types/node`, `any`.
     fs?: typeof import('node:fs') | undefined
   }
 
