@@ -16,6 +16,7 @@ const { faults, isNewer } = require('../scripts/release/inspect.js')
 const { crates, notices } = require('../scripts/release/notices.js')
 const { manifestOf, stageMain, stagePlatform } = require('../scripts/release/stage.js')
 const { TARGETS, chosen } = require('../scripts/release/targets.js')
+const { RUNTIMES, managers } = require('../scripts/release/try.js')
 const { PLATFORMS } = require('../lib/native/load-error.js')
 
 const { version } = manifestOf(root)
@@ -107,6 +108,16 @@ describe('an addon is not published', { skip: noHost || noReadelf }, () => {
   test('versions are compared by their numbers', () => {
     assert.deepEqual([isNewer('2.34', '2.28'), isNewer('2.9', '2.28'), isNewer('2.28', '2.28'), isNewer('2.28.1', '2.28'), isNewer('3', '2.28')], [true, false, false, true, true])
   })
+})
+
+test('README says how far each platform, package manager and runtime was tried, and nothing has failed', () => {
+  const [, table = ''] = /<!-- matrix -->\n([^]*?)<!-- end -->/.exec(fs.readFileSync(path.join(root, 'README.md'), 'utf8')) ?? []
+  const outcomes = new Map(Array.from(table.matchAll(/^\| (.+) \| (.+) \|$/gm), ([, what = '', outcome = '']) => [what, outcome]))
+  const tried = [...Object.keys(managers({ base: '', url: '', env: {}, version })).map((name) => `installed by ${name}`), ...Object.keys(RUNTIMES).map((name) => `run by ${name}`)]
+  const exports = fs.readFileSync(path.join(root, 'scripts', 'release', 'smoke.cjs'), 'utf8').match(/^check\(/gm)?.length
+  // A check that was added since: the table is older than what it says.
+  for (const what of tried) assert.match(outcomes.get(what) ?? 'missing', new RegExp(`: ${exports} passed$`), what)
+  for (const { name } of TARGETS) assert.match(outcomes.get(name) ?? 'missing', new RegExp(`: ${exports} passed$|^built, not run yet$|^not built$`), name)
 })
 
 describe('npm publish', () => {

@@ -25,6 +25,7 @@ REPO_DEFAULT=${REPO_DEFAULT:-$(cd "$HERE/../.." && pwd)}
 # FAST=1: no optimization and no LTO, std included (a sysroot of its own): to see quickly whether a target builds and runs.
 FAST=${FAST:-}
 SYSROOT=$CROSS/sysroot${FAST:+-fast}
+TARGET_DIR=${TARGET_DIR:-$CROSS/target${FAST:+-fast}}
 GLIBC=2.28                      # the floor of the glibc builds: Node 20's own on x64, arm64, ppc64, s390x
 MACOS=11.0
 NODE22=22.23.3
@@ -96,7 +97,7 @@ std() {
   (
     cd "$CROSS/stdb/$t${FAST:+-fast}"
     export RUSTC_BOOTSTRAP=1 MACOSX_DEPLOYMENT_TARGET=$MACOS
-    export "CARGO_TARGET_${up}_RUSTFLAGS=-Cembed-bitcode=yes$(flags "$t")"
+    export "CARGO_TARGET_${up}_RUSTFLAGS=-Cembed-bitcode=yes$(flags "$t")$(remapped "$CROSS/stdb")"
     if [ -n "$FAST" ]; then export "CARGO_TARGET_${up}_RUSTFLAGS=$(flags "$t")"; fast; fi
     CARGO_TARGET_DIR=target nice -n 10 cargo build -q -Z build-std=${STD_CRATES:-std,panic_unwind,panic_abort} -Z build-std-features=panic-unwind --target "$t" --release
   )
@@ -111,6 +112,13 @@ std() {
 }
 
 fast() { export CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16; }
+
+# No path of this machine is in an addon, so that two machines build the same. Of several that fit the last one holds.
+remapped() { # REPO
+  local index
+  printf ' %s' --remap-path-prefix={"$1=holdfast","/usr/lib/rustlib/src/rust=rust","$CROSS=cross","$TARGET_DIR=target"}
+  for index in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do printf ' %s' "--remap-path-prefix=$index=crates"; done
+}
 
 # What has to hold for std and addon alike.
 flags() {
@@ -141,12 +149,9 @@ cargo_for() { # TARGET REPO COMMAND ARGS...
   local sys="--sysroot $SYSROOT"
   [ "$t" = x86_64-unknown-linux-gnu ] && sys=
   [ -z "$FAST" ] || fast
-  # No path of this machine is in an addon, so that two machines build the same. Of several that fit the last one holds.
-  local remap="" index
-  remap+=" --remap-path-prefix=$repo=holdfast --remap-path-prefix=/usr/lib/rustlib/src/rust=rust --remap-path-prefix=$CROSS=cross"
-  for index in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do remap+=" --remap-path-prefix=$index=crates"; done
+  local remap; remap=$(remapped "$repo")
   # One folder for all targets: the crates that run on the host (derive macros, build scripts) are built once.
-  export CARGO_TARGET_DIR="$CROSS/target${FAST:+-fast}" MACOSX_DEPLOYMENT_TARGET=$MACOS
+  export CARGO_TARGET_DIR="$TARGET_DIR" MACOSX_DEPLOYMENT_TARGET=$MACOS
   export "CARGO_TARGET_${up}_RUSTFLAGS=$sys$(flags "$t")$remap"
   # rustc strips Mach-O files with rust-objcopy, which Debian has not, and which would undo the signature that zig gives
   # (arm64 Macs load nothing unsigned): the linker leaves the symbols out instead.
@@ -172,7 +177,7 @@ build() {
   name=$(field "$t" 2)
   log "addon for $t ($name)"
   cargo_for "$t" "$repo" build --release --lib
-  for file in "$CROSS/target${FAST:+-fast}/$t"/release/{libholdfast.so,libholdfast.dylib,holdfast.dll}; do [ ! -f "$file" ] || break; done
+  for file in "$TARGET_DIR/$t"/release/{libholdfast.so,libholdfast.dylib,holdfast.dll}; do [ ! -f "$file" ] || break; done
   mkdir -p "$CROSS/out${FAST:+-fast}"
   cp "$file" "$CROSS/out${FAST:+-fast}/holdfast.$name.node"
   echo "$CROSS/out${FAST:+-fast}/holdfast.$name.node"
