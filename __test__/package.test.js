@@ -86,6 +86,7 @@ describe('the packed package', { skip: noNpm }, () => {
         await writer.flush()
         await writer.close()
         await (await functions.openWal('log', { readOnly: true })).close()
+        for (const entry of ['vectra', 'compat/write-file-atomic']) require('holdfast/' + entry)
         console.log(JSON.stringify(Object.keys(require.cache)))
       })()`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
     // Loaded where the addon does not load (loading.test.js), and under a permission model (permission.test.js).
@@ -94,7 +95,8 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
-      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
+      'compat/write-file-atomic.d.mts', 'compat/write-file-atomic.d.ts', 'compat/write-file-atomic.js', 'compat/write-file-atomic.mjs',
+      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
@@ -265,6 +267,7 @@ describe('the packed package', { skip: noNpm }, () => {
     { entry: 'holdfast/vectra', exported: ['AtomicOperations', 'LockManager', 'lockManager'], isFunction: false },
     { entry: 'holdfast/diagnostics', exported: ['channels'], isFunction: false },
     { entry: 'holdfast/compat/proper-lockfile', exported: ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'], isFunction: true },
+    { entry: 'holdfast/compat/write-file-atomic', exported: ['sync'], isFunction: true },
   ]) {
     test(`${entry} exports the same with import and require, and its example runs`, () => {
       const cwd = fs.mkdtempSync(path.join(home, 'entry-'))

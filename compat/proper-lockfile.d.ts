@@ -4,13 +4,10 @@
  * `file` is the directory `file.lock`.
  *
  * **Differs from the package.** A thread without JavaScript refreshes the lock, so a blocked event
- * loop does not lose it. A waiter has the lock as soon as it is free, and not at the next attempt. A
- * stale lock is never taken over by two processes at once, and is acquired 200 ms later. A lock that
- * another program has taken is not removed when it is released: `release()` rejects with
- * `ECOMPROMISED`. Unknown options are refused by name, and so are values of a wrong type; `fs` must
- * be `node:fs` itself or be left out. A file in the place of the lock directory is an error
- * (`ENOTDIR`) whatever its age. Signals that end the process remove its locks without a handler in
- * JavaScript.
+ * loop does not lose it. A waiter has the lock as soon as it is free. A stale lock is never taken over
+ * by two processes at once. A lock that another program has taken is not removed when it is released:
+ * `release()` rejects with `ECOMPROMISED`. Unknown options are refused by name, and so are values of a
+ * wrong type; `fs` must be `node:fs` itself or be left out.
  *
  * @example
  * ```js

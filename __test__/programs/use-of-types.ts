@@ -4,6 +4,7 @@ import { atomicWrite, createAtomicWriteStream, openWal, readJsonFile, transactio
 import { channels } from 'holdfast/diagnostics'
 import { AtomicOperations } from 'holdfast/vectra'
 import lockfile from 'holdfast/compat/proper-lockfile'
+import writeFileAtomic, { sync, type Options } from 'holdfast/compat/write-file-atomic'
 
 export async function use(readOnly: boolean): Promise<number> {
   await atomicWrite('a', new Uint8Array(4), 'utf8')
@@ -24,6 +25,13 @@ export async function use(readOnly: boolean): Promise<number> {
   channels.write.subscribe({ error: ({ error }) => void error })
   await AtomicOperations.writeFile('a', 'b')
   await (await lockfile.lock('a'))()
+  const options: Options = { mode: '644', fsync: false, chown: false, tmpfileCreated: async (name: string) => void name }
+  await writeFileAtomic('a', 'b', options)
+  await writeFileAtomic('a', new Uint8Array(1), (error) => void error?.code)
+  await writeFileAtomic('a', 'b', 'latin1', (error) => void error?.syscall)
+  sync('a', 'b', { mode: null })
+  // @ts-expect-error a path
+  await writeFileAtomic(1, 'b')
   const error: unknown = undefined
   if (error instanceof SessionFileError && error.code === 'ENOENT') return error.attempts
   return turns + result
