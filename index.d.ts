@@ -398,6 +398,178 @@ export function removeFile(path: PathLike, options: RemoveFileOptions & { backup
 export function removeFile(path: PathLike, options?: RemoveFileOptions & { backup?: false | undefined }): Promise<void>
 export function removeFile(path: PathLike, options?: RemoveFileOptions): Promise<string | undefined>
 
+/** The options of {@link appendJsonLines} and {@link appendLines}. */
+export interface AppendLinesOptions {
+  /**
+   * With `'full'` an acknowledged append survives a power cut; `'file'` means the same. With `'none'` nothing is synced.
+   * @default 'full'
+   */
+  durability?: Durability | undefined
+  /**
+   * The permission bits of a new file, before the umask.
+   * @default 0o644
+   */
+  newFileMode?: number | undefined
+  /**
+   * Make missing directories above the file.
+   * @default false
+   */
+  makeDirs?: boolean | undefined
+  /**
+   * How long to wait for the lock of the file, in milliseconds; `Infinity` waits for ever.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels an append that has not been started: it rejects with an `AbortError`, and nothing of it is there. */
+  signal?: AbortSignal | undefined
+  /** Is told of an end of the file that a crash has left, and that was moved; `null` for none. */
+  logger?: Logger | null | undefined
+}
+
+/**
+ * Appends values to a file of JSON lines, which other programs read while it grows.
+ *
+ * **Promises.** After a crash, a full disk or an error the lines of one call are there together or not at all, behind
+ * what was there, and never among those of other processes or threads. Calls take effect in their order. A failed
+ * write is taken back. What a crash has left at the end is moved to `<file>.torn-<ms>`; nothing else is changed.
+ *
+ * **Does not promise.** Order between processes. See [JSON lines](docs/json-lines.md).
+ *
+ * @throws {SessionFileError} `ELOCKED`, `EDEADLK`, or errno names. With `committed: true` the lines may be there.
+ * @example
+ * ```js
+ * import { appendJsonLines } from 'holdfast'
+ *
+ * await appendJsonLines('session.jsonl', [{ role: 'user', text: 'hello' }])
+ * ```
+ */
+export function appendJsonLines(path: PathLike, values: readonly unknown[], options?: AppendLinesOptions): Promise<void>
+
+/**
+ * Appends lines of text to a file, as {@link appendJsonLines} does. They have no line breaks in them and no NUL.
+ *
+ * **Does not promise.** A line of text that is cut short looks like any other, so a crash may leave the first lines of a
+ * call, and the beginning of one. An error or a full disk leaves nothing of it.
+ *
+ * @throws {SessionFileError} As {@link appendJsonLines}.
+ * @example
+ * ```js
+ * import { appendLines } from 'holdfast'
+ *
+ * await appendLines('audit.log', `${new Date().toISOString()} started`)
+ * ```
+ */
+export function appendLines(path: PathLike, lines: string | readonly string[], options?: AppendLinesOptions): Promise<void>
+
+/** The options of {@link openJsonLines}. */
+export interface OpenJsonLinesOptions<T = any> extends Omit<AppendLinesOptions, 'signal'> {
+  /**
+   * With `durability: 'none'`: sync so many milliseconds after an append, from 1 to 60000. A sync that fails is told by
+   * the next call.
+   */
+  syncInterval?: number | undefined
+  /** Is called with each value before it is appended, and returns what is. What it throws is the error of the append. */
+  validate?: ((value: unknown) => T) | undefined
+}
+
+/** The options of `follow` of a {@link JsonLines}. */
+export interface FollowLinesOptions<T = any> {
+  /** Where to begin: at a byte, which is where a line begins (`end` of the one before), or at a line, from 1. */
+  from?: number | { offset: number } | { line: number } | undefined
+  /**
+   * What becomes of a bad line: it is given out with `error`, left out, or thrown.
+   * @default 'report'
+   */
+  onBadLine?: 'report' | 'skip' | 'throw' | undefined
+  /**
+   * Give out the text of the lines, without parsing it.
+   * @default false
+   */
+  raw?: boolean | undefined
+  /** Is called with each value, and returns what is given out. What it throws ends the loop. */
+  validate?: ((value: unknown) => T) | undefined
+  signal?: AbortSignal | undefined
+}
+
+/** The options of `read` of a {@link JsonLines}. */
+export interface ReadLinesOptions<T = any> extends FollowLinesOptions<T> {
+  /** Only so many of the last lines, without reading the others. */
+  last?: number | undefined
+}
+
+/** A line of a file. */
+export interface JsonLine<T = any> {
+  /** Its value, unless there is an `error`. */
+  value?: T | undefined
+  /** Why it has no value: `EBADJSON`. */
+  error?: SessionFileError | undefined
+  /** Its number, from 1; `undefined` where the reading did not begin at the beginning of the file. */
+  line: number | undefined
+  /** Where it begins, in bytes. */
+  offset: number
+  /** Where the next one begins. */
+  end: number
+}
+
+/** What a {@link JsonLines} has done. */
+export interface JsonLinesStats {
+  /** Calls of `append`. */
+  readonly appends: number
+  readonly lines: number
+  readonly bytes: number
+  /** Writes: calls that wait together make one. */
+  readonly groups: number
+  readonly syncs: number
+  /** How often the end of the file, which a crash had left, was moved. */
+  readonly repaired: number
+}
+
+/** A file of JSON lines that is open for appending: {@link openJsonLines}. */
+export interface JsonLines<T = any> {
+  /** Appends a value, or the values of an array together, as {@link appendJsonLines} does. An array that is to be one line is `[array]`. */
+  append(value: T | readonly T[], options?: { signal?: AbortSignal | undefined }): Promise<void>
+  /** Waits for the appends so far and makes them durable. */
+  flush(): Promise<void>
+  /** A stream in object mode: each value is an append of its own. Text and Buffers are taken for whole lines of JSON, as loggers write them. */
+  writable(): Writable
+  /**
+   * Reads the file as it is, beside those who append to it, in bounded memory. Comments and blank lines are left out. A
+   * line that is no JSON, and an append that is not there as a whole, come as lines with `error` (`EBADJSON`).
+   */
+  read(options: ReadLinesOptions & { raw: true }): AsyncGenerator<JsonLine<string>, void, undefined>
+  read(options?: ReadLinesOptions<T>): AsyncGenerator<JsonLine<T>, void, undefined>
+  /**
+   * The same, and then what is appended by any process, until the loop is left or `signal` is aborted: then the step
+   * that waits rejects with an `AbortError`. When another file gets the name it goes on with that, from its beginning.
+   * Without `from` it begins at the end.
+   */
+  follow(options: FollowLinesOptions & { raw: true }): AsyncGenerator<JsonLine<string>, void, undefined>
+  follow(options?: FollowLinesOptions<T>): AsyncGenerator<JsonLine<T>, void, undefined>
+  stats(): JsonLinesStats
+  /** Waits for the appends so far; with `syncInterval` they are durable then. Later calls fail with `ECLOSED`. */
+  close(): Promise<void>
+  /** The same as `close`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * A file of JSON lines for many appends, with the promises of {@link appendJsonLines}: those that wait together share
+ * a lock, a write and a sync. Any number of processes may have it open.
+ *
+ * @throws {TypeError} When an option has the wrong type or is not known.
+ * @example
+ * ```js
+ * import { openJsonLines } from 'holdfast'
+ *
+ * const session = await openJsonLines('session.jsonl')
+ * await session.append({ role: 'user', text: 'hello' })
+ * await session.append([{ role: 'assistant', text: 'hi' }, { usage: 12 }])
+ * for await (const { value } of session.read({ last: 2 })) console.log(value)
+ * await session.close()
+ * ```
+ */
+export function openJsonLines<T = any>(path: PathLike, options?: OpenJsonLinesOptions<T>): Promise<JsonLines<T>>
+
 /** The options of {@link createBackup}. */
 export interface CreateBackupOptions
   extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
@@ -2479,12 +2651,12 @@ export class SessionFileError extends Error {
    * `'atomic write'`, `'update JSON'`, `'lock'`, `'transaction'`, `'create backup'`,
    * `'restore backup'`, `'list backups'`, `'clean up backups'`, `'read file'`, `'recover'`,
    * `'open wal'`, `'wal append'`, `'wal read'`, `'wal flush'`, `'wal checkpoint'`, `'wal close'`,
-   * `'wal backup'`, `'wal consumer'`.
+   * `'wal backup'`, `'wal consumer'`, `'append lines'`, `'read lines'`.
    */
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`; those of write-ahead
+   * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`, `'ECLOSED'`; those of write-ahead
    * logs are listed with {@link Wal}.
    */
   code: ErrorCode | undefined

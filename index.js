@@ -23,6 +23,7 @@ function atFirstUse(load) {
 }
 
 const backups = atFirstUse(() => require('./lib/api/backup.js'))
+const lines = atFirstUse(() => require('./lib/lines/append.js'))
 const locks = atFirstUse(() => require('./lib/api/lock.js'))
 const updates = atFirstUse(() => require('./lib/api/update-json.js'))
 const vectra = atFirstUse(() => require('./lib/vectra/atomic-operations.js'))
@@ -117,6 +118,21 @@ async function openWal(/** @type {any} */ dir, /** @type {any} */ options) {
   return await require('./lib/wal/open.js').openWal(dir, options)
 }
 
+/** @type {Contract['appendJsonLines']} */
+async function appendJsonLines(path, values, options) {
+  await lines().appendJsonLines(path, values, options)
+}
+
+/** @type {Contract['appendLines']} */
+async function appendLines(path, text, options) {
+  await lines().appendLines(path, text, options)
+}
+
+/** @type {Contract['openJsonLines']} */
+async function openJsonLines(/** @type {any} */ path, /** @type {any} */ options) {
+  return await require('./lib/lines/open.js').openJsonLines(path, options)
+}
+
 /** @type {Contract['metrics']} */
 function metrics(...args) {
   return require('./lib/api/metrics.js').metrics(...args)
@@ -204,14 +220,16 @@ class LockManager {
 }
 
 const functions = {
-  acquireLock, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createHoldfast, isLocked, listBackups,
-  openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, setDefaults, setLogger, transaction,
+  acquireLock, appendJsonLines, appendLines, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createHoldfast,
+  isLocked, listBackups, openJsonLines, openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, setDefaults, setLogger, transaction,
   tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
 }
 
 /** What each function takes. */
 const parameters = {
   acquireLock: 'path options',
+  appendJsonLines: 'path values options',
+  appendLines: 'path lines options',
   atomicWrite: 'path data options',
   atomicWriteJson: 'path value options',
   atomicWriteSync: 'path data options',
@@ -221,6 +239,7 @@ const parameters = {
   createHoldfast: 'defaults',
   isLocked: 'path options',
   listBackups: 'path',
+  openJsonLines: 'path options',
   openWal: 'dir options',
   readJsonFile: 'path options',
   readJsonFileSync: 'path options',

@@ -3,6 +3,8 @@ import holdfast from './index.js'
 
 export const {
   acquireLock,
+  appendJsonLines,
+  appendLines,
   AtomicOperations,
   atomicWrite,
   atomicWriteJson,
@@ -18,6 +20,7 @@ export const {
   metrics,
   recoverFromCrash,
   resetMetrics,
+  openJsonLines,
   openWal,
   readJsonFile,
   readJsonFileSync,

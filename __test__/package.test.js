@@ -67,7 +67,7 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.ok(inLib.includes('native/binding.d.ts'), `${inLib}`)
     assert.equal(inLib.filter((file) => /^native\/holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
     const sources = inLib.filter((file) => !/^native\/holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'native/binding.d.ts')
-    for (const file of sources) assert.match(file, /^(api|native|support|vectra|wal)\/[a-z-]+\.js$/)
+    for (const file of sources) assert.match(file, /^(api|lines|native|support|vectra|wal)\/[a-z-]+\.js$/)
     // Each module is needed: something that users call loads it.
     const loaded = JSON.parse(node(['-e', `
       const { AtomicOperations, LockManager, lockManager, SessionFileError, ...functions } = require('holdfast')
@@ -78,6 +78,9 @@ describe('the packed package', { skip: noNpm }, () => {
       void (async () => {
         await functions.atomicWrite('pieces', ['piece'])
         await functions.withLock('strict', () => {}, { strictProtocol: true })
+        const lines = await functions.openJsonLines('lines')
+        await lines.append(1)
+        for await (const line of lines.read()) void line
         const writer = await functions.openWal('log', { onFlush() {} })
         await writer.append('one', [{ id: 'id', op: 'insert', payload: 'payload' }])
         for await (const entry of writer.replay('one')) void entry
@@ -96,7 +99,7 @@ describe('the packed package', { skip: noNpm }, () => {
       'CHANGELOG.md', 'LICENSE', 'README.md',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
       'compat/write-file-atomic.d.mts', 'compat/write-file-atomic.d.ts', 'compat/write-file-atomic.js', 'compat/write-file-atomic.mjs',
-      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
+      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])

@@ -26,6 +26,7 @@ pub mod engine;
 pub mod error;
 pub mod fs;
 pub mod json_update;
+pub mod lines;
 pub mod lock;
 pub mod locked_consumer;
 pub mod locked_wal;

@@ -20,6 +20,7 @@ use super::follow_handles::OpenFollow;
 use super::handles::{HandleTable, LockfileHandles, OpenConsumer, OpenReplay, OpenStream, OpenWal};
 use super::js_types::Report;
 use super::limitations::tell_limitations_to;
+use super::lines_handles::LinesHandle;
 use super::lock_handles::LockHandles;
 use crate::error::{Code, Error, ErrorKind, Failure, Operation, set_program};
 use crate::threads::{Completions, WaitFor};
@@ -68,6 +69,7 @@ pub(super) struct Environment {
     pub(super) wals: HandleTable<OpenWal>,
     pub(super) replays: HandleTable<OpenReplay>,
     pub(super) follows: HandleTable<OpenFollow>,
+    pub(super) lines: HandleTable<LinesHandle>,
     pub(super) consumers: HandleTable<Arc<OpenConsumer>>,
 }
 
@@ -453,6 +455,7 @@ unsafe extern "C" fn end_of_environment(context: *mut c_void) {
     drop(environment.wals.close());
     drop(environment.replays.close());
     drop(environment.follows.close());
+    drop(environment.lines.close());
     environment.outcomes.drop_after_jobs(environment.consumers.close());
 }
 

@@ -58,6 +58,10 @@ pub enum Operation {
     WalBackup,
     /// `wal.consumer`, and what a consumer does.
     WalConsumer,
+    /// `appendJsonLines`, `appendLines`, `openJsonLines`.
+    AppendLines,
+    /// `lines.read`.
+    ReadLines,
 }
 
 impl Operation {
@@ -84,6 +88,8 @@ impl Operation {
             Operation::WalClose => "wal close",
             Operation::WalBackup => "wal backup",
             Operation::WalConsumer => "wal consumer",
+            Operation::AppendLines => "append lines",
+            Operation::ReadLines => "read lines",
         }
     }
 }

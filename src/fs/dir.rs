@@ -299,6 +299,11 @@ impl<F: FileSystem> Dir<F> {
         self.opened(name, uninterrupted(|| self.fs.open_to_write(self.handle(), name)))
     }
 
+    /// Opens a regular file for reading and for [`File::append`].
+    pub fn open_to_append(&self, name: &OsStr) -> Result<File<F>, Failure> {
+        self.opened(name, uninterrupted(|| self.fs.open_to_append(self.handle(), name)))
+    }
+
     /// Gives `file`, now called `from`, the name `to`, whose place it takes.
     pub fn rename(&self, file: &File<F>, from: &OsStr, to: &OsStr) -> Result<(), Failure> {
         uninterrupted(|| self.fs.rename(self.handle(), file.handle(), from, to))

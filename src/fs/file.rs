@@ -100,6 +100,13 @@ impl<F: FileSystem> File<F> {
         Ok(())
     }
 
+    /// Writes bytes at the end, and says where they begin and how many the system took: at least one.
+    pub fn append(&self, bytes: &[u8]) -> Result<(u64, usize), Failure> {
+        let written = uninterrupted(|| self.fs.append(&self.handle, bytes));
+        let (start, count) = written.map_err(|error| Failure::new("write", error))?;
+        Ok((start, some(Ok(count))?))
+    }
+
     /// Makes the file this long: `ftruncate`.
     pub fn set_size(&self, size: u64) -> Result<(), Failure> {
         uninterrupted(|| self.fs.set_size(&self.handle, size))

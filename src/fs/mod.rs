@@ -372,6 +372,12 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// symbolic link is not followed.
     fn open_to_write(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle>;
 
+    /// Opens an existing regular file for reading, for [`FileSystem::append`] and for
+    /// [`FileSystem::set_size`]. A symbolic link is not followed.
+    fn open_to_append(&self, dir: &Self::DirHandle, name: &OsStr) -> io::Result<Self::FileHandle> {
+        self.open_to_write(dir, name)
+    }
+
     /// Opens a file only so that its blocks stay its own until it is closed; nothing else can be
     /// done with it. Where that is needed ([`SyncRules::reuses_freed`]) the process need not be
     /// allowed to read the file. A symbolic link is not followed.
@@ -400,6 +406,14 @@ pub trait FileSystem: Clone + Send + Sync + 'static {
     /// Writes bytes at `offset`, over what is there, and returns how many were written. The file's
     /// position does not change.
     fn write_at(&self, file: &Self::FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes bytes at the end of a file that was opened for that, wherever the end is by then: where
+    /// the system can do it in one step, what another program appends at the same moment is before
+    /// or behind them. Returns where they begin, and how many were written.
+    fn append(&self, file: &Self::FileHandle, bytes: &[u8]) -> io::Result<(u64, usize)> {
+        let end = self.file_metadata(file)?.size;
+        Ok((end, self.write_at(file, bytes, end)?))
+    }
 
     /// Sets the size of the file: what is beyond is dropped, what is missing reads as zeros.
     fn set_size(&self, file: &Self::FileHandle, size: u64) -> io::Result<()>;

@@ -17,8 +17,18 @@ fn failed() -> MutexGuard<'static, HashSet<FileId>> {
 }
 
 /// Records that this process could not make a file durable.
-pub(super) fn record(id: FileId) {
+pub fn record_failed_sync(id: FileId) {
     failed().insert(id);
+}
+
+/// Whether this process could not make this file durable.
+pub fn has_failed_sync(id: FileId) -> bool {
+    failed().contains(&id)
+}
+
+/// Forgets what is known of a file: this one is new.
+pub fn forget_failed_sync(id: FileId) {
+    failed().remove(&id);
 }
 
 /// Whether this process could not make the file at `path` durable, so that only writing it anew

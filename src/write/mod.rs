@@ -42,7 +42,7 @@ pub use attempt::AttemptError;
 pub use control::{Control, Kept};
 pub use dir_hook::{DirHook, set_dir_hook};
 pub use events::{Observer, WriteEvent};
-pub use failed_syncs::sync_failed;
+pub use failed_syncs::{forget_failed_sync, has_failed_sync, record_failed_sync, sync_failed};
 pub use options::{Options, Owner, WriteRequest};
 pub use parent_dirs::make_parents;
 pub use remove::remove_file;

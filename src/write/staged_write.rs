@@ -244,7 +244,7 @@ impl<F: FileSystem> StagedWrite<F> {
         attempt.report(|| failed(self.temp_path(), &error));
         match error.committed {
             true => {
-                failed_syncs::record(self.temp.metadata.id);
+                failed_syncs::record_failed_sync(self.temp.metadata.id);
                 if self.replaced.is_some() {
                     // When this ends, the blocks of the file that was replaced are free. The
                     // name should not lead to them any more; the first error is the one to report.

@@ -224,6 +224,12 @@ impl FileSystem for Os {
         handles::open_existing(dir, name, flags)
     }
 
+    fn open_to_append(&self, dir: &DirHandle, name: &OsStr) -> io::Result<FileHandle> {
+        let flags = OFlags::RDWR | OFlags::APPEND;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        handles::open_existing(dir, name, flags)
+    }
+
     /// Such a descriptor holds the file in memory, and so on the disk, without opening it: it needs
     /// no right to read it, waits for no lease, and is in no other program's way.
     #[cfg(target_os = "linux")]
@@ -251,6 +257,13 @@ impl FileSystem for Os {
 
     fn write_at(&self, file: &FileHandle, bytes: &[u8], offset: u64) -> io::Result<usize> {
         Ok(rustix::io::pwrite(&file.descriptor, bytes, offset)?)
+    }
+
+    fn append(&self, file: &FileHandle, bytes: &[u8]) -> io::Result<(u64, usize)> {
+        let written = rustix::io::write(&file.descriptor, bytes)?;
+        // The position is behind what was written. Nothing else moves it: a handle has one user.
+        let end = rustix::fs::tell(&file.descriptor)?;
+        Ok((end.saturating_sub(written as u64), written))
     }
 
     fn set_size(&self, file: &FileHandle, size: u64) -> io::Result<()> {

@@ -368,6 +368,22 @@ impl FileSystem for SimFs {
         )
     }
 
+    /// In one step, as the system does it: no other program acts in the middle.
+    fn append(&self, file: &SimFile, bytes: &[u8]) -> io::Result<(u64, usize)> {
+        let number = file.0.number;
+        self.operate(
+            OperationKind::WriteAt,
+            |disk| (handle_path(disk, number), format!("{} bytes at the end", bytes.len())),
+            Some((0, bytes.len())),
+            |disk, most| {
+                let end = disk.metadata(disk.inode_of(number)?)?.size;
+                let some = bytes.get(..most.min(bytes.len())).unwrap_or_default();
+                Ok((end, disk.write_at(number, some, end)?))
+            },
+            no_damage,
+        )
+    }
+
     fn set_size(&self, file: &SimFile, size: u64) -> io::Result<()> {
         let detail = format!("{size} bytes");
         self.by_handle(OperationKind::SetSize, &file.0, detail, Some(()), |disk, handle| {
