@@ -10,8 +10,8 @@ import type { Writable } from 'node:stream'
  *
  * - `'none'`: nothing is synced. Readers see the old file or the new one, whole, also after a crash of a process; after a
  *   power cut it may be empty or torn.
- * - `'file'`: the bytes are synced before the rename. After a power cut the file is the old one or the new one, whole;
- *   it may still be the old one.
+ * - `'file'`: the bytes are on the disk before the rename is. After a power cut the file is the old one or the new one,
+ *   whole; it may still be the old one.
  * - `'full'`: the rename is synced too. After a power cut an acknowledged write is there.
  */
 export type Durability = 'none' | 'file' | 'full'

@@ -89,6 +89,17 @@ const STORIES = {
     },
     found: (at) => ({ synced: versionOf(at('synced')) }),
   },
+  'many files that are not synced, beside others that are': {
+    async run(at, ledger) {
+      for (let version = 1; version <= 4; version++) {
+        await Promise.all(Array.from({ length: 12 }, (_, number) => {
+          const name = `ordered-${number}`
+          return ledger.write(name, version, 'file', () => atomicWrite(at(name), body(name, version, 700 * version * number), { durability: 'file' }))
+        }))
+      }
+    },
+    found: (at) => Object.fromEntries(Array.from({ length: 12 }, (_, number) => [`ordered-${number}`, versionOf(at(`ordered-${number}`))])),
+  },
   'many files at once': {
     async run(at, ledger) {
       for (let version = 1; version <= 2; version++) {

@@ -285,7 +285,9 @@ fn one_sync_after_the_rename_is_enough_where_metadata_is_kept_in_order() {
     let mut walked = WalkResult::default();
     for case in write_cases() {
         let models = [Model::OrderedMetadata];
-        walked.add(walk(&case, Durability::Full, &models, &ordered, &write));
+        for durability in [Durability::File, Durability::Full] {
+            walked.add(walk(&case, durability, &models, &ordered, &write));
+        }
     }
     assert!(walked.violations.is_empty(), "{}", walked.violations[0]);
     println!("one sync: power off at {} moments, {} crash states", walked.moments, walked.states);
@@ -303,20 +305,42 @@ fn one_sync_after_the_rename_waits_once_and_syncs_no_dir() {
 }
 
 #[test]
+fn a_file_that_need_not_be_the_new_one_waits_for_no_flush_where_metadata_is_ordered() {
+    for (keeps_order, reuses_freed, expected) in
+        [(true, false, [1, 0, 0]), (true, true, [1, 1, 0]), (false, false, [0, 1, 0])]
+    {
+        let case = write_case("an existing file");
+        let fs = case.disk();
+        fs.set_keeps_order(keeps_order);
+        fs.set_reuses_freed(reuses_freed);
+        write(&fs, &case.request(Durability::File)).unwrap();
+        let kinds =
+            [OperationKind::AwaitWriteBack, OperationKind::SyncFile, OperationKind::SyncDir];
+        assert_eq!(kinds.map(|kind| common::count_of(&fs, kind)), expected);
+    }
+}
+
+#[test]
 fn one_sync_after_the_rename_would_not_do_where_posix_is_all_that_is_promised() {
-    let broken = broken(Durability::Full, &[Model::StrictPosix], &ordered);
-    assert!(broken.contains(&"an existing file"), "{broken:?}");
-    assert!(broken.contains(&"a new file"), "{broken:?}");
+    for durability in [Durability::File, Durability::Full] {
+        let broken = broken(durability, &[Model::StrictPosix], &ordered);
+        assert!(broken.contains(&"an existing file"), "{broken:?}");
+        assert!(broken.contains(&"a new file"), "{broken:?}");
+    }
 }
 
 #[test]
 fn leaving_out_either_step_of_the_shorter_way_is_noticed() {
-    for kind in [OperationKind::AwaitWriteBack, OperationKind::SyncFile] {
+    for (kind, durability) in [
+        (OperationKind::AwaitWriteBack, Durability::File),
+        (OperationKind::AwaitWriteBack, Durability::Full),
+        (OperationKind::SyncFile, Durability::Full),
+    ] {
         let leave_out = |fs: &SimFs| {
             ordered(fs);
             fs.inject(Fault::ignore().of(kind).for_ever());
         };
-        let broken = broken(Durability::Full, &[Model::OrderedMetadata], &leave_out);
+        let broken = broken(durability, &[Model::OrderedMetadata], &leave_out);
         // Without bytes there is nothing to write back.
         let needs_it = |name: &&str| kind == OperationKind::SyncFile || !name.contains("empty");
         let expected: Vec<&str> = all_names().into_iter().filter(needs_it).collect();
@@ -420,9 +444,13 @@ fn nothing_is_opened_or_synced_more_where_freed_blocks_are_kept() {
                 [OperationKind::OpenToKeep, OperationKind::SyncFile, OperationKind::SyncDir];
             kinds.map(|kind| common::count_of(&fs, kind))
         };
+        assert_eq!(
+            counts(false),
+            [0, usize::from(durability == Durability::Full), 0],
+            "{durability:?}"
+        );
+        // Nothing is promised without a sync, and it takes one to know that what is replaced may go.
         let syncs = usize::from(durability != Durability::None);
-        assert_eq!(counts(false), [0, syncs, 0], "{durability:?}");
-        // Not one sync more, and nothing is promised without one.
         assert_eq!(counts(true), [syncs, syncs, 0], "{durability:?}");
     }
 }

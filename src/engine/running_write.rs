@@ -237,10 +237,11 @@ impl<F: FileSystem> RunningWrite<F> {
     fn commit_alone(mut self, mut staged: StagedWrite<F>) {
         self.ticket = None;
         let (device, begun) = (staged.device(), Instant::now());
+        let waits_for_device = staged.syncs.waits_for_device();
         let outcome = task::catch_panic(|| staged.commit(&self.attempt()).map(drop));
         // Its files are closed before its caller is told.
         drop(staged);
-        if self.lead.request.options.durability != Durability::None {
+        if waits_for_device {
             self.writes.costs.alone_took(device, begun.elapsed());
         }
         self.conclude(outcome);

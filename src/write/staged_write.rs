@@ -93,7 +93,7 @@ impl<F: FileSystem> StagedWrite<F> {
             }
         };
         let syncs = durability.sync_sequence(rules);
-        let syncs_with_others = rules.syncs_whole && syncs != SyncSequence::None;
+        let syncs_with_others = rules.syncs_whole && syncs.waits_for_device();
         let keeps_freed = rules.reuses_freed;
         let replaced = None;
         Ok(StagedWrite {
@@ -141,7 +141,7 @@ impl<F: FileSystem> StagedWrite<F> {
         match self.syncs {
             SyncSequence::None => file.report_write_errors(),
             SyncSequence::FileBefore | SyncSequence::FileThenDir => file.sync(),
-            SyncSequence::BytesThenFile => file.await_write_back(),
+            SyncSequence::BytesBefore | SyncSequence::BytesThenFile => file.await_write_back(),
         }
     }
 
@@ -200,7 +200,9 @@ impl<F: FileSystem> StagedWrite<F> {
     /// content is in place, but a power cut may bring the old one back.
     fn sync_rename(&self) -> Result<(), AttemptError> {
         let synced = match self.syncs {
-            SyncSequence::None | SyncSequence::FileBefore => return Ok(()),
+            SyncSequence::None | SyncSequence::FileBefore | SyncSequence::BytesBefore => {
+                return Ok(());
+            }
             SyncSequence::FileThenDir => self.target.dir.sync(Some(&self.temp.file)),
             SyncSequence::BytesThenFile => self.sync_target(),
         };

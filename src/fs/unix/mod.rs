@@ -38,6 +38,8 @@ mod lock_rules;
 mod metadata;
 #[cfg(target_os = "linux")]
 mod mount;
+#[cfg(target_os = "linux")]
+mod mount_options;
 mod name_case;
 pub(crate) mod patient_open;
 mod real_path;

@@ -27,7 +27,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{LazyLock, Mutex};
 
 use super::kinds::{BTRFS, EXT, XFS, kind_of};
-use super::{ext, freed_blocks};
+use super::{ext, freed_blocks, mount_options};
 use crate::fs::SyncRules;
 use crate::mutex::guard;
 
@@ -64,6 +64,11 @@ pub(super) fn sync_rules(open: BorrowedFd<'_>, device: u64) -> SyncRules {
     })
 }
 
+/// Whether an xfs has bytes of files on a second device, which is mounted with it.
+fn has_real_time_section(device: u64) -> Option<bool> {
+    Some(mount_options::of(device)?.split(',').any(|option| option.starts_with("rtdev=")))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SyncClass {
     /// ext4 with its journal, and xfs.
@@ -75,6 +80,8 @@ enum SyncClass {
 impl SyncClass {
     fn of(kind: u64, device: u64) -> Option<SyncClass> {
         match kind {
+            // The log flushes the device of ordinary files, and not that of a real-time section.
+            XFS if has_real_time_section(device)? => Some(SyncClass::Other),
             XFS => Some(SyncClass::InOrder),
             EXT if ext::has_journal(&ext::device_name(device)?)? => Some(SyncClass::InOrder),
             BTRFS => Some(SyncClass::Btrfs),
