@@ -8,7 +8,6 @@
     reason = "a test that cannot go on has failed"
 )]
 
-use std::path::Path;
 use std::time::Duration;
 
 use holdfast::engine::run_together;
