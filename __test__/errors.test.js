@@ -388,6 +388,23 @@ describe('SessionFileError', () => {
     }
   })
 
+  test('is known by another copy of the package, and by no class that is made of it', async () => {
+    const modules = Object.keys(require.cache).filter((file) => !file.endsWith('.node') && file.startsWith(path.join(__dirname, '..')) && !file.includes('node_modules'))
+    const before = modules.map((file) => require.cache[file])
+    for (const file of modules) delete require.cache[file]
+    const other = require('../index.js')
+    modules.forEach((file, index) => (require.cache[file] = before[index]))
+    assert.notEqual(other.SessionFileError, SessionFileError)
+    const error = await other.atomicWrite('missing/file', '').catch((/** @type {unknown} */ thrown) => thrown)
+    assert.equal(error instanceof SessionFileError, true)
+    assert.equal(new SessionFileError('path', 'atomic write') instanceof other.SessionFileError, true)
+    class Mine extends SessionFileError {}
+    assert.equal(error instanceof Mine, false)
+    assert.equal(new Mine('path', 'atomic write') instanceof Mine, true)
+    assert.equal(new Mine('path', 'atomic write') instanceof other.SessionFileError, true)
+    for (const none of [undefined, null, 'text', new Error('text'), {}, () => {}]) assert.equal(/** @type {unknown} */ (none) instanceof SessionFileError, false)
+  })
+
   test('can be extended', () => {
     class Mine extends SessionFileError {}
     const error = new Mine('a', 'lock')

