@@ -123,6 +123,47 @@ for (const [name, module] of Object.entries(implementations)) {
       assert.equal(await lockfile.check(file, /** @type {any} */ ({ stale: null })), false)
     })
 
+    test('options in other forms than the manual has', async (t) => {
+      const file = newFile(t, '')
+      const all = /** @type {any[]} */ ([
+        { stale: false }, { stale: '5000' }, { update: false }, { update: '1500', stale: '4000' }, { realpath: 1 }, { onCompromised: null },
+        { retry: 1, flag: 'a' }, { retries: { retries: '2', minTimeout: '1', retry: 1 } }, { retries: [] }, { retries: ['1', '2'] }, { retries: { forever: 1, unref: 0, retries: 0 } },
+        { lockfilePath: 0 }, { fs: require('graceful-fs') }, { fs }, 'text', 5,
+      ])
+      for (const options of all) {
+        const release = await lockfile.lock(file, options)
+        assert.ok(fs.existsSync(`${file}.lock`))
+        assert.equal(await lockfile.check(file, options), true)
+        await release()
+        await lockfile.lock(file, options)
+        await lockfile.unlock(file, options)
+        const { retries, ...ofSync } = Object(options)
+        lockfile.lockSync(file, ofSync)
+        assert.equal(lockfile.checkSync(file, ofSync), true)
+        lockfile.unlockSync(file, ofSync)
+        assert.deepEqual(names(path.dirname(file)), ['file'])
+      }
+      // A value that is false is as short as it gets; digits are a number.
+      for (const [stale, seconds, isLocked] of /** @type {[any, number, boolean][]} */ ([[false, 1, true], [false, 3, false], ['5000', 3, true], ['5000', 7, false], ['1', 1, true]])) {
+        fs.mkdirSync(`${file}.lock`)
+        age(`${file}.lock`, seconds)
+        assert.equal(await lockfile.check(file, { stale }), isLocked, `${stale}, ${seconds} s`)
+        assert.equal(lockfile.checkSync(file, { stale }), isLocked)
+        fs.rmdirSync(`${file}.lock`)
+      }
+      // The file of a lock may be missing if its path is taken as it is.
+      for (const realpath of /** @type {any[]} */ ([0, '', null, false])) {
+        await (await lockfile.lock(`${file}-missing`, { realpath }))()
+        lockfile.lockSync(`${file}-missing`, { realpath })()
+      }
+      for (const realpath of /** @type {any[]} */ ([1, 'yes', {}])) await assert.rejects(lockfile.lock(`${file}-missing`, { realpath }), { code: 'ENOENT' })
+      const release = await lockfile.lock(file)
+      const start = performance.now()
+      await assert.rejects(lockfile.lock(file, /** @type {any} */ ({ retries: { retries: '2', minTimeout: '20', factor: '1' } })), HELD)
+      assert.ok(performance.now() - start >= 39)
+      await release()
+    })
+
     test('realpath: a symbolic link is its file, or is itself', async (t) => {
       const file = newFile(t, '')
       const link = path.join(path.dirname(file), 'link')
@@ -343,21 +384,21 @@ describe('on purpose otherwise than the package', LIMITS, () => {
 
   test('a file system that cannot be honoured is refused', async (t) => {
     const file = newFile(t, '')
-    await assert.rejects(lockfile.lock(file, /** @type {any} */ ({ fs: { ...fs } })), { code: 'ERR_INVALID_ARG_VALUE', message: /"fs" option must be node:fs itself/ })
+    await assert.rejects(lockfile.lock(file, /** @type {any} */ ({ fs: { ...fs, mkdir() {} } })), { code: 'ERR_INVALID_ARG_VALUE', message: /"fs" option must be node:fs or graceful-fs.*threads without JavaScript/ })
     assert.throws(() => lockfile.lockSync(file, /** @type {any} */ ({ fs: {} })), { code: 'ERR_INVALID_ARG_VALUE' })
     await (await lockfile.lock(file, { fs }))()
     await (await lockfile.lock(file, { fs: await import('node:fs') }))()
+    await (await lockfile.lock(file, { fs: { ...fs } }))()
     assert.deepEqual(names(path.dirname(file)), ['file'])
   })
 
-  test('options that it does not know are refused by name', async (t) => {
+  test('values that mean nothing are refused by name', async (t) => {
     const file = newFile(t, '')
-    for (const [options, code] of /** @type {[any, string][]} */ ([
-      [{ retry: 1 }, 'ERR_INVALID_ARG_VALUE'], [{ retries: { retry: 1 } }, 'ERR_INVALID_ARG_VALUE'], [{ stale: '1' }, 'ERR_INVALID_ARG_TYPE'],
-      [{ onCompromised: 1 }, 'ERR_INVALID_ARG_TYPE'], [{ realpath: 1 }, 'ERR_INVALID_ARG_TYPE'], [{ lockfilePath: 1 }, 'ERR_INVALID_ARG_TYPE'],
+    for (const options of /** @type {any[]} */ ([
+      { stale: 'soon' }, { stale: {} }, { update: NaN + 'x' }, { retries: { retries: 'many' } }, { retries: ['soon'] }, { onCompromised: 1 }, { lockfilePath: 1 },
     ])) {
-      await assert.rejects(lockfile.lock(file, options), { code }, JSON.stringify(options))
-      assert.throws(() => lockfile.lockSync(file, options), { code })
+      await assert.rejects(lockfile.lock(file, options), { code: 'ERR_INVALID_ARG_TYPE' }, JSON.stringify(options))
+      assert.throws(() => lockfile.lockSync(file, options), { code: 'ERR_INVALID_ARG_TYPE' })
     }
     // The package throws this where no caller can catch it.
     await assert.rejects(lockfile.lock(file, { retries: { minTimeout: 5, maxTimeout: 1 } }), { message: /minTimeout is greater than maxTimeout/ })
@@ -367,6 +408,19 @@ describe('on purpose otherwise than the package', LIMITS, () => {
     assert.equal(await lockfile.check(file, all), true)
     await lockfile.unlock(file, all)
     assert.deepEqual(names(path.dirname(file)), ['file'])
+  })
+
+  test('onCompromised: null is the error of the lost lock, and not that null is no function', async (t) => {
+    const file = newFile(t, '')
+    const source = `
+      const lockfile = require(${JSON.stringify(require.resolve('../compat/proper-lockfile.js'))})
+      process.on('uncaughtException', ({ code }) => console.log(code))
+      lockfile.lock(${JSON.stringify(file)}, { onCompromised: null, update: 1000, stale: 2000 }).then(() => require('node:fs').rmdirSync(${JSON.stringify(`${file}.lock`)}))
+      const wait = setInterval(() => {}, 100)
+      process.on('uncaughtException', () => clearInterval(wait))`
+    const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const [[output]] = await Promise.all([once(child.stdout, 'data'), once(child, 'exit')])
+    assert.equal(String(output).trim(), 'ECOMPROMISED')
   })
 
   test("what another process has created in the lock's place is not removed, and the holder is told", async (t) => {

@@ -97,6 +97,7 @@ describe('the packed package', { skip: noNpm }, () => {
     for (const file of sources) assert.ok(loaded.includes(file) || ofFailures.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
       'CHANGELOG.md', 'LICENSE', 'README.md',
+      'compat/atomically.d.mts', 'compat/atomically.d.ts', 'compat/atomically.js', 'compat/atomically.mjs',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
       'compat/write-file-atomic.d.mts', 'compat/write-file-atomic.d.ts', 'compat/write-file-atomic.js', 'compat/write-file-atomic.mjs',
       'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
@@ -270,6 +271,7 @@ describe('the packed package', { skip: noNpm }, () => {
     { entry: 'holdfast/vectra', exported: ['AtomicOperations', 'LockManager', 'lockManager'], isFunction: false },
     { entry: 'holdfast/diagnostics', exported: ['channels'], isFunction: false },
     { entry: 'holdfast/compat/proper-lockfile', exported: ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'], isFunction: true },
+    { entry: 'holdfast/compat/atomically', exported: ['readFile', 'readFileSync', 'writeFile', 'writeFileSync'], isFunction: false },
     { entry: 'holdfast/compat/write-file-atomic', exported: ['sync'], isFunction: true },
   ]) {
     test(`${entry} exports the same with import and require, and its example runs`, () => {

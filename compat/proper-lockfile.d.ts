@@ -6,8 +6,8 @@
  * **Differs from the package.** A thread without JavaScript refreshes the lock, so a blocked event
  * loop does not lose it. A waiter has the lock as soon as it is free. A stale lock is never taken over
  * by two processes at once. A lock that another program has taken is not removed when it is released:
- * `release()` rejects with `ECOMPROMISED`. Unknown options are refused by name, and so are values of a
- * wrong type; `fs` must be `node:fs` itself or be left out.
+ * `release()` rejects with `ECOMPROMISED`. `fs` must be `node:fs` or `graceful-fs`. The rest is in
+ * docs/migrate.md.
  *
  * @example
  * ```js
@@ -48,26 +48,26 @@ declare namespace lock {
   /** What {@link unlock} and {@link check} need to find a lock. */
   export interface FindOptions {
     /** Whether `file` means the file that symbolic links lead to, which must then exist. @default true */
-    realpath?: boolean | undefined
+    realpath?: boolean | number | null | undefined
     /** The path of the lock directory. @default `${file}.lock` */
-    lockfilePath?: string | undefined
-    /** `node:fs` itself; anything else is refused. */
+    lockfilePath?: string | false | null | undefined
+    /** `node:fs` or `graceful-fs`; anything else is refused. */
     // @ts-ignore Without `@types/node`, `any`.
     fs?: typeof import('node:fs') | undefined
   }
 
   /** The options of {@link check}. */
   export interface CheckOptions extends FindOptions {
-    /** Milliseconds after which a lock is abandoned, at least 2000. @default 10000 */
-    stale?: number | undefined
+    /** Milliseconds after which a lock is abandoned, at least 2000, which `false` and `null` stand for. @default 10000 */
+    stale?: number | `${number}` | false | null | undefined
   }
 
   /** The options of {@link lockSync}. */
   export interface LockSyncOptions extends CheckOptions {
-    /** Milliseconds between two refreshes, from 1000 to `stale / 2`. @default stale / 2 */
-    update?: number | null | undefined
+    /** Milliseconds between two refreshes, from 1000, which `false` stands for, to `stale / 2`. @default stale / 2 */
+    update?: number | `${number}` | false | null | undefined
     /** Is called when the lock is lost. @default throws, which ends the process */
-    onCompromised?: ((error: Error) => void) | undefined
+    onCompromised?: ((error: Error) => void) | null | undefined
   }
 
   /** The options of {@link lock}. */

@@ -5,19 +5,18 @@
 
 const nodeFs = require('node:fs')
 const nodePath = require('node:path')
-const { LONGEST_DELAY, boolean, readOwnOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
+const { LONGEST_DELAY, toAbsolute, toPath, wrongType, wrongValue } = require('../lib/support/arguments.js')
 const { causeOf, errnoOf, isError, lossOf } = require('../lib/native/errors.js')
 const { acquireLockfile } = require('../lib/api/lock.js')
 const { HeldLockfile, LEAST_STALE, LEAST_UPDATE, STALE, isHeld, isHeldSync, locate, locateSync } = require('../lib/api/lockfile.js')
 
 const checks = {
-  stale: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? 0 : number(value, name)),
-  update: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? undefined : number(value, name)),
+  stale: (/** @type {unknown} */ value, /** @type {string} */ name) => (value ? number(value, name) : 0),
+  update: (/** @type {unknown} */ value, /** @type {string} */ name) => (value === null ? undefined : value ? number(value, name) : 0),
   retries,
-  realpath: boolean,
+  realpath: Boolean,
   // An empty value means no path.
-  lockfilePath: (/** @type {unknown} */ value) =>
-    value === null || value === '' || value === false ? undefined : nodePath.resolve(toPath(value, 'lockfilePath')),
+  lockfilePath: (/** @type {unknown} */ value) => (value ? nodePath.resolve(toPath(value, 'lockfilePath')) : undefined),
   onCompromised: callback,
   fs: nodeFileSystem,
 }
@@ -28,38 +27,59 @@ const retryChecks = {
   minTimeout: number,
   maxTimeout: number,
   maxRetryTime: number,
-  randomize: boolean,
-  forever: boolean,
-  unref: boolean,
+  randomize: Boolean,
+  forever: Boolean,
+  unref: Boolean,
 }
 
-/** @param {unknown} value @param {string} name @returns {number} */
+/**
+ * The options of a call, without those that are unknown, as the package ignores them.
+ *
+ * @template {Record<string, (value: any, name: string) => any>} C
+ * @param {unknown} options
+ * @param {C} known
+ * @returns {{ [K in keyof C]?: ReturnType<C[K]> }} what is set
+ */
+function readKnown(options, known) {
+  const given = /** @type {Record<string, unknown>} */ (typeof options === 'object' && options !== null ? options : {})
+  const read = Object.entries(known).map(([name, check]) => [name, given[name] === undefined ? undefined : check(given[name], `The "${name}" option`)])
+  return /** @type {any} */ (Object.fromEntries(read.filter(([, value]) => value !== undefined)))
+}
+
+/** A number, in digits too. @param {unknown} value @param {string} name @returns {number} */
 function number(value, name) {
-  if (typeof value !== 'number' || Number.isNaN(value)) throw wrongType(name, 'of type number', value)
-  return value
+  const read = typeof value === 'string' || typeof value === 'boolean' ? Number(value) : value
+  if (typeof read !== 'number' || Number.isNaN(read)) throw wrongType(name, 'of type number', value)
+  return read
 }
 
 /** @typedef {{ [K in keyof typeof retryChecks]?: ReturnType<typeof retryChecks[K]> } & { pauses?: number[] }} Retries */
 
 /** @param {unknown} value @param {string} name @returns {Retries} */
 function retries(value, name) {
-  if (value === null || value === false) return { retries: 0 }
+  if (!value) return { retries: 0 }
   if (Array.isArray(value)) return { pauses: value.map((pause) => number(pause, name)) }
   if (typeof value === 'number') return { retries: number(value, name) }
-  if (typeof value !== 'object') throw wrongType(name, 'of type number or object', value)
-  return readOwnOptions(value, retryChecks, 'the "retries" option')
+  // The package makes the usual attempts of anything else that is no object, digits included.
+  return readKnown(value, retryChecks)
 }
 
-/** @param {unknown} value @param {string} name @returns {(error: Error) => void} */
+/** @param {unknown} value @param {string} name @returns {((error: Error) => void) | undefined} */
 function callback(value, name) {
+  if (!value) return undefined
   if (typeof value !== 'function') throw wrongType(name, 'of type function', value)
   return /** @type {(error: Error) => void} */ (value)
 }
 
-/** @param {unknown} value @param {string} name */
+/** The calls by which the package makes, refreshes and removes a lock. `graceful-fs`, its default, has Node's. @type {('mkdir' | 'rmdir' | 'utimes')[]} */
+const LOCK_CALLS = ['mkdir', 'rmdir', 'utimes']
+
+/** @param {any} value @param {string} name */
 function nodeFileSystem(value, name) {
-  if (value !== nodeFs && /** @type {{ default?: unknown }} */ (value)?.default !== nodeFs) {
-    throw wrongValue(`${name} must be node:fs itself, or be left out: locks are taken on threads without JavaScript, which call no other file system`)
+  if (!value) return undefined
+  const given = value.default ?? value
+  if (!LOCK_CALLS.every((call) => given[call] === nodeFs[call])) {
+    throw wrongValue(`${name} must be node:fs or graceful-fs, or be left out: locks are taken on threads without JavaScript, which call no other file system, and the file would be locked on the wrong one`)
   }
   return nodeFs
 }
@@ -226,7 +246,7 @@ async function acquireWithRetries(options, attempt) {
  * @param {object} [options]
  */
 async function lock(file, options) {
-  const { onCompromised = throwIt, ...read } = readOwnOptions(options ?? undefined, checks, 'lock')
+  const { onCompromised = throwIt, ...read } = readKnown(options, checks)
   const rules = rulesOf({ stale: STALE, ...read })
   const named = lockNamed(file, read)
   try {
@@ -272,7 +292,7 @@ async function release(own, file) {
  * @param {object} [options]
  */
 async function unlock(file, options) {
-  const read = readOwnOptions(options ?? undefined, checks, 'unlock')
+  const read = readKnown(options, checks)
   const named = lockNamed(file, read)
   const real = named.file ?? (await realPathOf(named))
   const own = locks.get(real)
@@ -285,7 +305,7 @@ async function unlock(file, options) {
  * @param {object} [options]
  */
 async function check(file, options) {
-  const read = readOwnOptions(options ?? undefined, checks, 'check')
+  const read = readKnown(options, checks)
   const { naming } = lockNamed(file, read)
   try {
     return await isHeld(naming, rulesOf({ stale: STALE, ...read }).stale)
@@ -305,7 +325,7 @@ function refuseRetries({ retries }) {
  * @param {object} [options]
  */
 function lockSync(file, options) {
-  const { onCompromised = throwIt, ...read } = readOwnOptions(options ?? undefined, checks, 'lockSync')
+  const { onCompromised = throwIt, ...read } = readKnown(options, checks)
   refuseRetries(read)
   const named = lockNamed(file, read)
   try {
@@ -345,7 +365,7 @@ function releaseSync(own, file) {
  * @param {object} [options]
  */
 function unlockSync(file, options) {
-  const read = readOwnOptions(options ?? undefined, checks, 'unlockSync')
+  const read = readKnown(options, checks)
   refuseRetries(read)
   const named = lockNamed(file, read)
   const real = named.file ?? realPathSync(named)
@@ -359,7 +379,7 @@ function unlockSync(file, options) {
  * @param {object} [options]
  */
 function checkSync(file, options) {
-  const read = readOwnOptions(options ?? undefined, checks, 'checkSync')
+  const read = readKnown(options, checks)
   refuseRetries(read)
   const { naming } = lockNamed(file, read)
   try {

@@ -4,6 +4,7 @@ import { atomicWrite, createAtomicWriteStream, openWal, readJsonFile, transactio
 import { channels } from 'holdfast/diagnostics'
 import { AtomicOperations } from 'holdfast/vectra'
 import lockfile from 'holdfast/compat/proper-lockfile'
+import { readFile, writeFile, writeFileSync } from 'holdfast/compat/atomically'
 import writeFileAtomic, { sync, type Options } from 'holdfast/compat/write-file-atomic'
 
 export async function use(readOnly: boolean): Promise<number> {
@@ -30,6 +31,11 @@ export async function use(readOnly: boolean): Promise<number> {
   await writeFileAtomic('a', new Uint8Array(1), (error) => void error?.code)
   await writeFileAtomic('a', 'b', 'latin1', (error) => void error?.syscall)
   sync('a', 'b', { mode: null })
+  await writeFile('a', 'b', { mode: false, timeout: 100, schedule: async () => () => {} }, (error) => { if (error) throw error })
+  const text: string = await readFile('a', 'utf8')
+  const bytes: Uint8Array = await readFile('a', { timeout: text.length })
+  // @ts-expect-error bytes
+  writeFileSync('a', bytes.length)
   // @ts-expect-error a path
   await writeFileAtomic(1, 'b')
   const error: unknown = undefined
