@@ -570,17 +570,46 @@ export interface JsonLines<T = any> {
  */
 export function openJsonLines<T = any>(path: PathLike, options?: OpenJsonLinesOptions<T>): Promise<JsonLines<T>>
 
+/**
+ * Which backups of a file are kept; at least one count, each an integer from 1 to 1000000. A backup stays
+ * if one of the counts keeps it. Hours, days and weeks (from Monday) are those of UTC, only those with a
+ * backup count, and the newest backup of each stays.
+ */
+export interface Retention {
+  /** So many of the newest. */
+  last?: number | undefined
+  /** One for each of so many hours. */
+  hourly?: number | undefined
+  /** One for each of so many days. */
+  daily?: number | undefined
+  /** One for each of so many weeks. */
+  weekly?: number | undefined
+}
+
 /** The options of {@link createBackup}. */
 export interface CreateBackupOptions
   extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
   /**
-   * How many backups of this file to keep, the new one included: an integer from 1 to 1000000. Older
-   * ones are removed after the new one is fully durable, whatever `durability` says. A newer backup
-   * is never removed, and so neither is the newest that passes `validate`. A backup that cannot be
+   * Which backups of this file stay, the new one included: so many of the newest (1 to 1000000), or by
+   * {@link Retention}. The others are removed once the new one is fully durable, whatever `durability`
+   * says. The new one, any newer one and the newest good one are never removed. A backup that cannot be
    * removed is not an error.
    * @default all
    */
-  keep?: number | undefined
+  keep?: number | Retention | undefined
+  /**
+   * Make none if the newest good backup has the same bytes: the call then resolves to its path, and it
+   * is as durable as `durability` asks. `keep` is applied all the same.
+   * @default false
+   */
+  onlyIfChanged?: boolean | undefined
+  /**
+   * Make none if the newest good backup is younger than this, in milliseconds from 0 to Infinity: the
+   * call then resolves to its path. One whose age cannot be told, because the clock was ahead, is not
+   * young.
+   * @default 0
+   */
+  minInterval?: number | undefined
   /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
   signal?: AbortSignal | undefined
 }
@@ -646,6 +675,20 @@ export interface Backup {
 export function createBackup(path: PathLike, options?: CreateBackupOptions): Promise<string>
 
 /**
+ * {@link createBackup} on the calling thread, for command-line programs and exit handlers. It blocks the
+ * event loop, including the waits between attempts.
+ *
+ * @example
+ * ```js
+ * import { atomicWriteSync, createBackupSync } from 'holdfast'
+ *
+ * atomicWriteSync('state.json', '{}')
+ * createBackupSync('state.json', { onlyIfChanged: true, keep: { last: 3, daily: 7 } })
+ * ```
+ */
+export function createBackupSync(path: PathLike, options?: Omit<CreateBackupOptions, 'signal'>): string
+
+/**
  * Replaces a file with a backup of it, or with any other file.
  *
  * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock. The target keeps its
@@ -686,11 +729,113 @@ export function restoreBackup(
  */
 export function listBackups(path: PathLike): Promise<Backup[]>
 
+/** The options of {@link restoreLatest}. */
+export interface RestoreLatestOptions extends Omit<RestoreBackupOptions, 'createOnly'> {
+  /**
+   * A schema of any library that follows Standard Schema: a backup is good if it is JSON and passes. What
+   * the schema makes of the value does not matter; the bytes of the backup are restored.
+   */
+  schema?: StandardSchema | undefined
+}
+
+/** A backup that {@link restoreLatest} has passed over. */
+export interface SkippedBackup extends Backup {
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+}
+
+/** What {@link restoreLatest} has done. */
+export interface RestoredBackup {
+  /** The backup that the file has been restored from. It stays. */
+  backup: Backup
+  /** The newer ones, which are not good, the newest first. */
+  skipped: SkippedBackup[]
+}
+
+/**
+ * Restores a file from its newest good backup, as {@link restoreBackup} does.
+ *
+ * **Promises.** A backup is good if it can be read, is not empty, and passes `validate` or `schema`. Without
+ * these a file whose name ends in `.json` has to be JSON, JSON lines, or JSON with comments. Newer ones that
+ * are not good are passed over and reported; they stay. If none is good, nothing has changed.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no good backup; otherwise as {@link restoreBackup}.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, restoreLatest } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * await createBackup('state.json')
+ * const { backup, skipped } = await restoreLatest('state.json', { validate: 'json' })
+ * console.log(backup.path, skipped.length)
+ * ```
+ */
+export function restoreLatest(path: PathLike, options?: RestoreLatestOptions): Promise<RestoredBackup>
+
+/** A schema that follows Standard Schema, version 1: those of zod, valibot, arktype and others. */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (
+      value: unknown,
+    ) => { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] } | Promise<{ readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }>
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+
+/** What a schema says is wrong with a value. */
+export interface SchemaIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** The options of {@link cleanupBackups} for the backups of one file. */
+export interface CleanupBackupsOptions {
+  /**
+   * Milliseconds, from 0 to Infinity: backups of at least this age are removed.
+   * @default 604800000 (7 days), or 0 with `keep`
+   */
+  maxAge?: number | undefined
+  /** Which stay whatever their age, as in {@link CreateBackupOptions.keep}. */
+  keep?: number | Retention | undefined
+  /**
+   * How many of the newest good backups stay whatever the rest says, from 0 to 1000000. A backup is good
+   * if it can be read, is not empty, and is JSON where the name of the file ends in `.json`. What cannot
+   * be read stays until as many are found.
+   * @default 1
+   */
+  keepNewest?: number | undefined
+  /** `'json'`: a good backup has to be JSON, whatever the name of the file. */
+  validate?: 'json' | undefined
+}
+
+/**
+ * Removes old backups of a file, which need not exist any more.
+ *
+ * **Promises.** A backup goes only if it is old, `keep` does not keep it, and it is none of the `keepNewest`
+ * newest good ones. Those are made durable before anything is removed. Ages are by the names; a name with a
+ * time to come is as old as the last change of the file. Several processes may clean up at once.
+ *
+ * **Does not promise.** The removals are not synced.
+ *
+ * @returns The names of the files that were removed.
+ * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
+ * @example
+ * ```js
+ * import { cleanupBackups } from 'holdfast'
+ *
+ * await cleanupBackups('state.json', { keep: { last: 5, daily: 7, weekly: 4 } })
+ * ```
+ */
+export function cleanupBackups(path: PathLike, options?: CleanupBackupsOptions): Promise<string[]>
+
 /**
  * Removes old backups from a directory: regular files that have the name of a backup
  * (`….<digits>.backup`) and whose name `pattern` matches. Their age is the one that the name says. If
  * the name says a time that is yet to come, because the clock was ahead, it is the time since the backup,
- * or a later one of the same file, was last changed; and 0 if that is yet to come, too.
+ * or a later one of the same file, was last changed; and 0 if that is yet to come, too. The newest
+ * good backup of each file stays, as {@link CleanupBackupsOptions.keepNewest} says.
  *
  * **Does not promise.** The removals are not synced: after a power cut some files may be there again.
  *
@@ -714,7 +859,7 @@ export function cleanupBackups(
   dir: PathLike,
   pattern: RegExp,
   maxAge?: number,
-  options?: { anyName?: boolean | undefined },
+  options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
 ): Promise<string[]>
 
 /** The options of {@link recoverFromCrash}. */
@@ -758,6 +903,13 @@ export interface RecoverOptions {
    */
   validate?: 'json' | false | undefined
   /**
+   * Restore a corrupt file for which nothing else is good from its newest backup that is one whole JSON
+   * object or array. The corrupt bytes are set aside as always, and the backup stays. A file that is missing
+   * is not restored: it may have been removed on purpose.
+   * @default false
+   */
+  backups?: boolean | undefined
+  /**
    * Change a file only under its write lock. For a file that is named the call waits for the lock (or
    * uses the held one, inside {@link withLock} for that file); in a directory, files whose lock is
    * held are left alone. Removing an orphan needs no lock but the orphan's own.
@@ -790,7 +942,7 @@ export interface RecoveryAction {
    *
    * - `'removed'`: it was of no use.
    * - `'promoted'`: a temp file has become the file that it was written to be.
-   * - `'restored'`: a `.bak`, or a temp file, has replaced a file that was missing or corrupt.
+   * - `'restored'`: a `.bak`, a temp file, or with `backups` a copy of this backup, has replaced a file that was missing or corrupt.
    * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<ms since 1970>` now.
    * - `'completed'`: a {@link transaction} that was decided has replaced or removed it.
    * - `'conflict'`: such a transaction names it, but another program has changed it since. `to` has what it would have got.
@@ -1142,8 +1294,13 @@ export class AtomicOperations {
   static createBackup: typeof createBackup
   /** {@link restoreBackup}. */
   static restoreBackup: typeof restoreBackup
-  /** {@link cleanupBackups}. */
-  static cleanupBackups: typeof cleanupBackups
+  /** {@link cleanupBackups} of a directory; without `keepNewest` the newest backup goes like any other. */
+  static cleanupBackups(
+    dir: PathLike,
+    pattern: RegExp,
+    maxAge?: number,
+    options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
+  ): Promise<string[]>
 }
 
 /** The options of {@link readJsonFileSync}. */

@@ -24,6 +24,7 @@ function atFirstUse(load) {
 
 const backups = atFirstUse(() => require('./lib/api/backup.js'))
 const lines = atFirstUse(() => require('./lib/lines/append.js'))
+const cleanups = atFirstUse(() => require('./lib/api/cleanup-backups.js'))
 const locks = atFirstUse(() => require('./lib/api/lock.js'))
 const updates = atFirstUse(() => require('./lib/api/update-json.js'))
 const vectra = atFirstUse(() => require('./lib/vectra/atomic-operations.js'))
@@ -58,6 +59,11 @@ async function createBackup(path, options) {
   return await backups().createBackup(path, options)
 }
 
+/** @type {Contract['createBackupSync']} */
+function createBackupSync(path, options) {
+  return backups().createBackupSync(path, options)
+}
+
 /** @type {Contract['restoreBackup']} */
 async function restoreBackup(backupPath, targetPath, options) {
   await backups().restoreBackup(backupPath, targetPath, options)
@@ -69,8 +75,13 @@ async function listBackups(path) {
 }
 
 /** @type {Contract['cleanupBackups']} */
-async function cleanupBackups(dir, pattern, ...rest) {
-  return await backups().cleanupBackups(dir, pattern, ...rest)
+async function cleanupBackups(/** @type {[any, any]} */ ...args) {
+  return await cleanups().cleanupBackups(...args)
+}
+
+/** @type {Contract['restoreLatest']} */
+async function restoreLatest(path, options) {
+  return await require('./lib/api/restore-latest.js').restoreLatest(path, options)
 }
 
 /** @type {Contract['recoverFromCrash']} */
@@ -155,7 +166,10 @@ function createHoldfast(defaults) {
 
 /** Vectra's class of the same name. */
 class AtomicOperations {
-  static cleanupBackups = cleanupBackups
+  /** @type {Contract['AtomicOperations']['cleanupBackups']} */
+  static async cleanupBackups(/** @type {[any, any]} */ ...args) {
+    return await cleanups().cleanupAllBackups(...args)
+  }
 
   /** @type {Contract['AtomicOperations']['writeFile']} */
   static async writeFile(path, data, options) {
@@ -220,8 +234,8 @@ class LockManager {
 }
 
 const functions = {
-  acquireLock, appendJsonLines, appendLines, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createHoldfast,
-  isLocked, listBackups, openJsonLines, openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, setDefaults, setLogger, transaction,
+  acquireLock, appendJsonLines, appendLines, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createBackupSync, createHoldfast,
+  isLocked, listBackups, openJsonLines, openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, restoreLatest, setDefaults, setLogger, transaction,
   tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
 }
 
@@ -236,6 +250,7 @@ const parameters = {
   cleanupBackups: 'dir pattern maxAge options',
   createAtomicWriteStream: 'path options',
   createBackup: 'path options',
+  createBackupSync: 'path options',
   createHoldfast: 'defaults',
   isLocked: 'path options',
   listBackups: 'path',
@@ -246,6 +261,7 @@ const parameters = {
   recoverFromCrash: 'pathOrDir options',
   removeFile: 'path options',
   restoreBackup: 'backupPath targetPath options',
+  restoreLatest: 'path options',
   setDefaults: 'defaults',
   setLogger: 'logger',
   transaction: 'paths fn options',

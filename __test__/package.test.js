@@ -100,7 +100,7 @@ describe('the packed package', { skip: noNpm }, () => {
       'compat/atomically.d.mts', 'compat/atomically.d.ts', 'compat/atomically.js', 'compat/atomically.mjs',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
       'compat/write-file-atomic.d.mts', 'compat/write-file-atomic.d.ts', 'compat/write-file-atomic.js', 'compat/write-file-atomic.mjs',
-      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
+      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/backups.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])

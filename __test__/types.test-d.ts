@@ -504,3 +504,25 @@ readJsonFile('chat.json', { defaultValue: { theme: 'dark' } }).then(({ theme }) 
 // @ts-expect-error nothing is known of it
 readJsonFile('chat.json').then(({ turns }) => turns)
 expect<Equal<ReturnType<typeof readJsonFileSync<Chat>>, Chat>>()
+
+// ── The history of a file ─────────────────────────────────────────────────────────────────
+{
+  const { cleanupBackups, createBackup, createBackupSync, recoverFromCrash, restoreLatest } = everything
+  expect<Equal<ReturnType<typeof createBackupSync>, string>>()
+  void createBackup('a', { keep: { last: 1, hourly: 2, daily: 3, weekly: 4 }, onlyIfChanged: true, minInterval: 1000 })
+  void createBackup(Buffer.from('a'), { keep: 3 })
+  // @ts-expect-error there are no months
+  void createBackup('a', { keep: { monthly: 1 } })
+  // @ts-expect-error nothing can be cancelled on the calling thread
+  createBackupSync('a', { signal: new AbortController().signal })
+  expect<Equal<ReturnType<typeof cleanupBackups>, Promise<string[]>>>()
+  void cleanupBackups('a', { keep: 1, maxAge: 0, keepNewest: 2, validate: 'json' })
+  void cleanupBackups('.', /a/, 0, { anyName: true, keepNewest: 0 })
+  // @ts-expect-error a text is no pattern
+  void cleanupBackups('.', 'a')
+  const restoring = restoreLatest('a', { validate: 'json' })
+  type Restored = Awaited<typeof restoring>
+  expect<Equal<Restored['backup']['createdAt'], Date>>()
+  expect<Equal<Restored['skipped'][number]['reason'], string>>()
+  void recoverFromCrash('.', { backups: true })
+}

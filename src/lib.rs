@@ -25,6 +25,7 @@ pub mod descriptors;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod json_check;
 pub mod json_update;
 pub mod lines;
 pub mod lock;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use holdfast::backup::{self, BackupRequest, RestoreRequest};
+use holdfast::backup::{self, BackupRequest, RestoreRequest, Retention, Reuse, Thinning};
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
 use holdfast::fs::os::Os;
@@ -268,7 +268,8 @@ fn create_play(
                 path: FILE.into(),
                 time: NOW,
                 options: Options { validate, ..options(durability) },
-                keep,
+                reuse: Reuse::default(),
+                keep: keep.map(Retention::newest),
             };
             let outcome = backup::create(fs, &request, &Control::default(), None);
             if let Ok(name) = &outcome {
@@ -350,6 +351,7 @@ fn a_name_that_is_taken_at_the_last_moment_is_not_overwritten() {
         path: FILE.into(),
         time: NOW,
         options: options(Durability::Full),
+        reuse: Reuse::default(),
         keep: None,
     };
     let name = backup::create(&fs, &request, &Control::default(), None).unwrap();
@@ -379,6 +381,7 @@ fn a_file_that_is_replaced_while_it_is_copied_is_backed_up_as_it_was() {
                 path: FILE.into(),
                 time: NOW,
                 options: options(Durability::Full),
+                reuse: Reuse::default(),
                 keep: None,
             };
             backup::create(&fs, &request, &Control::default(), None).unwrap();
@@ -398,6 +401,7 @@ fn a_file_that_grows_or_shrinks_in_place_while_it_is_copied_is_no_error() {
             path: FILE.into(),
             time: NOW,
             options: options(Durability::Full),
+            reuse: Reuse::default(),
             keep: None,
         };
         backup::create(&fs, &request, &Control::default(), None).unwrap();
@@ -525,7 +529,13 @@ fn a_corrupt_backup_is_not_restored_and_a_corrupt_file_not_backed_up() {
         let error = backup::restore(&fs, &request, &Control::default(), None).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
 
-        let request = BackupRequest { path: name_of(NOW), time: NOW, options, keep: Some(1) };
+        let request = BackupRequest {
+            path: name_of(NOW),
+            time: NOW,
+            options,
+            reuse: Reuse::default(),
+            keep: Some(Retention::newest(1)),
+        };
         let error = backup::create(&fs, &request, &Control::default(), None).unwrap_err();
         assert!(matches!(error.kind, ErrorKind::BadJson(_) | ErrorKind::EmptyJson), "{error:?}");
         assert!(look(&fs, FILE) == before);
@@ -712,7 +722,7 @@ fn what_was_changed_in_the_same_millisecond_is_not_newer() {
         file.set_modified(until + Duration::from_nanos(nanoseconds)).unwrap();
     }
     let names = ["before", "within", "after"].map(str::to_owned).to_vec();
-    let removed = backup::remove(&Os, dir.path(), names, Some(until)).unwrap();
+    let removed = backup::remove(&Os, dir.path(), names, Some(until), 0).unwrap();
     assert_eq!(removed, ["before", "within"]);
 }
 
@@ -823,7 +833,7 @@ fn backups_that_are_removed_come_back_whole_or_not_at_all() {
             (0..70).for_each(|time| fs.put_file(name_of(time), OLDER).unwrap());
             prepare(&fs);
             fs.inject(Fault::power_off().at(moment));
-            let _ = backup::remove(&fs, "/dir".as_ref(), names.clone(), None);
+            let _ = backup::remove(&fs, "/dir".as_ref(), names.clone(), None, 0);
             let is_over = fs.count() < moment;
             assert_eq!(fs.open_handles(), (0, 0));
             for state in fs.crash_states(Model::OrderedMetadata, 300) {
@@ -841,4 +851,172 @@ fn backups_that_are_removed_come_back_whole_or_not_at_all() {
     };
     assert_eq!(run(&|fs| fs.set_reuses_freed(true)), 0);
     assert!(run(&SimFs::set_reuses_freed_silently) > 0);
+}
+
+// ── The history of a file ─────────────────────────────────────────────────────────────────
+
+/// A backup that stands for a new one, though nobody has made it durable so far.
+fn reuse_play(durability: Durability, reuse: Reuse, keep: Option<Retention>) -> OperationCase {
+    let request =
+        move |time: u64, durability: Durability, reuse: Reuse, keep: Option<Retention>| {
+            BackupRequest { path: FILE.into(), time, options: options(durability), reuse, keep }
+        };
+    let check = move |fs: &SimFs, outcome: Outcome, left: Left| {
+        let is_whole = |time| {
+            look(fs, name_of(time))
+                .is_some_and(|seen| seen.content.as_deref().map(Vec::as_slice) == Some(TEXT))
+        };
+        let is_durable = durability == Durability::Full || keep.is_some();
+        // A backup that cannot be made durable is followed by another one.
+        let has_one = [NOW, NOW + 1].into_iter().any(is_whole);
+        if outcome == Outcome::Done && (left == Left::InMemory || is_durable) && !has_one {
+            return Err("acknowledged, but no backup is there".to_owned());
+        }
+        if look(fs, name_of(3)).is_none() && !has_one {
+            return Err("the older one is gone, and nothing is there in its place".to_owned());
+        }
+        Ok(())
+    };
+    OperationCase {
+        name: format!("reuse, {durability:?}, {reuse:?}, {keep:?}"),
+        set: Box::new(|| {
+            let fs = SimFs::new();
+            fs.put_file_with(FILE, TEXT, PRIVATE).unwrap();
+            fs.put_file(name_of(3), OLDER).unwrap();
+            fs
+        }),
+        run: Box::new(move |fs| {
+            let first = request(NOW, Durability::None, Reuse::default(), None);
+            let made = backup::create(fs, &first, &Control::default(), None);
+            if made.is_err() {
+                return Outcome::of(&made);
+            }
+            let again = request(NOW + 1, durability, reuse, keep);
+            let outcome = backup::create(fs, &again, &Control::default(), None);
+            if fs.log().iter().all(|done| done.error.is_none()) {
+                assert_eq!(outcome.as_ref().ok(), made.as_ref().ok(), "none was made");
+            }
+            Outcome::of(&outcome)
+        }),
+        check: Box::new(check),
+    }
+}
+
+fn reuse_plays() -> Vec<OperationCase> {
+    let unchanged = Reuse { only_if_changed: true, min_interval: None };
+    let young = Reuse { only_if_changed: false, min_interval: Some(1000.0) };
+    let mut plays = Vec::new();
+    for durability in common::DURABILITIES {
+        for reuse in [unchanged, young] {
+            for keep in [None, Some(Retention::newest(1))] {
+                plays.push(reuse_play(durability, reuse, keep));
+            }
+        }
+    }
+    plays
+}
+
+#[test]
+fn a_backup_that_stands_for_a_new_one_is_as_durable_as_that_would_be() {
+    let (mut states, mut runs) = (0, 0);
+    for play in reuse_plays() {
+        let (count, complaints) = play.cut_at_every_moment(&|_| {});
+        states += count;
+        assert_none(complaints);
+        let (count, complaints) = play.every_fault();
+        runs += count;
+        assert_none(complaints);
+    }
+    println!("{states} crash states, {runs} runs");
+    for kind in [OperationKind::SyncFile, OperationKind::SyncDir] {
+        let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
+        let is_noticed = |play: &OperationCase| !play.cut_at_every_moment(&leave_out).1.is_empty();
+        assert!(reuse_plays().iter().any(is_noticed), "{kind:?}");
+    }
+}
+
+/// Backups 1 to 4, and one that was made without a sync: all but the newest good ones go.
+fn thin_play(by_dir: bool, keep_newest: usize) -> OperationCase {
+    let run = move |fs: &SimFs| {
+        let write = |time: u64, bytes: &[u8]| {
+            let options = options(Durability::None);
+            let payload = Payload::Owned(bytes.to_vec());
+            let request = WriteRequest { path: name_of(time), payload, options };
+            run(fs, &request, &Control::default(), None)
+        };
+        if write(NOW, TEXT).is_err() {
+            return Outcome::Failed;
+        }
+        let times = [1, 2, 3, 4, NOW];
+        let removed = if by_dir {
+            let name = |time| name_of(time).file_name().unwrap().to_str().unwrap().to_owned();
+            let names = times.into_iter().map(name).collect();
+            backup::remove(fs, "/dir".as_ref(), names, None, keep_newest)
+                .map(|removed| removed.len())
+        } else {
+            let keep = Retention::default();
+            let thinning =
+                Thinning { keep: &keep, max_age: Some(0.0), keep_newest, now: NOW, validate: None };
+            let control = Control::default();
+            backup::thin(fs, FILE.as_ref(), &thinning, None, &control).map(|removed| removed.len())
+        };
+        if fs.log().iter().all(|done| done.error.is_none()) {
+            assert_eq!(removed.as_ref().ok(), Some(&(times.len() - keep_newest)));
+        }
+        if removed.is_ok() { Outcome::Done } else { Outcome::Failed }
+    };
+    let check = move |fs: &SimFs, _: Outcome, _: Left| {
+        let bytes = |time| look(fs, name_of(time)).and_then(|seen| seen.content);
+        for time in [1, 3] {
+            if bytes(time).is_some_and(|bytes| **bytes != *OLDER) {
+                return Err(format!("{time} is torn"));
+            }
+        }
+        let is_whole = |time: &u64| match *time {
+            NOW => bytes(NOW).is_some_and(|bytes| **bytes == *TEXT),
+            time => bytes(time).is_some_and(|bytes| **bytes == *OLDER),
+        };
+        // 2 and 4 are empty, and were never good.
+        let good = [NOW, 3, 1].iter().filter(|time| is_whole(time)).count();
+        if good < keep_newest {
+            return Err(format!("{good} good ones are left"));
+        }
+        Ok(())
+    };
+    OperationCase {
+        name: format!("thin, by {}, {keep_newest}", if by_dir { "names" } else { "file" }),
+        set: Box::new(|| {
+            let fs = SimFs::new();
+            fs.put_file(FILE, TEXT).unwrap();
+            for (time, bytes) in [(1, OLDER), (2, b"".as_slice()), (3, OLDER), (4, b"")] {
+                fs.put_file(name_of(time), bytes).unwrap();
+            }
+            fs
+        }),
+        run: Box::new(run),
+        check: Box::new(check),
+    }
+}
+
+#[test]
+fn cleaning_up_leaves_the_newest_good_backups_whatever_happens() {
+    let plays = || {
+        [(false, 1), (false, 2), (true, 1), (true, 2)].map(|(by_dir, keep)| thin_play(by_dir, keep))
+    };
+    let (mut states, mut runs) = (0, 0);
+    for play in plays() {
+        let (count, complaints) = play.cut_at_every_moment(&|_| {});
+        states += count;
+        assert_none(complaints);
+        let (count, complaints) = play.every_fault();
+        runs += count;
+        assert_none(complaints);
+    }
+    println!("{states} crash states, {runs} runs");
+    for play in plays() {
+        for kind in [OperationKind::SyncFile, OperationKind::SyncDir] {
+            let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
+            assert!(!play.cut_at_every_moment(&leave_out).1.is_empty(), "{}: {kind:?}", play.name);
+        }
+    }
 }

@@ -33,7 +33,7 @@ mod linux {
     use std::process::Command;
     use std::time::{Duration, SystemTime};
 
-    use holdfast::backup::{self, BackupRequest, RestoreRequest};
+    use holdfast::backup::{self, BackupRequest, RestoreRequest, Retention, Reuse};
     use holdfast::error::ErrorKind;
     use holdfast::fs::os::Os;
     use holdfast::json_update;
@@ -100,7 +100,13 @@ mod linux {
                 stream.commit(&control, None).unwrap();
             }
             "backup" => {
-                let create = BackupRequest { path: file, time: 7, options, keep: Some(1) };
+                let create = BackupRequest {
+                    path: file,
+                    time: 7,
+                    options,
+                    reuse: Reuse::default(),
+                    keep: Some(Retention::newest(1)),
+                };
                 backup::create(&Os, &create, &control, None).unwrap();
             }
             "restore" => {

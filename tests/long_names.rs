@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use holdfast::backup::{self, BackupRequest, RestoreRequest};
+use holdfast::backup::{self, BackupRequest, RestoreRequest, Retention, Reuse};
 use holdfast::payload::Payload;
 use holdfast::recovery::{self, ActionKind, RecoveryRequest};
 use holdfast::transaction::names::{self, TransactionId};
@@ -49,8 +49,9 @@ fn the_longest_name_is_written_backed_up_restored_and_pruned() {
         let mut made = Vec::new();
         for number in 0..3 {
             let (time, options) = (NOW + number, Options::default());
-            let keep = (number == 2).then_some(2);
-            let request = BackupRequest { path: path.clone(), time, options, keep };
+            let keep = (number == 2).then_some(Retention::newest(2));
+            let request =
+                BackupRequest { path: path.clone(), time, options, reuse: Reuse::default(), keep };
             made.push(backup::create(&fs, &request, &Control::default(), None).unwrap());
         }
         let listed = backup::list(&fs, &path).unwrap();

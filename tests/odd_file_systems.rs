@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::SystemTime;
 
-use holdfast::backup::{self, BackupRequest, RestoreRequest};
+use holdfast::backup::{self, BackupRequest, RestoreRequest, Retention, Reuse};
 use holdfast::error::Code;
 use holdfast::fs::{FoundLimitation, Limitation, found_limitations};
 use holdfast::payload::Payload;
@@ -39,8 +39,13 @@ const FUNCTIONS: [Function; 8] = [
     ("write", |fs| write(fs, FILE, false)),
     ("makeDirs", |fs| write(fs, "/dir/a/b/c", true)),
     ("backup", |fs| {
-        let request =
-            BackupRequest { path: FILE.into(), time: NOW, options: once(), keep: Some(1) };
+        let request = BackupRequest {
+            path: FILE.into(),
+            time: NOW,
+            options: once(),
+            reuse: Reuse::default(),
+            keep: Some(Retention::newest(1)),
+        };
         code(backup::create(fs, &request, &Control::default(), None).map_err(|error| error.kind))
     }),
     ("restore", |fs| {
@@ -191,7 +196,13 @@ fn where_a_rename_cannot_keep_from_replacing_every_function_works_and_leaves_not
 }
 
 fn back_up(fs: &SimFs) -> Result<OsString, Option<Code>> {
-    let request = BackupRequest { path: FILE.into(), time: NOW, options: once(), keep: None };
+    let request = BackupRequest {
+        path: FILE.into(),
+        time: NOW,
+        options: once(),
+        reuse: Reuse::default(),
+        keep: None,
+    };
     let made = backup::create(fs, &request, &Control::default(), None);
     made.map_err(|error| code::<()>(Err(error.kind)))
 }

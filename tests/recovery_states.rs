@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
-use holdfast::backup::{self, BackupRequest, RestoreRequest};
+use holdfast::backup::{self, BackupRequest, RestoreRequest, Retention, Reuse};
 use holdfast::engine::Engine;
 use holdfast::error::Code;
 use holdfast::error::ErrorKind;
@@ -61,7 +61,12 @@ enum Way {
 type Taken = Result<Option<Box<dyn Any>>, ErrorKind>;
 
 fn recover(fs: &SimFs, way: Way) -> Result<Vec<RecoveryAction>, ErrorKind> {
-    let default = recovery::Options { min_age: Duration::ZERO, ..recovery::Options::default() };
+    recover_with(fs, way, false)
+}
+
+fn recover_with(fs: &SimFs, way: Way, backups: bool) -> Result<Vec<RecoveryAction>, ErrorKind> {
+    let min_age = Duration::ZERO;
+    let default = recovery::Options { min_age, backups, ..recovery::Options::default() };
     let (path, options) = match way {
         Way::Named => (FILE, default),
         Way::DirHandle => ("/dir", recovery::Options { promote: Some(true), ..default }),
@@ -640,10 +645,16 @@ fn backups() -> Vec<Play> {
     let name = |time: u64| format!("state.json.{time}.backup");
     let mut plays = Vec::new();
     for durability in common::DURABILITIES {
-        for keep in [None, Some(1)] {
+        for keep in [None, Some(Retention::newest(1))] {
             let create = play("backup", durability, Some(OLD), move |fs| {
                 let options = options(durability);
-                let request = BackupRequest { path: FILE.into(), time: NOW, options, keep };
+                let request = BackupRequest {
+                    path: FILE.into(),
+                    time: NOW,
+                    options,
+                    reuse: Reuse::default(),
+                    keep,
+                };
                 backup::create(fs, &request, &Control::default(), None).is_ok()
             });
             let is_durable = durability != Durability::File || keep.is_some();
@@ -912,6 +923,158 @@ fn a_recovery_in_which_every_step_fails_loses_nothing_and_says_so() {
         }
     }
     println!("recovery, every step failing: {runs} runs, of which {failed} were told");
+}
+
+// ── Recovery from backups ─────────────────────────────────────────────────────────────────
+
+/// Corrupt files, each with what may be left beside it and with some of three backups.
+fn scenes_with_backups() -> Vec<SimFs> {
+    const TEMP: &str = "/dir/.state.json.00000000000000aa.tmp";
+    let mut scenes = Vec::new();
+    for file in [TORN, b"".as_slice()] {
+        for temp in [None, Some(b"{\"from\": \"temp\"}".as_slice()), Some(TORN)] {
+            for present in 0..8_u8 {
+                let fs = disk(Some(file));
+                if let Some(bytes) = temp {
+                    fs.put_file(TEMP, bytes).unwrap();
+                }
+                let backups = [(1, OLD), (2, b"{\"from\": \"backup\"}".as_slice()), (3, TORN)];
+                for (bit, (time, bytes)) in backups.into_iter().enumerate() {
+                    if present & (1 << bit) != 0 {
+                        fs.put_file(backup_path(time), bytes).unwrap();
+                    }
+                }
+                scenes.push(fs);
+            }
+        }
+    }
+    scenes
+}
+
+/// Compares what was there before a recovery that may take backups with what is there after it.
+fn check_restored(before: &Contents, after: &Contents, way: Way) -> Result<(), String> {
+    let old = &before["state.json"];
+    let backups = || before.iter().filter(|(name, _)| name.ends_with(".backup"));
+    let newest_good = backups().rfind(|(_, bytes)| is_whole(bytes)).map(|(_, bytes)| bytes);
+    let remains = whole_remains(before, way);
+    let wanted = remains.first().copied().or(newest_good).unwrap_or(old);
+    if after.get("state.json") != Some(wanted) {
+        return Err(format!("the file is {:?}", after.get("state.json")));
+    }
+    let is_aside = |(name, bytes): (&String, &Vec<u8>)| {
+        name.starts_with("state.json.corrupt-") && bytes == old
+    };
+    if wanted != old && !after.iter().any(is_aside) {
+        return Err("the corrupt file is lost".to_owned());
+    }
+    if let Some((name, _)) = backups().find(|(name, bytes)| after.get(*name) != Some(bytes)) {
+        return Err(format!("{name} was touched"));
+    }
+    match after.keys().find(|name| is_temp(name)) {
+        Some(name) => Err(format!("{name} is left")),
+        None => Ok(()),
+    }
+}
+
+/// Cuts recoveries of all scenes off at every moment, and recovers what that leaves. Returns the
+/// complaints, and how many states were recovered again.
+fn cut_recoveries_from_backups(spoil: &dyn Fn(&SimFs)) -> (Vec<String>, usize) {
+    let (mut complaints, mut again) = (Vec::new(), 0);
+    for way in [Way::Named, Way::DirHandle] {
+        for scene in scenes_with_backups() {
+            let before = contents(&scene);
+            let undisturbed = scene.after_kill();
+            spoil(&undisturbed);
+            let actions = recover_with(&undisturbed, way, true).unwrap();
+            assert!(actions.iter().all(|action| action.kind != ActionKind::Failed), "{actions:?}");
+            let mut left = vec![undisturbed.after_kill()];
+            let states_of = |fs: &SimFs| -> Vec<SimFs> {
+                let states = Model::ALL.iter().map(|model| fs.crash_states(*model, MOST));
+                states.inspect(|states| assert!(states.complete)).flatten().map(|s| s.fs).collect()
+            };
+            // What is restored is durable.
+            left.extend(states_of(&undisturbed));
+            for state in &left {
+                if contents(state).get("state.json") != contents(&undisturbed).get("state.json") {
+                    complaints.push(format!("{way:?}: not durable\n{}", undisturbed.log_text()));
+                }
+            }
+            for moment in 1..=undisturbed.count() {
+                let fs = scene.after_kill();
+                fs.inject(Fault::power_off().at(moment));
+                spoil(&fs);
+                let _ = recover_with(&fs, way, true);
+                left.push(fs.after_kill());
+                left.extend(states_of(&fs));
+            }
+            for state in left {
+                again += 1;
+                let found = contents(&state);
+                recover_with(&state, way, true).unwrap();
+                if let Err(complaint) = check_restored(&before, &contents(&state), way) {
+                    complaints.push(format!("{way:?}: {complaint}\n{before:?}\n{found:?}"));
+                }
+                assert_eq!(state.open_handles(), (0, 0));
+            }
+        }
+    }
+    (complaints, again)
+}
+
+#[test]
+fn a_recovery_from_a_backup_that_was_cut_off_is_finished_by_the_next_one() {
+    let (complaints, again) = cut_recoveries_from_backups(&|_| {});
+    assert!(complaints.is_empty(), "{} complaints: {}", complaints.len(), complaints[0]);
+    println!("recovery from backups: {again} states recovered again");
+    // The same walk without the syncs finds something.
+    for kind in [OperationKind::SyncFile, OperationKind::SyncDir] {
+        let leave_out = |fs: &SimFs| fs.inject(Fault::ignore().of(kind).for_ever());
+        assert!(!cut_recoveries_from_backups(&leave_out).0.is_empty(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_recovery_from_a_backup_in_which_every_step_fails_loses_nothing_and_says_so() {
+    let (mut runs, mut told) = (0, 0);
+    for way in [Way::Named, Way::DirHandle] {
+        for scene in scenes_with_backups() {
+            let before = contents(&scene);
+            let undisturbed = scene.after_kill();
+            recover_with(&undisturbed, way, true).unwrap();
+            for number in 1..=undisturbed.count() {
+                for code in [Code::EIO, Code::ENOSPC, Code::EACCES] {
+                    let once = Fault::fail(code).at(number);
+                    let after = Fault::fail_after(code).at(number);
+                    for fault in
+                        [once.clone(), once.clone().for_ever(), once.for_ever_alike(), after]
+                    {
+                        runs += 1;
+                        let fs = scene.after_kill();
+                        fs.inject(fault.clone());
+                        let report = recover_with(&fs, way, true);
+                        fs.repair();
+                        let complain = |complaint: String| {
+                            panic!("{way:?}, {fault:?}: {complaint}\n{before:?}\n{}", fs.log_text())
+                        };
+                        let says = |kinds: &[ActionKind]| {
+                            let actions = report.as_ref().map_or(&[][..], Vec::as_slice);
+                            report.is_err()
+                                || actions.iter().any(|action| kinds.contains(&action.kind))
+                        };
+                        let is_told = says(&[ActionKind::Failed, ActionKind::Left]);
+                        told += usize::from(is_told);
+                        if !is_told {
+                            check_restored(&before, &contents(&fs), way).unwrap_or_else(complain);
+                        }
+                        assert_eq!(fs.open_handles(), (0, 0), "{way:?}, {fault:?}");
+                        recover_with(&fs, way, true).unwrap();
+                        check_restored(&before, &contents(&fs), way).unwrap_or_else(complain);
+                    }
+                }
+            }
+        }
+    }
+    println!("recovery from backups, every step failing: {runs} runs, of which {told} were told");
 }
 
 // ── The same walks find what they are there to find ───────────────────────────────────────

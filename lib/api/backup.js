@@ -1,11 +1,11 @@
 'use strict'
 
-// Backups of files: made, restored, listed, removed.
+// Backups of files: made, restored, listed.
 
-const { types } = require('node:util')
 const { basename } = require('node:path')
-const { DEFAULT_LOCK_TIMEOUT, boolean, integer, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
-const { traced, traces } = require('../support/diagnostics.js')
+const { inspect } = require('node:util')
+const { DEFAULT_LOCK_TIMEOUT, boolean, integer, milliseconds, readOptions, readOwnOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')
 const { observer } = require('../support/logger.js')
@@ -14,14 +14,27 @@ const writeOptions = require('../support/write-options.js')
 
 const { native } = port
 
-const WEEK = 7 * 24 * 60 * 60 * 1000
+const OPERATION = 'create backup'
 
 const { encoding: _encoding, newFileMode: _newFileMode, ...restoreChecks } = { ...writeOptions.checks, lock: boolean, timeout: milliseconds(Infinity) }
 
-const { durability, retries, retryDelay, signal, validate, logger } = writeOptions.checks
-const createChecks = { durability, retries, retryDelay, signal, validate, logger, keep: integer(1, 1_000_000) }
+const count = integer(1, 1_000_000)
+const periodChecks = { last: count, hourly: count, daily: count, weekly: count }
 
-const cleanupChecks = { anyName: boolean }
+/** How many backups are kept, as the native side takes it. @param {unknown} value @param {string} name @returns {import('../native/binding.js').NativeRetention} */
+function toRetention(value, name) {
+  if (typeof value === 'number') return { last: count(value, name) }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw wrongType(name, 'of type number or an object with last, hourly, daily or weekly', value)
+  }
+  const read = readOwnOptions(value, periodChecks, 'keep')
+  if (Object.keys(read).length === 0) throw wrongValue(`${name} must say how many are kept: last, hourly, daily or weekly. Received ${inspect(value)}`)
+  return read
+}
+
+const { durability, retries, retryDelay, signal, validate, logger } = writeOptions.checks
+const createChecks = { durability, retries, retryDelay, signal, validate, logger, keep: toRetention, onlyIfChanged: boolean, minInterval: milliseconds(Infinity) }
+const { signal: _signal, ...createSyncChecks } = createChecks
 
 /** @typedef {{ [K in keyof typeof createChecks]?: ReturnType<typeof createChecks[K]> }} CreateOptions */
 /** @typedef {{ [K in keyof typeof restoreChecks]?: ReturnType<typeof restoreChecks[K]> }} RestoreOptions */
@@ -33,7 +46,7 @@ async function createBackup(path, options) {
 }
 
 /** @param {string} source @param {CreateOptions} options */
-async function create(source, { keep, ...read }) {
+async function create(source, { keep, onlyIfChanged, minInterval, ...read }) {
   try {
     const from = toAbsolute(source)
     const settings = writeOptions.toNative(read)
@@ -42,18 +55,60 @@ async function create(source, { keep, ...read }) {
     const control = new native.Control()
     /** @param {import('../native/binding.js').Port} opened @param {number} id */
     const start = (opened, id) => {
-      opened.createBackup(id, from, now, settings, keep, observe !== undefined, control)
+      opened.createBackup(id, from, now, settings, toHistory({ keep, onlyIfChanged, minInterval }), observe !== undefined, control)
       return null
     }
     /** @type {string} */
     const name = await waitFor(read.signal, start, control, observe)
     return beside(source, name)
   } catch (error) {
-    throw failed(source, 'create backup', error, read.signal)
+    throw failed(source, OPERATION, error, read.signal)
   }
 }
 
-const tracedCreate = traced(traces.backup, create, (path, { durability = 'full' }) => ({ operation: 'create backup', path, durability }))
+/** @param {string} path @param {CreateOptions} options */
+function describeCreate(path, { durability = 'full' }) {
+  return { operation: OPERATION, path, durability }
+}
+
+const tracedCreate = traced(traces.backup, create, describeCreate)
+
+/** @type {typeof import('../../index.js').createBackupSync} */
+function createBackupSync(path, options) {
+  const read = readOptions(options, createSyncChecks, 'createBackupSync')
+  return tracedCreateSync(toPath(path), read)
+}
+
+/** @param {string} source @param {Omit<CreateOptions, 'signal'>} options */
+function createSync(source, { keep, onlyIfChanged, minInterval, ...read }) {
+  /** @type {import('../native/binding.js').BackupNow} */
+  let made
+  const now = Date.now()
+  const observe = observer(read.logger, `${source}.${now}.backup`)
+  try {
+    const settings = writeOptions.toNative(read)
+    made = native.createBackupNow(toAbsolute(source), now, settings, toHistory({ keep, onlyIfChanged, minInterval }), observe !== undefined)
+  } catch (error) {
+    throw failed(source, OPERATION, error)
+  }
+  for (const { event, error } of made.reports) {
+    if (event) observe?.(event)
+    if (error) throw failed(source, OPERATION, error)
+  }
+  return beside(source, /** @type {string} */ (made.name))
+}
+
+const tracedCreateSync = tracedSync(traces.backup, createSync, describeCreate)
+
+/** @param {{ [K in 'keep' | 'onlyIfChanged' | 'minInterval']: CreateOptions[K] | undefined }} options @returns {import('../native/binding.js').NativeHistory | undefined} */
+function toHistory({ keep, onlyIfChanged, minInterval }) {
+  if (keep === undefined && onlyIfChanged === undefined && minInterval === undefined) return undefined
+  return {
+    ...(keep !== undefined && { keep }),
+    ...(onlyIfChanged !== undefined && { onlyIfChanged }),
+    ...(minInterval !== undefined && { minInterval }),
+  }
+}
 
 /**
  * The path of a file in the same directory, spelt as the caller has spelt that.
@@ -95,6 +150,17 @@ async function restore(target, backup, read) {
 
 const tracedRestore = traced(traces.backup, restore, (path, backup, { durability = 'full' }) => ({ operation: 'restore backup', path, backup, durability }))
 
+/**
+ * A backup as users see it.
+ *
+ * @param {string} source the path of its file, as it was given
+ * @param {import('../native/binding.js').NativeBackup} backup
+ * @returns {import('../../index.js').Backup}
+ */
+function toBackup(source, { name, time, size }) {
+  return { path: beside(source, name), createdAt: new Date(time), size }
+}
+
 /** @type {typeof import('../../index.js').listBackups} */
 async function listBackups(path) {
   const source = toPath(path, 'path', 'read')
@@ -102,50 +168,10 @@ async function listBackups(path) {
     const absolute = toAbsolute(source)
     /** @type {import('../native/binding.js').NativeBackup[]} */
     const backups = await port.run((opened, id) => opened.listBackups(id, absolute))
-    return backups.map(({ name, time, size }) => ({ path: beside(source, name), createdAt: new Date(time), size }))
+    return backups.map((backup) => toBackup(source, backup))
   } catch (error) {
     throw failed(source, 'list backups', error)
   }
 }
 
-/** @type {typeof import('../../index.js').cleanupBackups} */
-async function cleanupBackups(dir, pattern, maxAge = WEEK, options) {
-  const target = toPath(dir, 'dir', 'dir')
-  if (!types.isRegExp(pattern)) throw wrongType('The "pattern" argument', 'an instance of RegExp', pattern)
-  const age = milliseconds(Infinity)(maxAge, 'The "maxAge" argument')
-  const { anyName = false } = readOptions(options, cleanupChecks, 'cleanupBackups')
-  try {
-    const absolute = toAbsolute(target)
-    const now = Date.now()
-    const limit = now - age
-    /** @type {import('../native/binding.js').NativeCandidate[]} */
-    const candidates = await port.run((opened, id) => opened.listCandidates(id, absolute, anyName, now))
-    const isOld = (/** @type {number | undefined} */ time) => anyName || (time !== undefined && time <= limit)
-    const chosen = candidates.filter(({ name, time }) => isOld(time) && matches(pattern, name)).map(({ name }) => name)
-    // A negative limit is older than any time.
-    if (chosen.length === 0 || limit < 0) return []
-    // Every file is of an age of 0, also one that was changed when the clock was ahead.
-    return await port.run((opened, id) => opened.removeFiles(id, absolute, chosen, anyName && age > 0 ? limit : undefined))
-  } catch (error) {
-    throw failed(target, 'clean up backups', error)
-  }
-}
-
-/**
- * Whether a name matches. A pattern with the flag g or y continues where its last match ended; here
- * each name is matched from its beginning, and the pattern stays as it was.
- *
- * @param {RegExp} pattern
- * @param {string} name
- */
-function matches(pattern, name) {
-  const { lastIndex } = pattern
-  pattern.lastIndex = 0
-  try {
-    return pattern.test(name)
-  } finally {
-    pattern.lastIndex = lastIndex
-  }
-}
-
-module.exports = { cleanupBackups, createBackup, listBackups, restoreBackup }
+module.exports = { beside, createBackup, createBackupSync, listBackups, restoreBackup, restoreChecks, toBackup, tracedRestore, toRetention }

@@ -25,6 +25,7 @@ const checks = {
   recursive: boolean,
   dryRun: boolean,
   validate: jsonOrFalse,
+  backups: boolean,
   lock: boolean,
   timeout: milliseconds(Infinity),
   signal: abortSignal,
@@ -85,13 +86,14 @@ async function recover(path, { lock = true, timeout, signal, ...options }) {
 }
 
 /** @param {Options} options @returns {import('../native/binding.js').RecoveryOptions} */
-function toNative({ legacy, promote, minAge, recursive, dryRun, validate }) {
+function toNative({ legacy, promote, minAge, recursive, dryRun, validate, backups }) {
   return {
     ...(legacy !== undefined && { legacy }),
     ...(promote !== undefined && { promote }),
     ...(minAge !== undefined && { minAge }),
     ...(recursive !== undefined && { recursive }),
     ...(dryRun !== undefined && { dryRun }),
+    ...(backups !== undefined && { backups }),
     ...(validate !== undefined && { isJson: validate !== false }),
   }
 }

@@ -84,6 +84,20 @@ function badJson(message, position) {
   return plain('json', 'EBADJSON', message, position)
 }
 
+/**
+ * A file has no backup to go back to.
+ *
+ * @param {string} path
+ * @param {readonly { path: string, reason: string }[]} skipped those that are no good
+ */
+function noBackup(path, skipped) {
+  const [newest] = skipped
+  const why = newest
+    ? `none of its ${skipped.length} backups is good (the newest, '${newest.path}': ${newest.reason})`
+    : 'it has no backups'
+  return plain('json', 'ENOENT', `nothing to restore '${path}' from: ${why}`)
+}
+
 /** What has been tried, where the name of the operation is none that 'Failed to …' could go on with. */
 const IN_WORDS = new Map([
   ['recover', 'recover from a crash'],
@@ -317,5 +331,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, bypassed, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, toDamage, toHolder,
+  badJson, bypassed, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, noBackup, toDamage, toHolder,
 }

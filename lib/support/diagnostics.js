@@ -58,10 +58,11 @@ async function traceCall(trace, run, context) {
  * The same for a synchronous function.
  *
  * @template {any[]} A
+ * @template T
  * @param {TracingChannel} trace
- * @param {(...args: A) => void} run
+ * @param {(...args: A) => T} run
  * @param {(...args: A) => object} describe
- * @returns {(...args: A) => void}
+ * @returns {(...args: A) => T}
  */
 function tracedSync(trace, run, describe) {
   return (...args) => (hasSubscribers(trace) ? trace.traceSync(() => run(...args), describe(...args)) : run(...args))

@@ -28,6 +28,8 @@ pub struct RecoveryOptions {
     pub dry_run: Option<bool>,
     /// Whether every file has to be JSON, or none; left out, those whose names say so.
     pub is_json: Option<bool>,
+    /// Whether corrupt files are restored from backups.
+    pub backups: Option<bool>,
 }
 
 impl From<RecoveryOptions> for Options {
@@ -44,6 +46,7 @@ impl From<RecoveryOptions> for Options {
             dry_run: given.dry_run.unwrap_or(default.dry_run),
             validate: (given.is_json == Some(true)).then_some(Format::Json),
             checks_json: given.is_json != Some(false),
+            backups: given.backups.unwrap_or(default.backups),
         }
     }
 }

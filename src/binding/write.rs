@@ -209,9 +209,7 @@ fn write_now(
             committed: false,
         }),
     };
-    let mut reports = log.reports.into_inner();
-    reports.extend(outcome.err().map(|error| Report::failed(0.0, error)));
-    reports
+    log.ended(outcome.err())
 }
 
 /// A lock that is borrowed from the caller, or one of the write's own. What is borrowed is its
@@ -340,11 +338,26 @@ impl Observer for Caller {
 /// write is to go on, and throws nothing.
 type TempFileHook<'a> = Function<'a, NativePath, bool>;
 
-/// Collects the events of a synchronous write, and shows its temp file.
-struct ReportLog<'a> {
+/// Collects the events of a synchronous write or backup, and shows the temp file of a write.
+#[derive(Default)]
+pub(super) struct ReportLog<'a> {
     reports: RefCell<Vec<Report>>,
     is_observed: bool,
     hook: Option<TempFileHook<'a>>,
+}
+
+impl ReportLog<'_> {
+    /// Of an operation that shows no temp file.
+    pub(super) fn new(is_observed: bool) -> ReportLog<'static> {
+        ReportLog { is_observed, ..ReportLog::default() }
+    }
+
+    /// What has happened, and how it ended if that is an error.
+    pub(super) fn ended(self, error: Option<Error>) -> Vec<Report> {
+        let mut reports = self.reports.into_inner();
+        reports.extend(error.map(|error| Report::failed(0.0, error)));
+        reports
+    }
 }
 
 impl Observer for ReportLog<'_> {

@@ -133,6 +133,14 @@ impl<F: FileSystem> Dir<F> {
             .map_err(|error| self.failed_itself("fstat", error))
     }
 
+    /// Whether a file in it may stand for what the process has written itself. In a directory like
+    /// /tmp any user may leave a file under a name that holdfast uses.
+    pub fn trusts(&self, found: &Metadata) -> Result<bool, Failure> {
+        // Most are the process's own, and need no look at the directory.
+        let is_own = self.fs.effective_user().is_none_or(|user| user == found.uid);
+        Ok(is_own || self.metadata()?.trusts(&self.fs, found.uid))
+    }
+
     /// Has `changed` called after each change in it: [`FileSystem::watch_dir`].
     pub fn watch(&self, changed: OnChange) -> Option<DirWatch> {
         self.fs.watch_dir(self.handle(), changed)

@@ -4,15 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use super::context::RecoveryContext;
-use super::json_check::JsonCheck;
-use super::json_dialect::Dialect;
 use super::names::{self, Remains};
 use super::request::Options;
 use crate::fs::{Dir, FileId, FileKind, FileSystem, Metadata, if_there};
+use crate::json_check::{Dialect, JsonCheck, is_json_name};
 use crate::write::AttemptError;
-
-/// What is said of a corrupt file that stays.
-pub(super) const NOTHING_GOOD: &str = ", and there is nothing good to restore it from";
 
 /// What the file is.
 pub(super) enum FileState {
@@ -62,9 +58,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
                 continue;
             }
             match self.inspect(dir, name) {
-                Ok(FileState::Corrupt(_, why, _)) => {
-                    self.left(dir.shown(name), format!("{why}{NOTHING_GOOD}"));
+                Ok(FileState::Corrupt(..)) if self.options.backups => {
+                    self.recover_file(dir, &Remains::none_of(name), false);
                 }
+                Ok(FileState::Corrupt(_, why, _)) => self.nothing_good(dir, name, &why),
                 Ok(_) => {}
                 // Another user's, perhaps. Nothing was to be done with it.
                 Err(error) => {
@@ -107,6 +104,6 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
 
     pub(super) fn must_be_json(&self, name: &OsStr) -> bool {
         let Options { validate, checks_json, .. } = self.options;
-        *checks_json && (validate.is_some() || names::is_json(name))
+        *checks_json && (validate.is_some() || is_json_name(name))
     }
 }

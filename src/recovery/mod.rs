@@ -9,7 +9,7 @@
 //! 2. The file is missing and there is a `.bak`: that becomes the file.
 //! 3. The file is there and good: what is left beside it is stale, and removed.
 //! 4. The file has to be JSON, and is empty or corrupt: it is kept aside, and replaced by what is
-//!    good.
+//!    good; by its newest good backup where nothing else is, if that is wanted ([`backups`]).
 //!
 //! What holds at every moment, so that a recovery may be cut off anywhere, run again, and run
 //! by several processes at once:
@@ -21,15 +21,14 @@
 //!   the name is taken, and what was there before has been moved aside.
 //! - Nothing good is removed before something as good is durable in its place.
 //!
-//! [`recover_file`] has the four cases, [`file_state`] says which is one, [`orphan`] says what is an orphan, [`json_check`] what is
-//! whole, [`json_dialect`] what is like JSON, and [`promote`] makes an orphan the file. [`run`] runs
+//! [`recover_file`] has the four cases, [`file_state`] says which is one, [`orphan`] says what is an orphan, [`json_check`](crate::json_check) what is
+//! whole or like JSON, and [`promote`] makes an orphan the file. [`run`] runs
 //! it on holdfast's threads, and [`sweep_on_first_write`] sweeps directories when they are first written to.
 
 mod action;
+mod backups;
 mod context;
 mod file_state;
-mod json_check;
-mod json_dialect;
 mod lock_files;
 pub mod names;
 mod orphan;

@@ -78,15 +78,6 @@ pub fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whether a file of this name has to be JSON.
-pub fn is_json(file: &OsStr) -> bool {
-    let name = file.as_encoded_bytes();
-    name.len()
-        .checked_sub(5)
-        .and_then(|at| name.get(at..))
-        .is_some_and(|end| end.eq_ignore_ascii_case(b".json"))
-}
-
 /// Whether this is the name of something that is beside a file, and not a file of its own: what
 /// holdfast makes, what it has set aside, and what the JavaScript that it replaces makes.
 pub fn is_beside(name: &OsStr) -> bool {
@@ -105,7 +96,8 @@ pub fn is_beside(name: &OsStr) -> bool {
 }
 
 impl Remains {
-    fn none_of(file: &OsStr) -> Remains {
+    /// Nothing beside a file.
+    pub fn none_of(file: &OsStr) -> Remains {
         Remains { file: file.to_owned(), names: Vec::new(), set_aside: None }
     }
 

@@ -40,15 +40,32 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         corrupt: Option<&Metadata>,
     ) -> Result<Promotion, AttemptError> {
         if self.options.dry_run {
-            let time = names::milliseconds(self.now);
-            let aside = corrupt.map(|_| names::aside_within(to, time, aside_limit(dir, to, time)));
-            return Ok(Promotion { aside, is_in_place: true });
+            return Ok(self.foreseen(dir, to, corrupt.is_some()));
         }
         if !dir.leads_to(&orphan.name, orphan.metadata.id)? {
             return Ok(NOT_PROMOTED);
         }
+        rewrite(&orphan.file).map_err(|failure| failure.on(dir.shown(&orphan.name)))?;
+        self.promote_written(dir, orphan, to, corrupt)
+    }
+
+    /// What a promotion would come to.
+    pub(super) fn foreseen(&self, dir: &Dir<F>, to: &OsStr, is_there: bool) -> Promotion {
+        let time = names::milliseconds(self.now);
+        let aside = is_there.then(|| names::aside_within(to, time, aside_limit(dir, to, time)));
+        Promotion { aside, is_in_place: true }
+    }
+
+    /// The same as [`Self::promote`], for a temp file that this process has just written: its sync
+    /// says whether the bytes are on the disk.
+    pub(super) fn promote_written(
+        &self,
+        dir: &Dir<F>,
+        orphan: &Orphan<F>,
+        to: &OsStr,
+        corrupt: Option<&Metadata>,
+    ) -> Result<Promotion, AttemptError> {
         let shown = |failure: Failure| failure.on(dir.shown(&orphan.name));
-        rewrite(&orphan.file).map_err(shown)?;
         self.adopt(dir, orphan, to, corrupt).map_err(shown)?;
         orphan.file.sync().map_err(shown)?;
         let Some(corrupt) = corrupt else { return take_name(dir, orphan, to, None) };

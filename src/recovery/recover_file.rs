@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::time::SystemTime;
 
-use super::action::ActionKind;
+use super::action::{ActionKind, RecoveryAction};
 use super::context::RecoveryContext;
-use super::file_state::{FileState, NOTHING_GOOD};
-use super::json_check::JsonCheck;
+use super::file_state::FileState;
 use super::names::{Origin, Remains};
 use super::orphan::{self, Orphan, OrphanLock};
 use super::promote::Promotion;
 use crate::error::{ErrorKind, Failure};
 use crate::fs::{Dir, File, FileId, FileSystem, Metadata, if_there};
+use crate::json_check::JsonCheck;
 use crate::temp_name::is_claim_of;
 use crate::write::Control;
 
@@ -56,12 +56,16 @@ struct RemainsBatch<'a, F: FileSystem> {
     is_last: bool,
     /// Something in an earlier batch has become the file.
     follows_file: bool,
+    /// How many actions there were before this file.
+    actions_before: usize,
 }
 
 const NOT_WHOLE: &str = "it is not one whole JSON object or array";
 const CUT: &str = "the name of its file is cut short in its own, so it may be another's";
 const LESS: &str = "it has less than the file, which may be good though it is not one JSON text";
-const CHANGED: &str = "somebody else has changed the file meanwhile";
+const UNTRUSTED: &str = "it is another user's, in a folder that is open to all";
+const LOCKED: &str = "the lock of its file is held by another caller";
+pub(super) const CHANGED: &str = "another program has changed the file meanwhile";
 
 impl<F: FileSystem> RecoveryContext<'_, F> {
     /// Decides, and does it. What cannot be done is among the actions.
@@ -79,6 +83,7 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             is_requested,
             is_last: true,
             follows_file: false,
+            actions_before: self.actions.len(),
         };
         if remains.names.len() <= BATCH {
             self.recover_batch(&batch);
@@ -113,13 +118,16 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
     /// Says whether something has become the file.
     fn recover_batch(&mut self, batch: &RemainsBatch<'_, F>) -> bool {
         let mut candidates = self.lock_candidates(batch);
-        if candidates.is_empty() && !batch.is_requested {
+        if candidates.is_empty() && !batch.is_requested && !self.options.backups {
             return false;
         }
         let Some((mut state, mut chosen)) = self.decide(batch, &mut candidates) else {
             return false;
         };
         let changes_file = chosen.is_some()
+            || batch.is_last
+                && !self.leaves_remains(batch)
+                && self.restores_backup(batch.dir, &batch.remains.file, &state)
             || matches!(state, FileState::Good(_))
                 && candidates.iter().any(Candidate::is_backup)
                 && !self.only_sweeps;
@@ -130,9 +138,11 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
             match (self.try_lock)(&path) {
                 Ok(Some(lock)) => _lock = lock,
                 Ok(None) => {
+                    if candidates.is_empty() {
+                        self.left(path, "its lock is held by another caller");
+                    }
                     for candidate in candidates {
-                        let name = batch.dir.shown(&candidate.orphan.name);
-                        self.left(name, "the lock of its file is held by somebody else");
+                        self.left(batch.dir.shown(&candidate.orphan.name), LOCKED);
                     }
                     return false;
                 }
@@ -150,10 +160,25 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         match chosen {
             Some(index) => self.put_in_place(batch, candidates, index, &state),
             None => {
+                let is_clear = !self.leaves_remains(batch);
+                let file = &batch.remains.file;
+                let is_restored =
+                    batch.is_last && self.restore_backup(batch.dir, file, &state, is_clear);
                 self.clean_up(batch, candidates, &state);
-                false
+                is_restored
             }
         }
+    }
+
+    /// Whether something may be left of the file that has not been dealt with, and is newer than any
+    /// backup.
+    fn leaves_remains(&self, batch: &RemainsBatch<'_, F>) -> bool {
+        let is_open =
+            |action: &RecoveryAction| matches!(action.kind, ActionKind::Left | ActionKind::Failed);
+        self.actions.iter().enumerate().any(|(number, action)| {
+            // If the directory could not be listed, that is told first.
+            is_open(action) && (number >= batch.actions_before || action.path == batch.dir.path())
+        })
     }
 
     fn lock_candidates(&mut self, batch: &RemainsBatch<'_, F>) -> Vec<Candidate<F>> {
@@ -163,11 +188,10 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         for (name, origin, is_certain) in &batch.remains.names {
             let which = (name.as_os_str(), *origin, *is_certain);
             match orphan::lock_orphan(dir, which, set_aside, min_age, now) {
-                Ok(OrphanLock::Locked(orphan)) => match is_trusted(dir, &orphan.metadata) {
+                Ok(OrphanLock::Locked(orphan)) => match dir.trusts(&orphan.metadata) {
                     Ok(true) => candidates.push(Candidate { orphan, json: None, has_less: false }),
                     Ok(false) => {
-                        let reason = "it is another user's, in a folder that is open to all";
-                        self.left(dir.shown(name), reason);
+                        self.left(dir.shown(name), UNTRUSTED);
                     }
                     Err(failure) => self.failed(dir.shown(name), failure),
                 },
@@ -404,11 +428,6 @@ impl<F: FileSystem> RecoveryContext<'_, F> {
         state: &FileState,
     ) {
         let RemainsBatch { dir, remains, .. } = batch;
-        if let FileState::Corrupt(_, why, _) = state
-            && batch.is_last
-        {
-            self.left(dir.shown(&remains.file), format!("{why}{NOTHING_GOOD}"));
-        }
         // The backup goes last: until then it is the one copy that is surely good.
         candidates.sort_by_key(|candidate| Reverse(candidate.orphan.origin));
         for candidate in &candidates {
@@ -530,12 +549,4 @@ fn begins_with<F: FileSystem>(
         }
         offset += count as u64;
     }
-}
-
-/// In a shared directory like /tmp any user may leave something beside a file, which must not
-/// become that file.
-fn is_trusted<F: FileSystem>(dir: &Dir<F>, found: &Metadata) -> Result<bool, Failure> {
-    // Most are the process's own, and need no look at the directory.
-    let is_own = dir.fs().effective_user().is_none_or(|user| user == found.uid);
-    Ok(is_own || dir.metadata()?.trusts(dir.fs(), found.uid))
 }

@@ -38,6 +38,8 @@ pub struct Options {
     /// Whether files are looked into at all to see whether they are JSON. Without that a file is
     /// good if it is there.
     pub checks_json: bool,
+    /// Whether a corrupt file for which nothing else is good is restored from its newest good backup.
+    pub backups: bool,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             dry_run: false,
             validate: None,
             checks_json: true,
+            backups: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::write::{Control, Format, validate_bytes};
 
 /// What a file that is no JSON text may be instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub enum Dialect {
     /// JSON lines, or JSON with comments or trailing commas, from the beginning to the end.
     Whole,
     /// It begins as one of them.
@@ -24,10 +24,7 @@ const READ_AT_ONCE: usize = 1 << 18;
 
 impl Dialect {
     /// Reads a file that is no JSON text.
-    pub(super) fn of<F: FileSystem>(
-        file: &File<F>,
-        control: &Control,
-    ) -> Result<Dialect, ErrorKind> {
+    pub fn of<F: FileSystem>(file: &File<F>, control: &Control) -> Result<Dialect, ErrorKind> {
         match lines_in(file, control)? {
             Dialect::None => {}
             found => return Ok(found),

@@ -1,12 +1,18 @@
-//! Whether what was left is whole JSON.
+//! Whether a file is whole JSON, or something like it.
+
+mod dialect;
+
+use std::ffi::OsStr;
 
 use crate::error::{BadJson, ErrorKind};
 use crate::fs::{File, FileSystem};
 use crate::write::{Control, check_json};
 
+pub use dialect::Dialect;
+
 /// What a file contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum JsonCheck {
+pub enum JsonCheck {
     /// One JSON object or array. Its last character says that nothing is missing.
     Whole,
     /// One JSON number, string, `true`, `false` or `null`. Cut short it may still be one.
@@ -15,6 +21,15 @@ pub(super) enum JsonCheck {
     Empty,
     /// Anything else.
     Bad(BadJson),
+}
+
+/// Whether a file of this name has to be JSON.
+pub fn is_json_name(file: &OsStr) -> bool {
+    let name = file.as_encoded_bytes();
+    name.len()
+        .checked_sub(5)
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(b".json"))
 }
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -26,10 +41,7 @@ impl JsonCheck {
     /// # Errors
     ///
     /// A failed read, and a cancelled operation.
-    pub(super) fn of<F: FileSystem>(
-        file: &File<F>,
-        control: &Control,
-    ) -> Result<JsonCheck, ErrorKind> {
+    pub fn of<F: FileSystem>(file: &File<F>, control: &Control) -> Result<JsonCheck, ErrorKind> {
         let mut start = 0;
         let mut first = None;
         let read_at = |buffer: &mut [u8], offset: u64| -> Result<usize, ErrorKind> {
