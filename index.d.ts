@@ -5,6 +5,24 @@
 // @ts-ignore
 import type { Writable } from 'node:stream'
 
+// Contents:
+//
+// - Paths, data, durability
+// - Writing files: atomicWrite, atomicWriteSync, createAtomicWriteStream, removeFile
+// - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync
+// - JSON lines: appendJsonLines, appendLines, openJsonLines
+// - Locks: withLock, withLockSync, acquireLock, tryAcquireLock, isLocked
+// - Backups: createBackup, createBackupSync, restoreBackup, listBackups, restoreLatest, cleanupBackups
+// - After a crash: recoverFromCrash
+// - Several files at once: transaction
+// - Write-ahead log: openWal
+// - Defaults: setDefaults, createHoldfast
+// - Errors: SessionFileError
+// - Logger, metrics, traces: metrics, resetMetrics, setLogger
+// - The names that Vectra has for them: AtomicOperations, LockManager, lockManager
+
+// ── Paths, data, durability ─────────────────────────────────────────────────────────────────────────
+
 /**
  * What of an acknowledged write survives a power cut or a kernel crash. Each level includes the ones before it.
  *
@@ -31,16 +49,6 @@ export type TextEncoding =
 export type PathLike = string | URL | Uint8Array
 
 /**
- * Receives log entries. pino works, and so does any object with these three methods. A method that
- * throws does not disturb the write.
- */
-export interface Logger {
-  debug(fields: object, message: string): void
-  warn(fields: object, message: string): void
-  error(fields: object, message: string): void
-}
-
-/**
  * The new content of a file, in the forms that `fs.writeFile` takes. What is not in memory is read piece by
  * piece, each a string or a view of bytes, and never held as a whole.
  */
@@ -50,6 +58,8 @@ export type WriteData =
   | Blob
   | Iterable<string | ArrayBufferView>
   | AsyncIterable<string | ArrayBufferView>
+
+// ── Writing files ───────────────────────────────────────────────────────────────────────────────────
 
 /** The options of {@link atomicWriteSync}, and of every function that writes. */
 export interface WriteOptionsBase {
@@ -196,45 +206,6 @@ export interface AtomicWriteSyncOptions extends WriteOptionsBase, CreateOnlyOpti
   encoding?: TextEncoding | undefined
 }
 
-/** How the text of a JSON file becomes a value: `JSON.parse`, or what a library has in its place. */
-export interface ParseOptions {
-  /** As the second argument of `JSON.parse`. What it throws is thrown unchanged. */
-  reviver?: ((this: any, key: string, value: any) => any) | undefined
-  /**
-   * In place of `JSON.parse`, with its arguments: that of a library which keeps integers beyond 2^53 and
-   * the digits of numbers, say. What it throws for a text that is JSON is thrown unchanged.
-   * @default JSON.parse
-   */
-  parse?: ((text: string, reviver?: any) => any) | undefined
-}
-
-/** How a value becomes the text of a JSON file: `JSON.stringify`, or what a library has in its place. */
-export interface StringifyOptions {
-  /** As the second argument of `JSON.stringify`: a function, or the names of the properties to keep. */
-  replacer?: ((this: any, key: string, value: any) => any) | (string | number)[] | undefined
-  /**
-   * In place of `JSON.stringify`, with its arguments. It must return a string.
-   * @default JSON.stringify
-   */
-  stringify?: ((value: any, replacer?: any, space?: string | number) => string | undefined) | undefined
-}
-
-/** The options of {@link atomicWriteJson}. */
-export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, StringifyOptions, TempFileOption {
-  /**
-   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
-   * @default none: everything on one line
-   */
-  indent?: number | string | undefined
-  /**
-   * End the text with a line feed, as editors and formatters do.
-   * @default false
-   */
-  finalNewline?: boolean | undefined
-  /** Cancels the write, as in {@link AtomicWriteOptions.signal}. */
-  signal?: AbortSignal | undefined
-}
-
 /**
  * Replaces the content of a file, or creates the file, in one step.
  *
@@ -281,21 +252,6 @@ export function atomicWriteSync(
   data: string | ArrayBufferView,
   options?: AtomicWriteSyncOptions | TextEncoding,
 ): void
-
-/**
- * {@link atomicWrite} of `JSON.stringify(value, null, indent)`. The text is made before the call
- * returns, so the value may change afterwards.
- *
- * @throws {TypeError} When the value has no JSON text (`undefined`, a function, a symbol), is
- *   circular, or contains a BigInt.
- * @example
- * ```js
- * import { atomicWriteJson } from 'holdfast'
- *
- * await atomicWriteJson('settings.json', { theme: 'dark' }, { indent: 2 })
- * ```
- */
-export function atomicWriteJson(path: PathLike, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
 
 /** The options of {@link createAtomicWriteStream}. */
 export interface AtomicWriteStreamOptions
@@ -397,6 +353,245 @@ export interface RemoveFileOptions {
 export function removeFile(path: PathLike, options: RemoveFileOptions & { backup: true | CreateBackupOptions }): Promise<string>
 export function removeFile(path: PathLike, options?: RemoveFileOptions & { backup?: false | undefined }): Promise<void>
 export function removeFile(path: PathLike, options?: RemoveFileOptions): Promise<string | undefined>
+
+// ── JSON files ──────────────────────────────────────────────────────────────────────────────────────
+
+/** How the text of a JSON file becomes a value: `JSON.parse`, or what a library has in its place. */
+export interface ParseOptions {
+  /** As the second argument of `JSON.parse`. What it throws is thrown unchanged. */
+  reviver?: ((this: any, key: string, value: any) => any) | undefined
+  /**
+   * In place of `JSON.parse`, with its arguments: that of a library which keeps integers beyond 2^53 and
+   * the digits of numbers, say. What it throws for a text that is JSON is thrown unchanged.
+   * @default JSON.parse
+   */
+  parse?: ((text: string, reviver?: any) => any) | undefined
+}
+
+/** How a value becomes the text of a JSON file: `JSON.stringify`, or what a library has in its place. */
+export interface StringifyOptions {
+  /** As the second argument of `JSON.stringify`: a function, or the names of the properties to keep. */
+  replacer?: ((this: any, key: string, value: any) => any) | (string | number)[] | undefined
+  /**
+   * In place of `JSON.stringify`, with its arguments. It must return a string.
+   * @default JSON.stringify
+   */
+  stringify?: ((value: any, replacer?: any, space?: string | number) => string | undefined) | undefined
+}
+
+/** The options of {@link atomicWriteJson}. */
+export interface AtomicWriteJsonOptions extends WriteOptionsBase, CreateOnlyOption, LockedWriteOption, StringifyOptions, TempFileOption {
+  /**
+   * As in `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space.
+   * @default none: everything on one line
+   */
+  indent?: number | string | undefined
+  /**
+   * End the text with a line feed, as editors and formatters do.
+   * @default false
+   */
+  finalNewline?: boolean | undefined
+  /** Cancels the write, as in {@link AtomicWriteOptions.signal}. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * {@link atomicWrite} of `JSON.stringify(value, null, indent)`. The text is made before the call
+ * returns, so the value may change afterwards.
+ *
+ * @throws {TypeError} When the value has no JSON text (`undefined`, a function, a symbol), is
+ *   circular, or contains a BigInt.
+ * @example
+ * ```js
+ * import { atomicWriteJson } from 'holdfast'
+ *
+ * await atomicWriteJson('settings.json', { theme: 'dark' }, { indent: 2 })
+ * ```
+ */
+export function atomicWriteJson(path: PathLike, value: unknown, options?: AtomicWriteJsonOptions): Promise<void>
+
+/** A schema that follows Standard Schema, version 1: those of zod, valibot, arktype and others. */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (
+      value: unknown,
+    ) => { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] } | Promise<{ readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }>
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+
+/** What a schema says is wrong with a value. */
+export interface SchemaIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** The options of {@link readJsonFileSync}. */
+export interface ReadJsonSyncOptions<T = unknown> extends ParseOptions {
+  /**
+   * What the call returns when the file does not exist: a copy of it for each call. Without it that is
+   * `ENOENT`. It never stands for a file that is empty or corrupt.
+   */
+  defaultValue?: T | undefined
+  /**
+   * Read the file that a symbolic link at `path` leads to. With `false` a link is `ELOOP`.
+   * @default true
+   */
+  followSymlinks?: boolean | undefined
+}
+
+/** The options of {@link readJsonFile}. */
+export interface ReadJsonOptions<T = unknown> extends ReadJsonSyncOptions<T> {
+  /** Cancels the read: the call rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Reads a JSON file.
+ *
+ * **Promises.** One look at one file: beside writers that replace it, the value is that of the old file or
+ * of the new one, whole. A byte order mark at its beginning is read past. No lock is taken.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no file and no `defaultValue`, `EEMPTYJSON` when it is
+ *   empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say where), or errno names.
+ * @example
+ * ```js
+ * import { readJsonFile } from 'holdfast'
+ *
+ * const settings = await readJsonFile('settings.json', { defaultValue: { theme: 'dark' } })
+ * console.log(settings.theme)
+ * ```
+ */
+export function readJsonFile<T = unknown>(path: PathLike, options?: ReadJsonOptions<T>): Promise<T>
+
+/**
+ * The same on the calling thread: {@link readJsonFile}.
+ *
+ * @example
+ * ```js
+ * import { readJsonFileSync } from 'holdfast'
+ *
+ * const { theme } = readJsonFileSync('settings.json', { defaultValue: { theme: 'dark' } })
+ * console.log(theme)
+ * ```
+ */
+export function readJsonFileSync<T = unknown>(path: PathLike, options?: ReadJsonSyncOptions<T>): T
+
+/**
+ * In which form an update writes a file, and what it takes for a result. A change of nothing writes nothing: the
+ * file keeps each byte, however it is formatted. See `docs/json.md`, also for numbers that JavaScript changes.
+ */
+export interface UpdateFormOptions extends ParseOptions, StringifyOptions {
+  /**
+   * `'keep'`: the indentation that the file has (that of its first indented line). Otherwise as in
+   * `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space. Line ends
+   * (LF or CR LF) always stay. A byte order mark, which JSON does not have, goes.
+   * @default 'keep'; a new file has everything on one line
+   */
+  indent?: 'keep' | number | string | undefined
+  /**
+   * Whether the text ends with the end of a line; `'keep'`: as it does in the file.
+   * @default 'keep'; a new file has none
+   */
+  finalNewline?: 'keep' | boolean | undefined
+  /**
+   * Let a string, number or boolean replace an object or an array. Without it that is a `TypeError` with
+   * `code` `'ERR_INVALID_RETURN_VALUE'` and nothing is written: `(data) => data.turns.push('x')` returns
+   * a number that nobody means to keep.
+   * @default false
+   */
+  allowPrimitive?: boolean | undefined
+}
+
+/** The options of {@link updateJsonFileSync}. */
+export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, UpdateFormOptions, TempFileSyncOption {
+  /**
+   * What `update` gets when the file does not exist: a copy of it for each call. Without it the call
+   * rejects with `ENOENT`. It never replaces a file that is empty or corrupt.
+   */
+  defaultValue?: T | undefined
+  /**
+   * Hold the file's write lock from before the read until after the write. Without it another process
+   * may change the file in between, and its change is lost.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds until `update` begins at the latest, from 0 to Infinity; 0 tries once. The time behind other
+   * calls of this process counts (then `ELOCKED` says behind what), a wait for descriptors does not (see
+   * {@link withLock}). Each further attempt waits as long for the lock.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Milliseconds after which the logger is told, once, that the update still runs, or its lock is held: `warn`, with `path` and
+   * `heldFor`. Infinity switches that off.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
+}
+
+/** The options of {@link updateJsonFile}. */
+export interface UpdateJsonOptions<T = any> extends Omit<UpdateJsonSyncOptions<T>, 'onTempFile'>, TempFileOption {
+  /**
+   * Cancels the call while it waits and while its `update` runs: it rejects with an `AbortError`, and
+   * the changes that `update` has made so far are dropped. After that it has no effect.
+   */
+  signal?: AbortSignal | undefined
+}
+
+/**
+ * Reads a JSON file, changes it, and writes it, while no other process can.
+ *
+ * **Promises.** When the promise resolves, the change is in the file, as durable as `durability` says. Calls that wait
+ * together share one lock, one read and one write. When `update` throws, so does the call, and nothing is written. A
+ * file that cannot be parsed is left as it is.
+ *
+ * **Does not promise.** Programs that do not take the lock are not kept out. More: docs/json.md.
+ *
+ * @param update Changes its argument in place, or returns the value to write. It may be called again.
+ * @returns What was written.
+ * @throws {SessionFileError} `ENOENT` (without `defaultValue`), `EEMPTYJSON`, `EBADJSON` (`line`, `column`), `ELOCKED`,
+ *   `EDEADLK`, or errno names.
+ * @example
+ * ```js
+ * import { updateJsonFile } from 'holdfast'
+ *
+ * const session = await updateJsonFile(
+ *   'counter.json',
+ *   (data) => {
+ *     data.turns += 1
+ *   },
+ *   { defaultValue: { turns: 0 } },
+ * )
+ * console.log(session.turns)
+ * ```
+ */
+export function updateJsonFile<T = any>(
+  path: PathLike,
+  update: (data: T) => T | void | Promise<T | void>,
+  options?: UpdateJsonOptions<T>,
+): Promise<T>
+
+/**
+ * {@link updateJsonFile} on the calling thread, for exit handlers and short commands: nothing else runs
+ * meanwhile, not even what would release a lock that this thread holds, so such a lock is waited for until
+ * `timeout`. `update` must not return a promise. Updates of other calls are not merged with it.
+ *
+ * @example
+ * ```js
+ * import { updateJsonFileSync } from 'holdfast'
+ *
+ * process.on('exit', () => {
+ *   updateJsonFileSync('history.json', (history) => void history.push('bye'), { defaultValue: [] })
+ * })
+ * ```
+ */
+export function updateJsonFileSync<T = any>(path: PathLike, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
+
+// ── JSON lines ──────────────────────────────────────────────────────────────────────────────────────
 
 /** The options of {@link appendJsonLines} and {@link appendLines}. */
 export interface AppendLinesOptions {
@@ -570,901 +765,7 @@ export interface JsonLines<T = any> {
  */
 export function openJsonLines<T = any>(path: PathLike, options?: OpenJsonLinesOptions<T>): Promise<JsonLines<T>>
 
-/**
- * Which backups of a file are kept; at least one count, each an integer from 1 to 1000000. A backup stays
- * if one of the counts keeps it. Hours, days and weeks (from Monday) are those of UTC, only those with a
- * backup count, and the newest backup of each stays.
- */
-export interface Retention {
-  /** So many of the newest. */
-  last?: number | undefined
-  /** One for each of so many hours. */
-  hourly?: number | undefined
-  /** One for each of so many days. */
-  daily?: number | undefined
-  /** One for each of so many weeks. */
-  weekly?: number | undefined
-}
-
-/** The options of {@link createBackup}. */
-export interface CreateBackupOptions
-  extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
-  /**
-   * Which backups of this file stay, the new one included: so many of the newest (1 to 1000000), or by
-   * {@link Retention}. The others are removed once the new one is fully durable, whatever `durability`
-   * says. The new one, any newer one and the newest good one are never removed. A backup that cannot be
-   * removed is not an error.
-   * @default all
-   */
-  keep?: number | Retention | undefined
-  /**
-   * Make none if the newest good backup has the same bytes: the call then resolves to its path, and it
-   * is as durable as `durability` asks. `keep` is applied all the same.
-   * @default false
-   */
-  onlyIfChanged?: boolean | undefined
-  /**
-   * Make none if the newest good backup is younger than this, in milliseconds from 0 to Infinity: the
-   * call then resolves to its path. One whose age cannot be told, because the clock was ahead, is not
-   * young.
-   * @default 0
-   */
-  minInterval?: number | undefined
-  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
-  signal?: AbortSignal | undefined
-}
-
-/** The options of {@link restoreBackup}. */
-export interface RestoreBackupOptions extends Omit<WriteOptionsBase, 'newFileMode'>, CreateOnlyOption {
-  /**
-   * Hold the target's write lock during the restore. Inside {@link withLock} for the target the
-   * restore works under the held lock, in order with updates there.
-   * @default true
-   */
-  lock?: boolean | undefined
-  /**
-   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once.
-   * @default 10000
-   */
-  timeout?: number | undefined
-  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
-  signal?: AbortSignal | undefined
-}
-
-/** A backup of a file. */
-export interface Backup {
-  /** Its path. */
-  path: string
-  /** When it was made, according to its name: later than every backup that was there. */
-  createdAt: Date
-  /** Its size in bytes. */
-  size: number
-}
-
-/**
- * Copies a file to `<path>.<milliseconds since 1970>.backup`. A name that would be too long for the
- * file system has a shortened form of the file's name in it, and a hash of all of it;
- * {@link listBackups} finds it all the same.
- *
- * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the
- * permission bits and (as far as the process is allowed to set them) the owner, the access control list
- * and the extended attributes of the file, as {@link atomicWrite} keeps them. It never
- * replaces anything: if the name is taken, the time in it moves on by a millisecond. It is the newest of
- * {@link listBackups}, also if the clock was ahead before: then its time is a millisecond after that of
- * the newest one that was there. A file that is
- * replaced meanwhile by a rename, as every function here does it, is backed up as one whole version.
- * With `validate: 'json'` a corrupt file is not backed up. Where the file system can share the bytes
- * of two files, they are shared.
- *
- * **Does not promise.** A file that another program changes in place meanwhile may be caught half
- * changed. No lock is taken. Holes in the file may be filled.
- *
- * @param path The file. A symbolic link is followed to what is copied, and the backup is made beside
- *   the link.
- * @returns The path of the backup.
- * @throws {SessionFileError} `ENOENT` when there is no file, `EBADJSON` or `EEMPTYJSON` when it does
- *   not pass `validate`, or errno names as for {@link atomicWrite}.
- * @example
- * ```js
- * import { atomicWrite, createBackup } from 'holdfast'
- *
- * await atomicWrite('state.json', '{}')
- * console.log(await createBackup('state.json', { validate: 'json', keep: 5 }))
- * ```
- */
-export function createBackup(path: PathLike, options?: CreateBackupOptions): Promise<string>
-
-/**
- * {@link createBackup} on the calling thread, for command-line programs and exit handlers. It blocks the
- * event loop, including the waits between attempts.
- *
- * @example
- * ```js
- * import { atomicWriteSync, createBackupSync } from 'holdfast'
- *
- * atomicWriteSync('state.json', '{}')
- * createBackupSync('state.json', { onlyIfChanged: true, keep: { last: 3, daily: 7 } })
- * ```
- */
-export function createBackupSync(path: PathLike, options?: Omit<CreateBackupOptions, 'signal'>): string
-
-/**
- * Replaces a file with a backup of it, or with any other file.
- *
- * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock. The target keeps its
- * permission bits, owner, access control list and extended attributes; a target that does not exist gets those of the
- * backup. The backup stays.
- *
- * @throws {SessionFileError} `ENOENT` when there is no backup, `EBADJSON` or `EEMPTYJSON` when it does not pass
- *   `validate`, `ELOCKED` when the lock was not free in time, `EDEADLK` inside an update of the target, or errno names.
- * @example
- * ```js
- * import { atomicWrite, createBackup, restoreBackup } from 'holdfast'
- *
- * await atomicWrite('state.json', '{"level":1}')
- * const backup = await createBackup('state.json')
- * await atomicWrite('state.json', '{"level":2}')
- * await restoreBackup(backup, 'state.json')
- * ```
- */
-export function restoreBackup(
-  backupPath: PathLike,
-  targetPath: PathLike,
-  options?: RestoreBackupOptions,
-): Promise<void>
-
-/**
- * The backups of a file that {@link createBackup} has made, the newest first. The file itself need
- * not exist any more; its directory must.
- *
- * @example
- * ```js
- * import { atomicWrite, createBackup, listBackups, restoreBackup } from 'holdfast'
- *
- * await atomicWrite('state.json', '{}')
- * await createBackup('state.json')
- * const [newest] = await listBackups('state.json')
- * if (newest) await restoreBackup(newest.path, 'state.json')
- * ```
- */
-export function listBackups(path: PathLike): Promise<Backup[]>
-
-/** The options of {@link restoreLatest}. */
-export interface RestoreLatestOptions extends Omit<RestoreBackupOptions, 'createOnly'> {
-  /**
-   * A schema of any library that follows Standard Schema: a backup is good if it is JSON and passes. What
-   * the schema makes of the value does not matter; the bytes of the backup are restored.
-   */
-  schema?: StandardSchema | undefined
-}
-
-/** A backup that {@link restoreLatest} has passed over. */
-export interface SkippedBackup extends Backup {
-  /** Why. For people: the wording is not part of the contract. */
-  reason: string
-}
-
-/** What {@link restoreLatest} has done. */
-export interface RestoredBackup {
-  /** The backup that the file has been restored from. It stays. */
-  backup: Backup
-  /** The newer ones, which are not good, the newest first. */
-  skipped: SkippedBackup[]
-}
-
-/**
- * Restores a file from its newest good backup, as {@link restoreBackup} does.
- *
- * **Promises.** A backup is good if it can be read, is not empty, and passes `validate` or `schema`. Without
- * these a file whose name ends in `.json` has to be JSON, JSON lines, or JSON with comments. Newer ones that
- * are not good are passed over and reported; they stay. If none is good, nothing has changed.
- *
- * @throws {SessionFileError} `ENOENT` when there is no good backup; otherwise as {@link restoreBackup}.
- * @example
- * ```js
- * import { atomicWrite, createBackup, restoreLatest } from 'holdfast'
- *
- * await atomicWrite('state.json', '{}')
- * await createBackup('state.json')
- * const { backup, skipped } = await restoreLatest('state.json', { validate: 'json' })
- * console.log(backup.path, skipped.length)
- * ```
- */
-export function restoreLatest(path: PathLike, options?: RestoreLatestOptions): Promise<RestoredBackup>
-
-/** A schema that follows Standard Schema, version 1: those of zod, valibot, arktype and others. */
-export interface StandardSchema<Input = unknown, Output = Input> {
-  readonly '~standard': {
-    readonly version: 1
-    readonly vendor: string
-    readonly validate: (
-      value: unknown,
-    ) => { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] } | Promise<{ readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }>
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined
-  }
-}
-
-/** What a schema says is wrong with a value. */
-export interface SchemaIssue {
-  readonly message: string
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
-}
-
-/** The options of {@link cleanupBackups} for the backups of one file. */
-export interface CleanupBackupsOptions {
-  /**
-   * Milliseconds, from 0 to Infinity: backups of at least this age are removed.
-   * @default 604800000 (7 days), or 0 with `keep`
-   */
-  maxAge?: number | undefined
-  /** Which stay whatever their age, as in {@link CreateBackupOptions.keep}. */
-  keep?: number | Retention | undefined
-  /**
-   * How many of the newest good backups stay whatever the rest says, from 0 to 1000000. A backup is good
-   * if it can be read, is not empty, and is JSON where the name of the file ends in `.json`. What cannot
-   * be read stays until as many are found.
-   * @default 1
-   */
-  keepNewest?: number | undefined
-  /** `'json'`: a good backup has to be JSON, whatever the name of the file. */
-  validate?: 'json' | undefined
-}
-
-/**
- * Removes old backups of a file, which need not exist any more.
- *
- * **Promises.** A backup goes only if it is old, `keep` does not keep it, and it is none of the `keepNewest`
- * newest good ones. Those are made durable before anything is removed. Ages are by the names; a name with a
- * time to come is as old as the last change of the file. Several processes may clean up at once.
- *
- * **Does not promise.** The removals are not synced.
- *
- * @returns The names of the files that were removed.
- * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
- * @example
- * ```js
- * import { cleanupBackups } from 'holdfast'
- *
- * await cleanupBackups('state.json', { keep: { last: 5, daily: 7, weekly: 4 } })
- * ```
- */
-export function cleanupBackups(path: PathLike, options?: CleanupBackupsOptions): Promise<string[]>
-
-/**
- * Removes old backups from a directory: regular files that have the name of a backup
- * (`….<digits>.backup`) and whose name `pattern` matches. Their age is the one that the name says. If
- * the name says a time that is yet to come, because the clock was ahead, it is the time since the backup,
- * or a later one of the same file, was last changed; and 0 if that is yet to come, too. The newest
- * good backup of each file stays, as {@link CleanupBackupsOptions.keepNewest} says.
- *
- * **Does not promise.** The removals are not synced: after a power cut some files may be there again.
- *
- * @param dir The directory. Directories below it are left alone.
- * @param pattern Is tried on each name, from its beginning.
- * @param maxAge Milliseconds, from 0 to Infinity: files of at least this age are removed. By default
- *   7 days (604800000).
- * @param options With `anyName` the name need not be that of a backup, and the age is the time since
- *   the file was last changed (0 if that is yet to come). Lock files and temp files of holdfast are not removed.
- * @returns The names of the files that were removed.
- * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
- * @example
- * ```js
- * import { cleanupBackups } from 'holdfast'
- *
- * const removed = await cleanupBackups('.', /^state\.json\./, 24 * 60 * 60 * 1000)
- * console.log(removed.length)
- * ```
- */
-export function cleanupBackups(
-  dir: PathLike,
-  pattern: RegExp,
-  maxAge?: number,
-  options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
-): Promise<string[]>
-
-/** The options of {@link recoverFromCrash}. */
-export interface RecoverOptions {
-  /**
-   * In a directory: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are handled
-   * as well. They may be a user's own files. For a file that is named they always are.
-   * @default false
-   */
-  legacy?: boolean | undefined
-  /**
-   * Whether a temp file may become a file that does not exist. The newest one whose text is one whole
-   * JSON object or array does; with `false` it is removed.
-   * @default true for a file, false for a directory
-   */
-  promote?: boolean | undefined
-  /**
-   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count as an
-   * orphan. Programs other than holdfast do not lock their temp files, and some network file systems
-   * do not show the locks of other machines: there only the age tells. A temp file of holdfast on a
-   * local file system (Linux, macOS) is an orphan as soon as its lock is free, whatever its age. A time
-   * that is as far in the future counts as old.
-   * @default 60000
-   */
-  minAge?: number | undefined
-  /**
-   * Handle all directories below a directory, too. Symbolic links are not followed.
-   * @default false
-   */
-  recursive?: boolean | undefined
-  /**
-   * Only report what would be done. What an unfinished transaction would change is judged by the
-   * present state of its files.
-   * @default false
-   */
-  dryRun?: boolean | undefined
-  /**
-   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without this option only
-   * files whose names end in `.json` have to be, and they may also be JSON lines, or JSON with comments
-   * and trailing commas. `false`: no file is looked into, and one that is there counts as good.
-   */
-  validate?: 'json' | false | undefined
-  /**
-   * Restore a corrupt file for which nothing else is good from its newest backup that is one whole JSON
-   * object or array. The corrupt bytes are set aside as always, and the backup stays. A file that is missing
-   * is not restored: it may have been removed on purpose.
-   * @default false
-   */
-  backups?: boolean | undefined
-  /**
-   * Change a file only under its write lock. For a file that is named the call waits for the lock (or
-   * uses the held one, inside {@link withLock} for that file); in a directory, files whose lock is
-   * held are left alone. Removing an orphan needs no lock but the orphan's own.
-   * @default true
-   */
-  lock?: boolean | undefined
-  /**
-   * Milliseconds to wait for the lock of a file that is named, from 0 to Infinity; 0 tries once.
-   * @default 10000
-   */
-  timeout?: number | undefined
-  /**
-   * Stops between two files: the call rejects with an `AbortError`, and what has been done stays
-   * done.
-   */
-  signal?: AbortSignal | undefined
-  /**
-   * Receives this call's log entries, one for each action; `null` for none.
-   * @default the one given to {@link setLogger}
-   */
-  logger?: Logger | null | undefined
-}
-
-/** What {@link recoverFromCrash} has decided about a file. */
-export interface RecoveryAction {
-  /** The file, as an absolute path. */
-  path: string
-  /**
-   * What was done:
-   *
-   * - `'removed'`: it was of no use.
-   * - `'promoted'`: a temp file has become the file that it was written to be.
-   * - `'restored'`: a `.bak`, a temp file, or with `backups` a copy of this backup, has replaced a file that was missing or corrupt.
-   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<ms since 1970>` now.
-   * - `'completed'`: a {@link transaction} that was decided has replaced or removed it.
-   * - `'conflict'`: such a transaction names it, but another program has changed it since. `to` has what it would have got.
-   * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
-   * - `'failed'`: `error` says why.
-   */
-  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
-  /** Why. For people: the wording is not part of the contract. */
-  reason: string
-  /**
-   * For `'promoted'`, `'restored'` and `'setAside'`: its present path. In a conflict: the path of the
-   * content that the transaction had for the file, if it was to be written.
-   */
-  to?: string | undefined
-  /**
-   * For `'failed'`: why. With `committed: true` it has replaced the file nevertheless, but may not
-   * survive a power cut.
-   */
-  error?: SessionFileError | undefined
-}
-
-/** What {@link recoverFromCrash} has done. */
-export interface RecoveryReport {
-  /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
-  actions: RecoveryAction[]
-  /**
-   * Whether nothing is left to do: none of them failed, and of no {@link transaction} something is
-   * undone that no process is at. What is undone is among the actions as `'left'`, and its `reason`
-   * says what a person can do: where another folder of the transaction is missing, in a part of a
-   * copied tree for example, bring it there, or remove the record.
-   */
-  complete: boolean
-}
-
-/**
- * Puts in order what a crash has left of writes and transactions: beside one file, or in a directory. Call it when a
- * program starts.
- *
- * **Promises.** What live processes are writing is left alone, so it may run beside writers, be cut off and run again.
- * Nothing is ever overwritten, and nothing good is removed before something as good is durable. A corrupt file is kept
- * as `<file>.corrupt-<ms>` when there is something better.
- *
- * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is taken for dead.
- * More: docs/recovery.md.
- *
- * @param pathOrDir A file, which need not exist, or a directory.
- * @throws {SessionFileError} `ENOENT`, `ELOCKED`, `EDEADLK`, or errno names.
- * @example
- * ```js
- * import { recoverFromCrash } from 'holdfast'
- *
- * const { actions } = await recoverFromCrash('session.json')
- * for (const { action, path, reason } of actions) console.log(action, path, reason)
- *
- * await recoverFromCrash('.', { dryRun: true })
- * ```
- */
-export function recoverFromCrash(pathOrDir: PathLike, options?: RecoverOptions): Promise<RecoveryReport>
-
-/** What {@link setDefaults} of the package sets. */
-export interface ProcessDefaults extends Defaults {
-  /**
-   * `'onFirstWrite'`: when the process first writes to a file in a directory, orphaned temp files
-   * (unlocked, and older than a minute unless they are holdfast's own) are removed from that directory, in the background. Only
-   * orphans that {@link recoverFromCrash} has no use for are removed: those beside a file that is
-   * there and not corrupt, and those that are no whole JSON object or array. The write neither waits
-   * for the removal nor fails with it. A directory counts as written to once its writes begin, for
-   * the rest of the process.
-   * @default 'off'
-   */
-  cleanup?: 'off' | 'onFirstWrite' | undefined
-}
-
-/**
- * The values that options have in calls that do not give them; the
- * [table](docs/defaults.md) says what each means for which function.
- */
-export interface Defaults {
-  /** For writes, updates, backups, restores; `'file'` is `'full'` for transactions. @default 'full' */
-  durability?: Durability | undefined
-  /** Whether writes, streams, updates, restores and recoveries take the lock of the file. @default that of each function */
-  lock?: boolean | undefined
-  /** How long a call waits for a lock, in milliseconds; writes with `lock: true` included. @default 10_000 */
-  timeout?: number | undefined
-  /** For updates; also for `atomicWriteJson`, where `'keep'` means none. @default 'keep' */
-  indent?: number | string | undefined
-  /** Attempts of writes, updates, backups, restores and transactions. @default 3 */
-  retries?: number | undefined
-  /** As {@link setLogger} sets it. @default null */
-  logger?: Logger | null | undefined
-  /** Permission bits of new files. @default 0o644 */
-  newFileMode?: number | undefined
-}
-
-/**
- * Sets the values of options for all later calls that do not give them. A name that is left out stays as it is;
- * `undefined` goes back to holdfast's own value (`cleanup` stays as it is). Each worker thread has
- * defaults of its own; `cleanup` holds for the whole process. `holdfast/compat/proper-lockfile` and `LockManager` take
- * none, `AtomicOperations` only `durability`, `newFileMode` and `logger`. A library uses
- * {@link createHoldfast} instead.
- *
- * @throws {TypeError} When a value has the wrong type or an option is not known.
- * @example
- * ```js
- * import { setDefaults } from 'holdfast'
- *
- * setDefaults({ cleanup: 'onFirstWrite', durability: 'file', timeout: 2000 })
- * ```
- */
-export function setDefaults(defaults: ProcessDefaults): void
-
-/** The functions of the package with defaults of their own, as {@link createHoldfast} makes them. */
-export type Holdfast = Omit<typeof import('./index.js'), 'setDefaults'> & {
-  /** Sets the defaults of these functions, as {@link setDefaults} does those of the thread. `cleanup` is refused. */
-  setDefaults(defaults: Defaults): void
-  /** Sets the logger of these functions. They never use that of the thread. */
-  setLogger(logger: Logger | null): void
-}
-
-/**
- * Makes the same functions with defaults and a logger of their own, so that a library shares neither with
- * other users of holdfast in the process: it does not see what `setDefaults` and `setLogger` of the package set, and they
- * do not see its own. What is made with them (streams, transactions, logs) has these defaults too.
- * Queues, locks, metrics and `cleanup` are those of the process.
- *
- * @throws {TypeError} When a value has the wrong type or an option is not known.
- * @throws {RangeError} When a number is out of bounds.
- * @example
- * ```js
- * import { createHoldfast } from 'holdfast'
- *
- * const { atomicWrite, updateJsonFile } = createHoldfast({ durability: 'file', lock: true, timeout: 2000 })
- *
- * await atomicWrite('cache.bin', Buffer.alloc(64))
- * await updateJsonFile('state.json', (state) => { state.runs += 1 }, { defaultValue: { runs: 0 } })
- * ```
- */
-export function createHoldfast(defaults?: Defaults): Holdfast
-
-/** The options of {@link transaction}. */
-export interface TransactionOptions {
-  /**
-   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds through a
-   * power cut. `'none'`: nothing is synced; all or nothing holds when the process is killed, but not
-   * through a power cut. (There is no `'file'`: the decision has to be on the disk before the first
-   * file changes, and then there is little left to omit.)
-   * @default 'full'
-   */
-  durability?: 'none' | 'full' | undefined
-  /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
-  mode?: number | undefined
-  /**
-   * Permission bits of the files that are made, as in {@link WriteOptionsBase.newFileMode}.
-   * @default 0o644
-   */
-  newFileMode?: number | undefined
-  /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
-  chown?: { uid: number; gid: number } | false | undefined
-  /**
-   * Attempts in total to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
-   * function is not called again: when another process has changed one of the files in a pause between
-   * two attempts, no further one is made, and the call fails with the error of the last one.
-   * @default 3
-   */
-  retries?: number | undefined
-  /**
-   * Milliseconds before the second attempt, as in {@link WriteOptionsBase.retryDelay}.
-   * @default 100
-   */
-  retryDelay?: number | undefined
-  /**
-   * Make missing parent directories of all the files, as in {@link WriteOptionsBase.makeDirs}, before
-   * the function is called. They stay when the transaction fails.
-   * @default false
-   */
-  makeDirs?: boolean | undefined
-  /**
-   * `'json'`: everything that is written must be one valid JSON text, or no file changes
-   * (`EBADJSON`, `EEMPTYJSON`).
-   */
-  validate?: 'json' | undefined
-  /**
-   * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
-   * @default 10000
-   */
-  timeout?: number | undefined
-  /**
-   * Milliseconds after which the logger is told, once, that the transaction still runs: `warn`, with `path` and
-   * `heldFor`. Infinity switches that off.
-   * @default 5000
-   */
-  warnAfter?: number | undefined
-  /**
-   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed. Once
-   * the transaction is decided it stands, and the promise resolves.
-   */
-  signal?: AbortSignal | undefined
-  /**
-   * Receives a warning (`warn`) when an unfinished transaction was settled first; `null` for none.
-   * @default the one given to {@link setLogger}
-   */
-  logger?: Logger | null | undefined
-}
-
-/** The options of {@link Transaction.updateJson}. */
-export interface TransactionUpdateOptions<T = any> extends UpdateFormOptions {
-  /** What to start from when there is no file. */
-  defaultValue?: T | undefined
-}
-
-/**
- * What the function of a {@link transaction} works with. None of its methods touches a file before
- * the function has returned. Operations on one file take effect in the order of the calls. An
- * operation that has been started and not awaited when the function returns is still part of the
- * transaction, and if it fails the transaction fails. After the transaction every call rejects with
- * the code `ERR_INVALID_STATE`; a path that the transaction does not name is a `TypeError`.
- */
-export interface Transaction {
-  /**
-   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects with
-   * `ENOENT` when there is none. With an encoding the content is a string.
-   */
-  read(path: PathLike, encoding: TextEncoding): Promise<string>
-  read(path: PathLike): Promise<NodeBuffer>
-  /** Gives the file this content. The data is copied, so the caller may reuse a buffer at once. */
-  write(
-    path: PathLike,
-    data: string | ArrayBufferView,
-    options?: {
-      /**
-       * For strings.
-       * @default 'utf8'
-       */
-      encoding?: TextEncoding | undefined
-      /**
-       * The file is to be made: `EEXIST` at once if the transaction has made it, or it is on the disk
-       * and the transaction has not removed it. If a program without a lock makes it meanwhile, its
-       * file is never replaced.
-       * @default false
-       */
-      createOnly?: boolean | undefined
-    } | TextEncoding,
-  ): Promise<void>
-  /**
-   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or returns
-   * another value, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and `EBADJSON`.
-   * What `update` throws is thrown unchanged. Resolves to a copy of its own for the caller. Any
-   * operation on the same file within `update` rejects with `EDEADLK`.
-   */
-  updateJson<T = any>(
-    path: PathLike,
-    update: (data: T) => T | void | Promise<T | void>,
-    options?: TransactionUpdateOptions<T>,
-  ): Promise<T>
-  /** Removes the file. It is not an error if there is none. */
-  remove(path: PathLike): Promise<void>
-  /** Whether there is the file, as the transaction would leave it. */
-  exists(path: PathLike): Promise<boolean>
-  /**
-   * Gives the content of one file of the transaction to another one, and removes the first, with the rest of the
-   * transaction. A file that is at `to` is replaced and keeps its permissions, as in {@link atomicWrite};
-   * a new one gets those of `from`, its owner and its attributes. It is another file than `from` was
-   * (its number is new). `ENOENT` if there is no file at `from`.
-   */
-  rename(from: PathLike, to: PathLike): Promise<void>
-  /** The files of the transaction, as it would leave them: each once, in the order and spelling of `paths`. */
-  list(): Promise<{ path: string; exists: boolean; isChanged: boolean }[]>
-}
-
-/**
- * Changes several files together: all of them or none, whatever happens, also a power cut.
- *
- * **Promises.** `fn` stages the changes; a throw in it rolls back. After a crash the next transaction on one of the
- * files, or {@link recoverFromCrash}, completes what was decided and removes everything else. The write locks of all
- * files are held throughout.
- *
- * **Does not promise.** A reader that takes no lock may see some files changed and others not yet, for a moment. More:
- * docs/transactions.md.
- *
- * @param paths Every file that the transaction may read or change.
- * @returns What `fn` has returned.
- * @throws {SessionFileError} `ELOCKED`, `EDEADLK`, `EUNSETTLED`, or errno names. With `committed: true` it stands, and a recovery completes it.
- * @example
- * ```js
- * import { atomicWriteJson, transaction } from 'holdfast'
- *
- * await atomicWriteJson('anna.json', { balance: 10 })
- * await atomicWriteJson('ben.json', { balance: 0 })
- * await transaction(['anna.json', 'ben.json', 'log.txt'], async (tx) => {
- *   await tx.updateJson('anna.json', (account) => {
- *     account.balance -= 5
- *   })
- *   await tx.updateJson('ben.json', (account) => {
- *     account.balance += 5
- *   })
- *   await tx.write('log.txt', 'anna gave ben 5')
- * })
- * ```
- */
-export function transaction<T = void>(
-  paths: readonly PathLike[],
-  fn: (tx: Transaction) => T | Promise<T>,
-  options?: TransactionOptions,
-): Promise<T>
-
-/**
- * The same functions by the names that Vectra has for them, with its rules for retries: `retries`
- * attempts in total (by default 3), of which attempt n waits `retryDelay * 2 ** (n - 2)` milliseconds
- * (by default 100, 200…). When all of them have failed, the message says so: `…failed after 3
- * attempts: …`. Errors that do not pass (`EACCES`, `EISDIR`, `ENOTDIR`, `EINVAL`, corrupt JSON and
- * all others that are not listed at {@link WriteOptionsBase.retries}) fail at once.
- *
- * @example
- * ```js
- * import { AtomicOperations } from 'holdfast'
- *
- * await AtomicOperations.writeFile('index.json', '{"count":0}', { retries: 5, retryDelay: 200 })
- * await AtomicOperations.updateJsonFile('index.json', (data) => {
- *   data.count++
- *   return data
- * })
- * const backup = await AtomicOperations.createBackup('index.json')
- * await AtomicOperations.restoreBackup(backup, 'index.json')
- * console.log(await AtomicOperations.readFile('index.json'))
- * ```
- */
-export class AtomicOperations {
-  /** {@link atomicWrite}. */
-  static writeFile: typeof atomicWrite
-  /**
-   * The content of a file as text in UTF-8; other bytes become U+FFFD, as in `fs.readFile`.
-   *
-   * @throws {SessionFileError} With the errno name: `ENOENT`, `EACCES`, `EISDIR`…
-   */
-  static readFile(
-    path: PathLike,
-    options?: { retries?: number | undefined; retryDelay?: number | undefined },
-  ): Promise<string>
-  /**
-   * {@link updateJsonFile}, but a throw of `updater` is retried as well, and the last one is the
-   * `cause` of the error.
-   */
-  static updateJsonFile<T = any>(
-    path: PathLike,
-    updater: (data: T) => T | void | Promise<T | void>,
-    options?: UpdateJsonOptions<T>,
-  ): Promise<T>
-  /** {@link createBackup}. */
-  static createBackup: typeof createBackup
-  /** {@link restoreBackup}. */
-  static restoreBackup: typeof restoreBackup
-  /** {@link cleanupBackups} of a directory; without `keepNewest` the newest backup goes like any other. */
-  static cleanupBackups(
-    dir: PathLike,
-    pattern: RegExp,
-    maxAge?: number,
-    options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
-  ): Promise<string[]>
-}
-
-/** The options of {@link readJsonFileSync}. */
-export interface ReadJsonSyncOptions<T = unknown> extends ParseOptions {
-  /**
-   * What the call returns when the file does not exist: a copy of it for each call. Without it that is
-   * `ENOENT`. It never stands for a file that is empty or corrupt.
-   */
-  defaultValue?: T | undefined
-  /**
-   * Read the file that a symbolic link at `path` leads to. With `false` a link is `ELOOP`.
-   * @default true
-   */
-  followSymlinks?: boolean | undefined
-}
-
-/** The options of {@link readJsonFile}. */
-export interface ReadJsonOptions<T = unknown> extends ReadJsonSyncOptions<T> {
-  /** Cancels the read: the call rejects with an `AbortError`. */
-  signal?: AbortSignal | undefined
-}
-
-/**
- * Reads a JSON file.
- *
- * **Promises.** One look at one file: beside writers that replace it, the value is that of the old file or
- * of the new one, whole. A byte order mark at its beginning is read past. No lock is taken.
- *
- * @throws {SessionFileError} `ENOENT` when there is no file and no `defaultValue`, `EEMPTYJSON` when it is
- *   empty, `EBADJSON` when it is not JSON in UTF-8 (`line` and `column` say where), or errno names.
- * @example
- * ```js
- * import { readJsonFile } from 'holdfast'
- *
- * const settings = await readJsonFile('settings.json', { defaultValue: { theme: 'dark' } })
- * console.log(settings.theme)
- * ```
- */
-export function readJsonFile<T = unknown>(path: PathLike, options?: ReadJsonOptions<T>): Promise<T>
-
-/**
- * The same on the calling thread: {@link readJsonFile}.
- *
- * @example
- * ```js
- * import { readJsonFileSync } from 'holdfast'
- *
- * const { theme } = readJsonFileSync('settings.json', { defaultValue: { theme: 'dark' } })
- * console.log(theme)
- * ```
- */
-export function readJsonFileSync<T = unknown>(path: PathLike, options?: ReadJsonSyncOptions<T>): T
-
-/**
- * In which form an update writes a file, and what it takes for a result. A change of nothing writes nothing: the
- * file keeps each byte, however it is formatted. See `docs/json.md`, also for numbers that JavaScript changes.
- */
-export interface UpdateFormOptions extends ParseOptions, StringifyOptions {
-  /**
-   * `'keep'`: the indentation that the file has (that of its first indented line). Otherwise as in
-   * `JSON.stringify`: a number of spaces from 0 to 10, or up to 10 characters of white space. Line ends
-   * (LF or CR LF) always stay. A byte order mark, which JSON does not have, goes.
-   * @default 'keep'; a new file has everything on one line
-   */
-  indent?: 'keep' | number | string | undefined
-  /**
-   * Whether the text ends with the end of a line; `'keep'`: as it does in the file.
-   * @default 'keep'; a new file has none
-   */
-  finalNewline?: 'keep' | boolean | undefined
-  /**
-   * Let a string, number or boolean replace an object or an array. Without it that is a `TypeError` with
-   * `code` `'ERR_INVALID_RETURN_VALUE'` and nothing is written: `(data) => data.turns.push('x')` returns
-   * a number that nobody means to keep.
-   * @default false
-   */
-  allowPrimitive?: boolean | undefined
-}
-
-/** The options of {@link updateJsonFileSync}. */
-export interface UpdateJsonSyncOptions<T = any> extends WriteOptionsBase, UpdateFormOptions, TempFileSyncOption {
-  /**
-   * What `update` gets when the file does not exist: a copy of it for each call. Without it the call
-   * rejects with `ENOENT`. It never replaces a file that is empty or corrupt.
-   */
-  defaultValue?: T | undefined
-  /**
-   * Hold the file's write lock from before the read until after the write. Without it another process
-   * may change the file in between, and its change is lost.
-   * @default true
-   */
-  lock?: boolean | undefined
-  /**
-   * Milliseconds until `update` begins at the latest, from 0 to Infinity; 0 tries once. The time behind other
-   * calls of this process counts (then `ELOCKED` says behind what), a wait for descriptors does not (see
-   * {@link withLock}). Each further attempt waits as long for the lock.
-   * @default 10000
-   */
-  timeout?: number | undefined
-  /**
-   * Milliseconds after which the logger is told, once, that the update still runs, or its lock is held: `warn`, with `path` and
-   * `heldFor`. Infinity switches that off.
-   * @default 5000
-   */
-  warnAfter?: number | undefined
-}
-
-/** The options of {@link updateJsonFile}. */
-export interface UpdateJsonOptions<T = any> extends Omit<UpdateJsonSyncOptions<T>, 'onTempFile'>, TempFileOption {
-  /**
-   * Cancels the call while it waits and while its `update` runs: it rejects with an `AbortError`, and
-   * the changes that `update` has made so far are dropped. After that it has no effect.
-   */
-  signal?: AbortSignal | undefined
-}
-
-/**
- * Reads a JSON file, changes it, and writes it, while no other process can.
- *
- * **Promises.** When the promise resolves, the change is in the file, as durable as `durability` says. Calls that wait
- * together share one lock, one read and one write. When `update` throws, so does the call, and nothing is written. A
- * file that cannot be parsed is left as it is.
- *
- * **Does not promise.** Programs that do not take the lock are not kept out. More: docs/json.md.
- *
- * @param update Changes its argument in place, or returns the value to write. It may be called again.
- * @returns What was written.
- * @throws {SessionFileError} `ENOENT` (without `defaultValue`), `EEMPTYJSON`, `EBADJSON` (`line`, `column`), `ELOCKED`,
- *   `EDEADLK`, or errno names.
- * @example
- * ```js
- * import { updateJsonFile } from 'holdfast'
- *
- * const session = await updateJsonFile(
- *   'counter.json',
- *   (data) => {
- *     data.turns += 1
- *   },
- *   { defaultValue: { turns: 0 } },
- * )
- * console.log(session.turns)
- * ```
- */
-export function updateJsonFile<T = any>(
-  path: PathLike,
-  update: (data: T) => T | void | Promise<T | void>,
-  options?: UpdateJsonOptions<T>,
-): Promise<T>
-
-/**
- * {@link updateJsonFile} on the calling thread, for exit handlers and short commands: nothing else runs
- * meanwhile, not even what would release a lock that this thread holds, so such a lock is waited for until
- * `timeout`. `update` must not return a promise. Updates of other calls are not merged with it.
- *
- * @example
- * ```js
- * import { updateJsonFileSync } from 'holdfast'
- *
- * process.on('exit', () => {
- *   updateJsonFileSync('history.json', (history) => void history.push('bye'), { defaultValue: [] })
- * })
- * ```
- */
-export function updateJsonFileSync<T = any>(path: PathLike, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
+// ── Locks ───────────────────────────────────────────────────────────────────────────────────────────
 
 /**
  * What a lock is for: `'write'` excludes every other holder; `'read'` admits other readers and
@@ -1714,451 +1015,577 @@ export interface LookOptions extends ProtocolOptions {
  */
 export function isLocked(path: PathLike, options?: LookOptions): Promise<{ locked: boolean; holder?: LockHolder }>
 
-/** The options of {@link LockManager}. */
-export interface LockManagerOptions {
+// ── Backups ─────────────────────────────────────────────────────────────────────────────────────────
+
+/**
+ * Which backups of a file are kept; at least one count, each an integer from 1 to 1000000. A backup stays
+ * if one of the counts keeps it. Hours, days and weeks (from Monday) are those of UTC, only those with a
+ * backup count, and the newest backup of each stays.
+ */
+export interface Retention {
+  /** So many of the newest. */
+  last?: number | undefined
+  /** One for each of so many hours. */
+  hourly?: number | undefined
+  /** One for each of so many days. */
+  daily?: number | undefined
+  /** One for each of so many weeks. */
+  weekly?: number | undefined
+}
+
+/** The options of {@link createBackup}. */
+export interface CreateBackupOptions
+  extends Pick<WriteOptionsBase, 'durability' | 'retries' | 'retryDelay' | 'validate' | 'logger'> {
   /**
-   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for `i`
-   * from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once. In the
-   * kernel's protocol nothing is polled: the caller has the lock as soon as it is free.
-   * @default 10
+   * Which backups of this file stay, the new one included: so many of the newest (1 to 1000000), or by
+   * {@link Retention}. The others are removed once the new one is fully durable, whatever `durability`
+   * says. The new one, any newer one and the newest good one are never removed. A backup that cannot be
+   * removed is not an error.
+   * @default all
+   */
+  keep?: number | Retention | undefined
+  /**
+   * Make none if the newest good backup has the same bytes: the call then resolves to its path, and it
+   * is as durable as `durability` asks. `keep` is applied all the same.
+   * @default false
+   */
+  onlyIfChanged?: boolean | undefined
+  /**
+   * Make none if the newest good backup is younger than this, in milliseconds from 0 to Infinity: the
+   * call then resolves to its path. One whose age cannot be told, because the clock was ahead, is not
+   * young.
+   * @default 0
+   */
+  minInterval?: number | undefined
+  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
+  signal?: AbortSignal | undefined
+}
+
+/** The options of {@link restoreBackup}. */
+export interface RestoreBackupOptions extends Omit<WriteOptionsBase, 'newFileMode'>, CreateOnlyOption {
+  /**
+   * Hold the target's write lock during the restore. Inside {@link withLock} for the target the
+   * restore works under the held lock, in order with updates there.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /** Cancels the call, as in {@link AtomicWriteOptions.signal}. */
+  signal?: AbortSignal | undefined
+}
+
+/** A backup of a file. */
+export interface Backup {
+  /** Its path. */
+  path: string
+  /** When it was made, according to its name: later than every backup that was there. */
+  createdAt: Date
+  /** Its size in bytes. */
+  size: number
+}
+
+/**
+ * Copies a file to `<path>.<milliseconds since 1970>.backup`.
+ *
+ * **Promises.** The backup appears whole, in one step, as durable as `durability` says, with the attributes that
+ * {@link atomicWrite} keeps. It never replaces anything, and is the newest of {@link listBackups}. A file that is
+ * replaced meanwhile by a rename is backed up as one whole version.
+ *
+ * **Does not promise.** A file that another program changes in place meanwhile may be caught half changed. No lock is
+ * taken. More: docs/backups.md.
+ *
+ * @returns The path of the backup.
+ * @throws {SessionFileError} `ENOENT` when there is no file, `EBADJSON` or `EEMPTYJSON` when it does not pass `validate`,
+ *   or errno names.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * console.log(await createBackup('state.json', { validate: 'json', keep: 5 }))
+ * ```
+ */
+export function createBackup(path: PathLike, options?: CreateBackupOptions): Promise<string>
+
+/**
+ * {@link createBackup} on the calling thread, for command-line programs and exit handlers. It blocks the
+ * event loop, including the waits between attempts.
+ *
+ * @example
+ * ```js
+ * import { atomicWriteSync, createBackupSync } from 'holdfast'
+ *
+ * atomicWriteSync('state.json', '{}')
+ * createBackupSync('state.json', { onlyIfChanged: true, keep: { last: 3, daily: 7 } })
+ * ```
+ */
+export function createBackupSync(path: PathLike, options?: Omit<CreateBackupOptions, 'signal'>): string
+
+/**
+ * Replaces a file with a backup of it, or with any other file.
+ *
+ * **Promises.** As {@link atomicWrite}, with the backup's bytes, under the target's write lock. The target keeps its
+ * permission bits, owner, access control list and extended attributes; a target that does not exist gets those of the
+ * backup. The backup stays.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no backup, `EBADJSON` or `EEMPTYJSON` when it does not pass
+ *   `validate`, `ELOCKED` when the lock was not free in time, `EDEADLK` inside an update of the target, or errno names.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, restoreBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{"level":1}')
+ * const backup = await createBackup('state.json')
+ * await atomicWrite('state.json', '{"level":2}')
+ * await restoreBackup(backup, 'state.json')
+ * ```
+ */
+export function restoreBackup(
+  backupPath: PathLike,
+  targetPath: PathLike,
+  options?: RestoreBackupOptions,
+): Promise<void>
+
+/**
+ * The backups of a file that {@link createBackup} has made, the newest first. The file itself need
+ * not exist any more; its directory must.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, listBackups, restoreBackup } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * await createBackup('state.json')
+ * const [newest] = await listBackups('state.json')
+ * if (newest) await restoreBackup(newest.path, 'state.json')
+ * ```
+ */
+export function listBackups(path: PathLike): Promise<Backup[]>
+
+/** The options of {@link restoreLatest}. */
+export interface RestoreLatestOptions extends Omit<RestoreBackupOptions, 'createOnly'> {
+  /**
+   * A schema of any library that follows Standard Schema: a backup is good if it is JSON and passes. What
+   * the schema makes of the value does not matter; the bytes of the backup are restored.
+   */
+  schema?: StandardSchema | undefined
+}
+
+/** A backup that {@link restoreLatest} has passed over. */
+export interface SkippedBackup extends Backup {
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+}
+
+/** What {@link restoreLatest} has done. */
+export interface RestoredBackup {
+  /** The backup that the file has been restored from. It stays. */
+  backup: Backup
+  /** The newer ones, which are not good, the newest first. */
+  skipped: SkippedBackup[]
+}
+
+/**
+ * Restores a file from its newest good backup, as {@link restoreBackup} does.
+ *
+ * **Promises.** A backup is good if it can be read, is not empty, and passes `validate` or `schema`. Without
+ * these a file whose name ends in `.json` has to be JSON, JSON lines, or JSON with comments. Newer ones that
+ * are not good are passed over and reported; they stay. If none is good, nothing has changed.
+ *
+ * @throws {SessionFileError} `ENOENT` when there is no good backup; otherwise as {@link restoreBackup}.
+ * @example
+ * ```js
+ * import { atomicWrite, createBackup, restoreLatest } from 'holdfast'
+ *
+ * await atomicWrite('state.json', '{}')
+ * await createBackup('state.json')
+ * const { backup, skipped } = await restoreLatest('state.json', { validate: 'json' })
+ * console.log(backup.path, skipped.length)
+ * ```
+ */
+export function restoreLatest(path: PathLike, options?: RestoreLatestOptions): Promise<RestoredBackup>
+
+/** The options of {@link cleanupBackups} for the backups of one file. */
+export interface CleanupBackupsOptions {
+  /**
+   * Milliseconds, from 0 to Infinity: backups of at least this age are removed.
+   * @default 604800000 (7 days), or 0 with `keep`
+   */
+  maxAge?: number | undefined
+  /** Which stay whatever their age, as in {@link CreateBackupOptions.keep}. */
+  keep?: number | Retention | undefined
+  /**
+   * How many of the newest good backups stay whatever the rest says, from 0 to 1000000. A backup is good
+   * if it can be read, is not empty, and is JSON where the name of the file ends in `.json`. What cannot
+   * be read stays until as many are found.
+   * @default 1
+   */
+  keepNewest?: number | undefined
+  /** `'json'`: a good backup has to be JSON, whatever the name of the file. */
+  validate?: 'json' | undefined
+}
+
+/**
+ * Removes old backups of a file, which need not exist any more.
+ *
+ * **Promises.** A backup goes only if it is old, `keep` does not keep it, and it is none of the `keepNewest`
+ * newest good ones. Those are made durable before anything is removed. Ages are by the names; a name with a
+ * time to come is as old as the last change of the file. Several processes may clean up at once.
+ *
+ * **Does not promise.** The removals are not synced.
+ *
+ * @returns The names of the files that were removed.
+ * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
+ * @example
+ * ```js
+ * import { cleanupBackups } from 'holdfast'
+ *
+ * await cleanupBackups('state.json', { keep: { last: 5, daily: 7, weekly: 4 } })
+ * ```
+ */
+export function cleanupBackups(path: PathLike, options?: CleanupBackupsOptions): Promise<string[]>
+
+/**
+ * Removes old backups from a directory: regular files that have the name of a backup and whose name `pattern` matches. The
+ * newest good backup of each file stays. More: docs/backups.md.
+ *
+ * **Does not promise.** The removals are not synced.
+ *
+ * @param pattern Is tried on each name, from its beginning.
+ * @param maxAge Milliseconds, from 0 to Infinity: files of at least this age are removed. By default 604800000 (7 days).
+ * @param options With `anyName` the name need not be that of a backup, and the age is the time since the last change.
+ * @returns The names of the files that were removed.
+ * @throws {SessionFileError} With the first failure, after every file that could be removed has been.
+ * @example
+ * ```js
+ * import { cleanupBackups } from 'holdfast'
+ *
+ * const removed = await cleanupBackups('.', /^state\.json\./, 24 * 60 * 60 * 1000)
+ * console.log(removed.length)
+ * ```
+ */
+export function cleanupBackups(
+  dir: PathLike,
+  pattern: RegExp,
+  maxAge?: number,
+  options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
+): Promise<string[]>
+
+// ── After a crash ───────────────────────────────────────────────────────────────────────────────────
+
+/** The options of {@link recoverFromCrash}. */
+export interface RecoverOptions {
+  /**
+   * In a directory: whether `<file>.tmp` and `<file>.bak`, as other programs leave them, are handled
+   * as well. They may be a user's own files. For a file that is named they always are.
+   * @default false
+   */
+  legacy?: boolean | undefined
+  /**
+   * Whether a temp file may become a file that does not exist. The newest one whose text is one whole
+   * JSON object or array does; with `false` it is removed.
+   * @default true for a file, false for a directory
+   */
+  promote?: boolean | undefined
+  /**
+   * Milliseconds, from 0 to Infinity, for which a temp file must not have been changed to count as an
+   * orphan. Programs other than holdfast do not lock their temp files, and some network file systems
+   * do not show the locks of other machines: there only the age tells. A temp file of holdfast on a
+   * local file system (Linux, macOS) is an orphan as soon as its lock is free, whatever its age. A time
+   * that is as far in the future counts as old.
+   * @default 60000
+   */
+  minAge?: number | undefined
+  /**
+   * Handle all directories below a directory, too. Symbolic links are not followed.
+   * @default false
+   */
+  recursive?: boolean | undefined
+  /**
+   * Only report what would be done. What an unfinished transaction would change is judged by the
+   * present state of its files.
+   * @default false
+   */
+  dryRun?: boolean | undefined
+  /**
+   * `'json'`: every file has to be JSON, and counts as corrupt if it is not. Without this option only
+   * files whose names end in `.json` have to be, and they may also be JSON lines, or JSON with comments
+   * and trailing commas. `false`: no file is looked into, and one that is there counts as good.
+   */
+  validate?: 'json' | false | undefined
+  /**
+   * Restore a corrupt file for which nothing else is good from its newest backup that is one whole JSON
+   * object or array. The corrupt bytes are set aside as always, and the backup stays. A file that is missing
+   * is not restored: it may have been removed on purpose.
+   * @default false
+   */
+  backups?: boolean | undefined
+  /**
+   * Change a file only under its write lock. For a file that is named the call waits for the lock (or
+   * uses the held one, inside {@link withLock} for that file); in a directory, files whose lock is
+   * held are left alone. Removing an orphan needs no lock but the orphan's own.
+   * @default true
+   */
+  lock?: boolean | undefined
+  /**
+   * Milliseconds to wait for the lock of a file that is named, from 0 to Infinity; 0 tries once.
+   * @default 10000
+   */
+  timeout?: number | undefined
+  /**
+   * Stops between two files: the call rejects with an `AbortError`, and what has been done stays
+   * done.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives this call's log entries, one for each action; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
+}
+
+/** What {@link recoverFromCrash} has decided about a file. */
+export interface RecoveryAction {
+  /** The file, as an absolute path. */
+  path: string
+  /**
+   * What was done:
+   *
+   * - `'removed'`: it was of no use.
+   * - `'promoted'`: a temp file has become the file that it was written to be.
+   * - `'restored'`: a `.bak`, a temp file, or with `backups` a copy of this backup, has replaced a file that was missing or corrupt.
+   * - `'setAside'`: it was corrupt, and is called `<file>.corrupt-<ms since 1970>` now.
+   * - `'completed'`: a {@link transaction} that was decided has replaced or removed it.
+   * - `'conflict'`: such a transaction names it, but another program has changed it since. `to` has what it would have got.
+   * - `'left'`: nothing was done: its writer may be alive, or there is nothing better.
+   * - `'failed'`: `error` says why.
+   */
+  action: 'removed' | 'promoted' | 'restored' | 'setAside' | 'completed' | 'conflict' | 'left' | 'failed'
+  /** Why. For people: the wording is not part of the contract. */
+  reason: string
+  /**
+   * For `'promoted'`, `'restored'` and `'setAside'`: its present path. In a conflict: the path of the
+   * content that the transaction had for the file, if it was to be written.
+   */
+  to?: string | undefined
+  /**
+   * For `'failed'`: why. With `committed: true` it has replaced the file nevertheless, but may not
+   * survive a power cut.
+   */
+  error?: SessionFileError | undefined
+}
+
+/** What {@link recoverFromCrash} has done. */
+export interface RecoveryReport {
+  /** Every decision, in the order in which they were made. Empty if there was nothing to decide. */
+  actions: RecoveryAction[]
+  /**
+   * Whether nothing is left to do: none of them failed, and of no {@link transaction} something is
+   * undone that no process is at. What is undone is among the actions as `'left'`, and its `reason`
+   * says what a person can do: where another folder of the transaction is missing, in a part of a
+   * copied tree for example, bring it there, or remove the record.
+   */
+  complete: boolean
+}
+
+/**
+ * Puts in order what a crash has left of writes and transactions: beside one file, or in a directory. Call it when a
+ * program starts.
+ *
+ * **Promises.** What live processes are writing is left alone, so it may run beside writers, be cut off and run again.
+ * Nothing is ever overwritten, and nothing good is removed before something as good is durable. A corrupt file is kept
+ * as `<file>.corrupt-<ms>` when there is something better.
+ *
+ * **Does not promise.** A program that writes without locks and pauses for longer than `minAge` is taken for dead.
+ * More: docs/recovery.md.
+ *
+ * @param pathOrDir A file, which need not exist, or a directory.
+ * @throws {SessionFileError} `ENOENT`, `ELOCKED`, `EDEADLK`, or errno names.
+ * @example
+ * ```js
+ * import { recoverFromCrash } from 'holdfast'
+ *
+ * const { actions } = await recoverFromCrash('session.json')
+ * for (const { action, path, reason } of actions) console.log(action, path, reason)
+ *
+ * await recoverFromCrash('.', { dryRun: true })
+ * ```
+ */
+export function recoverFromCrash(pathOrDir: PathLike, options?: RecoverOptions): Promise<RecoveryReport>
+
+// ── Several files at once ───────────────────────────────────────────────────────────────────────────
+
+/** The options of {@link transaction}. */
+export interface TransactionOptions {
+  /**
+   * `'full'`: everything is on the disk when the promise resolves, and all or nothing holds through a
+   * power cut. `'none'`: nothing is synced; all or nothing holds when the process is killed, but not
+   * through a power cut. (There is no `'file'`: the decision has to be on the disk before the first
+   * file changes, and then there is little left to omit.)
+   * @default 'full'
+   */
+  durability?: 'none' | 'full' | undefined
+  /** Permission bits of the files that are written, as in {@link WriteOptionsBase.mode}. */
+  mode?: number | undefined
+  /**
+   * Permission bits of the files that are made, as in {@link WriteOptionsBase.newFileMode}.
+   * @default 0o644
+   */
+  newFileMode?: number | undefined
+  /** Owner and group of the files that are written, as in {@link WriteOptionsBase.chown}. */
+  chown?: { uid: number; gid: number } | false | undefined
+  /**
+   * Attempts in total to bring the changes to the disk, as in {@link WriteOptionsBase.retries}. The
+   * function is not called again: when another process has changed one of the files in a pause between
+   * two attempts, no further one is made, and the call fails with the error of the last one.
+   * @default 3
    */
   retries?: number | undefined
   /**
-   * Milliseconds, from 0 to 2147483647.
+   * Milliseconds before the second attempt, as in {@link WriteOptionsBase.retryDelay}.
    * @default 100
    */
-  minTimeout?: number | undefined
+  retryDelay?: number | undefined
   /**
-   * Milliseconds, from 0 to 2147483647.
-   * @default 1000
+   * Make missing parent directories of all the files, as in {@link WriteOptionsBase.makeDirs}, before
+   * the function is called. They stay when the transaction fails.
+   * @default false
    */
-  maxTimeout?: number | undefined
+  makeDirs?: boolean | undefined
   /**
-   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which a
-   * lock is abandoned. The kernel's locks do not age, so it has no meaning there.
-   * @default 30000
+   * `'json'`: everything that is written must be one valid JSON text, or no file changes
+   * (`EBADJSON`, `EEMPTYJSON`).
    */
-  stale?: number | undefined
+  validate?: 'json' | undefined
   /**
-   * How the lock is made known to other programs. `'proper-lockfile'` is for sharing an index with
-   * programs that still use that package; it has no read locks, so readers exclude each other too.
-   * @default 'kernel'
+   * Milliseconds to wait for all the locks together, from 0 to Infinity; 0 tries once.
+   * @default 10000
    */
-  protocol?: LockProtocol | undefined
+  timeout?: number | undefined
+  /**
+   * Milliseconds after which the logger is told, once, that the transaction still runs: `warn`, with `path` and
+   * `heldFor`. Infinity switches that off.
+   * @default 5000
+   */
+  warnAfter?: number | undefined
+  /**
+   * Cancels the transaction: the promise rejects with an AbortError, and no file has changed. Once
+   * the transaction is decided it stands, and the promise resolves.
+   */
+  signal?: AbortSignal | undefined
+  /**
+   * Receives a warning (`warn`) when an unfinished transaction was settled first; `null` for none.
+   * @default the one given to {@link setLogger}
+   */
+  logger?: Logger | null | undefined
 }
 
-/** A lock that a {@link LockManager} has handed out. */
-export interface ManagedLock {
-  readonly kind: LockKind
-  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
-  readonly signal: AbortSignal
-  /**
-   * Releases the lock. Further calls do nothing.
-   *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
-   */
-  release(): Promise<void>
-  /**
-   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
-   * process is stopped. Locks of the kernel do not become stale: there it does nothing.
-   *
-   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost; errno names when the
-   *   system refuses, and then the lock is held as before.
-   */
-  extend(milliseconds: number): Promise<void>
-  /** `release`, for `await using`. */
-  [Symbol.asyncDispose](): Promise<void>
+/** The options of {@link Transaction.updateJson}. */
+export interface TransactionUpdateOptions<T = any> extends UpdateFormOptions {
+  /** What to start from when there is no file. */
+  defaultValue?: T | undefined
 }
 
 /**
- * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the file `.vectra.lock` in
- * it, and on `.<name>.vectra.lock` beside it.
+ * What the function of a {@link transaction} works with. None of its methods touches a file before
+ * the function has returned. Operations on one file take effect in the order of the calls. An
+ * operation that has been started and not awaited when the function returns is still part of the
+ * transaction, and if it fails the transaction fails. After the transaction every call rejects with
+ * the code `ERR_INVALID_STATE`; a path that the transaction does not name is a `TypeError`.
+ */
+export interface Transaction {
+  /**
+   * The content of a file as the transaction has made it, or else as it is on the disk. Rejects with
+   * `ENOENT` when there is none. With an encoding the content is a string.
+   */
+  read(path: PathLike, encoding: TextEncoding): Promise<string>
+  read(path: PathLike): Promise<NodeBuffer>
+  /** Gives the file this content. The data is copied, so the caller may reuse a buffer at once. */
+  write(
+    path: PathLike,
+    data: string | ArrayBufferView,
+    options?: {
+      /**
+       * For strings.
+       * @default 'utf8'
+       */
+      encoding?: TextEncoding | undefined
+      /**
+       * The file is to be made: `EEXIST` at once if the transaction has made it, or it is on the disk
+       * and the transaction has not removed it. If a program without a lock makes it meanwhile, its
+       * file is never replaced.
+       * @default false
+       */
+      createOnly?: boolean | undefined
+    } | TextEncoding,
+  ): Promise<void>
+  /**
+   * Read-modify-write of JSON, as {@link updateJsonFile}: `update` changes `data` in place or returns
+   * another value, and missing, empty and corrupt files are `ENOENT`, `EEMPTYJSON` and `EBADJSON`.
+   * What `update` throws is thrown unchanged. Resolves to a copy of its own for the caller. Any
+   * operation on the same file within `update` rejects with `EDEADLK`.
+   */
+  updateJson<T = any>(
+    path: PathLike,
+    update: (data: T) => T | void | Promise<T | void>,
+    options?: TransactionUpdateOptions<T>,
+  ): Promise<T>
+  /** Removes the file. It is not an error if there is none. */
+  remove(path: PathLike): Promise<void>
+  /** Whether there is the file, as the transaction would leave it. */
+  exists(path: PathLike): Promise<boolean>
+  /**
+   * Gives the content of one file of the transaction to another one, and removes the first, with the rest of the
+   * transaction. A file that is at `to` is replaced and keeps its permissions, as in {@link atomicWrite};
+   * a new one gets those of `from`, its owner and its attributes. It is another file than `from` was
+   * (its number is new). `ENOENT` if there is no file at `from`.
+   */
+  rename(from: PathLike, to: PathLike): Promise<void>
+  /** The files of the transaction, as it would leave them: each once, in the order and spelling of `paths`. */
+  list(): Promise<{ path: string; exists: boolean; isChanged: boolean }[]>
+}
+
+/**
+ * Changes several files together: all of them or none, whatever happens, also a power cut.
  *
- * **Promises.** As {@link withLock}. A manager that has the write lock of a directory gets read locks of it at once;
- * other processes are kept out until the last of these has been released. The holder of the write lock may delete the
- * directory and make it anew.
+ * **Promises.** `fn` stages the changes; a throw in it rolls back. After a crash the next transaction on one of the
+ * files, or {@link recoverFromCrash}, completes what was decided and removes everything else. The write locks of all
+ * files are held throughout.
  *
- * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a read lock and asks
- * for the write lock waits for itself, and gets `ELOCKED`.
+ * **Does not promise.** A reader that takes no lock may see some files changed and others not yet, for a moment. More:
+ * docs/transactions.md.
+ *
+ * @param paths Every file that the transaction may read or change.
+ * @returns What `fn` has returned.
+ * @throws {SessionFileError} `ELOCKED`, `EDEADLK`, `EUNSETTLED`, or errno names. With `committed: true` it stands, and a recovery completes it.
  * @example
  * ```js
- * import { LockManager } from 'holdfast'
+ * import { atomicWriteJson, transaction } from 'holdfast'
  *
- * const manager = new LockManager()
- * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
- * try {
- *   const reading = await manager.acquireReadLock('my-index')
- *   await reading.release()
- *   console.log(await manager.isWriteLocked('my-index'))
- * } finally {
- *   await lock.release()
- * }
+ * await atomicWriteJson('anna.json', { balance: 10 })
+ * await atomicWriteJson('ben.json', { balance: 0 })
+ * await transaction(['anna.json', 'ben.json', 'log.txt'], async (tx) => {
+ *   await tx.updateJson('anna.json', (account) => {
+ *     account.balance -= 5
+ *   })
+ *   await tx.updateJson('ben.json', (account) => {
+ *     account.balance += 5
+ *   })
+ *   await tx.write('log.txt', 'anna gave ben 5')
+ * })
  * ```
  */
-export class LockManager {
-  /**
-   * Acquires the lock of a directory for writing. The directory is made if it is missing.
-   *
-   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder` say
-   *   who has it), or errno names.
-   */
-  acquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
-  /**
-   * Acquires the lock of a directory, which must exist, for reading.
-   *
-   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
-   */
-  acquireReadLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
-  /** As `acquireWriteLock`, but `null` at once when the lock is held, for reading or writing. */
-  tryAcquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock | null>
-  /** Whether a process, this one or another, has the lock of a directory for writing at this moment. */
-  isWriteLocked(dir: PathLike, options?: ProtocolOptions): Promise<boolean>
-  /** Releases every lock that this manager has handed out. */
-  releaseAllLocks(): Promise<void>
-}
+export function transaction<T = void>(
+  paths: readonly PathLike[],
+  fn: (tx: Transaction) => T | Promise<T>,
+  options?: TransactionOptions,
+): Promise<T>
 
-/**
- * A shared {@link LockManager}. Each thread has its own.
- *
- * @example
- * ```js
- * import { lockManager } from 'holdfast'
- *
- * const lock = await lockManager.tryAcquireWriteLock('my-index')
- * if (lock) await lock.release()
- * ```
- */
-export const lockManager: LockManager
-
-/**
- * Durations that have been counted, in milliseconds. All fields are 0 while there are none. `min`,
- * `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value: durations
- * are counted in buckets, from single nanoseconds to 78 hours.
- */
-export interface Histogram {
-  readonly count: number
-  /** All of them together, exactly; of those that are being counted it may be in the next reading. */
-  readonly sum: number
-  /**
-   * For each bound `le`, how many durations were no longer, as Prometheus has it: from 0.01 ms to a
-   * minute, in growing order. `count` is the bucket without a bound. A bound is off by at most 3.2 %
-   * (1/32), as the quantiles are.
-   */
-  readonly buckets: readonly { readonly le: number; readonly count: number }[]
-  readonly min: number
-  readonly max: number
-  readonly mean: number
-  /** Half of the durations are no longer than this. */
-  readonly p50: number
-  /** Nine of ten are no longer than this. */
-  readonly p90: number
-  /** 99 of 100 are no longer than this. */
-  readonly p99: number
-  /** 999 of 1000 are no longer than this. */
-  readonly p999: number
-}
-
-/** Calls for one path that did not get its lock at once. */
-export interface LockContention {
-  /** The file, absolute, as the calls spelt it. */
-  readonly path: string
-  /** How many calls there were. */
-  readonly contended: number
-  /**
-   * How many of them may have been for other files. 0 until more than 64 files have been contended:
-   * then the file with the fewest calls makes room for the next, which takes over its number. So
-   * `contended` is never too small, and every file with more than one in 64 of all calls is in the
-   * list.
-   */
-  readonly uncertainty: number
-  /** How long they have waited in total: milliseconds, since the file is in the list. */
-  readonly waited: number
-}
-
-/** What {@link metrics} returns: plain frozen objects and numbers, exact up to 2 ** 53. */
-export interface Metrics {
-  /**
-   * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
-   * writes of {@link updateJsonFile}, and streams, from the end of their data on.
-   */
-  readonly writes: {
-    /** Calls that succeeded, merged ones included, by durability. */
-    readonly acknowledged: Readonly<Record<Durability, number>>
-    /**
-     * Calls that failed, by the code of their error; `'ABORT_ERR'` if they were cancelled. A call
-     * that does not get its lock counts with the locks, not here.
-     */
-    readonly failed: Readonly<Record<string, number>>
-    /** Calls for which a newer one was written. */
-    readonly merged: number
-    /** Attempts to replace a file, including those of backups and restores. */
-    readonly attempts: number
-    /** The attempts among them that were made because the one before had failed. */
-    readonly retries: number
-    /** Bytes of all files that these attempts put in place. */
-    readonly bytes: number
-    /** How often writes to different files shared a sync, and how many did. */
-    readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
-    /** From the call to its answer, for calls that succeeded, by durability. */
-    readonly latency: Readonly<Record<Durability, Histogram>>
-  }
-  /** All waits for the disk: how long each system call took, including failed ones. */
-  readonly syncs: {
-    /** `fsync` of a file. */
-    readonly file: Histogram
-    /** `fsync` of a directory. */
-    readonly folder: Histogram
-    /** `syncfs`. */
-    readonly fileSystem: Histogram
-    /** `sync_file_range`: until the bytes of a file are on the device. */
-    readonly writeBack: Histogram
-    /** How many of them failed. */
-    readonly failed: number
-  }
-  /** {@link updateJsonFile}. A call that is cancelled while it waits is not counted. */
-  readonly updates: {
-    /** Calls that succeeded. */
-    readonly calls: number
-    /** Calls that failed. */
-    readonly failed: number
-    /** Batches: calls that wait together share one lock, one read and one write. */
-    readonly batches: number
-    /** The batches among them after which the text was as before, so that nothing was written. */
-    readonly unchanged: number
-  }
-  /** {@link createBackup} and {@link restoreBackup}. */
-  readonly backups: {
-    readonly created: number
-    readonly restored: number
-    /** Calls that failed, by the code of their error. */
-    readonly failed: Readonly<Record<string, number>>
-  }
-  /** {@link transaction}: those that had something to commit. */
-  readonly transactions: {
-    readonly committed: number
-    /** The files that they changed. */
-    readonly files: number
-    /** Attempts that were made because the one before had failed. */
-    readonly retries: number
-    /** Commits that failed, by the code of their error. */
-    readonly failed: Readonly<Record<string, number>>
-  }
-  /** All write-ahead logs ({@link openWal}) that are open in this process. */
-  readonly wal: {
-    /** Batches that were appended: the entries of one call for one collection are one batch. */
-    readonly batches: number
-    /** Their entries. */
-    readonly entries: number
-    /** The bytes of their entries, as they were given and framed. */
-    readonly bytes: number
-    /** Groups: batches that wait together are written, and synced, together. */
-    readonly groups: number
-    /** Batches that were not appended, by the code of the error. */
-    readonly failed: Readonly<Record<string, number>>
-    /** From the call until a batch was appended as its sync mode promises. */
-    readonly latency: Histogram
-  }
-  /** All locks: updates, transactions and restores acquire theirs, too. */
-  readonly locks: {
-    /** Locks that were acquired, by kind. */
-    readonly acquired: Readonly<Record<LockKind, number>>
-    /** Calls that did not get their lock at once, whatever came of them. */
-    readonly contended: number
-    /** Calls that did not get it in time. */
-    readonly timedOut: number
-    /** Calls that tried once and did not get it: `timeout: 0`, {@link tryAcquireLock}. */
-    readonly refused: number
-    /** Calls that did not get it for other reasons, by the code of their error. */
-    readonly failed: Readonly<Record<string, number>>
-    /** From the call until the lock was acquired, by kind. */
-    readonly wait: Readonly<Record<LockKind, Histogram>>
-    /** How long the locks that have been released were held, by kind. */
-    readonly hold: Readonly<Record<LockKind, Histogram>>
-    /** The files that were most contended, at most 64, the one with the most calls first. */
-    readonly contention: readonly LockContention[]
-  }
-}
-
-/**
- * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
- * figures of all threads together.
- *
- * **Promises.** Each event is counted once, however many threads there are, and before the promise of
- * its call settles. Counting is always on; it costs a write about 0.1 µs.
- *
- * **Does not promise.** The figures are read one after another while work goes on, so they may differ
- * by what happens meanwhile.
- *
- * @example
- * ```js
- * import { atomicWrite, metrics } from 'holdfast'
- *
- * await atomicWrite('session.json', '{"turn":1}')
- * const { writes, syncs } = metrics()
- * console.log(writes.acknowledged.full, 'writes', writes.latency.full.p99, 'ms')
- * console.log(syncs.file.count, 'syncs', syncs.file.mean, 'ms')
- * ```
- */
-export function metrics(): Metrics
-
-/**
- * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
- *
- * **Promises.** An event that happens meanwhile in another thread is either in the returned figures
- * or in those counted from then on, never in both and never lost: the sum of successive calls has
- * every event once.
- *
- * @example
- * ```js
- * import { atomicWrite, resetMetrics } from 'holdfast'
- *
- * // Report what has happened since the last report.
- * await atomicWrite('session.json', '{"turn":1}')
- * const { writes, locks } = resetMetrics()
- * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'no call has waited')
- * ```
- */
-export function resetMetrics(): Metrics
-
-/**
- * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) receive for
- * a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}: one object for
- * all its events. Wrong arguments are not reported. For a stream ({@link createAtomicWriteStream})
- * the trace ends when the file has been replaced or the stream has failed; a stream that is destroyed
- * before ends with an `AbortError`.
- */
-export interface WriteTrace {
-  readonly operation: 'atomic write'
-  /** The file, as it was given to the call. */
-  readonly path: string
-  /** Bytes; for a stream those that it has written so far, so none at the `start`. */
-  readonly size: number
-  /** Within an update, in whose async context it is told: how many updates share the write. Each of them is told. */
-  readonly updates?: number
-  readonly durability: Durability
-  /** What the call fails with, from the event `error` on. */
-  readonly error?: unknown
-}
-
-/**
- * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
- * file is not published.
- */
-export interface UpdateTrace {
-  readonly operation: 'update JSON'
-  /** The file, as it was given to the call. */
-  readonly path: string
-  readonly durability: Durability
-  /** What the call fails with, from the event `error` on. */
-  readonly error?: unknown
-}
-
-/**
- * The same for `tracingChannel('holdfast:backup')`, {@link createBackup} and {@link restoreBackup}.
- */
-export interface BackupTrace {
-  readonly operation: 'create backup' | 'restore backup'
-  /** The file that is copied or restored, as it was given to the call. */
-  readonly path: string
-  /** With `'restore backup'`: the backup, as it was given to the call. */
-  readonly backup?: string
-  readonly durability: Durability
-  /** What the call fails with, from the event `error` on. */
-  readonly error?: unknown
-}
-
-/**
- * The same for `tracingChannel('holdfast:transaction')` and {@link transaction}: from the wait for
- * the locks until they are released.
- */
-export interface TransactionTrace {
-  readonly operation: 'transaction'
-  /** The files, as they were given to the call. */
-  readonly paths: readonly string[]
-  readonly durability: Durability
-  /** What the call fails with, from the event `error` on; a throw of the function, too. */
-  readonly error?: unknown
-}
-
-/**
- * The same for `tracingChannel('holdfast:wal')` and write-ahead logs: {@link openWal} (not
- * `readOnly`), `append` and `writeBatch`, the sync of `flush`, `checkpoint` and `close`; work that
- * `onFlush` has caused, too. Entries are not published.
- */
-export interface WalTrace {
-  readonly operation: 'open wal' | 'wal append' | 'wal backup' | 'wal flush' | 'wal checkpoint' | 'wal close'
-  /** The directory of the log, as it was given to {@link openWal}. */
-  readonly dir: string
-  /** The collections that it concerns, where it does not concern all. */
-  readonly collections?: readonly string[]
-  /** With `'wal append'`: how many. */
-  readonly entries?: number
-  /** What the call fails with, from the event `error` on. */
-  readonly error?: unknown
-}
-
-/**
- * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
- * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. A try that
- * does not get the lock is an error with `code` `'ELOCKED'` here. A read lock that a manager grants
- * under a write lock of its own is not published; a wait that ends this way fails here with an
- * `AbortError`. Within an update the wait of {@link updateJsonFile} and {@link updateJsonFileSync} is told,
- * the queue in this process included, in the update's async context.
- */
-export interface LockTrace {
-  readonly operation: 'lock'
-  /** The file or directory, as it was given to the call. */
-  readonly path: string
-  readonly kind: LockKind
-  /** What the call fails with, from the event `error` on. */
-  readonly error?: unknown
-}
-
-/** What is published on `holdfast:lock:acquired` for the same calls. */
-export interface LockAcquired {
-  /** The file, as it was given to the call. */
-  readonly path: string
-  readonly kind: LockKind
-  /** Milliseconds. */
-  readonly waited: number
-}
-
-/**
- * What is published on `holdfast:lock:released`, for locks that were acquired after the first
- * subscription to it or to `holdfast:lock:acquired`.
- */
-export interface LockReleased {
-  /** The file, as it was given to the call. */
-  readonly path: string
-  readonly kind: LockKind
-  /** Milliseconds. */
-  readonly held: number
-}
-
-/**
- * What is published on `holdfast:write:step` for every write, including those of streams, updates and
- * backups, to subscribers that have subscribed before the call: the entries of the {@link Logger}
- * with names.
- */
-export interface WriteStep {
-  /** The file, as it was given to the call. */
-  readonly path: string
-  readonly step:
-    | 'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'
-  readonly tempPath?: string
-  /** Bytes. */
-  readonly size?: number
-  /** Milliseconds: how long the step took. */
-  readonly duration?: number
-  /** Milliseconds: before the next attempt, with `'retrying'`. */
-  readonly delay?: number
-  /** The number of the next attempt, with `'retrying'`. */
-  readonly attempt?: number
-  /** The code of an error. */
-  readonly code?: string
-  /** The message of an error. */
-  readonly message?: string
-}
+// ── Write-ahead log ─────────────────────────────────────────────────────────────────────────────────
 
 /** What an entry of a write-ahead log does to its id. */
 export type WalOp = 'insert' | 'update' | 'delete'
@@ -2757,25 +2184,89 @@ export function openWal(dir: PathLike, options: WalReaderOptions): Promise<WalRe
 export function openWal(dir: PathLike, options?: WalOptions): Promise<Wal>
 export function openWal(dir: PathLike, options: WalReaderOptions | WalOptions): Promise<WalReader | Wal>
 
+// ── Defaults ────────────────────────────────────────────────────────────────────────────────────────
+
+/** What {@link setDefaults} of the package sets. */
+export interface ProcessDefaults extends Defaults {
+  /**
+   * `'onFirstWrite'`: when the process first writes to a file in a directory, orphaned temp files
+   * (unlocked, and older than a minute unless they are holdfast's own) are removed from that directory, in the background. Only
+   * orphans that {@link recoverFromCrash} has no use for are removed: those beside a file that is
+   * there and not corrupt, and those that are no whole JSON object or array. The write neither waits
+   * for the removal nor fails with it. A directory counts as written to once its writes begin, for
+   * the rest of the process.
+   * @default 'off'
+   */
+  cleanup?: 'off' | 'onFirstWrite' | undefined
+}
+
 /**
- * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without
- * a logger logging costs nothing. What a logger throws disturbs no call.
+ * The values that options have in calls that do not give them; the
+ * [table](docs/defaults.md) says what each means for which function.
+ */
+export interface Defaults {
+  /** For writes, updates, backups, restores; `'file'` is `'full'` for transactions. @default 'full' */
+  durability?: Durability | undefined
+  /** Whether writes, streams, updates, restores and recoveries take the lock of the file. @default that of each function */
+  lock?: boolean | undefined
+  /** How long a call waits for a lock, in milliseconds; writes with `lock: true` included. @default 10_000 */
+  timeout?: number | undefined
+  /** For updates; also for `atomicWriteJson`, where `'keep'` means none. @default 'keep' */
+  indent?: number | string | undefined
+  /** Attempts of writes, updates, backups, restores and transactions. @default 3 */
+  retries?: number | undefined
+  /** As {@link setLogger} sets it. @default null */
+  logger?: Logger | null | undefined
+  /** Permission bits of new files. @default 0o644 */
+  newFileMode?: number | undefined
+}
+
+/**
+ * Sets the values of options for all later calls that do not give them. A name that is left out stays as it is;
+ * `undefined` goes back to holdfast's own value (`cleanup` stays as it is). Each worker thread has
+ * defaults of its own; `cleanup` holds for the whole process. `holdfast/compat/proper-lockfile` and `LockManager` take
+ * none, `AtomicOperations` only `durability`, `newFileMode` and `logger`. A library uses
+ * {@link createHoldfast} instead.
  *
- * What the caller is told by a rejection is `debug`; `warn` and `error` are what no caller hears of, or what concerns more
- * than one call. Entries about an error have it as `err`. All entries, with their levels and fields: `docs/logging.md`.
- *
+ * @throws {TypeError} When a value has the wrong type or an option is not known.
  * @example
  * ```js
- * import { setLogger } from 'holdfast'
+ * import { setDefaults } from 'holdfast'
  *
- * setLogger({
- *   debug() {},
- *   warn: (fields, message) => console.warn(message, fields),
- *   error: (fields, message) => console.error(message, fields),
- * })
+ * setDefaults({ cleanup: 'onFirstWrite', durability: 'file', timeout: 2000 })
  * ```
  */
-export function setLogger(logger: Logger | null): void
+export function setDefaults(defaults: ProcessDefaults): void
+
+/** The functions of the package with defaults of their own, as {@link createHoldfast} makes them. */
+export type Holdfast = Omit<typeof import('./index.js'), 'setDefaults'> & {
+  /** Sets the defaults of these functions, as {@link setDefaults} does those of the thread. `cleanup` is refused. */
+  setDefaults(defaults: Defaults): void
+  /** Sets the logger of these functions. They never use that of the thread. */
+  setLogger(logger: Logger | null): void
+}
+
+/**
+ * Makes the same functions with defaults and a logger of their own, so that a library shares neither with
+ * other users of holdfast in the process: it does not see what `setDefaults` and `setLogger` of the package set, and they
+ * do not see its own. What is made with them (streams, transactions, logs) has these defaults too.
+ * Queues, locks, metrics and `cleanup` are those of the process.
+ *
+ * @throws {TypeError} When a value has the wrong type or an option is not known.
+ * @throws {RangeError} When a number is out of bounds.
+ * @example
+ * ```js
+ * import { createHoldfast } from 'holdfast'
+ *
+ * const { atomicWrite, updateJsonFile } = createHoldfast({ durability: 'file', lock: true, timeout: 2000 })
+ *
+ * await atomicWrite('cache.bin', Buffer.alloc(64))
+ * await updateJsonFile('state.json', (state) => { state.runs += 1 }, { defaultValue: { runs: 0 } })
+ * ```
+ */
+export function createHoldfast(defaults?: Defaults): Holdfast
+
+// ── Errors ──────────────────────────────────────────────────────────────────────────────────────────
 
 /**
  * Why an operation on a file failed. The message is for people, and not part of the contract;
@@ -2862,3 +2353,538 @@ export type ErrorCode =
   | 'ENFILE' | 'ENOENT' | 'ENOLCK' | 'ENOMEM' | 'ENOSPC' | 'ENOTDIR' | 'ENOTSUP' | 'EPERM' | 'EROFS' | 'ESTALE' | 'ETIMEDOUT' | 'EXDEV'
   // Others remain possible, and the list is offered all the same.
   | (string & {})
+
+// ── Logger, metrics, traces ─────────────────────────────────────────────────────────────────────────
+
+/**
+ * Receives log entries. pino works, and so does any object with these three methods. A method that
+ * throws does not disturb the write.
+ */
+export interface Logger {
+  debug(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+/**
+ * Durations that have been counted, in milliseconds. All fields are 0 while there are none. `min`,
+ * `max` and `mean` are exact. The quantiles are off by at most 1.6 % (1/64) of their value: durations
+ * are counted in buckets, from single nanoseconds to 78 hours.
+ */
+export interface Histogram {
+  readonly count: number
+  /** All of them together, exactly; of those that are being counted it may be in the next reading. */
+  readonly sum: number
+  /**
+   * For each bound `le`, how many durations were no longer, as Prometheus has it: from 0.01 ms to a
+   * minute, in growing order. `count` is the bucket without a bound. A bound is off by at most 3.2 %
+   * (1/32), as the quantiles are.
+   */
+  readonly buckets: readonly { readonly le: number; readonly count: number }[]
+  readonly min: number
+  readonly max: number
+  readonly mean: number
+  /** Half of the durations are no longer than this. */
+  readonly p50: number
+  /** Nine of ten are no longer than this. */
+  readonly p90: number
+  /** 99 of 100 are no longer than this. */
+  readonly p99: number
+  /** 999 of 1000 are no longer than this. */
+  readonly p999: number
+}
+
+/** Calls for one path that did not get its lock at once. */
+export interface LockContention {
+  /** The file, absolute, as the calls spelt it. */
+  readonly path: string
+  /** How many calls there were. */
+  readonly contended: number
+  /**
+   * How many of them may have been for other files. 0 until more than 64 files have been contended:
+   * then the file with the fewest calls makes room for the next, which takes over its number. So
+   * `contended` is never too small, and every file with more than one in 64 of all calls is in the
+   * list.
+   */
+  readonly uncertainty: number
+  /** How long they have waited in total: milliseconds, since the file is in the list. */
+  readonly waited: number
+}
+
+/** What {@link metrics} returns: plain frozen objects and numbers, exact up to 2 ** 53. */
+export interface Metrics {
+  /**
+   * Calls that write: {@link atomicWrite}, {@link atomicWriteSync}, {@link atomicWriteJson}, the
+   * writes of {@link updateJsonFile}, and streams, from the end of their data on.
+   */
+  readonly writes: {
+    /** Calls that succeeded, merged ones included, by durability. */
+    readonly acknowledged: Readonly<Record<Durability, number>>
+    /**
+     * Calls that failed, by the code of their error; `'ABORT_ERR'` if they were cancelled. A call
+     * that does not get its lock counts with the locks, not here.
+     */
+    readonly failed: Readonly<Record<string, number>>
+    /** Calls for which a newer one was written. */
+    readonly merged: number
+    /** Attempts to replace a file, including those of backups and restores. */
+    readonly attempts: number
+    /** The attempts among them that were made because the one before had failed. */
+    readonly retries: number
+    /** Bytes of all files that these attempts put in place. */
+    readonly bytes: number
+    /** How often writes to different files shared a sync, and how many did. */
+    readonly sharedSyncs: { readonly rounds: number; readonly writes: number }
+    /** From the call to its answer, for calls that succeeded, by durability. */
+    readonly latency: Readonly<Record<Durability, Histogram>>
+  }
+  /** All waits for the disk: how long each system call took, including failed ones. */
+  readonly syncs: {
+    /** `fsync` of a file. */
+    readonly file: Histogram
+    /** `fsync` of a directory. */
+    readonly folder: Histogram
+    /** `syncfs`. */
+    readonly fileSystem: Histogram
+    /** `sync_file_range`: until the bytes of a file are on the device. */
+    readonly writeBack: Histogram
+    /** How many of them failed. */
+    readonly failed: number
+  }
+  /** {@link updateJsonFile}. A call that is cancelled while it waits is not counted. */
+  readonly updates: {
+    /** Calls that succeeded. */
+    readonly calls: number
+    /** Calls that failed. */
+    readonly failed: number
+    /** Batches: calls that wait together share one lock, one read and one write. */
+    readonly batches: number
+    /** The batches among them after which the text was as before, so that nothing was written. */
+    readonly unchanged: number
+  }
+  /** {@link createBackup} and {@link restoreBackup}. */
+  readonly backups: {
+    readonly created: number
+    readonly restored: number
+    /** Calls that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** {@link transaction}: those that had something to commit. */
+  readonly transactions: {
+    readonly committed: number
+    /** The files that they changed. */
+    readonly files: number
+    /** Attempts that were made because the one before had failed. */
+    readonly retries: number
+    /** Commits that failed, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+  }
+  /** All write-ahead logs ({@link openWal}) that are open in this process. */
+  readonly wal: {
+    /** Batches that were appended: the entries of one call for one collection are one batch. */
+    readonly batches: number
+    /** Their entries. */
+    readonly entries: number
+    /** The bytes of their entries, as they were given and framed. */
+    readonly bytes: number
+    /** Groups: batches that wait together are written, and synced, together. */
+    readonly groups: number
+    /** Batches that were not appended, by the code of the error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until a batch was appended as its sync mode promises. */
+    readonly latency: Histogram
+  }
+  /** All locks: updates, transactions and restores acquire theirs, too. */
+  readonly locks: {
+    /** Locks that were acquired, by kind. */
+    readonly acquired: Readonly<Record<LockKind, number>>
+    /** Calls that did not get their lock at once, whatever came of them. */
+    readonly contended: number
+    /** Calls that did not get it in time. */
+    readonly timedOut: number
+    /** Calls that tried once and did not get it: `timeout: 0`, {@link tryAcquireLock}. */
+    readonly refused: number
+    /** Calls that did not get it for other reasons, by the code of their error. */
+    readonly failed: Readonly<Record<string, number>>
+    /** From the call until the lock was acquired, by kind. */
+    readonly wait: Readonly<Record<LockKind, Histogram>>
+    /** How long the locks that have been released were held, by kind. */
+    readonly hold: Readonly<Record<LockKind, Histogram>>
+    /** The files that were most contended, at most 64, the one with the most calls first. */
+    readonly contention: readonly LockContention[]
+  }
+}
+
+/**
+ * What holdfast has done in this process since it was loaded, or since {@link resetMetrics}: the
+ * figures of all threads together.
+ *
+ * **Promises.** Each event is counted once, however many threads there are, and before the promise of
+ * its call settles. Counting is always on; it costs a write about 0.1 µs.
+ *
+ * **Does not promise.** The figures are read one after another while work goes on, so they may differ
+ * by what happens meanwhile.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, metrics } from 'holdfast'
+ *
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, syncs } = metrics()
+ * console.log(writes.acknowledged.full, 'writes', writes.latency.full.p99, 'ms')
+ * console.log(syncs.file.count, 'syncs', syncs.file.mean, 'ms')
+ * ```
+ */
+export function metrics(): Metrics
+
+/**
+ * Sets all figures of {@link metrics} to zero, for all threads, and returns what they were.
+ *
+ * **Promises.** An event that happens meanwhile in another thread is either in the returned figures
+ * or in those counted from then on, never in both and never lost: the sum of successive calls has
+ * every event once.
+ *
+ * @example
+ * ```js
+ * import { atomicWrite, resetMetrics } from 'holdfast'
+ *
+ * // Report what has happened since the last report.
+ * await atomicWrite('session.json', '{"turn":1}')
+ * const { writes, locks } = resetMetrics()
+ * console.log(writes.bytes, 'bytes', locks.contention[0]?.path ?? 'no call has waited')
+ * ```
+ */
+export function resetMetrics(): Metrics
+
+/**
+ * What the subscribers of `tracingChannel('holdfast:write')` (`node:diagnostics_channel`) receive for
+ * a call of {@link atomicWrite}, {@link atomicWriteJson} or {@link atomicWriteSync}: one object for
+ * all its events. Wrong arguments are not reported. For a stream ({@link createAtomicWriteStream})
+ * the trace ends when the file has been replaced or the stream has failed; a stream that is destroyed
+ * before ends with an `AbortError`.
+ */
+export interface WriteTrace {
+  readonly operation: 'atomic write'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  /** Bytes; for a stream those that it has written so far, so none at the `start`. */
+  readonly size: number
+  /** Within an update, in whose async context it is told: how many updates share the write. Each of them is told. */
+  readonly updates?: number
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:update')` and {@link updateJsonFile}. The content of the
+ * file is not published.
+ */
+export interface UpdateTrace {
+  readonly operation: 'update JSON'
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:backup')`, {@link createBackup} and {@link restoreBackup}.
+ */
+export interface BackupTrace {
+  readonly operation: 'create backup' | 'restore backup'
+  /** The file that is copied or restored, as it was given to the call. */
+  readonly path: string
+  /** With `'restore backup'`: the backup, as it was given to the call. */
+  readonly backup?: string
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:transaction')` and {@link transaction}: from the wait for
+ * the locks until they are released.
+ */
+export interface TransactionTrace {
+  readonly operation: 'transaction'
+  /** The files, as they were given to the call. */
+  readonly paths: readonly string[]
+  readonly durability: Durability
+  /** What the call fails with, from the event `error` on; a throw of the function, too. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:wal')` and write-ahead logs: {@link openWal} (not
+ * `readOnly`), `append` and `writeBatch`, the sync of `flush`, `checkpoint` and `close`; work that
+ * `onFlush` has caused, too. Entries are not published.
+ */
+export interface WalTrace {
+  readonly operation: 'open wal' | 'wal append' | 'wal backup' | 'wal flush' | 'wal checkpoint' | 'wal close'
+  /** The directory of the log, as it was given to {@link openWal}. */
+  readonly dir: string
+  /** The collections that it concerns, where it does not concern all. */
+  readonly collections?: readonly string[]
+  /** With `'wal append'`: how many. */
+  readonly entries?: number
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/**
+ * The same for `tracingChannel('holdfast:lock')` and the wait of {@link withLock},
+ * {@link acquireLock}, {@link tryAcquireLock} and a {@link LockManager} for their lock. A try that
+ * does not get the lock is an error with `code` `'ELOCKED'` here. A read lock that a manager grants
+ * under a write lock of its own is not published; a wait that ends this way fails here with an
+ * `AbortError`. Within an update the wait of {@link updateJsonFile} and {@link updateJsonFileSync} is told,
+ * the queue in this process included, in the update's async context.
+ */
+export interface LockTrace {
+  readonly operation: 'lock'
+  /** The file or directory, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** What the call fails with, from the event `error` on. */
+  readonly error?: unknown
+}
+
+/** What is published on `holdfast:lock:acquired` for the same calls. */
+export interface LockAcquired {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly waited: number
+}
+
+/**
+ * What is published on `holdfast:lock:released`, for locks that were acquired after the first
+ * subscription to it or to `holdfast:lock:acquired`.
+ */
+export interface LockReleased {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly kind: LockKind
+  /** Milliseconds. */
+  readonly held: number
+}
+
+/**
+ * What is published on `holdfast:write:step` for every write, including those of streams, updates and
+ * backups, to subscribers that have subscribed before the call: the entries of the {@link Logger}
+ * with names.
+ */
+export interface WriteStep {
+  /** The file, as it was given to the call. */
+  readonly path: string
+  readonly step:
+    | 'starting' | 'written' | 'renamed' | 'completed' | 'failed' | 'cleanedUp' | 'cleanupFailed' | 'merged' | 'retrying'
+  readonly tempPath?: string
+  /** Bytes. */
+  readonly size?: number
+  /** Milliseconds: how long the step took. */
+  readonly duration?: number
+  /** Milliseconds: before the next attempt, with `'retrying'`. */
+  readonly delay?: number
+  /** The number of the next attempt, with `'retrying'`. */
+  readonly attempt?: number
+  /** The code of an error. */
+  readonly code?: string
+  /** The message of an error. */
+  readonly message?: string
+}
+
+/**
+ * Sets the logger of all calls in this thread that have none of their own; `null` removes it. Without
+ * a logger logging costs nothing. What a logger throws disturbs no call.
+ *
+ * What the caller is told by a rejection is `debug`; `warn` and `error` are what no caller hears of, or what concerns more
+ * than one call. Entries about an error have it as `err`. All entries, with their levels and fields: `docs/logging.md`.
+ *
+ * @example
+ * ```js
+ * import { setLogger } from 'holdfast'
+ *
+ * setLogger({
+ *   debug() {},
+ *   warn: (fields, message) => console.warn(message, fields),
+ *   error: (fields, message) => console.error(message, fields),
+ * })
+ * ```
+ */
+export function setLogger(logger: Logger | null): void
+
+// ── The names that Vectra has for them ──────────────────────────────────────────────────────────────
+
+/**
+ * The same functions by the names that Vectra has for them, with its rules for retries: `retries`
+ * attempts in total (by default 3), of which attempt n waits `retryDelay * 2 ** (n - 2)` milliseconds
+ * (by default 100, 200…). When all of them have failed, the message says so: `…failed after 3
+ * attempts: …`. Errors that do not pass (`EACCES`, `EISDIR`, `ENOTDIR`, `EINVAL`, corrupt JSON and
+ * all others that are not listed at {@link WriteOptionsBase.retries}) fail at once.
+ *
+ * @example
+ * ```js
+ * import { AtomicOperations } from 'holdfast'
+ *
+ * await AtomicOperations.writeFile('index.json', '{"count":0}', { retries: 5, retryDelay: 200 })
+ * await AtomicOperations.updateJsonFile('index.json', (data) => {
+ *   data.count++
+ *   return data
+ * })
+ * const backup = await AtomicOperations.createBackup('index.json')
+ * await AtomicOperations.restoreBackup(backup, 'index.json')
+ * console.log(await AtomicOperations.readFile('index.json'))
+ * ```
+ */
+export class AtomicOperations {
+  /** {@link atomicWrite}. */
+  static writeFile: typeof atomicWrite
+  /**
+   * The content of a file as text in UTF-8; other bytes become U+FFFD, as in `fs.readFile`.
+   *
+   * @throws {SessionFileError} With the errno name: `ENOENT`, `EACCES`, `EISDIR`…
+   */
+  static readFile(
+    path: PathLike,
+    options?: { retries?: number | undefined; retryDelay?: number | undefined },
+  ): Promise<string>
+  /**
+   * {@link updateJsonFile}, but a throw of `updater` is retried as well, and the last one is the
+   * `cause` of the error.
+   */
+  static updateJsonFile<T = any>(
+    path: PathLike,
+    updater: (data: T) => T | void | Promise<T | void>,
+    options?: UpdateJsonOptions<T>,
+  ): Promise<T>
+  /** {@link createBackup}. */
+  static createBackup: typeof createBackup
+  /** {@link restoreBackup}. */
+  static restoreBackup: typeof restoreBackup
+  /** {@link cleanupBackups} of a directory; without `keepNewest` the newest backup goes like any other. */
+  static cleanupBackups(
+    dir: PathLike,
+    pattern: RegExp,
+    maxAge?: number,
+    options?: { anyName?: boolean | undefined; keepNewest?: number | undefined },
+  ): Promise<string[]>
+}
+
+/** The options of {@link LockManager}. */
+export interface LockManagerOptions {
+  /**
+   * With the next two: how long to wait. The sum of `min(minTimeout * 2 ** i, maxTimeout)` for `i`
+   * from 0 to `retries - 1`: 7500 ms by default. An integer from 0 to 1000000; 0 tries once. In the
+   * kernel's protocol nothing is polled: the caller has the lock as soon as it is free.
+   * @default 10
+   */
+  retries?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 100
+   */
+  minTimeout?: number | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 1000
+   */
+  maxTimeout?: number | undefined
+  /**
+   * With `protocol: 'proper-lockfile'`: the age in milliseconds, from 2000 to 2147483647, at which a
+   * lock is abandoned. The kernel's locks do not age, so it has no meaning there.
+   * @default 30000
+   */
+  stale?: number | undefined
+  /**
+   * How the lock is made known to other programs. `'proper-lockfile'` is for sharing an index with
+   * programs that still use that package; it has no read locks, so readers exclude each other too.
+   * @default 'kernel'
+   */
+  protocol?: LockProtocol | undefined
+}
+
+/** A lock that a {@link LockManager} has handed out. */
+export interface ManagedLock {
+  readonly kind: LockKind
+  /** Aborted when the lock is lost, which is possible only with `protocol: 'proper-lockfile'`. */
+  readonly signal: AbortSignal
+  /**
+   * Releases the lock. Further calls do nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock had been lost.
+   */
+  release(): Promise<void>
+  /**
+   * Keeps the lock from becoming stale for so many milliseconds, from 0 to 2147483647, even if the
+   * process is stopped. Locks of the kernel do not become stale: there it does nothing.
+   *
+   * @throws {SessionFileError} `ECOMPROMISED` when the lock has been lost; errno names when the
+   *   system refuses, and then the lock is held as before.
+   */
+  extend(milliseconds: number): Promise<void>
+  /** `release`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * The class of this name of Vectra's fork: one reader-writer lock for each index directory, on the file `.vectra.lock` in
+ * it, and on `.<name>.vectra.lock` beside it.
+ *
+ * **Promises.** As {@link withLock}. A manager that has the write lock of a directory gets read locks of it at once;
+ * other processes are kept out until the last of these has been released. The holder of the write lock may delete the
+ * directory and make it anew.
+ *
+ * **Does not promise.** A manager does not know which of its callers holds what: a caller that has a read lock and asks
+ * for the write lock waits for itself, and gets `ELOCKED`.
+ * @example
+ * ```js
+ * import { LockManager } from 'holdfast'
+ *
+ * const manager = new LockManager()
+ * const lock = await manager.acquireWriteLock('my-index', { retries: 3 })
+ * try {
+ *   const reading = await manager.acquireReadLock('my-index')
+ *   await reading.release()
+ *   console.log(await manager.isWriteLocked('my-index'))
+ * } finally {
+ *   await lock.release()
+ * }
+ * ```
+ */
+export class LockManager {
+  /**
+   * Acquires the lock of a directory for writing. The directory is made if it is missing.
+   *
+   * @throws {SessionFileError} `ELOCKED` when it was not free in time (the message and `holder` say
+   *   who has it), or errno names.
+   */
+  acquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
+  /**
+   * Acquires the lock of a directory, which must exist, for reading.
+   *
+   * @throws {SessionFileError} As `acquireWriteLock`, and `ENOENT`.
+   */
+  acquireReadLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock>
+  /** As `acquireWriteLock`, but `null` at once when the lock is held, for reading or writing. */
+  tryAcquireWriteLock(dir: PathLike, options?: LockManagerOptions): Promise<ManagedLock | null>
+  /** Whether a process, this one or another, has the lock of a directory for writing at this moment. */
+  isWriteLocked(dir: PathLike, options?: ProtocolOptions): Promise<boolean>
+  /** Releases every lock that this manager has handed out. */
+  releaseAllLocks(): Promise<void>
+}
+
+/**
+ * A shared {@link LockManager}. Each thread has its own.
+ *
+ * @example
+ * ```js
+ * import { lockManager } from 'holdfast'
+ *
+ * const lock = await lockManager.tryAcquireWriteLock('my-index')
+ * if (lock) await lock.release()
+ * ```
+ */
+export const lockManager: LockManager

@@ -244,3 +244,101 @@ test('Prometheus: counters and histograms are there when they are scraped', asyn
   const [, sum] = /^holdfast_write_seconds_sum\{durability="none"\} (.*)$/m.exec(text)
   assert.ok(Math.abs(Number(sum) * 1000 - holdfast.metrics().writes.latency.none.sum) < 1e-6)
 })
+
+describe('a chat', { skip: whyNot.unix() }, () => {
+  const program = path.join(root, 'examples/chat.mjs')
+  /** @param {string} dir @param {string[]} args @param {number} [killAfter] */
+  function chat(dir, args, killAfter) {
+    const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, CHATS: dir } })
+    let [stdout, stderr] = ['', '']
+    child.stdout.on('data', (data) => { stdout += data })
+    child.stderr.on('data', (data) => { stderr += data })
+    const timer = killAfter === undefined ? undefined : setTimeout(() => child.kill('SIGKILL'), killAfter)
+    return new Promise((resolve) => child.on('close', (code) => {
+      clearTimeout(timer)
+      resolve({ code, stdout, stderr })
+    }))
+  }
+  /** @param {string} dir @param {string} name @returns {{ role: string, text: string }[]} */
+  const transcript = (dir, name) => fs.readFileSync(path.join(dir, `${name}.jsonl`), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line))
+
+  /** Each question has its answer right behind it. @param {{ role: string, text: string }[]} turns */
+  function assertWhole(turns) {
+    assert.equal(turns.length % 2, 0)
+    for (let at = 0; at < turns.length; at += 2) {
+      assert.deepEqual([turns[at]?.role, turns[at + 1]?.role], ['user', 'assistant'])
+      assert.ok(turns[at + 1]?.text.endsWith(`: ${turns[at]?.text}`))
+    }
+  }
+
+  test('is resumed by several terminals at once, though they are killed, and has each turn that was answered', async (t) => {
+    const dir = newDir(t)
+    const { stdout } = await chat(dir, ['the', 'first'])
+    const [, name = ''] = /--resume (\S+)/.exec(stdout) ?? []
+    /** @type {string[]} */
+    const answered = []
+    let killed = 0
+    for (let round = 0; round < 6; round++) {
+      await Promise.all([0, 1, 2].map(async (terminal) => {
+        const question = `${round} of ${terminal}`
+        const { code, stderr } = await chat(dir, ['--resume', name, question], terminal === round % 3 ? 60 + round * 40 : undefined)
+        if (code === 0) answered.push(question)
+        else if (code === null) killed++
+        else assert.fail(stderr)
+      }))
+    }
+    t.diagnostic(`${killed} killed`)
+    const turns = transcript(dir, name)
+    assertWhole(turns)
+    for (const question of ['the first', ...answered]) assert.equal(turns.filter(({ text }) => text === question).length, 1, question)
+    assert.ok(answered.length >= 12)
+    assert.match((await chat(dir, ['--list'])).stdout, new RegExp(`^${name} the first$`, 'm'))
+  })
+
+  test('goes on with a session of the release before, whichever moment its first program is killed at', async (t) => {
+    const dir = newDir(t)
+    const old = ['a', 'That was question 1: a', 'b', 'That was question 2: b']
+    for (let number = 0; number < 8; number++) {
+      const name = `old-${number}`
+      fs.writeFileSync(path.join(dir, `${name}.json`), JSON.stringify({ messages: old }))
+      await chat(dir, ['--resume', name, 'killed'], 50 + number * 20)
+      const { code, stdout, stderr } = await chat(dir, ['--resume', name, 'and now?'])
+      assert.equal(code, 0, stderr)
+      assert.match(stdout, /^That was question [34]: and now\?$/m)
+      const turns = transcript(dir, name)
+      assertWhole(turns)
+      assert.deepEqual(turns.slice(0, 4).map(({ text }) => text), old)
+      assert.equal(turns.at(-2)?.text, 'and now?')
+      assert.ok((await holdfast.listBackups(path.join(dir, `${name}.json`))).length > 0)
+    }
+  })
+
+  test('is that of its newest backup when something has cut its session off', async (t) => {
+    const dir = newDir(t)
+    const { stdout } = await chat(dir, ['one'])
+    const [, name = ''] = /--resume (\S+)/.exec(stdout) ?? []
+    await chat(dir, ['--resume', name, 'two'])
+    const session = path.join(dir, `${name}.json`)
+    fs.truncateSync(session, 20)
+    const { code, stderr } = await chat(dir, ['--resume', name, 'three'])
+    assert.equal(code, 0, stderr)
+    assert.match(stderr, /The session was damaged \(EBADJSON\)/)
+    assert.equal(JSON.parse(fs.readFileSync(session, 'utf8')).title, 'one')
+    const turns = transcript(dir, name)
+    assert.deepEqual(turns.filter(({ role }) => role === 'user').map(({ text }) => text), ['one', 'two', 'three'])
+  })
+
+  test('says that the disk is full, and has everything from before', { skip: whyNot.mount() }, async (t) => {
+    const { dir, filler } = fullDisk(t)
+    fs.unlinkSync(filler)
+    const [, name = ''] = /--resume (\S+)/.exec((await chat(dir, ['one'])).stdout) ?? []
+    assert.throws(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20)), { code: 'ENOSPC' })
+    const { code, stderr } = await chat(dir, ['--resume', name, 'x'.repeat(100_000)])
+    assert.notEqual(code, 0)
+    assert.match(stderr, /ENOSPC/)
+    fs.unlinkSync(filler)
+    assert.deepEqual(transcript(dir, name).map(({ text }) => text), ['one', 'That was question 1: one'])
+    assert.equal((await chat(dir, ['--resume', name, 'two'])).code, 0)
+    assertWhole(transcript(dir, name))
+  })
+})
