@@ -243,6 +243,12 @@ describe('the packed package', { skip: noNpm }, () => {
     }
   })
 
+  test('each export has a check in scripts/release/smoke.cjs, which is run on every platform', () => {
+    const smoke = fs.readFileSync(path.join(root, 'scripts', 'release', 'smoke.cjs'), 'utf8')
+    const checked = new Set(Array.from(smoke.matchAll(/^check\('(\w+)/gm), ([, name = '']) => name))
+    assert.deepEqual(declared.map(({ name }) => name).filter((name) => !checked.has(name)), [])
+  })
+
   for (const [kind, file, load] of [
     ['ESM', 'loaded.mjs', "import { atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError } from 'holdfast'\nimport fs from 'node:fs'"],
     ['CJS', 'loaded.cjs', "const { atomicWrite, atomicWriteSync, atomicWriteJson, SessionFileError } = require('holdfast')\nconst fs = require('node:fs')"],

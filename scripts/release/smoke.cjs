@@ -102,7 +102,33 @@ check('restoreBackup', async () => {
   await holdfast.restoreBackup((await holdfast.listBackups(at('json')))[0].path, at('json'))
   assert.equal(JSON.parse(read('json')).n, 5)
 })
-check('cleanupBackups', async () => assert.equal((await holdfast.cleanupBackups(dir, /^json/, 0)).length, 1))
+check('cleanupBackups', async () => {
+  await holdfast.createBackup(at('json'))
+  // The newest one stays.
+  assert.equal((await holdfast.cleanupBackups(dir, /^json/, 0)).length, 1)
+})
+check('createBackupSync', () => assert.ok(holdfast.createBackupSync(at('json'))))
+check('restoreLatest', async () => {
+  await holdfast.atomicWrite(at('json'), 'broken')
+  await holdfast.restoreLatest(at('json'), { validate: 'json' })
+  assert.equal(JSON.parse(read('json')).n, 5)
+})
+check('appendLines', async () => {
+  await holdfast.appendLines(at('lines'), ['one', 'two'])
+  assert.equal(read('lines'), 'one\ntwo\n')
+})
+check('appendJsonLines', async () => {
+  await holdfast.appendJsonLines(at('jsonl'), [{ n: 1 }, { n: 2 }])
+  assert.deepEqual(read('jsonl').trim().split('\n').map((line) => JSON.parse(line).n), [1, 2])
+})
+check('openJsonLines', async () => {
+  const lines = await holdfast.openJsonLines(at('jsonl'))
+  await lines.append({ n: 3 })
+  const found = []
+  for await (const { value } of lines.read()) found.push(value.n)
+  await lines.close()
+  assert.deepEqual(found, [1, 2, 3])
+})
 check('removeFile', async () => {
   await holdfast.removeFile(at('t1'))
   assert.equal(fs.existsSync(at('t1')), false)
