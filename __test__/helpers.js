@@ -126,7 +126,7 @@ function readableByAll() {
   if (copy === undefined) {
     copy = newDir()
     fs.cpSync(path.join(root, 'lib'), path.join(copy, 'lib'), { recursive: true })
-    fs.copyFileSync(path.join(root, 'index.js'), path.join(copy, 'index.js'))
+    for (const file of ['index.js', 'package.json', 'bin/holdfast.js']) fs.cpSync(path.join(root, file), path.join(copy, file))
     spawnSync('chmod', ['-R', 'a+rX', copy])
   }
   return copy

@@ -300,7 +300,7 @@ function shown(circle) {
 /** What the files of the project import from each other. @param {string} root */
 function projectImports(root) {
   const read = (/** @type {string} */ file) => (fs.existsSync(path.join(root, file)) ? fs.readFileSync(path.join(root, file), 'utf8') : undefined)
-  const scripts = ['index.js', 'vectra.js', ...filesBelow(root, 'compat'), ...filesBelow(root, 'lib')].filter((file) => file.endsWith('.js'))
+  const scripts = ['bin/holdfast.js', 'index.js', 'vectra.js', ...filesBelow(root, 'compat'), ...filesBelow(root, 'lib')].filter((file) => file.endsWith('.js'))
   return [...rustImports(read, 'src/lib.rs'), ...scriptImports(read, scripts)]
 }
 

@@ -67,7 +67,7 @@ describe('the packed package', { skip: noNpm }, () => {
     assert.ok(inLib.includes('native/binding.d.ts'), `${inLib}`)
     assert.equal(inLib.filter((file) => /^native\/holdfast\.[a-z0-9-]+\.node$/.test(file)).length, 1, `one addon in ${inLib}`)
     const sources = inLib.filter((file) => !/^native\/holdfast\.[a-z0-9-]+\.node$/.test(file) && file !== 'native/binding.d.ts')
-    for (const file of sources) assert.match(file, /^(api|lines|native|support|vectra|wal)\/[a-z-]+\.js$/)
+    for (const file of sources) assert.match(file, /^(api|cli|lines|native|support|vectra|wal)\/[a-z-]+\.js$/)
     // Each module is needed: something that users call loads it.
     const loaded = JSON.parse(node(['-e', `
       const { AtomicOperations, LockManager, lockManager, SessionFileError, ...functions } = require('holdfast')
@@ -94,17 +94,31 @@ describe('the packed package', { skip: noNpm }, () => {
       })()`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
     // Loaded where the addon does not load (loading.test.js), and under a permission model (permission.test.js).
     const ofFailures = ['native/load-error.js', 'support/permission.js']
+    // The overview asks each command what it is for.
+    const ofCommands = JSON.parse(node(['-e', `
+      const write = process.stdout.write
+      process.stdout.write = () => true
+      require(${JSON.stringify(path.join(installed, 'lib', 'cli', 'main.js'))}).main(['--help']).then(() => {
+        process.stdout.write = write
+        console.log(JSON.stringify(Object.keys(require.cache)))
+      })`], home)).map((/** @type {string} */ file) => path.relative(path.join(fs.realpathSync(installed), 'lib'), file).replaceAll(path.sep, '/'))
+    loaded.push(...ofCommands)
     for (const file of sources) assert.ok(loaded.includes(file) || ofFailures.includes(file), `nothing loads lib/${file}`)
     assert.deepEqual(files.filter((file) => !file.startsWith('lib/')).sort(), [
-      'CHANGELOG.md', 'LICENSE', 'README.md',
+      'CHANGELOG.md', 'LICENSE', 'README.md', 'bin/holdfast.js',
       'compat/atomically.d.mts', 'compat/atomically.d.ts', 'compat/atomically.js', 'compat/atomically.mjs',
       'compat/proper-lockfile.d.mts', 'compat/proper-lockfile.d.ts', 'compat/proper-lockfile.js', 'compat/proper-lockfile.mjs',
       'compat/write-file-atomic.d.mts', 'compat/write-file-atomic.d.ts', 'compat/write-file-atomic.js', 'compat/write-file-atomic.mjs',
-      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/backups.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
+      'diagnostics.d.mts', 'diagnostics.d.ts', 'diagnostics.js', 'diagnostics.mjs', 'docs/architecture.md', 'docs/backups.md', 'docs/cli.md', 'docs/defaults.md', 'docs/diagnostics.md', 'docs/formats.md', 'docs/guarantees.md', 'docs/json-lines.md', 'docs/json.md', 'docs/locks.md', 'docs/logging.md', 'docs/migrate.md', 'docs/recovery.md', 'docs/transactions.md', 'docs/wal.md', 'docs/writing.md',
       'index.d.mts', 'index.d.ts', 'index.js', 'index.mjs', 'package.json',
       'vectra.d.mts', 'vectra.d.ts', 'vectra.js', 'vectra.mjs',
     ])
     for (const { path: file, mode } of packed) assert.equal(mode & 0o444, 0o444, `${file} is readable by all`)
+  })
+
+  test('has a command', () => {
+    const { version } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'))
+    assert.equal(run(path.join(home, 'node_modules', '.bin', isWindows ? 'holdfast.cmd' : 'holdfast'), ['--version'], home), `${version}\n`)
   })
 
   test('has documents whose links lead somewhere: to what is packed, or to what only the repository has', () => {
