@@ -1,7 +1,8 @@
 'use strict'
 
-// What Vectra's fork has in its files of these names.
+// What Vectra's fork has in its files of these names, and the storage of the package `vectra`.
 
 const { AtomicOperations, LockManager, lockManager } = require('./index.js')
+const { AtomicFileStorage } = require('./lib/vectra/file-storage.js')
 
-module.exports = { AtomicOperations, LockManager, lockManager }
+module.exports = { AtomicFileStorage, AtomicOperations, LockManager, lockManager }

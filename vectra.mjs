@@ -1,4 +1,4 @@
 // One implementation for both module systems, so that `instanceof` holds across them.
 import vectra from './vectra.js'
 
-export const { AtomicOperations, LockManager, lockManager } = vectra
+export const { AtomicFileStorage, AtomicOperations, LockManager, lockManager } = vectra

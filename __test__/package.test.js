@@ -288,7 +288,7 @@ describe('the packed package', { skip: noNpm }, () => {
   }
 
   for (const { entry, exported, isFunction } of [
-    { entry: 'holdfast/vectra', exported: ['AtomicOperations', 'LockManager', 'lockManager'], isFunction: false },
+    { entry: 'holdfast/vectra', exported: ['AtomicFileStorage', 'AtomicOperations', 'LockManager', 'lockManager'], isFunction: false },
     { entry: 'holdfast/diagnostics', exported: ['channels'], isFunction: false },
     { entry: 'holdfast/compat/proper-lockfile', exported: ['check', 'checkSync', 'lock', 'lockSync', 'unlock', 'unlockSync'], isFunction: true },
     { entry: 'holdfast/compat/atomically', exported: ['readFile', 'readFileSync', 'writeFile', 'writeFileSync'], isFunction: false },
@@ -380,8 +380,8 @@ describe('the packed package', { skip: noNpm }, () => {
     }
 
     for (const { title, file, head } of [
-      { title: 'as an ES module', file: 'main.mts', head: "import lockfile, { check, lockSync, type LockOptions } from 'holdfast/compat/proper-lockfile'\nimport { LockManager, lockManager, type ManagedLock } from 'holdfast/vectra'" },
-      { title: 'as CommonJS', file: 'main.cts', head: "import lockfile = require('holdfast/compat/proper-lockfile')\nimport vectra = require('holdfast/vectra')\nconst { check, lockSync } = lockfile\nconst { LockManager, lockManager } = vectra\ntype LockOptions = lockfile.LockOptions\ntype ManagedLock = vectra.ManagedLock" },
+      { title: 'as an ES module', file: 'main.mts', head: "import lockfile, { check, lockSync, type LockOptions } from 'holdfast/compat/proper-lockfile'\nimport { AtomicFileStorage, LockManager, lockManager, type ManagedLock } from 'holdfast/vectra'" },
+      { title: 'as CommonJS', file: 'main.cts', head: "import lockfile = require('holdfast/compat/proper-lockfile')\nimport vectra = require('holdfast/vectra')\nconst { check, lockSync } = lockfile\nconst { AtomicFileStorage, LockManager, lockManager } = vectra\ntype LockOptions = lockfile.LockOptions\ntype ManagedLock = vectra.ManagedLock" },
     ]) {
       test(`the other entry points compile: ${title}`, () => {
         const cwd = fs.mkdtempSync(path.join(home, 'ts-'))
@@ -403,7 +403,8 @@ describe('the packed package', { skip: noNpm }, () => {
             const none: ManagedLock | null = await manager.tryAcquireWriteLock('dir')
             // @ts-expect-error
             await manager.acquireWriteLock('dir', { retry: 1 })
-            console.log(again, held, now, lock, none)
+            const content: Buffer = await new AtomicFileStorage('dir', { durability: 'file' }).readFile('file')
+            console.log(again, held, now, lock, none, content)
           }
         `)
         node([tsc, '-p', '.'], cwd)

@@ -2,7 +2,7 @@
 
 import { atomicWrite, createAtomicWriteStream, openWal, readJsonFile, transaction, updateJsonFile, withLock, type Lock, SessionFileError } from 'holdfast'
 import { channels } from 'holdfast/diagnostics'
-import { AtomicOperations } from 'holdfast/vectra'
+import { AtomicFileStorage, AtomicOperations } from 'holdfast/vectra'
 import lockfile from 'holdfast/compat/proper-lockfile'
 import { readFile, writeFile, writeFileSync } from 'holdfast/compat/atomically'
 import writeFileAtomic, { sync, type Options } from 'holdfast/compat/write-file-atomic'
@@ -25,6 +25,7 @@ export async function use(readOnly: boolean): Promise<number> {
   createAtomicWriteStream('c').end('x')
   channels.write.subscribe({ error: ({ error }) => void error })
   await AtomicOperations.writeFile('a', 'b')
+  await new AtomicFileStorage('a').upsertFile('b', (await new AtomicFileStorage().listFiles('a', 'files'))[0]?.fileType ?? '')
   await (await lockfile.lock('a'))()
   const options: Options = { mode: '644', fsync: false, chown: false, tmpfileCreated: async (name: string) => void name }
   await writeFileAtomic('a', 'b', options)
