@@ -417,6 +417,7 @@ export interface StandardSchema<Input = unknown, Output = Input> {
     readonly vendor: string
     readonly validate: (
       value: unknown,
+      options?: any,
     ) => { readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] } | Promise<{ readonly value: Output; readonly issues?: undefined } | { readonly issues: readonly SchemaIssue[] }>
     readonly types?: { readonly input: Input; readonly output: Output } | undefined
   }
@@ -1208,6 +1209,65 @@ export interface RestoredBackup {
  * ```
  */
 export function restoreLatest(path: PathLike, options?: RestoreLatestOptions): Promise<RestoredBackup>
+
+/** The options of {@link jsonFile}: those of {@link updateJsonFile}, for all calls. */
+export interface JsonFileOptions<Input = any, Output = Input> extends Omit<UpdateJsonOptions<Input>, 'signal' | 'onTempFile' | 'allowPrimitive'> {
+  /**
+   * What the content has to be: a schema of zod, valibot, arktype or any library that follows Standard Schema. The
+   * file holds its input, and values that are read are its output.
+   */
+  schema?: StandardSchema<Input, Output> | undefined
+  /**
+   * Gets what is in the file, or a copy of `defaultValue`, before the schema does, and returns it in today's form: what
+   * is in that form already as it is. A read leaves the file as it is; the next update writes the new form.
+   */
+  migrate?: ((stored: any) => unknown) | undefined
+  /**
+   * Make a backup before each update, unless the newest one has the same bytes.
+   * @default false
+   */
+  backup?: boolean | CreateBackupOptions | undefined
+}
+
+/** One JSON file: see {@link jsonFile}. */
+export interface JsonFile<Input = any, Output = Input> {
+  /** Absolute. */
+  readonly path: string
+  /** As {@link readJsonFile}. */
+  read(options?: { signal?: AbortSignal | undefined }): Promise<Output>
+  /**
+   * As {@link updateJsonFile}: `update` changes its argument in place, or returns what the file is to hold. That is checked
+   * before it is written.
+   * @returns What a `read` would return now.
+   */
+  update(update: (value: Output) => Input | void | Promise<Input | void>, options?: { signal?: AbortSignal | undefined }): Promise<Output>
+  /** As {@link createBackup}. */
+  backup(options?: CreateBackupOptions): Promise<string>
+  /** As {@link restoreLatest}; a good backup passes `migrate` and the schema. */
+  restoreLatest(options?: Omit<RestoreLatestOptions, 'schema' | 'validate'>): Promise<RestoredBackup>
+  /** As {@link removeFile}. */
+  remove(options?: RemoveFileOptions): Promise<string | undefined>
+}
+
+/**
+ * A handle for a JSON file whose values are checked by a schema, when they are read and before they are written. More:
+ * docs/json.md.
+ *
+ * @throws {SessionFileError} From its methods: `EINVALIDJSON` with the schema's `issues`, and nothing is written; otherwise
+ *   as the functions that they are named after.
+ * @example
+ * ```js
+ * import { jsonFile } from 'holdfast'
+ *
+ * const settings = jsonFile('settings.json', { defaultValue: { theme: 'dark', visits: 0 }, backup: { keep: 3 } })
+ * await settings.update((value) => {
+ *   value.visits += 1
+ * })
+ * console.log((await settings.read()).visits)
+ * ```
+ */
+export function jsonFile<Input, Output>(path: PathLike, options: JsonFileOptions<Input, Output> & { schema: StandardSchema<Input, Output> }): JsonFile<Input, Output>
+export function jsonFile<T = any>(path: PathLike, options?: JsonFileOptions<T, T>): JsonFile<T, T>
 
 /** The options of {@link cleanupBackups} for the backups of one file. */
 export interface CleanupBackupsOptions {
@@ -2304,7 +2364,7 @@ export class SessionFileError extends Error {
   operation: string
   /**
    * The errno name, as in Node's own errors (`'ENOSPC'`), or one of holdfast's: `'ELOCKED'`,
-   * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`, `'ECLOSED'`; those of write-ahead
+   * `'EDEADLK'`, `'ECOMPROMISED'`, `'EUNSETTLED'`, `'EBADJSON'`, `'EEMPTYJSON'`, `'ECLOSED'`, `'EINVALIDJSON'`; those of write-ahead
    * logs are listed with {@link Wal}.
    */
   code: ErrorCode | undefined
@@ -2330,6 +2390,8 @@ export class SessionFileError extends Error {
   line: number | undefined
   /** With `code` `'EBADJSON'`: the position in that line, from 1, in bytes. */
   column: number | undefined
+  /** With `code` `'EINVALIDJSON'`: what the schema of {@link jsonFile} says is wrong. */
+  issues: readonly SchemaIssue[] | undefined
   /** With `code` `'EWALDAMAGED'`: what is damaged, and where. */
   damage: WalDamage | undefined
   /** With `code` `'EWALRELEASED'`: the lowest sequence number that has not been released. */
@@ -2347,7 +2409,7 @@ export class SessionFileError extends Error {
  * ones are listed so that editors offer them.
  */
 export type ErrorCode =
-  | 'ELOCKED' | 'EDEADLK' | 'ECOMPROMISED' | 'EUNSETTLED' | 'EBADJSON' | 'EEMPTYJSON'
+  | 'ELOCKED' | 'EDEADLK' | 'ECOMPROMISED' | 'EUNSETTLED' | 'EBADJSON' | 'EEMPTYJSON' | 'EINVALIDJSON' | 'ECLOSED'
   | 'EWALDAMAGED' | 'EWALMOVED' | 'EWALPOISONED' | 'EWALRELEASED' | 'EWALTOOLARGE' | 'EWALCLOSED' | 'EWALCONSUMER' | 'EWALNOMEMTABLE'
   | 'EACCES' | 'EAGAIN' | 'EBUSY' | 'EDQUOT' | 'EEXIST' | 'EFBIG' | 'EINVAL' | 'EIO' | 'EISDIR' | 'ELOOP' | 'EMFILE' | 'ENAMETOOLONG'
   | 'ENFILE' | 'ENOENT' | 'ENOLCK' | 'ENOMEM' | 'ENOSPC' | 'ENOTDIR' | 'ENOTSUP' | 'EPERM' | 'EROFS' | 'ESTALE' | 'ETIMEDOUT' | 'EXDEV'

@@ -54,6 +54,11 @@ function readJsonFileSync(/** @type {any} */ path, /** @type {any} */ options) {
   return require('./lib/api/read-json.js').readJsonFileSync(path, options)
 }
 
+/** @type {Contract['jsonFile']} */
+function jsonFile(/** @type {any} */ path, /** @type {any} */ options) {
+  return require('./lib/api/json-file.js').jsonFile(path, options)
+}
+
 /** @type {Contract['createBackup']} */
 async function createBackup(path, options) {
   return await backups().createBackup(path, options)
@@ -235,7 +240,7 @@ class LockManager {
 
 const functions = {
   acquireLock, appendJsonLines, appendLines, atomicWrite, atomicWriteJson, cleanupBackups, createAtomicWriteStream, createBackup, createBackupSync, createHoldfast,
-  isLocked, listBackups, openJsonLines, openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, restoreLatest, setDefaults, setLogger, transaction,
+  isLocked, jsonFile, listBackups, openJsonLines, openWal, readJsonFile, readJsonFileSync, recoverFromCrash, removeFile, restoreBackup, restoreLatest, setDefaults, setLogger, transaction,
   tryAcquireLock, updateJsonFile, updateJsonFileSync, withLock, withLockSync,
 }
 
@@ -253,6 +258,7 @@ const parameters = {
   createBackupSync: 'path options',
   createHoldfast: 'defaults',
   isLocked: 'path options',
+  jsonFile: 'path options',
   listBackups: 'path',
   openJsonLines: 'path options',
   openWal: 'dir options',

@@ -15,6 +15,7 @@ export const {
   createBackupSync,
   createHoldfast,
   isLocked,
+  jsonFile,
   listBackups,
   LockManager,
   lockManager,

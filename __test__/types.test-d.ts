@@ -526,3 +526,19 @@ expect<Equal<ReturnType<typeof readJsonFileSync<Chat>>, Chat>>()
   expect<Equal<Restored['skipped'][number]['reason'], string>>()
   void recoverFromCrash('.', { backups: true })
 }
+
+// ── A file with a schema ──────────────────────────────────────────────────────────────────
+{
+  const { jsonFile } = everything
+  type Dated = everything.StandardSchema<{ at: string }, { at: Date }>
+  const schema: Dated = null!
+  const file = jsonFile('a', { schema, defaultValue: { at: 'now' } })
+  expect<Equal<ReturnType<typeof file.read>, Promise<{ at: Date }>>>()
+  void file.update(({ at }) => ({ at: at.toISOString() }))
+  // @ts-expect-error the file holds the input
+  void file.update(() => ({ at: new Date() }))
+  // @ts-expect-error so does the default
+  jsonFile('a', { schema, defaultValue: { at: new Date() } })
+  const plain = jsonFile('a', { defaultValue: { count: 0 } })
+  expect<Equal<ReturnType<typeof plain.read>, Promise<{ count: number }>>>()
+}

@@ -71,4 +71,4 @@ async function removeRemains(target, { logger }) {
   if (problem) throw problem.error
 }
 
-module.exports = { removeFile }
+module.exports = { backup, removeFile }

@@ -8,7 +8,7 @@ const { hintFor, isTransient } = require('../support/hints.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */
 
-/** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage' | 'first'>>} Details */
+/** @typedef {Partial<Pick<import('../../index.js').SessionFileError, 'code' | 'errno' | 'syscall' | 'hint' | 'holder' | 'line' | 'column' | 'damage' | 'first' | 'issues'>>} Details */
 
 // Failures with plain fields, as the native side reports them, of what fails in JavaScript: this is
 // the one place that makes them.
@@ -24,7 +24,7 @@ class Thrown {
   }
 }
 
-/** @typedef {NativeError & { behind?: string, instead?: string, isForeign?: boolean }} Failure `behind`: what in this process a call has waited for; `instead`: what the caller has to use; `isForeign`: a lock that ours does not exclude */
+/** @typedef {NativeError & { behind?: string, instead?: string, isForeign?: boolean, issues?: readonly import('../../index.js').SchemaIssue[] }} Failure `behind`: what in this process a call has waited for; `instead`: what the caller has to use; `isForeign`: a lock that ours does not exclude */
 /** @typedef {Pick<NativeError, 'kind' | 'code' | 'message' | 'attempts' | 'committed' | 'exhausted'> & Partial<Failure>} PlainFailure */
 
 /**
@@ -96,6 +96,17 @@ function noBackup(path, skipped) {
     ? `none of its ${skipped.length} backups is good (the newest, '${newest.path}': ${newest.reason})`
     : 'it has no backups'
   return plain('json', 'ENOENT', `nothing to restore '${path}' from: ${why}`)
+}
+
+/**
+ * A value that the schema of a file refuses.
+ *
+ * @param {string} what
+ * @param {readonly import('../../index.js').SchemaIssue[]} issues
+ * @param {string} words
+ */
+function invalidJson(what, issues, words) {
+  return plain('json', 'EINVALIDJSON', `${what} does not match the schema: ${words}`, { issues })
 }
 
 /** What has been tried, where the name of the operation is none that 'Failed to …' could go on with. */
@@ -227,7 +238,7 @@ function made(...[path, operation, failure, signal]) {
   error.attempts = native.attempts
   error.committed = native.committed
   const holder = native.holder && toHolder(native.holder)
-  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage), first: native.first })
+  assign(error, { hint: hintFor(native, operation), holder, line: native.line, column: native.column, damage: native.damage && toDamage(native.damage), first: native.first, issues: /** @type {Failure} */ (native).issues })
   return error
 }
 
@@ -331,5 +342,5 @@ function errnoOf(code) {
 
 module.exports = {
   AbortError, CANCELLED, SessionFileError, Thrown,
-  badJson, bypassed, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, isError, locked, lossOf, lostLock, missingFile, noBackup, toDamage, toHolder,
+  badJson, bypassed, causeOf, deadlock, emptyJson, errnoOf, existingFile, failed, inUpdate, invalidJson, isError, locked, lossOf, lostLock, missingFile, noBackup, toDamage, toHolder,
 }

@@ -129,6 +129,7 @@ check('openJsonLines', async () => {
   await lines.close()
   assert.deepEqual(found, [1, 2, 3])
 })
+check('jsonFile', async () => assert.equal((await holdfast.jsonFile(at('json')).read()).n, 5))
 check('removeFile', async () => {
   await holdfast.removeFile(at('t1'))
   assert.equal(fs.existsSync(at('t1')), false)
