@@ -29,6 +29,7 @@ const commands = {
   restore: () => require('./restore.js'),
   backups: () => require('./backups.js'),
   recover: () => require('./recover.js'),
+  inspect: () => require('./inspect.js'),
 }
 
 /** The signals that end a command. What it was doing is cancelled before the process dies of them. */
