@@ -9,7 +9,7 @@ import type { Writable } from 'node:stream'
 //
 // - Paths, data, durability
 // - Writing files: atomicWrite, atomicWriteSync, createAtomicWriteStream, removeFile
-// - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync
+// - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync, jsonFile
 // - JSON lines: appendJsonLines, appendLines, openJsonLines
 // - Locks: withLock, withLockSync, acquireLock, tryAcquireLock, isLocked
 // - Backups: createBackup, createBackupSync, restoreBackup, listBackups, restoreLatest, cleanupBackups
@@ -22,6 +22,22 @@ import type { Writable } from 'node:stream'
 // - The names that Vectra has for them: AtomicOperations, LockManager, lockManager
 
 // ── Paths, data, durability ─────────────────────────────────────────────────────────────────────────
+
+// Contents:
+//
+// - Paths, data, durability
+// - Writing files: atomicWrite, atomicWriteSync, createAtomicWriteStream, removeFile
+// - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync
+// - JSON lines: appendJsonLines, appendLines, openJsonLines
+// - Locks: withLock, withLockSync, acquireLock, tryAcquireLock, isLocked
+// - Backups: createBackup, createBackupSync, restoreBackup, listBackups, restoreLatest, cleanupBackups
+// - After a crash: recoverFromCrash
+// - Several files at once: transaction
+// - Write-ahead log: openWal
+// - Defaults: setDefaults, createHoldfast
+// - Errors: SessionFileError
+// - Logger, metrics, traces: metrics, resetMetrics, setLogger
+// - The names that Vectra has for them: AtomicOperations, LockManager, lockManager
 
 /**
  * What of an acknowledged write survives a power cut or a kernel crash. Each level includes the ones before it.
@@ -591,6 +607,65 @@ export function updateJsonFile<T = any>(
  * ```
  */
 export function updateJsonFileSync<T = any>(path: PathLike, update: (data: T) => T | void, options?: UpdateJsonSyncOptions<T>): T
+
+/** The options of {@link jsonFile}: those of {@link updateJsonFile}, for all calls. */
+export interface JsonFileOptions<Input = any, Output = Input> extends Omit<UpdateJsonOptions<Input>, 'signal' | 'onTempFile' | 'allowPrimitive'> {
+  /**
+   * What the content has to be: a schema of zod, valibot, arktype or any library that follows Standard Schema. The
+   * file holds its input, and values that are read are its output.
+   */
+  schema?: StandardSchema<Input, Output> | undefined
+  /**
+   * Gets what is in the file, or a copy of `defaultValue`, before the schema does, and returns it in today's form: what
+   * is in that form already as it is. A read leaves the file as it is; the next update writes the new form.
+   */
+  migrate?: ((stored: any) => unknown) | undefined
+  /**
+   * Make a backup before each update, unless the newest one has the same bytes.
+   * @default false
+   */
+  backup?: boolean | CreateBackupOptions | undefined
+}
+
+/** One JSON file: see {@link jsonFile}. */
+export interface JsonFile<Input = any, Output = Input> {
+  /** Absolute. */
+  readonly path: string
+  /** As {@link readJsonFile}. */
+  read(options?: { signal?: AbortSignal | undefined }): Promise<Output>
+  /**
+   * As {@link updateJsonFile}: `update` changes its argument in place, or returns what the file is to hold. That is checked
+   * before it is written.
+   * @returns What a `read` would return now.
+   */
+  update(update: (value: Output) => Input | void | Promise<Input | void>, options?: { signal?: AbortSignal | undefined }): Promise<Output>
+  /** As {@link createBackup}. */
+  backup(options?: CreateBackupOptions): Promise<string>
+  /** As {@link restoreLatest}; a good backup passes `migrate` and the schema. */
+  restoreLatest(options?: Omit<RestoreLatestOptions, 'schema' | 'validate'>): Promise<RestoredBackup>
+  /** As {@link removeFile}. */
+  remove(options?: RemoveFileOptions): Promise<string | undefined>
+}
+
+/**
+ * A handle for a JSON file whose values are checked by a schema, when they are read and before they are written. More:
+ * docs/json.md.
+ *
+ * @throws {SessionFileError} From its methods: `EINVALIDJSON` with the schema's `issues`, and nothing is written; otherwise
+ *   as the functions that they are named after.
+ * @example
+ * ```js
+ * import { jsonFile } from 'holdfast'
+ *
+ * const settings = jsonFile('settings.json', { defaultValue: { theme: 'dark', visits: 0 }, backup: { keep: 3 } })
+ * await settings.update((value) => {
+ *   value.visits += 1
+ * })
+ * console.log((await settings.read()).visits)
+ * ```
+ */
+export function jsonFile<Input, Output>(path: PathLike, options: JsonFileOptions<Input, Output> & { schema: StandardSchema<Input, Output> }): JsonFile<Input, Output>
+export function jsonFile<T = any>(path: PathLike, options?: JsonFileOptions<T, T>): JsonFile<T, T>
 
 // ── JSON lines ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -1209,65 +1284,6 @@ export interface RestoredBackup {
  * ```
  */
 export function restoreLatest(path: PathLike, options?: RestoreLatestOptions): Promise<RestoredBackup>
-
-/** The options of {@link jsonFile}: those of {@link updateJsonFile}, for all calls. */
-export interface JsonFileOptions<Input = any, Output = Input> extends Omit<UpdateJsonOptions<Input>, 'signal' | 'onTempFile' | 'allowPrimitive'> {
-  /**
-   * What the content has to be: a schema of zod, valibot, arktype or any library that follows Standard Schema. The
-   * file holds its input, and values that are read are its output.
-   */
-  schema?: StandardSchema<Input, Output> | undefined
-  /**
-   * Gets what is in the file, or a copy of `defaultValue`, before the schema does, and returns it in today's form: what
-   * is in that form already as it is. A read leaves the file as it is; the next update writes the new form.
-   */
-  migrate?: ((stored: any) => unknown) | undefined
-  /**
-   * Make a backup before each update, unless the newest one has the same bytes.
-   * @default false
-   */
-  backup?: boolean | CreateBackupOptions | undefined
-}
-
-/** One JSON file: see {@link jsonFile}. */
-export interface JsonFile<Input = any, Output = Input> {
-  /** Absolute. */
-  readonly path: string
-  /** As {@link readJsonFile}. */
-  read(options?: { signal?: AbortSignal | undefined }): Promise<Output>
-  /**
-   * As {@link updateJsonFile}: `update` changes its argument in place, or returns what the file is to hold. That is checked
-   * before it is written.
-   * @returns What a `read` would return now.
-   */
-  update(update: (value: Output) => Input | void | Promise<Input | void>, options?: { signal?: AbortSignal | undefined }): Promise<Output>
-  /** As {@link createBackup}. */
-  backup(options?: CreateBackupOptions): Promise<string>
-  /** As {@link restoreLatest}; a good backup passes `migrate` and the schema. */
-  restoreLatest(options?: Omit<RestoreLatestOptions, 'schema' | 'validate'>): Promise<RestoredBackup>
-  /** As {@link removeFile}. */
-  remove(options?: RemoveFileOptions): Promise<string | undefined>
-}
-
-/**
- * A handle for a JSON file whose values are checked by a schema, when they are read and before they are written. More:
- * docs/json.md.
- *
- * @throws {SessionFileError} From its methods: `EINVALIDJSON` with the schema's `issues`, and nothing is written; otherwise
- *   as the functions that they are named after.
- * @example
- * ```js
- * import { jsonFile } from 'holdfast'
- *
- * const settings = jsonFile('settings.json', { defaultValue: { theme: 'dark', visits: 0 }, backup: { keep: 3 } })
- * await settings.update((value) => {
- *   value.visits += 1
- * })
- * console.log((await settings.read()).visits)
- * ```
- */
-export function jsonFile<Input, Output>(path: PathLike, options: JsonFileOptions<Input, Output> & { schema: StandardSchema<Input, Output> }): JsonFile<Input, Output>
-export function jsonFile<T = any>(path: PathLike, options?: JsonFileOptions<T, T>): JsonFile<T, T>
 
 /** The options of {@link cleanupBackups} for the backups of one file. */
 export interface CleanupBackupsOptions {

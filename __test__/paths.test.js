@@ -42,7 +42,7 @@ describe('a path that names no file is refused before anything is done', { skip:
       for (const file of [pipe, path.join(dir, 'link'), path.join(dir, 'null'), '/dev/null']) {
         const error = await failure(async () => call(file))
         assert.equal(error.code, 'EINVAL', file)
-        assert.match(error.hint, /device, a pipe or a socket/)
+        assert.match(error.hint, ['pipe', 'link'].includes(path.basename(file)) ? /names a FIFO \(a named pipe\)/ : /names a character device, as a terminal or \/dev\/null is/)
       }
       assert.deepEqual(names(dir), ['link', 'null', 'pipe'])
       assert.deepEqual(names('/dev').filter((name) => name.includes('null') && name !== 'null'), [])
