@@ -27,6 +27,22 @@ import type { Writable } from 'node:stream'
 //
 // - Paths, data, durability
 // - Writing files: atomicWrite, atomicWriteSync, createAtomicWriteStream, removeFile
+// - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync, jsonFile
+// - JSON lines: appendJsonLines, appendLines, openJsonLines
+// - Locks: withLock, withLockSync, acquireLock, tryAcquireLock, isLocked
+// - Backups: createBackup, createBackupSync, restoreBackup, listBackups, restoreLatest, cleanupBackups
+// - After a crash: recoverFromCrash
+// - Several files at once: transaction
+// - Write-ahead log: openWal
+// - Defaults: setDefaults, createHoldfast
+// - Errors: SessionFileError
+// - Logger, metrics, traces: metrics, resetMetrics, setLogger
+// - The names that Vectra has for them: AtomicOperations, LockManager, lockManager
+
+// Contents:
+//
+// - Paths, data, durability
+// - Writing files: atomicWrite, atomicWriteSync, createAtomicWriteStream, removeFile
 // - JSON files: atomicWriteJson, readJsonFile, readJsonFileSync, updateJsonFile, updateJsonFileSync
 // - JSON lines: appendJsonLines, appendLines, openJsonLines
 // - Locks: withLock, withLockSync, acquireLock, tryAcquireLock, isLocked
@@ -645,6 +661,34 @@ export interface JsonFile<Input = any, Output = Input> {
   restoreLatest(options?: Omit<RestoreLatestOptions, 'schema' | 'validate'>): Promise<RestoredBackup>
   /** As {@link removeFile}. */
   remove(options?: RemoveFileOptions): Promise<string | undefined>
+  /**
+   * The value that the file has, and each one that it gets, whoever writes it. Changes within `debounce` milliseconds
+   * come as one, and what changes nothing of the value does not come. While there is no file, and no `defaultValue`,
+   * nothing comes. What is still no JSON, or does not pass the schema, after a second ends it with the error of `read`.
+   * While a `next()` waits, it keeps the process alive.
+   *
+   * @example
+   * ```js
+   * import { jsonFile } from 'holdfast'
+   *
+   * for await (const { theme } of jsonFile('settings.json', { defaultValue: { theme: 'dark' } }).watch()) {
+   *   console.log(theme)
+   *   break
+   * }
+   * ```
+   */
+  watch(options?: WatchJsonOptions): AsyncIterableIterator<Output> & AsyncDisposable
+}
+
+/** The options of {@link JsonFile.watch}. */
+export interface WatchJsonOptions {
+  /** Ends it: a `next()` that waits, or the next one, rejects with an `AbortError`. */
+  signal?: AbortSignal | undefined
+  /**
+   * Milliseconds, from 0 to 2147483647.
+   * @default 50
+   */
+  debounce?: number | undefined
 }
 
 /**

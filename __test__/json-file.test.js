@@ -3,13 +3,14 @@
 // A handle for one JSON file, with schemas of zod, valibot and arktype.
 
 const assert = require('node:assert/strict')
+const { spawnSync } = require('node:child_process')
 const fs = require('node:fs')
 const path = require('node:path')
 const { describe, test } = require('node:test')
 const { type } = require('arktype')
 const v = require('valibot')
 const { z } = require('zod')
-const { failure, holdfast, newDir, temps } = require('./helpers.js')
+const { failure, holdfast, newDir, root, temps } = require('./helpers.js')
 
 const { jsonFile, listBackups } = holdfast
 
@@ -129,4 +130,107 @@ test('its options are checked, and its path stays what it was', async (t) => {
   const own = holdfast.createHoldfast({ indent: 2 })
   await own.jsonFile(file).update(() => ({ a: 1 }))
   assert.equal(fs.readFileSync(file, 'utf8'), '{\n  "a": 1\n}')
+})
+
+describe('watch', () => {
+  /** The values that come, and a wait for some. @param {any} iterable */
+  function collector(iterable) {
+    /** @type {any[]} */
+    const values = []
+    /** @type {any} */
+    let error
+    const over = (async () => {
+      for await (const value of iterable) values.push(value)
+    })().catch((reason) => { error = reason })
+    const until = async (/** @type {() => boolean} */ is) => {
+      for (const begun = Date.now(); !is(); await new Promise((resolve) => setTimeout(resolve, 5))) assert.ok(Date.now() - begun < 20_000, JSON.stringify(values))
+    }
+    return { values, over, until, error: () => error }
+  }
+
+  test('gives the value that is there, and those of this process, of another one, and of an editor that writes in place', async (t) => {
+    const { file } = setUp(t, { count: 1 })
+    const state = jsonFile(file, { schema: SCHEMAS.zod })
+    const end = new AbortController()
+    const { values, until, over, error } = collector(state.watch({ signal: end.signal, debounce: 5 }))
+    await until(() => values.length === 1)
+    await state.update((value) => { value.count = 2 })
+    await until(() => values.at(-1)?.count === 2)
+    const { status } = spawnSync(process.execPath, ['-e', `require(${JSON.stringify(root)}).updateJsonFileSync(${JSON.stringify(file)}, (data) => { data.count = 3 })`])
+    assert.equal(status, 0)
+    await until(() => values.at(-1)?.count === 3)
+    // Of the same length, in the same file, half of it first.
+    const descriptor = fs.openSync(file, 'r+')
+    fs.ftruncateSync(descriptor)
+    fs.writeSync(descriptor, '{"count":')
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    fs.writeSync(descriptor, '4}')
+    fs.closeSync(descriptor)
+    await until(() => values.at(-1)?.count === 4)
+    // The form is no change.
+    fs.writeFileSync(file, '{ "count": 4 }\n')
+    await state.update((value) => { value.count = 5 })
+    await until(() => values.at(-1)?.count === 5)
+    end.abort()
+    await over
+    assert.equal(error().name, 'AbortError')
+    assert.deepEqual(values.map(({ count }) => count), [1, 2, 3, 4, 5])
+  })
+
+  test('gives the default while there is no file, nothing without one, and goes on when the file comes and goes', async (t) => {
+    const { file } = setUp(t)
+    const withDefault = collector(jsonFile(file, { defaultValue: { count: 0 } }).watch({ signal: AbortSignal.timeout(20_000), debounce: 5 }))
+    const without = collector(jsonFile(file).watch({ signal: AbortSignal.timeout(20_000), debounce: 5 }))
+    await withDefault.until(() => withDefault.values.length === 1)
+    assert.deepEqual([withDefault.values, without.values], [[{ count: 0 }], []])
+    await holdfast.atomicWriteJson(file, { count: 1 })
+    await without.until(() => without.values.length === 1 && withDefault.values.length === 2)
+    await holdfast.removeFile(file)
+    await withDefault.until(() => withDefault.values.length === 3)
+    await holdfast.atomicWriteJson(file, { count: 2 })
+    await without.until(() => without.values.length === 2 && withDefault.values.length === 4)
+    assert.deepEqual(withDefault.values.map(({ count }) => count), [0, 1, 0, 2])
+    assert.deepEqual(without.values.map(({ count }) => count), [1, 2])
+  })
+
+  test('makes one of what comes at once, and has the last value in the end', async (t) => {
+    const { file } = setUp(t, { count: 0 })
+    const state = jsonFile(file)
+    const { values, until } = collector(state.watch({ signal: AbortSignal.timeout(20_000) }))
+    await until(() => values.length === 1)
+    for (let count = 1; count <= 200; count++) await holdfast.atomicWriteJson(file, { count }, { durability: 'none' })
+    await until(() => values.at(-1)?.count === 200)
+    assert.ok(values.length < 150, `${values.length} values`)
+    assert.deepEqual(values.map(({ count }) => count), [...new Set(values.map(({ count }) => count))].sort((a, b) => a - b))
+  })
+
+  test('ends with the error of a read when the file stays bad, and at once by return(), break and a signal', async (t) => {
+    const { file } = setUp(t, { count: 1 })
+    const state = jsonFile(file, { schema: SCHEMAS.valibot })
+    const bad = collector(state.watch())
+    await bad.until(() => bad.values.length === 1)
+    fs.writeFileSync(file, '{"count":"one"}')
+    await bad.over
+    assert.equal(bad.error().code, 'EINVALIDJSON')
+    fs.writeFileSync(file, '{"count":1}')
+    const values = state.watch()
+    assert.deepEqual((await values.next()).value, { count: 1 })
+    const waiting = values.next()
+    await values.return?.()
+    assert.deepEqual(await waiting, { done: true, value: undefined })
+    assert.deepEqual(await values.next(), { done: true, value: undefined })
+    for await (const value of state.watch()) if (value) break
+    await assert.rejects(state.watch({ signal: AbortSignal.abort() }).next(), { name: 'AbortError' })
+    assert.throws(() => state.watch({ debounce: -1 }), { code: 'ERR_OUT_OF_RANGE' })
+    assert.throws(() => state.watch(/** @type {any} */ ({ debouce: 1 })), { code: 'ERR_INVALID_ARG_VALUE' })
+  })
+
+  test('keeps no process alive when it has ended', async (t) => {
+    const { file } = setUp(t, { count: 1 })
+    const { status, stdout, stderr } = spawnSync(process.execPath, ['-e', `
+      const { jsonFile } = require(${JSON.stringify(root)})
+      ;(async () => { for await (const value of jsonFile(${JSON.stringify(file)}).watch()) { console.log(value.count); break } })()`], { encoding: 'utf8', timeout: 20_000 })
+    assert.equal(status, 0, stderr)
+    assert.equal(stdout, '1\n')
+  })
 })

@@ -81,6 +81,7 @@ describe('the packed package', { skip: noNpm }, () => {
         const lines = await functions.openJsonLines('lines')
         await lines.append(1)
         for await (const line of lines.read()) void line
+        for await (const value of functions.jsonFile('watched.json', { defaultValue: 1 }).watch()) if (value) break
         const writer = await functions.openWal('log', { onFlush() {} })
         await writer.append('one', [{ id: 'id', op: 'insert', payload: 'payload' }])
         for await (const entry of writer.replay('one')) void entry

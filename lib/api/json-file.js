@@ -3,12 +3,12 @@
 // A handle for one JSON file, whose values pass a schema when they are read and before they are written.
 // What is in the file is the schema's input; its users get the schema's output.
 
-const { boundLike, fn, readOptions, readOwnOptions, strictMethods, toAbsolute, toPath } = require('../support/arguments.js')
+const { LONGEST_DELAY, boundLike, fn, integer, readOptions, readOwnOptions, strictMethods, toAbsolute, toPath } = require('../support/arguments.js')
 const standardSchema = require('../support/standard-schema.js')
 const { Thrown, failed, invalidJson } = require('../native/errors.js')
 const { createBackup } = require('./backup.js')
 const { checks: textChecks, valueOf } = require('./json-text.js')
-const { readJsonFile } = require('./read-json.js')
+const { readJson } = require('./read-json.js')
 const { backup, removeFile } = require('./remove-file.js')
 const restoring = require('./restore-latest.js')
 const { checks: updateChecks, updateJsonFile } = require('./update-json.js')
@@ -68,8 +68,19 @@ class JsonFile {
   /** @param {unknown} [options] */
   async read(options) {
     const { signal } = readOwnOptions(options, { signal: abortSignal }, 'read')
-    const stored = await readJsonFile(this.#path, this.#bound({ ...pick(this.#options, READ_OPTIONS), signal }))
-    return await this.#checked(await this.#migrated(stored), 'read JSON', 'the content of the file')
+    return (await this.#found(signal)).value
+  }
+
+  /** The text of the file, and what it is to its users. @param {AbortSignal | undefined} signal */
+  async #found(signal) {
+    const { text, value: stored } = await readJson(this.#path, this.#bound({ ...pick(this.#options, READ_OPTIONS), signal }))
+    return { text, value: await this.#checked(await this.#migrated(stored), 'read JSON', 'the content of the file') }
+  }
+
+  /** @param {unknown} [options] */
+  watch(options) {
+    const read = readOwnOptions(options, { signal: abortSignal, debounce: integer(0, LONGEST_DELAY) }, 'watch')
+    return require('./json-watch.js').watchJson({ path: this.#path, read: (/** @type {AbortSignal} */ signal) => this.#found(signal) }, read)
   }
 
   /** @param {(value: any) => unknown} update @param {unknown} [options] */
@@ -140,7 +151,7 @@ class JsonFile {
   }
 }
 
-strictMethods(JsonFile, { read: 'options', update: 'update options', backup: 'options', restoreLatest: 'options', remove: 'options' })
+strictMethods(JsonFile, { read: 'options', update: 'update options', backup: 'options', restoreLatest: 'options', remove: 'options', watch: 'options' })
 
 /** @type {typeof import('../../index.js').jsonFile} */
 function jsonFile(/** @type {any} */ path, /** @type {any} */ options) {

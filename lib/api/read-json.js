@@ -22,6 +22,17 @@ const checks = { ...syncChecks, signal: abortSignal }
 
 /** @type {typeof import('../../index.js').readJsonFile} */
 async function readJsonFile(/** @type {any} */ path, /** @type {any} */ options) {
+  return (await readJson(path, options)).value
+}
+
+/**
+ * The value, and the text that it is made of; there is none where the default is the value.
+ *
+ * @param {unknown} path
+ * @param {any} options
+ * @returns {Promise<{ text: string | undefined, value: any }>}
+ */
+async function readJson(path, options) {
   const { followSymlinks = true, signal, ...read } = readOptions(options, checks, 'readJsonFile')
   const target = toPath(path, 'path', 'read')
   checkDefault(read)
@@ -31,7 +42,7 @@ async function readJsonFile(/** @type {any} */ path, /** @type {any} */ options)
     /** @type {Promise<import('../native/binding.js').FileText>} */
     const reading = port.run((opened, id) => opened.readJsonText(id, absolute, followSymlinks))
     const { text } = await orAborted(reading, signal)
-    return /** @type {any} */ (valueOf({ path: absolute, text }, read))
+    return { text: text ?? undefined, value: valueOf({ path: absolute, text }, read) }
   } catch (error) {
     throw outcome(target, error, signal)
   }
@@ -79,4 +90,4 @@ async function orAborted(reading, signal) {
   }
 }
 
-module.exports = { readJsonFile, readJsonFileSync }
+module.exports = { readJson, readJsonFile, readJsonFileSync }

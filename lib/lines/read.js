@@ -6,19 +6,14 @@ const { abortSignal, boolean, fn, integer, oneOf, readOptions, wrongType, wrongV
 const { onAbort } = require('../support/abort.js')
 const { acquireLock } = require('../api/lock.js')
 const { CANCELLED, badJson, failed, isError, missingFile } = require('../native/errors.js')
-const port = require('../native/port.js')
+const { OpenFile } = require('../api/open-file.js')
 const { BEGIN, END, markOf } = require('./encode.js')
 
 const OPERATION = 'read lines'
 
-/** How many bytes are read at a time. */
-const PIECE = 256 * 1024
 const NEWLINE = 10
 /** How long a reader waits for one who may be writing the end of the file at this moment. */
 const PATIENCE = 1000
-/** How long after a look for a file that is not there the next one is. It doubles up to the other. */
-const FIRST_PAUSE = 5
-const LONGEST_PAUSE = 250
 
 /** @param {unknown} value @param {string} name @returns {{ offset: number } | { line: number }} */
 function start(value, name) {
@@ -212,45 +207,6 @@ class Splitter {
   }
 }
 
-/** An open file, and where it is read. */
-class Source {
-  /** @type {number | undefined} */
-  #lines
-  /** @param {string} path absolute */
-  constructor(path) {
-    this.path = path
-  }
-
-  /** @returns {Promise<boolean>} whether there is such a file */
-  async open() {
-    const { lines } = /** @type {import('../native/binding.js').OpenedLines} */ (await port.run((opened, id) => opened.openLines(id, this.path)))
-    this.#lines = lines
-    return lines !== undefined
-  }
-
-  /** @param {number} offset @returns {Promise<import('../native/binding.js').LinesChunk>} */
-  read(offset) {
-    return port.run((opened, id) => opened.readLines(id, /** @type {number} */ (this.#lines), offset, PIECE))
-  }
-
-  /** Where to begin to read. @param {Start | undefined} from @param {number} [last] @returns {Promise<From>} */
-  async start(from, last) {
-    const offset = from?.offset ?? 0
-    if (last === undefined && offset === 0) return { wanted: 0, start: 0, line: from?.line }
-    return await port.run((opened, id) => opened.startLines(id, /** @type {number} */ (this.#lines), last, offset))
-  }
-
-  /** Resolves when the file has another size, or its name stands for something else, or it is closed. @param {number} size @param {'same' | 'other' | 'nothing'} name @returns {Promise<void>} */
-  news(size, name) {
-    return port.run((opened, id) => opened.awaitLines(id, /** @type {number} */ (this.#lines), size, name))
-  }
-
-  close() {
-    if (this.#lines !== undefined) port.open().closeLines(this.#lines)
-    this.#lines = undefined
-  }
-}
-
 /**
  * @param {string} target
  * @param {string} path absolute
@@ -259,11 +215,11 @@ class Source {
  */
 async function* readLines(target, path, options) {
   const { last, signal } = options
-  const source = new Source(path)
+  const source = new OpenFile(path)
   try {
     if (signal?.aborted) throw CANCELLED
     if (!(await source.open())) throw missingFile(path)
-    const from = await source.start(options.from, last)
+    const from = await startOf(source, options.from, last)
     const splitter = splitterFor(target, from.start, options)
     let hasAsked = false
     for (;;) {
@@ -310,16 +266,17 @@ async function nobodyWrites(path) {
  */
 async function* followLines(target, path, options) {
   const { signal } = options
-  let source = new Source(path)
+  let source = new OpenFile(path)
   const stop = signal?.aborted ? () => {} : onAbort(signal, () => source.close())
   try {
     const isThere = await source.open()
-    if (!isThere) await appearance(source, signal)
-    let from = await source.start(options.from, isThere && options.from === undefined ? 0 : undefined)
+    if (!isThere) await source.appearance(signal)
+    let from = await startOf(source, options.from, isThere && options.from === undefined ? 0 : undefined)
     let splitter = splitterFor(target, from.start, options)
     for (;;) {
       if (signal?.aborted) throw CANCELLED
       const { bytes, size, name } = await source.read(splitter.position)
+      let known = name
       if (bytes.length > 0) {
         yield* wanted(splitter.add(bytes), from)
         continue
@@ -327,7 +284,7 @@ async function* followLines(target, path, options) {
       if (name === 'other') {
         // Another file has its name, and nothing is appended to this one any more.
         yield* wanted(splitter.end(), from)
-        const next = new Source(path)
+        const next = new OpenFile(path)
         if (await next.open()) {
           source.close()
           source = next
@@ -335,13 +292,15 @@ async function* followLines(target, path, options) {
           splitter = splitterFor(target, 0, options)
           continue
         }
+        // It was there, and is not any more: what comes next is news, though it is another one again.
+        known = 'nothing'
       }
       // What is no whole append may be repaired before more comes.
       splitter.rewind()
       if (size < splitter.position) {
         from = BEGINNING
         splitter = splitterFor(target, 0, options)
-      } else await source.news(size, name)
+      } else await source.news(size, known)
     }
   } catch (error) {
     throw outcome(target, signal?.aborted ? CANCELLED : error, signal)
@@ -351,15 +310,11 @@ async function* followLines(target, path, options) {
   }
 }
 
-/** Waits until there is such a file. @param {Source} source @param {AbortSignal | undefined} signal */
-async function appearance(source, signal) {
-  for (let pause = FIRST_PAUSE; !(await source.open()); pause = Math.min(pause * 2, LONGEST_PAUSE)) {
-    if (signal?.aborted) throw CANCELLED
-    await new Promise((resolve) => {
-      const stop = onAbort(signal, () => (clearTimeout(timer), resolve(undefined)))
-      const timer = setTimeout(() => (stop(), resolve(undefined)), pause)
-    })
-  }
+/** Where to begin to read. @param {InstanceType<typeof OpenFile>} source @param {Start | undefined} from @param {number} [last] @returns {Promise<From>} */
+async function startOf(source, from, last) {
+  const offset = from?.offset ?? 0
+  if (last === undefined && offset === 0) return { wanted: 0, start: 0, line: from?.line }
+  return await source.start(last, offset)
 }
 
 /** @param {string} target @param {number} offset @param {Options} options */

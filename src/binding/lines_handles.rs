@@ -35,6 +35,15 @@ pub(super) enum Watch {
     Polled(Duration),
 }
 
+/// What was seen of a file.
+#[derive(Clone)]
+pub(super) enum Before {
+    /// How long it was, and what its name stood for.
+    Size(u64, String),
+    /// [`OpenLines::stamp`].
+    Stamp(String),
+}
+
 /// Ends a wait for news when it is dropped.
 pub(super) struct LinesHandle(pub(super) Arc<OpenLines>);
 
@@ -66,10 +75,22 @@ impl OpenLines {
         }
     }
 
-    /// Whether it has another size than this, or its name stands for something else.
-    pub(super) fn has_news(&self, size: u64, name: &str) -> Result<bool, ErrorKind> {
-        let has_news =
-            self.signal.is_ended() || self.reader.size()? != size || self.name_state()? != name;
+    /// What there is to see of it, in a text that is another one after each change of its content, and
+    /// when its name stands for something else.
+    pub(super) fn stamp(&self) -> Result<String, ErrorKind> {
+        let (size, changed) = self.reader.stamp()?;
+        Ok(format!("{size} {changed} {}", self.name_state()?))
+    }
+
+    /// Whether something is not as it was.
+    pub(super) fn has_news(&self, before: &Before) -> Result<bool, ErrorKind> {
+        let has_news = self.signal.is_ended()
+            || match before {
+                Before::Size(size, name) => {
+                    self.reader.size()? != *size || self.name_state()? != *name
+                }
+                Before::Stamp(stamp) => self.stamp()? != *stamp,
+            };
         if has_news && let Watch::Polled(pause) = &mut *guard(&self.watch) {
             *pause = FIRST_PAUSE;
         }

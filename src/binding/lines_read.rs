@@ -8,7 +8,7 @@ use napi::bindgen_prelude::Buffer;
 use napi_derive::napi;
 
 use super::environment::{Environment, Port};
-use super::lines_handles::{LinesHandle, OpenLines, Watch, notify};
+use super::lines_handles::{Before, LinesHandle, OpenLines, Watch, notify};
 use super::path_text::NativePath;
 use crate::error::{ErrorKind, Operation};
 use crate::fs::os::Os;
@@ -31,6 +31,12 @@ pub struct LinesStart {
     pub start: f64,
 }
 
+/// What there is to see of a file.
+#[napi(object, object_from_js = false)]
+pub struct LinesStamp {
+    pub stamp: String,
+}
+
 /// A piece of a file.
 #[napi(object, object_from_js = false)]
 pub struct LinesChunk {
@@ -42,18 +48,12 @@ pub struct LinesChunk {
     pub name: &'static str,
 }
 
-/// Answers when the file has another size than this, or another name. Between two looks no thread
-/// waits.
-fn answer_news(
-    environment: Arc<Environment>,
-    id: f64,
-    lines: Arc<OpenLines>,
-    (size, name): (u64, String),
-) {
-    let (own, own_name) = (Arc::clone(&lines), name.clone());
+/// Answers when something of the file is not as it was. Between two looks no thread waits.
+fn answer_news(environment: Arc<Environment>, id: f64, lines: Arc<OpenLines>, before: Before) {
+    let (own, seen_before) = (Arc::clone(&lines), before.clone());
     let look = move || {
         let seen = own.signal.count();
-        Ok((own.has_news(size, &own_name)?, seen, own.pause()))
+        Ok((own.has_news(&seen_before)?, seen, own.pause()))
     };
     let answer = move |outcome: Result<(bool, u64, Option<Duration>), ErrorKind>| match outcome {
         Ok((false, seen, pause)) => {
@@ -62,7 +62,7 @@ fn answer_news(
                 let _ = pool().submit_after(pause, Box::new(move || notify(&signal)));
             }
             let signal = Arc::clone(&lines.signal);
-            let again = move || answer_news(environment, id, lines, (size, name));
+            let again = move || answer_news(environment, id, lines, before);
             signal.when_more_than(seen, Box::new(again));
         }
         Ok((true, ..)) => environment.done(id, Operation::ReadLines, &lines.path, Ok(())),
@@ -149,7 +149,27 @@ impl Port {
     ) {
         let environment = Arc::clone(&self.environment);
         if let Some(open) = find(&environment, id, lines) {
-            answer_news(environment, id, open, (size as u64, name));
+            answer_news(environment, id, open, Before::Size(size as u64, name));
+        }
+    }
+
+    /// What there is to see of a file now, for `await_change`.
+    #[napi]
+    pub fn stamp_lines(&self, id: f64, lines: u32) {
+        let environment = Arc::clone(&self.environment);
+        let Some(open) = find(&environment, id, lines) else { return };
+        let own = Arc::clone(&open);
+        let look = move || Ok(LinesStamp { stamp: own.stamp()? });
+        let answer = move |stamp| environment.answer(id, Operation::ReadLines, &open.path, stamp);
+        task::run(pool(), look, answer);
+    }
+
+    /// Answers when there is something else to see, or the file has been closed.
+    #[napi]
+    pub fn await_change(&self, id: f64, lines: u32, stamp: String) {
+        let environment = Arc::clone(&self.environment);
+        if let Some(open) = find(&environment, id, lines) {
+            answer_news(environment, id, open, Before::Stamp(stamp));
         }
     }
 

@@ -33,6 +33,12 @@ impl<F: FileSystem> LineReader<F> {
         Ok(self.file.metadata().map_err(|failure| self.shown(failure))?.size)
     }
 
+    /// How long it is, and when anything of it was last changed: another one after each change.
+    pub fn stamp(&self) -> Result<(u64, i128), Failure> {
+        let metadata = self.file.metadata().map_err(|failure| self.shown(failure))?;
+        Ok((metadata.size, metadata.changed))
+    }
+
     /// What its name stands for now.
     pub fn named(&self) -> Result<NamedFile, Failure> {
         self.dir.compare(&self.name, &self.file)
