@@ -94,6 +94,10 @@ const JSON_HINTS = {
     'restore backup': 'The backup is not JSON: `line` and `column` say where. The file has been left as it was. Choose an earlier one from `listBackups`.',
     '': '`line` and `column` say where the text stops being JSON. The file has been left as it was: mend it there, or restore a backup (`listBackups`, `restoreBackup`).',
   },
+  EINVALIDJSON: {
+    'update JSON': 'Nothing was written: `issues` says what the schema has against the content, before the update or after it. Mend the update or the file, or bring an older form to that of today with `migrate`.',
+    '': '`issues` says what the schema has against the content. The file has been left as it was: mend it, bring an older form to that of today with `migrate`, or restore a backup (`restoreLatest`).',
+  },
   EEMPTYJSON: {
     'atomic write': 'What was to be written is empty, which is not JSON. The file has been left as it was.',
     'create backup': 'The file is empty, so no backup was made. Restore an earlier one.',
