@@ -64,7 +64,7 @@ describe('values of another realm', () => {
     await holdfast.transaction(vm.runInNewContext('[file]', { file }), (tx) => tx.write(file, foreign('new Uint8Array([65])')))
     assert.equal(fs.readFileSync(file, 'utf8'), 'A')
     await holdfast.createBackup(file)
-    assert.equal((await holdfast.cleanupBackups(dir, foreign('/^file/'), 0)).length, 1)
+    assert.equal((await holdfast.cleanupBackups(dir, foreign('/^file/'), 0, foreign('({ keepNewest: 0 })'))).length, 1)
     // As whatwg-url makes it.
     await holdfast.atomicWrite(any({ href: `file://${file}`, protocol: 'file:' }), 'B')
     assert.equal(fs.readFileSync(file, 'utf8'), 'B')
@@ -90,7 +90,7 @@ describe('values of another realm', () => {
       await assert.rejects(holdfast.atomicWrite(file, 'new', { signal: any(signal) }), { code: 'ERR_INVALID_ARG_TYPE', message: /"signal" option/ })
     }
     await assert.rejects(holdfast.atomicWrite(any({ href: 'file:///tmp/x' }), 'new'), { code: 'ERR_INVALID_ARG_TYPE' })
-    await assert.rejects(holdfast.cleanupBackups(path.dirname(file), any({ test: () => true })), { code: 'ERR_INVALID_ARG_TYPE' })
+    await assert.rejects(holdfast.cleanupBackups(path.dirname(file), any({ test: () => true })), { code: 'ERR_INVALID_ARG_VALUE' })
   })
 
   test('an error is the cause of a SessionFileError', () => {
