@@ -6,7 +6,8 @@
 
 const { atomicWrite, atomicWriteJson, atomicWriteSync } = require('./lib/api/atomic-write.js')
 const { SessionFileError } = require('./lib/native/errors.js')
-const { forVectra, strict } = require('./lib/support/arguments.js')
+const { forVectra } = require('./lib/support/defaults.js')
+const { strict } = require('./lib/support/strict.js')
 const { setLogger } = require('./lib/support/logger.js')
 
 /** @typedef {typeof import('./index.js')} Contract */

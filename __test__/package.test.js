@@ -198,7 +198,7 @@ describe('the packed package', { skip: noNpm }, () => {
   /** The modules that writing a file needs, and reporting why it could not be written. */
   const core = [
     'index.js', 'lib/api/atomic-write.js', 'lib/native/errors.js', 'lib/native/load.js', 'lib/native/port.js',
-    'lib/support/abort.js', 'lib/support/arguments.js', 'lib/support/diagnostics.js', 'lib/support/hints.js', 'lib/support/logger.js', 'lib/support/write-options.js',
+    'lib/support/abort.js', 'lib/support/arguments.js', 'lib/support/caller.js', 'lib/support/defaults.js', 'lib/support/diagnostics.js', 'lib/support/hints.js', 'lib/support/logger.js', 'lib/support/strict.js', 'lib/support/write-options.js',
   ]
   const withoutAddon = (/** @type {string[]} */ files) => files.filter((file) => !file.endsWith('.node'))
 

@@ -3,7 +3,8 @@
 // Writes of whole files: the old content or the new one, never half of either.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, isPieces, readOptions, surplusOf, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, detachedData, fn, integer, isPieces, readOptions, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { surplusOf } = require('../support/strict.js')
 const { traced, tracedSync, traces } = require('../support/diagnostics.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const { observer } = require('../support/logger.js')

@@ -3,7 +3,8 @@
 // Removes old backups: of one file, or of those in a directory whose names the caller chooses.
 
 const { types } = require('node:util')
-const { BoundOptions, boolean, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { boolean, integer, milliseconds, oneOf, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { BoundOptions } = require('../support/defaults.js')
 const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { toRetention } = require('./backup.js')

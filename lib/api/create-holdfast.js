@@ -2,7 +2,8 @@
 
 // The functions of the package with defaults of their own, for a library that shares the process with others.
 
-const { BoundOptions, Defaults, strict } = require('../support/arguments.js')
+const { BoundOptions, Defaults } = require('../support/defaults.js')
+const { strict } = require('../support/strict.js')
 const { check } = require('../support/logger.js')
 const { readInstanceDefaults } = require('./set-defaults.js')
 

@@ -4,7 +4,8 @@
 // errors in its form.
 
 const { inspect } = require('node:util')
-const { atCaller, integer, toAbsolute, wrongValue } = require('../support/arguments.js')
+const { integer, toAbsolute, wrongValue } = require('../support/arguments.js')
+const { atCaller } = require('../support/caller.js')
 const { SessionFileError, isError } = require('../native/errors.js')
 
 /** Permission bits of a new file before the umask, as `fs.open` has them. */

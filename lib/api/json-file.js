@@ -3,7 +3,9 @@
 // A handle for one JSON file, whose values pass a schema when they are read and before they are written.
 // What is in the file is the schema's input; its users get the schema's output.
 
-const { LONGEST_DELAY, boundLike, fn, integer, readOptions, readOwnOptions, strictMethods, toAbsolute, toPath } = require('../support/arguments.js')
+const { LONGEST_DELAY, fn, integer, readOptions, readOwnOptions, toAbsolute, toPath } = require('../support/arguments.js')
+const { boundLike } = require('../support/defaults.js')
+const { strictMethods } = require('../support/strict.js')
 const standardSchema = require('../support/standard-schema.js')
 const { Thrown, failed, invalidJson } = require('../native/errors.js')
 const { createBackup } = require('./backup.js')

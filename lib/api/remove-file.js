@@ -2,7 +2,8 @@
 
 // The removal of a file for good, with what belongs to it.
 
-const { DEFAULT_LOCK_TIMEOUT, boolean, boundLike, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { boundLike } = require('../support/defaults.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')

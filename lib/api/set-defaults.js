@@ -2,7 +2,8 @@
 
 // The values of options for calls that do not give them.
 
-const { boolean, milliseconds, oneOf, readOwnOptions, setThreadDefaults, wrongType, wrongValue } = require('../support/arguments.js')
+const { boolean, milliseconds, oneOf, readOwnOptions, wrongType, wrongValue } = require('../support/arguments.js')
+const { setThreadDefaults } = require('../support/defaults.js')
 const { setLogger } = require('../support/logger.js')
 const { native } = require('../native/port.js')
 const writeOptions = require('../support/write-options.js')

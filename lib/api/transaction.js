@@ -4,7 +4,9 @@
 // returned, all of them go to the native side in one trip.
 
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, coded, milliseconds, oneOf, passedOn, readOptions, readOwnOptions, strictMethods, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, coded, milliseconds, oneOf, readOptions, readOwnOptions, toAbsolute, toBytes, toPath, withEncoding, wrongType, wrongValue } = require('../support/arguments.js')
+const { passedOn } = require('../support/caller.js')
+const { strictMethods } = require('../support/strict.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, badJson, existingFile, failed, inUpdate, missingFile } = require('../native/errors.js')
 const { heldFor, waitFor } = require('./lock.js')

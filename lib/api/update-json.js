@@ -6,7 +6,8 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { onAbort } = require('../support/abort.js')
-const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, passedOn, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { DEFAULT_LOCK_TIMEOUT, boolean, fn, milliseconds, readOptions, toAbsolute, toPath, wrongType } = require('../support/arguments.js')
+const { passedOn } = require('../support/caller.js')
 const { traced, traceWithin, traces } = require('../support/diagnostics.js')
 const { CANCELLED, Thrown, failed, locked, missingFile } = require('../native/errors.js')
 const { checkDefault, checkMade, checks: textChecks, formOf, inForm, untouched, valueOf } = require('./json-text.js')

@@ -3,7 +3,8 @@
 // A file of JSON lines that is appended to many times.
 
 const { Writable } = require('node:stream')
-const { fn, integer, readOptions, strictMethods, toAbsolute, toPath, wrongValue } = require('../support/arguments.js')
+const { fn, integer, readOptions, toAbsolute, toPath, wrongValue } = require('../support/arguments.js')
+const { strictMethods } = require('../support/strict.js')
 const { CANCELLED, failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { Appender, OPERATION } = require('./appender.js')

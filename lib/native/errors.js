@@ -3,7 +3,7 @@
 // The errors that users see.
 
 const util = require('node:util')
-const { atCaller } = require('../support/arguments.js')
+const { atCaller } = require('../support/caller.js')
 const { hintFor, isTransient } = require('../support/hints.js')
 
 /** @typedef {import('./binding.js').NativeError} NativeError */

@@ -7,6 +7,10 @@
 const nodePath = require('node:path')
 const { fileURLToPath } = require('node:url')
 const { inspect, types } = require('node:util')
+const { atCaller } = require('./caller.js')
+const { BoundOptions, defaultsOf } = require('./defaults.js')
+
+/** @typedef {import('./defaults.js').DefaultName} DefaultName */
 
 /** The longest delay that Node's timers take, in milliseconds. */
 const LONGEST_DELAY = 2 ** 31 - 1
@@ -44,65 +48,6 @@ function wrongValue(message) {
  */
 function coded(error, code) {
   return atCaller(Object.assign(error, { code }))
-}
-
-/** How many frames of the package a stack has at most, above those of the caller. */
-const OWN_FRAMES = 16
-
-/** Where this file is in the package: elsewhere if a bundler has put it into another one, and then no frames are known. */
-const SELF = nodePath.join('lib', 'support', 'arguments.js')
-
-/** Whether a line of a stack is of the package. @type {RegExp | undefined} */
-let ownFrame
-
-/** Errors that were made where the stack had no frame of the caller: in a batch, or when something had been waited for. @type {WeakSet<Error>} */
-const withoutCaller = new WeakSet()
-
-/** Whether a line of a stack is Node's, as there are between those of the package. */
-const NODE_FRAME = /^ {4}at (?:async )?(?:.* \()?(?:node:|<anonymous>)/
-
-/**
- * The same error with a stack that begins with the frames of the caller, as Node's own errors have it.
- *
- * @template {Error} E
- * @param {E} error one that has just been made
- * @returns {E}
- */
-function atCaller(error) {
-  const limit = Error.stackTraceLimit
-  if (!__filename.endsWith(SELF) || typeof limit !== 'number' || !(limit > 0)) return error
-  // Where the limit cannot be changed, the stack is shorter.
-  const isRaised = Reflect.set(Error, 'stackTraceLimit', limit + OWN_FRAMES)
-  try {
-    Error.captureStackTrace(error, atCaller)
-  } finally {
-    if (isRaised) Reflect.set(Error, 'stackTraceLimit', limit)
-  }
-  // A program's own `Error.prepareStackTrace` may make anything of it.
-  const stack = /** @type {unknown} */ (error.stack)
-  if (typeof stack !== 'string') return error
-  const begin = stack.indexOf('\n    at ', stack.indexOf(error.message) + error.message.length)
-  if (begin < 0) return error
-  const home = __filename.slice(0, -SELF.length).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
-  ownFrame ??= new RegExp(`[ (/]${home}(?:(?:lib|compat)[\\\\/]|(?:diagnostics|index|vectra)\\.m?js:)`)
-  const frames = stack.slice(begin + 1).split('\n')
-  const caller = frames.findIndex((frame) => !ownFrame?.test(frame) && !NODE_FRAME.test(frame))
-  if (caller < 0) withoutCaller.add(error)
-  const above = caller < 0 ? frames : frames.slice(0, caller)
-  const own = above.findLastIndex((frame) => ownFrame?.test(frame)) + 1
-  error.stack = [stack.slice(0, begin), ...frames.slice(own, own + limit)].join('\n')
-  return error
-}
-
-/**
- * The same error, in the async function that the caller has called: if it was made elsewhere it gets its stack here.
- *
- * @template T
- * @param {T} error what a function of the caller has thrown, or what the package says of what that function has made
- * @returns {T}
- */
-function passedOn(error) {
-  return error instanceof Error && withoutCaller.delete(error) ? atCaller(error) : error
 }
 
 /** @param {unknown} value */
@@ -323,101 +268,6 @@ function readOwnOptions(options, checks, caller) {
   return /** @type {any} */ (read)
 }
 
-/** @typedef {'durability' | 'lock' | 'timeout' | 'indent' | 'retries' | 'logger' | 'newFileMode'} DefaultName */
-
-/**
- * Values of options for the calls that do not give them: those of the thread, or those of one `createHoldfast`.
- */
-class Defaults {
-  /** @type {Readonly<Record<string, unknown>>} */
-  #values = NO_OPTIONS
-  /** What holds for a function, by its checks. @type {WeakMap<object, Readonly<Record<string, unknown>> | null>} */
-  #known = new WeakMap()
-
-  /** @param {Readonly<Record<string, unknown>>} values checked; `undefined` takes a default away */
-  set(values) {
-    const all = { ...this.#values, ...values }
-    for (const [name, value] of Object.entries(all)) if (value === undefined) delete all[name]
-    this.#values = Object.freeze(all)
-    this.#known = new WeakMap()
-  }
-
-  /** @param {DefaultName} name */
-  get(name) {
-    return this.#values[name]
-  }
-
-  /** The same ones, without those of other names. @param {DefaultName[]} names */
-  only(...names) {
-    const some = new Defaults()
-    some.set(Object.fromEntries(names.map((name) => [name, this.#values[name]])))
-    return some
-  }
-
-  /**
-   * What holds for the function with these checks; `undefined` for nothing.
-   *
-   * @param {object} checks
-   * @param {DefaultName[]} [also]
-   */
-  for(checks, also = []) {
-    let known = this.#known.get(checks)
-    if (known === undefined) {
-      const some = Object.entries(this.#values).filter(([name]) => Object.hasOwn(checks, name) || also.some((other) => other === name))
-      known = some.length === 0 ? null : Object.freeze(Object.fromEntries(some))
-      this.#known.set(checks, known)
-    }
-    return known ?? undefined
-  }
-}
-
-/** The options of a call for which the defaults of one `createHoldfast` hold. */
-class BoundOptions {
-  /** @param {unknown} given @param {Defaults} defaults */
-  constructor(given, defaults) {
-    this.given = given
-    this.defaults = defaults
-  }
-}
-
-/** Those of this thread; none until some are set, so that a call without options costs nothing. @type {Defaults | undefined} */
-let ofThread
-
-/** Sets defaults for all calls of this thread that are not those of one `createHoldfast`. @param {Readonly<Record<string, unknown>>} values checked */
-function setThreadDefaults(values) {
-  ofThread ??= new Defaults()
-  ofThread.set(values)
-}
-
-/** The defaults that hold for a call with these options. @param {unknown} options */
-function defaultsOf(options) {
-  return options instanceof BoundOptions ? options.defaults : ofThread
-}
-
-/**
- * Options for a function that another one calls for its caller, under the same defaults.
- *
- * @param {any} given
- * @param {unknown} options those of the caller
- * @returns {any}
- */
-function boundLike(given, options) {
-  return options instanceof BoundOptions ? new BoundOptions(given, options.defaults) : given
-}
-
-/**
- * The options of a call of Vectra's class, which has rules of its own for locks, retries and the form of
- * JSON: of the defaults it takes those that change none of them.
- *
- * @param {any} options
- * @returns {any}
- */
-function forVectra(options) {
-  const defaults = defaultsOf(options)
-  if (defaults === undefined) return options
-  return new BoundOptions(options instanceof BoundOptions ? options.given : options, defaults.only('durability', 'newFileMode', 'logger'))
-}
-
 /**
  * Options for which a string stands for the encoding, as in `fs.writeFile`.
  *
@@ -456,74 +306,6 @@ function distance(a, b) {
     row = next
   }
   return /** @type {number} */ (row[b.length])
-}
-
-/**
- * The same functions, which refuse more arguments than they take, by name: a callback that would never be called, an
- * option in the wrong place. `undefined` in excess is no argument.
- *
- * @template {Record<string, (...args: any[]) => any>} F
- * @param {F} functions
- * @param {{ [K in keyof F]: string }} parameters the names of those that each takes
- * @returns {F}
- */
-function strict(functions, parameters) {
-  /** @type {Record<string, (...args: any[]) => any>} */
-  const made = {}
-  for (const [name, run] of Object.entries(functions)) {
-    const names = parameters[name]?.split(' ').filter(Boolean) ?? []
-    const most = names.length
-    /** @this {unknown} @param {...any} args */
-    const checked = function (...args) {
-      return args.length <= most ? run.apply(this, args) : runStrictly(this, run, args, names)
-    }
-    made[name] = Object.defineProperties(checked, { name: { value: name }, length: { value: run.length } })
-  }
-  return /** @type {F} */ (made)
-}
-
-/**
- * The same for methods of a class. Those without arguments may be passed on as they are, to an emitter or a
- * promise, which give them some: they are left out.
- *
- * @param {new (...args: any[]) => any} made
- * @param {Record<string, string>} parameters the names of those that each method takes
- */
-function strictMethods({ prototype }, parameters) {
-  for (const [name, names] of Object.entries(parameters)) {
-    const own = strict({ [name]: prototype[name] }, { [name]: names })
-    Object.defineProperty(prototype, name, { value: own[name], writable: true, configurable: true })
-  }
-}
-
-/** An async function rejects. */
-const AsyncFunction = (async () => {}).constructor
-
-/** @param {unknown} self @param {(...args: any[]) => any} run @param {any[]} args @param {string[]} names */
-function runStrictly(self, run, args, names) {
-  const isAsync = run instanceof AsyncFunction
-  const error = surplusOf(run.name, args, names, isAsync)
-  if (error === undefined) return run.apply(self, args.slice(0, names.length))
-  if (isAsync) return Promise.reject(error)
-  throw error
-}
-
-/**
- * What is wrong with more arguments than a function takes.
- *
- * @param {string} name of the function
- * @param {ArrayLike<unknown>} args
- * @param {string[]} names
- * @param {boolean} isAsync
- */
-function surplusOf(name, args, names, isAsync) {
-  const most = names.length
-  const index = Array.from(args).findIndex((value, index) => index >= most && value !== undefined)
-  if (index < 0) return undefined
-  const surplus = args[index]
-  const takes = most === 0 ? 'no arguments' : `${most === 1 ? 'one argument' : `${most} arguments`} (${names.join(', ')})`
-  const advice = typeof surplus === 'function' && isAsync ? '. It calls no callback: it returns a promise' : ''
-  return wrongValue(`${name} takes ${takes}. Received ${describe(surplus)} as argument ${index + 1}${advice}`)
 }
 
 /** @param {unknown} value @param {string} name */
@@ -599,33 +381,23 @@ function abortSignal(value, name) {
 }
 
 module.exports = {
-  BoundOptions,
   DEFAULT_LOCK_TIMEOUT,
-  Defaults,
   LONGEST_DELAY,
   abortSignal,
-  atCaller,
   boolean,
-  boundLike,
   coded,
-  defaultsOf,
+  describe,
   detachedData,
   encoding,
   fn,
-  forVectra,
   integer,
   isDetached,
   isPieces,
   milliseconds,
   oneOf,
   outOfRange,
-  passedOn,
   readOptions,
   readOwnOptions,
-  setThreadDefaults,
-  strict,
-  strictMethods,
-  surplusOf,
   toAbsolute,
   toBytes,
   toPath,

@@ -2,7 +2,8 @@
 
 // Consumers: readers that have a name, and a position that is kept for them.
 
-const { abortSignal, milliseconds, outOfRange, readOwnOptions, strictMethods, wrongType, wrongValue } = require('../support/arguments.js')
+const { abortSignal, milliseconds, outOfRange, readOwnOptions, wrongType, wrongValue } = require('../support/arguments.js')
+const { strictMethods } = require('../support/strict.js')
 const { waitFor } = require('../api/lock.js')
 const port = require('../native/port.js')
 const { closed, collectionName, sequence, walFailed } = require('./checks.js')

@@ -2,7 +2,8 @@
 
 // A log that is open for appending.
 
-const { boolean, readOptions, strictMethods, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { boolean, readOptions, toAbsolute, toPath, wrongType, wrongValue } = require('../support/arguments.js')
+const { strictMethods } = require('../support/strict.js')
 const { hasSubscribers, traced, traces } = require('../support/diagnostics.js')
 const { toDamage } = require('../native/errors.js')
 const logger = require('../support/logger.js')

@@ -3,7 +3,8 @@
 // Opens write-ahead logs. Loading a file takes longer than most calls, so each is loaded when it
 // is needed.
 
-const { LONGEST_DELAY, abortSignal, boolean, defaultsOf, integer, milliseconds, oneOf, readOwnOptions, toAbsolute, toPath, withDefaults, wrongType, wrongValue } = require('../support/arguments.js')
+const { LONGEST_DELAY, abortSignal, boolean, integer, milliseconds, oneOf, readOwnOptions, toAbsolute, toPath, withDefaults, wrongType, wrongValue } = require('../support/arguments.js')
+const { defaultsOf } = require('../support/defaults.js')
 const { traced, traces } = require('../support/diagnostics.js')
 const { failed } = require('../native/errors.js')
 const { waitFor } = require('../api/lock.js')

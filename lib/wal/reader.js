@@ -2,7 +2,7 @@
 
 // Logs that are only read.
 
-const { strictMethods } = require('../support/arguments.js')
+const { strictMethods } = require('../support/strict.js')
 const { failed } = require('../native/errors.js')
 const port = require('../native/port.js')
 const { closed, collectionName, replayStart, walFailed } = require('./checks.js')

@@ -23,7 +23,10 @@ mod extended;
 mod file;
 mod free_name;
 mod limitation;
+mod metadata;
 mod removals;
+mod rules;
+mod shared_with;
 
 pub use dir::{Dir, NamedFile, if_there, is_too_long};
 pub use extended::{ACCESS_LIST, ExtendedAttribute, ExtendedAttributes};
@@ -34,9 +37,12 @@ pub(crate) use limitation::found as found_limitation;
 pub use limitation::{
     FoundLimitation, Limitation, LimitationHook, found_limitations, set_limitation_hook,
 };
+pub use metadata::{FileKind, Metadata, SpecialFile};
 /// Has a temp file removed if a signal ends the process, for as long as it lives.
 pub use os::TempAtExit;
 pub use removals::Removals;
+pub use rules::{LockRules, SyncRules};
+pub use shared_with::SharedWith;
 
 #[cfg(unix)]
 pub mod unix;
@@ -49,73 +55,17 @@ pub use unix as os;
 #[cfg(windows)]
 pub use windows as os;
 
-/// What a name stands for.
+/// What a directory is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Dir,
-    /// A symbolic link (on Windows, a junction too).
-    Link,
-    /// Anything else.
-    Other(SpecialFile),
-}
-
-/// What is in the file system but holds no content of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialFile {
-    /// A named pipe.
-    Fifo,
-    /// A socket of the local machine.
-    Socket,
-    /// A device that is read and written as a stream: a terminal, `/dev/null`.
-    CharacterDevice,
-    /// A device with blocks: a disk.
-    BlockDevice,
-    /// The system does not say.
-    Unknown,
-}
-
-impl SpecialFile {
-    /// Its name for users.
-    pub fn name(self) -> Option<&'static str> {
-        match self {
-            SpecialFile::Fifo => Some("FIFO"),
-            SpecialFile::Socket => Some("socket"),
-            SpecialFile::CharacterDevice => Some("character device"),
-            SpecialFile::BlockDevice => Some("block device"),
-            SpecialFile::Unknown => None,
-        }
-    }
-}
-
-/// What the system knows about a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metadata {
-    /// Which file it is.
-    pub id: FileId,
-    /// What kind of file it is.
-    pub kind: FileKind,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its permission bits, set-user-id, set-group-id and sticky included (`0o7777`).
-    pub mode: u32,
-    /// Its owner. 0 where the system has no numbers for owners.
-    pub uid: u32,
-    /// Its group. 0 where the system has no numbers for groups.
-    pub gid: u32,
-    /// When anything of it was last changed, be it its content, its attributes or its name: a
-    /// number that grows, and never becomes what it was. 0 where the system does not say.
-    pub changed: i128,
+pub enum DirUse {
+    /// To name files in it.
+    Names,
+    /// To name files in it and to sync it. A directory that the process may not list is still
+    /// opened; [`FileSystem::sync_dir`] then syncs more than the directory.
+    NamesAndSync,
 }
 
 impl Metadata {
-    /// Whether it is a regular file without bytes.
-    pub fn is_empty_file(&self) -> bool {
-        self.kind == FileKind::File && self.size == 0
-    }
-
     /// Whether in this directory the process may rely on something that `owner` has put there. In
     /// a directory that is open to all (`/tmp`) anyone may leave a file or a link under any name;
     /// there only what is the process's own or belongs to the directory's owner counts.
@@ -127,109 +77,11 @@ impl Metadata {
     }
 }
 
-/// What a directory is opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DirUse {
-    /// To name files in it.
-    Names,
-    /// To name files in it and to sync it. A directory that the process may not list is still
-    /// opened; [`FileSystem::sync_dir`] then syncs more than the directory.
-    NamesAndSync,
-}
-
-/// For whom a file of holdfast's own is made, besides the process that makes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SharedWith<'a> {
-    /// Everybody who may read or write the file of this name, or the directory if there is no such
-    /// file, may read and write it, whatever the umask.
-    UsersOf(&'a OsStr),
-    /// Everybody who may write to the directory may read and write it, and search it if it is a
-    /// directory, whatever the umask; others have what this mode, the umask and the directory's
-    /// default ACL give them.
-    WritersOfDir {
-        /// The permission bits that the file is made with.
-        mode: u32,
-    },
-}
-
-impl SharedWith<'_> {
-    const READ: u32 = 4;
-    const WRITE: u32 = 2;
-    const SEARCH: u32 = 1;
-
-    /// What the owner has.
-    pub fn owners(&self) -> u32 {
-        match self {
-            SharedWith::UsersOf(_) => Self::READ | Self::WRITE,
-            SharedWith::WritersOfDir { mode } => Self::READ | Self::WRITE | mode & Self::SEARCH,
-        }
-    }
-
-    /// What a class of users gets who may do this (three bits) with the file or directory that has
-    /// this mode.
-    pub fn grants(&self, may: u32, mode: u32) -> u32 {
-        const STICKY: u32 = 0o1000;
-        let both = Self::READ | Self::WRITE;
-        match self {
-            SharedWith::UsersOf(_) => {
-                if may & both == 0 {
-                    0
-                } else {
-                    both
-                }
-            }
-            SharedWith::WritersOfDir { .. } if may & Self::WRITE == 0 => 0,
-            // They may not replace each other's files there, so they must not change them.
-            SharedWith::WritersOfDir { .. } if mode & STICKY != 0 => self.owners() & !Self::WRITE,
-            SharedWith::WritersOfDir { .. } => self.owners(),
-        }
-    }
-
-    /// Whether a file with these permission bits allows everything already.
-    pub fn is_satisfied_by(&self, mode: u32) -> bool {
-        const EVERYTHING: u32 = 0o666;
-        mode & EVERYTHING == EVERYTHING
-    }
-}
-
 /// Is told of a change in a directory.
 pub type OnChange = Box<dyn Fn(&OsStr) + Send + Sync>;
 
 /// Ends when it is dropped: [`FileSystem::watch_dir`].
 pub type DirWatch = Box<dyn Send + Sync>;
-
-/// How a file system syncs, as far as that is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SyncRules {
-    /// Changes of names, sizes and attributes reach the disk in the order in which they were made,
-    /// so that a power cut loses the last ones first.
-    pub keeps_order: bool,
-    /// A sync of the whole file system makes everything durable that was changed before, and
-    /// reports what could not be written.
-    pub syncs_whole: bool,
-    /// The blocks of a file that is replaced or removed may be given to another file before that
-    /// is on the disk. A power cut then brings the old name back, with the other file's bytes.
-    /// It does not happen while the file is open.
-    pub reuses_freed: bool,
-}
-
-/// What is known about locks on a file system, and about the files that are locked. The default is
-/// for one that is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LockRules {
-    /// Locks are decided in memory, and names can be looked up there without waiting for a disk.
-    pub takes_no_disk: bool,
-    /// A lock file may be removed when it is not used any more. All its users are programs of this
-    /// system, and an open file whose name is gone, or leads to another, can be told by its identity.
-    /// Not so on a network, where names are remembered for seconds, and where what another program
-    /// has open gets another name instead of being removed; nor where a program is the file system
-    /// (FUSE), which may give two files of one name one identity.
-    pub may_remove_files: bool,
-    /// A process that waits for a lock may not be woken up when it is free.
-    pub has_to_poll: bool,
-    /// A file that is mapped into memory stays open without its descriptor, and locked.
-    pub stays_open_mapped: bool,
-}
 
 /// The operations that holdfast needs of a file system.
 ///
