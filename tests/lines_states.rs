@@ -321,6 +321,7 @@ fn a_failed_append_is_taken_back_or_says_that_it_may_be_there() {
                     faults.extend([after.clone(), after.for_ever()].map(|it| vec![it]));
                 }
                 faults.push(vec![Fault::fail(Code::EINTR).at(number)]);
+                faults.push(vec![Fault::fail_after(Code::EINTR).at(number)]);
                 for faults in faults {
                     let done = run(before, is_durable, false, &faults);
                     runs += 1;

@@ -101,8 +101,11 @@ impl<F: FileSystem> File<F> {
     }
 
     /// Writes bytes at the end, and says where they begin and how many the system took: at least one.
+    ///
+    /// An interrupted call is not continued: a network file system may have appended them all the
+    /// same. The caller looks.
     pub fn append(&self, bytes: &[u8]) -> Result<(u64, usize), Failure> {
-        let written = uninterrupted(|| self.fs.append(&self.handle, bytes));
+        let written = self.fs.append(&self.handle, bytes);
         let (start, count) = written.map_err(|error| Failure::new("write", error))?;
         Ok((start, some(Ok(count))?))
     }

@@ -123,8 +123,7 @@ pub fn append<F: FileSystem>(
         let Err(failure) = write(&file, bytes, &mut pieces) else { break };
         let left = Left { target: &target, file: &file, id: found.id, bytes, pieces: &pieces };
         let is_gone = left.take_back(size, options.is_durable);
-        let others_append = failure.code() == Some(Code::EAGAIN) && !pieces.is_empty();
-        if others_append && is_gone && attempt < ATTEMPTS {
+        if is_tried_again(&failure, &pieces) && is_gone && attempt < ATTEMPTS {
             size = file.metadata().map_err(&shown)?.size;
             continue;
         }
@@ -243,6 +242,16 @@ fn write<F: FileSystem>(
         left = left.get(count..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Whether a write that was taken back may succeed now: a signal has interrupted it, or another program
+/// has appended between two pieces.
+fn is_tried_again(failure: &Failure, pieces: &[Piece]) -> bool {
+    match failure.code() {
+        Some(Code::EINTR) => failure.syscall == "write",
+        Some(Code::EAGAIN) => !pieces.is_empty(),
+        _ => false,
+    }
 }
 
 /// What a write that has failed may have left.
